@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: MIT
+// Scopes and the operators that backward rules are written in.
+#include "compose.h"
+
+#include <string.h>
+
+#include "nablua/memory.h"
+
+void nb_scope_open(Scope *s, Error *err) {
+  s->err = err;
+  s->count = 0;
+  s->capacity = (int)(sizeof s->first / sizeof *s->first);
+  s->items = s->first;
+}
+
+void nb_scope_close(Scope *s) {
+  for (int i = s->count - 1; i >= 0; i--) nb_tensor_release(&s->items[i]);
+  if (s->items != s->first) nb_free(s->items, (size_t)s->capacity * sizeof *s->items);
+  s->items = s->first;
+  s->count = 0;
+}
+
+Tensor *nb_scope_own(Scope *s, Tensor *t) {
+  if (!t) return NULL;
+  if (s->count == s->capacity) {
+    Tensor **bigger = nb_alloc((size_t)s->capacity * 2 * sizeof *bigger, s->err);
+    if (!bigger) {
+      nb_tensor_release(&t);
+      return NULL;
+    }
+    memcpy(bigger, s->items, (size_t)s->count * sizeof *bigger);
+    if (s->items != s->first) nb_free(s->items, (size_t)s->capacity * sizeof *s->items);
+    s->items = bigger;
+    s->capacity *= 2;
+  }
+  s->items[s->count++] = t;
+  return t;
+}
+
+bool nb_op_many(Scope *s, const char *name, const Value *args, Tensor **out) {
+  const Op *op = nb_op_find(name);
+  if (!op) return nb_fail(s->err, NB_ERROR_STATE, "there is no operator named %s", name);
+  if (!nb_apply(op, args, out, s->err)) return false;
+  bool ok = true;
+  int count = (op->outputs ? op->outputs : 1) - op->hidden;
+  for (int i = 0; i < count; i++) ok = nb_scope_own(s, out[i]) && ok;
+  return ok;
+}
+
+Tensor *nb_op(Scope *s, const char *name, const Value *args) {
+  Tensor *out[NB_MAX_OUTPUTS];
+  return nb_op_many(s, name, args, out) ? out[0] : NULL;
+}
+
+Tensor *nb_unary(Scope *s, const char *name, Tensor *x) {
+  return x ? nb_op(s, name, (Value[NB_MAX_PARAMS]){{.tensor = x}}) : NULL;
+}
+
+Tensor *nb_binary(Scope *s, const char *name, Tensor *a, Tensor *b) {
+  return a && b ? nb_op(s, name, (Value[NB_MAX_PARAMS]){{.tensor = a}, {.tensor = b}}) : NULL;
+}
+
+Tensor *nb_add(Scope *s, Tensor *a, Tensor *b) {
+  return nb_binary(s, "add", a, b);
+}
+
+Tensor *nb_sub(Scope *s, Tensor *a, Tensor *b) {
+  return nb_binary(s, "sub", a, b);
+}
+
+Tensor *nb_mul(Scope *s, Tensor *a, Tensor *b) {
+  return nb_binary(s, "mul", a, b);
+}
+
+Tensor *nb_div(Scope *s, Tensor *a, Tensor *b) {
+  return nb_binary(s, "div", a, b);
+}
+
+Tensor *nb_neg(Scope *s, Tensor *a) {
+  return nb_unary(s, "neg", a);
+}
+
+static Tensor *number_like(Scope *s, const Tensor *a, double number) {
+  DType dtype = nb_dtype_is_float(a->layout.dtype) ? a->layout.dtype : NB_F32;
+  return nb_scope_own(s, nb_tensor_scalar(number, dtype, s->err));
+}
+
+Tensor *nb_addn(Scope *s, Tensor *a, double number) {
+  return a ? nb_add(s, a, number_like(s, a, number)) : NULL;
+}
+
+Tensor *nb_rsub(Scope *s, double number, Tensor *a) {
+  return a ? nb_sub(s, number_like(s, a, number), a) : NULL;
+}
+
+Tensor *nb_muln(Scope *s, Tensor *a, double number) {
+  return a ? nb_mul(s, a, number_like(s, a, number)) : NULL;
+}
+
+Tensor *nb_pown(Scope *s, Tensor *a, double number) {
+  return a ? nb_binary(s, "pow", a, number_like(s, a, number)) : NULL;
+}
+
+Tensor *nb_matmul(Scope *s, Tensor *a, Tensor *b) {
+  return nb_binary(s, "matmul", a, b);
+}
+
+Tensor *nb_to(Scope *s, Tensor *a, DType dtype) {
+  if (!a || a->layout.dtype == dtype) return a;
+  return nb_op(s, "to", (Value[]){{.tensor = a}, {.dtype = dtype}});
+}
+
+Tensor *nb_where(Scope *s, Tensor *mask, Tensor *a, Tensor *b) {
+  if (!mask || !a || !b) return NULL;
+  return nb_op(s, "where", (Value[]){{.tensor = mask}, {.tensor = a}, {.tensor = b}});
+}
+
+Tensor *nb_full(Scope *s, const Layout *like, double value) {
+  Layout l = *like;
+  Tensor *number = nb_scope_own(s, nb_tensor_scalar(value, l.dtype, s->err));
+  return nb_contiguous(s, nb_expand(s, number, l.shape, l.ndim));
+}
+
+Tensor *nb_contiguous(Scope *s, Tensor *a) {
+  if (!a || nb_layout_contiguous(&a->layout)) return a;
+  return nb_unary(s, "contiguous", a);
+}
+
+static Tensor *with_shape(Scope *s, const char *name, Tensor *a, const int64_t *shape, int ndim) {
+  int64_t sizes[NB_MAX_DIMS];
+  if (!a) return NULL;
+  for (int d = 0; d < ndim; d++) sizes[d] = shape[d];
+  return nb_op(s, name, (Value[]){{.tensor = a}, {.ints = {sizes, ndim}}});
+}
+
+static bool same_shape(const Layout *a, const int64_t *shape, int ndim) {
+  if (a->ndim != ndim) return false;
+  for (int d = 0; d < ndim; d++)
+    if (a->shape[d] != shape[d]) return false;
+  return true;
+}
+
+Tensor *nb_reshape(Scope *s, Tensor *a, const int64_t *shape, int ndim) {
+  return a && same_shape(&a->layout, shape, ndim) ? a : with_shape(s, "reshape", a, shape, ndim);
+}
+
+Tensor *nb_reshape_like(Scope *s, Tensor *a, const Layout *like) {
+  return nb_reshape(s, a, like->shape, like->ndim);
+}
+
+Tensor *nb_expand(Scope *s, Tensor *a, const int64_t *shape, int ndim) {
+  return a && same_shape(&a->layout, shape, ndim) ? a : with_shape(s, "expand", a, shape, ndim);
+}
+
+Tensor *nb_expand_like(Scope *s, Tensor *a, const Layout *like) {
+  return nb_expand(s, a, like->shape, like->ndim);
+}
+
+Tensor *nb_swap(Scope *s, Tensor *a, int d, int e) {
+  return a ? nb_op(s, "transpose", (Value[]){{.tensor = a}, {.integer = d + 1}, {.integer = e + 1}}) : NULL;
+}
+
+Tensor *nb_sum_dims(Scope *s, Tensor *a, const int *dims, int count, bool keepdim) {
+  int64_t list[NB_MAX_DIMS];
+  if (!a || count == 0) return a;
+  for (int i = 0; i < count; i++) list[i] = dims[i] + 1;
+  return nb_op(s, "sum", (Value[]){{.tensor = a}, {.ints = {list, count}}, {.flag = keepdim}});
+}
+
+Tensor *nb_sum_all(Scope *s, Tensor *a) {
+  return a ? nb_op(s, "sum", (Value[]){{.tensor = a}, {.ints = {NULL, -1}}, {.flag = false}}) : NULL;
+}
+
+Tensor *nb_sum_to(Scope *s, Tensor *a, const Layout *like) {
+  int dims[NB_MAX_DIMS], count = 0;
+  if (!a || same_shape(&a->layout, like->shape, like->ndim)) return a;
+  int extra = a->layout.ndim - like->ndim;
+  for (int d = 0; d < a->layout.ndim; d++)
+    if (d < extra || (like->shape[d - extra] == 1 && a->layout.shape[d] != 1)) dims[count++] = d;
+  return nb_reshape_like(s, nb_sum_dims(s, a, dims, count, true), like);
+}
+
+// The number of edges before those of parameter i.
+static int edge_of(const Backward *b, int i) {
+  const Op *op = b->node->op;
+  int edge = 0;
+  for (int p = 0; p < i; p++) {
+    if (op->params[p].kind <= NB_PARAM_MASK) edge++;
+    else if (op->params[p].kind == NB_PARAM_TENSORS) edge += b->node->args[p].tensors.count;
+  }
+  return edge;
+}
+
+Tensor *nb_in(Backward *b, int i) {
+  return b->node->args[i].tensor;
+}
+
+Tensor *nb_in_list(Backward *b, int i, int j) {
+  return b->node->args[i].tensors.items[j];
+}
+
+const Value *nb_arg(Backward *b, int i) {
+  return &b->node->args[i];
+}
+
+Tensor *nb_out(Backward *b, int i) {
+  return b->node->saved_out[i];
+}
+
+static bool wanted(const Backward *b, int edge) {
+  const Edge *e = &b->node->edges[edge];
+  return e->node || e->leaf;
+}
+
+bool nb_wants(Backward *b, int i) {
+  return wanted(b, edge_of(b, i));
+}
+
+bool nb_wants_list(Backward *b, int i, int j) {
+  return wanted(b, edge_of(b, i) + j);
+}
+
+static bool give(Backward *b, int edge, Tensor *input, Tensor *grad) {
+  if (!grad) return false;
+  grad = nb_to(b->scope, nb_sum_to(b->scope, grad, &input->layout), input->layout.dtype);
+  if (!grad) return false;
+  nb_tensor_release(&b->given[edge]);
+  b->given[edge] = nb_tensor_retain(grad);
+  return true;
+}
+
+bool nb_give(Backward *b, int i, Tensor *grad) {
+  return give(b, edge_of(b, i), nb_in(b, i), grad);
+}
+
+bool nb_give_list(Backward *b, int i, int j, Tensor *grad) {
+  return give(b, edge_of(b, i) + j, nb_in_list(b, i, j), grad);
+}

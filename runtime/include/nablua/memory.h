@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: MIT
+// All memory of the library: cached by size class, counted, limited, made to fail by tests.
+//
+// One thread at a time may call these functions (the thread that computes); workers of the pool
+// never allocate.  Blocks are 64-byte aligned.
+#ifndef NABLUA_MEMORY_H
+#define NABLUA_MEMORY_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "nablua/error.h"
+
+typedef struct MemoryStats {
+  size_t live;    // bytes handed out and not yet freed, rounded up to size classes
+  size_t cached;  // bytes kept for reuse
+  size_t peak;    // the most `live` has been since the last nb_memory_reset_peak
+  size_t limit;   // allocations that would lift `live` above it fail
+} MemoryStats;
+
+// Returns `bytes` of uninitialised memory, or NULL with `err` filled.  Zero bytes give a valid block.
+void *nb_alloc(size_t bytes, Error *err);
+
+// Gives back a block; `bytes` is what was asked for.  NULL is ignored.
+void nb_free(void *block, size_t bytes);
+
+MemoryStats nb_memory_stats(void);
+void nb_memory_reset_peak(void);
+
+// Sets the limit in bytes.  At start it is nine tenths of the machine's (or control group's) memory.
+void nb_memory_set_limit(size_t bytes);
+
+// Returns all cached blocks to the system.
+void nb_memory_trim(void);
+
+// For tests: the nth allocation from now fails (1 = the next one); 0 turns this off.
+void nb_memory_fail_at(uint64_t nth);
+
+// For allocators of others (a Lua state) that take part in the tests' failures: counts one
+// allocation and tells whether it must fail.
+bool nb_memory_must_fail(void);
+
+#endif

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: MIT
+// Operators: one row in one table says all there is to say about one.
+//
+// From a row follow the Lua function and method, argument checks and their errors, help,
+// completion, the reference page, the signed gradient check and the example test.  To add an
+// operator, write its row beside its static functions in the family's file; nothing else changes.
+// To add a family, list it in ops.c.
+#ifndef NABLUA_OP_H
+#define NABLUA_OP_H
+
+#include "nablua/tape.h"
+#include "nablua/tensor.h"
+
+enum { NB_MAX_PARAMS = 10, NB_MAX_OUTPUTS = 3, NB_MAX_ARGS = 10 };
+
+typedef enum ParamKind {
+  NB_PARAM_TENSOR,   // a tensor
+  NB_PARAM_OPERAND,  // a tensor, or a number that takes the other operand's dtype
+  NB_PARAM_INDEX,    // a tensor of whole numbers of any dtype; arrives as i64
+  NB_PARAM_MASK,     // a tensor of any dtype; arrives as bool
+  NB_PARAM_TENSORS,  // a list of tensors
+  NB_PARAM_INT,      // a whole number
+  NB_PARAM_INTS,     // several whole numbers, or a list of them; one number where `count` is 2 serves for both
+  NB_PARAM_DIM,      // a dimension, 1-based, negative from the end
+  NB_PARAM_DIMS,     // none (all), one or a list of dimensions
+  NB_PARAM_NUMBER,   // a number
+  NB_PARAM_FLAG,     // true or false
+  NB_PARAM_DTYPE,    // "f32" ...
+  NB_PARAM_CHOICE    // one of the strings in `choices`
+} ParamKind;
+
+typedef struct Param {
+  const char *name;
+  ParamKind kind;
+  const char *doc;      // what help says, where the name does not
+  bool optional;        // may be left out
+  bool named;           // given only in the trailing table of options
+  int count;            // INTS: how many there must be; 0 = any number
+  double fallback;      // NUMBER, INT, FLAG, DTYPE: the value when left out
+  const char *choices;  // CHOICE: "mean|sum|none"; the first is the default
+} Param;
+
+// One argument, as its row's Param says.  What was left out arrives as: tensor NULL, DIM 0,
+// INTS and DIMS count -1, the others their fallback.
+typedef union Value {
+  Tensor *tensor;
+  struct {
+    Tensor **items;
+    int count;
+  } tensors;
+  struct {
+    int64_t *items;
+    int count;
+  } ints;
+  int64_t integer;
+  double number;
+  bool flag;
+  DType dtype;
+  int choice;
+} Value;
+
+typedef struct Op Op;
+
+// One application of an operator, as its shape rule and its forward see it.
+typedef struct Call {
+  const Op *op;
+  const Value *args;              // as many as op->params
+  DType compute;                  // set by the shape rule of elementwise rows: the dtype to compute in
+  Layout layout[NB_MAX_OUTPUTS];  // set by the shape rule; for views with strides and offset
+  Tensor *out[NB_MAX_OUTPUTS];    // allocated from `layout` before forward; `dynamic` rows do it themselves
+} Call;
+
+// An inner loop: n elements, p[0] the output, then the inputs; strides in bytes.
+typedef void (*Loop)(int64_t n, char *const *p, const int64_t *stride, const Value *args);
+
+typedef struct Backward Backward;
+
+// How the derived tests make inputs: see tests/lua/test_ops.lua.
+typedef struct Sample {
+  double lo, hi;     // the range of f(...) inputs; both 0 means -2..2
+  const char *args;  // arguments as Lua, "; " between cases; NULL: f(2,3,4) for each tensor
+} Sample;
+
+struct Op {
+  const char *name;
+  const char *doc;         // one line, no trailing newline
+  const char *example;     // Lua that runs; "  --> " precedes the value it shows
+  const char *derivative;  // the symbolic local derivative that `explain` shows
+  const char *no_grad;     // why there is none, where there is no backward
+  const char *source;      // paper or standard of a formula, where it has one
+  Sample sample;
+  Param params[NB_MAX_PARAMS];  // up to the first without a name
+  int outputs;                  // 0 means 1
+  int hidden;                   // that many last outputs serve backward only and are not returned
+  bool view;                    // the output looks at the first tensor's storage; there is no forward
+  bool dynamic;                 // the output's shape depends on values: forward allocates
+  bool inplace;                 // there is name_ too, which writes into its first argument
+  bool creates;                 // makes a tensor from sizes: Lua also takes requires_grad and name
+  bool internal;                // serves other rows' backward; not offered to users
+  unsigned saves;               // NB_SAVE_IN(i) and NB_SAVE_OUT(i) whose values backward reads
+  bool (*shape)(Call *c, Error *err);
+  bool (*forward)(Call *c, Error *err);
+  bool (*backward)(Backward *b);
+  Loop loops[NB_DTYPES];  // elementwise rows: the loop of each dtype it computes in
+  void *user;             // for operators made at run time
+};
+
+#define NB_SAVE_IN(i) (1u << (i))
+#define NB_SAVE_OUT(i) (1u << (16 + (i)))
+
+typedef struct OpFamily {
+  const char *title;  // the heading in the reference
+  const Op *ops;
+  int count;
+} OpFamily;
+
+// All families, ended by one with a NULL title.
+extern const OpFamily *const nb_families[];
+
+// The row of that name, or NULL.
+const Op *nb_op_find(const char *name);
+
+int nb_op_params(const Op *op);
+
+// Applies an operator.  `args` are borrowed; the outputs (op->outputs - op->hidden of them) are owned by
+// the caller.  Records on the tape when gradients are on and an input is tracked.
+bool nb_apply(const Op *op, const Value *args, Tensor **out, Error *err);
+
+// Applies an elementwise operator and writes the result into its first argument, which must be a tensor.
+bool nb_apply_inplace(const Op *op, const Value *args, Error *err);
+
+#endif

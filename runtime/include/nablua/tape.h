@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: MIT
+// The tape: what was computed from what, and the walk back over it.
+//
+// Applying an operator to a tracked tensor makes a node; the node holds its operator's row, the
+// arguments and the values its backward reads, and an edge to whatever made each tensor argument:
+//
+//   w (leaf) ◄──edge── [matmul] ◄──node── z ◄──edge── [sigmoid] ◄──node── a
+//
+// Nodes are numbered in order of creation; backward visits them in descending order, so that all
+// gradients of a node's outputs have arrived when its turn comes.
+#ifndef NABLUA_TAPE_H
+#define NABLUA_TAPE_H
+
+#include "nablua/tensor.h"
+
+struct Op;
+union Value;
+
+// Where one tensor argument came from: a node's output, a leaf that collects a gradient, or neither.
+typedef struct Edge {
+  Node *node;    // owned
+  Tensor *leaf;  // owned
+  int output;
+} Edge;
+
+struct Node {
+  const struct Op *op;
+  int32_t refs;
+  uint64_t order;
+  Site site;           // the user's line that applied the operator
+  union Value *args;   // owned copies; tensors whose values backward does not read have only a shape
+  int edge_count;      // the tensor arguments, lists flattened
+  Edge *edges;         //
+  uint32_t *versions;  // storage versions of the saved arguments, one for each edge
+  Tensor *saved_out[3];
+  uint32_t out_version[3];
+  Tensor *watcher[3];  // not owned: the live tensors that stand for the outputs and want their gradient
+  size_t bytes;        // of this block, which holds args, edges and lists too
+  bool freed;          // a backward has released the saved values ...
+  Site freed_at;       // ... from this line
+  void *run;           // the backward that is at work on it
+};
+
+// Gradients are recorded while this is true; nb_no_grad flips it.
+bool nb_grad_enabled(void);
+void nb_set_grad_enabled(bool on);
+
+// Tells the library how to learn the user's current line.  NULL turns it off.
+void nb_set_site_provider(Site (*provider)(void *user), void *user);
+Site nb_site_now(void);
+
+typedef struct BackwardOptions {
+  bool retain_graph;  // keep the saved values for another backward
+  bool create_graph;  // record the backward itself, for second derivatives; implies retain_graph
+} BackwardOptions;
+
+// Adds dJ/dw to the `grad` of every leaf w that J depends on.  `grad` is dL/dJ, of J's shape; NULL
+// means 1 and needs a J of one element.
+bool nb_backward(Tensor *J, Tensor *grad, BackwardOptions options, Error *err);
+
+// Computes dJ/dx for each of `count` tensors x and deposits nothing.  A tensor that J does not depend
+// on gives NULL.  The results are owned by the caller.
+bool nb_grad(Tensor *J, Tensor *grad, Tensor *const *x, int count, BackwardOptions options, Tensor **results,
+             Error *err);
+
+// Makes the tensor, which must be an intermediate, keep its gradient at the next backward.
+void nb_tensor_retain_grad(Tensor *t);
+
+// Releases a reference; the whole tape behind it goes without recursion.
+void nb_node_release(Node **node);
+
+// Called when a tensor dies: its node no longer writes a gradient to it.
+void nb_node_forget(const Tensor *t);
+
+#endif

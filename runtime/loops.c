@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: MIT
+// The strided iterator, and the shape rules and forward of elementwise rows.
+#include "loops.h"
+
+#include <string.h>
+
+#include "nablua/interrupt.h"
+
+enum { MAX_OPERANDS = 5 };
+
+// Dimensions of size one are gone and neighbours that are walked alike are merged.
+typedef struct Walk {
+  Loop loop;
+  const Value *args;
+  int count, ndim;
+  int64_t shape[NB_MAX_DIMS];
+  int64_t stride[NB_MAX_DIMS][MAX_OPERANDS];  // bytes
+  char *base[MAX_OPERANDS];
+} Walk;
+
+static void plan(Walk *w, Tensor *const *t) {
+  const Layout *out = &t[0]->layout;
+  w->ndim = 0;
+  for (int d = 0; d < out->ndim; d++) {
+    int64_t stride[MAX_OPERANDS];
+    if (out->shape[d] == 1) continue;
+    for (int i = 0; i < w->count; i++) {
+      const Layout *l = &t[i]->layout;
+      int e = d - (out->ndim - l->ndim);
+      stride[i] = e < 0 || l->shape[e] == 1 ? 0 : l->strides[e] * (int64_t)nb_dtype_size(l->dtype);
+    }
+    bool merge = w->ndim > 0;
+    for (int i = 0; merge && i < w->count; i++) merge = w->stride[w->ndim - 1][i] == stride[i] * out->shape[d];
+    if (merge) {
+      w->shape[w->ndim - 1] *= out->shape[d];
+    } else {
+      w->shape[w->ndim++] = out->shape[d];
+    }
+    memcpy(w->stride[w->ndim - 1], stride, sizeof stride);
+  }
+  if (w->ndim == 0) {
+    w->ndim = 1;
+    w->shape[0] = 1;
+    memset(w->stride[0], 0, sizeof w->stride[0]);
+  }
+  for (int i = 0; i < w->count; i++) w->base[i] = nb_tensor_data(t[i]);
+}
+
+// Elements begin..end in row-major order of the merged shape.
+static void walk_range(int64_t begin, int64_t end, void *ctx) {
+  const Walk *w = ctx;
+  int64_t at[NB_MAX_DIMS], rest = begin, inner = w->shape[w->ndim - 1];
+  for (int d = w->ndim - 1; d >= 0; d--) {
+    at[d] = rest % w->shape[d];
+    rest /= w->shape[d];
+  }
+  while (begin < end) {
+    char *p[MAX_OPERANDS];
+    int64_t n = inner - at[w->ndim - 1];
+    if (n > end - begin) n = end - begin;
+    for (int i = 0; i < w->count; i++) {
+      p[i] = w->base[i];
+      for (int d = 0; d < w->ndim; d++) p[i] += at[d] * w->stride[d][i];
+    }
+    w->loop(n, p, w->stride[w->ndim - 1], w->args);
+    begin += n;
+    at[w->ndim - 1] += n;
+    for (int d = w->ndim - 1; d > 0 && at[d] == w->shape[d]; d--) {
+      at[d] = 0;
+      at[d - 1]++;
+    }
+  }
+}
+
+void nb_loop(Loop loop, const Value *args, Tensor *const *t, int count) {
+  Walk w = {.loop = loop, .args = args, .count = count};
+  int64_t n = nb_layout_numel(&t[0]->layout);
+  if (n == 0) return;
+  plan(&w, t);
+  nb_parallel_for(n, NB_GRAIN, walk_range, &w);
+}
+
+// ---- shape rules ----
+
+bool nb_broadcast_shape(const Layout *a, const Layout *b, Layout *out, Error *err) {
+  char ta[NB_SHAPE_TEXT], tb[NB_SHAPE_TEXT];
+  Layout r = {.dtype = out->dtype, .ndim = a->ndim > b->ndim ? a->ndim : b->ndim};
+  for (int d = 1; d <= r.ndim; d++) {
+    int64_t x = d <= a->ndim ? a->shape[a->ndim - d] : 1, y = d <= b->ndim ? b->shape[b->ndim - d] : 1;
+    if (x != y && x != 1 && y != 1)
+      return nb_fail(err, NB_ERROR_ARGUMENT,
+                     "shapes %s and %s do not broadcast: sizes %lld and %lld in dimension %d from the end differ and "
+                     "neither is 1",
+                     nb_shape_text(a, ta), nb_shape_text(b, tb), (long long)x, (long long)y, d);
+    r.shape[r.ndim - d] = x == 1 ? y : x;
+  }
+  *out = r;
+  return true;
+}
+
+static bool no_loop(const Call *c, DType dtype, Error *err) {
+  return c->op->loops[dtype] || nb_fail(err, NB_ERROR_ARGUMENT, "is not defined for %s", nb_dtype_name(dtype));
+}
+
+// The smallest dtype from `dtype` upwards that the row has a loop for.
+static bool compute_in(Call *c, DType dtype, Error *err) {
+  DType from = dtype;
+  while (dtype < NB_DTYPES && !c->op->loops[dtype]) dtype++;
+  if (dtype == NB_DTYPES) return no_loop(c, from, err);
+  c->compute = dtype;
+  return true;
+}
+
+bool nb_shape_unary(Call *c, Error *err) {
+  c->layout[0] = c->args[0].tensor->layout;
+  if (!compute_in(c, c->layout[0].dtype, err)) return false;
+  c->layout[0].dtype = c->compute;
+  return true;
+}
+
+bool nb_shape_unary_float(Call *c, Error *err) {
+  (void)err;
+  c->layout[0] = c->args[0].tensor->layout;
+  c->compute = c->layout[0].dtype = nb_dtype_promote(c->layout[0].dtype, NB_F32);
+  return true;
+}
+
+static bool broadcast_all(Call *c, Error *err) {
+  bool first = true;
+  for (int i = 0; i < NB_MAX_PARAMS && c->op->params[i].name; i++) {
+    ParamKind kind = c->op->params[i].kind;
+    if (kind > NB_PARAM_MASK || !c->args[i].tensor) continue;
+    const Layout *l = &c->args[i].tensor->layout;
+    DType dtype = c->layout[0].dtype;
+    if (kind != NB_PARAM_MASK) dtype = first ? l->dtype : nb_dtype_promote(dtype, l->dtype);
+    if (i == 0) {
+      c->layout[0] = *l;
+    } else if (!nb_broadcast_shape(&c->layout[0], l, &c->layout[0], err)) {
+      return false;
+    }
+    if (kind != NB_PARAM_MASK) first = false;
+    c->layout[0].dtype = dtype;
+  }
+  return true;
+}
+
+bool nb_shape_elementwise(Call *c, Error *err) {
+  if (!broadcast_all(c, err) || !compute_in(c, c->layout[0].dtype, err)) return false;
+  c->layout[0].dtype = c->compute;
+  return true;
+}
+
+bool nb_shape_elementwise_float(Call *c, Error *err) {
+  if (!broadcast_all(c, err)) return false;
+  c->compute = c->layout[0].dtype = nb_dtype_promote(c->layout[0].dtype, NB_F32);
+  return true;
+}
+
+bool nb_shape_compare(Call *c, Error *err) {
+  if (!broadcast_all(c, err) || !compute_in(c, c->layout[0].dtype, err)) return false;
+  c->layout[0].dtype = NB_BOOL;
+  return true;
+}
+
+bool nb_forward_elementwise(Call *c, Error *err) {
+  Tensor *t[MAX_OPERANDS] = {c->out[0]};
+  Scope s;
+  int count = 1;
+  nb_scope_open(&s, err);
+  for (int i = 0; i < NB_MAX_PARAMS && c->op->params[i].name; i++) {
+    ParamKind kind = c->op->params[i].kind;
+    if (kind > NB_PARAM_MASK) continue;
+    t[count] = kind == NB_PARAM_MASK ? c->args[i].tensor : nb_to(&s, c->args[i].tensor, c->compute);
+    if (!t[count++]) {
+      nb_scope_close(&s);
+      return false;
+    }
+  }
+  nb_loop(c->op->loops[c->compute], c->args, t, count);
+  nb_scope_close(&s);
+  return true;
+}
+
+bool nb_dim(int64_t dim, int ndim, int *out, Error *err) {
+  int64_t d = dim < 0 ? dim + ndim : dim - 1;
+  if (dim == 0 || d < 0 || d >= ndim) {
+    if (ndim == 0) return nb_fail(err, NB_ERROR_ARGUMENT, "a scalar has no dimension %lld", (long long)dim);
+    return nb_fail(err, NB_ERROR_ARGUMENT, "there is no dimension %lld in a tensor of %d (1..%d, or -1 for the last)",
+                   (long long)dim, ndim, ndim);
+  }
+  *out = (int)d;
+  return true;
+}
+
+int nb_dims(const Value *dims, int ndim, bool mask[NB_MAX_DIMS], Error *err) {
+  int count = dims->ints.count;
+  for (int d = 0; d < NB_MAX_DIMS; d++) mask[d] = count < 0 && d < ndim;
+  if (count < 0) return ndim;
+  for (int i = 0; i < count; i++) {
+    int d = 0;
+    if (!nb_dim(dims->ints.items[i], ndim, &d, err)) return -1;
+    if (mask[d]) {
+      nb_fail(err, NB_ERROR_ARGUMENT, "dimension %lld is given twice", (long long)dims->ints.items[i]);
+      return -1;
+    }
+    mask[d] = true;
+  }
+  return count;
+}
+
+void nb_zero(Tensor *t) {
+  memset(t->storage->data, 0, t->storage->bytes);
+}
+
+// ---- copying between dtypes ----
+
+static int64_t whole(double v) {
+  if (!(v > -9223372036854775808.0)) return v == v ? INT64_MIN : 0;
+  return v >= 9223372036854775807.0 ? INT64_MAX : (int64_t)v;
+}
+
+#define CASTS_FROM(in, In, as_bool, as_whole)                   \
+  NB_UNARY(in##_to_bool, In, uint8_t, as_bool)                  \
+  NB_UNARY(in##_to_u8, In, uint8_t, (uint8_t)(as_whole))        \
+  NB_UNARY(in##_to_i64, In, int64_t, as_whole)                  \
+  NB_UNARY(in##_to_f32, In, float, (float)x)                    \
+  NB_UNARY(in##_to_f64, In, double, (double)x)
+CASTS_FROM(u8, uint8_t, x != 0, (int64_t)x)
+CASTS_FROM(i64, int64_t, x != 0, x)
+CASTS_FROM(f32, float, x != 0, whole((double)x))
+CASTS_FROM(f64, double, x != 0, whole(x))
+NB_UNARY(same_32, uint32_t, uint32_t, x)
+NB_UNARY(same_64, uint64_t, uint64_t, x)
+
+#define CASTS(in) \
+  { [NB_BOOL] = in##_to_bool, [NB_U8] = in##_to_u8, [NB_I64] = in##_to_i64, [NB_F32] = in##_to_f32, [NB_F64] = in##_to_f64 }
+static const Loop casts[NB_DTYPES][NB_DTYPES] = {
+    [NB_BOOL] = CASTS(u8), [NB_U8] = CASTS(u8), [NB_I64] = CASTS(i64), [NB_F32] = CASTS(f32), [NB_F64] = CASTS(f64)};
+
+void nb_copy(Tensor *to, const Tensor *from) {
+  Tensor *t[2] = {to, (Tensor *)(uintptr_t)from};
+  Loop loop = casts[from->layout.dtype][to->layout.dtype];
+  if (from->layout.dtype == to->layout.dtype) {
+    if (nb_dtype_size(to->layout.dtype) == 4) loop = same_32;
+    if (nb_dtype_size(to->layout.dtype) == 8) loop = same_64;
+  }
+  nb_loop(loop, NULL, t, 2);
+}

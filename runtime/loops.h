@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: MIT
+// Elementwise work over strided, broadcast tensors, and the pieces that families share.
+#ifndef NABLUA_LOOPS_H
+#define NABLUA_LOOPS_H
+
+#include "compose.h"
+#include "nablua/op.h"
+#include "nablua/parallel.h"
+
+#define COUNT(array) ((int)(sizeof(array) / sizeof *(array)))
+
+// Several elements' worth of work is needed before a second thread helps.
+enum { NB_GRAIN = 16384 };
+
+// Runs `loop` over all elements of t[0] (the output) with t[1..count-1] broadcast to its shape.
+// All are in the dtype that the loop expects; NULL shape problems are the caller's to exclude.
+void nb_loop(Loop loop, const Value *args, Tensor *const *t, int count);
+
+// Shape rules.
+bool nb_broadcast_shape(const Layout *a, const Layout *b, Layout *out, Error *err);
+bool nb_shape_unary(Call *c, Error *err);        // like the input, which keeps its dtype
+bool nb_shape_unary_float(Call *c, Error *err);  // like the input; whole numbers become f32
+bool nb_shape_elementwise(Call *c, Error *err);  // all tensor arguments broadcast, dtypes promoted
+bool nb_shape_elementwise_float(Call *c, Error *err);
+bool nb_shape_compare(Call *c, Error *err);      // broadcast; the result is bool
+
+// The forward of elementwise rows: casts the inputs to c->compute and runs op->loops[c->compute].
+bool nb_forward_elementwise(Call *c, Error *err);
+
+// Dimension arguments: 1-based, negative from the end, to 0-based.  False with a sentence.
+bool nb_dim(int64_t dim, int ndim, int *out, Error *err);
+
+// None (count < 0) gives all.  mask[d] tells whether dimension d is meant; returns how many, -1 on error.
+int nb_dims(const Value *dims, int ndim, bool mask[NB_MAX_DIMS], Error *err);
+
+// Writes elements of `from` into `to` (same shape, any dtypes, any strides).
+void nb_copy(Tensor *to, const Tensor *from);
+
+// Sets all bytes of a fresh tensor to zero.
+void nb_zero(Tensor *t);
+
+// Loops for an expression of `x` (and `y`): DEFINE_UNARY(name, in_type, out_type, expression).
+// The pragma says what the iterator guarantees: an output element overlaps only its own inputs.
+#if defined(__clang__)
+#define NB_IVDEP _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define NB_IVDEP _Pragma("GCC ivdep")
+#endif
+
+#define NB_UNARY(name, In, Out, expr)                                                      \
+  static void name(int64_t n, char *const *p, const int64_t *s, const Value *args) {       \
+    (void)args;                                                                            \
+    if (s[0] == (int64_t)sizeof(Out) && s[1] == (int64_t)sizeof(In)) {                     \
+      Out *o = (Out *)p[0];                                                                \
+      const In *a = (const In *)p[1];                                                      \
+      NB_IVDEP for (int64_t i = 0; i < n; i++) {                                           \
+        In x = a[i];                                                                       \
+        o[i] = (Out)(expr);                                                                \
+      }                                                                                    \
+      return;                                                                              \
+    }                                                                                      \
+    for (int64_t i = 0; i < n; i++) {                                                      \
+      In x = *(const In *)(p[1] + i * s[1]);                                               \
+      *(Out *)(p[0] + i * s[0]) = (Out)(expr);                                             \
+    }                                                                                      \
+  }
+
+#define NB_BINARY(name, In, Out, expr)                                                     \
+  static void name(int64_t n, char *const *p, const int64_t *s, const Value *args) {       \
+    (void)args;                                                                            \
+    const int64_t w = (int64_t)sizeof(In);                                                 \
+    Out *o = (Out *)p[0];                                                                  \
+    const In *a = (const In *)p[1], *b = (const In *)p[2];                                 \
+    if (s[0] == (int64_t)sizeof(Out) && s[1] == w && s[2] == w) {                          \
+      NB_IVDEP for (int64_t i = 0; i < n; i++) {                                           \
+        In x = a[i], y = b[i];                                                             \
+        o[i] = (Out)(expr);                                                                \
+      }                                                                                    \
+    } else if (s[0] == (int64_t)sizeof(Out) && s[1] == w && s[2] == 0) {                   \
+      In y = *b;                                                                           \
+      NB_IVDEP for (int64_t i = 0; i < n; i++) {                                           \
+        In x = a[i];                                                                       \
+        o[i] = (Out)(expr);                                                                \
+      }                                                                                    \
+    } else if (s[0] == (int64_t)sizeof(Out) && s[1] == 0 && s[2] == w) {                   \
+      In x = *a;                                                                           \
+      NB_IVDEP for (int64_t i = 0; i < n; i++) {                                           \
+        In y = b[i];                                                                       \
+        o[i] = (Out)(expr);                                                                \
+      }                                                                                    \
+    } else {                                                                               \
+      for (int64_t i = 0; i < n; i++) {                                                    \
+        In x = *(const In *)(p[1] + i * s[1]), y = *(const In *)(p[2] + i * s[2]);         \
+        *(Out *)(p[0] + i * s[0]) = (Out)(expr);                                           \
+      }                                                                                    \
+    }                                                                                      \
+  }
+
+#define NB_UNARY_FLOATS(name, f32_expr, f64_expr) \
+  NB_UNARY(name##_f32, float, float, f32_expr)    \
+  NB_UNARY(name##_f64, double, double, f64_expr)
+#define NB_BINARY_FLOATS(name, f32_expr, f64_expr) \
+  NB_BINARY(name##_f32, float, float, f32_expr)    \
+  NB_BINARY(name##_f64, double, double, f64_expr)
+#define NB_FLOAT_LOOPS(name) \
+  { [NB_F32] = name##_f32, [NB_F64] = name##_f64 }
+
+// Row parameters.
+#define TENSOR(n) \
+  { .name = (n), .kind = NB_PARAM_TENSOR }
+#define OPTIONAL_TENSOR(n) \
+  { .name = (n), .kind = NB_PARAM_TENSOR, .optional = true }
+#define OPERAND(n) \
+  { .name = (n), .kind = NB_PARAM_OPERAND }
+#define INDEX(n) \
+  { .name = (n), .kind = NB_PARAM_INDEX }
+#define MASK(n) \
+  { .name = (n), .kind = NB_PARAM_MASK }
+#define TENSORS(n) \
+  { .name = (n), .kind = NB_PARAM_TENSORS }
+#define INT(n) \
+  { .name = (n), .kind = NB_PARAM_INT }
+#define INTS(n) \
+  { .name = (n), .kind = NB_PARAM_INTS }
+#define DIM(n) \
+  { .name = (n), .kind = NB_PARAM_DIM }
+#define OPTIONAL_DIM(n) \
+  { .name = (n), .kind = NB_PARAM_DIM, .optional = true }
+#define OPTIONAL_DIMS(n) \
+  { .name = (n), .kind = NB_PARAM_DIMS, .optional = true }
+#define NUMBER(n) \
+  { .name = (n), .kind = NB_PARAM_NUMBER }
+#define OPTIONAL_NUMBER(n, value) \
+  { .name = (n), .kind = NB_PARAM_NUMBER, .optional = true, .fallback = (value) }
+#define NAMED_FLAG(n) \
+  { .name = (n), .kind = NB_PARAM_FLAG, .optional = true, .named = true }
+#define NAMED_NUMBER(n, value) \
+  { .name = (n), .kind = NB_PARAM_NUMBER, .optional = true, .named = true, .fallback = (value) }
+#define NAMED_INTS(n, c, value) \
+  { .name = (n), .kind = NB_PARAM_INTS, .optional = true, .named = true, .count = (c), .fallback = (value) }
+#define NAMED_DTYPE(value) \
+  { .name = "dtype", .kind = NB_PARAM_DTYPE, .optional = true, .named = true, .fallback = (value) }
+
+#endif

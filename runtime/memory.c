@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: MIT
+// The allocator: size classes, four to each power of two, each with a list of free blocks.
+//
+//   class      0    1    2    3    4    5    6    7    8 ...
+//   bytes     64  128  192  256  320  384  448  512  640 ...
+//
+// A training step frees and asks for the same sizes again and again; a hit costs a few
+// instructions.  What is cached never lifts the footprint far above what has been live at once:
+// on a miss that would, the cache is emptied first.
+#include "nablua/memory.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { ALIGNMENT = 64, CLASSES = 160 };
+static const size_t SLACK = (size_t)64 << 20;
+
+#if defined(__SANITIZE_ADDRESS__)
+#define NB_NO_CACHE 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define NB_NO_CACHE 1
+#endif
+#endif
+
+typedef struct FreeBlock {
+  struct FreeBlock *next;
+} FreeBlock;
+
+static struct {
+  FreeBlock *list[CLASSES];
+  size_t live, cached, peak, high, limit;
+  uint64_t fail_in;
+} memory;
+
+// Rounds `bytes` up to its class; returns the class's index, or -1 when it is beyond all classes.
+static int size_class(size_t bytes, size_t *rounded) {
+  size_t units = (bytes + ALIGNMENT - 1) / ALIGNMENT;
+  if (bytes > ((size_t)1 << 44)) return -1;
+  if (units <= 4) {
+    units = units ? units : 1;
+    *rounded = units * ALIGNMENT;
+    return (int)units - 1;
+  }
+  int log = 63 - __builtin_clzll((unsigned long long)(units - 1));  // units - 1 in [2^log, 2^(log+1))
+  size_t step = (size_t)1 << (log - 2);
+  size_t quarter = (units - 1 - ((size_t)1 << log)) / step;  // 0..3
+  *rounded = (((size_t)1 << log) + (quarter + 1) * step) * ALIGNMENT;
+  return 4 * (log - 1) + (int)quarter;
+}
+
+static size_t read_limit_file(const char *path) {
+  char text[64];
+  unsigned long long value = 0;
+  FILE *f = fopen(path, "re");
+  if (!f) return SIZE_MAX;
+  if (!fgets(text, sizeof text, f) || sscanf(text, "%llu", &value) != 1) value = 0;
+  fclose(f);
+  return value ? (size_t)value : SIZE_MAX;
+}
+
+static size_t machine_limit(void) {
+  long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+  size_t bytes = pages > 0 && page > 0 ? (size_t)pages * (size_t)page : SIZE_MAX;
+  size_t group = read_limit_file("/sys/fs/cgroup/memory.max");
+  if (group < bytes) bytes = group;
+  return bytes / 10 * 9;
+}
+
+static size_t limit(void) {
+  if (!memory.limit) memory.limit = machine_limit();
+  return memory.limit;
+}
+
+bool nb_memory_must_fail(void) {
+  return memory.fail_in && --memory.fail_in == 0;
+}
+
+void nb_memory_fail_at(uint64_t nth) {
+  memory.fail_in = nth;
+}
+
+void nb_memory_trim(void) {
+  for (int i = 0; i < CLASSES; i++) {
+    while (memory.list[i]) {
+      FreeBlock *block = memory.list[i];
+      memory.list[i] = block->next;
+      free(block);
+    }
+  }
+  memory.cached = 0;
+}
+
+static void *system_block(size_t rounded) {
+  if (memory.cached && memory.live + memory.cached + rounded > memory.high + memory.high / 4 + SLACK) nb_memory_trim();
+  void *block = aligned_alloc(ALIGNMENT, rounded);
+  if (!block && memory.cached) {
+    nb_memory_trim();
+    block = aligned_alloc(ALIGNMENT, rounded);
+  }
+  return block;
+}
+
+static void *no_memory(size_t bytes, Error *err) {
+  nb_fail(err, NB_ERROR_MEMORY,
+          "not enough memory: %.4g MB asked for, %.4g MB in use, limit %.4g MB; free tensors, use smaller batches or "
+          "raise NABLUA_MEMORY",
+          (double)bytes / 1e6, (double)memory.live / 1e6, (double)limit() / 1e6);
+  return NULL;
+}
+
+void *nb_alloc(size_t bytes, Error *err) {
+  size_t rounded = 0;
+  int class = size_class(bytes, &rounded);
+  if (class < 0 || nb_memory_must_fail() || rounded > limit() || memory.live > limit() - rounded)
+    return no_memory(bytes, err);
+  void *block = memory.list[class];
+  if (block) {
+    memory.list[class] = ((FreeBlock *)block)->next;
+    memory.cached -= rounded;
+  } else if (!(block = system_block(rounded))) {
+    return no_memory(bytes, err);
+  }
+  memory.live += rounded;
+  if (memory.live > memory.peak) memory.peak = memory.live;
+  if (memory.live > memory.high) memory.high = memory.live;
+  return block;
+}
+
+void nb_free(void *block, size_t bytes) {
+  size_t rounded = 0;
+  if (!block) return;
+  int class = size_class(bytes, &rounded);
+  memory.live -= rounded;
+#ifdef NB_NO_CACHE
+  (void)class;
+  free(block);
+#else
+  FreeBlock *item = block;
+  item->next = memory.list[class];
+  memory.list[class] = item;
+  memory.cached += rounded;
+#endif
+}
+
+MemoryStats nb_memory_stats(void) {
+  return (MemoryStats){memory.live, memory.cached, memory.peak, limit()};
+}
+
+void nb_memory_reset_peak(void) {
+  memory.peak = memory.live;
+}
+
+void nb_memory_set_limit(size_t bytes) {
+  memory.limit = bytes ? bytes : 1;
+}

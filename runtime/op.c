@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: MIT
+// Applying operators: check, shape, allocate, compute, record.
+#include "nablua/op.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "compose.h"
+#include "nablua/interrupt.h"
+#include "nablua/memory.h"
+#include "tape_private.h"
+
+extern const OpFamily ops_create, ops_arithmetic, ops_compare, ops_math, ops_activation, ops_reduce, ops_shape, ops_index,
+    ops_matrix, ops_convolution, ops_loss, ops_random;
+
+// The order is the reference's.
+const OpFamily *const nb_families[] = {&ops_create, &ops_arithmetic, &ops_compare, &ops_math, &ops_activation,
+                                       &ops_reduce, &ops_shape, &ops_index, &ops_matrix, &ops_convolution,
+                                       &ops_loss, &ops_random, NULL};
+
+enum { TABLE = 1024 };
+
+static unsigned hash(const char *name) {
+  unsigned h = 2166136261u;
+  for (; *name; name++) h = (h ^ (unsigned char)*name) * 16777619u;
+  return h;
+}
+
+const Op *nb_op_find(const char *name) {
+  static const Op *table[TABLE];
+  static bool filled;
+  if (!filled) {
+    for (const OpFamily *const *f = nb_families; *f; f++) {
+      for (int i = 0; i < (*f)->count; i++) {
+        unsigned slot = hash((*f)->ops[i].name) % TABLE;
+        while (table[slot]) slot = (slot + 1) % TABLE;
+        table[slot] = &(*f)->ops[i];
+      }
+    }
+    filled = true;
+  }
+  for (unsigned slot = hash(name) % TABLE; table[slot]; slot = (slot + 1) % TABLE)
+    if (strcmp(table[slot]->name, name) == 0) return table[slot];
+  return NULL;
+}
+
+int nb_op_params(const Op *op) {
+  int n = 0;
+  while (n < NB_MAX_PARAMS && op->params[n].name) n++;
+  return n;
+}
+
+static int output_count(const Op *op) {
+  return op->outputs ? op->outputs : 1;
+}
+
+static bool is_tensor(ParamKind kind) {
+  return kind <= NB_PARAM_MASK;
+}
+
+// The jth tensor of argument i: lists have several, other tensor parameters one.
+static int tensors_in(const Op *op, const Value *args, int i) {
+  if (is_tensor(op->params[i].kind)) return 1;
+  return op->params[i].kind == NB_PARAM_TENSORS ? args[i].tensors.count : 0;
+}
+
+static Tensor *tensor_at(const Op *op, const Value *args, int i, int j) {
+  return op->params[i].kind == NB_PARAM_TENSORS ? args[i].tensors.items[j] : args[i].tensor;
+}
+
+// What makes a tensor unfit to be an argument, whatever the operator.
+static bool check_input(const Op *op, const Tensor *t, bool recording, Error *err) {
+  if (!t->storage)
+    return nb_fail(err, NB_ERROR_STATE, "%s: a backward rule reads a value that its row does not save", op->name);
+  if (recording && t->history != t->storage->history)
+    return nb_fail(err, NB_ERROR_STATE,
+                   "%s: this tensor shares its memory with one that was changed in place at %s:%d, so its own history is "
+                   "out of date; take the view again after the change",
+                   op->name, t->storage->written.source ? t->storage->written.source : "?", t->storage->written.line);
+  return true;
+}
+
+// A copy as i64 of a tensor of whole numbers.
+static Tensor *as_index(const Op *op, const Param *p, Tensor *t, Scope *s) {
+  if (t->layout.dtype == NB_I64) return t;
+  if (nb_dtype_is_float(t->layout.dtype)) {
+    Tensor *flat = nb_contiguous(s, t);
+    if (!flat) return NULL;
+    int64_t n = nb_layout_numel(&flat->layout);
+    for (int64_t i = 0; i < n; i++) {
+      double v = nb_tensor_get(flat, i);
+      if (v != rint(v) || fabs(v) > 9007199254740992.0) {
+        nb_fail(s->err, NB_ERROR_ARGUMENT, "%s: %s must hold whole numbers, but element %lld is %g", op->name, p->name,
+                (long long)i + 1, v);
+        return NULL;
+      }
+    }
+  }
+  return nb_to(s, t, NB_I64);
+}
+
+// Checks all tensor arguments and converts index and mask arguments in `args`, a copy.
+static bool prepare(const Op *op, Value *args, bool *tracked, Scope *s) {
+  bool recording = nb_grad_enabled();
+  *tracked = false;
+  for (int i = 0; i < NB_MAX_PARAMS && op->params[i].name; i++) {
+    for (int j = 0, n = tensors_in(op, args, i); j < n; j++) {
+      Tensor *t = tensor_at(op, args, i, j);
+      if (!t) continue;
+      if (!check_input(op, t, recording, s->err)) return false;
+      if (nb_tensor_tracked(t)) *tracked = true;
+    }
+    if (!is_tensor(op->params[i].kind) || !args[i].tensor) continue;
+    if (op->params[i].kind == NB_PARAM_INDEX) {
+      if (!(args[i].tensor = as_index(op, &op->params[i], args[i].tensor, s))) return false;
+    } else if (op->params[i].kind == NB_PARAM_MASK) {
+      if (!(args[i].tensor = nb_to(s, args[i].tensor, NB_BOOL))) return false;
+    }
+  }
+  *tracked = *tracked && recording && op->backward;
+  return true;
+}
+
+// Puts the operator's name before a sentence that lacks it.
+static void name_error(const Op *op, Error *err) {
+  size_t n = strlen(op->name);
+  if (err->kind != NB_ERROR_ARGUMENT) return;
+  if (strncmp(err->message, op->name, n) == 0 && err->message[n] == ':') return;
+  char *m = err->message;
+  size_t length = strlen(m);
+  if (length + n + 3 > sizeof err->message) length = sizeof err->message - n - 3;
+  memmove(m + n + 2, m, length);
+  m[length + n + 2] = '\0';
+  memcpy(m, op->name, n);
+  memcpy(m + n, ": ", 2);
+}
+
+static bool allocate(Call *c, Error *err) {
+  for (int i = 0; i < output_count(c->op); i++) {
+    c->out[i] = c->op->view ? nb_tensor_alias(c->args[0].tensor, &c->layout[i], err) : nb_tensor_new(&c->layout[i], err);
+    if (!c->out[i]) return false;
+  }
+  return true;
+}
+
+bool nb_apply(const Op *op, const Value *args, Tensor **out, Error *err) {
+  Value local[NB_MAX_PARAMS];
+  Call c = {.op = op, .args = local, .compute = NB_DTYPES};
+  Scope s;
+  bool ok = false, tracked;
+  int count = output_count(op);
+  memcpy(local, args, (size_t)nb_op_params(op) * sizeof *local);
+  for (int i = 0; i < count; i++) c.out[i] = NULL;
+  nb_scope_open(&s, err);
+  if (!prepare(op, local, &tracked, &s)) goto done;
+  if (!op->shape(&c, err)) goto done;
+  if (!op->dynamic && !allocate(&c, err)) goto done;
+  if (!op->view) {
+    // A forward composed of operators must not leave nodes of its own.
+    bool grad = nb_grad_enabled();
+    if (grad) nb_set_grad_enabled(false);
+    ok = op->forward(&c, err);
+    if (grad) nb_set_grad_enabled(true);
+    if (!ok || !(ok = nb_poll(err))) goto done;
+  }
+  ok = !tracked || nb_record(&c, err);
+done:
+  nb_scope_close(&s);
+  if (!ok) {
+    name_error(op, err);
+    for (int i = 0; i < count; i++) nb_tensor_release(&c.out[i]);
+    return false;
+  }
+  for (int i = 0; i < count - op->hidden; i++) out[i] = c.out[i];
+  for (int i = count - op->hidden; i < count; i++) nb_tensor_release(&c.out[i]);
+  return true;
+}
+
+static bool check_target(const Op *op, const Call *c, const Tensor *t, bool tracked, Error *err) {
+  char want[NB_SHAPE_TEXT], have[NB_SHAPE_TEXT];
+  const Layout *l = &c->layout[0];
+  bool same = l->ndim == t->layout.ndim;
+  for (int d = 0; same && d < l->ndim; d++) same = l->shape[d] == t->layout.shape[d];
+  if (!same)
+    return nb_fail(err, NB_ERROR_ARGUMENT, "%s_: the result has shape %s and does not fit in place into %s", op->name,
+                   nb_shape_text(l, want), nb_shape_text(&t->layout, have));
+  if (l->dtype != t->layout.dtype)
+    return nb_fail(err, NB_ERROR_ARGUMENT, "%s_: the result is %s and does not fit in place into a tensor of %s; convert with :to",
+                   op->name, nb_dtype_name(l->dtype), nb_dtype_name(t->layout.dtype));
+  for (int d = 0; d < t->layout.ndim; d++)
+    if (t->layout.shape[d] > 1 && t->layout.strides[d] == 0)
+      return nb_fail(err, NB_ERROR_ARGUMENT,
+                     "%s_: an expanded tensor has elements that share memory; call :contiguous() before writing in place",
+                     op->name);
+  if (nb_grad_enabled() && t->requires_grad && !t->node)
+    return nb_fail(err, NB_ERROR_STATE,
+                   "%s_: a leaf that requires grad cannot be changed in place while gradients are recorded; wrap the change "
+                   "in nb.no_grad(function() ... end)",
+                   op->name);
+  (void)tracked;
+  return true;
+}
+
+bool nb_apply_inplace(const Op *op, const Value *args, Error *err) {
+  Value local[NB_MAX_PARAMS];
+  Call c = {.op = op, .args = local, .compute = NB_DTYPES};
+  Scope s;
+  bool ok = false, tracked, grad = nb_grad_enabled();
+  Tensor *target = args[0].tensor;
+  memcpy(local, args, (size_t)nb_op_params(op) * sizeof *local);
+  nb_scope_open(&s, err);
+  if (!prepare(op, local, &tracked, &s) || !op->shape(&c, err) || !check_target(op, &c, target, tracked, err)) goto done;
+  // What overlaps the target without being it would be read after it was written.
+  nb_set_grad_enabled(false);
+  for (int i = 0; i < NB_MAX_PARAMS && op->params[i].name; i++) {
+    Tensor *t = is_tensor(op->params[i].kind) ? local[i].tensor : NULL;
+    bool overlaps = t && t->storage == target->storage && !nb_tensor_same(t, target);
+    bool reads_old = tracked && i == 0 && (op->saves & NB_SAVE_IN(0));
+    if (!overlaps && !reads_old) continue;
+    Tensor *copy = nb_unary(&s, "clone", t);
+    if (!copy) goto done;
+    if (nb_tensor_tracked(t)) {  // the copy stands for the original on the tape
+      copy->node = t->node;
+      if (copy->node) nb_node_retain(copy->node);
+      copy->output = t->output;
+      copy->requires_grad = t->requires_grad;
+    }
+    local[i].tensor = copy;
+  }
+  c.out[0] = target;
+  ok = op->forward(&c, err);
+  nb_set_grad_enabled(grad);
+  target->storage->version++;
+  target->storage->written = nb_site_now();
+  if (ok && tracked) ok = nb_rebind(&c, target, err);
+done:
+  nb_set_grad_enabled(grad);
+  nb_scope_close(&s);
+  if (!ok) name_error(op, err);
+  return ok;
+}

@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: MIT
+// Operators: arithmetic on two operands with broadcasting.
+#include <math.h>
+
+#include "loops.h"
+
+NB_BINARY_FLOATS(add, x + y, x + y)
+NB_BINARY(add_i64, int64_t, int64_t, (int64_t)((uint64_t)x + (uint64_t)y))
+NB_BINARY(add_u8, uint8_t, uint8_t, (unsigned)x + (unsigned)y)
+NB_BINARY_FLOATS(sub, x - y, x - y)
+NB_BINARY(sub_i64, int64_t, int64_t, (int64_t)((uint64_t)x - (uint64_t)y))
+NB_BINARY_FLOATS(mul, x *y, x *y)
+NB_BINARY(mul_i64, int64_t, int64_t, (int64_t)((uint64_t)x * (uint64_t)y))
+NB_BINARY(mul_u8, uint8_t, uint8_t, (unsigned)x * (unsigned)y)
+NB_BINARY_FLOATS(div, x / y, x / y)
+NB_BINARY_FLOATS(pow, powf(x, y), pow(x, y))
+NB_BINARY_FLOATS(atan2, atan2f(x, y), atan2(x, y))
+
+static bool add_backward(Backward *b) {
+  Tensor *g = b->grad[0];
+  if (nb_wants(b, 0) && !nb_give(b, 0, g)) return false;
+  return !nb_wants(b, 1) || nb_give(b, 1, g);
+}
+
+static bool sub_backward(Backward *b) {
+  Tensor *g = b->grad[0];
+  if (nb_wants(b, 0) && !nb_give(b, 0, g)) return false;
+  return !nb_wants(b, 1) || nb_give(b, 1, nb_neg(b->scope, g));
+}
+
+static bool mul_backward(Backward *b) {
+  Tensor *g = b->grad[0];
+  if (nb_wants(b, 0) && !nb_give(b, 0, nb_mul(b->scope, g, nb_in(b, 1)))) return false;
+  return !nb_wants(b, 1) || nb_give(b, 1, nb_mul(b->scope, g, nb_in(b, 0)));
+}
+
+static bool div_backward(Backward *b) {
+  Scope *s = b->scope;
+  Tensor *x = nb_in(b, 0), *y = nb_in(b, 1), *g = nb_div(s, b->grad[0], y);
+  if (nb_wants(b, 0) && !nb_give(b, 0, g)) return false;
+  return !nb_wants(b, 1) || nb_give(b, 1, nb_neg(s, nb_mul(s, g, nb_div(s, x, y))));
+}
+
+// d(x^y)/dx = y·x^(y−1), which is 0 where y is 0; d/dy = x^y·ln x, which is 0 where x is 0 and y ≥ 0.
+static bool pow_backward(Backward *b) {
+  Scope *s = b->scope;
+  Tensor *x = nb_in(b, 0), *y = nb_in(b, 1), *g = b->grad[0];
+  Tensor *zero = nb_full(s, &(Layout){.dtype = x->layout.dtype}, 0);
+  if (nb_wants(b, 0)) {
+    Tensor *slope = nb_mul(s, y, nb_binary(s, "pow", x, nb_addn(s, y, -1)));
+    if (!nb_give(b, 0, nb_mul(s, g, nb_where(s, nb_binary(s, "eq", y, zero), zero, slope)))) return false;
+  }
+  if (!nb_wants(b, 1)) return true;
+  Tensor *one = nb_full(s, &(Layout){.dtype = x->layout.dtype}, 1);
+  Tensor *at_zero = nb_binary(s, "logical_and", nb_binary(s, "eq", x, zero), nb_binary(s, "ge", y, zero));
+  Tensor *slope = nb_mul(s, nb_binary(s, "pow", x, y), nb_unary(s, "log", nb_where(s, at_zero, one, x)));
+  return nb_give(b, 1, nb_mul(s, g, slope));
+}
+
+// Lua's %: the result has the divisor's sign.
+#define LUA_MOD(fmod, zero) (fmod(x, y) + ((fmod(x, y) < zero) != (y < zero) && fmod(x, y) != zero ? y : zero))
+NB_BINARY_FLOATS(mod, LUA_MOD(fmodf, 0.0f), LUA_MOD(fmod, 0.0))
+NB_BINARY_FLOATS(floordiv, floorf(x / y), floor(x / y))
+
+static int64_t mod_whole(int64_t x, int64_t y) {
+  if (y == 0 || y == -1) return 0;
+  int64_t r = x % y;
+  return r != 0 && (r ^ y) < 0 ? r + y : r;
+}
+static int64_t floordiv_whole(int64_t x, int64_t y) {
+  if (y == 0) return 0;
+  if (y == -1) return (int64_t)(0 - (uint64_t)x);
+  return x / y - (x % y != 0 && (x ^ y) < 0);
+}
+NB_BINARY(mod_i64, int64_t, int64_t, mod_whole(x, y))
+NB_BINARY(floordiv_i64, int64_t, int64_t, floordiv_whole(x, y))
+
+// Whole numbers have no infinity: a zero divisor is an error, as in Lua.
+static bool forward_whole_division(Call *c, Error *err) {
+  Tensor *y = c->args[1].tensor;
+  if (c->compute == NB_I64) {
+    Scope s;
+    nb_scope_open(&s, err);
+    Tensor *flat = nb_contiguous(&s, nb_to(&s, y, NB_I64));
+    int64_t n = flat ? nb_layout_numel(&flat->layout) : 0;
+    bool ok = flat;
+    for (int64_t i = 0; ok && i < n; i++)
+      if (((int64_t *)nb_tensor_data(flat))[i] == 0)
+        ok = nb_fail(err, NB_ERROR_ARGUMENT, "division of whole numbers by zero; convert with :to(\"f32\") for an infinity");
+    nb_scope_close(&s);
+    if (!ok) return false;
+  }
+  return nb_forward_elementwise(c, err);
+}
+
+static bool mod_backward(Backward *b) {
+  Scope *s = b->scope;
+  Tensor *g = b->grad[0];
+  if (nb_wants(b, 0) && !nb_give(b, 0, g)) return false;
+  if (!nb_wants(b, 1)) return true;
+  return nb_give(b, 1, nb_neg(s, nb_mul(s, g, nb_binary(s, "floordiv", nb_in(b, 0), nb_in(b, 1)))));
+}
+
+// The larger of two; NaN wins.  Equal values share the gradient, which keeps it right for x = y = z.
+NB_BINARY_FLOATS(maximum, x > y || x != x ? x : y, x > y || x != x ? x : y)
+NB_BINARY(maximum_i64, int64_t, int64_t, x > y ? x : y)
+NB_BINARY_FLOATS(minimum, x < y || x != x ? x : y, x < y || x != x ? x : y)
+NB_BINARY(minimum_i64, int64_t, int64_t, x < y ? x : y)
+
+static bool extreme_backward(Backward *b, const char *wins) {
+  Scope *s = b->scope;
+  Tensor *x = nb_in(b, 0), *y = nb_in(b, 1), *g = b->grad[0];
+  Tensor *tie = nb_muln(s, nb_to(s, nb_binary(s, "eq", x, y), g->layout.dtype), 0.5);
+  for (int i = 0; i < 2; i++) {
+    if (!nb_wants(b, i)) continue;
+    Tensor *mine = nb_to(s, i == 0 ? nb_binary(s, wins, x, y) : nb_binary(s, wins, y, x), g->layout.dtype);
+    if (!nb_give(b, i, nb_mul(s, g, nb_add(s, mine, tie)))) return false;
+  }
+  return true;
+}
+
+static bool maximum_backward(Backward *b) {
+  return extreme_backward(b, "gt");
+}
+
+static bool minimum_backward(Backward *b) {
+  return extreme_backward(b, "lt");
+}
+
+// d atan2(y, x): dy·x/(x²+y²) − dx·y/(x²+y²)
+static bool atan2_backward(Backward *b) {
+  Scope *s = b->scope;
+  Tensor *y = nb_in(b, 0), *x = nb_in(b, 1);
+  Tensor *g = nb_div(s, b->grad[0], nb_add(s, nb_mul(s, x, x), nb_mul(s, y, y)));
+  if (nb_wants(b, 0) && !nb_give(b, 0, nb_mul(s, g, x))) return false;
+  return !nb_wants(b, 1) || nb_give(b, 1, nb_neg(s, nb_mul(s, g, y)));
+}
+
+#define BOTH (NB_SAVE_IN(0) | NB_SAVE_IN(1))
+
+static const Op ops[] = {
+    {.name = "add",
+     .doc = "x + y, elementwise with broadcasting.",
+     .example = "nb.tensor{1, 2} + 10  --> {11, 12}",
+     .derivative = "∂/∂x = 1, ∂/∂y = 1",
+     .params = {OPERAND("x"), OPERAND("y")},
+     .inplace = true,
+     .shape = nb_shape_elementwise,
+     .forward = nb_forward_elementwise,
+     .backward = add_backward,
+     .loops = {[NB_U8] = add_u8, [NB_I64] = add_i64, [NB_F32] = add_f32, [NB_F64] = add_f64}},
+    {.name = "sub",
+     .doc = "x − y, elementwise with broadcasting.",
+     .example = "nb.tensor{1, 2} - 10  --> {-9, -8}",
+     .derivative = "∂/∂x = 1, ∂/∂y = −1",
+     .params = {OPERAND("x"), OPERAND("y")},
+     .inplace = true,
+     .shape = nb_shape_elementwise,
+     .forward = nb_forward_elementwise,
+     .backward = sub_backward,
+     .loops = {[NB_I64] = sub_i64, [NB_F32] = sub_f32, [NB_F64] = sub_f64}},
+    {.name = "mul",
+     .doc = "x · y, elementwise with broadcasting.",
+     .example = "nb.tensor{1, 2} * nb.tensor{3, 4}  --> {3, 8}",
+     .derivative = "∂/∂x = y, ∂/∂y = x",
+     .params = {OPERAND("x"), OPERAND("y")},
+     .inplace = true,
+     .saves = BOTH,
+     .shape = nb_shape_elementwise,
+     .forward = nb_forward_elementwise,
+     .backward = mul_backward,
+     .loops = {[NB_U8] = mul_u8, [NB_I64] = mul_i64, [NB_F32] = mul_f32, [NB_F64] = mul_f64}},
+    {.name = "div",
+     .doc = "x / y, elementwise with broadcasting; always floating point.",
+     .example = "nb.tensor{1, 2} / 4  --> {0.25, 0.5}",
+     .derivative = "∂/∂x = 1/y, ∂/∂y = −x/y²",
+     .sample = {.lo = 0.5, .hi = 2},
+     .params = {OPERAND("x"), OPERAND("y")},
+     .inplace = true,
+     .saves = BOTH,
+     .shape = nb_shape_elementwise_float,
+     .forward = nb_forward_elementwise,
+     .backward = div_backward,
+     .loops = NB_FLOAT_LOOPS(div)},
+    {.name = "pow",
+     .doc = "x to the power of y, elementwise with broadcasting; always floating point.",
+     .example = "nb.tensor{1, 2, 3} ^ 2  --> {1, 4, 9}",
+     .derivative = "∂/∂x = y·x^(y−1), ∂/∂y = x^y·ln x",
+     .sample = {.lo = 0.5, .hi = 2},
+     .params = {OPERAND("x"), OPERAND("y")},
+     .inplace = true,
+     .saves = BOTH,
+     .shape = nb_shape_elementwise_float,
+     .forward = nb_forward_elementwise,
+     .backward = pow_backward,
+     .loops = NB_FLOAT_LOOPS(pow)},
+    {.name = "mod",
+     .doc = "The remainder x − y·⌊x/y⌋, with y's sign as Lua's %.",
+     .example = "nb.tensor{-1, 5} % 3  --> {2, 2}",
+     .derivative = "∂/∂x = 1, ∂/∂y = −⌊x/y⌋",
+     .sample = {.args = "f(3,4), 0.75; f(3,4), f(3,4,{lo=5,hi=6})"},
+     .params = {OPERAND("x"), OPERAND("y")},
+     .inplace = true,
+     .saves = BOTH,
+     .shape = nb_shape_elementwise,
+     .forward = forward_whole_division,
+     .backward = mod_backward,
+     .loops = {[NB_I64] = mod_i64, [NB_F32] = mod_f32, [NB_F64] = mod_f64}},
+    {.name = "floordiv",
+     .doc = "⌊x/y⌋, elementwise, as Lua's //.",
+     .example = "nb.tensor{-1, 5} // 3  --> {-1, 1}",
+     .no_grad = "it is piecewise constant",
+     .params = {OPERAND("x"), OPERAND("y")},
+     .inplace = true,
+     .shape = nb_shape_elementwise,
+     .forward = forward_whole_division,
+     .loops = {[NB_I64] = floordiv_i64, [NB_F32] = floordiv_f32, [NB_F64] = floordiv_f64}},
+    {.name = "maximum",
+     .doc = "The larger of x and y, elementwise with broadcasting.",
+     .example = "nb.maximum(nb.tensor{1, 5}, 3)  --> {3, 5}",
+     .derivative = "∂/∂x = 1[x > y], ∂/∂y = 1[y > x]",
+     .params = {OPERAND("x"), OPERAND("y")},
+     .inplace = true,
+     .saves = BOTH,
+     .shape = nb_shape_elementwise,
+     .forward = nb_forward_elementwise,
+     .backward = maximum_backward,
+     .loops = {[NB_I64] = maximum_i64, [NB_F32] = maximum_f32, [NB_F64] = maximum_f64}},
+    {.name = "minimum",
+     .doc = "The smaller of x and y, elementwise with broadcasting.",
+     .example = "nb.minimum(nb.tensor{1, 5}, 3)  --> {1, 3}",
+     .derivative = "∂/∂x = 1[x < y], ∂/∂y = 1[y < x]",
+     .params = {OPERAND("x"), OPERAND("y")},
+     .inplace = true,
+     .saves = BOTH,
+     .shape = nb_shape_elementwise,
+     .forward = nb_forward_elementwise,
+     .backward = minimum_backward,
+     .loops = {[NB_I64] = minimum_i64, [NB_F32] = minimum_f32, [NB_F64] = minimum_f64}},
+    {.name = "atan2",
+     .doc = "The angle of the point (x, y) in radians, −π..π.",
+     .example = "nb.atan2(nb.tensor{1.0}, nb.tensor{1.0})  --> {0.7854}",
+     .derivative = "∂/∂y = x/(x²+y²), ∂/∂x = −y/(x²+y²)",
+     .sample = {.lo = 0.5, .hi = 2},
+     .params = {OPERAND("y"), OPERAND("x")},
+     .saves = BOTH,
+     .shape = nb_shape_elementwise_float,
+     .forward = nb_forward_elementwise,
+     .backward = atan2_backward,
+     .loops = NB_FLOAT_LOOPS(atan2)},
+};
+const OpFamily ops_arithmetic = {"Arithmetic", ops, COUNT(ops)};

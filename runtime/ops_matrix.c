@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: MIT
+// Operators: matrix products.
+#include "gemm.h"
+#include "loops.h"
+#include "nablua/interrupt.h"
+
+// A vector counts as a row on the left and as a column on the right; the added dimension goes again.
+static Layout as_matrix(const Layout *l, bool left) {
+  Layout m = *l;
+  if (l->ndim != 1) return m;
+  m.ndim = 2;
+  m.shape[left ? 1 : 0] = l->shape[0];
+  m.strides[left ? 1 : 0] = l->strides[0];
+  m.shape[left ? 0 : 1] = 1;
+  m.strides[left ? 0 : 1] = l->shape[0] > 0 ? l->shape[0] : 1;
+  return m;
+}
+
+static bool shape_matmul(Call *c, Error *err) {
+  char ta[NB_SHAPE_TEXT], tb[NB_SHAPE_TEXT];
+  const Layout *x = &c->args[0].tensor->layout, *y = &c->args[1].tensor->layout;
+  if (x->ndim == 0 || y->ndim == 0)
+    return nb_fail(err, NB_ERROR_ARGUMENT, "needs vectors or matrices, got shapes %s and %s; use * for a scalar",
+                   nb_shape_text(x, ta), nb_shape_text(y, tb));
+  Layout a = as_matrix(x, true), b = as_matrix(y, false), batch = {.dtype = NB_F32};
+  int64_t rows = a.shape[a.ndim - 2], inner = a.shape[a.ndim - 1], columns = b.shape[b.ndim - 1];
+  if (inner != b.shape[b.ndim - 2])
+    return nb_fail(err, NB_ERROR_ARGUMENT, "shapes %s and %s do not fit: %lld columns on the left, %lld rows on the right",
+                   nb_shape_text(x, ta), nb_shape_text(y, tb), (long long)inner, (long long)b.shape[b.ndim - 2]);
+  a.ndim -= 2;
+  b.ndim -= 2;
+  if (!nb_broadcast_shape(&a, &b, &batch, err)) return false;
+  if (batch.ndim + 2 > NB_MAX_DIMS)
+    return nb_fail(err, NB_ERROR_ARGUMENT, "more than %d dimensions", NB_MAX_DIMS);
+  c->compute = nb_dtype_promote(nb_dtype_promote(x->dtype, y->dtype), NB_F32);
+  batch.dtype = c->compute;
+  if (x->ndim > 1) batch.shape[batch.ndim++] = rows;
+  if (y->ndim > 1) batch.shape[batch.ndim++] = columns;
+  c->layout[0] = batch;
+  return true;
+}
+
+// A product needs each row or each column to be contiguous; a copy helps where neither is.
+static Tensor *with_unit_stride(Scope *s, Tensor *t, bool left) {
+  if (!t) return NULL;
+  Layout m = as_matrix(&t->layout, left);
+  int64_t rs = m.strides[m.ndim - 2], cs = m.strides[m.ndim - 1], r = m.shape[m.ndim - 2], n = m.shape[m.ndim - 1];
+  if (((cs == 1 || n == 1) && (rs >= n || r == 1)) || ((rs == 1 || r == 1) && (cs >= r || n == 1))) return t;
+  return nb_unary(s, "clone", t);
+}
+
+// The gemm view of a matrix: transposed when its columns are the contiguous ones.
+static GemmMatrix gemm_matrix(const Layout *m, const void *data) {
+  int64_t rs = m->strides[m->ndim - 2], cs = m->strides[m->ndim - 1];
+  int64_t r = m->shape[m->ndim - 2], n = m->shape[m->ndim - 1];
+  bool by_rows = (cs == 1 || n == 1) && (rs >= n || r == 1);
+  if (by_rows) return (GemmMatrix){data, r == 1 ? n : rs, false};
+  return (GemmMatrix){data, n == 1 ? r : cs, true};
+}
+
+static bool matmul_forward(Call *c, Error *err) {
+  Scope s;
+  bool ok = false;
+  nb_scope_open(&s, err);
+  Tensor *x = with_unit_stride(&s, nb_to(&s, c->args[0].tensor, c->compute), true);
+  Tensor *y = with_unit_stride(&s, nb_to(&s, c->args[1].tensor, c->compute), false);
+  if (!x || !y) goto done;
+  Layout a = as_matrix(&x->layout, true), b = as_matrix(&y->layout, false);
+  int64_t rows = a.shape[a.ndim - 2], inner = a.shape[a.ndim - 1], columns = b.shape[b.ndim - 1];
+  const Layout *out = &c->out[0]->layout;
+  int batch_dims = out->ndim - (c->args[0].tensor->layout.ndim > 1) - (c->args[1].tensor->layout.ndim > 1);
+  int64_t batches = 1, at[NB_MAX_DIMS] = {0};
+  size_t size = nb_dtype_size(c->compute);
+  for (int d = 0; d < batch_dims; d++) batches *= out->shape[d];
+  for (int64_t i = 0; i < batches; i++) {
+    int64_t oa = 0, ob = 0;
+    for (int d = 0; d < batch_dims; d++) {
+      int da = d - (batch_dims - (a.ndim - 2)), db = d - (batch_dims - (b.ndim - 2));
+      if (da >= 0 && a.shape[da] > 1) oa += at[d] * a.strides[da];
+      if (db >= 0 && b.shape[db] > 1) ob += at[d] * b.strides[db];
+    }
+    char *to = (char *)nb_tensor_data(c->out[0]) + (size_t)(i * rows * columns) * size;
+    GemmMatrix p = gemm_matrix(&a, (char *)nb_tensor_data(x) + oa * (int64_t)size);
+    GemmMatrix q = gemm_matrix(&b, (char *)nb_tensor_data(y) + ob * (int64_t)size);
+    if (!nb_gemm(c->compute, rows, columns, inner, p, q, to, columns, err) || !nb_poll(err)) goto done;
+    for (int d = batch_dims - 1; d >= 0 && ++at[d] == out->shape[d]; d--) at[d] = 0;
+  }
+  ok = true;
+done:
+  nb_scope_close(&s);
+  return ok;
+}
+
+// With Y = X·W: ∂J/∂X = δ·Wᵀ and ∂J/∂W = Xᵀ·δ; nb_give sums over broadcast batches.
+static bool matmul_backward(Backward *b) {
+  Scope *s = b->scope;
+  Tensor *g = b->grad[0], *x = nb_in(b, 0), *y = nb_in(b, 1);
+  Layout xm = as_matrix(&x->layout, true), ym = as_matrix(&y->layout, false), gm = g->layout;
+  if (y->layout.ndim == 1) gm.shape[gm.ndim++] = 1;
+  if (x->layout.ndim == 1) {
+    int64_t columns = gm.shape[gm.ndim - 1];
+    gm.shape[gm.ndim - 1] = 1;
+    gm.shape[gm.ndim++] = columns;
+  }
+  g = nb_reshape_like(s, g, &gm);
+  x = nb_reshape_like(s, x, &xm);
+  y = nb_reshape_like(s, y, &ym);
+  if (!g || !x || !y) return false;
+  if (nb_wants(b, 0)) {
+    Tensor *gx = nb_matmul(s, g, nb_swap(s, y, ym.ndim - 2, ym.ndim - 1));
+    if (!nb_give(b, 0, nb_reshape_like(s, nb_sum_to(s, gx, &xm), &nb_in(b, 0)->layout))) return false;
+  }
+  if (!nb_wants(b, 1)) return true;
+  Tensor *gy = nb_matmul(s, nb_swap(s, x, xm.ndim - 2, xm.ndim - 1), g);
+  return nb_give(b, 1, nb_reshape_like(s, nb_sum_to(s, gy, &ym), &nb_in(b, 1)->layout));
+}
+
+static const Op ops[] = {
+    {.name = "matmul",
+     .doc = "The matrix product x · y; leading dimensions are batches and broadcast, a vector is a row or a column.",
+     .example = "nb.matmul(nb.tensor{{1, 2}, {3, 4}}, nb.tensor{1, 1})  --> {3, 7}",
+     .derivative = "∂/∂x = δ·yᵀ, ∂/∂y = xᵀ·δ",
+     .sample = {.args = "f(3,4), f(4,2); f(4), f(4,2); f(3,4), f(4); f(4), f(4); f(2,3,4), f(4,2); f(2,1,3,4), f(5,4,2)"},
+     .params = {TENSOR("x"), TENSOR("y")},
+     .saves = NB_SAVE_IN(0) | NB_SAVE_IN(1),
+     .shape = shape_matmul,
+     .forward = matmul_forward,
+     .backward = matmul_backward},
+};
+const OpFamily ops_matrix = {"Matrices", ops, COUNT(ops)};

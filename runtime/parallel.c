@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: MIT
+// The thread pool: workers spin for a moment after a job, then sleep until the next.
+//
+// A job is split into one part for each thread; a part runs in blocks, with a look at the interrupt
+// flag between them.  The caller takes the last part and waits for the rest.
+#define _GNU_SOURCE
+#include "nablua/parallel.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "nablua/interrupt.h"
+
+enum { MAX_THREADS = 256, SPINS = 20000, BLOCKS_A_PART = 8 };
+
+static struct {
+  pthread_t threads[MAX_THREADS];
+  unsigned born[MAX_THREADS];  // the ticket when a worker was made: not a job for it
+  pthread_mutex_t lock;
+  pthread_cond_t wake;
+  int wanted;    // threads that shall compute, the caller's included; 0 before the first look
+  int running;   // workers that exist
+  pid_t owner;   // the process that made them: after a fork there are none
+  // The job.  Workers see a new one by `ticket`.
+  void (*body)(int64_t, int64_t, void *);
+  void *ctx;
+  int64_t n, grain;
+  int parts;
+  atomic_uint ticket;
+  atomic_int left;  // parts that workers have not finished
+} pool = {.lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
+
+static void pause_cpu(void) {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("yield");
+#endif
+}
+
+// Part `part` of the job, block by block.
+static void run_part(int part) {
+  int64_t begin = pool.n * part / pool.parts, end = pool.n * (part + 1) / pool.parts;
+  int64_t block = (end - begin + BLOCKS_A_PART - 1) / BLOCKS_A_PART;
+  if (block < pool.grain) block = pool.grain;
+  for (int64_t i = begin; i < end && !nb_interrupted(); i += block)
+    pool.body(i, i + block < end ? i + block : end, pool.ctx);
+}
+
+static void *worker(void *arg) {
+  int index = (int)(intptr_t)arg;
+  unsigned seen = pool.born[index];
+  for (;;) {
+    unsigned now = atomic_load_explicit(&pool.ticket, memory_order_acquire);
+    for (int i = 0; now == seen && i < SPINS; i++) {
+      pause_cpu();
+      now = atomic_load_explicit(&pool.ticket, memory_order_acquire);
+    }
+    if (now == seen) {
+      pthread_mutex_lock(&pool.lock);
+      while ((now = atomic_load_explicit(&pool.ticket, memory_order_acquire)) == seen)
+        pthread_cond_wait(&pool.wake, &pool.lock);
+      pthread_mutex_unlock(&pool.lock);
+    }
+    seen = now;
+    if (index < pool.parts - 1) run_part(index);
+    atomic_fetch_sub_explicit(&pool.left, 1, memory_order_release);
+  }
+  return NULL;
+}
+
+static int default_threads(void) {
+  cpu_set_t set;
+  const char *text = getenv("NABLUA_THREADS");
+  if (text) {
+    char *end;
+    long value = strtol(text, &end, 10);
+    if (*text && !*end && value >= 1 && value <= MAX_THREADS) return (int)value;
+  }
+  int cores = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+  return cores < 1 ? 1 : cores > MAX_THREADS ? MAX_THREADS : cores;
+}
+
+int nb_threads(void) {
+  if (!pool.wanted) pool.wanted = default_threads();
+  return pool.wanted;
+}
+
+bool nb_set_threads(int count) {
+  if (count < 1 || count > MAX_THREADS) return false;
+  pool.wanted = count;
+  return true;
+}
+
+// Brings the pool up to the wanted size; returns how many threads can compute.
+static int ready_threads(void) {
+  int wanted = nb_threads();
+  if (pool.owner != getpid()) {
+    pool.running = 0;
+    pool.owner = getpid();
+  }
+  if (wanted - 1 > pool.running) {
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);  // signals are the main thread's
+    while (pool.running < wanted - 1) {
+      pool.born[pool.running] = atomic_load_explicit(&pool.ticket, memory_order_relaxed);
+      if (pthread_create(&pool.threads[pool.running], NULL, worker, (void *)(intptr_t)pool.running)) break;
+      pthread_detach(pool.threads[pool.running]);
+      pool.running++;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+  }
+  return wanted < pool.running + 1 ? wanted : pool.running + 1;
+}
+
+void nb_parallel_for(int64_t n, int64_t grain, void (*body)(int64_t, int64_t, void *), void *ctx) {
+  if (n <= 0) return;
+  if (grain < 1) grain = 1;
+  int64_t parts = n / grain;
+  if (parts > 1 && nb_threads() > 1) {
+    int threads = ready_threads();
+    if (parts > threads) parts = threads;
+  } else {
+    parts = 1;
+  }
+  pool.body = body;
+  pool.ctx = ctx;
+  pool.n = n;
+  pool.grain = grain;
+  pool.parts = (int)parts;
+  if (parts > 1) {
+    atomic_store_explicit(&pool.left, pool.running, memory_order_relaxed);
+    pthread_mutex_lock(&pool.lock);
+    atomic_fetch_add_explicit(&pool.ticket, 1, memory_order_release);
+    pthread_cond_broadcast(&pool.wake);
+    pthread_mutex_unlock(&pool.lock);
+  }
+  run_part((int)parts - 1);
+  if (parts > 1)
+    for (int spins = 0; atomic_load_explicit(&pool.left, memory_order_acquire) > 0; spins++) {
+      if (spins < SPINS) pause_cpu();
+      else sched_yield();
+    }
+}

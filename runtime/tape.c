@@ -1,0 +1,500 @@
+// SPDX-License-Identifier: MIT
+// Recording nodes, walking them back, releasing them.
+#include "nablua/tape.h"
+
+#include <string.h>
+
+#include "compose.h"
+#include "nablua/interrupt.h"
+#include "nablua/memory.h"
+#include "nablua/op.h"
+#include "tape_private.h"
+
+static bool grad_enabled = true;
+static uint64_t next_order;
+static Site (*site_provider)(void *);
+static void *site_user;
+
+bool nb_grad_enabled(void) {
+  return grad_enabled;
+}
+
+void nb_set_grad_enabled(bool on) {
+  grad_enabled = on;
+}
+
+void nb_set_site_provider(Site (*provider)(void *), void *user) {
+  site_provider = provider;
+  site_user = user;
+}
+
+Site nb_site_now(void) {
+  return site_provider ? site_provider(site_user) : (Site){NULL, 0};
+}
+
+static const char *site_source(Site s) {
+  return s.source ? s.source : "?";
+}
+
+// ---- nodes ----
+
+Node *nb_node_retain(Node *n) {
+  n->refs++;
+  return n;
+}
+
+static int tensors_of(const Op *op, const Value *args, int i, Tensor ***list) {
+  if (op->params[i].kind <= NB_PARAM_MASK) {
+    *list = (Tensor **)&args[i].tensor;
+    return 1;
+  }
+  if (op->params[i].kind == NB_PARAM_TENSORS) {
+    *list = args[i].tensors.items;
+    return args[i].tensors.count;
+  }
+  return 0;
+}
+
+// Lets go of all values; a node freed by a backward also lets go of what is behind it.
+static void drop_values(Node *n) {
+  for (int i = 0; n->args && i < NB_MAX_PARAMS && n->op->params[i].name; i++) {
+    Tensor **list;
+    for (int j = 0, count = tensors_of(n->op, n->args, i, &list); j < count; j++) nb_tensor_release(&list[j]);
+  }
+  for (int i = 0; i < NB_MAX_OUTPUTS; i++) nb_tensor_release(&n->saved_out[i]);
+  for (int i = 0; i < n->edge_count; i++) {
+    nb_node_release(&n->edges[i].node);
+    nb_tensor_release(&n->edges[i].leaf);
+  }
+}
+
+void nb_node_release(Node **slot) {
+  static Node *dead;
+  static bool draining;
+  Node *n = *slot;
+  *slot = NULL;
+  if (!n || --n->refs > 0) return;
+  n->run = dead;  // a dead node is in no run: the field links the ones to destroy
+  dead = n;
+  if (draining) return;
+  draining = true;
+  while (dead) {
+    n = dead;
+    dead = n->run;
+    drop_values(n);
+    nb_free(n, n->bytes);
+  }
+  draining = false;
+}
+
+void nb_node_forget(const Tensor *t) {
+  if (t->node && t->node->watcher[t->output] == t) t->node->watcher[t->output] = NULL;
+}
+
+void nb_tensor_retain_grad(Tensor *t) {
+  t->retains_grad = true;
+  if (t->node) t->node->watcher[t->output] = t;
+}
+
+// Copies the arguments into the node's own block: [Node | args | edges | versions | lists].
+static Node *node_new(const Op *op, const Value *args, Error *err) {
+  int params = nb_op_params(op), edges = 0;
+  size_t lists = 0;
+  for (int i = 0; i < params; i++) {
+    ParamKind kind = op->params[i].kind;
+    if (kind <= NB_PARAM_MASK) {
+      edges++;
+    } else if (kind == NB_PARAM_TENSORS) {
+      edges += args[i].tensors.count;
+      lists += (size_t)args[i].tensors.count * sizeof(Tensor *);
+    } else if ((kind == NB_PARAM_INTS || kind == NB_PARAM_DIMS) && args[i].ints.count > 0) {
+      lists += (size_t)args[i].ints.count * sizeof(int64_t);
+    }
+  }
+  size_t bytes = sizeof(Node) + (size_t)params * sizeof(Value) + (size_t)edges * sizeof(Edge) + lists +
+                 (size_t)edges * sizeof(uint32_t);
+  Node *n = nb_alloc(bytes, err);
+  if (!n) return NULL;
+  memset(n, 0, bytes);
+  n->op = op;
+  n->refs = 1;
+  n->bytes = bytes;
+  n->edge_count = edges;
+  n->args = (Value *)(n + 1);
+  n->edges = (Edge *)(n->args + params);
+  char *list = (char *)(n->edges + edges);
+  for (int i = 0; i < params; i++) {
+    ParamKind kind = op->params[i].kind;
+    if (kind <= NB_PARAM_MASK) continue;
+    n->args[i] = args[i];
+    if (kind == NB_PARAM_TENSORS) {
+      n->args[i].tensors.items = (Tensor **)list;
+      list += (size_t)args[i].tensors.count * sizeof(Tensor *);
+    } else if ((kind == NB_PARAM_INTS || kind == NB_PARAM_DIMS) && args[i].ints.count > 0) {
+      n->args[i].ints.items = (int64_t *)list;
+      memcpy(list, args[i].ints.items, (size_t)args[i].ints.count * sizeof(int64_t));
+      list += (size_t)args[i].ints.count * sizeof(int64_t);
+    }
+  }
+  n->versions = (uint32_t *)list;
+  return n;
+}
+
+// The node's own hold on a tensor argument: itself when backward reads it, else its shape alone.
+static bool hold(const Op *op, int param, Tensor *t, Tensor **slot, Edge *edge, uint32_t *version, Error *err) {
+  if (!t) return true;
+  bool needed = op->saves & NB_SAVE_IN(param);
+  *version = t->storage->version;
+  if (t->node) {
+    edge->node = nb_node_retain(t->node);
+    edge->output = t->output;
+  } else if (t->requires_grad) {
+    edge->leaf = nb_tensor_retain(t);
+  }
+  *slot = needed || edge->leaf ? nb_tensor_retain(t) : nb_tensor_shape_only(&t->layout, err);
+  return *slot;
+}
+
+static Node *make_node(Call *c, Error *err) {
+  const Op *op = c->op;
+  Node *n = node_new(op, c->args, err);
+  if (!n) return NULL;
+  int edge = 0;
+  for (int i = 0; i < NB_MAX_PARAMS && op->params[i].name; i++) {
+    Tensor **from, **to;
+    int count = tensors_of(op, c->args, i, &from);
+    tensors_of(op, n->args, i, &to);
+    for (int j = 0; j < count; j++, edge++) {
+      if (!hold(op, i, from[j], &to[j], &n->edges[edge], &n->versions[edge], err)) {
+        nb_node_release(&n);
+        return NULL;
+      }
+    }
+  }
+  for (int i = 0; i < NB_MAX_OUTPUTS; i++) {
+    if (!(op->saves & NB_SAVE_OUT(i))) continue;
+    n->saved_out[i] = nb_tensor_alias(c->out[i], &c->out[i]->layout, err);
+    if (!n->saved_out[i]) {
+      nb_node_release(&n);
+      return NULL;
+    }
+    n->out_version[i] = c->out[i]->storage->version;
+  }
+  n->order = ++next_order;
+  n->site = nb_site_now();
+  return n;
+}
+
+bool nb_record(Call *c, Error *err) {
+  int count = (c->op->outputs ? c->op->outputs : 1);
+  Node *n = make_node(c, err);
+  if (!n) return false;
+  for (int i = 0; i < count; i++) {
+    if (!nb_dtype_is_float(c->out[i]->layout.dtype)) continue;
+    c->out[i]->node = nb_node_retain(n);
+    c->out[i]->output = i;
+  }
+  nb_node_release(&n);
+  return true;
+}
+
+bool nb_rebind(Call *c, Tensor *target, Error *err) {
+  Node *n = make_node(c, err);
+  if (!n) return false;
+  nb_node_forget(target);
+  nb_node_release(&target->node);
+  target->node = n;
+  target->output = 0;
+  target->history = ++target->storage->history;
+  if (target->retains_grad) n->watcher[0] = target;
+  return true;
+}
+
+// ---- backward ----
+
+typedef struct Pending {
+  Node *node;  // owned
+  Tensor *grad[NB_MAX_OUTPUTS];
+} Pending;
+
+typedef struct LeafGrad {
+  Tensor *leaf, *grad;  // owned
+} LeafGrad;
+
+// One walk.  `heap` orders the indices of `pending` by node; slots in nodes and leaves find them.
+typedef struct Run {
+  Pending *pending;
+  int *heap;
+  int pending_count, pending_capacity, heap_count, heap_capacity;
+  LeafGrad *leaves;
+  int leaf_count, leaf_capacity;
+  BackwardOptions options;
+  Tensor *const *targets;
+  Tensor **results;
+  int target_count;
+  Site site;
+  Error *err;
+} Run;
+
+static bool grow(void *block, int used, int *capacity, size_t item, Error *err) {
+  void **slot = block;
+  int bigger = *capacity ? *capacity * 2 : 64;
+  void *fresh = nb_alloc((size_t)bigger * item, err);
+  if (!fresh) return false;
+  if (*slot) {
+    memcpy(fresh, *slot, (size_t)used * item);
+    nb_free(*slot, (size_t)*capacity * item);
+  }
+  *slot = fresh;
+  *capacity = bigger;
+  return true;
+}
+
+static bool later(const Run *r, int a, int b) {
+  return r->pending[r->heap[a]].node->order > r->pending[r->heap[b]].node->order;
+}
+
+static void heap_swap(Run *r, int a, int b) {
+  int t = r->heap[a];
+  r->heap[a] = r->heap[b];
+  r->heap[b] = t;
+}
+
+static void heap_push(Run *r, int index) {
+  int i = r->heap_count++;
+  r->heap[i] = index;
+  for (; i > 0 && later(r, i, (i - 1) / 2); i = (i - 1) / 2) heap_swap(r, i, (i - 1) / 2);
+}
+
+static int heap_pop(Run *r) {
+  int top = r->heap[0];
+  r->heap[0] = r->heap[--r->heap_count];
+  for (int i = 0;;) {
+    int best = i, left = 2 * i + 1;
+    if (left < r->heap_count && later(r, left, best)) best = left;
+    if (left + 1 < r->heap_count && later(r, left + 1, best)) best = left + 1;
+    if (best == i) return top;
+    heap_swap(r, i, best);
+    i = best;
+  }
+}
+
+// The place of a node among the pending, made when it has none.
+static Pending *pending_of(Run *r, Node *n) {
+  intptr_t slot = (intptr_t)n->run;
+  if (slot > 0 && slot <= r->pending_count && r->pending[slot - 1].node == n) return &r->pending[slot - 1];
+  if (r->pending_count == r->pending_capacity &&
+      !grow(&r->pending, r->pending_count, &r->pending_capacity, sizeof *r->pending, r->err))
+    return NULL;
+  if (r->heap_count == r->heap_capacity && !grow(&r->heap, r->heap_count, &r->heap_capacity, sizeof *r->heap, r->err))
+    return NULL;
+  r->pending[r->pending_count] = (Pending){.node = nb_node_retain(n)};
+  heap_push(r, r->pending_count++);
+  n->run = (void *)(intptr_t)r->pending_count;
+  return &r->pending[r->pending_count - 1];
+}
+
+// *sum += grad; takes the gradient as it is when it is the first.
+static bool accumulate(Run *r, Tensor **sum, Tensor *grad) {
+  Scope s;
+  if (!*sum) {
+    *sum = nb_tensor_retain(grad);
+    return true;
+  }
+  bool ours = (*sum)->refs == 1 && (*sum)->storage->refs == 1 && !(*sum)->node && !r->options.create_graph &&
+              nb_layout_contiguous(&(*sum)->layout);
+  if (ours) return nb_apply_inplace(nb_op_find("add"), (Value[NB_MAX_PARAMS]){{.tensor = *sum}, {.tensor = grad}}, r->err);
+  nb_scope_open(&s, r->err);
+  Tensor *total = nb_tensor_retain(nb_add(&s, *sum, grad));
+  nb_scope_close(&s);
+  if (!total) return false;
+  nb_tensor_release(sum);
+  *sum = total;
+  return true;
+}
+
+static bool accumulate_leaf(Run *r, Tensor *leaf, Tensor *grad) {
+  for (int i = 0; i < r->leaf_count; i++)
+    if (r->leaves[i].leaf == leaf) return accumulate(r, &r->leaves[i].grad, grad);
+  if (r->leaf_count == r->leaf_capacity && !grow(&r->leaves, r->leaf_count, &r->leaf_capacity, sizeof *r->leaves, r->err))
+    return false;
+  r->leaves[r->leaf_count++] = (LeafGrad){nb_tensor_retain(leaf), nb_tensor_retain(grad)};
+  return true;
+}
+
+static bool send(Run *r, const Edge *e, Tensor *grad) {
+  if (e->node) {
+    Pending *p = pending_of(r, e->node);
+    return p && accumulate(r, &p->grad[e->output], grad);
+  }
+  return !e->leaf || accumulate_leaf(r, e->leaf, grad);
+}
+
+static bool changed(const Run *r, const Node *n, const Tensor *t) {
+  return nb_fail(r->err, NB_ERROR_STATE,
+                 "backward: %s at %s:%d needs a tensor that was changed in place later, at %s:%d; use the form that makes a new "
+                 "tensor there, or change a :clone()",
+                 n->op->name, site_source(n->site), n->site.line, site_source(t->storage->written),
+                 t->storage->written.line);
+}
+
+static bool check_unchanged(const Run *r, const Node *n) {
+  int edge = 0;
+  for (int i = 0; i < NB_MAX_PARAMS && n->op->params[i].name; i++) {
+    Tensor **list;
+    for (int j = 0, count = tensors_of(n->op, n->args, i, &list); j < count; j++, edge++)
+      if (list[j] && (n->op->saves & NB_SAVE_IN(i)) && list[j]->storage->version != n->versions[edge])
+        return changed(r, n, list[j]);
+  }
+  for (int i = 0; i < NB_MAX_OUTPUTS; i++)
+    if (n->saved_out[i] && n->saved_out[i]->storage->version != n->out_version[i]) return changed(r, n, n->saved_out[i]);
+  return true;
+}
+
+// Keeps the gradients of outputs that somebody asked for.
+static bool keep_grads(Run *r, const Pending *p) {
+  for (int i = 0; i < NB_MAX_OUTPUTS; i++) {
+    if (!p->grad[i]) continue;
+    for (int t = 0; t < r->target_count; t++)
+      if (r->targets[t]->node == p->node && r->targets[t]->output == i && !r->results[t])
+        r->results[t] = nb_tensor_retain(p->grad[i]);
+    Tensor *watcher = p->node->watcher[i];
+    if (watcher && !r->targets && !accumulate(r, &watcher->grad, p->grad[i])) return false;
+  }
+  return true;
+}
+
+static bool visit(Run *r, int index) {
+  Pending p = r->pending[index];
+  Node *n = p.node;
+  if (!nb_poll(r->err) || !keep_grads(r, &p)) return false;
+  if (n->freed)
+    return nb_fail(r->err, NB_ERROR_STATE,
+                   "backward: the tape behind %s (%s:%d) was freed by the backward at %s:%d; compute J again, or pass "
+                   "{retain_graph=true} there",
+                   n->op->name, site_source(n->site), n->site.line, site_source(n->freed_at), n->freed_at.line);
+  if (!check_unchanged(r, n)) return false;
+  Scope s;
+  nb_scope_open(&s, r->err);
+  Tensor *few[8] = {NULL}, **given = few;
+  size_t bytes = (size_t)n->edge_count * sizeof *given;
+  bool ok = false;
+  if (n->edge_count > 8) {
+    if (!(given = nb_alloc(bytes, r->err))) goto done;
+    memset(given, 0, bytes);
+  }
+  Backward b = {.node = n, .scope = &s, .given = given};
+  memcpy(b.grad, p.grad, sizeof b.grad);
+  ok = n->op->backward(&b);
+  for (int i = 0; i < n->edge_count; i++) {
+    if (given[i] && ok) ok = send(r, &n->edges[i], given[i]);
+    nb_tensor_release(&given[i]);
+  }
+done:
+  if (given && given != few) nb_free(given, bytes);
+  nb_scope_close(&s);
+  if (ok && !r->options.retain_graph) {
+    drop_values(n);
+    n->freed = true;
+    n->freed_at = r->site;
+  }
+  for (int i = 0; i < NB_MAX_OUTPUTS; i++) nb_tensor_release(&r->pending[index].grad[i]);
+  return ok;
+}
+
+static bool check_root(Tensor *J, Tensor *grad, Error *err) {
+  char a[NB_SHAPE_TEXT], b[NB_SHAPE_TEXT];
+  if (!nb_tensor_tracked(J))
+    return nb_fail(err, NB_ERROR_STATE,
+                   "backward: this tensor depends on none that requires grad; make a parameter with {requires_grad=true}, and "
+                   "compute outside nb.no_grad");
+  if (!nb_dtype_is_float(J->layout.dtype))
+    return nb_fail(err, NB_ERROR_ARGUMENT, "backward: gradients need f32 or f64, not %s", nb_dtype_name(J->layout.dtype));
+  if (!grad && nb_layout_numel(&J->layout) != 1)
+    return nb_fail(err, NB_ERROR_ARGUMENT,
+                   "backward: J must be a single number, got shape %s; reduce it with :sum() or :mean(), or pass dL/dJ",
+                   nb_shape_text(&J->layout, a));
+  if (!grad) return true;
+  bool same = grad->layout.ndim == J->layout.ndim;
+  for (int d = 0; same && d < J->layout.ndim; d++) same = grad->layout.shape[d] == J->layout.shape[d];
+  return same || nb_fail(err, NB_ERROR_ARGUMENT, "backward: dL/dJ has shape %s, but J has %s",
+                         nb_shape_text(&grad->layout, b), nb_shape_text(&J->layout, a));
+}
+
+static bool walk(Run *r, Tensor *J, Tensor *grad) {
+  Scope s;
+  bool ok = false, before = grad_enabled;
+  if (!check_root(J, grad, r->err)) return false;
+  r->site = nb_site_now();
+  nb_scope_open(&s, r->err);
+  Layout l = J->layout;
+  grad_enabled = r->options.create_graph;
+  grad = grad ? nb_to(&s, grad, l.dtype) : nb_full(&s, &l, 1);
+  Edge root = {.node = J->node, .leaf = J->node ? NULL : J, .output = J->output};
+  ok = grad && send(r, &root, grad);
+  while (ok && r->heap_count > 0) ok = visit(r, heap_pop(r));
+  grad_enabled = before;
+  nb_scope_close(&s);
+  return ok;
+}
+
+static void run_end(Run *r) {
+  for (int i = 0; i < r->pending_count; i++) {
+    for (int j = 0; j < NB_MAX_OUTPUTS; j++) nb_tensor_release(&r->pending[i].grad[j]);
+    r->pending[i].node->run = NULL;
+    nb_node_release(&r->pending[i].node);
+  }
+  for (int i = 0; i < r->leaf_count; i++) {
+    nb_tensor_release(&r->leaves[i].leaf);
+    nb_tensor_release(&r->leaves[i].grad);
+  }
+  nb_free(r->pending, (size_t)r->pending_capacity * sizeof *r->pending);
+  nb_free(r->heap, (size_t)r->heap_capacity * sizeof *r->heap);
+  nb_free(r->leaves, (size_t)r->leaf_capacity * sizeof *r->leaves);
+}
+
+// Adds a collected gradient to its leaf, whose `grad` becomes a tensor of its own.
+static bool deposit(Run *r, LeafGrad *g) {
+  bool before = grad_enabled, ok = true;
+  grad_enabled = r->options.create_graph;
+  if (!g->leaf->grad && !r->options.create_graph) {
+    bool own = g->grad->refs == 1 && g->grad->storage->refs == 1 && nb_layout_contiguous(&g->grad->layout);
+    if (!own) {
+      Scope s;
+      nb_scope_open(&s, r->err);
+      Tensor *copy = nb_tensor_retain(nb_unary(&s, "clone", g->grad));
+      nb_scope_close(&s);
+      if (!(ok = copy)) goto done;
+      nb_tensor_release(&g->grad);
+      g->grad = copy;
+    }
+  }
+  ok = accumulate(r, &g->leaf->grad, g->grad);
+done:
+  grad_enabled = before;
+  return ok;
+}
+
+bool nb_backward(Tensor *J, Tensor *grad, BackwardOptions options, Error *err) {
+  Run r = {.options = options, .err = err};
+  if (options.create_graph) r.options.retain_graph = true;
+  bool ok = walk(&r, J, grad);
+  for (int i = 0; ok && i < r.leaf_count; i++) ok = deposit(&r, &r.leaves[i]);
+  run_end(&r);
+  return ok;
+}
+
+bool nb_grad(Tensor *J, Tensor *grad, Tensor *const *x, int count, BackwardOptions options, Tensor **results, Error *err) {
+  Run r = {.options = options, .targets = x, .results = results, .target_count = count, .err = err};
+  if (options.create_graph) r.options.retain_graph = true;
+  for (int i = 0; i < count; i++) results[i] = NULL;
+  bool ok = walk(&r, J, grad);
+  for (int i = 0; ok && i < count; i++) {
+    if (x[i]->node) continue;
+    for (int j = 0; j < r.leaf_count; j++)
+      if (r.leaves[j].leaf == x[i]) results[i] = nb_tensor_retain(r.leaves[j].grad);
+  }
+  run_end(&r);
+  for (int i = 0; !ok && i < count; i++) nb_tensor_release(&results[i]);
+  return ok;
+}
