@@ -10,13 +10,15 @@
 #include "nablua/memory.h"
 #include "tape_private.h"
 
-extern const OpFamily ops_create, ops_arithmetic, ops_compare, ops_math, ops_activation, ops_reduce, ops_shape, ops_index,
-    ops_matrix, ops_convolution, ops_loss, ops_random;
+extern const OpFamily ops_create, ops_arithmetic, ops_compare, ops_math, ops_activation, ops_reduce, ops_shape,
+    ops_join, ops_index, ops_lookup, ops_mask, ops_pooling, ops_matrix, ops_convolution, ops_loss, ops_random,
+    ops_assign;
 
 // The order is the reference's.
-const OpFamily *const nb_families[] = {&ops_create, &ops_arithmetic, &ops_compare, &ops_math, &ops_activation,
-                                       &ops_reduce, &ops_shape, &ops_index, &ops_matrix, &ops_convolution,
-                                       &ops_loss, &ops_random, NULL};
+const OpFamily *const nb_families[] = {
+    &ops_create,      &ops_arithmetic, &ops_compare, &ops_math,   &ops_activation, &ops_reduce,
+    &ops_shape,       &ops_join,       &ops_index,   &ops_lookup, &ops_mask,       &ops_matrix,
+    &ops_convolution, &ops_pooling,    &ops_loss,    &ops_random, &ops_assign,     NULL};
 
 enum { TABLE = 1024 };
 
@@ -73,10 +75,11 @@ static bool check_input(const Op *op, const Tensor *t, bool recording, Error *er
   if (!t->storage)
     return nb_fail(err, NB_ERROR_STATE, "%s: a backward rule reads a value that its row does not save", op->name);
   if (recording && t->history != t->storage->history)
-    return nb_fail(err, NB_ERROR_STATE,
-                   "%s: this tensor shares its memory with one that was changed in place at %s:%d, so its own history is "
-                   "out of date; take the view again after the change",
-                   op->name, t->storage->written.source ? t->storage->written.source : "?", t->storage->written.line);
+    return nb_fail(
+        err, NB_ERROR_STATE,
+        "%s: this tensor shares its memory with one that was changed in place at %s:%d, so its own history is "
+        "out of date; take the view again after the change",
+        op->name, t->storage->written.source ? t->storage->written.source : "?", t->storage->written.line);
   return true;
 }
 
@@ -137,7 +140,7 @@ static void name_error(const Op *op, Error *err) {
 
 static bool allocate(Call *c, Error *err) {
   for (int i = 0; i < output_count(c->op); i++) {
-    c->out[i] = c->op->view ? nb_tensor_alias(c->args[0].tensor, &c->layout[i], err) : nb_tensor_new(&c->layout[i], err);
+    c->out[i] = c->view ? nb_tensor_alias(c->args[0].tensor, &c->layout[i], err) : nb_tensor_new(&c->layout[i], err);
     if (!c->out[i]) return false;
   }
   return true;
@@ -145,7 +148,7 @@ static bool allocate(Call *c, Error *err) {
 
 bool nb_apply(const Op *op, const Value *args, Tensor **out, Error *err) {
   Value local[NB_MAX_PARAMS];
-  Call c = {.op = op, .args = local, .compute = NB_DTYPES};
+  Call c = {.op = op, .args = local, .compute = NB_DTYPES, .view = op->view};
   Scope s;
   bool ok = false, tracked;
   int count = output_count(op);
@@ -155,7 +158,7 @@ bool nb_apply(const Op *op, const Value *args, Tensor **out, Error *err) {
   if (!prepare(op, local, &tracked, &s)) goto done;
   if (!op->shape(&c, err)) goto done;
   if (!op->dynamic && !allocate(&c, err)) goto done;
-  if (!op->view) {
+  if (!c.view) {
     // A forward composed of operators must not leave nodes of its own.
     bool grad = nb_grad_enabled();
     if (grad) nb_set_grad_enabled(false);
@@ -185,18 +188,21 @@ static bool check_target(const Op *op, const Call *c, const Tensor *t, bool trac
     return nb_fail(err, NB_ERROR_ARGUMENT, "%s_: the result has shape %s and does not fit in place into %s", op->name,
                    nb_shape_text(l, want), nb_shape_text(&t->layout, have));
   if (l->dtype != t->layout.dtype)
-    return nb_fail(err, NB_ERROR_ARGUMENT, "%s_: the result is %s and does not fit in place into a tensor of %s; convert with :to",
-                   op->name, nb_dtype_name(l->dtype), nb_dtype_name(t->layout.dtype));
+    return nb_fail(err, NB_ERROR_ARGUMENT,
+                   "%s_: the result is %s and does not fit in place into a tensor of %s; convert with :to", op->name,
+                   nb_dtype_name(l->dtype), nb_dtype_name(t->layout.dtype));
   for (int d = 0; d < t->layout.ndim; d++)
     if (t->layout.shape[d] > 1 && t->layout.strides[d] == 0)
-      return nb_fail(err, NB_ERROR_ARGUMENT,
-                     "%s_: an expanded tensor has elements that share memory; call :contiguous() before writing in place",
-                     op->name);
+      return nb_fail(
+          err, NB_ERROR_ARGUMENT,
+          "%s_: an expanded tensor has elements that share memory; call :contiguous() before writing in place",
+          op->name);
   if (nb_grad_enabled() && t->requires_grad && !t->node)
-    return nb_fail(err, NB_ERROR_STATE,
-                   "%s_: a leaf that requires grad cannot be changed in place while gradients are recorded; wrap the change "
-                   "in nb.no_grad(function() ... end)",
-                   op->name);
+    return nb_fail(
+        err, NB_ERROR_STATE,
+        "%s_: a leaf that requires grad cannot be changed in place while gradients are recorded; wrap the change "
+        "in nb.no_grad(function() ... end)",
+        op->name);
   (void)tracked;
   return true;
 }
@@ -209,7 +215,8 @@ bool nb_apply_inplace(const Op *op, const Value *args, Error *err) {
   Tensor *target = args[0].tensor;
   memcpy(local, args, (size_t)nb_op_params(op) * sizeof *local);
   nb_scope_open(&s, err);
-  if (!prepare(op, local, &tracked, &s) || !op->shape(&c, err) || !check_target(op, &c, target, tracked, err)) goto done;
+  if (!prepare(op, local, &tracked, &s) || !op->shape(&c, err) || !check_target(op, &c, target, tracked, err))
+    goto done;
   // What overlaps the target without being it would be read after it was written.
   nb_set_grad_enabled(false);
   for (int i = 0; i < NB_MAX_PARAMS && op->params[i].name; i++) {

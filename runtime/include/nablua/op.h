@@ -67,6 +67,7 @@ typedef struct Call {
   const Value *args;              // as many as op->params
   DType compute;                  // set by the shape rule of elementwise rows: the dtype to compute in
   Layout layout[NB_MAX_OUTPUTS];  // set by the shape rule; for views with strides and offset
+  bool view;                      // the shape rule of a row that can do both sets it: a view, no forward
   Tensor *out[NB_MAX_OUTPUTS];    // allocated from `layout` before forward; `dynamic` rows do it themselves
 } Call;
 
@@ -92,7 +93,7 @@ struct Op {
   Param params[NB_MAX_PARAMS];  // up to the first without a name
   int outputs;                  // 0 means 1
   int hidden;                   // that many last outputs serve backward only and are not returned
-  bool view;                    // the output looks at the first tensor's storage; there is no forward
+  bool view;                    // the output always looks at the first tensor's storage; there is no forward
   bool dynamic;                 // the output's shape depends on values: forward allocates
   bool inplace;                 // there is name_ too, which writes into its first argument
   bool creates;                 // makes a tensor from sizes: Lua also takes requires_grad and name

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: MIT
+// Between Lua tables and tensors.
+#include <stdio.h>
+#include <string.h>
+
+#include "binding.h"
+
+// A nested table being measured: its shape, and where we are in it, for messages.
+typedef struct Nest {
+  int64_t shape[NB_MAX_DIMS], at[NB_MAX_DIMS];
+  int ndim;
+  bool booleans, numbers;
+} Nest;
+
+static int ragged(lua_State *L, const Nest *n, int depth, const char *expected, const char *got) {
+  char path[256] = "";
+  size_t used = 0;
+  for (int d = 0; d < depth && used < sizeof path - 24; d++)
+    used += (size_t)snprintf(path + used, sizeof path - used, "[%lld]", (long long)n->at[d]);
+  return nb_raisef(L, "tensor: the table is ragged: entry %s should be %s, got %s", path, expected, got);
+}
+
+static void measure_leaf(lua_State *L, Nest *n, int depth) {
+  char expected[64];
+  int type = lua_type(L, -1);
+  if (type == LUA_TBOOLEAN) n->booleans = true;
+  if (type == LUA_TNUMBER) n->numbers = true;
+  if (depth < n->ndim) {
+    snprintf(expected, sizeof expected, "a table of %lld", (long long)n->shape[depth]);
+    ragged(L, n, depth, expected, nb_kind_of(L, -1));
+  }
+  if (type != LUA_TBOOLEAN && type != LUA_TNUMBER) ragged(L, n, depth, "a number or a boolean", nb_kind_of(L, -1));
+}
+
+// Checks the value on top, which lies `depth` tables deep.
+static void measure(lua_State *L, Nest *n, int depth) {
+  char expected[64], got[64];
+  luaL_checkstack(L, 4, "tensor: the table is nested too deeply");
+  Tensor *t = nb_test_tensor(L, -1);
+  if (!lua_istable(L, -1) && !(t && t->layout.ndim == 0)) {
+    measure_leaf(L, n, depth);
+    return;
+  }
+  if (t) {  // a 0-d tensor counts as its number
+    n->numbers = true;
+    if (depth < n->ndim) ragged(L, n, depth, "a table", "a scalar tensor");
+    return;
+  }
+  int64_t length = (int64_t)lua_rawlen(L, -1);
+  if (depth == n->ndim) {
+    if (n->numbers || n->booleans) ragged(L, n, depth, "a number", "a table");
+    if (n->ndim == NB_MAX_DIMS) nb_raisef(L, "tensor: tables are nested more than %d deep", NB_MAX_DIMS);
+    n->shape[n->ndim++] = length;
+  } else if (n->shape[depth] != length) {
+    snprintf(expected, sizeof expected, "a table of %lld", (long long)n->shape[depth]);
+    snprintf(got, sizeof got, "one of %lld", (long long)length);
+    ragged(L, n, depth, expected, got);
+  }
+  for (int64_t i = 1; i <= length; i++) {
+    n->at[depth] = i;
+    lua_rawgeti(L, -1, i);
+    measure(L, n, depth + 1);
+    lua_pop(L, 1);
+  }
+}
+
+static void fill(lua_State *L, Tensor *t, int depth, int64_t *offset) {
+  if (depth == t->layout.ndim) {
+    Tensor *scalar = nb_test_tensor(L, -1);
+    if (t->layout.dtype == NB_I64 && lua_isinteger(L, -1)) {
+      ((int64_t *)nb_tensor_data(t))[(*offset)++] = lua_tointeger(L, -1);
+      return;
+    }
+    double value = scalar ? nb_tensor_get(scalar, 0) : lua_isboolean(L, -1) ? lua_toboolean(L, -1) : lua_tonumber(L, -1);
+    nb_tensor_set(t, (*offset)++, value);
+    return;
+  }
+  for (int64_t i = 1; i <= t->layout.shape[depth]; i++) {
+    lua_rawgeti(L, -1, i);
+    fill(L, t, depth + 1, offset);
+    lua_pop(L, 1);
+  }
+}
+
+static Tensor *copy_of(lua_State *L, Tensor *t, DType dtype) {
+  Error err;
+  Layout l = t->layout;
+  if (dtype != NB_DTYPES) l.dtype = dtype;
+  Tensor **slot = nb_new_tensor(L);
+  if (!(*slot = nb_tensor_new(&l, &err))) nb_raise(L, &err);
+  Value args[NB_MAX_PARAMS] = {{.tensor = *slot}, {.tensor = t}};
+  bool before = nb_grad_enabled();
+  nb_set_grad_enabled(false);
+  bool ok = nb_apply_inplace(nb_op_find("copy"), args, &err);
+  nb_set_grad_enabled(before);
+  if (!ok) nb_raise(L, &err);
+  return *slot;
+}
+
+Tensor *nb_push_from_lua(lua_State *L, int index, DType dtype) {
+  Error err;
+  Nest n = {.ndim = 0};
+  Tensor *t = nb_test_tensor(L, index);
+  if (t) return copy_of(L, t, dtype);
+  lua_pushvalue(L, index);
+  if (!lua_istable(L, -1) && !lua_isnumber(L, -1) && !lua_isboolean(L, -1))
+    nb_raisef(L, "tensor: needs a number, a boolean or a table of them, got %s", nb_kind_of(L, -1));
+  measure(L, &n, 0);
+  Layout l = {.dtype = dtype, .ndim = n.ndim};
+  if (dtype == NB_DTYPES) l.dtype = n.booleans && !n.numbers ? NB_BOOL : NB_F32;
+  memcpy(l.shape, n.shape, sizeof l.shape);
+  Tensor **slot = nb_new_tensor(L);
+  if (!(*slot = nb_tensor_new(&l, &err))) nb_raise(L, &err);
+  lua_insert(L, -2);
+  int64_t offset = 0;
+  fill(L, *slot, 0, &offset);
+  lua_pop(L, 1);
+  nb_feed_collector(L, *slot);
+  return *slot;
+}
+
+static void push_rows(lua_State *L, const Tensor *t, int depth, int64_t offset) {
+  const Layout *l = &t->layout;
+  if (depth == l->ndim) {
+    nb_push_element(L, t, offset);
+    return;
+  }
+  luaL_checkstack(L, 4, NULL);
+  lua_createtable(L, (int)(l->shape[depth] < INT32_MAX ? l->shape[depth] : 0), 0);
+  for (int64_t i = 0; i < l->shape[depth]; i++) {
+    push_rows(L, t, depth + 1, offset + i * l->strides[depth]);
+    lua_rawseti(L, -2, i + 1);
+  }
+}
+
+void nb_push_table(lua_State *L, const Tensor *t) {
+  push_rows(L, t, 0, 0);
+}

@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: MIT
+// The functions of `nb` that are not operators: making tensors, gradient mode, seed, threads, memory.
+#include <math.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#include <errno.h>
+#include <sys/ioctl.h>
+
+#include "binding.h"
+#include "nablua/interrupt.h"
+#include "nablua/memory.h"
+#include "nablua/parallel.h"
+#include "nablua/random.h"
+#include "nablua/tape.h"
+
+// nb.tensor(value, {dtype=, requires_grad=, name=})
+static int tensor(lua_State *L) {
+  static const char *const options[] = {"dtype", "requires_grad", "name", NULL};
+  DType dtype = NB_DTYPES;
+  Error err;
+  luaL_checkany(L, 1);
+  lua_settop(L, 2);
+  if (!lua_isnil(L, 2) && !lua_istable(L, 2)) return nb_raisef(L, "tensor: options must be a table, got %s", nb_kind_of(L, 2));
+  if (lua_istable(L, 2)) {
+    lua_pushnil(L);
+    while (lua_next(L, 2)) {
+      const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "?";
+      bool known = false;
+      for (int i = 0; options[i]; i++) known = known || strcmp(name, options[i]) == 0;
+      const char *near = nb_nearest(name, options);
+      if (!known)
+        return nb_raisef(L, "tensor: there is no option \"%s\"%s%s%s", name, near ? "; did you mean \"" : "", near ? near : "",
+                         near ? "\"?" : "; there are dtype, requires_grad and name");
+      lua_pop(L, 1);
+    }
+    if (lua_getfield(L, 2, "dtype") != LUA_TNIL) {
+      if (lua_type(L, -1) != LUA_TSTRING || !nb_dtype_parse(lua_tostring(L, -1), &dtype))
+        return nb_raisef(L, "tensor: there is no dtype %s; there are f32, f64, i64, u8 and bool", luaL_tolstring(L, -1, NULL));
+    }
+    lua_pop(L, 1);
+  }
+  nb_enter(L);
+  Tensor *t = nb_push_from_lua(L, 1, dtype);
+  if (lua_istable(L, 2)) {
+    lua_getfield(L, 2, "requires_grad");
+    if (!lua_isnil(L, -1) && !lua_isboolean(L, -1))
+      return nb_raisef(L, "tensor: requires_grad must be true or false, got %s", nb_kind_of(L, -1));
+    if (lua_toboolean(L, -1) && !nb_dtype_is_float(t->layout.dtype))
+      return nb_raisef(L, "tensor: only f32 and f64 tensors can require grad, not %s", nb_dtype_name(t->layout.dtype));
+    t->requires_grad = lua_toboolean(L, -1);
+    lua_getfield(L, 2, "name");
+    if (!lua_isnil(L, -1) && lua_type(L, -1) != LUA_TSTRING)
+      return nb_raisef(L, "tensor: name must be a string, got %s", nb_kind_of(L, -1));
+    if (!nb_tensor_set_name(t, lua_tostring(L, -1), &err)) return nb_raise(L, &err);
+    lua_pop(L, 2);
+  }
+  return 1;
+}
+
+static int is_tensor(lua_State *L) {
+  lua_pushboolean(L, nb_test_tensor(L, 1) != NULL);
+  return 1;
+}
+
+// ---- gradient mode ----
+
+static int restore_mode(lua_State *L) {
+  const bool *before = lua_touserdata(L, 1);
+  nb_set_grad_enabled(*before);
+  return 0;
+}
+
+// nb.no_grad(f, ...): f's results.  The mode comes back by a to-be-closed value, so that errors pass
+// with their traceback.
+static int no_grad(lua_State *L) {
+  if (!lua_isfunction(L, 1))
+    return nb_raisef(L, "no_grad: needs a function, got %s: nb.no_grad(function() ... end)", nb_kind_of(L, 1));
+  bool *before = lua_newuserdatauv(L, sizeof *before, 0);
+  *before = nb_grad_enabled();
+  lua_createtable(L, 0, 1);
+  lua_pushcfunction(L, restore_mode);
+  lua_setfield(L, -2, "__close");
+  lua_setmetatable(L, -2);
+  lua_insert(L, 1);
+  lua_toclose(L, 1);
+  nb_set_grad_enabled(false);
+  lua_call(L, lua_gettop(L) - 2, LUA_MULTRET);
+  nb_set_grad_enabled(*before);
+  return lua_gettop(L) - 1;
+}
+
+static int grad_enabled(lua_State *L) {
+  lua_pushboolean(L, nb_grad_enabled());
+  return 1;
+}
+
+static int set_grad_enabled(lua_State *L) {
+  if (!lua_isboolean(L, 1)) return nb_raisef(L, "set_grad_enabled: needs true or false, got %s", nb_kind_of(L, 1));
+  nb_set_grad_enabled(lua_toboolean(L, 1));
+  return 0;
+}
+
+// ---- the machine ----
+
+static int seed(lua_State *L) {
+  int whole;
+  lua_Integer value = lua_tointegerx(L, 1, &whole);
+  if (!whole) return nb_raisef(L, "seed: needs a whole number, got %s", nb_kind_of(L, 1));
+  nb_random_set((RandomState){(uint64_t)value, 0});
+  return 0;
+}
+
+// native.random_state([seed, counter]): the stream's place, for checkpoints.
+static int random_state(lua_State *L) {
+  RandomState s = nb_random_get();
+  if (lua_gettop(L) >= 2) nb_random_set((RandomState){(uint64_t)luaL_checkinteger(L, 1), (uint64_t)luaL_checkinteger(L, 2)});
+  lua_pushinteger(L, (lua_Integer)s.seed);
+  lua_pushinteger(L, (lua_Integer)s.counter);
+  return 2;
+}
+
+static int threads(lua_State *L) {
+  if (!lua_isnoneornil(L, 1)) {
+    int whole;
+    lua_Integer n = lua_tointegerx(L, 1, &whole);
+    if (!whole || n < 1 || n > 256 || !nb_set_threads((int)n))
+      return nb_raisef(L, "threads: needs a whole number from 1 to 256, got %s", luaL_tolstring(L, 1, NULL));
+  }
+  lua_pushinteger(L, nb_threads());
+  return 1;
+}
+
+// nb.memory([{limit=bytes, reset_peak=true}])
+static int memory(lua_State *L) {
+  if (!lua_isnoneornil(L, 1)) {
+    if (!lua_istable(L, 1)) return nb_raisef(L, "memory: options must be a table such as {limit=2e9}, got %s", nb_kind_of(L, 1));
+    lua_pushnil(L);
+    while (lua_next(L, 1)) {
+      const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "?";
+      if (strcmp(name, "limit") == 0) {
+        lua_Number bytes = lua_type(L, -1) == LUA_TNUMBER ? lua_tonumber(L, -1) : 0;
+        if (!(bytes >= 1 && bytes <= 1e18)) return nb_raisef(L, "memory: limit must be a number of bytes from 1 to 1e18");
+        nb_memory_set_limit((size_t)bytes);
+      } else if (strcmp(name, "reset_peak") == 0) {
+        if (lua_toboolean(L, -1)) nb_memory_reset_peak();
+      } else {
+        return nb_raisef(L, "memory: there is no option \"%s\"; there are limit and reset_peak", name);
+      }
+      lua_pop(L, 1);
+    }
+  }
+  MemoryStats s = nb_memory_stats();
+  lua_createtable(L, 0, 4);
+  lua_pushinteger(L, (lua_Integer)s.live);
+  lua_setfield(L, -2, "live");
+  lua_pushinteger(L, (lua_Integer)s.cached);
+  lua_setfield(L, -2, "cached");
+  lua_pushinteger(L, (lua_Integer)s.peak);
+  lua_setfield(L, -2, "peak");
+  lua_pushinteger(L, (lua_Integer)s.limit);
+  lua_setfield(L, -2, "limit");
+  return 1;
+}
+
+static int clock_seconds(lua_State *L) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  lua_pushnumber(L, (lua_Number)t.tv_sec + 1e-9 * (lua_Number)t.tv_nsec);
+  return 1;
+}
+
+// nb.sleep(seconds): in slices, so that an interrupt ends it.
+static int sleep_seconds(lua_State *L) {
+  Error err;
+  struct timespec until, slice = {0, 20000000};
+  lua_Number seconds = lua_type(L, 1) == LUA_TNUMBER ? lua_tonumber(L, 1) : -1;
+  if (!(seconds >= 0 && seconds < 1e9)) return nb_raisef(L, "sleep: needs a number of seconds from 0, got %s", luaL_tolstring(L, 1, NULL));
+  clock_gettime(CLOCK_MONOTONIC, &until);
+  double end = (double)until.tv_sec + 1e-9 * (double)until.tv_nsec + seconds;
+  for (;;) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    double left = end - ((double)now.tv_sec + 1e-9 * (double)now.tv_nsec);
+    if (left <= 0) return 0;
+    if (!nb_poll(&err)) return nb_raise(L, &err);
+    slice.tv_nsec = left < 0.02 ? (long)(left * 1e9) : 20000000;
+    nanosleep(&slice, NULL);
+  }
+}
+
+static int is_terminal(lua_State *L) {
+  lua_pushboolean(L, isatty((int)luaL_checkinteger(L, 1)));
+  return 1;
+}
+
+static int columns(lua_State *L) {
+  struct winsize w;
+  int n = 80;
+  if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col > 0) n = w.ws_col;
+  lua_pushinteger(L, n);
+  return 1;
+}
+
+// native.text(t, columns)
+static int text(lua_State *L) {
+  Tensor *t = nb_check_tensor(L, 1);
+  nb_push_text(L, t, (int)luaL_optinteger(L, 2, 100));
+  return 1;
+}
+
+// native.fail_alloc(n): the nth allocation from now fails; for tests.
+static int fail_alloc(lua_State *L) {
+  nb_memory_fail_at((uint64_t)luaL_checkinteger(L, 1));
+  return 0;
+}
+
+void nb_open_core(lua_State *L) {
+  static const luaL_Reg functions[] = {{"tensor", tensor},           {"is_tensor", is_tensor},
+                                       {"no_grad", no_grad},         {"grad", nb_lua_grad},
+                                               {"grad_enabled", grad_enabled},
+                                       {"set_grad_enabled", set_grad_enabled},
+                                       {"seed", seed},               {"threads", threads},
+                                       {"memory", memory},           {"sleep", sleep_seconds},
+                                       {NULL, NULL}};
+  nb_open_ops(L);
+  luaL_setfuncs(L, functions, 0);
+  lua_pushlightuserdata(L, nb_index_all());
+  lua_setfield(L, -2, "ALL");
+  lua_pushlightuserdata(L, nb_index_new());
+  lua_setfield(L, -2, "NEW");
+  lua_pushliteral(L, "0.1.0");
+  lua_setfield(L, -2, "version");
+}
+
+void nb_open_machine(lua_State *L) {
+  static const luaL_Reg functions[] = {{"clock", clock_seconds}, {"isatty", is_terminal}, {"columns", columns},
+                                       {"text", text},           {"fail_alloc", fail_alloc}, {"random_state", random_state},
+                                       {NULL, NULL}};
+  luaL_setfuncs(L, functions, 0);
+}

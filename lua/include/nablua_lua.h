@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: MIT
+// The Lua module: `luaopen_nablua` leaves the table `nb` on the stack, as `require "nablua"` expects.
+#ifndef NABLUA_LUA_H
+#define NABLUA_LUA_H
+
+struct lua_State;
+
+__attribute__((visibility("default"))) int luaopen_nablua(struct lua_State *L);
+
+#endif

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: MIT
+// Opening the module: `nablua.native` and `nablua.core` from C, the rest from embedded Lua sources.
+#include <stdio.h>
+#include <string.h>
+
+#include "binding.h"
+#include "nablua_lua.h"
+#include "sources.h"
+
+// The loader of an embedded source; its index in the list is the upvalue.  Further values are
+// `require`'s: the name and this function.
+static int load_source(lua_State *L) {
+  char chunk[80];
+  const LuaSource *s = &nb_lua_sources[lua_tointeger(L, lua_upvalueindex(1))];
+  snprintf(chunk, sizeof chunk, "=%s", s->name);
+  if (luaL_loadbufferx(L, (const char *)s->text, s->size, chunk, "t") != LUA_OK) return lua_error(L);
+  lua_insert(L, 1);
+  lua_call(L, lua_gettop(L) - 1, 1);
+  return 1;
+}
+
+// sources[name]: the text of an embedded source, for help.
+static int source_text(lua_State *L) {
+  const char *name = luaL_checkstring(L, 2);
+  for (int i = 0; i < nb_lua_source_count; i++) {
+    if (strcmp(nb_lua_sources[i].name, name) != 0) continue;
+    lua_pushlstring(L, (const char *)nb_lua_sources[i].text, nb_lua_sources[i].size);
+    return 1;
+  }
+  return 0;
+}
+
+// The native table and, in its field `core`, what becomes `nb`.
+static int open_native(lua_State *L) {
+  lua_newtable(L);  // native
+  nb_open_tensor(L);
+  nb_open_raise(L);
+  nb_open_rows(L);
+  nb_open_machine(L);
+  nb_open_io(L);
+  lua_newtable(L);
+  lua_createtable(L, 0, 1);
+  lua_pushcfunction(L, source_text);
+  lua_setfield(L, -2, "__index");
+  lua_setmetatable(L, -2);
+  lua_setfield(L, -2, "sources");
+  lua_newtable(L);  // core, above native
+  nb_open_core(L);
+  lua_setfield(L, -2, "core");
+  return 1;
+}
+
+static int open_core(lua_State *L) {
+  lua_getglobal(L, "require");
+  lua_pushliteral(L, "nablua.native");
+  lua_call(L, 1, 1);
+  lua_getfield(L, -1, "core");
+  return 1;
+}
+
+int luaopen_nablua(lua_State *L) {
+  luaL_checkversion(L);
+  luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
+  lua_pushcfunction(L, open_native);
+  lua_setfield(L, -2, "nablua.native");
+  lua_pushcfunction(L, open_core);
+  lua_setfield(L, -2, "nablua.core");
+  for (int i = 0; i < nb_lua_source_count; i++) {
+    lua_pushinteger(L, i);
+    lua_pushcclosure(L, load_source, 1);
+    lua_setfield(L, -2, nb_lua_sources[i].name);
+  }
+  lua_getglobal(L, "require");
+  lua_pushliteral(L, "nablua.init");
+  lua_call(L, 1, 1);
+  return 1;
+}

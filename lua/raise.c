@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: MIT
+// Errors in the user's terms: their source line in front, the network's layer behind.
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "binding.h"
+#include "nablua/tape.h"
+
+static lua_State *current;
+static const char describe_key, call_key;
+
+void nb_enter(lua_State *L) {
+  current = L;
+}
+
+// Embedded sources are named "=nablua..."; their lines mean nothing to a user.
+static bool is_users(const lua_Debug *ar) {
+  return ar->currentline > 0 && strncmp(ar->source, "=nablua", 7) != 0;
+}
+
+// The innermost of the user's frames.
+static bool user_frame(lua_State *L, lua_Debug *ar) {
+  for (int level = 0; lua_getstack(L, level, ar); level++) {
+    lua_getinfo(L, "Sl", ar);
+    if (is_users(ar)) return true;
+  }
+  return false;
+}
+
+// Interned, since nodes outlive the functions that made them.  Past the table's size: unknown.
+static const char *intern(const char *source) {
+  enum { SOURCES = 512 };
+  static char table[SOURCES][LUA_IDSIZE];
+  static const char *last;
+  unsigned h = 2166136261u;
+  if (last && strcmp(last, source) == 0) return last;
+  for (const char *p = source; *p; p++) h = (h ^ (unsigned char)*p) * 16777619u;
+  for (unsigned i = 0; i < SOURCES; i++) {
+    char *entry = table[(h + i) % SOURCES];
+    if (!*entry) snprintf(entry, LUA_IDSIZE, "%s", source);
+    if (strcmp(entry, source) == 0) return last = entry;
+  }
+  return NULL;
+}
+
+static Site site_now(void *user) {
+  lua_Debug ar;
+  (void)user;
+  if (!current || !user_frame(current, &ar)) return (Site){NULL, 0};
+  return (Site){intern(ar.short_src), ar.currentline};
+}
+
+// Appends " (in layer ...)" for the modules whose calls are on the stack.  The description is
+// written in Lua, where modules are known; if it fails the error goes without.
+static void add_layer(lua_State *L) {
+  lua_Debug ar;
+  int count = 0;
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &describe_key);
+  if (!lua_isfunction(L, -1)) {
+    lua_pop(L, 1);
+    return;
+  }
+  lua_newtable(L);
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &call_key);
+  for (int level = 0; lua_getstack(L, level, &ar); level++) {
+    lua_getinfo(L, "f", &ar);
+    bool is_call = lua_rawequal(L, -1, -2);
+    lua_pop(L, 1);
+    if (!is_call || !lua_getlocal(L, &ar, 1)) continue;
+    lua_rawseti(L, -3, ++count);
+  }
+  lua_pop(L, 1);
+  if (count == 0) {
+    lua_pop(L, 2);
+    return;
+  }
+  for (int i = 1, j = count; i < j; i++, j--) {  // outermost first
+    lua_rawgeti(L, -1, i);
+    lua_rawgeti(L, -2, j);
+    lua_rawseti(L, -3, i);
+    lua_rawseti(L, -2, j);
+  }
+  if (lua_pcall(L, 1, 1, 0) == LUA_OK && lua_isstring(L, -1)) {
+    lua_pushfstring(L, " (in %s)", lua_tostring(L, -1));
+    lua_remove(L, -2);
+    lua_concat(L, 2);
+  } else {
+    lua_pop(L, 1);
+  }
+}
+
+// Throws the message on top of the stack.
+static int throw_message(lua_State *L) {
+  lua_Debug ar;
+  luaL_checkstack(L, 20, NULL);
+  if (user_frame(L, &ar)) {
+    lua_pushfstring(L, "%s:%d: ", ar.short_src, ar.currentline);
+    lua_insert(L, -2);
+    lua_concat(L, 2);
+  }
+  add_layer(L);
+  return lua_error(L);
+}
+
+int nb_raise(lua_State *L, const Error *err) {
+  lua_pushstring(L, err->message);
+  if (err->kind == NB_ERROR_INTERRUPT) return lua_error(L);
+  return throw_message(L);
+}
+
+int nb_raisef(lua_State *L, const char *format, ...) {
+  Error err;
+  va_list ap;
+  va_start(ap, format);
+  vsnprintf(err.message, sizeof err.message, format, ap);
+  va_end(ap);
+  lua_pushstring(L, err.message);
+  return throw_message(L);
+}
+
+const char *nb_kind_of(lua_State *L, int index) {
+  if (nb_test_tensor(L, index)) return "a tensor";
+  switch (lua_type(L, index)) {
+    case LUA_TNONE:
+    case LUA_TNIL: return "nil";
+    case LUA_TBOOLEAN: return "a boolean";
+    case LUA_TNUMBER: return "a number";
+    case LUA_TSTRING: return "a string";
+    case LUA_TTABLE: return "a table";
+    case LUA_TFUNCTION: return "a function";
+    case LUA_TTHREAD: return "a coroutine";
+    default: return "a userdata";
+  }
+}
+
+// The edit distance (Levenshtein 1966) of short names.
+static int distance(const char *a, const char *b) {
+  enum { LONGEST = 40 };
+  int row[LONGEST + 1];
+  int n = (int)strlen(a), m = (int)strlen(b);
+  if (n > LONGEST || m > LONGEST) return LONGEST;
+  for (int j = 0; j <= m; j++) row[j] = j;
+  for (int i = 1; i <= n; i++) {
+    int corner = row[0];
+    row[0] = i;
+    for (int j = 1; j <= m; j++) {
+      int best = corner + (a[i - 1] != b[j - 1]);
+      corner = row[j];
+      if (row[j] + 1 < best) best = row[j] + 1;
+      if (row[j - 1] + 1 < best) best = row[j - 1] + 1;
+      row[j] = best;
+    }
+  }
+  return row[m];
+}
+
+const char *nb_nearest(const char *name, const char *const *list) {
+  const char *best = NULL;
+  int closest = (int)strlen(name) / 3 + 2;
+  for (; *list; list++) {
+    int d = distance(name, *list);
+    if (d < closest) {
+      closest = d;
+      best = *list;
+    }
+  }
+  return best;
+}
+
+// native.raise(message)
+static int raise_message(lua_State *L) {
+  luaL_checkstring(L, 1);
+  lua_settop(L, 1);
+  return throw_message(L);
+}
+
+// The __call of modules: self:forward(...).  A C function, so that it stays on the stack with its
+// module at index 1, where add_layer finds it.
+static int module_call(lua_State *L) {
+  int arguments = lua_gettop(L) - 1;
+  lua_getfield(L, 1, "forward");
+  if (lua_isnil(L, -1)) return nb_raisef(L, "this module has no forward method; define function M:forward(x) ... end");
+  luaL_checkstack(L, arguments + 2, NULL);
+  lua_pushvalue(L, 1);
+  for (int i = 2; i <= arguments + 1; i++) lua_pushvalue(L, i);
+  int base = arguments + 1;
+  lua_call(L, arguments + 1, LUA_MULTRET);
+  return lua_gettop(L) - base;
+}
+
+// native.set_describe(f)
+static int set_describe(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TFUNCTION);
+  lua_settop(L, 1);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &describe_key);
+  return 0;
+}
+
+void nb_open_raise(lua_State *L) {
+  static const luaL_Reg functions[] = {
+      {"raise", raise_message}, {"module_call", module_call}, {"set_describe", set_describe}, {NULL, NULL}};
+  luaL_setfuncs(L, functions, 0);
+  lua_getfield(L, -1, "module_call");
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &call_key);
+  nb_set_site_provider(site_now, NULL);
+}

@@ -1,0 +1,488 @@
+// SPDX-License-Identifier: MIT
+// Tensor userdata: life, fields, metamethods, and the methods that are not operators.
+#include <math.h>
+#include <string.h>
+
+#include "binding.h"
+#include "nablua/memory.h"
+#include "nablua/tape.h"
+
+static const char metatable_key, methods_key;
+
+void nb_push_metatable(lua_State *L) {
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &metatable_key);
+}
+
+void nb_push_methods(lua_State *L) {
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &methods_key);
+}
+
+Tensor **nb_new_tensor(lua_State *L) {
+  Tensor **slot = lua_newuserdatauv(L, sizeof *slot, 0);
+  *slot = NULL;
+  nb_push_metatable(L);
+  lua_setmetatable(L, -2);
+  return slot;
+}
+
+typedef struct Push {
+  Tensor *t;
+} Push;
+
+static int push_protected(lua_State *L) {
+  Push *p = lua_touserdata(L, 1);
+  *nb_new_tensor(L) = p->t;
+  p->t = NULL;
+  return 1;
+}
+
+void nb_push_tensor(lua_State *L, Tensor *t) {
+  Push p = {t};
+  lua_pushcfunction(L, push_protected);
+  lua_pushlightuserdata(L, &p);
+  if (lua_pcall(L, 1, 1, 0) != LUA_OK) {
+    nb_tensor_release(&p.t);
+    lua_error(L);
+  }
+  nb_feed_collector(L, t);
+}
+
+// Lua's collector sees a pointer where there are megabytes.  What it is told is scaled so that a
+// cycle comes when tensors and Lua's own objects together have grown by as much as lives.
+void nb_feed_collector(lua_State *L, const Tensor *t) {
+  static double debt;
+  if (!t->storage || t->storage->refs > 1) return;
+  debt += (double)t->storage->bytes / 1024;
+  if (debt < 64) return;
+  if (lua_gc(L, LUA_GCISRUNNING, 0)) {
+    double heap = lua_gc(L, LUA_GCCOUNT, 0), tensors = (double)nb_memory_stats().live / 1024;
+    double step = debt * heap / (heap + tensors) + 1;
+    lua_gc(L, LUA_GCSTEP, step < 1e6 ? (int)step : 1000000);
+  }
+  debt = 0;
+}
+
+Tensor *nb_test_tensor(lua_State *L, int index) {
+  Tensor **slot = lua_touserdata(L, index);
+  if (!slot || !lua_getmetatable(L, index)) return NULL;
+  nb_push_metatable(L);
+  bool same = lua_rawequal(L, -1, -2);
+  lua_pop(L, 2);
+  return same ? *slot : NULL;
+}
+
+Tensor *nb_check_tensor(lua_State *L, int index) {
+  Tensor *t = nb_test_tensor(L, index);
+  if (!t) nb_raisef(L, "argument %d must be a tensor, got %s%s", index, nb_kind_of(L, index),
+                    index == 1 ? " (methods are called with a colon: t:method())" : "");
+  return t;
+}
+
+static int collect(lua_State *L) {
+  Tensor **slot = lua_touserdata(L, 1);
+  if (slot) nb_tensor_release(slot);
+  return 0;
+}
+
+void nb_push_element(lua_State *L, const Tensor *t, int64_t offset) {
+  switch (t->layout.dtype) {
+    case NB_BOOL: lua_pushboolean(L, nb_tensor_get(t, offset) != 0); break;
+    case NB_U8: lua_pushinteger(L, (lua_Integer)nb_tensor_get(t, offset)); break;
+    case NB_I64: lua_pushinteger(L, ((const int64_t *)nb_tensor_data(t))[offset]); break;
+    default: lua_pushnumber(L, nb_tensor_get(t, offset));
+  }
+}
+
+// ---- methods ----
+
+static int item(lua_State *L) {
+  char text[NB_SHAPE_TEXT];
+  Tensor *t = nb_check_tensor(L, 1);
+  if (nb_layout_numel(&t->layout) != 1)
+    return nb_raisef(L, "item: needs a tensor of one element, got shape %s; index it, or use :totable()",
+                     nb_shape_text(&t->layout, text));
+  nb_push_element(L, t, 0);
+  return 1;
+}
+
+// t:at(i, j, ...): the Lua value of one element.
+static int at(lua_State *L) {
+  Tensor *t = nb_check_tensor(L, 1);
+  const Layout *l = &t->layout;
+  int given = lua_gettop(L) - 1;
+  int64_t offset = 0;
+  if (given != l->ndim)
+    return nb_raisef(L, "at: a tensor of %d dimension%s needs %d ind%s, got %d", l->ndim, l->ndim == 1 ? "" : "s", l->ndim,
+                     l->ndim == 1 ? "ex" : "ices", given);
+  for (int d = 0; d < l->ndim; d++) {
+    int whole;
+    lua_Integer i = lua_tointegerx(L, d + 2, &whole);
+    if (!whole) return nb_raisef(L, "at: index %d must be a whole number, got %s", d + 1, nb_kind_of(L, d + 2));
+    int64_t k = i < 0 ? i + l->shape[d] : i - 1;
+    if (i == 0 || k < 0 || k >= l->shape[d])
+      return nb_raisef(L, "at: index %lld is out of range in dimension %d of size %lld (1..%lld, or negative from the end)",
+                       (long long)i, d + 1, (long long)l->shape[d], (long long)l->shape[d]);
+    offset += k * l->strides[d];
+  }
+  nb_push_element(L, t, offset);
+  return 1;
+}
+
+static int totable(lua_State *L) {
+  nb_push_table(L, nb_check_tensor(L, 1));
+  return 1;
+}
+
+static int size(lua_State *L) {
+  Tensor *t = nb_check_tensor(L, 1);
+  if (lua_isnoneornil(L, 2)) {
+    lua_createtable(L, t->layout.ndim, 0);
+    for (int d = 0; d < t->layout.ndim; d++) {
+      lua_pushinteger(L, t->layout.shape[d]);
+      lua_rawseti(L, -2, d + 1);
+    }
+    return 1;
+  }
+  int whole;
+  lua_Integer dim = lua_tointegerx(L, 2, &whole);
+  lua_Integer d = dim < 0 ? dim + t->layout.ndim : dim - 1;
+  if (!whole || dim == 0 || d < 0 || d >= t->layout.ndim)
+    return nb_raisef(L, "size: there is no dimension %s in a tensor of %d", luaL_tolstring(L, 2, NULL), t->layout.ndim);
+  lua_pushinteger(L, t->layout.shape[d]);
+  return 1;
+}
+
+static int dim(lua_State *L) {
+  lua_pushinteger(L, nb_check_tensor(L, 1)->layout.ndim);
+  return 1;
+}
+
+static int numel(lua_State *L) {
+  lua_pushinteger(L, nb_layout_numel(&nb_check_tensor(L, 1)->layout));
+  return 1;
+}
+
+static int is_contiguous(lua_State *L) {
+  lua_pushboolean(L, nb_layout_contiguous(&nb_check_tensor(L, 1)->layout));
+  return 1;
+}
+
+static int detach(lua_State *L) {
+  Error err;
+  Tensor *t = nb_check_tensor(L, 1);
+  Tensor **slot = nb_new_tensor(L);
+  *slot = nb_tensor_alias(t, &t->layout, &err);
+  return *slot ? 1 : nb_raise(L, &err);
+}
+
+static int retain_grad(lua_State *L) {
+  Tensor *t = nb_check_tensor(L, 1);
+  if (!nb_tensor_tracked(t))
+    return nb_raisef(L, "retain_grad: this tensor depends on none that requires grad, so it will have no gradient");
+  nb_tensor_retain_grad(t);
+  lua_settop(L, 1);
+  return 1;
+}
+
+static bool option(lua_State *L, int table, const char *name, bool *value) {
+  if (lua_getfield(L, table, name) != LUA_TNIL) {
+    if (!lua_isboolean(L, -1)) return false;
+    *value = lua_toboolean(L, -1);
+  }
+  lua_pop(L, 1);
+  return true;
+}
+
+// Reads {retain_graph=, create_graph=} (and `grad` where `with_grad`) at `index`, when there is one.
+static BackwardOptions backward_options(lua_State *L, const char *where, int index, bool with_grad) {
+  static const char *const names[] = {"retain_graph", "create_graph", "grad", NULL};
+  BackwardOptions o = {false, false};
+  if (lua_isnoneornil(L, index)) return o;
+  if (!lua_istable(L, index)) nb_raisef(L, "%s: options must be a table, got %s", where, nb_kind_of(L, index));
+  lua_pushnil(L);
+  while (lua_next(L, index)) {
+    const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "?";
+    bool known = false;
+    for (int i = 0; names[i]; i++) known = known || strcmp(name, names[i]) == 0;
+    if (!known || (!with_grad && strcmp(name, "grad") == 0)) {
+      const char *near = nb_nearest(name, names);
+      nb_raisef(L, "%s: there is no option \"%s\"%s%s%s", where, name, near ? "; did you mean \"" : "", near ? near : "",
+                near ? "\"?" : "");
+    }
+    lua_pop(L, 1);
+  }
+  if (!option(L, index, "retain_graph", &o.retain_graph) || !option(L, index, "create_graph", &o.create_graph))
+    nb_raisef(L, "%s: retain_graph and create_graph must be true or false", where);
+  return o;
+}
+
+// J:backward([dL/dJ], [options])
+static int backward(lua_State *L) {
+  Error err;
+  Tensor *J = nb_check_tensor(L, 1), *grad = NULL;
+  int options = 2;
+  if (lua_gettop(L) > 3) return nb_raisef(L, "backward: takes dL/dJ and a table of options, got %d arguments", lua_gettop(L) - 1);
+  if (lua_gettop(L) >= 2 && (nb_test_tensor(L, 2) || lua_isnil(L, 2) || !lua_istable(L, 2))) {
+    if (!lua_isnil(L, 2) && !(grad = nb_test_tensor(L, 2)))
+      return nb_raisef(L, "backward: dL/dJ must be a tensor, got %s", nb_kind_of(L, 2));
+    options = 3;
+  }
+  BackwardOptions o = backward_options(L, "backward", options, false);
+  nb_enter(L);
+  if (!nb_backward(J, grad, o, &err)) return nb_raise(L, &err);
+  return 0;
+}
+
+int nb_lua_grad(lua_State *L) {
+  Error err;
+  Tensor *J = nb_check_tensor(L, 1), *seed = NULL;
+  lua_settop(L, 3);
+  BackwardOptions o = backward_options(L, "grad", 3, true);
+  if (lua_istable(L, 3)) {
+    lua_getfield(L, 3, "grad");
+    if (!lua_isnil(L, -1) && !(seed = nb_test_tensor(L, -1)))
+      return nb_raisef(L, "grad: grad must be a tensor, got %s", nb_kind_of(L, -1));
+  }
+  if (nb_test_tensor(L, 2)) {
+    lua_createtable(L, 1, 0);
+    lua_pushvalue(L, 2);
+    lua_rawseti(L, -2, 1);
+    lua_replace(L, 2);
+  }
+  if (!lua_istable(L, 2)) return nb_raisef(L, "grad: needs a table of tensors, got %s", nb_kind_of(L, 2));
+  lua_Integer n = (lua_Integer)lua_rawlen(L, 2);
+  if (n < 1 || n > 100000) return nb_raisef(L, "grad: the table of tensors is empty");
+  luaL_checkstack(L, (int)n + 4, "too many tensors");
+  Tensor **x = lua_newuserdatauv(L, 2 * (size_t)n * sizeof *x, 0), **result = x + n;
+  for (lua_Integer i = 1; i <= n; i++) {
+    lua_rawgeti(L, 2, i);
+    if (!(x[i - 1] = nb_test_tensor(L, -1))) return nb_raisef(L, "grad: entry %d is %s, not a tensor", (int)i, nb_kind_of(L, -1));
+    lua_pop(L, 1);
+  }
+  int first = lua_gettop(L) + 1;
+  for (lua_Integer i = 0; i < n; i++) nb_new_tensor(L);
+  nb_enter(L);
+  if (!nb_grad(J, seed, x, (int)n, o, result, &err)) return nb_raise(L, &err);
+  for (lua_Integer i = 0; i < n; i++) {
+    Tensor **slot = lua_touserdata(L, first + (int)i);
+    *slot = result[i];
+    if (*slot) continue;
+    lua_pushnil(L);  // J does not depend on it
+    lua_replace(L, first + (int)i);
+  }
+  return (int)n;
+}
+
+// ---- fields ----
+
+static int get_grad(lua_State *L, Tensor *t) {
+  if (t->node && !t->retains_grad)
+    return nb_raisef(L, "grad: this tensor is an intermediate result and kept no gradient; call :retain_grad() on it before "
+                        "backward");
+  if (t->grad) nb_push_tensor(L, nb_tensor_retain(t->grad));
+  else lua_pushnil(L);
+  return 1;
+}
+
+static int get_transposed(lua_State *L, Tensor *t) {
+  char text[NB_SHAPE_TEXT];
+  Error err;
+  Tensor *out;
+  if (t->layout.ndim != 2)
+    return nb_raisef(L, "T: needs a matrix, got shape %s; use :transpose(d, e) or :permute(...)", nb_shape_text(&t->layout, text));
+  Tensor **slot = nb_new_tensor(L);
+  nb_enter(L);
+  if (!nb_apply(nb_op_find("transpose"), (Value[NB_MAX_PARAMS]){{.tensor = t}, {.integer = 1}, {.integer = 2}}, &out, &err))
+    return nb_raise(L, &err);
+  *slot = out;
+  return 1;
+}
+
+static const char *const fields[] = {"shape", "dtype", "grad", "requires_grad", "name", "T", "is_leaf", NULL};
+
+static int unknown_field(lua_State *L, const char *name) {
+  const char *near = nb_nearest(name, fields);
+  if (!near) {  // among the methods: the nearest of all names
+    const char *names[512];
+    int n = 0;
+    nb_push_methods(L);
+    lua_pushnil(L);
+    while (lua_next(L, -2)) {
+      if (lua_type(L, -2) == LUA_TSTRING && n < 511) names[n++] = lua_tostring(L, -2);
+      lua_pop(L, 1);
+    }
+    names[n] = NULL;
+    near = nb_nearest(name, names);
+  }
+  return nb_raisef(L, "a tensor has no field or method \"%s\"%s%s%s", name, near ? "; did you mean \"" : "", near ? near : "",
+                   near ? "\"?" : "");
+}
+
+static int get_field(lua_State *L) {
+  if (lua_type(L, 2) != LUA_TSTRING) return nb_index_get(L);
+  lua_pushvalue(L, 2);
+  if (lua_rawget(L, lua_upvalueindex(1)) != LUA_TNIL) return 1;
+  const char *name = lua_tostring(L, 2);
+  Tensor *t = nb_check_tensor(L, 1);
+  if (strcmp(name, "shape") == 0) {
+    lua_settop(L, 1);
+    return size(L);
+  }
+  if (strcmp(name, "dtype") == 0) lua_pushstring(L, nb_dtype_name(t->layout.dtype));
+  else if (strcmp(name, "grad") == 0) return get_grad(L, t);
+  else if (strcmp(name, "requires_grad") == 0) lua_pushboolean(L, nb_tensor_tracked(t));
+  else if (strcmp(name, "is_leaf") == 0) lua_pushboolean(L, !t->node);
+  else if (strcmp(name, "name") == 0) lua_pushstring(L, t->name);
+  else if (strcmp(name, "T") == 0) return get_transposed(L, t);
+  else return unknown_field(L, name);
+  return 1;
+}
+
+static int set_grad(lua_State *L, Tensor *t) {
+  char a[NB_SHAPE_TEXT], b[NB_SHAPE_TEXT];
+  Tensor *g = NULL;
+  if (!lua_isnil(L, 3)) {
+    if (!(g = nb_test_tensor(L, 3))) return nb_raisef(L, "grad must be a tensor or nil, got %s", nb_kind_of(L, 3));
+    bool same = g->layout.ndim == t->layout.ndim && g->layout.dtype == t->layout.dtype;
+    for (int d = 0; same && d < t->layout.ndim; d++) same = g->layout.shape[d] == t->layout.shape[d];
+    if (!same)
+      return nb_raisef(L, "grad must have the tensor's shape and dtype, %s %s, got %s %s", nb_shape_text(&t->layout, a),
+                       nb_dtype_name(t->layout.dtype), nb_shape_text(&g->layout, b), nb_dtype_name(g->layout.dtype));
+    if (g == t) return nb_raisef(L, "a tensor cannot be its own gradient; assign a :clone()");
+    nb_tensor_retain(g);
+  }
+  nb_tensor_release(&t->grad);
+  t->grad = g;
+  return 0;
+}
+
+static int set_requires_grad(lua_State *L, Tensor *t) {
+  if (!lua_isboolean(L, 3)) return nb_raisef(L, "requires_grad must be true or false, got %s", nb_kind_of(L, 3));
+  if (t->node) return nb_raisef(L, "requires_grad can be set on leaves only; use :detach() for a tensor without history");
+  if (lua_toboolean(L, 3) && !nb_dtype_is_float(t->layout.dtype))
+    return nb_raisef(L, "only f32 and f64 tensors can require grad, not %s; convert with :to(\"f32\")",
+                     nb_dtype_name(t->layout.dtype));
+  t->requires_grad = lua_toboolean(L, 3);
+  return 0;
+}
+
+static int set_field(lua_State *L) {
+  Tensor *t = nb_check_tensor(L, 1);
+  if (lua_type(L, 2) != LUA_TSTRING) return nb_index_set(L);
+  const char *name = lua_tostring(L, 2);
+  if (strcmp(name, "grad") == 0) return set_grad(L, t);
+  if (strcmp(name, "requires_grad") == 0) return set_requires_grad(L, t);
+  if (strcmp(name, "name") == 0) {
+    Error err;
+    if (!lua_isnil(L, 3) && lua_type(L, 3) != LUA_TSTRING) return nb_raisef(L, "name must be a string, got %s", nb_kind_of(L, 3));
+    return nb_tensor_set_name(t, lua_tostring(L, 3), &err) ? 0 : nb_raise(L, &err);
+  }
+  for (int i = 0; fields[i]; i++)
+    if (strcmp(name, fields[i]) == 0) return nb_raisef(L, "the field %s of a tensor cannot be assigned", name);
+  return unknown_field(L, name);
+}
+
+// ---- metamethods ----
+
+static int tostring(lua_State *L) {
+  Tensor *t = nb_test_tensor(L, 1);
+  if (!t) lua_pushliteral(L, "tensor (released)");
+  else nb_push_text(L, t, 100);
+  return 1;
+}
+
+static int length(lua_State *L) {
+  Tensor *t = nb_check_tensor(L, 1);
+  if (t->layout.ndim == 0) return nb_raisef(L, "a scalar has no length");
+  lua_pushinteger(L, t->layout.shape[0]);
+  return 1;
+}
+
+static int equal(lua_State *L) {
+  Tensor *a = nb_test_tensor(L, 1), *b = nb_test_tensor(L, 2);
+  lua_pushboolean(L, a && b && nb_tensor_same(a, b));
+  return 1;
+}
+
+static double one_number(lua_State *L, int index, const char *sign, const char *method) {
+  Tensor *t = nb_test_tensor(L, index);
+  if (!t) {
+    if (lua_type(L, index) != LUA_TNUMBER) nb_raisef(L, "%s cannot compare a tensor with %s", sign, nb_kind_of(L, index));
+    return lua_tonumber(L, index);
+  }
+  if (nb_layout_numel(&t->layout) != 1)
+    nb_raisef(L, "%s gives one boolean in Lua, so it needs one-element tensors; use a:%s(b) for a mask", sign, method);
+  return nb_tensor_get(t, 0);
+}
+
+static int less(lua_State *L) {
+  lua_pushboolean(L, one_number(L, 1, "<", "lt") < one_number(L, 2, "<", "lt"));
+  return 1;
+}
+
+static int less_equal(lua_State *L) {
+  lua_pushboolean(L, one_number(L, 1, "<=", "le") <= one_number(L, 2, "<=", "le"));
+  return 1;
+}
+
+static int concat(lua_State *L) {
+  luaL_tolstring(L, 1, NULL);
+  luaL_tolstring(L, 2, NULL);
+  lua_concat(L, 2);
+  return 1;
+}
+
+static const luaL_Reg methods[] = {
+    {"item", item},       {"at", at},         {"totable", totable},         {"size", size},       {"dim", dim},
+    {"numel", numel},     {"detach", detach}, {"retain_grad", retain_grad}, {"backward", backward},
+    {"is_contiguous", is_contiguous},         {NULL, NULL}};
+
+static const luaL_Reg metamethods[] = {{"__gc", collect},   {"__tostring", tostring}, {"__len", length},
+                                       {"__eq", equal},     {"__lt", less},           {"__le", less_equal},
+                                       {"__concat", concat}, {"__newindex", set_field}, {NULL, NULL}};
+
+static const struct {
+  const char *event, *method;
+} arithmetic[] = {{"__add", "add"},   {"__sub", "sub"},           {"__mul", "mul"},         {"__div", "div"},
+                  {"__mod", "mod"},   {"__idiv", "floordiv"},     {"__pow", "pow"},         {"__band", "logical_and"},
+                  {"__bor", "logical_or"}, {"__bxor", "logical_xor"}};
+
+// Unary events pass their operand twice.
+static int unary_event(lua_State *L) {
+  lua_settop(L, 1);
+  lua_pushvalue(L, lua_upvalueindex(1));
+  lua_insert(L, 1);
+  lua_call(L, 1, 1);
+  return 1;
+}
+
+void nb_open_tensor(lua_State *L) {
+  lua_newtable(L);  // methods
+  lua_pushvalue(L, -1);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &methods_key);
+  nb_open_ops(L);
+  luaL_setfuncs(L, methods, 0);
+  lua_newtable(L);  // metatable
+  lua_pushvalue(L, -1);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &metatable_key);
+  luaL_setfuncs(L, metamethods, 0);
+  lua_pushvalue(L, -2);
+  lua_pushcclosure(L, get_field, 1);
+  lua_setfield(L, -2, "__index");
+  for (size_t i = 0; i < sizeof arithmetic / sizeof *arithmetic; i++) {
+    lua_getfield(L, -2, arithmetic[i].method);
+    lua_setfield(L, -2, arithmetic[i].event);
+  }
+  lua_getfield(L, -2, "neg");
+  lua_pushcclosure(L, unary_event, 1);
+  lua_setfield(L, -2, "__unm");
+  lua_getfield(L, -2, "logical_not");
+  lua_pushcclosure(L, unary_event, 1);
+  lua_setfield(L, -2, "__bnot");
+  lua_pushliteral(L, "tensor");
+  lua_setfield(L, -2, "__name");
+  lua_pushboolean(L, 0);
+  lua_setfield(L, -2, "__metatable");
+  lua_pop(L, 1);
+  lua_setfield(L, -2, "methods");
+}

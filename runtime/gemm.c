@@ -1,0 +1,378 @@
+// SPDX-License-Identifier: MIT
+// Matrix products C = X·Y by register tiles, packed and blocked for the caches when they are large.
+//
+//                n ──►                         A thread computes its own rectangle of C, with its
+//            ┌─────────────────┐               own buffers: nobody waits, and the parts depend on
+//            │      Y          │ k             the shape and the thread count alone.
+//            │ ┌──────┐ kc × nc│
+//            │ └──────┘ packed │               for each block of nc columns, kc steps
+//            └─────────────────┘                 pack Y's block in panels as wide as a tile (level 3)
+//   ┌──────┐ ┌─────────────────┐                 for each block of mc rows
+//   │ X    │ │ C               │                   pack X's block in panels as high as a tile (level 2)
+// m │┌──┐  │ │ ┌──────┐        │                   for each panel of Y (level 1)
+//   ││mc│  │ │ │ tiles│        │                     for each panel of X: one tile of C (registers)
+//   │└──┘  │ │ └──────┘        │
+//   └──────┘ └─────────────────┘               An operand that is small or used few times is read
+//     kc                                       where it lies; then there is nothing to allocate.
+//
+// Y's columns are what the vectors run along.  Where only X's rows could be (both are transposed,
+// or there are fewer columns than lanes), the transposed product is computed: C' = Y'·X'.  Where
+// both operands run along k and one side is short, C is made of dot products.
+#include "gemm.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "nablua/interrupt.h"
+#include "nablua/memory.h"
+#include "nablua/parallel.h"
+
+#if defined(__x86_64__)
+#define X86 1
+#include <immintrin.h>
+#else
+#define X86 0
+#if defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+#endif
+
+// Unrolls the loop that follows altogether, so that its arrays become registers.
+#if defined(__clang__)
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+
+#define PACK_Y 192
+#define PACK_X 256
+enum { KC = 1536, MC = 192, NC = 8192, SMALL = 16384 };
+enum { MAX_ROWS = 12, MAX_TILE_BYTES = 12 * 2 * 64, MAX_WIDTHS = 5 };
+
+// C (rows fixed by the function) = or += X·Y over k steps; all strides count elements.
+typedef void Tile(int64_t k, const void *x, int64_t xr, int64_t xk, const void *y, int64_t yk, void *c, int64_t cr,
+                  bool add);
+typedef void Dot(int64_t k, const void *x, int64_t xr, const void *y, int64_t yr, void *c, int64_t cr, int64_t cc);
+
+// Tiles of one width, by their rows.
+typedef struct Width {
+  int columns;
+  Tile *tile[MAX_ROWS + 1];
+} Width;
+
+// All kernels of one instruction set and element type.
+typedef struct Level {
+  int rows;                  // of the largest tile
+  Width wide;                // for one or two rows
+  Width widths[MAX_WIDTHS];  // descending; the last has one column
+  Dot *dot[4];               // 1×1, 1×4, 4×1, 2×4
+  void (*pack)(void *to, const void *from, int64_t across, int64_t along, int64_t extent, int64_t k, int64_t width);
+  void (*scatter)(const void *tile, int64_t width, int64_t rows, int64_t columns, void *c, int64_t cr, int64_t cc,
+                  bool add);
+} Level;
+
+#define BITS 32
+#include "gemm_kernels.h"
+#define BITS 64
+#include "gemm_kernels.h"
+
+// One product; after `orient`, vectors run along the columns.  Strides count elements.
+typedef struct Product {
+  const Level *level;
+  int64_t size;  // of an element
+  int64_t m, n, k;
+  const char *x, *y;
+  char *c;
+  int64_t xr, xk, yk, yc, cr, cc;
+  bool dots, pack_x, pack_y;
+  int64_t panel;               // columns of a packed panel of Y
+  int64_t mc, nc, kc;          // blocks
+  int64_t parts_m, parts_n;    // the grid of rectangles
+  char *buffers;               // one for each rectangle
+  size_t x_bytes, part_bytes;  // of a rectangle: X's part, all
+} Product;
+
+// The best level of this machine: 0 portable, 1 AVX2, 2 AVX-512; NABLUA_CPU can lower it.
+static int cpu_level(void) {
+  static int known = -1;
+  if (known >= 0) return known;
+  int level = 0;
+#if X86
+  const char *wish = getenv("NABLUA_CPU");
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) level = 1;
+  if (level && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq"))
+    level = 2;
+  if (wish && !strcmp(wish, "portable")) level = 0;
+  if (wish && !strcmp(wish, "avx2") && level > 1) level = 1;
+#endif
+  return known = level;
+}
+
+static int64_t least(int64_t a, int64_t b) {
+  return a < b ? a : b;
+}
+
+static int64_t round_up(int64_t value, int64_t unit) {
+  return (value + unit - 1) / unit * unit;
+}
+
+// Cuts `total` into equal blocks of at most `most`, multiples of `unit`.
+static int64_t even_block(int64_t total, int64_t most, int64_t unit) {
+  int64_t blocks = (total + most - 1) / most;
+  return round_up((total + blocks - 1) / blocks, unit);
+}
+
+// A run of tiles over rows × columns of C: X and Y packed, or where they lie.
+typedef struct Run {
+  const Product *g;
+  int64_t rows, columns, k;
+  const char *x, *y;
+  int64_t xr, xk, xstep;  // xstep: from a row to the next where tiles begin
+  int64_t yk, ystep;
+  int64_t before;  // columns of Y that may be read to the left of y; -1 when lanes to the right may be
+  char *c;
+  bool add;
+} Run;
+
+// The rows of the first of the tiles that cover 1..12 rows best: low tiles keep too few sums in flight.
+static const int8_t first[MAX_ROWS + 1] = {0, 1, 2, 3, 4, 4, 6, 4, 8, 6, 6, 8, 12};
+
+// The columns [j, j + columns) of a run with tiles of this width, of which the first `skip` lanes
+// are of no use.
+static void run_column(const Run *r, const Width *w, int64_t j, int64_t skip, int64_t columns) {
+  const Product *g = r->g;
+  const char *y = r->y + (j * r->ystep - skip) * g->size;
+  bool whole = g->cc == 1 && columns == w->columns;
+  _Alignas(64) char buffer[MAX_TILE_BYTES];
+  for (int64_t i = 0; i < r->rows; i += g->level->rows) {
+    int64_t end = least(r->rows - i, g->level->rows);
+    for (int64_t in_panel = 0, rows; in_panel < end; in_panel += rows) {
+      const char *x = r->x + (i * r->xstep + in_panel * r->xr) * g->size;
+      char *c = r->c + ((i + in_panel) * g->cr + j * g->cc) * g->size;
+      rows = first[end - in_panel];
+      if (whole) {
+        w->tile[rows](r->k, x, r->xr, r->xk, y, r->yk, c, g->cr, r->add);
+      } else {
+        w->tile[rows](r->k, x, r->xr, r->xk, y, r->yk, buffer, w->columns, false);
+        g->level->scatter(buffer + skip * g->size, w->columns, rows, columns, c, g->cr, g->cc, r->add);
+      }
+    }
+  }
+}
+
+// Picks widths from left to right.  What is narrower than a tile is covered by one that reaches
+// back over columns already done, or past the end into a panel's zeros; else by narrower ones.
+static void run(const Run *r) {
+  const Width *widths = r->g->level->widths;
+  int64_t j = 0;
+  if (r->rows <= 2 && r->before >= 0)
+    for (const Width *w = &r->g->level->wide; j + w->columns <= r->columns; j += w->columns)
+      run_column(r, w, j, 0, w->columns);
+  while (j < r->columns) {
+    int64_t left = r->columns - j;
+    const Width *w = widths;
+    while (w->columns > left) w++;
+    if (w->columns < left && w > widths) {
+      const Width *larger = w - 1;
+      if (r->before < 0)
+        w = larger;
+      else if (larger->columns - left <= j + r->before)
+        w = larger;
+    }
+    if (w->columns <= left) {
+      run_column(r, w, j, 0, w->columns);
+      j += w->columns;
+    } else {
+      run_column(r, w, j, r->before < 0 ? 0 : w->columns - left, left);
+      j += left;
+    }
+  }
+}
+
+typedef struct Rectangle {
+  int64_t i, rows, j, columns;
+} Rectangle;
+
+static Rectangle rectangle_of(const Product *g, int64_t part) {
+  int64_t high = g->dots ? 4 : g->level->rows, wide = g->dots ? 4 : g->panel;
+  int64_t units_m = (g->m + high - 1) / high, units_n = (g->n + wide - 1) / wide;
+  int64_t pm = part % g->parts_m, pn = part / g->parts_m;
+  int64_t i = units_m * pm / g->parts_m * high, iend = least(units_m * (pm + 1) / g->parts_m * high, g->m);
+  int64_t j = units_n * pn / g->parts_n * wide, jend = least(units_n * (pn + 1) / g->parts_n * wide, g->n);
+  return (Rectangle){i, iend - i, j, jend - j};
+}
+
+static void tiles(const Product *g, Rectangle at, char *space) {
+  char *xs = space, *ys = space + g->x_bytes;
+  int64_t size = g->size;
+  for (int64_t j = 0; j < at.columns; j += g->nc) {
+    int64_t columns = least(g->nc, at.columns - j);
+    for (int64_t p = 0; p < g->k; p += g->kc) {
+      int64_t steps = least(g->kc, g->k - p);
+      const char *y = g->y + ((at.j + j) * g->yc + p * g->yk) * size;
+      Run r = {.g = g, .columns = columns, .k = steps, .add = p > 0};
+      if (g->pack_y) {
+        g->level->pack(ys, y, g->yc, g->yk, columns, steps, g->panel);
+        r.y = ys, r.yk = g->panel, r.ystep = steps, r.before = -1;
+      } else {
+        r.y = y, r.yk = g->yk, r.ystep = 1, r.before = at.j + j;
+      }
+      for (int64_t i = 0; i < at.rows; i += g->mc) {
+        if (nb_interrupted()) return;
+        const char *x = g->x + ((at.i + i) * g->xr + p * g->xk) * size;
+        r.rows = least(g->mc, at.rows - i);
+        r.c = g->c + ((at.i + i) * g->cr + (at.j + j) * g->cc) * size;
+        if (g->pack_x) {
+          g->level->pack(xs, x, g->xr, g->xk, r.rows, steps, g->level->rows);
+          r.x = xs, r.xr = 1, r.xk = g->level->rows, r.xstep = steps;
+        } else {
+          r.x = x, r.xr = r.xstep = g->xr, r.xk = g->xk;
+        }
+        run(&r);
+      }
+    }
+  }
+}
+
+static void dots(const Product *g, Rectangle at) {
+  int64_t size = g->size, j = 0;
+  const char *x = g->x + at.i * g->xr * size, *y = g->y + at.j * g->yc * size;
+  char *c = g->c + (at.i * g->cr + at.j * g->cc) * size;
+  Dot *const *dot = g->level->dot;
+  for (; j < at.columns; j += 4) {
+    int64_t i = 0, columns = least(4, at.columns - j);
+    if (j % 64 == 0 && nb_interrupted()) return;
+#define DOTS(which, s)                                                             \
+  dot[which](g->k, x + i * g->xr * size, g->xr, y + (j + s) * g->yc * size, g->yc, \
+             c + (i * g->cr + (j + s) * g->cc) * size, g->cr, g->cc)
+    if (columns == 4) {
+      for (; i + 2 <= at.rows; i += 2) DOTS(3, 0);
+      if (i < at.rows) DOTS(1, 0);
+      continue;
+    }
+    for (; i + 4 <= at.rows; i += 4)
+      for (int64_t s = 0; s < columns; s++) DOTS(2, s);
+    for (; i < at.rows; i++)
+      for (int64_t s = 0; s < columns; s++) DOTS(0, s);
+#undef DOTS
+  }
+}
+
+static void compute_parts(int64_t begin, int64_t end, void *ctx) {
+  const Product *g = ctx;
+  for (int64_t part = begin; part < end; part++) {
+    Rectangle at = rectangle_of(g, part);
+    if (at.rows <= 0 || at.columns <= 0) continue;
+    if (g->dots)
+      dots(g, at);
+    else
+      tiles(g, at, g->buffers + (size_t)part * g->part_bytes);
+  }
+}
+
+// Chooses which operand the vectors run along, and dot products where they are better.
+static void orient(Product *g) {
+  if (g->xr == 1 && g->xk != 1 && (g->yc != 1 || (g->n < 4 && g->m > g->n))) {
+    Product t = *g;
+    g->m = t.n, g->x = t.y, g->xr = t.yc, g->xk = t.yk;
+    g->n = t.m, g->y = t.x, g->yc = t.xr, g->yk = t.xk;
+    g->cr = t.cc, g->cc = t.cr;
+  }
+  g->dots = g->xk == 1 && g->yk == 1 && (g->n < 4 || (g->yc != 1 && g->m < 12 && g->k >= 32));
+}
+
+// The grid with the least work for its largest rectangle: products, and elements to pack.
+static void share(Product *g) {
+  double work = (double)g->m * (double)g->n * (double)g->k;
+  g->parts_m = g->parts_n = 1;
+  if (work < 1e5 || nb_threads() < 2) return;
+  int64_t threads = nb_threads() < work / 5e4 ? nb_threads() : (int64_t)(work / 5e4);
+  double best = 0;
+  int64_t best_m = 1;
+  for (int64_t pm = 1; pm <= threads; pm++) {
+    g->parts_m = pm;
+    g->parts_n = threads / pm;
+    double rows = 0, columns = 0;
+    for (int64_t part = 0; part < pm; part++) {
+      Rectangle at = rectangle_of(g, part);
+      if ((double)at.rows > rows) rows = (double)at.rows;
+    }
+    for (int64_t part = 0; part < g->parts_n; part++) {
+      Rectangle at = rectangle_of(g, part * pm);
+      if ((double)at.columns > columns) columns = (double)at.columns;
+    }
+    double cost = rows * columns + 10 * (rows + columns);
+    if (pm == 1 || cost < best) best = cost, best_m = pm;
+  }
+  g->parts_m = best_m;
+  g->parts_n = threads / best_m;
+}
+
+// True when a single wider tile over padded columns is better than two that fit.
+static bool is_ragged(const Product *g) {
+  const Width *w = g->level->widths + 1;
+  return g->n < w->columns && (g->n & (g->n - 1)) && g->m >= 24;
+}
+
+// Blocks, and what to pack.
+static void plan(Product *g) {
+  const Level *level = g->level;
+  const Width *w = level->widths;
+  g->panel = w->columns;
+  for (; w->columns >= g->n && w->columns > 1; w++) g->panel = w->columns;
+  share(g);
+  g->pack_y = g->yc != 1 || g->m > PACK_Y || is_ragged(g);
+  g->pack_x = g->n > PACK_X;
+  Rectangle at = {0, (g->m + g->parts_m - 1) / g->parts_m, 0, (g->n + g->parts_n - 1) / g->parts_n};
+  g->kc = even_block(g->k, KC / g->size, 4);
+  g->mc = even_block(at.rows, MC, level->rows);
+  g->nc = even_block(at.columns, NC / g->size, g->panel);
+  g->x_bytes = g->pack_x ? (size_t)round_up(g->mc * g->kc * g->size, 64) : 0;
+  g->part_bytes = g->x_bytes + (g->pack_y ? (size_t)round_up(g->nc * g->kc * g->size, 64) : 0);
+}
+
+static bool compute(Product *g, Error *err) {
+  int64_t parts = g->parts_m * g->parts_n;
+  size_t bytes = (size_t)parts * g->part_bytes;
+  _Alignas(64) char local[SMALL];
+  g->buffers = local;
+  if (bytes > SMALL && !(g->buffers = nb_alloc(bytes, err))) return false;
+  if (parts == 1)
+    compute_parts(0, 1, g);
+  else
+    nb_parallel_for(parts, 1, compute_parts, g);
+  if (bytes > SMALL) nb_free(g->buffers, bytes);
+  return (double)g->m * (double)g->n * (double)g->k < 1e5 || nb_poll(err);
+}
+
+// True when a product is best done at once, by one thread, from where the operands lie.
+static bool is_small(const Product *g) {
+  return g->m <= 64 && g->n <= 64 && g->k <= 256 && (g->dots || (g->yc == 1 && !is_ragged(g)));
+}
+
+bool nb_gemm(DType dtype, int64_t m, int64_t n, int64_t k, GemmMatrix a, GemmMatrix b, void *c, int64_t ldc,
+             Error *err) {
+  const Level *level = (dtype == NB_F32 ? f32_levels : f64_levels) + cpu_level();
+  int64_t size = dtype == NB_F32 ? 4 : 8;
+  if (m <= 0 || n <= 0) return true;
+  if (k <= 0) {
+    for (int64_t i = 0; i < m; i++) memset((char *)c + i * ldc * size, 0, (size_t)(n * size));
+    return true;
+  }
+  Product g = {.level = level, .size = size, .m = m, .n = n, .k = k, .x = a.data, .y = b.data, .c = c};
+  g.xr = a.transposed ? 1 : a.ld, g.xk = a.transposed ? a.ld : 1;
+  g.yk = b.transposed ? 1 : b.ld, g.yc = b.transposed ? b.ld : 1;
+  g.cr = ldc, g.cc = 1;
+  orient(&g);
+  if (is_small(&g)) {
+    if (g.dots)
+      dots(&g, (Rectangle){0, g.m, 0, g.n});
+    else
+      run(&(Run){&g, g.m, g.n, g.k, g.x, g.y, g.xr, g.xk, g.xr, g.yk, 1, 0, c, false});
+    return true;
+  }
+  plan(&g);
+  return compute(&g, err);
+}

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: MIT
+// Values on their way into a part of a tensor: do they fit, do they lose something.
+#include "put.h"
+
+#include <math.h>
+#include <string.h>
+
+bool nb_fits(const Layout *value, const Layout *part) {
+  for (int d = 1; d <= value->ndim; d++) {
+    int64_t size = value->shape[value->ndim - d];
+    if (size != 1 && (d > part->ndim || size != part->shape[part->ndim - d])) return false;
+  }
+  return true;
+}
+
+void nb_strip(Layout *value, int ndim) {
+  int extra = value->ndim - ndim;
+  if (extra <= 0) return;
+  memmove(value->shape, value->shape + extra, (size_t)ndim * sizeof *value->shape);
+  memmove(value->strides, value->strides + extra, (size_t)ndim * sizeof *value->strides);
+  value->ndim = ndim;
+}
+
+Tensor *nb_lead(Scope *s, Tensor *t, int ndim) {
+  int64_t sizes[NB_MAX_DIMS];
+  if (!t || t->layout.ndim >= ndim) return t;
+  for (int d = 0; d < ndim; d++) {
+    int e = d - (ndim - t->layout.ndim);
+    sizes[d] = e < 0 ? 1 : t->layout.shape[e];
+  }
+  return nb_reshape(s, t, sizes, ndim);
+}
+
+bool nb_check_whole(const Tensor *value, DType dtype, Error *err) {
+  const Layout *l = &value->layout;
+  int64_t at[NB_MAX_DIMS] = {0}, n = nb_layout_numel(l);
+  if (nb_dtype_is_float(dtype) || !nb_dtype_is_float(l->dtype)) return true;
+  for (int64_t i = 0; i < n; i++) {
+    int64_t offset = 0;
+    for (int d = 0; d < l->ndim; d++) offset += at[d] * l->strides[d];
+    double v = nb_tensor_get(value, offset);
+    if (v != rint(v))
+      return nb_fail(err, NB_ERROR_ARGUMENT, "the value %g does not fit into a tensor of %s, which holds whole numbers",
+                     v, nb_dtype_name(dtype));
+    for (int d = l->ndim - 1; d >= 0 && ++at[d] == l->shape[d]; d--) at[d] = 0;
+  }
+  return true;
+}

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: MIT
+// What the rows that write values into parts of a tensor share.
+#ifndef NABLUA_PUT_H
+#define NABLUA_PUT_H
+
+#include "compose.h"
+
+// True when `value` broadcasts to the shape of `part`; leading dimensions of size 1 too many are allowed.
+bool nb_fits(const Layout *value, const Layout *part);
+
+// Drops the leading dimensions beyond `ndim`, which have size 1.
+void nb_strip(Layout *value, int ndim);
+
+// t with leading dimensions of size 1 up to `ndim`, for the way back.
+Tensor *nb_lead(Scope *s, Tensor *t, int ndim);
+
+// False with a sentence when `value` has fractions that a tensor of `dtype` would lose.
+bool nb_check_whole(const Tensor *value, DType dtype, Error *err);
+
+#endif

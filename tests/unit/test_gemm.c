@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: MIT
+// Matrix products against the plain triple loop in double, in a process for each instruction set.
+#define _GNU_SOURCE
+// clang-format off
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+// clang-format on
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "gemm.h"
+#include "nablua/interrupt.h"
+#include "nablua/memory.h"
+#include "nablua/parallel.h"
+
+#define COUNT(a) (sizeof(a) / sizeof(a)[0])
+
+static uint32_t seed = 1;
+
+static int64_t random_below(int64_t n) {
+  seed = seed * 1664525u + 1013904223u;
+  return (int64_t)(seed >> 8) % n;
+}
+
+static double random_value(void) {
+  return (double)random_below(2001) / 1000 - 1;
+}
+
+static double get(DType dtype, const void *data, int64_t i) {
+  return dtype == NB_F32 ? (double)((const float *)data)[i] : ((const double *)data)[i];
+}
+
+static void set(DType dtype, void *data, int64_t i, double value) {
+  if (dtype == NB_F32)
+    ((float *)data)[i] = (float)value;
+  else
+    ((double *)data)[i] = value;
+}
+
+// A matrix of its own malloc block, exactly as long as it needs, so that sanitizers see overruns.
+typedef struct Matrix {
+  DType dtype;
+  int64_t rows, columns, ld, length;
+  bool transposed;
+  void *data;
+} Matrix;
+
+static Matrix matrix_new(DType dtype, int64_t rows, int64_t columns, bool transposed, int64_t pad) {
+  int64_t outer = transposed ? columns : rows, inner = transposed ? rows : columns;
+  Matrix a = {dtype, rows, columns, inner + pad, 0, transposed, NULL};
+  a.length = outer > 0 && inner > 0 ? (outer - 1) * a.ld + inner : 0;
+  a.data = malloc((size_t)a.length * nb_dtype_size(dtype) + 1);
+  assert_non_null(a.data);
+  for (int64_t i = 0; i < a.length; i++) set(dtype, a.data, i, random_value());
+  return a;
+}
+
+static int64_t at(const Matrix *a, int64_t i, int64_t j) {
+  return a->transposed ? j * a->ld + i : i * a->ld + j;
+}
+
+static GemmMatrix view(const Matrix *a) {
+  return (GemmMatrix){a->data, a->ld, a->transposed};
+}
+
+// Multiplies; returns 0 when each of C's elements is right and nothing between its rows was written.
+static int64_t errors_of_product(const Matrix *a, const Matrix *b, Matrix *c) {
+  Error err = {0};
+  int64_t errors = 0, m = a->rows, n = b->columns, k = a->columns;
+  double eps = c->dtype == NB_F32 ? 1.2e-7 : 2.3e-16;
+  for (int64_t i = 0; i < c->length; i++) set(c->dtype, c->data, i, 77);
+  if (!nb_gemm(c->dtype, m, n, k, view(a), view(b), c->data, c->ld, &err)) return -1;
+  for (int64_t i = 0; i < m; i++) {
+    for (int64_t j = 0; j < n; j++) {
+      double sum = 0, bound = 0;
+      for (int64_t p = 0; p < k; p++) {
+        double term = get(a->dtype, a->data, at(a, i, p)) * get(b->dtype, b->data, at(b, p, j));
+        sum += term;
+        bound += fabs(term);
+      }
+      double got = get(c->dtype, c->data, i * c->ld + j);
+      errors += !(fabs(got - sum) <= eps * bound * (2 + sqrt((double)k)));
+    }
+    for (int64_t j = n; n > 0 && j < c->ld && i + 1 < m; j++) errors += get(c->dtype, c->data, i * c->ld + j) != 77;
+  }
+  return errors;
+}
+
+static void check(DType dtype, int64_t m, int64_t n, int64_t k, int64_t pad) {
+  for (int t = 0; t < 4; t++) {
+    Matrix a = matrix_new(dtype, m, k, t & 1, pad), b = matrix_new(dtype, k, n, t & 2, pad);
+    Matrix c = matrix_new(dtype, m, n, false, pad);
+    int64_t errors = errors_of_product(&a, &b, &c);
+    if (errors)
+      fail_msg("%s %lld×%lld×%lld%s%s, pad %lld, %d threads: %lld wrong", nb_dtype_name(dtype), (long long)m,
+               (long long)n, (long long)k, t & 1 ? ", A transposed" : "", t & 2 ? ", B transposed" : "", (long long)pad,
+               nb_threads(), (long long)errors);
+    free(a.data);
+    free(b.data);
+    free(c.data);
+  }
+}
+
+static void check_both(int64_t m, int64_t n, int64_t k, int64_t pad) {
+  check(NB_F32, m, n, k, pad);
+  check(NB_F64, m, n, k, pad);
+}
+
+static void all_tiny_sizes_are_right(void **state) {
+  (void)state;
+  for (int64_t m = 0; m <= 13; m++)
+    for (int64_t n = 0; n <= 13; n++)
+      for (int64_t k = 0; k <= 9; k++) check_both(m, n, k, (m + n + k) % 3);
+}
+
+static void sizes_around_the_edges_of_tiles_are_right(void **state) {
+  static const int64_t sizes[] = {1, 2, 3, 5, 11, 12, 13, 15, 16, 17, 23, 31, 32, 33, 47, 63, 64, 65};
+  (void)state;
+  for (size_t i = 0; i < COUNT(sizes); i++)
+    for (size_t j = 0; j < COUNT(sizes); j++) check_both(sizes[i], sizes[j], sizes[(i * 7 + j * 3) % COUNT(sizes)], 0);
+}
+
+static void sizes_around_the_edges_of_blocks_are_right(void **state) {
+  static const int64_t sizes[][3] = {{191, 257, 383}, {192, 256, 384}, {193, 255, 385}, {385, 40, 769}, {40, 2050, 30},
+                                     {30, 1025, 200}, {500, 9, 400},   {7, 600, 800},   {260, 260, 1},  {1, 700, 900},
+                                     {900, 1, 700},   {2, 1030, 500},  {700, 3, 500},   {3, 5, 5000},   {400, 2, 2},
+                                     {64, 256, 784},  {784, 256, 64},  {64, 784, 256},  {64, 10, 128},  {128, 10, 64}};
+  (void)state;
+  for (int threads = 1; threads <= 3; threads++) {
+    assert_true(nb_set_threads(threads));
+    for (size_t i = 0; i < COUNT(sizes); i++) check_both(sizes[i][0], sizes[i][1], sizes[i][2], (int64_t)i % 2 * 5);
+  }
+}
+
+static void random_sizes_are_right(void **state) {
+  (void)state;
+  for (int i = 0; i < 150; i++) {
+    assert_true(nb_set_threads(1 + i % 3));
+    check(i & 1 ? NB_F64 : NB_F32, random_below(150), random_below(150), random_below(300), random_below(4));
+  }
+}
+
+// Zeros of one operand must not hide what is not finite in the other.
+static void nan_and_infinity_spread(void **state) {
+  static const int64_t sizes[][3] = {{2, 1, 4}, {5, 7, 3}, {40, 33, 50}, {200, 300, 400}, {1, 90, 70}, {90, 1, 70}};
+  (void)state;
+  for (size_t i = 0; i < COUNT(sizes); i++) {
+    int64_t m = sizes[i][0], n = sizes[i][1], k = sizes[i][2];
+    for (int t = 0; t < 8; t++) {
+      Error err;
+      Matrix a = matrix_new(NB_F32, m, k, t & 1, 0), b = matrix_new(NB_F32, k, n, t & 2, 0);
+      Matrix c = matrix_new(NB_F32, m, n, false, 0);
+      int64_t row = random_below(m), column = random_below(n), p = random_below(k);
+      const Matrix *hot = t & 4 ? &a : &b, *cold = t & 4 ? &b : &a;
+      memset(cold->data, 0, (size_t)cold->length * sizeof(float));
+      set(NB_F32, hot->data, t & 4 ? at(hot, row, p) : at(hot, p, column), INFINITY);
+      assert_true(nb_gemm(NB_F32, m, n, k, view(&a), view(&b), c.data, c.ld, &err));
+      for (int64_t x = 0; x < m; x++)
+        for (int64_t y = 0; y < n; y++) {
+          double value = get(NB_F32, c.data, x * c.ld + y);
+          if (t & 4 ? x == row : y == column)
+            assert_true(isnan(value));
+          else
+            assert_true(value == 0);
+        }
+      free(a.data);
+      free(b.data);
+      free(c.data);
+    }
+  }
+}
+
+static void repeats_bit_for_bit(void **state) {
+  (void)state;
+  for (int threads = 1; threads <= 3; threads++) {
+    Error err;
+    Matrix a = matrix_new(NB_F32, 301, 500, false, 0), b = matrix_new(NB_F32, 500, 290, true, 0);
+    Matrix c = matrix_new(NB_F32, 301, 290, false, 0), d = matrix_new(NB_F32, 301, 290, false, 0);
+    assert_true(nb_set_threads(threads));
+    assert_true(nb_gemm(NB_F32, 301, 290, 500, view(&a), view(&b), c.data, 290, &err));
+    for (int i = 0; i < 5; i++) {
+      assert_true(nb_gemm(NB_F32, 301, 290, 500, view(&a), view(&b), d.data, 290, &err));
+      assert_memory_equal(c.data, d.data, 301 * 290 * sizeof(float));
+    }
+    free(a.data);
+    free(b.data);
+    free(c.data);
+    free(d.data);
+  }
+}
+
+static void small_products_do_not_allocate_and_large_ones_report_no_memory(void **state) {
+  (void)state;
+  Error err = {0};
+  Matrix a = matrix_new(NB_F64, 400, 400, false, 0), b = matrix_new(NB_F64, 400, 400, true, 0);
+  Matrix c = matrix_new(NB_F64, 400, 400, false, 0);
+  size_t live = nb_memory_stats().live;
+  nb_memory_fail_at(1);
+  assert_true(nb_gemm(NB_F64, 32, 32, 32, view(&a), view(&b), c.data, 400, &err));
+  assert_false(nb_gemm(NB_F64, 400, 400, 400, view(&a), view(&b), c.data, 400, &err));
+  assert_int_equal(err.kind, NB_ERROR_MEMORY);
+  nb_memory_fail_at(0);
+  assert_int_equal(nb_memory_stats().live, live);
+  free(a.data);
+  free(b.data);
+  free(c.data);
+}
+
+static void an_interrupt_stops_a_large_product(void **state) {
+  (void)state;
+  Error err = {0};
+  Matrix a = matrix_new(NB_F32, 600, 600, false, 0), b = matrix_new(NB_F32, 600, 600, false, 0);
+  Matrix c = matrix_new(NB_F32, 600, 600, false, 0);
+  nb_interrupt();
+  assert_false(nb_gemm(NB_F32, 600, 600, 600, view(&a), view(&b), c.data, 600, &err));
+  assert_int_equal(err.kind, NB_ERROR_INTERRUPT);
+  nb_interrupt_clear();
+  assert_int_equal(errors_of_product(&a, &b, &c), 0);
+  free(a.data);
+  free(b.data);
+  free(c.data);
+}
+
+static int run_level(const char *level) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(all_tiny_sizes_are_right),
+      cmocka_unit_test(sizes_around_the_edges_of_tiles_are_right),
+      cmocka_unit_test(sizes_around_the_edges_of_blocks_are_right),
+      cmocka_unit_test(random_sizes_are_right),
+      cmocka_unit_test(nan_and_infinity_spread),
+      cmocka_unit_test(repeats_bit_for_bit),
+      cmocka_unit_test(small_products_do_not_allocate_and_large_ones_report_no_memory),
+      cmocka_unit_test(an_interrupt_stops_a_large_product),
+  };
+  setenv("NABLUA_CPU", level, 1);
+  return cmocka_run_group_tests_name(level, tests, NULL, NULL);
+}
+
+// The level is looked up once in a process: a child for each.  What this machine lacks falls back
+// to what it has.
+int main(void) {
+  static const char *const levels[] = {"portable", "avx2", "avx512"};
+  int failed = 0;
+  for (size_t i = 0; i < COUNT(levels); i++) {
+    int status = 0;
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) exit(run_level(levels[i]) ? 1 : 0);
+    failed += child < 0 || waitpid(child, &status, 0) != child || status != 0;
+  }
+  return failed != 0;
+}
