@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The functions of `nb` that are not operators: making tensors, gradient mode, seed, threads, memory.
+#define _GNU_SOURCE
 #include <math.h>
 #include <string.h>
 #include <time.h>

@@ -46,7 +46,7 @@
 
 #define PACK_Y 192
 #define PACK_X 256
-enum { KC = 1536, MC = 192, NC = 8192, SMALL = 16384 };
+enum { KC = 1024, MC = 192, NC = 8192, SMALL = 16384 };
 enum { MAX_ROWS = 12, MAX_TILE_BYTES = 12 * 2 * 64, MAX_WIDTHS = 5 };
 
 // C (rows fixed by the function) = or += X·Y over k steps; all strides count elements.

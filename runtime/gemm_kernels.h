@@ -262,6 +262,10 @@ INLINE void KERNEL(tile)(const int rows, int64_t k, const REAL *x, int64_t xr, i
   UNROLL for (int r = 0; r < rows; r++) {
     UNROLL for (int v = 0; v < VECTORS; v++) sum[r][v] = (KERNEL(Vector)){0};
   }
+  UNROLL for (int r = 0; r < rows; r++) {
+    __builtin_prefetch(c + r * cr, 1);
+    if (VECTORS > 1) __builtin_prefetch(c + r * cr + LANES * (VECTORS - 1), 1);
+  }
   for (; k > 0; k--) {
     KERNEL(Vector) line[VECTORS];
     UNROLL for (int v = 0; v < VECTORS; v++) line[v] = *(const KERNEL(Loose) *)(y + v * LANES);

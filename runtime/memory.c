@@ -82,6 +82,10 @@ void nb_memory_fail_at(uint64_t nth) {
   memory.fail_in = nth;
 }
 
+bool nb_memory_failing(void) {
+  return memory.fail_in > 0;
+}
+
 void nb_memory_trim(void) {
   for (int i = 0; i < CLASSES; i++) {
     while (memory.list[i]) {

@@ -36,6 +36,9 @@ void nb_memory_trim(void);
 // For tests: the nth allocation from now fails (1 = the next one); 0 turns this off.
 void nb_memory_fail_at(uint64_t nth);
 
+// True while a failure set by nb_memory_fail_at has not come yet.
+bool nb_memory_failing(void);
+
 // For allocators of others (a Lua state) that take part in the tests' failures: counts one
 // allocation and tells whether it must fail.
 bool nb_memory_must_fail(void);

@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: MIT
+# Writes OUTPUT, a C file that holds the Lua sources of FOLDER as text: cmake -DFOLDER= -DOUTPUT= -P embed.cmake
+file(GLOB_RECURSE FILES RELATIVE ${FOLDER} ${FOLDER}/*.lua)
+list(SORT FILES)
+set(arrays "")
+set(rows "")
+set(count 0)
+foreach(file ${FILES})
+  if(file MATCHES "^meta/")
+    continue()
+  endif()
+  file(READ ${FOLDER}/${file} hex HEX)
+  string(REGEX REPLACE "(..)" "0x\\1," bytes "${hex}")
+  string(REGEX REPLACE "\\.lua$" "" name ${file})
+  string(REPLACE "/" "." name ${name})
+  string(APPEND arrays "static const unsigned char text_${count}[] = {${bytes}0};\n")
+  string(APPEND rows "    {\"nablua.${name}\", text_${count}, sizeof text_${count} - 1},\n")
+  math(EXPR count "${count} + 1")
+endforeach()
+file(WRITE ${OUTPUT} "#include \"sources.h\"\n\n${arrays}\nconst LuaSource nb_lua_sources[] = {\n${rows}};\n"
+     "const int nb_lua_source_count = ${count};\n")

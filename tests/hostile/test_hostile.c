@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: MIT
+// Fails every allocation in turn, Lua's and the library's, during a training step and a model's
+// loading: each failure must be a Lua error, and nothing may leak.
+#include <lauxlib.h>
+#include <lua.h>
+#include <lualib.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "nablua/memory.h"
+#include "nablua_lua.h"
+
+static const char script[] =
+    "local nb = require 'nablua'\n"
+    "local nn, optim = nb.nn, nb.optim\n"
+    "nb.seed(1)\n"
+    "local net = nn.Sequential{ nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3) }\n"
+    "local conv = nn.Sequential{ nn.Conv2d(1, 2, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8, 3) }\n"
+    "local loss = nn.CrossEntropyLoss()\n"
+    "local opt = optim.SGD(net:parameters(), {lr = 0.1, momentum = 0.9})\n"
+    "local adam = optim.Adam(conv:parameters(), {lr = 0.01})\n"
+    "local x, y = nb.randn(5, 4), nb.tensor({1, 2, 3, 1, 2}, {dtype = 'i64'})\n"
+    "local images = nb.randn(5, 1, 6, 6)\n"
+    "local path = os.tmpname()\n"
+    "nb.save(path .. '.safetensors', net:state())\n"
+    "local tests = {}\n"
+    "function tests.train()\n"
+    "  opt:zero_grad()\n"
+    "  loss(net(x), y):backward()\n"
+    "  opt:step()\n"
+    "end\n"
+    "function tests.convolve()\n"
+    "  adam:zero_grad()\n"
+    "  loss(conv(images), y):backward()\n"
+    "  adam:step()\n"
+    "end\n"
+    "function tests.load() net:load_state(nb.load(path .. '.safetensors')) end\n"
+    "function tests.save() nb.save(path .. '.safetensors', net:state()) end\n"
+    "function tests.index()\n"
+    "  local t = nb.tensor{{1, 2, 3}, {4, 5, 6}}\n"
+    "  t[{1, {2, 3}}] = nb.tensor{7, 8}\n"
+    "  t[t:gt(4)] = 0\n"
+    "  return tostring(t[{nb.ALL, 2}])\n"
+    "end\n"
+    "function tests.clean() os.remove(path) os.remove(path .. '.safetensors') end\n"
+    "return tests\n";
+
+static bool again;  // Lua collects and asks once more: that must fail too
+
+static void *allocate(void *ud, void *block, size_t old, size_t size) {
+  (void)ud;
+  if (size == 0) {
+    free(block);
+    return NULL;
+  }
+  if (!block || size > old) {
+    if (again) {
+      again = false;
+      return NULL;
+    }
+    if (nb_memory_must_fail()) {
+      again = true;
+      return NULL;
+    }
+  }
+  return realloc(block, size);
+}
+
+// Calls tests[name]; true when it succeeded.  Leaves the stack as it was.
+static bool call(lua_State *L, const char *name, char *message, size_t size) {
+  lua_getfield(L, 1, name);
+  int status = lua_pcall(L, 0, 0, 0);
+  if (status == LUA_OK) return true;
+  const char *text = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "(no message)";
+  snprintf(message, size, "%s", text);
+  lua_settop(L, 1);
+  return false;
+}
+
+static size_t live_after_collection(lua_State *L) {
+  lua_gc(L, LUA_GCCOLLECT);
+  lua_gc(L, LUA_GCCOLLECT);
+  return nb_memory_stats().live;
+}
+
+static void fail_each(void **state, const char *name) {
+  lua_State *L = *state;
+  char message[512];
+  assert_true(call(L, name, message, sizeof message));  // warm: caches, lazily loaded modules
+  assert_true(call(L, name, message, sizeof message));
+  size_t base = live_after_collection(L);
+  int failures = 0;
+  for (uint64_t n = 1; n < 1000000; n++) {
+    again = false;
+    nb_memory_fail_at(n);
+    bool ok = call(L, name, message, sizeof message);
+    // A counter that is still running means that all allocations of the call were reached.
+    bool reached_all = nb_memory_failing();
+    nb_memory_fail_at(0);
+    again = false;
+    if (!ok) {
+      failures++;
+      if (!strstr(message, "memory")) fail_msg("%s, allocation %d: \"%s\" does not speak of memory", name, (int)n, message);
+    }
+    // Momentum and gradients may exist or not: a good run brings them back before the count.
+    if (!call(L, name, message, sizeof message)) fail_msg("%s after allocation %d failed: %s", name, (int)n, message);
+    if (live_after_collection(L) != base)
+      fail_msg("%s, allocation %d: %zu bytes live, %zu before", name, (int)n, nb_memory_stats().live, base);
+    if (ok && reached_all) break;
+  }
+  print_message("%s: %d allocations failed in turn\n", name, failures);
+  assert_true(failures > 10);
+}
+
+static void test_training_step(void **state) {
+  fail_each(state, "train");
+}
+
+static void test_convolution_step(void **state) {
+  fail_each(state, "convolve");
+}
+
+static void test_loading(void **state) {
+  fail_each(state, "load");
+}
+
+static void test_saving(void **state) {
+  fail_each(state, "save");
+}
+
+static void test_indexing(void **state) {
+  fail_each(state, "index");
+}
+
+static int setup(void **state) {
+  lua_State *L = lua_newstate(allocate, NULL);
+  if (!L) return 1;
+  luaL_openlibs(L);
+  luaL_requiref(L, "nablua", luaopen_nablua, 0);
+  lua_pop(L, 1);
+  if (luaL_dostring(L, script) != LUA_OK) {
+    print_error("%s\n", lua_tostring(L, -1));
+    return 1;
+  }
+  lua_settop(L, 1);
+  *state = L;
+  return 0;
+}
+
+static int teardown(void **state) {
+  char message[512];
+  lua_State *L = *state;
+  call(L, "clean", message, sizeof message);
+  lua_close(L);
+  size_t live = nb_memory_stats().live;
+  if (live) print_error("%zu bytes live after the state was closed\n", live);
+  return live != 0;
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_training_step), cmocka_unit_test(test_convolution_step),
+                                     cmocka_unit_test(test_loading), cmocka_unit_test(test_saving),
+                                     cmocka_unit_test(test_indexing)};
+  return cmocka_run_group_tests(tests, setup, teardown);
+}

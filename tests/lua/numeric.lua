@@ -1,0 +1,79 @@
+-- SPDX-License-Identifier: MIT
+-- What numeric tests share: finite differences, comparing tensors with tables, strided twins.
+local nb = require "nablua"
+
+local M = {}
+
+-- All elements of a tensor in row-major order, as Lua numbers.
+function M.flat(t)
+  local out = {}
+  local function walk(v)
+    if type(v) == "table" then
+      for i = 1, #v do walk(v[i]) end
+    else
+      out[#out + 1] = v == true and 1 or v == false and 0 or v
+    end
+  end
+  walk(t:totable())
+  return out
+end
+
+local function close(a, b, tol)
+  if a ~= a or b ~= b then return a ~= a and b ~= b end
+  if a == b then return true end
+  return math.abs(a - b) <= tol * math.max(1, math.abs(a), math.abs(b))
+end
+M.close = close
+
+-- nil when all numbers agree, else a sentence about the worst.
+function M.difference(a, b, tol)
+  if #a ~= #b then return ("%d values against %d"):format(#a, #b) end
+  local worst, at = -1, nil
+  for i = 1, #a do
+    if not close(a[i], b[i], tol) then
+      local d = math.abs(a[i] - b[i])
+      if d ~= d or d > worst then worst, at = d, i end
+      if d ~= d then break end
+    end
+  end
+  if at then return ("value %d of %d: %.10g against %.10g"):format(at, #a, a[at], b[at]) end
+end
+
+-- A tensor of the same values whose elements do not lie side by side: in a larger tensor, with a step
+-- in every dimension.  Requires grad as the original does.
+function M.strided(t)
+  local shape = t.shape
+  if #shape == 0 then return t end
+  local sizes, key = {}, {}
+  for d, n in ipairs(shape) do
+    if n == 0 then return t end
+    sizes[d], key[d] = 2 * n + 1, { 2, 2 * n, 2 }
+  end
+  local twin
+  nb.no_grad(function()
+    local big = nb.full(sizes, 77, { dtype = t.dtype })
+    big[key] = t:detach()
+    twin = big[key]
+  end)
+  twin.requires_grad = t.requires_grad
+  return twin
+end
+
+-- The signed central difference of f() with respect to every element of x (f64, a contiguous leaf).
+function M.finite_difference(f, x, eps)
+  local out = {}
+  local flat = x:detach():view(x:numel())
+  for i = 1, x:numel() do
+    local v = flat:at(i)
+    local h = eps * math.max(1, math.abs(v))
+    flat[i] = v + h
+    local up = f()
+    flat[i] = v - h
+    local down = f()
+    flat[i] = v
+    out[i] = (up - down) / (2 * h)
+  end
+  return out
+end
+
+return M

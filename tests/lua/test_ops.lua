@@ -1,0 +1,464 @@
+-- SPDX-License-Identifier: MIT
+-- Tests derived from the operator table: every row is held to the same demands.
+--
+-- A row's sample makes its inputs.  It is Lua, with cases separated by ";", where
+--   f(shape..., {lo=, hi=})  a random f64 tensor that requires grad
+--   i(max, shape...)         whole numbers 1..max
+--   m(shape...)              a mask
+local lu = require "luaunit"
+local nb = require "nablua"
+local native = require "nablua.native"
+local numeric = require "numeric"
+
+local flat = numeric.flat
+local T = {}
+
+local rows = native.rows()
+
+local function call_of(row)
+  return row.internal and native[row.name] or nb[row.name]
+end
+
+-- ---- samples ----
+
+local function is_tensor_kind(kind)
+  return kind == "tensor" or kind == "tensor or number"
+end
+
+local function default_sample(row)
+  local args = {}
+  for _, p in ipairs(row.params) do
+    if is_tensor_kind(p.kind) and not p.optional then
+      args[#args + 1] = "f(2,3,4)"
+    elseif p.kind == "mask" then
+      args[#args + 1] = "m(2,3,4)"
+    elseif not p.optional then
+      return nil
+    end
+  end
+  return table.concat(args, ", ")
+end
+
+-- The environment of a sample; `made` collects its f tensors in order.
+local function sample_env(row, made, change)
+  local lo, hi = row.sample.lo, row.sample.hi
+  if lo == 0 and hi == 0 then lo, hi = -2, 2 end
+  local env = { nb = nb }
+  function env.f(...)
+    local shape = { ... }
+    local a, b = lo, hi
+    if type(shape[#shape]) == "table" then
+      local o = table.remove(shape)
+      a, b = o.lo or a, o.hi or b
+    end
+    local t = nb.rand(shape, { dtype = "f64" }) * (b - a) + a
+    if change then t = change(t) end
+    t.requires_grad = true
+    made[#made + 1] = t
+    return t
+  end
+  function env.i(max, ...)
+    return nb.randint(1, max, { ... })
+  end
+  function env.m(...)
+    return nb.rand({ ... }):gt(0.4)
+  end
+  return env
+end
+
+local function cases(row)
+  local text = row.sample.args or default_sample(row)
+  if not text then return nil end
+  local list = {}
+  for case in (text .. ";"):gmatch("(.-);") do
+    case = case:match("^%s*(.-)%s*$")
+    if case ~= "" then list[#list + 1] = case end
+  end
+  return list
+end
+
+-- The arguments of a case (packed), and its f tensors.
+local function arguments(row, case, change)
+  local made = {}
+  local chunk = assert(load("return " .. case, row.name, "t", sample_env(row, made, change)))
+  return table.pack(chunk()), made
+end
+
+-- A scalar of all floating outputs, each weighted by fixed random numbers, so that no sign or
+-- transposition can cancel.
+local function scalar_of(row, args, weights)
+  local out = table.pack(call_of(row)(table.unpack(args, 1, args.n)))
+  local J
+  for k = 1, out.n do
+    local y = out[k]
+    if y.dtype == "f64" or y.dtype == "f32" then
+      weights[k] = weights[k] or nb.rand(y.shape, { dtype = "f64" }) + 0.5
+      local part = (y * weights[k]):sum()
+      J = J and J + part or part
+    end
+  end
+  return J
+end
+
+local function each_row(filter, check)
+  local failures = {}
+  nb.seed(7)
+  for _, row in ipairs(rows) do
+    if filter(row) then
+      local ok, err = pcall(check, row)
+      if not ok then failures[#failures + 1] = row.name .. ": " .. tostring(err) end
+    end
+  end
+  lu.assertEquals(#failures, 0, "\n" .. table.concat(failures, "\n"))
+end
+
+local function all()
+  return true
+end
+
+local function each_case(row, check)
+  local list = cases(row)
+  assert(list, "the row needs a sample")
+  for _, case in ipairs(list) do
+    local ok, err = pcall(check, case)
+    if not ok then error(("[%s] %s"):format(case, err), 0) end
+  end
+end
+
+-- ---- the demands ----
+
+function T.test_every_row_is_documented()
+  lu.assertTrue(#rows >= 60)
+  each_row(all, function(row)
+    assert(row.doc and #row.doc > 5, "no doc")
+    assert(row.example, "no example")
+    assert((row.no_grad ~= nil) ~= row.has_backward, "a row has just one of backward and no_grad")
+    assert(not row.has_backward or row.derivative, "no symbolic derivative")
+    assert(cases(row), "no sample, and none can be derived")
+  end)
+end
+
+local function differentiable(row)
+  return row.has_backward
+end
+
+function T.test_gradients_agree_with_finite_differences()
+  each_row(differentiable, function(row)
+    each_case(row, function(case)
+      local args, made = arguments(row, case)
+      assert(#made > 0, "the sample has no f tensor")
+      local weights = {}
+      local J = scalar_of(row, args, weights)
+      local got = table.pack(nb.grad(J, made))
+      for k, x in ipairs(made) do
+        local want = numeric.finite_difference(function()
+          return scalar_of(row, args, weights):item()
+        end, x, 1e-6)
+        local have = got[k] and flat(got[k]) or flat(nb.zeros(x.shape))
+        local wrong = numeric.difference(have, want, 2e-6)
+        if wrong then error(("gradient of input %d, %s"):format(k, wrong), 0) end
+      end
+    end)
+  end)
+end
+
+function T.test_second_derivatives_agree_with_finite_differences()
+  each_row(differentiable, function(row)
+    each_case(row, function(case)
+      local args, made = arguments(row, case)
+      local weights, directions = {}, {}
+      for k, x in ipairs(made) do directions[k] = nb.rand(x.shape, { dtype = "f64" }) + 0.5 end
+      -- K = Σ v·∂J/∂x, whose gradient is the second derivative in the direction v.
+      local function slope(create_graph)
+        local J = scalar_of(row, args, weights)
+        local g = table.pack(nb.grad(J, made, { create_graph = create_graph }))
+        local K
+        for k = 1, #made do
+          if g[k] then
+            local part = (g[k] * directions[k]):sum()
+            K = K and K + part or part
+          end
+        end
+        return K
+      end
+      local K = slope(true)
+      if not K then return end
+      local got = K.requires_grad and table.pack(nb.grad(K, made)) or {}
+      for k, x in ipairs(made) do
+        local want = numeric.finite_difference(function()
+          return slope(false):item()
+        end, x, 1e-5)
+        local have = got[k] and flat(got[k]) or flat(nb.zeros(x.shape))
+        local wrong = numeric.difference(have, want, 2e-5)
+        if wrong then error(("second derivative of input %d, %s"):format(k, wrong), 0) end
+      end
+    end)
+  end)
+end
+
+local function outputs(row, args)
+  local out = table.pack(call_of(row)(table.unpack(args, 1, args.n)))
+  for k = 1, out.n do out[k] = flat(out[k]) end
+  return out
+end
+
+local function draws(row)
+  return row.family == "Random numbers"
+end
+
+local function has_inputs(row)
+  return not draws(row) and row.sample.args ~= "" and #row.params > 0 and row.params[1].kind:find("tensor") ~= nil
+end
+
+function T.test_strided_inputs_give_what_contiguous_ones_give()
+  each_row(has_inputs, function(row)
+    if row.name == "view" then return end  -- it demands the strides that this test takes away
+    each_case(row, function(case)
+      local state = { native.random_state() }
+      local args, made = arguments(row, case)
+      native.random_state(state[1], state[2])
+      local twins, made_twins = arguments(row, case, numeric.strided)
+      local want, have = outputs(row, args), outputs(row, twins)
+      lu.assertEquals(have.n, want.n)
+      for k = 1, want.n do
+        local wrong = numeric.difference(have[k], want[k], 1e-12)
+        if wrong then error(("output %d, %s"):format(k, wrong), 0) end
+      end
+      if not row.has_backward then return end
+      local weights = {}
+      local g = table.pack(nb.grad(scalar_of(row, args, weights), made))
+      local h = table.pack(nb.grad(scalar_of(row, twins, weights), made_twins))
+      for k = 1, #made do
+        assert((g[k] == nil) == (h[k] == nil), "a gradient is missing")
+        local wrong = g[k] and numeric.difference(flat(h[k]), flat(g[k]), 1e-12)
+        if wrong then error(("gradient %d, %s"):format(k, wrong), 0) end
+      end
+    end)
+  end)
+end
+
+function T.test_every_output_element_is_written()
+  each_row(function(row) return has_inputs(row) and not row.view end, function(row)
+    if row.name == "empty_like" then return end
+    each_case(row, function(case)
+      local args = arguments(row, case)
+      local want = outputs(row, args)
+      for _, poison in ipairs { 77, 78 } do
+        -- Freed blocks of the outputs' size hold the poison when the next call asks for memory.
+        local first = table.pack(call_of(row)(table.unpack(args, 1, args.n)))
+        for k = 1, first.n do
+          if first[k].dtype ~= "bool" then nb.full_like(first[k], poison) end
+        end
+        collectgarbage()
+        local have = outputs(row, args)
+        for k = 1, want.n do
+          local wrong = numeric.difference(have[k], want[k], 1e-12)
+          if wrong then error(("output %d, %s"):format(k, wrong), 0) end
+        end
+      end
+    end)
+  end)
+end
+
+local function elementwise(row)
+  return row.elementwise and has_inputs(row)
+end
+
+function T.test_empty_tensors_pass_through_elementwise_rows()
+  each_row(elementwise, function(row)
+    for _, shape in ipairs { { 0 }, { 2, 0, 3 } } do
+      local args, made = {}, {}
+      for _, p in ipairs(row.params) do
+        if p.kind == "mask" then
+          args[#args + 1] = nb.zeros(shape, { dtype = "bool" })
+        elseif is_tensor_kind(p.kind) and not p.optional then
+          args[#args + 1] = nb.zeros(shape, { dtype = "f64", requires_grad = true })
+          made[#made + 1] = args[#args]
+        elseif not p.optional then
+          return
+        end
+      end
+      local y = call_of(row)(table.unpack(args))
+      lu.assertEquals(y.shape, shape)
+      if row.has_backward then
+        for k, g in ipairs { nb.grad(y:sum(), made) } do lu.assertEquals(g.shape, made[k].shape) end
+      end
+    end
+  end)
+end
+
+function T.test_binary_rows_broadcast_with_right_gradients()
+  local shapes = { { { 2, 3, 4 }, { 4 } }, { { 3, 1 }, { 1, 4 } }, { { 2, 3 }, {} }, { { 1 }, { 2, 1, 3 } } }
+  each_row(function(row)
+    return elementwise(row) and row.has_backward and #row.params == 2 and is_tensor_kind(row.params[2].kind) and
+      not row.sample.args
+  end, function(row)
+    for _, pair in ipairs(shapes) do
+      for _, order in ipairs { { 1, 2 }, { 2, 1 } } do
+        local a, b = pair[order[1]], pair[order[2]]
+        local case = ("f(%s), f(%s)"):format(table.concat(a, ","), table.concat(b, ","))
+        local args, made = arguments(row, case)
+        local weights = {}
+        local g = { nb.grad(scalar_of(row, args, weights), made) }
+        for k, x in ipairs(made) do
+          local want = numeric.finite_difference(function()
+            return scalar_of(row, args, weights):item()
+          end, x, 1e-6)
+          lu.assertEquals(g[k].shape, x.shape)
+          local wrong = numeric.difference(flat(g[k]), want, 2e-6)
+          if wrong then error(("[%s] gradient %d, %s"):format(case, k, wrong), 0) end
+        end
+      end
+    end
+  end)
+end
+
+function T.test_single_precision_agrees_with_double()
+  each_row(has_inputs, function(row)
+    each_case(row, function(case)
+      local args = arguments(row, case)
+      local single = { n = args.n }
+      for k = 1, args.n do
+        local a = args[k]
+        if nb.is_tensor(a) and a.dtype == "f64" then
+          args[k] = a:detach():to("f32"):to("f64")
+          a = args[k]:to("f32")
+        elseif type(a) == "table" and nb.is_tensor(a[1]) then
+          local list, copy = {}, {}
+          for j, t in ipairs(a) do
+            list[j] = t:detach():to("f32"):to("f64")
+            copy[j] = list[j]:to("f32")
+          end
+          args[k], a = list, copy
+        end
+        single[k] = a
+      end
+      local want, have = outputs(row, args), outputs(row, single)
+      for k = 1, want.n do
+        local wrong = numeric.difference(have[k], want[k], 2e-5)
+        if wrong then error(("output %d, %s"):format(k, wrong), 0) end
+      end
+    end)
+  end)
+end
+
+function T.test_in_place_forms_write_what_the_plain_forms_return()
+  each_row(function(row) return row.inplace and not row.internal end, function(row)
+    each_case(row, function(case)
+      local args, made = arguments(row, case)
+      if made[1] ~= args[1] then return end
+      local ok, want = pcall(call_of(row), table.unpack(args, 1, args.n))
+      if not ok or table.concat(want.shape, "x") ~= table.concat(args[1].shape, "x") then return end
+      local weights = nb.rand(want.shape, { dtype = "f64" }) + 0.5
+      local g = row.has_backward and { nb.grad((want * weights):sum(), made) } or {}
+      local x = args[1] * 1  -- not a leaf
+      local held = { table.unpack(args, 1, args.n) }
+      held[1] = x
+      local same = native.methods[row.name .. "_"](table.unpack(held, 1, args.n))
+      assert(same == x, "the result is not the tensor itself")
+      local wrong = numeric.difference(flat(x), flat(want), 1e-12)
+      if wrong then error(wrong, 0) end
+      if not row.has_backward then return end
+      local h = { nb.grad((x * weights):sum(), made) }
+      for k = 1, #made do
+        wrong = g[k] and numeric.difference(flat(h[k]), flat(g[k]), 1e-10)
+        if wrong then error(("gradient %d, %s"):format(k, wrong), 0) end
+      end
+    end)
+  end)
+end
+
+-- ---- arguments ----
+
+function T.test_wrong_arguments_are_named()
+  each_row(has_inputs, function(row)
+    local case = assert(cases(row))[1]
+    for k, p in ipairs(row.params) do
+      if (is_tensor_kind(p.kind) or p.kind == "index tensor" or p.kind == "mask") and not p.optional then
+        local args = arguments(row, case)
+        for _, bad in ipairs { "seven", print } do
+          args[k] = bad
+          local ok, err = pcall(call_of(row), table.unpack(args, 1, args.n))
+          assert(not ok, "a " .. type(bad) .. " passed as " .. p.name)
+          assert(err:find(row.name, 1, true) and err:find(p.name, 1, true), "unclear: " .. tostring(err))
+        end
+      end
+    end
+    local args = arguments(row, case)
+    local count = args.n
+    if type(args[count]) == "table" and not nb.is_tensor(args[count]) and #args[count] == 0 then count = count - 1 end
+    args[count + 1] = { no_such_option = 1 }
+    local ok, err = pcall(call_of(row), table.unpack(args, 1, count + 1))
+    assert(not ok and err:find("no_such_option", 1, true) and err:find(row.name, 1, true), "unclear: " .. tostring(err))
+    ok = pcall(call_of(row))
+    assert(not ok, "it accepts no arguments at all")
+  end)
+end
+
+-- Numbers that no size, dimension or index should be: an error or a result, never a crash.
+function T.test_absurd_numbers_do_no_harm()
+  local absurd = { 0, -1, -100, 1e15, -1e15, math.maxinteger, math.mininteger, 0 / 0, 1 / 0, 0.5, 2 ^ 40 }
+  each_row(function(row) return row.name ~= "empty" end, function(row)
+    for _, case in ipairs(assert(cases(row))) do
+      local args = arguments(row, case)
+      for k = 1, args.n do
+        if type(args[k]) == "number" then
+          local keep = args[k]
+          for _, v in ipairs(absurd) do
+            args[k] = v
+            pcall(call_of(row), table.unpack(args, 1, args.n))
+          end
+          args[k] = keep
+        elseif type(args[k]) == "table" and not nb.is_tensor(args[k]) then
+          for key, keep in pairs(args[k]) do
+            if type(keep) == "number" then
+              for _, v in ipairs(absurd) do
+                args[k][key] = v
+                pcall(call_of(row), table.unpack(args, 1, args.n))
+              end
+              args[k][key] = keep
+            end
+          end
+        end
+      end
+    end
+  end)
+end
+
+-- ---- examples ----
+
+-- "--> {1, 2}" as a flat list of numbers.
+local function shown_values(text)
+  local value = assert(load("return " .. text, "shown", "t", { nan = 0 / 0, inf = 1 / 0, e = math.exp(1) }))()
+  local out = {}
+  local function walk(v)
+    if type(v) == "table" then
+      for i = 1, #v do walk(v[i]) end
+    else
+      out[#out + 1] = v == true and 1 or v == false and 0 or v
+    end
+  end
+  walk(value)
+  return out
+end
+
+function T.test_examples_run_and_show_what_they_say()
+  local parsed, compared = 0, 0
+  each_row(all, function(row)
+    local code, shown = row.example:match("^(.-)%s*%-%->%s*(.+)$")
+    code = code or row.example
+    local env = setmetatable({ nb = nb }, { __index = _G })
+    local chunk = load("return " .. code, "example", "t", env) or assert(load(code, "example", "t", env))
+    local value = chunk()
+    parsed = parsed + 1
+    if not shown then return end
+    local want = shown_values(shown)
+    local have = nb.is_tensor(value) and flat(value) or { value == true and 1 or value == false and 0 or value }
+    local wrong = numeric.difference(have, want, 1e-4)
+    if wrong then error(("%s: %s"):format(row.example, wrong), 0) end
+    compared = compared + 1
+  end)
+  lu.assertTrue(parsed >= 60 and compared >= 50)
+end
+
+return T
