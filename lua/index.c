@@ -181,7 +181,7 @@ static Tensor *take(Scope *s, Tensor *x, const Key *key) {
   Value region = {.ints = {entries, 0}};
   int tensor_dim = 0;
   if (key->count == 1 && key->steps[0].kind == STEP_MASK)
-    return nb_op(s, "masked_select", (Value[NB_MAX_PARAMS]){{.tensor = x}, {.tensor = key->steps[0].tensor}});
+    return nb_op(s, "masked_rows", (Value[NB_MAX_PARAMS]){{.tensor = x}, {.tensor = key->steps[0].tensor}});
   if (!to_region(&x->layout, key, &region, &tensor_dim, s->err)) return NULL;
   Tensor *part = key->tensors && key->count == 1 ? x : nb_op(s, "region", (Value[NB_MAX_PARAMS]){{.tensor = x}, region});
   for (int i = 0; part && i < key->count; i++)
@@ -221,8 +221,12 @@ static bool assign(Tensor *x, const Key *key, Tensor *value, Error *err) {
   Value region = {.ints = {entries, 0}};
   int tensor_dim = 0;
   if (only && key->tensors) {
-    const Op *op = nb_op_find(only->kind == STEP_MASK ? "masked_put" : "index_rows_put");
-    return nb_apply_inplace(op, (Value[NB_MAX_PARAMS]){{.tensor = x}, {.tensor = only->tensor}, {.tensor = value}}, err);
+    if (only->kind == STEP_MASK)
+      return nb_apply_inplace(nb_op_find("masked_put"),
+                              (Value[NB_MAX_PARAMS]){{.tensor = x}, {.tensor = only->tensor}, {.tensor = value}}, err);
+    return nb_apply_inplace(
+        nb_op_find("index_rows_put"),
+        (Value[NB_MAX_PARAMS]){{.tensor = x}, {.integer = 1}, {.tensor = only->tensor}, {.tensor = value}}, err);
   }
   if (key->tensors)
     return nb_fail(err, NB_ERROR_ARGUMENT, "t[index] = value takes one index tensor alone; transpose t for other dimensions");

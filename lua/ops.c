@@ -360,7 +360,7 @@ static int apply(lua_State *L) {
   memset(r.is_number, 0, sizeof r.is_number);
   nb_enter(L);
   read_args(&r);
-  int count = (r.op->outputs ? r.op->outputs : 1) - r.op->hidden;
+  int count = nb_op_results(r.op, r.args);
   luaL_checkstack(L, count + 4, NULL);
   int first = lua_gettop(L) + 1;
   for (int i = 0; i < count; i++) slots[i] = nb_new_tensor(L);

@@ -42,7 +42,7 @@ bool nb_op_many(Scope *s, const char *name, const Value *args, Tensor **out) {
   if (!op) return nb_fail(s->err, NB_ERROR_STATE, "there is no operator named %s", name);
   if (!nb_apply(op, args, out, s->err)) return false;
   bool ok = true;
-  int count = (op->outputs ? op->outputs : 1) - op->hidden;
+  int count = nb_op_results(op, args);
   for (int i = 0; i < count; i++) ok = nb_scope_own(s, out[i]) && ok;
   return ok;
 }

@@ -44,8 +44,7 @@
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
 
-#define PACK_Y 192
-#define PACK_X 256
+enum { PACK_Y = 192, PACK_X = 256, FAR_BYTES = 2 << 20 };
 enum { KC = 1024, MC = 192, NC = 8192, SMALL = 16384 };
 enum { MAX_ROWS = 12, MAX_TILE_BYTES = 12 * 2 * 64, MAX_WIDTHS = 5 };
 
@@ -243,17 +242,19 @@ static void dots(const Product *g, Rectangle at) {
   Dot *const *dot = g->level->dot;
   for (; j < at.columns; j += 4) {
     int64_t i = 0, columns = least(4, at.columns - j);
-    if (j % 64 == 0 && nb_interrupted()) return;
-#define DOTS(which, s)                                                             \
-  dot[which](g->k, x + i * g->xr * size, g->xr, y + (j + s) * g->yc * size, g->yc, \
-             c + (i * g->cr + (j + s) * g->cc) * size, g->cr, g->cc)
+#define DOTS(which, s)                                                               \
+  dot[which](g->k, x + i * g->xr * size, g->xr, y + (j + (s)) * g->yc * size, g->yc, \
+             c + (i * g->cr + (j + (s)) * g->cc) * size, g->cr, g->cc)
     if (columns == 4) {
+      if (j % 64 == 0 && nb_interrupted()) return;
       for (; i + 2 <= at.rows; i += 2) DOTS(3, 0);
       if (i < at.rows) DOTS(1, 0);
       continue;
     }
-    for (; i + 4 <= at.rows; i += 4)
+    for (; i + 4 <= at.rows; i += 4) {
+      if (i % 64 == 0 && nb_interrupted()) return;
       for (int64_t s = 0; s < columns; s++) DOTS(2, s);
+    }
     for (; i < at.rows; i++)
       for (int64_t s = 0; s < columns; s++) DOTS(0, s);
 #undef DOTS
@@ -274,7 +275,7 @@ static void compute_parts(int64_t begin, int64_t end, void *ctx) {
 
 // Chooses which operand the vectors run along, and dot products where they are better.
 static void orient(Product *g) {
-  if (g->xr == 1 && g->xk != 1 && (g->yc != 1 || (g->n < 4 && g->m > g->n))) {
+  if (g->xr == 1 && g->xk != 1 && (g->yc != 1 || (g->n < g->level->widths[1].columns && g->m > 2 * g->n))) {
     Product t = *g;
     g->m = t.n, g->x = t.y, g->xr = t.yc, g->xk = t.yk;
     g->n = t.m, g->y = t.x, g->yc = t.xr, g->yk = t.xk;
@@ -323,7 +324,8 @@ static void plan(Product *g) {
   g->panel = w->columns;
   for (; w->columns >= g->n && w->columns > 1; w++) g->panel = w->columns;
   share(g);
-  g->pack_y = g->yc != 1 || g->m > PACK_Y || is_ragged(g);
+  bool far = (double)g->n * (double)g->k * (double)g->size > FAR_BYTES;
+  g->pack_y = g->yc != 1 || g->m > PACK_Y || (far && g->m >= 32) || is_ragged(g);
   g->pack_x = g->n > PACK_X;
   Rectangle at = {0, (g->m + g->parts_m - 1) / g->parts_m, 0, (g->n + g->parts_n - 1) / g->parts_n};
   g->kc = even_block(g->k, KC / g->size, 4);

@@ -8,9 +8,11 @@
 //   FUSED    1 for x86 with AVX2 and FMA (AVX-512 when BYTES is 64), 0 for what the compiler assumes
 #ifndef BYTES
 
+// The name of a kernel: f32_1_64_2_12 is the 12-row tile of f32 with FMA, two 64-byte vectors wide.
 #define SHAPE_PASTE(bits, fused, bytes, vectors, name) f##bits##_##fused##_##bytes##_##vectors##_##name
 #define SHAPE_OF(bits, fused, bytes, vectors, name) SHAPE_PASTE(bits, fused, bytes, vectors, name)
 #define SHAPE(fused, bytes, vectors, name) SHAPE_OF(BITS, fused, bytes, vectors, name)
+#define KERNEL(name) SHAPE(FUSED, BYTES, VECTORS, name)
 #if BITS == 32
 #define REAL float
 #define TYPED(name) f32_##name
@@ -110,8 +112,11 @@ static void TYPED(pack)(void *to, const void *from, int64_t across, int64_t alon
                         int64_t width) {
   REAL *out = to;
   const REAL *in = from;
-  for (int64_t i = 0; i < extent; i += width)
-    TYPED(panel)(out + i * k, in + i * across, across, along, extent - i < width ? extent - i : width, k, width);
+  int64_t block = across == 1 ? 8 : k;  // few rows at a time, so that they are read in long runs
+  for (int64_t p = 0; p < k; p += block)
+    for (int64_t i = 0; i < extent; i += width) TYPED(panel)
+  (out + i * k + p * width, in + i * across + p * along, across, along, extent - i < width ? extent - i : width,
+   k - p < block ? k - p : block, width);
 }
 
 // Adds (or stores) the rows × columns of a tile to C.
@@ -119,7 +124,14 @@ static void TYPED(scatter)(const void *tile, int64_t width, int64_t rows, int64_
                            int64_t cc, bool add) {
   const REAL *in = tile;
   REAL *out = c;
-  for (int64_t i = 0; i < rows; i++, in += width, out += cr) {
+  int64_t i = 0;
+  for (; cr == 1 && !add && i + 4 <= rows; i += 4, in += 4 * width, out += 4) {
+    int64_t j = 0;
+    for (; j + 4 <= columns; j += 4) TYPED(transpose)(out + j * cc, cc, in + j, width);
+    for (; j < columns; j++)
+      for (int64_t q = 0; q < 4; q++) out[j * cc + q] = in[q * width + j];
+  }
+  for (; i < rows; i++, in += width, out += cr) {
     int64_t j = 0;
     for (; cc == 1 && j + 4 <= columns; j += 4) {
       TYPED(LooseFour) *to = (TYPED(LooseFour) *)(out + j), sum = *(const TYPED(LooseFour) *)(in + j);
@@ -176,6 +188,7 @@ static const Level TYPED(levels)[] = {
 #undef SHAPE_PASTE
 #undef SHAPE_OF
 #undef SHAPE
+#undef KERNEL
 #undef FEW
 #undef SOME
 #undef MANY
@@ -188,10 +201,6 @@ static const Level TYPED(levels)[] = {
 #undef BITS
 
 #else  // one vector shape
-
-#define KERNEL_PASTE(bits, fused, bytes, vectors, name) f##bits##_##fused##_##bytes##_##vectors##_##name
-#define KERNEL_OF(bits, fused, bytes, vectors, name) KERNEL_PASTE(bits, fused, bytes, vectors, name)
-#define KERNEL(name) KERNEL_OF(BITS, FUSED, BYTES, VECTORS, name)
 
 #if !FUSED
 #define TARGET
@@ -262,7 +271,7 @@ INLINE void KERNEL(tile)(const int rows, int64_t k, const REAL *x, int64_t xr, i
   UNROLL for (int r = 0; r < rows; r++) {
     UNROLL for (int v = 0; v < VECTORS; v++) sum[r][v] = (KERNEL(Vector)){0};
   }
-  UNROLL for (int r = 0; r < rows; r++) {
+  UNROLL for (int r = 0; r < rows; r++) {  // C is far away in large products: ask for it early
     __builtin_prefetch(c + r * cr, 1);
     if (VECTORS > 1) __builtin_prefetch(c + r * cr + LANES * (VECTORS - 1), 1);
   }
@@ -350,9 +359,6 @@ DOT(2, 4)
 #undef DOT
 #endif
 
-#undef KERNEL_PASTE
-#undef KERNEL_OF
-#undef KERNEL
 #undef TARGET
 #undef INLINE
 #undef SPREAD

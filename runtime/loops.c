@@ -208,6 +208,15 @@ int nb_dims(const Value *dims, int ndim, bool mask[NB_MAX_DIMS], Error *err) {
   return count;
 }
 
+bool nb_sizes(const Value *sizes, DType dtype, Layout *out, Error *err) {
+  int count = sizes->ints.count < 0 ? 0 : sizes->ints.count;
+  if (count > NB_MAX_DIMS)
+    return nb_fail(err, NB_ERROR_ARGUMENT, "a tensor has at most %d dimensions, got %d sizes", NB_MAX_DIMS, count);
+  *out = (Layout){.dtype = dtype, .ndim = count};
+  for (int d = 0; d < count; d++) out->shape[d] = sizes->ints.items[d];
+  return nb_layout_check(out, err);
+}
+
 void nb_zero(Tensor *t) {
   memset(t->storage->data, 0, t->storage->bytes);
 }

@@ -33,6 +33,9 @@ bool nb_dim(int64_t dim, int ndim, int *out, Error *err);
 // None (count < 0) gives all.  mask[d] tells whether dimension d is meant; returns how many, -1 on error.
 int nb_dims(const Value *dims, int ndim, bool mask[NB_MAX_DIMS], Error *err);
 
+// A shape argument as a layout; false with a sentence when it is none.
+bool nb_sizes(const Value *sizes, DType dtype, Layout *out, Error *err);
+
 // Writes elements of `from` into `to` (same shape, any dtypes, any strides).
 void nb_copy(Tensor *to, const Tensor *from);
 

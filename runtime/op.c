@@ -56,6 +56,10 @@ static int output_count(const Op *op) {
   return op->outputs ? op->outputs : 1;
 }
 
+int nb_op_results(const Op *op, const Value *args) {
+  return op->returns ? op->returns(args) : output_count(op) - op->hidden;
+}
+
 static bool is_tensor(ParamKind kind) {
   return kind <= NB_PARAM_MASK;
 }
@@ -174,8 +178,9 @@ done:
     for (int i = 0; i < count; i++) nb_tensor_release(&c.out[i]);
     return false;
   }
-  for (int i = 0; i < count - op->hidden; i++) out[i] = c.out[i];
-  for (int i = count - op->hidden; i < count; i++) nb_tensor_release(&c.out[i]);
+  int results = nb_op_results(op, args);
+  for (int i = 0; i < results; i++) out[i] = c.out[i];
+  for (int i = results; i < count; i++) nb_tensor_release(&c.out[i]);
   return true;
 }
 

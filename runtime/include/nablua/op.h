@@ -92,6 +92,7 @@ struct Op {
   Sample sample;
   Param params[NB_MAX_PARAMS];  // up to the first without a name
   int outputs;                  // 0 means 1
+  int (*returns)(const Value *args);  // how many outputs this call returns, where that varies
   int hidden;                   // that many last outputs serve backward only and are not returned
   bool view;                    // the output always looks at the first tensor's storage; there is no forward
   bool dynamic;                 // the output's shape depends on values: forward allocates
@@ -123,8 +124,11 @@ const Op *nb_op_find(const char *name);
 
 int nb_op_params(const Op *op);
 
-// Applies an operator.  `args` are borrowed; the outputs (op->outputs - op->hidden of them) are owned by
-// the caller.  Records on the tape when gradients are on and an input is tracked.
+// How many results a call with these arguments gives.
+int nb_op_results(const Op *op, const Value *args);
+
+// Applies an operator.  `args` are borrowed; the outputs (nb_op_results of them) are owned by the
+// caller.  Records on the tape when gradients are on and an input is tracked.
 bool nb_apply(const Op *op, const Value *args, Tensor **out, Error *err);
 
 // Applies an elementwise operator and writes the result into its first argument, which must be a tensor.

@@ -1,0 +1,7 @@
+-- SPDX-License-Identifier: MIT
+-- luacheck's settings.
+std = "lua54"
+max_line_length = 120
+codes = true
+files["tests/lua"] = { globals = {} }
+files["examples"] = { read_globals = { "nb", "nn", "optim", "data" } }

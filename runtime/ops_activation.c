@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: MIT
+// Operators: activations.
+#include <math.h>
+#include <string.h>
+
+#include "loops.h"
+
+// 1/(1 + e^−x), from the side that cannot overflow.
+static float sigmoid_one_f32(float x) {
+  float e = expf(-fabsf(x));
+  return (x >= 0 ? 1 : e) / (1 + e);
+}
+static double sigmoid_one(double x) {
+  double e = exp(-fabs(x));
+  return (x >= 0 ? 1 : e) / (1 + e);
+}
+static double gelu_one(double x) {
+  return 0.5 * x * erfc(-x * 0.70710678118654752440);
+}
+static double gelu_tanh_one(double x) {
+  return 0.5 * x * (1 + tanh(0.79788456080286535588 * (x + 0.044715 * x * x * x)));
+}
+
+NB_UNARY_FLOATS(sigmoid, sigmoid_one_f32(x), sigmoid_one(x))
+NB_UNARY_FLOATS(tanh, tanhf(x), tanh(x))
+NB_UNARY_FLOATS(relu, x > 0 ? x : x != x ? x : 0, x > 0 ? x : x != x ? x : 0)
+NB_UNARY(relu_i64, int64_t, int64_t, x > 0 ? x : 0)
+NB_UNARY_FLOATS(leaky_relu, x > 0 ? x : x * (float)args[1].number, x > 0 ? x : x *args[1].number)
+NB_UNARY_FLOATS(elu, x > 0 ? x : (float)args[1].number * expm1f(x), x > 0 ? x : args[1].number *expm1(x))
+NB_UNARY_FLOATS(gelu, (float)(args[1].choice ? gelu_tanh_one((double)x) : gelu_one((double)x)),
+                args[1].choice ? gelu_tanh_one(x) : gelu_one(x))
+NB_UNARY_FLOATS(silu, x *sigmoid_one_f32(x), x *sigmoid_one(x))
+
+// log(1 + e^(βx))/β; linear beyond the threshold, where the difference is below rounding.
+static double softplus_one(double x, const Value *args) {
+  double beta = args[1].number, z = beta * x;
+  return z > args[2].number ? x : (fmax(z, 0) + log1p(exp(-fabs(z)))) / beta;
+}
+NB_UNARY_FLOATS(softplus, (float)softplus_one((double)x, args), softplus_one(x, args))
+
+static bool sigmoid_backward(Backward *b) {
+  Scope *s = b->scope;
+  Tensor *y = nb_out(b, 0);
+  return nb_give(b, 0, nb_mul(s, b->grad[0], nb_mul(s, y, nb_rsub(s, 1, y))));
+}
+
+static bool tanh_backward(Backward *b) {
+  Scope *s = b->scope;
+  Tensor *y = nb_out(b, 0);
+  return nb_give(b, 0, nb_mul(s, b->grad[0], nb_rsub(s, 1, nb_mul(s, y, y))));
+}
+
+static Tensor *positive(Backward *b, Tensor *t) {
+  Scope *s = b->scope;
+  return t ? nb_binary(s, "gt", t, nb_full(s, &(Layout){.dtype = t->layout.dtype}, 0)) : NULL;
+}
+
+static bool relu_backward(Backward *b) {
+  Tensor *g = b->grad[0];
+  return nb_give(b, 0, nb_mul(b->scope, g, nb_to(b->scope, positive(b, nb_out(b, 0)), g->layout.dtype)));
+}
+
+static bool leaky_relu_backward(Backward *b) {
+  Scope *s = b->scope;
+  Tensor *g = b->grad[0];
+  return nb_give(b, 0, nb_where(s, positive(b, nb_in(b, 0)), g, nb_muln(s, g, nb_arg(b, 1)->number)));
+}
+
+// α·e^x = y + α on the negative side.
+static bool elu_backward(Backward *b) {
+  Scope *s = b->scope;
+  Tensor *g = b->grad[0], *x = nb_in(b, 0);
+  double alpha = nb_arg(b, 1)->number;
+  Tensor *zero = nb_full(s, &(Layout){.dtype = x->layout.dtype}, 0), *up = positive(b, x);
+  Tensor *slope = nb_muln(s, nb_unary(s, "exp", nb_where(s, up, zero, x)), alpha);
+  return nb_give(b, 0, nb_where(s, up, g, nb_mul(s, g, slope)));
+}
+
+// Φ(x) + x·φ(x); of the tanh form: ½(1 + t) + ½x(1 − t²)·u′.
+static bool gelu_backward(Backward *b) {
+  Scope *s = b->scope;
+  Tensor *x = nb_in(b, 0), *x2 = nb_mul(s, x, x), *slope;
+  if (nb_arg(b, 1)->choice == 0) {
+    Tensor *cdf = nb_muln(s, nb_addn(s, nb_unary(s, "erf", nb_muln(s, x, 0.70710678118654752440)), 1), 0.5);
+    Tensor *density = nb_muln(s, nb_unary(s, "exp", nb_muln(s, x2, -0.5)), 0.39894228040143267794);
+    slope = nb_add(s, cdf, nb_mul(s, x, density));
+  } else {
+    Tensor *u = nb_muln(s, nb_mul(s, x, nb_addn(s, nb_muln(s, x2, 0.044715), 1)), 0.79788456080286535588);
+    Tensor *du = nb_muln(s, nb_addn(s, nb_muln(s, x2, 3 * 0.044715), 1), 0.79788456080286535588);
+    Tensor *t = nb_unary(s, "tanh", u);
+    Tensor *bend = nb_mul(s, nb_mul(s, x, nb_rsub(s, 1, nb_mul(s, t, t))), du);
+    slope = nb_muln(s, nb_add(s, nb_addn(s, t, 1), bend), 0.5);
+  }
+  return nb_give(b, 0, nb_mul(s, b->grad[0], slope));
+}
+
+// σ(x)·(1 + x·(1 − σ(x)))
+static bool silu_backward(Backward *b) {
+  Scope *s = b->scope;
+  Tensor *x = nb_in(b, 0), *y = nb_unary(s, "sigmoid", x);
+  Tensor *slope = nb_mul(s, y, nb_addn(s, nb_mul(s, x, nb_rsub(s, 1, y)), 1));
+  return nb_give(b, 0, nb_mul(s, b->grad[0], slope));
+}
+
+static bool softplus_backward(Backward *b) {
+  Scope *s = b->scope;
+  Tensor *slope = nb_unary(s, "sigmoid", nb_muln(s, nb_in(b, 0), nb_arg(b, 1)->number));
+  return nb_give(b, 0, nb_mul(s, b->grad[0], slope));
+}
+
+static bool shape_softplus(Call *c, Error *err) {
+  if (!(c->args[1].number > 0)) return nb_fail(err, NB_ERROR_ARGUMENT, "beta must be above 0, got %g", c->args[1].number);
+  return nb_shape_unary_float(c, err);
+}
+
+// ---- softmax ----
+
+// The slices along one dimension: element k of slice (o, i) lies at o·n·inner + k·inner + i.
+typedef struct Slices {
+  Tensor *x, *y;
+  int64_t n, inner;
+  bool logarithm;
+} Slices;
+
+#define SOFTMAX(name, T, EXP, LOG)                                                          \
+  static void name(int64_t begin, int64_t end, void *ctx) {                                 \
+    const Slices *w = ctx;                                                                  \
+    int64_t n = w->n, step = w->inner;                                                      \
+    for (int64_t r = begin; r < end; r++) {                                                 \
+      int64_t at = r / step * n * step + r % step;                                          \
+      const T *x = (const T *)nb_tensor_data(w->x) + at;                                    \
+      T *y = (T *)nb_tensor_data(w->y) + at, top = x[0];                                    \
+      double total = 0;                                                                     \
+      for (int64_t k = 1; k < n; k++)                                                       \
+        if (x[k * step] > top || x[k * step] != x[k * step]) top = x[k * step];             \
+      for (int64_t k = 0; k < n; k++) {                                                     \
+        T e = EXP(x[k * step] - top);                                                       \
+        if (!w->logarithm) y[k * step] = e;                                                 \
+        total += (double)e;                                                                 \
+      }                                                                                     \
+      if (w->logarithm) {                                                                   \
+        T shift = (T)log(total);                                                            \
+        for (int64_t k = 0; k < n; k++) y[k * step] = x[k * step] - top - shift;            \
+      } else {                                                                              \
+        T scale = (T)(1 / total);                                                           \
+        for (int64_t k = 0; k < n; k++) y[k * step] *= scale;                               \
+      }                                                                                     \
+    }                                                                                       \
+  }
+SOFTMAX(softmax_f32, float, expf, logf)
+SOFTMAX(softmax_f64, double, exp, log)
+
+static bool shape_softmax(Call *c, Error *err) {
+  int d = 0;
+  return nb_shape_unary_float(c, err) && nb_dim(c->args[1].integer, c->layout[0].ndim, &d, err);
+}
+
+static bool run_softmax(Call *c, bool logarithm, Error *err) {
+  Scope s;
+  int d = 0;
+  nb_scope_open(&s, err);
+  Tensor *x = nb_contiguous(&s, nb_to(&s, c->args[0].tensor, c->compute));
+  bool ok = x && nb_dim(c->args[1].integer, c->layout[0].ndim, &d, err);
+  if (ok && nb_layout_numel(&x->layout) > 0) {
+    Slices w = {x, c->out[0], x->layout.shape[d], 1, logarithm};
+    for (int e = d + 1; e < x->layout.ndim; e++) w.inner *= x->layout.shape[e];
+    nb_parallel_for(nb_layout_numel(&x->layout) / w.n, NB_GRAIN / 8 / w.n + 1,
+                    c->compute == NB_F32 ? softmax_f32 : softmax_f64, &w);
+  }
+  nb_scope_close(&s);
+  return ok;
+}
+
+static bool softmax_forward(Call *c, Error *err) {
+  return run_softmax(c, false, err);
+}
+
+static bool log_softmax_forward(Call *c, Error *err) {
+  return run_softmax(c, true, err);
+}
+
+static Tensor *sum_along(Backward *b, Tensor *t) {
+  int d = 0;
+  if (!t || !nb_dim(nb_arg(b, 1)->integer, t->layout.ndim, &d, b->scope->err)) return NULL;
+  return nb_sum_dims(b->scope, t, &d, 1, true);
+}
+
+// y·(g − Σ g·y)
+static bool softmax_backward(Backward *b) {
+  Scope *s = b->scope;
+  Tensor *y = nb_out(b, 0), *g = b->grad[0];
+  return nb_give(b, 0, nb_mul(s, y, nb_sub(s, g, sum_along(b, nb_mul(s, g, y)))));
+}
+
+// g − e^y·Σ g
+static bool log_softmax_backward(Backward *b) {
+  Scope *s = b->scope;
+  Tensor *g = b->grad[0];
+  return nb_give(b, 0, nb_sub(s, g, nb_mul(s, nb_unary(s, "exp", nb_out(b, 0)), sum_along(b, g))));
+}
+
+#define SIDES "f(3,4,{lo=0.1,hi=2}); f(3,4,{lo=-2,hi=-0.1})"
+
+static const Op ops[] = {
+    {.name = "sigmoid",
+     .doc = "σ(x) = 1/(1 + e^−x), elementwise.",
+     .example = "nb.sigmoid(nb.tensor{0})  --> {0.5}",
+     .derivative = "σ(x)·(1 − σ(x))",
+     .params = {TENSOR("x")},
+     .inplace = true,
+     .saves = NB_SAVE_OUT(0),
+     .shape = nb_shape_unary_float,
+     .forward = nb_forward_elementwise,
+     .backward = sigmoid_backward,
+     .loops = NB_FLOAT_LOOPS(sigmoid)},
+    {.name = "tanh",
+     .doc = "The hyperbolic tangent, elementwise.",
+     .example = "nb.tanh(nb.tensor{0})  --> {0}",
+     .derivative = "1 − tanh² x",
+     .params = {TENSOR("x")},
+     .inplace = true,
+     .saves = NB_SAVE_OUT(0),
+     .shape = nb_shape_unary_float,
+     .forward = nb_forward_elementwise,
+     .backward = tanh_backward,
+     .loops = NB_FLOAT_LOOPS(tanh)},
+    {.name = "relu",
+     .doc = "max(x, 0), elementwise.",
+     .example = "nb.relu(nb.tensor{-1, 2})  --> {0, 2}",
+     .derivative = "1[x > 0]",
+     .sample = {.args = SIDES},
+     .params = {TENSOR("x")},
+     .inplace = true,
+     .saves = NB_SAVE_OUT(0),
+     .shape = nb_shape_unary,
+     .forward = nb_forward_elementwise,
+     .backward = relu_backward,
+     .loops = {[NB_I64] = relu_i64, [NB_F32] = relu_f32, [NB_F64] = relu_f64}},
+    {.name = "leaky_relu",
+     .doc = "x where it is above 0, else x times negative_slope.",
+     .example = "nb.leaky_relu(nb.tensor{-1, 2}, 0.1)  --> {-0.1, 2}",
+     .derivative = "1[x > 0] + slope·1[x ≤ 0]",
+     .sample = {.args = SIDES "; f(3,4,{lo=-2,hi=-0.1}), 0.3"},
+     .params = {TENSOR("x"), OPTIONAL_NUMBER("negative_slope", 0.01)},
+     .inplace = true,
+     .saves = NB_SAVE_IN(0),
+     .shape = nb_shape_unary_float,
+     .forward = nb_forward_elementwise,
+     .backward = leaky_relu_backward,
+     .loops = NB_FLOAT_LOOPS(leaky_relu)},
+    {.name = "elu",
+     .doc = "x where it is above 0, else alpha·(e^x − 1).",
+     .example = "nb.elu(nb.tensor{0, 2})  --> {0, 2}",
+     .derivative = "1[x > 0] + α·e^x·1[x ≤ 0]",
+     .source = "Clevert, Unterthiner, Hochreiter: Fast and accurate deep network learning by ELUs, 2015",
+     .sample = {.args = SIDES "; f(3,4,{lo=-2,hi=-0.1}), 0.7"},
+     .params = {TENSOR("x"), OPTIONAL_NUMBER("alpha", 1)},
+     .inplace = true,
+     .saves = NB_SAVE_IN(0),
+     .shape = nb_shape_unary_float,
+     .forward = nb_forward_elementwise,
+     .backward = elu_backward,
+     .loops = NB_FLOAT_LOOPS(elu)},
+    {.name = "gelu",
+     .doc = "x·Φ(x), with the normal distribution function Φ; approximate=\"tanh\" for the older form.",
+     .example = "nb.gelu(nb.tensor{0})  --> {0}",
+     .derivative = "Φ(x) + x·φ(x)",
+     .source = "Hendrycks, Gimpel: Gaussian error linear units, 2016",
+     .sample = {.args = "f(3,4); f(3,4), {approximate='tanh'}"},
+     .params = {TENSOR("x"),
+                {.name = "approximate", .kind = NB_PARAM_CHOICE, .optional = true, .named = true, .choices = "none|tanh"}},
+     .saves = NB_SAVE_IN(0),
+     .shape = nb_shape_unary_float,
+     .forward = nb_forward_elementwise,
+     .backward = gelu_backward,
+     .loops = NB_FLOAT_LOOPS(gelu)},
+    {.name = "silu",
+     .doc = "x·σ(x), elementwise.",
+     .example = "nb.silu(nb.tensor{0})  --> {0}",
+     .derivative = "σ(x)·(1 + x·(1 − σ(x)))",
+     .params = {TENSOR("x")},
+     .saves = NB_SAVE_IN(0),
+     .shape = nb_shape_unary_float,
+     .forward = nb_forward_elementwise,
+     .backward = silu_backward,
+     .loops = NB_FLOAT_LOOPS(silu)},
+    {.name = "softplus",
+     .doc = "log(1 + e^(beta·x))/beta, a smooth relu.",
+     .example = "nb.softplus(nb.tensor{0})  --> {0.693147}",
+     .derivative = "σ(β·x)",
+     .sample = {.args = "f(3,4); f(3,4), 2"},
+     .params = {TENSOR("x"), OPTIONAL_NUMBER("beta", 1), OPTIONAL_NUMBER("threshold", 20)},
+     .saves = NB_SAVE_IN(0),
+     .shape = shape_softplus,
+     .forward = nb_forward_elementwise,
+     .backward = softplus_backward,
+     .loops = NB_FLOAT_LOOPS(softplus)},
+    {.name = "softmax",
+     .doc = "e^x over the sum of e^x along dimension dim: positive numbers that add up to 1.",
+     .example = "nb.softmax(nb.tensor{0, 0}, 1)  --> {0.5, 0.5}",
+     .derivative = "diag(y) − y·yᵀ",
+     .sample = {.args = "f(2,3,4), 2; f(3,4), -1; f(4), 1"},
+     .params = {TENSOR("x"), DIM("dim")},
+     .saves = NB_SAVE_OUT(0),
+     .shape = shape_softmax,
+     .forward = softmax_forward,
+     .backward = softmax_backward},
+    {.name = "log_softmax",
+     .doc = "The logarithm of softmax along dimension dim, without overflow or cancellation.",
+     .example = "nb.log_softmax(nb.tensor{0, 0}, 1)  --> {-0.693147, -0.693147}",
+     .derivative = "1 − softmax(x)",
+     .sample = {.args = "f(2,3,4), 2; f(3,4), -1; f(4), 1"},
+     .params = {TENSOR("x"), DIM("dim")},
+     .saves = NB_SAVE_OUT(0),
+     .shape = shape_softmax,
+     .forward = log_softmax_forward,
+     .backward = log_softmax_backward},
+};
+const OpFamily ops_activation = {"Activations", ops, COUNT(ops)};

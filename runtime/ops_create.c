@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: MIT
+// Operators: tensors made from sizes and numbers.
+#include <math.h>
+
+#include "loops.h"
+
+static void fill(Tensor *t, double value) {
+  int64_t n = nb_layout_numel(&t->layout);
+  float *single = nb_tensor_data(t);
+  if (value == 0) nb_zero(t);
+  else if (t->layout.dtype == NB_F32)
+    for (int64_t i = 0; i < n; i++) single[i] = (float)value;
+  else
+    for (int64_t i = 0; i < n; i++) nb_tensor_set(t, i, value);
+}
+
+static bool shape_sizes(Call *c, Error *err) {
+  return nb_sizes(&c->args[0], c->args[1].dtype, &c->layout[0], err);
+}
+
+static bool shape_full(Call *c, Error *err) {
+  return nb_sizes(&c->args[0], c->args[2].dtype, &c->layout[0], err);
+}
+
+static bool shape_like(Call *c, Error *err) {
+  c->layout[0] = c->args[0].tensor->layout;
+  return nb_layout_check(&c->layout[0], err);
+}
+
+static bool zeros_forward(Call *c, Error *err) {
+  (void)err;
+  nb_zero(c->out[0]);
+  return true;
+}
+
+static bool ones_forward(Call *c, Error *err) {
+  (void)err;
+  fill(c->out[0], 1);
+  return true;
+}
+
+static bool full_forward(Call *c, Error *err) {
+  (void)err;
+  fill(c->out[0], c->args[1].number);
+  return true;
+}
+
+// Uninitialised memory could show another's data: empty is zeros by another name.
+static bool empty_forward(Call *c, Error *err) {
+  return zeros_forward(c, err);
+}
+
+// first, first + step, ... up to last, which is included as in Lua's `for`; one argument counts from 1.
+static bool shape_arange(Call *c, Error *err) {
+  double first = c->args[0].number, last = c->args[1].number, step = c->args[2].number;
+  if (isnan(last)) {
+    last = first;
+    first = 1;
+  }
+  if (!isfinite(first) || !isfinite(last) || !isfinite(step) || step == 0)
+    return nb_fail(err, NB_ERROR_ARGUMENT, "first, last and step must be finite and step not 0, got %g, %g, %g", first, last, step);
+  double count = floor((last - first) / step * (1 + 1e-15) + 1e-9) + 1;
+  if (count > 1e15) return nb_fail(err, NB_ERROR_MEMORY, "arange: %g numbers are more than any memory holds", count);
+  c->layout[0] = (Layout){.dtype = c->args[3].dtype, .ndim = 1, .shape = {count > 0 ? (int64_t)count : 0}};
+  return nb_layout_check(&c->layout[0], err);
+}
+
+static bool arange_forward(Call *c, Error *err) {
+  double first = isnan(c->args[1].number) ? 1 : c->args[0].number;
+  (void)err;
+  for (int64_t i = 0; i < c->out[0]->layout.shape[0]; i++) nb_tensor_set(c->out[0], i, first + (double)i * c->args[2].number);
+  return true;
+}
+
+static bool shape_linspace(Call *c, Error *err) {
+  int64_t n = c->args[2].integer;
+  if (n < 0) return nb_fail(err, NB_ERROR_ARGUMENT, "count must not be negative, got %lld", (long long)n);
+  c->layout[0] = (Layout){.dtype = c->args[3].dtype, .ndim = 1, .shape = {n}};
+  return nb_layout_check(&c->layout[0], err);
+}
+
+// From both ends, so that the last number is exact and the middle symmetric.
+static bool linspace_forward(Call *c, Error *err) {
+  double first = c->args[0].number, last = c->args[1].number;
+  int64_t n = c->args[2].integer;
+  double step = n > 1 ? (last - first) / (double)(n - 1) : 0;
+  (void)err;
+  for (int64_t i = 0; i < n; i++)
+    nb_tensor_set(c->out[0], i, i < (n + 1) / 2 ? first + step * (double)i : last - step * (double)(n - 1 - i));
+  return true;
+}
+
+static bool shape_eye(Call *c, Error *err) {
+  int64_t n = c->args[0].integer, m = c->args[1].integer < 0 ? n : c->args[1].integer;
+  if (n < 0) return nb_fail(err, NB_ERROR_ARGUMENT, "n must not be negative, got %lld", (long long)n);
+  c->layout[0] = (Layout){.dtype = c->args[2].dtype, .ndim = 2, .shape = {n, m}};
+  return nb_layout_check(&c->layout[0], err);
+}
+
+static bool eye_forward(Call *c, Error *err) {
+  const Layout *l = &c->out[0]->layout;
+  (void)err;
+  nb_zero(c->out[0]);
+  for (int64_t i = 0; i < l->shape[0] && i < l->shape[1]; i++) nb_tensor_set(c->out[0], i * l->shape[1] + i, 1);
+  return true;
+}
+
+static bool shape_one_hot(Call *c, Error *err) {
+  const Layout *l = &c->args[0].tensor->layout;
+  int64_t classes = c->args[1].integer;
+  if (l->ndim == NB_MAX_DIMS) return nb_fail(err, NB_ERROR_ARGUMENT, "more than %d dimensions", NB_MAX_DIMS);
+  if (classes < 1) return nb_fail(err, NB_ERROR_ARGUMENT, "classes must be at least 1, got %lld", (long long)classes);
+  c->layout[0] = *l;
+  c->layout[0].dtype = c->args[2].dtype;
+  c->layout[0].shape[c->layout[0].ndim++] = classes;
+  return nb_layout_check(&c->layout[0], err);
+}
+
+static bool one_hot_forward(Call *c, Error *err) {
+  Scope s;
+  nb_scope_open(&s, err);
+  Tensor *index = nb_contiguous(&s, c->args[0].tensor);
+  int64_t classes = c->args[1].integer, n = index ? nb_layout_numel(&index->layout) : 0;
+  const int64_t *k = index ? nb_tensor_data(index) : NULL;
+  bool ok = index;
+  nb_zero(c->out[0]);
+  for (int64_t i = 0; ok && i < n; i++) {
+    if (k[i] < 1 || k[i] > classes)
+      ok = nb_fail(err, NB_ERROR_ARGUMENT, "element %lld is %lld, expected 1..%lld%s", (long long)i + 1, (long long)k[i],
+                   (long long)classes, k[i] == 0 ? " (classes count from 1)" : "");
+    else nb_tensor_set(c->out[0], i * classes + k[i] - 1, 1);
+  }
+  nb_scope_close(&s);
+  return ok;
+}
+
+#define NO_GRAD .no_grad = "it depends on sizes alone"
+
+static const Op ops[] = {
+    {.name = "zeros",
+     .doc = "Zeros of the given shape.",
+     .example = "nb.zeros(2, 2)  --> {{0, 0}, {0, 0}}",
+     NO_GRAD,
+     .sample = {.args = "2, 3; {4}"},
+     .params = {INTS("shape"), NAMED_DTYPE(NB_F32)},
+     .creates = true,
+     .shape = shape_sizes,
+     .forward = zeros_forward},
+    {.name = "ones",
+     .doc = "Ones of the given shape.",
+     .example = "nb.ones(3)  --> {1, 1, 1}",
+     NO_GRAD,
+     .sample = {.args = "2, 3; {4}"},
+     .params = {INTS("shape"), NAMED_DTYPE(NB_F32)},
+     .creates = true,
+     .shape = shape_sizes,
+     .forward = ones_forward},
+    {.name = "full",
+     .doc = "One number in every element of the given shape.",
+     .example = "nb.full({2}, 7)  --> {7, 7}",
+     NO_GRAD,
+     .sample = {.args = "{2, 3}, 7"},
+     .params = {INTS("shape"), NUMBER("value"), NAMED_DTYPE(NB_F32)},
+     .creates = true,
+     .shape = shape_full,
+     .forward = full_forward},
+    {.name = "empty",
+     .doc = "A tensor of the given shape to be written later; zeros until then.",
+     .example = "nb.empty(2, 3):numel()  --> 6",
+     NO_GRAD,
+     .sample = {.args = "2, 3; {4}"},
+     .params = {INTS("shape"), NAMED_DTYPE(NB_F32)},
+     .creates = true,
+     .shape = shape_sizes,
+     .forward = empty_forward},
+    {.name = "zeros_like",
+     .doc = "Zeros of x's shape and dtype.",
+     .example = "nb.zeros_like(nb.ones(2))  --> {0, 0}",
+     NO_GRAD,
+     .params = {TENSOR("x")},
+     .creates = true,
+     .shape = shape_like,
+     .forward = zeros_forward},
+    {.name = "ones_like",
+     .doc = "Ones of x's shape and dtype.",
+     .example = "nb.ones_like(nb.zeros(2))  --> {1, 1}",
+     NO_GRAD,
+     .params = {TENSOR("x")},
+     .creates = true,
+     .shape = shape_like,
+     .forward = ones_forward},
+    {.name = "full_like",
+     .doc = "One number in every element of x's shape and dtype.",
+     .example = "nb.full_like(nb.zeros(2), 7)  --> {7, 7}",
+     NO_GRAD,
+     .sample = {.args = "f(2,3), 7"},
+     .params = {TENSOR("x"), NUMBER("value")},
+     .creates = true,
+     .shape = shape_like,
+     .forward = full_forward},
+    {.name = "empty_like",
+     .doc = "A tensor of x's shape and dtype to be written later; zeros until then.",
+     .example = "nb.empty_like(nb.zeros(2)):numel()  --> 2",
+     NO_GRAD,
+     .params = {TENSOR("x")},
+     .creates = true,
+     .shape = shape_like,
+     .forward = empty_forward},
+    {.name = "arange",
+     .doc = "first, first + step, ... up to last, which is included as in Lua's for; one argument counts from 1.",
+     .example = "nb.arange(0, 1, 0.5)  --> {0, 0.5, 1}",
+     NO_GRAD,
+     .sample = {.args = "5; 2, 8; 1, 0; 0, 1, 0.25"},
+     .params = {NUMBER("first"), OPTIONAL_NUMBER("last", NAN), OPTIONAL_NUMBER("step", 1), NAMED_DTYPE(NB_F32)},
+     .creates = true,
+     .shape = shape_arange,
+     .forward = arange_forward},
+    {.name = "linspace",
+     .doc = "count numbers from first to last at equal distances, both included.",
+     .example = "nb.linspace(0, 1, 3)  --> {0, 0.5, 1}",
+     NO_GRAD,
+     .sample = {.args = "0, 1, 5; 3, -3, 1"},
+     .params = {NUMBER("first"), NUMBER("last"), INT("count"), NAMED_DTYPE(NB_F32)},
+     .creates = true,
+     .shape = shape_linspace,
+     .forward = linspace_forward},
+    {.name = "eye",
+     .doc = "The identity matrix of n rows and m columns.",
+     .example = "nb.eye(2)  --> {{1, 0}, {0, 1}}",
+     NO_GRAD,
+     .sample = {.args = "3; 2, 4"},
+     .params = {INT("n"),
+                {.name = "m", .kind = NB_PARAM_INT, .optional = true, .fallback = -1},
+                NAMED_DTYPE(NB_F32)},
+     .creates = true,
+     .shape = shape_eye,
+     .forward = eye_forward},
+    {.name = "one_hot",
+     .doc = "For each index 1..classes a row of zeros with a 1 in its place.",
+     .example = "nb.one_hot(nb.tensor{2, 1}, 3)  --> {{0, 1, 0}, {1, 0, 0}}",
+     .no_grad = "an index is not differentiable",
+     .sample = {.args = "i(4, 2,3), 4"},
+     .params = {INDEX("index"), INT("classes"), NAMED_DTYPE(NB_F32)},
+     .shape = shape_one_hot,
+     .forward = one_hot_forward},
+};
+const OpFamily ops_create = {"Making tensors", ops, COUNT(ops)};

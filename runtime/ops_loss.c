@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: MIT
+// Operators: losses, element by element or sample by sample; their means are the language's.
+#include <math.h>
+
+#include "loops.h"
+
+// max(z, 0) − z·y + log(1 + e^−|z|)
+NB_BINARY_FLOATS(bce_with_logits, fmaxf(x, 0) - x * y + log1pf(expf(-fabsf(x))) + (x != x ? x : 0),
+                 fmax(x, 0) - x * y + log1p(exp(-fabs(x))) + (x != x ? x : 0))
+
+// Logarithms are limited to −100, as PyTorch has it, so that p = 0 or 1 gives a finite loss.
+#define LIMITED(v) ((v) < -100 ? -100 : (v))
+NB_BINARY_FLOATS(binary_cross_entropy, -(y * LIMITED(logf(x)) + (1 - y) * LIMITED(log1pf(-x))),
+                 -(y * LIMITED(log(x)) + (1 - y) * LIMITED(log1p(-x))))
+
+// The lecture's output factor: σ(z) − y.
+static bool bce_with_logits_backward(Backward *b) {
+  Scope *s = b->scope;
+  Tensor *z = nb_in(b, 0), *g = b->grad[0];
+  if (nb_wants(b, 0) && !nb_give(b, 0, nb_mul(s, g, nb_sub(s, nb_unary(s, "sigmoid", z), nb_in(b, 1))))) return false;
+  return !nb_wants(b, 1) || nb_give(b, 1, nb_neg(s, nb_mul(s, g, z)));
+}
+
+// (p − y)/(p(1 − p)), with a denominator of at least 1e-12 as PyTorch has it.
+static bool binary_cross_entropy_backward(Backward *b) {
+  Scope *s = b->scope;
+  Tensor *p = nb_in(b, 0), *y = nb_in(b, 1), *g = b->grad[0];
+  if (nb_wants(b, 0)) {
+    Tensor *spread = nb_mul(s, p, nb_rsub(s, 1, p));
+    Tensor *floor = nb_full(s, &(Layout){.dtype = p->layout.dtype}, 1e-12);
+    if (!nb_give(b, 0, nb_mul(s, g, nb_div(s, nb_sub(s, p, y), nb_binary(s, "maximum", spread, floor))))) return false;
+  }
+  if (!nb_wants(b, 1)) return true;
+  return nb_give(b, 1, nb_mul(s, g, nb_sub(s, nb_unary(s, "log1p", nb_neg(s, p)), nb_unary(s, "log", p))));
+}
+
+
+// ---- cross entropy ----
+
+// Logits are (K), (N, K) or (N, K, d...); targets lack the dimension of the classes.
+static int class_dim(const Layout *logits) {
+  return logits->ndim == 1 ? 0 : 1;
+}
+
+static bool shape_cross_entropy(Call *c, Error *err) {
+  char a[NB_SHAPE_TEXT], b[NB_SHAPE_TEXT];
+  const Layout *z = &c->args[0].tensor->layout, *t = &c->args[1].tensor->layout;
+  if (z->ndim == 0 || z->shape[class_dim(z)] == 0)
+    return nb_fail(err, NB_ERROR_ARGUMENT, "logits need a dimension of classes, got shape %s", nb_shape_text(z, a));
+  Layout l = {.dtype = nb_dtype_promote(z->dtype, NB_F32)};
+  for (int d = 0; d < z->ndim; d++)
+    if (d != class_dim(z)) l.shape[l.ndim++] = z->shape[d];
+  bool same = l.ndim == t->ndim;
+  for (int d = 0; same && d < l.ndim; d++) same = l.shape[d] == t->shape[d];
+  if (!same) {
+    nb_fail(err, NB_ERROR_ARGUMENT, "targets must be class numbers of shape %s for logits of shape %s, got shape %s",
+            nb_shape_text(&l, (char[NB_SHAPE_TEXT]){0}), nb_shape_text(z, a), nb_shape_text(t, b));
+    return false;
+  }
+  c->layout[0] = l;
+  c->compute = l.dtype;
+  return true;
+}
+
+static bool check_labels(const Tensor *target, int64_t classes, Error *err) {
+  const int64_t *k = nb_tensor_data(target);
+  int64_t n = nb_layout_numel(&target->layout);
+  for (int64_t i = 0; i < n; i++)
+    if (k[i] < 1 || k[i] > classes)
+      return nb_fail(err, NB_ERROR_ARGUMENT, "label %lld is %lld, expected 1..%lld%s", (long long)i + 1, (long long)k[i],
+                     (long long)classes, k[i] == 0 ? " (classes count from 1: add 1 to labels that count from 0)" : "");
+  return true;
+}
+
+static int64_t inner_size(const Layout *z) {
+  int64_t inner = 1;
+  for (int d = class_dim(z) + 1; d < z->ndim; d++) inner *= z->shape[d];
+  return inner;
+}
+
+// −log softmax(z)[target] for each sample.
+static bool cross_entropy_forward(Call *c, Error *err) {
+  Scope s;
+  bool ok = false;
+  nb_scope_open(&s, err);
+  Tensor *z = nb_to(&s, c->args[0].tensor, c->compute), *target = nb_contiguous(&s, c->args[1].tensor);
+  if (!z || !target) goto done;
+  int d = class_dim(&z->layout);
+  int64_t classes = z->layout.shape[d], inner = inner_size(&z->layout);
+  if (!check_labels(target, classes, err)) goto done;
+  Tensor *p = nb_op(&s, "log_softmax", (Value[NB_MAX_PARAMS]){{.tensor = z}, {.integer = d + 1}});
+  if (!p) goto done;
+  const int64_t *k = nb_tensor_data(target);
+  for (int64_t i = 0, n = nb_layout_numel(&target->layout); i < n; i++)
+    nb_tensor_set(c->out[0], i, -nb_tensor_get(p, (i / inner * classes + k[i] - 1) * inner + i % inner));
+  ok = true;
+done:
+  nb_scope_close(&s);
+  return ok;
+}
+
+// softmax(z) − one_hot(target): the lecture's ŷ − y.
+static bool cross_entropy_backward(Backward *b) {
+  Scope *s = b->scope;
+  Tensor *z = nb_in(b, 0), *g = b->grad[0];
+  int d = class_dim(&z->layout), last = z->layout.ndim - 1;
+  Layout with = z->layout;
+  with.shape[d] = 1;
+  Tensor *y = nb_op(s, "softmax", (Value[NB_MAX_PARAMS]){{.tensor = z}, {.integer = d + 1}});
+  Tensor *hot = nb_op(s, "one_hot", (Value[NB_MAX_PARAMS]){
+                                        {.tensor = nb_in(b, 1)}, {.integer = z->layout.shape[d]}, {.dtype = z->layout.dtype}});
+  for (int e = last; hot && e > d; e--) hot = nb_swap(s, hot, e, e - 1);
+  return nb_give(b, 0, nb_mul(s, nb_sub(s, y, hot), nb_reshape_like(s, g, &with)));
+}
+
+static const Op ops[] = {
+    {.name = "bce_with_logits",
+     .doc = "Binary cross-entropy of logits z and targets y in 0..1, elementwise: −y·log σ(z) − (1 − y)·log(1 − σ(z)).",
+     .example = "nb.bce_with_logits(nb.tensor{0}, nb.tensor{1})  --> {0.693147}",
+     .derivative = "∂/∂z = σ(z) − y",
+     .params = {TENSOR("z"), OPERAND("y")},
+     .saves = NB_SAVE_IN(0) | NB_SAVE_IN(1),
+     .shape = nb_shape_elementwise_float,
+     .forward = nb_forward_elementwise,
+     .backward = bce_with_logits_backward,
+     .loops = NB_FLOAT_LOOPS(bce_with_logits)},
+    {.name = "binary_cross_entropy",
+     .doc = "Binary cross-entropy of probabilities p and targets y in 0..1, elementwise; bce_with_logits is more accurate.",
+     .example = "nb.binary_cross_entropy(nb.tensor{0.5}, nb.tensor{1})  --> {0.693147}",
+     .derivative = "∂/∂p = (p − y)/(p·(1 − p))",
+     .sample = {.lo = 0.1, .hi = 0.9},
+     .params = {TENSOR("p"), OPERAND("y")},
+     .saves = NB_SAVE_IN(0) | NB_SAVE_IN(1),
+     .shape = nb_shape_elementwise_float,
+     .forward = nb_forward_elementwise,
+     .backward = binary_cross_entropy_backward,
+     .loops = NB_FLOAT_LOOPS(binary_cross_entropy)},
+    {.name = "cross_entropy",
+     .doc = "−log softmax(logits)[target] for each sample; targets are class numbers 1..K.",
+     .example = "nb.cross_entropy(nb.tensor{{0, 0}}, nb.tensor{2})  --> {0.693147}",
+     .derivative = "∂/∂logits = softmax(logits) − one_hot(target)",
+     .sample = {.args = "f(5,3), i(3, 5); f(4), i(4); f(2,3,4), i(3, 2,4)"},
+     .params = {TENSOR("logits"), INDEX("target")},
+     .saves = NB_SAVE_IN(0) | NB_SAVE_IN(1),
+     .shape = shape_cross_entropy,
+     .forward = cross_entropy_forward,
+     .backward = cross_entropy_backward},
+};
+const OpFamily ops_loss = {"Losses", ops, COUNT(ops)};

@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: MIT
+// Operators: elementwise functions of one argument, and clamp and where.
+#include <math.h>
+
+#include "loops.h"
+
+NB_UNARY_FLOATS(neg, -x, -x)
+NB_UNARY(neg_i64, int64_t, int64_t, (int64_t)(0 - (uint64_t)x))
+NB_UNARY_FLOATS(abs, fabsf(x), fabs(x))
+NB_UNARY(abs_i64, int64_t, int64_t, x < 0 ? (int64_t)(0 - (uint64_t)x) : x)
+NB_UNARY_FLOATS(sign, (float)((x > 0) - (x < 0)), (double)((x > 0) - (x < 0)))
+NB_UNARY(sign_i64, int64_t, int64_t, (x > 0) - (x < 0))
+NB_UNARY_FLOATS(square, x *x, x *x)
+NB_UNARY(square_i64, int64_t, int64_t, (int64_t)((uint64_t)x * (uint64_t)x))
+NB_UNARY_FLOATS(exp, expf(x), exp(x))
+NB_UNARY_FLOATS(expm1, expm1f(x), expm1(x))
+NB_UNARY_FLOATS(log, logf(x), log(x))
+NB_UNARY_FLOATS(log1p, log1pf(x), log1p(x))
+NB_UNARY_FLOATS(sqrt, sqrtf(x), sqrt(x))
+NB_UNARY_FLOATS(rsqrt, 1 / sqrtf(x), 1 / sqrt(x))
+NB_UNARY_FLOATS(reciprocal, 1 / x, 1 / x)
+NB_UNARY_FLOATS(sin, sinf(x), sin(x))
+NB_UNARY_FLOATS(cos, cosf(x), cos(x))
+NB_UNARY_FLOATS(tan, tanf(x), tan(x))
+NB_UNARY_FLOATS(asin, asinf(x), asin(x))
+NB_UNARY_FLOATS(acos, acosf(x), acos(x))
+NB_UNARY_FLOATS(atan, atanf(x), atan(x))
+NB_UNARY_FLOATS(sinh, sinhf(x), sinh(x))
+NB_UNARY_FLOATS(cosh, coshf(x), cosh(x))
+NB_UNARY_FLOATS(erf, erff(x), erf(x))
+NB_UNARY_FLOATS(floor, floorf(x), floor(x))
+NB_UNARY_FLOATS(ceil, ceilf(x), ceil(x))
+NB_UNARY_FLOATS(round, rintf(x), rint(x))
+NB_UNARY(whole_i64, int64_t, int64_t, x)
+NB_UNARY(isnan_f32, float, uint8_t, x != x)
+NB_UNARY(isnan_f64, double, uint8_t, x != x)
+NB_UNARY(isinf_f32, float, uint8_t, isinf(x) != 0)
+NB_UNARY(isinf_f64, double, uint8_t, isinf(x) != 0)
+NB_UNARY(isfinite_f32, float, uint8_t, isfinite(x) != 0)
+NB_UNARY(isfinite_f64, double, uint8_t, isfinite(x) != 0)
+NB_UNARY_FLOATS(clamp, x < (float)args[1].number ? (float)args[1].number : x > (float)args[2].number ? (float)args[2].number : x,
+                x < args[1].number ? args[1].number : x > args[2].number ? args[2].number : x)
+
+static bool neg_backward(Backward *b) {
+  return nb_give(b, 0, nb_neg(b->scope, b->grad[0]));
+}
+
+static bool abs_backward(Backward *b) {
+  return nb_give(b, 0, nb_mul(b->scope, b->grad[0], nb_unary(b->scope, "sign", nb_in(b, 0))));
+}
+
+static bool square_backward(Backward *b) {
+  return nb_give(b, 0, nb_mul(b->scope, b->grad[0], nb_muln(b->scope, nb_in(b, 0), 2)));
+}
+
+static bool exp_backward(Backward *b) {
+  return nb_give(b, 0, nb_mul(b->scope, b->grad[0], nb_out(b, 0)));
+}
+
+static bool expm1_backward(Backward *b) {
+  return nb_give(b, 0, nb_mul(b->scope, b->grad[0], nb_addn(b->scope, nb_out(b, 0), 1)));
+}
+
+static bool log_backward(Backward *b) {
+  return nb_give(b, 0, nb_div(b->scope, b->grad[0], nb_in(b, 0)));
+}
+
+static bool log1p_backward(Backward *b) {
+  return nb_give(b, 0, nb_div(b->scope, b->grad[0], nb_addn(b->scope, nb_in(b, 0), 1)));
+}
+
+static bool sqrt_backward(Backward *b) {
+  return nb_give(b, 0, nb_div(b->scope, b->grad[0], nb_muln(b->scope, nb_out(b, 0), 2)));
+}
+
+// d x^(−1/2) = −y³/2
+static bool rsqrt_backward(Backward *b) {
+  Scope *s = b->scope;
+  Tensor *y = nb_out(b, 0);
+  return nb_give(b, 0, nb_mul(s, b->grad[0], nb_muln(s, nb_mul(s, y, nb_mul(s, y, y)), -0.5)));
+}
+
+static bool reciprocal_backward(Backward *b) {
+  Scope *s = b->scope;
+  Tensor *y = nb_out(b, 0);
+  return nb_give(b, 0, nb_neg(s, nb_mul(s, b->grad[0], nb_mul(s, y, y))));
+}
+
+static bool sin_backward(Backward *b) {
+  return nb_give(b, 0, nb_mul(b->scope, b->grad[0], nb_unary(b->scope, "cos", nb_in(b, 0))));
+}
+
+static bool cos_backward(Backward *b) {
+  return nb_give(b, 0, nb_neg(b->scope, nb_mul(b->scope, b->grad[0], nb_unary(b->scope, "sin", nb_in(b, 0)))));
+}
+
+static bool tan_backward(Backward *b) {
+  Scope *s = b->scope;
+  Tensor *y = nb_out(b, 0);
+  return nb_give(b, 0, nb_mul(s, b->grad[0], nb_addn(s, nb_mul(s, y, y), 1)));
+}
+
+// 1/√(1 − x²)
+static Tensor *arc_slope(Backward *b) {
+  Scope *s = b->scope;
+  Tensor *x = nb_in(b, 0);
+  return nb_unary(s, "rsqrt", nb_rsub(s, 1, nb_mul(s, x, x)));
+}
+
+static bool asin_backward(Backward *b) {
+  return nb_give(b, 0, nb_mul(b->scope, b->grad[0], arc_slope(b)));
+}
+
+static bool acos_backward(Backward *b) {
+  return nb_give(b, 0, nb_neg(b->scope, nb_mul(b->scope, b->grad[0], arc_slope(b))));
+}
+
+static bool atan_backward(Backward *b) {
+  Scope *s = b->scope;
+  Tensor *x = nb_in(b, 0);
+  return nb_give(b, 0, nb_div(s, b->grad[0], nb_addn(s, nb_mul(s, x, x), 1)));
+}
+
+static bool sinh_backward(Backward *b) {
+  return nb_give(b, 0, nb_mul(b->scope, b->grad[0], nb_unary(b->scope, "cosh", nb_in(b, 0))));
+}
+
+static bool cosh_backward(Backward *b) {
+  return nb_give(b, 0, nb_mul(b->scope, b->grad[0], nb_unary(b->scope, "sinh", nb_in(b, 0))));
+}
+
+// 2/√π · exp(−x²)
+static bool erf_backward(Backward *b) {
+  Scope *s = b->scope;
+  Tensor *x = nb_in(b, 0);
+  Tensor *slope = nb_muln(s, nb_unary(s, "exp", nb_neg(s, nb_mul(s, x, x))), 1.1283791670955126);
+  return nb_give(b, 0, nb_mul(s, b->grad[0], slope));
+}
+
+static bool shape_test(Call *c, Error *err) {
+  if (!nb_shape_unary_float(c, err)) return false;
+  c->layout[0].dtype = NB_BOOL;
+  return true;
+}
+
+static bool shape_clamp(Call *c, Error *err) {
+  double lo = c->args[1].number, hi = c->args[2].number;
+  if (isnan(lo) || isnan(hi)) return nb_fail(err, NB_ERROR_ARGUMENT, "min and max must be numbers, got %g and %g", lo, hi);
+  if (lo > hi) return nb_fail(err, NB_ERROR_ARGUMENT, "min must not exceed max, got %g and %g", lo, hi);
+  return nb_shape_unary_float(c, err);
+}
+
+// 1 inside, bounds included, as PyTorch has it.
+static bool clamp_backward(Backward *b) {
+  Scope *s = b->scope;
+  Tensor *x = nb_in(b, 0), *g = b->grad[0];
+  Tensor *lo = nb_full(s, &(Layout){.dtype = x->layout.dtype}, nb_arg(b, 1)->number);
+  Tensor *hi = nb_full(s, &(Layout){.dtype = x->layout.dtype}, nb_arg(b, 2)->number);
+  Tensor *inside = nb_binary(s, "logical_and", nb_binary(s, "ge", x, lo), nb_binary(s, "le", x, hi));
+  return nb_give(b, 0, nb_mul(s, g, nb_to(s, inside, g->layout.dtype)));
+}
+
+// ---- where ----
+
+#define WHERE_LOOP(name, T)                                                                \
+  static void name(int64_t n, char *const *p, const int64_t *s, const Value *args) {       \
+    (void)args;                                                                            \
+    for (int64_t i = 0; i < n; i++)                                                        \
+      *(T *)(p[0] + i * s[0]) = *(const uint8_t *)(p[1] + i * s[1]) ? *(const T *)(p[2] + i * s[2]) : *(const T *)(p[3] + i * s[3]); \
+  }
+WHERE_LOOP(where_8, uint8_t)
+WHERE_LOOP(where_i64, int64_t)
+WHERE_LOOP(where_f32, float)
+WHERE_LOOP(where_f64, double)
+
+static bool where_backward(Backward *b) {
+  Scope *s = b->scope;
+  Tensor *g = b->grad[0], *zero = nb_full(s, &(Layout){.dtype = g->layout.dtype}, 0);
+  if (nb_wants(b, 1) && !nb_give(b, 1, nb_where(s, nb_in(b, 0), g, zero))) return false;
+  return !nb_wants(b, 2) || nb_give(b, 2, nb_where(s, nb_in(b, 0), zero, g));
+}
+
+#define UNARY(NAME, DOC, EXAMPLE, DERIVATIVE, SAVES, LO, HI)                                                             \
+  {                                                                                                                      \
+    .name = #NAME, .doc = DOC, .example = EXAMPLE, .derivative = DERIVATIVE, .sample = {.lo = LO, .hi = HI},             \
+    .params = {TENSOR("x")}, .inplace = true, .saves = SAVES, .shape = nb_shape_unary_float,                             \
+    .forward = nb_forward_elementwise, .backward = NAME##_backward, .loops = NB_FLOAT_LOOPS(NAME)                        \
+  }
+
+#define STEP(NAME, DOC, EXAMPLE)                                                                                         \
+  {                                                                                                                      \
+    .name = #NAME, .doc = DOC, .example = EXAMPLE, .no_grad = "it is piecewise constant", .params = {TENSOR("x")},       \
+    .inplace = true, .shape = nb_shape_unary, .forward = nb_forward_elementwise, .loops = {                              \
+      [NB_I64] = whole_i64,                                                                                              \
+      [NB_F32] = NAME##_f32,                                                                                             \
+      [NB_F64] = NAME##_f64                                                                                              \
+    }                                                                                                                    \
+  }
+
+#define TEST(NAME, DOC, EXAMPLE)                                                                                         \
+  {                                                                                                                      \
+    .name = #NAME, .doc = DOC, .example = EXAMPLE, .no_grad = "a mask is not a number", .params = {TENSOR("x")},         \
+    .shape = shape_test, .forward = nb_forward_elementwise, .loops = NB_FLOAT_LOOPS(NAME)                                \
+  }
+
+#define IN NB_SAVE_IN(0)
+#define OUT NB_SAVE_OUT(0)
+
+static const Op ops[] = {
+    {.name = "neg",
+     .doc = "−x, elementwise.",
+     .example = "-nb.tensor{1, -2}  --> {-1, 2}",
+     .derivative = "−1",
+     .params = {TENSOR("x")},
+     .inplace = true,
+     .shape = nb_shape_unary,
+     .forward = nb_forward_elementwise,
+     .backward = neg_backward,
+     .loops = {[NB_I64] = neg_i64, [NB_F32] = neg_f32, [NB_F64] = neg_f64}},
+    {.name = "abs",
+     .doc = "|x|, elementwise.",
+     .example = "nb.abs(nb.tensor{1, -2})  --> {1, 2}",
+     .derivative = "sign x",
+     .sample = {.args = "f(3,4,{lo=0.1,hi=2}); f(3,4,{lo=-2,hi=-0.1})"},
+     .params = {TENSOR("x")},
+     .inplace = true,
+     .saves = IN,
+     .shape = nb_shape_unary,
+     .forward = nb_forward_elementwise,
+     .backward = abs_backward,
+     .loops = {[NB_I64] = abs_i64, [NB_F32] = abs_f32, [NB_F64] = abs_f64}},
+    {.name = "square",
+     .doc = "x², elementwise.",
+     .example = "nb.square(nb.tensor{1, -2})  --> {1, 4}",
+     .derivative = "2x",
+     .params = {TENSOR("x")},
+     .inplace = true,
+     .saves = IN,
+     .shape = nb_shape_unary,
+     .forward = nb_forward_elementwise,
+     .backward = square_backward,
+     .loops = {[NB_I64] = square_i64, [NB_F32] = square_f32, [NB_F64] = square_f64}},
+    UNARY(exp, "e to the power of x, elementwise.", "nb.exp(nb.tensor{0, 1})  --> {1, 2.71828}", "exp x", OUT, 0, 0),
+    UNARY(expm1, "exp(x) − 1 without cancellation near 0.", "nb.expm1(nb.tensor{0})  --> {0}", "exp x", OUT, 0, 0),
+    UNARY(log, "The natural logarithm, elementwise.", "nb.log(nb.tensor{1})  --> {0}", "1/x", IN, 0.3, 3),
+    UNARY(log1p, "log(1 + x) without cancellation near 0.", "nb.log1p(nb.tensor{0})  --> {0}", "1/(1 + x)", IN, -0.5, 2),
+    UNARY(sqrt, "The square root, elementwise.", "nb.sqrt(nb.tensor{4, 9})  --> {2, 3}", "1/(2√x)", OUT, 0.3, 3),
+    UNARY(rsqrt, "1/√x, elementwise.", "nb.rsqrt(nb.tensor{4})  --> {0.5}", "−½ x^(−3/2)", OUT, 0.3, 3),
+    UNARY(reciprocal, "1/x, elementwise.", "nb.reciprocal(nb.tensor{4})  --> {0.25}", "−1/x²", OUT, 0.5, 2),
+    UNARY(sin, "The sine of x in radians, elementwise.", "nb.sin(nb.tensor{0})  --> {0}", "cos x", IN, 0, 0),
+    UNARY(cos, "The cosine of x in radians, elementwise.", "nb.cos(nb.tensor{0})  --> {1}", "−sin x", IN, 0, 0),
+    UNARY(tan, "The tangent of x in radians, elementwise.", "nb.tan(nb.tensor{0})  --> {0}", "1 + tan² x", OUT, -1, 1),
+    UNARY(asin, "The arc sine in radians, elementwise.", "nb.asin(nb.tensor{1})  --> {1.5708}", "1/√(1 − x²)", IN, -0.8, 0.8),
+    UNARY(acos, "The arc cosine in radians, elementwise.", "nb.acos(nb.tensor{1})  --> {0}", "−1/√(1 − x²)", IN, -0.8, 0.8),
+    UNARY(atan, "The arc tangent in radians, elementwise.", "nb.atan(nb.tensor{1})  --> {0.785398}", "1/(1 + x²)", IN, 0, 0),
+    UNARY(sinh, "The hyperbolic sine, elementwise.", "nb.sinh(nb.tensor{0})  --> {0}", "cosh x", IN, 0, 0),
+    UNARY(cosh, "The hyperbolic cosine, elementwise.", "nb.cosh(nb.tensor{0})  --> {1}", "sinh x", IN, 0, 0),
+    UNARY(erf, "The error function, elementwise.", "nb.erf(nb.tensor{0})  --> {0}", "2/√π · exp(−x²)", IN, 0, 0),
+    {.name = "sign",
+     .doc = "−1, 0 or 1, elementwise.",
+     .example = "nb.sign(nb.tensor{-3, 0, 2})  --> {-1, 0, 1}",
+     .no_grad = "it is piecewise constant",
+     .params = {TENSOR("x")},
+     .inplace = true,
+     .shape = nb_shape_unary,
+     .forward = nb_forward_elementwise,
+     .loops = {[NB_I64] = sign_i64, [NB_F32] = sign_f32, [NB_F64] = sign_f64}},
+    STEP(floor, "The largest whole number that is not above x.", "nb.floor(nb.tensor{-1.5, 1.5})  --> {-2, 1}"),
+    STEP(ceil, "The smallest whole number that is not below x.", "nb.ceil(nb.tensor{-1.5, 1.5})  --> {-1, 2}"),
+    STEP(round, "The nearest whole number; halves go to the even one.", "nb.round(nb.tensor{0.5, 1.5})  --> {0, 2}"),
+    TEST(isnan, "Where x is not a number, as a mask.", "nb.isnan(nb.tensor{0/0, 1})  --> {true, false}"),
+    TEST(isinf, "Where x is infinite, as a mask.", "nb.isinf(nb.tensor{1/0, 1})  --> {true, false}"),
+    TEST(isfinite, "Where x is neither infinite nor NaN, as a mask.", "nb.isfinite(nb.tensor{1/0, 1})  --> {false, true}"),
+    {.name = "clamp",
+     .doc = "x limited to the range from min to max.",
+     .example = "nb.clamp(nb.tensor{-5, 0.5, 5}, 0, 1)  --> {0, 0.5, 1}",
+     .derivative = "1[min ≤ x ≤ max]",
+     .sample = {.args = "f(3,4), -10, 10; f(3,4,{lo=2,hi=3}), 0, 1; f(3,4), {min=-3}"},
+     .params = {TENSOR("x"), OPTIONAL_NUMBER("min", -INFINITY), OPTIONAL_NUMBER("max", INFINITY)},
+     .inplace = true,
+     .saves = IN,
+     .shape = shape_clamp,
+     .forward = nb_forward_elementwise,
+     .backward = clamp_backward,
+     .loops = NB_FLOAT_LOOPS(clamp)},
+    {.name = "where",
+     .doc = "x where the mask is true, else y; elementwise with broadcasting.",
+     .example = "nb.where(nb.tensor{true, false}, 1, nb.tensor{5, 6})  --> {1, 6}",
+     .derivative = "∂/∂x = 1[mask], ∂/∂y = 1[not mask]",
+     .sample = {.args = "m(3,4), f(3,4), f(3,4); m(3,1), f(4), 2"},
+     .params = {MASK("mask"), OPERAND("x"), OPERAND("y")},
+     .saves = IN,
+     .shape = nb_shape_elementwise,
+     .forward = nb_forward_elementwise,
+     .backward = where_backward,
+     .loops = {[NB_BOOL] = where_8, [NB_U8] = where_8, [NB_I64] = where_i64, [NB_F32] = where_f32, [NB_F64] = where_f64}},
+};
+const OpFamily ops_math = {"Elementwise functions", ops, COUNT(ops)};

@@ -1,0 +1,712 @@
+// SPDX-License-Identifier: MIT
+// Operators: reductions over all, one or several dimensions.
+//
+// f32 adds up in double, f64 in blocks whose sums are added (the error grows with n/BLOCK, not n);
+// var and std take two passes.
+#include <math.h>
+#include <string.h>
+
+#include "loops.h"
+
+enum { BLOCK = 256, TILE = 64 };
+
+// What to visit for each output element: the kept dimensions name it, the reduced ones are walked.
+typedef struct Plan {
+  int kept, reduced;
+  int64_t kept_shape[NB_MAX_DIMS], kept_stride[NB_MAX_DIMS];
+  int64_t shape[NB_MAX_DIMS], stride[NB_MAX_DIMS];  // reduced, neighbours merged
+  int64_t count, outputs;
+} Plan;
+
+typedef struct Reduction {
+  Plan plan;
+  const Tensor *x;
+  Tensor *out;
+} Reduction;
+
+static Plan make_plan(const Layout *x, const bool mask[NB_MAX_DIMS]) {
+  Plan p = {.count = 1, .outputs = 1};
+  for (int d = 0; d < x->ndim; d++) {
+    int64_t n = x->shape[d], step = x->strides[d];
+    if (!mask[d]) {
+      p.kept_shape[p.kept] = n;
+      p.kept_stride[p.kept++] = step;
+      p.outputs *= n;
+      continue;
+    }
+    p.count *= n;
+    if (n == 1) continue;
+    if (p.reduced && p.stride[p.reduced - 1] == step * n) {
+      p.shape[p.reduced - 1] *= n;
+      p.stride[p.reduced - 1] = step;
+    } else {
+      p.shape[p.reduced] = n;
+      p.stride[p.reduced++] = step;
+    }
+  }
+  if (!p.reduced) {
+    p.shape[0] = 1;
+    p.stride[p.reduced++] = 0;
+  }
+  return p;
+}
+
+static int64_t kept_offset(const Plan *p, int64_t output) {
+  int64_t offset = 0;
+  for (int d = p->kept - 1; d >= 0; d--) {
+    offset += output % p->kept_shape[d] * p->kept_stride[d];
+    output /= p->kept_shape[d];
+  }
+  return offset;
+}
+
+// Moves to the next run of the innermost reduced dimension; false after the last.
+static bool next_run(const Plan *p, int64_t at[NB_MAX_DIMS], int64_t *offset) {
+  for (int d = p->reduced - 2; d >= 0; d--) {
+    *offset += p->stride[d];
+    if (++at[d] < p->shape[d]) return true;
+    *offset -= at[d] * p->stride[d];
+    at[d] = 0;
+  }
+  return false;
+}
+
+// Sums, each output by itself.
+#define SUM_ROWS(name, In, Sum, Out)                                                        \
+  static void name(int64_t begin, int64_t end, void *ctx) {                                 \
+    const Reduction *r = ctx;                                                               \
+    const Plan *p = &r->plan;                                                               \
+    int64_t n = p->shape[p->reduced - 1], step = p->stride[p->reduced - 1];                 \
+    for (int64_t o = begin; o < end; o++) {                                                 \
+      int64_t at[NB_MAX_DIMS] = {0}, offset = kept_offset(p, o);                            \
+      Sum total = 0;                                                                        \
+      do {                                                                                  \
+        const In *x = (const In *)nb_tensor_data(r->x) + offset;                            \
+        for (int64_t i = 0; i < n; i += BLOCK) {                                            \
+          int64_t stop = i + BLOCK < n ? i + BLOCK : n, k = i;                              \
+          Sum part[4] = {0, 0, 0, 0};                                                       \
+          for (; k + 4 <= stop; k += 4)                                                     \
+            for (int j = 0; j < 4; j++) part[j] += (Sum)x[(k + j) * step];                  \
+          for (; k < stop; k++) part[0] += (Sum)x[k * step];                                \
+          total += (part[0] + part[1]) + (part[2] + part[3]);                               \
+        }                                                                                   \
+      } while (next_run(p, at, &offset));                                                   \
+      ((Out *)nb_tensor_data(r->out))[o] = (Out)total;                                      \
+    }                                                                                       \
+  }
+
+// Sums of columns: TILE neighbouring outputs at a time, so that memory is read along its rows.
+#define SUM_COLUMNS(name, In, Sum, Out)                                                     \
+  static void name(int64_t begin, int64_t end, void *ctx) {                                 \
+    const Reduction *r = ctx;                                                               \
+    const Plan *p = &r->plan;                                                               \
+    int64_t n = p->shape[p->reduced - 1], step = p->stride[p->reduced - 1];                 \
+    int64_t width = p->kept_shape[p->kept - 1];                                             \
+    for (int64_t o = begin, m; o < end; o += m) {                                           \
+      Sum total[TILE] = {0}, part[TILE] = {0};                                              \
+      int64_t at[NB_MAX_DIMS] = {0}, offset = kept_offset(p, o), added = 0;                 \
+      m = width - o % width;                                                                \
+      if (m > end - o) m = end - o;                                                         \
+      if (m > TILE) m = TILE;                                                               \
+      do {                                                                                  \
+        const In *x = (const In *)nb_tensor_data(r->x) + offset;                            \
+        for (int64_t i = 0; i < n; i++, x += step) {                                        \
+          for (int64_t j = 0; j < m; j++) part[j] += (Sum)x[j];                             \
+          if (++added % BLOCK) continue;                                                    \
+          for (int64_t j = 0; j < m; j++) {                                                 \
+            total[j] += part[j];                                                            \
+            part[j] = 0;                                                                    \
+          }                                                                                 \
+        }                                                                                   \
+      } while (next_run(p, at, &offset));                                                   \
+      for (int64_t j = 0; j < m; j++) ((Out *)nb_tensor_data(r->out))[o + j] = (Out)(total[j] + part[j]); \
+    }                                                                                       \
+  }
+SUM_ROWS(sum_rows_f32, float, double, float)
+SUM_ROWS(sum_rows_f64, double, double, double)
+SUM_ROWS(sum_rows_i64, int64_t, uint64_t, uint64_t)
+SUM_COLUMNS(sum_columns_f32, float, double, float)
+SUM_COLUMNS(sum_columns_f64, double, double, double)
+SUM_COLUMNS(sum_columns_i64, int64_t, uint64_t, uint64_t)
+
+// The product, and the place of the largest or smallest, of each output.
+#define PROD(name, T, Sum)                                                                  \
+  static void name(int64_t begin, int64_t end, void *ctx) {                                 \
+    const Reduction *r = ctx;                                                               \
+    const Plan *p = &r->plan;                                                               \
+    int64_t n = p->shape[p->reduced - 1], step = p->stride[p->reduced - 1];                 \
+    for (int64_t o = begin; o < end; o++) {                                                 \
+      int64_t at[NB_MAX_DIMS] = {0}, offset = kept_offset(p, o);                            \
+      Sum total = 1;                                                                        \
+      do {                                                                                  \
+        const T *x = (const T *)nb_tensor_data(r->x) + offset;                              \
+        for (int64_t i = 0; i < n; i++) total *= (Sum)x[i * step];                          \
+      } while (p->count && next_run(p, at, &offset));                                       \
+      ((T *)nb_tensor_data(r->out))[o] = (T)total;                                          \
+    }                                                                                       \
+  }
+PROD(prod_f32, float, double)
+PROD(prod_f64, double, double)
+PROD(prod_i64, int64_t, uint64_t)
+
+// NaN counts as larger and as smaller than all: it is found first and stays.
+#define PLACE(name, T, better)                                                              \
+  static void name(int64_t begin, int64_t end, void *ctx) {                                 \
+    const Reduction *r = ctx;                                                               \
+    const Plan *p = &r->plan;                                                               \
+    int64_t n = p->shape[p->reduced - 1], step = p->stride[p->reduced - 1];                 \
+    for (int64_t o = begin; o < end; o++) {                                                 \
+      int64_t at[NB_MAX_DIMS] = {0}, offset = kept_offset(p, o), where = 0, seen = 0;       \
+      T best = ((const T *)nb_tensor_data(r->x))[offset];                                   \
+      do {                                                                                  \
+        const T *a = (const T *)nb_tensor_data(r->x) + offset;                              \
+        for (int64_t i = 0; i < n; i++, seen++) {                                           \
+          T x = a[i * step];                                                                \
+          if (x better best || (x != x && best == best)) {                                  \
+            best = x;                                                                       \
+            where = seen;                                                                   \
+          }                                                                                 \
+        }                                                                                   \
+      } while (next_run(p, at, &offset));                                                   \
+      ((int64_t *)nb_tensor_data(r->out))[o] = where + 1;                                   \
+    }                                                                                       \
+  }
+PLACE(argmax_f32, float, >)
+PLACE(argmax_f64, double, >)
+PLACE(argmax_i64, int64_t, >)
+PLACE(argmin_f32, float, <)
+PLACE(argmin_f64, double, <)
+PLACE(argmin_i64, int64_t, <)
+
+typedef void (*Body)(int64_t, int64_t, void *);
+
+// ---- shapes ----
+
+static bool reduced_shape(Call *c, const Value *dims, bool keepdim, DType dtype, Error *err) {
+  const Layout *x = &c->args[0].tensor->layout;
+  bool mask[NB_MAX_DIMS];
+  if (nb_dims(dims, x->ndim, mask, err) < 0) return false;
+  c->layout[0] = (Layout){.dtype = dtype};
+  for (int d = 0; d < x->ndim; d++) {
+    if (mask[d] && !keepdim) continue;
+    c->layout[0].shape[c->layout[0].ndim++] = mask[d] ? 1 : x->shape[d];
+  }
+  return true;
+}
+
+static DType input_dtype(const Call *c) {
+  return c->args[0].tensor->layout.dtype;
+}
+
+static bool shape_sum(Call *c, Error *err) {
+  c->compute = nb_dtype_promote(input_dtype(c), NB_I64);
+  return reduced_shape(c, &c->args[1], c->args[2].flag, c->compute, err);
+}
+
+static bool shape_float(Call *c, Error *err) {
+  c->compute = nb_dtype_promote(input_dtype(c), NB_F32);
+  return reduced_shape(c, &c->args[1], c->args[2].flag, c->compute, err);
+}
+
+static bool shape_mask(Call *c, Error *err) {
+  return reduced_shape(c, &c->args[1], c->args[2].flag, NB_BOOL, err);
+}
+
+// A dimension argument as the list that reductions take; the number lives in *store.
+static Value one_dim(int64_t dim, int64_t *store) {
+  *store = dim;
+  return (Value){.ints = {store, dim ? 1 : -1}};
+}
+
+static bool empty_reduction(const Call *c, Error *err) {
+  char text[NB_SHAPE_TEXT];
+  const Layout *x = &c->args[0].tensor->layout;
+  int64_t results = nb_layout_numel(&c->layout[0]);
+  if (nb_layout_numel(x) > 0 || results == 0) return true;
+  return nb_fail(err, NB_ERROR_ARGUMENT, "shape %s has no elements to choose from", nb_shape_text(x, text));
+}
+
+static bool shape_argument(Call *c, Error *err) {
+  int64_t store;
+  Value dims = one_dim(c->args[1].integer, &store);
+  c->compute = nb_dtype_promote(input_dtype(c), NB_I64);
+  return reduced_shape(c, &dims, c->args[2].flag, NB_I64, err) && empty_reduction(c, err);
+}
+
+static bool shape_extreme(Call *c, Error *err) {
+  if (!shape_argument(c, err)) return false;
+  c->layout[1] = c->layout[0];
+  c->layout[0].dtype = c->compute;
+  return true;
+}
+
+// ---- forward ----
+
+static bool run(Call *c, Tensor *out, const Value *dims, DType dtype, const Body rows[NB_DTYPES],
+                const Body columns[NB_DTYPES], Error *err) {
+  Scope s;
+  bool mask[NB_MAX_DIMS];
+  nb_scope_open(&s, err);
+  Tensor *x = nb_to(&s, c->args[0].tensor, dtype);
+  bool ok = x && nb_dims(dims, x->layout.ndim, mask, err) >= 0;
+  if (ok) {
+    Reduction r = {make_plan(&x->layout, mask), x, out};
+    const Plan *p = &r.plan;
+    bool by_columns = columns && p->kept && p->kept_stride[p->kept - 1] == 1 && p->kept_shape[p->kept - 1] >= 8 &&
+                      p->stride[p->reduced - 1] != 1;
+    int64_t grain = NB_GRAIN / (p->count + 1) + 1;
+    if (by_columns && grain < TILE) grain = TILE;
+    nb_parallel_for(p->outputs, grain, by_columns ? columns[dtype] : rows[dtype], &r);
+  }
+  nb_scope_close(&s);
+  return ok;
+}
+
+static bool sum_forward(Call *c, Error *err) {
+  static const Body rows[NB_DTYPES] = {[NB_I64] = sum_rows_i64, [NB_F32] = sum_rows_f32, [NB_F64] = sum_rows_f64};
+  static const Body columns[NB_DTYPES] = {[NB_I64] = sum_columns_i64, [NB_F32] = sum_columns_f32, [NB_F64] = sum_columns_f64};
+  return run(c, c->out[0], &c->args[1], c->compute, rows, columns, err);
+}
+
+static bool prod_forward(Call *c, Error *err) {
+  static const Body rows[NB_DTYPES] = {[NB_I64] = prod_i64, [NB_F32] = prod_f32, [NB_F64] = prod_f64};
+  return run(c, c->out[0], &c->args[1], c->compute, rows, NULL, err);
+}
+
+static bool find_place(Call *c, Tensor *out, bool largest, Error *err) {
+  static const Body most[NB_DTYPES] = {[NB_I64] = argmax_i64, [NB_F32] = argmax_f32, [NB_F64] = argmax_f64};
+  static const Body least[NB_DTYPES] = {[NB_I64] = argmin_i64, [NB_F32] = argmin_f32, [NB_F64] = argmin_f64};
+  int64_t store;
+  Value dims = one_dim(c->args[1].integer, &store);
+  return run(c, out, &dims, c->compute, largest ? most : least, NULL, err);
+}
+
+static bool argmax_forward(Call *c, Error *err) {
+  return find_place(c, c->out[0], true, err);
+}
+
+static bool argmin_forward(Call *c, Error *err) {
+  return find_place(c, c->out[0], false, err);
+}
+
+// The values at the places found: of one dimension by gather, of all by their flat position.
+static bool extreme_forward(Call *c, bool largest, Error *err) {
+  Scope s;
+  if (!find_place(c, c->out[1], largest, err)) return false;
+  nb_scope_open(&s, err);
+  Tensor *x = nb_to(&s, c->args[0].tensor, c->compute), *value = NULL;
+  if (x && c->args[1].integer == 0) {
+    int64_t n = nb_layout_numel(&x->layout), one = 1;
+    Tensor *flat = nb_reshape(&s, x, &n, 1), *place = nb_reshape(&s, c->out[1], &one, 1);
+    if (flat && place) value = nb_op(&s, "index_select", (Value[]){{.tensor = flat}, {.integer = 1}, {.tensor = place}});
+  } else if (x) {
+    Layout l = x->layout;
+    int d = 0;
+    bool ok = nb_dim(c->args[1].integer, l.ndim, &d, err);
+    if (ok) l.shape[d] = 1;
+    Tensor *place = ok ? nb_reshape_like(&s, c->out[1], &l) : NULL;
+    if (place) value = nb_op(&s, "gather", (Value[]){{.tensor = x}, {.integer = d + 1}, {.tensor = place}});
+  }
+  value = nb_reshape_like(&s, value, &c->layout[0]);
+  if (value) nb_copy(c->out[0], value);
+  nb_scope_close(&s);
+  return value;
+}
+
+static bool max_forward(Call *c, Error *err) {
+  return extreme_forward(c, true, err);
+}
+
+static bool min_forward(Call *c, Error *err) {
+  return extreme_forward(c, false, err);
+}
+
+// The forward of rows that other rows compose: the result replaces c->out[0]'s elements.
+static bool finish(Call *c, Scope *s, Tensor *result) {
+  result = nb_reshape_like(s, result, &c->layout[0]);
+  if (result) nb_copy(c->out[0], result);
+  nb_scope_close(s);
+  return result;
+}
+
+static Tensor *reduce(Scope *s, const char *name, Tensor *x, const Value *dims, bool keepdim) {
+  return x ? nb_op(s, name, (Value[NB_MAX_PARAMS]){{.tensor = x}, *dims, {.flag = keepdim}}) : NULL;
+}
+
+static double count_of(const Layout *x, const Value *dims) {
+  bool mask[NB_MAX_DIMS];
+  Error ignored;
+  double n = 1;
+  if (nb_dims(dims, x->ndim, mask, &ignored) < 0) return 1;
+  for (int d = 0; d < x->ndim; d++)
+    if (mask[d]) n *= (double)x->shape[d];
+  return n;
+}
+
+static bool mean_forward(Call *c, Error *err) {
+  Scope s;
+  nb_scope_open(&s, err);
+  Tensor *total = reduce(&s, "sum", nb_to(&s, c->args[0].tensor, c->compute), &c->args[1], true);
+  return finish(c, &s, nb_div(&s, total, nb_full(&s, &(Layout){.dtype = c->compute}, count_of(&c->args[0].tensor->layout, &c->args[1]))));
+}
+
+// Σ(x − mean)²/(n − correction)
+static Tensor *variance(Call *c, Scope *s) {
+  Tensor *x = nb_to(s, c->args[0].tensor, c->compute);
+  double n = count_of(&c->args[0].tensor->layout, &c->args[1]) - c->args[3].number;
+  Tensor *off = nb_sub(s, x, reduce(s, "mean", x, &c->args[1], true));
+  Tensor *total = reduce(s, "sum", nb_mul(s, off, off), &c->args[1], true);
+  return nb_div(s, total, nb_full(s, &(Layout){.dtype = c->compute}, n > 0 ? n : 0));
+}
+
+static bool var_forward(Call *c, Error *err) {
+  Scope s;
+  nb_scope_open(&s, err);
+  return finish(c, &s, variance(c, &s));
+}
+
+static bool std_forward(Call *c, Error *err) {
+  Scope s;
+  nb_scope_open(&s, err);
+  return finish(c, &s, nb_unary(&s, "sqrt", variance(c, &s)));
+}
+
+static bool any_forward(Call *c, Error *err) {
+  Scope s;
+  nb_scope_open(&s, err);
+  Tensor *count = reduce(&s, "sum", nb_to(&s, c->args[0].tensor, NB_BOOL), &c->args[1], true);
+  return finish(c, &s, nb_to(&s, count, NB_BOOL));
+}
+
+static bool all_forward(Call *c, Error *err) {
+  Scope s;
+  nb_scope_open(&s, err);
+  Tensor *no = nb_unary(&s, "logical_not", c->args[0].tensor);
+  Tensor *count = reduce(&s, "sum", no, &c->args[1], true);
+  return finish(c, &s, nb_unary(&s, "logical_not", count));
+}
+
+// The largest of each slice over several dimensions, as plain numbers; ±∞ counts as 0.
+static Tensor *finite_top(Scope *s, Tensor *x, const Value *dims) {
+  bool mask[NB_MAX_DIMS];
+  if (!x || nb_dims(dims, x->layout.ndim, mask, s->err) < 0) return NULL;
+  for (int d = 0; x && d < x->layout.ndim; d++) {
+    Tensor *out[NB_MAX_OUTPUTS] = {NULL};
+    if (!mask[d]) continue;
+    if (!nb_op_many(s, "max", (Value[NB_MAX_PARAMS]){{.tensor = x}, {.integer = d + 1}, {.flag = true}}, out)) return NULL;
+    x = out[0];
+  }
+  return nb_where(s, nb_unary(s, "isfinite", x), x, nb_full(s, &(Layout){.dtype = x->layout.dtype}, 0));
+}
+
+static bool logsumexp_forward(Call *c, Error *err) {
+  Scope s;
+  nb_scope_open(&s, err);
+  Tensor *x = nb_to(&s, c->args[0].tensor, c->compute);
+  if (x && nb_layout_numel(&x->layout) == 0)
+    return finish(c, &s, nb_unary(&s, "log", reduce(&s, "sum", x, &c->args[1], true)));
+  Tensor *top = finite_top(&s, x, &c->args[1]);
+  Tensor *total = reduce(&s, "sum", nb_unary(&s, "exp", nb_sub(&s, x, top)), &c->args[1], true);
+  return finish(c, &s, nb_add(&s, nb_unary(&s, "log", total), top));
+}
+
+static bool norm_forward(Call *c, Error *err) {
+  Scope s;
+  double p = c->args[3].number;
+  nb_scope_open(&s, err);
+  Tensor *x = nb_unary(&s, "abs", nb_to(&s, c->args[0].tensor, c->compute));
+  if (p == 2) return finish(c, &s, nb_unary(&s, "sqrt", reduce(&s, "sum", nb_mul(&s, x, x), &c->args[1], true)));
+  if (p == 1) return finish(c, &s, reduce(&s, "sum", x, &c->args[1], true));
+  return finish(c, &s, nb_pown(&s, reduce(&s, "sum", nb_pown(&s, x, p), &c->args[1], true), 1 / p));
+}
+
+static bool shape_norm(Call *c, Error *err) {
+  double p = c->args[3].number;
+  if (!(p > 0) || isinf(p)) return nb_fail(err, NB_ERROR_ARGUMENT, "p must be a finite number above 0, got %g", p);
+  return shape_float(c, err);
+}
+
+static bool shape_cumsum(Call *c, Error *err) {
+  int d = 0;
+  c->layout[0] = c->args[0].tensor->layout;
+  c->compute = c->layout[0].dtype = nb_dtype_promote(c->layout[0].dtype, NB_I64);
+  return nb_dim(c->args[1].integer, c->layout[0].ndim, &d, err);
+}
+
+static bool cumsum_forward(Call *c, Error *err) {
+  Scope s;
+  int d = 0;
+  nb_scope_open(&s, err);
+  Tensor *x = nb_to(&s, c->args[0].tensor, c->compute), *out = c->out[0];
+  if (x && nb_dim(c->args[1].integer, out->layout.ndim, &d, err)) {
+    nb_copy(out, x);
+    int64_t n = out->layout.shape[d], inner = out->layout.strides[d], slices = n ? nb_layout_numel(&out->layout) / n : 0;
+    for (int64_t r = 0; r < slices; r++) {
+      int64_t at = r / inner * n * inner + r % inner;
+      double total = 0;
+      int64_t whole = 0;
+      for (int64_t k = 0; k < n; k++, at += inner) {
+        if (c->compute == NB_I64) {
+          int64_t *v = (int64_t *)nb_tensor_data(out) + at;
+          *v = whole = (int64_t)((uint64_t)whole + (uint64_t)*v);
+        } else {
+          nb_tensor_set(out, at, total += nb_tensor_get(out, at));
+        }
+      }
+    }
+  } else {
+    x = NULL;
+  }
+  nb_scope_close(&s);
+  return x;
+}
+
+// ---- backward ----
+
+// A gradient of the output's shape, with the reduced dimensions back as size 1.
+static Tensor *with_dims(Backward *b, Tensor *t, const Value *dims) {
+  bool mask[NB_MAX_DIMS];
+  Layout l = nb_in(b, 0)->layout;
+  if (!t || nb_dims(dims, l.ndim, mask, b->scope->err) < 0) return NULL;
+  for (int d = 0; d < l.ndim; d++)
+    if (mask[d]) l.shape[d] = 1;
+  return nb_reshape_like(b->scope, t, &l);
+}
+
+static bool sum_backward(Backward *b) {
+  Tensor *g = with_dims(b, b->grad[0], nb_arg(b, 1));
+  return nb_give(b, 0, nb_expand_like(b->scope, g, &nb_in(b, 0)->layout));
+}
+
+static bool mean_backward(Backward *b) {
+  Scope *s = b->scope;
+  const Layout *x = &nb_in(b, 0)->layout;
+  Tensor *g = nb_muln(s, with_dims(b, b->grad[0], nb_arg(b, 1)), 1 / count_of(x, nb_arg(b, 1)));
+  return nb_give(b, 0, nb_expand_like(s, g, x));
+}
+
+// ∏ of the others: the whole product over x, or, where x is the only zero, the product of the rest.
+static bool prod_backward(Backward *b) {
+  Scope *s = b->scope;
+  Tensor *x = nb_in(b, 0), *zero = nb_full(s, &(Layout){.dtype = x->layout.dtype}, 0);
+  Tensor *one = nb_full(s, &(Layout){.dtype = x->layout.dtype}, 1), *is_zero = nb_binary(s, "eq", x, zero);
+  Tensor *rest = nb_where(s, is_zero, one, x);
+  Tensor *product = reduce(s, "prod", rest, nb_arg(b, 1), true);
+  Tensor *zeros = reduce(s, "sum", nb_to(s, is_zero, x->layout.dtype), nb_arg(b, 1), true);
+  Tensor *others = nb_sub(s, zeros, nb_to(s, is_zero, x->layout.dtype));
+  Tensor *slope = nb_where(s, nb_binary(s, "eq", others, zero), nb_div(s, product, rest), zero);
+  return nb_give(b, 0, nb_mul(s, with_dims(b, b->grad[0], nb_arg(b, 1)), slope));
+}
+
+// To the chosen element; over all dimensions equal values share.
+static bool extreme_backward(Backward *b) {
+  Scope *s = b->scope;
+  Tensor *x = nb_in(b, 0), *g = b->grad[0];
+  if (nb_arg(b, 1)->integer == 0) {
+    Tensor *mine = nb_to(s, nb_binary(s, "eq", x, nb_out(b, 0)), g->layout.dtype);
+    return nb_give(b, 0, nb_mul(s, mine, nb_div(s, g, nb_sum_all(s, mine))));
+  }
+  int64_t store;
+  Value dims = one_dim(nb_arg(b, 1)->integer, &store);
+  Tensor *place = with_dims(b, nb_out(b, 1), &dims), *zeros = nb_full(s, &x->layout, 0);
+  g = with_dims(b, g, &dims);
+  if (!place || !zeros || !g) return false;
+  return nb_give(b, 0, nb_op(s, "scatter_add", (Value[NB_MAX_PARAMS]){{.tensor = zeros}, {.integer = store}, {.tensor = place}, {.tensor = g}}));
+}
+
+static int extreme_returns(const Value *args) {
+  return args[1].integer == 0 ? 1 : 2;
+}
+
+static Tensor *deviation(Backward *b) {
+  Tensor *x = nb_in(b, 0);
+  return nb_sub(b->scope, x, reduce(b->scope, "mean", x, nb_arg(b, 1), true));
+}
+
+static double degrees(Backward *b) {
+  double n = count_of(&nb_in(b, 0)->layout, nb_arg(b, 1)) - nb_arg(b, 3)->number;
+  return n > 0 ? n : 0;
+}
+
+static bool var_backward(Backward *b) {
+  Scope *s = b->scope;
+  Tensor *g = with_dims(b, b->grad[0], nb_arg(b, 1));
+  return nb_give(b, 0, nb_muln(s, nb_mul(s, g, deviation(b)), 2 / degrees(b)));
+}
+
+static bool std_backward(Backward *b) {
+  Scope *s = b->scope;
+  Tensor *g = with_dims(b, nb_div(s, b->grad[0], nb_out(b, 0)), nb_arg(b, 1));
+  return nb_give(b, 0, nb_muln(s, nb_mul(s, g, deviation(b)), 1 / degrees(b)));
+}
+
+// softmax: e^(x − y)
+static bool logsumexp_backward(Backward *b) {
+  Scope *s = b->scope;
+  Tensor *y = with_dims(b, nb_out(b, 0), nb_arg(b, 1)), *g = with_dims(b, b->grad[0], nb_arg(b, 1));
+  return nb_give(b, 0, nb_mul(s, g, nb_unary(s, "exp", nb_sub(s, nb_in(b, 0), y))));
+}
+
+// sign x·(|x|/‖x‖)^(p−1), and 0 where the norm is 0.
+static bool norm_backward(Backward *b) {
+  Scope *s = b->scope;
+  double p = nb_arg(b, 3)->number;
+  Tensor *x = nb_in(b, 0), *y = with_dims(b, nb_out(b, 0), nb_arg(b, 1)), *g = with_dims(b, b->grad[0], nb_arg(b, 1));
+  if (!y || !g) return false;
+  if (p == 1) return nb_give(b, 0, nb_mul(s, g, nb_unary(s, "sign", x)));
+  Tensor *zero = nb_full(s, &(Layout){.dtype = y->layout.dtype}, 0), *one = nb_full(s, &(Layout){.dtype = y->layout.dtype}, 1);
+  Tensor *safe = nb_where(s, nb_binary(s, "eq", y, zero), one, y);
+  Tensor *ratio = nb_div(s, x, safe);
+  if (p != 2) ratio = nb_mul(s, nb_unary(s, "sign", x), nb_pown(s, nb_unary(s, "abs", ratio), p - 1));
+  return nb_give(b, 0, nb_mul(s, g, ratio));
+}
+
+static bool cumsum_backward(Backward *b) {
+  Scope *s = b->scope;
+  int64_t d[1] = {nb_arg(b, 1)->integer};
+  Value dims = {.ints = {d, 1}};
+  Tensor *g = nb_op(s, "flip", (Value[NB_MAX_PARAMS]){{.tensor = b->grad[0]}, dims});
+  if (g) g = nb_op(s, "cumsum", (Value[NB_MAX_PARAMS]){{.tensor = g}, {.integer = d[0]}});
+  return g && nb_give(b, 0, nb_op(s, "flip", (Value[NB_MAX_PARAMS]){{.tensor = g}, dims}));
+}
+
+#define DIMS_PARAMS TENSOR("x"), OPTIONAL_DIMS("dim"), NAMED_FLAG("keepdim")
+#define DIM_PARAMS TENSOR("x"), OPTIONAL_DIM("dim"), NAMED_FLAG("keepdim")
+#define DIMS_SAMPLE "f(2,3,4); f(2,3,4), 2; f(2,3,4), {1,-1}, {keepdim=true}; f(3,4), 1"
+
+static const Op ops[] = {
+    {.name = "sum",
+     .doc = "The sum over all elements, or over one or several dimensions.",
+     .example = "nb.sum(nb.tensor{{1, 2}, {3, 4}}, 1)  --> {4, 6}",
+     .derivative = "1",
+     .sample = {.args = DIMS_SAMPLE "; f(3)"},
+     .params = {DIMS_PARAMS},
+     .shape = shape_sum,
+     .forward = sum_forward,
+     .backward = sum_backward},
+    {.name = "mean",
+     .doc = "The mean over all elements, or over one or several dimensions.",
+     .example = "nb.mean(nb.tensor{{1, 2}, {3, 4}}, 1)  --> {2, 3}",
+     .derivative = "1/n",
+     .sample = {.args = DIMS_SAMPLE},
+     .params = {DIMS_PARAMS},
+     .shape = shape_float,
+     .forward = mean_forward,
+     .backward = mean_backward},
+    {.name = "prod",
+     .doc = "The product over all elements, or over one or several dimensions.",
+     .example = "nb.prod(nb.tensor{2, 3, 4})  --> 24",
+     .derivative = "∏ of the others",
+     .sample = {.lo = 0.5, .hi = 2, .args = DIMS_SAMPLE},
+     .params = {DIMS_PARAMS},
+     .saves = NB_SAVE_IN(0),
+     .shape = shape_sum,
+     .forward = prod_forward,
+     .backward = prod_backward},
+    {.name = "max",
+     .doc = "The largest element; along a dimension the largest values and their indices.",
+     .example = "nb.max(nb.tensor{3, 9, 4})  --> 9",
+     .derivative = "1 at the largest",
+     .sample = {.args = "f(2,3,4); f(2,3,4), 2; f(2,3,4), -1, {keepdim=true}"},
+     .params = {DIM_PARAMS},
+     .outputs = 2,
+     .returns = extreme_returns,
+     .saves = NB_SAVE_IN(0) | NB_SAVE_OUT(0) | NB_SAVE_OUT(1),
+     .shape = shape_extreme,
+     .forward = max_forward,
+     .backward = extreme_backward},
+    {.name = "min",
+     .doc = "The smallest element; along a dimension the smallest values and their indices.",
+     .example = "nb.min(nb.tensor{3, 9, 4})  --> 3",
+     .derivative = "1 at the smallest",
+     .sample = {.args = "f(2,3,4); f(2,3,4), 2; f(2,3,4), -1, {keepdim=true}"},
+     .params = {DIM_PARAMS},
+     .outputs = 2,
+     .returns = extreme_returns,
+     .saves = NB_SAVE_IN(0) | NB_SAVE_OUT(0) | NB_SAVE_OUT(1),
+     .shape = shape_extreme,
+     .forward = min_forward,
+     .backward = extreme_backward},
+    {.name = "argmax",
+     .doc = "The index of the largest element, along a dimension or in the order of all elements.",
+     .example = "nb.argmax(nb.tensor{{3, 9}, {4, 1}}, 2)  --> {2, 1}",
+     .no_grad = "an index is piecewise constant",
+     .sample = {.args = "f(2,3,4); f(2,3,4), 2; f(2,3,4), -1, {keepdim=true}"},
+     .params = {DIM_PARAMS},
+     .shape = shape_argument,
+     .forward = argmax_forward},
+    {.name = "argmin",
+     .doc = "The index of the smallest element, along a dimension or in the order of all elements.",
+     .example = "nb.argmin(nb.tensor{{3, 9}, {4, 1}}, 2)  --> {1, 2}",
+     .no_grad = "an index is piecewise constant",
+     .sample = {.args = "f(2,3,4); f(2,3,4), 2; f(2,3,4), -1, {keepdim=true}"},
+     .params = {DIM_PARAMS},
+     .shape = shape_argument,
+     .forward = argmin_forward},
+    {.name = "var",
+     .doc = "The variance, Σ(x − mean)²/(n − correction), over all elements or dimensions.",
+     .example = "nb.var(nb.tensor{1, 2, 3})  --> 1",
+     .derivative = "2(x − mean)/(n − correction)",
+     .sample = {.args = DIMS_SAMPLE "; f(3,4), 2, {correction=0}"},
+     .params = {DIMS_PARAMS, NAMED_NUMBER("correction", 1)},
+     .saves = NB_SAVE_IN(0),
+     .shape = shape_float,
+     .forward = var_forward,
+     .backward = var_backward},
+    {.name = "std",
+     .doc = "The standard deviation, the root of the variance, over all elements or dimensions.",
+     .example = "nb.std(nb.tensor{1, 2, 3})  --> 1",
+     .derivative = "(x − mean)/((n − correction)·std)",
+     .sample = {.args = DIMS_SAMPLE "; f(3,4), 2, {correction=0}"},
+     .params = {DIMS_PARAMS, NAMED_NUMBER("correction", 1)},
+     .saves = NB_SAVE_IN(0) | NB_SAVE_OUT(0),
+     .shape = shape_float,
+     .forward = std_forward,
+     .backward = std_backward},
+    {.name = "norm",
+     .doc = "The p-norm, (Σ|x|^p)^(1/p), over all elements or dimensions.",
+     .example = "nb.norm(nb.tensor{3, 4})  --> 5",
+     .derivative = "sign x·(|x|/‖x‖)^(p−1)",
+     .sample = {.args = "f(3,4); f(3,4), 2; f(3,4,{lo=0.5,hi=2}), {p=1}; f(3,4,{lo=0.5,hi=2}), 1, {p=3, keepdim=true}"},
+     .params = {DIMS_PARAMS, NAMED_NUMBER("p", 2)},
+     .saves = NB_SAVE_IN(0) | NB_SAVE_OUT(0),
+     .shape = shape_norm,
+     .forward = norm_forward,
+     .backward = norm_backward},
+    {.name = "logsumexp",
+     .doc = "log Σ e^x over all elements or dimensions, without overflow.",
+     .example = "nb.logsumexp(nb.tensor{1000, 1000})  --> 1000.693",
+     .derivative = "softmax(x)",
+     .sample = {.args = DIMS_SAMPLE},
+     .params = {DIMS_PARAMS},
+     .saves = NB_SAVE_IN(0) | NB_SAVE_OUT(0),
+     .shape = shape_float,
+     .forward = logsumexp_forward,
+     .backward = logsumexp_backward},
+    {.name = "any",
+     .doc = "Whether any element is true (not zero), over all elements or dimensions.",
+     .example = "nb.any(nb.tensor{0, 1})  --> true",
+     .no_grad = "a mask is not a number",
+     .sample = {.args = "m(2,3,4); m(2,3,4), 2"},
+     .params = {DIMS_PARAMS},
+     .shape = shape_mask,
+     .forward = any_forward},
+    {.name = "all",
+     .doc = "Whether all elements are true (not zero), over all elements or dimensions.",
+     .example = "nb.all(nb.tensor{0, 1})  --> false",
+     .no_grad = "a mask is not a number",
+     .sample = {.args = "m(2,3,4); m(2,3,4), 2"},
+     .params = {DIMS_PARAMS},
+     .shape = shape_mask,
+     .forward = all_forward},
+    {.name = "cumsum",
+     .doc = "The running sum along dimension dim.",
+     .example = "nb.cumsum(nb.tensor{1, 2, 3}, 1)  --> {1, 3, 6}",
+     .derivative = "the sum of δ from here on",
+     .sample = {.args = "f(2,3,4), 2; f(4), 1"},
+     .params = {TENSOR("x"), DIM("dim")},
+     .shape = shape_cumsum,
+     .forward = cumsum_forward,
+     .backward = cumsum_backward},
+};
+const OpFamily ops_reduce = {"Reductions", ops, COUNT(ops)};
