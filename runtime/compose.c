@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "nablua/memory.h"
+#include "tape_private.h"
 
 void nb_scope_open(Scope *s, Error *err) {
   s->err = err;
@@ -203,8 +204,16 @@ const Value *nb_arg(Backward *b, int i) {
   return &b->node->args[i];
 }
 
+// While second derivatives are recorded the output must know where it came from; kept in the node
+// itself, that would be a cycle of references.
 Tensor *nb_out(Backward *b, int i) {
-  return b->node->saved_out[i];
+  Tensor *saved = b->node->saved_out[i];
+  if (!nb_grad_enabled() || !nb_dtype_is_float(saved->layout.dtype)) return saved;
+  Tensor *y = nb_scope_own(b->scope, nb_tensor_alias(saved, &saved->layout, b->scope->err));
+  if (!y) return NULL;
+  y->node = nb_node_retain(b->node);
+  y->output = i;
+  return y;
 }
 
 static bool wanted(const Backward *b, int edge) {

@@ -9,7 +9,8 @@
 #include "nablua/interrupt.h"
 #include "nablua/memory.h"
 
-// A block of images has about so many bytes of columns: they stay in the caches until the product reads them.
+// A block of images has about so many bytes of columns for each thread: they stay in its cache until
+// the product reads them.
 enum { BLOCK_BYTES = 1 << 20 };
 
 typedef struct Job {
@@ -182,7 +183,7 @@ static bool blocks_open(const Conv *v, bool may_direct, Blocks *k, Error *err) {
   bool plain =
       v->rows == 1 && v->columns == 1 && v->stride[0] == 1 && v->stride[1] == 1 && !v->padding[0] && !v->padding[1];
   k->direct = may_direct && plain && (v->images == 1 || j.pixels >= 256);
-  k->images = k->direct || each <= 0 ? 1 : BLOCK_BYTES / each;
+  k->images = k->direct || each <= 0 ? 1 : nb_threads() * (int64_t)BLOCK_BYTES / each;
   if (k->images < 1) k->images = 1;
   if (k->images > v->images) k->images = v->images;
   if (!k->direct) {

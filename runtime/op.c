@@ -11,14 +11,14 @@
 #include "tape_private.h"
 
 extern const OpFamily ops_create, ops_arithmetic, ops_compare, ops_math, ops_activation, ops_reduce, ops_shape,
-    ops_join, ops_index, ops_lookup, ops_mask, ops_pooling, ops_matrix, ops_convolution, ops_loss, ops_random,
-    ops_assign;
+    ops_join, ops_index, ops_lookup, ops_scatter, ops_mask, ops_sort, ops_pooling, ops_matrix, ops_convolution,
+    ops_loss, ops_random, ops_assign;
 
 // The order is the reference's.
-const OpFamily *const nb_families[] = {
-    &ops_create,      &ops_arithmetic, &ops_compare, &ops_math,   &ops_activation, &ops_reduce,
-    &ops_shape,       &ops_join,       &ops_index,   &ops_lookup, &ops_mask,       &ops_matrix,
-    &ops_convolution, &ops_pooling,    &ops_loss,    &ops_random, &ops_assign,     NULL};
+const OpFamily *const nb_families[] = {&ops_create,  &ops_arithmetic, &ops_compare, &ops_math,   &ops_activation,
+                                       &ops_reduce,  &ops_shape,      &ops_join,    &ops_index,  &ops_lookup,
+                                       &ops_scatter, &ops_mask,       &ops_sort,    &ops_matrix, &ops_convolution,
+                                       &ops_pooling, &ops_loss,       &ops_random,  &ops_assign, NULL};
 
 enum { TABLE = 1024 };
 
@@ -144,6 +144,7 @@ static void name_error(const Op *op, Error *err) {
 
 static bool allocate(Call *c, Error *err) {
   for (int i = 0; i < output_count(c->op); i++) {
+    if (c->view && !nb_layout_check(&c->layout[i], err)) return false;
     c->out[i] = c->view ? nb_tensor_alias(c->args[0].tensor, &c->layout[i], err) : nb_tensor_new(&c->layout[i], err);
     if (!c->out[i]) return false;
   }

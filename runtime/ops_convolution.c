@@ -142,8 +142,8 @@ static bool conv_sizes(const Value *a, bool signal, Conv *v, Error *err) {
   if (!as_kernel(&a[1].tensor->layout, "filters", "channels", signal, &w, err)) return false;
   if (x.shape[1] != w.shape[1] * v->groups)
     return nb_fail(err, NB_ERROR_ARGUMENT,
-                   "the input has %lld channels (shape %s), but the weight, of shape %s, is for %lld",
-                   (long long)x.shape[1], nb_shape_text(&a[0].tensor->layout, tx),
+                   "the input, of shape %s, has %lld channel%s, but the weight, of shape %s, is for %lld",
+                   nb_shape_text(&a[0].tensor->layout, tx), (long long)x.shape[1], x.shape[1] == 1 ? "" : "s",
                    nb_shape_text(&a[1].tensor->layout, tw), (long long)(w.shape[1] * v->groups));
   v->dtype = dtype_of(a[0].tensor, a[1].tensor, a[2].tensor);
   return sizes(v, &x, &w, signal, err) && check_bias(a[2].tensor, v->filters, err);
@@ -296,8 +296,8 @@ static bool transpose_sizes(const Value *a, Conv *v, Error *err) {
   if (!as_kernel(&a[1].tensor->layout, "channels", "filters", false, &w, err)) return false;
   if (y.shape[1] != w.shape[0])
     return nb_fail(err, NB_ERROR_ARGUMENT,
-                   "the input has %lld channels (shape %s), but the weight, of shape %s, is for %lld",
-                   (long long)y.shape[1], nb_shape_text(&a[0].tensor->layout, ty),
+                   "the input, of shape %s, has %lld channel%s, but the weight, of shape %s, is for %lld",
+                   nb_shape_text(&a[0].tensor->layout, ty), (long long)y.shape[1], y.shape[1] == 1 ? "" : "s",
                    nb_shape_text(&a[1].tensor->layout, tw), (long long)w.shape[0]);
   x = (Layout){.ndim = 4, .shape = {y.shape[0], w.shape[1] * v->groups, 0, 0}};
   for (int e = 0; e < 2; e++) {

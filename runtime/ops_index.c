@@ -28,10 +28,9 @@ static bool region_layout(const Layout *x, const Value *region, Layout *out, Err
       continue;
     }
     if (d == x->ndim) return nb_fail(err, NB_ERROR_ARGUMENT, "the region has more than %d dimensions", x->ndim);
-    int64_t count = e[2] < 0 ? 1 : e[2], last = e[0] + (count - 1) * e[1];
-    if (e[1] < 0 || e[0] < 0 || (count > 0 && last >= x->shape[d]))
-      return nb_fail(err, NB_ERROR_ARGUMENT, "the region leaves dimension %d of size %lld", d + 1,
-                     (long long)x->shape[d]);
+    int64_t count = e[2] < 0 ? 1 : e[2], size = x->shape[d];
+    if (e[1] < 0 || e[0] < 0 || (count > 0 && (e[0] >= size || count - 1 > (size - 1 - e[0]) / e[1])))
+      return nb_fail(err, NB_ERROR_ARGUMENT, "the region leaves dimension %d of size %lld", d + 1, (long long)size);
     if (count > 0) out->offset += e[0] * x->strides[d];
     if (e[2] >= 0) {
       out->shape[out->ndim] = count;
@@ -95,9 +94,9 @@ static bool backward_embed(Backward *b) {
 // ---- select, slice, narrow: regions of one dimension in the user's counting ----
 
 static bool no_index(int64_t index, int d, const Layout *x, Error *err) {
-  char text[NB_SHAPE_TEXT];
-  return nb_fail(err, NB_ERROR_ARGUMENT, "index %lld is outside dimension %d of shape %s, which has size %lld",
-                 (long long)index, d + 1, nb_shape_text(x, text), (long long)x->shape[d]);
+  return nb_fail(err, NB_ERROR_ARGUMENT,
+                 "index %lld is out of range in dimension %d of size %lld (count from 1, or from -1 at the end)",
+                 (long long)index, d + 1, (long long)x->shape[d]);
 }
 
 // The entry that the row's arguments mean.
@@ -126,7 +125,7 @@ static bool slice_entry(const Value *args, const Layout *x, int *d, int64_t e[EN
                    (long long)last, (long long)first);
   e[0] = first - 1;
   e[1] = step;
-  e[2] = (last - first) / step + (last >= first);
+  e[2] = last < first ? 0 : (last - first) / step + 1;
   return true;
 }
 
@@ -217,7 +216,7 @@ static bool backward_index_put(Backward *b) {
   Scope *s = b->scope;
   Tensor *g = b->grad[0];
   if (nb_wants(b, 0)) {
-    Tensor *zero = nb_full(s, &(Layout){.dtype = g->layout.dtype}, 0);
+    Tensor *zero = nb_number(s, 0, g->layout.dtype);
     if (!zero || !nb_give(b, 0, nb_op(s, "index_put", (Value[]){{.tensor = g}, {.tensor = zero}, *nb_arg(b, 2)})))
       return false;
   }

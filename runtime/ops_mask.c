@@ -50,7 +50,7 @@ static bool forward_masked_fill(Call *c, Error *err) {
 }
 
 static Tensor *fill_zero(Scope *s, Tensor *g, Tensor *mask) {
-  Tensor *zero = g && mask ? nb_full(s, &(Layout){.dtype = g->layout.dtype}, 0) : NULL;
+  Tensor *zero = g && mask ? nb_number(s, 0, g->layout.dtype) : NULL;
   return zero ? nb_op(s, "masked_fill", (Value[]){{.tensor = g}, {.tensor = mask}, {.tensor = zero}}) : NULL;
 }
 
@@ -196,7 +196,7 @@ static bool backward_masked_put(Backward *b) {
   Scope *s = b->scope;
   Tensor *g = b->grad[0], *mask = nb_in(b, 1);
   if (nb_wants(b, 0)) {
-    Tensor *zero = nb_full(s, &(Layout){.dtype = g->layout.dtype}, 0);
+    Tensor *zero = nb_number(s, 0, g->layout.dtype);
     if (!zero || !nb_give(b, 0, nb_op(s, "masked_put", (Value[]){{.tensor = g}, {.tensor = mask}, {.tensor = zero}})))
       return false;
   }

@@ -262,8 +262,8 @@ static bool shape_expand(Call *c, Error *err) {
   int ndim = c->args[1].ints.count < 0 ? 0 : c->args[1].ints.count, extra = ndim - x->ndim;
   if (ndim > NB_MAX_DIMS) return too_many(ndim, err);
   if (extra < 0)
-    return nb_fail(err, NB_ERROR_ARGUMENT, "shape %s has more dimensions than the %d sizes given",
-                   nb_shape_text(x, text), ndim);
+    return nb_fail(err, NB_ERROR_ARGUMENT, "shape %s has %d dimensions, which is more than the sizes given (%d)",
+                   nb_shape_text(x, text), x->ndim, ndim);
   *out = *x;
   out->ndim = ndim;
   for (int d = 0; d < ndim; d++) {

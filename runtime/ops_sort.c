@@ -8,36 +8,36 @@
 #include "loops.h"
 
 typedef struct Sort {
-  const char *keys;        // lanes × n
+  const char *keys;         // lanes × n
   int64_t *places, *other;  // lanes × n each; the result ends in `places`
   int64_t lanes, n;
   DType dtype;
   bool descending;
 } Sort;
 
-#define MERGE_SORT(name, T)                                                                   \
-  static inline bool name##_after(T a, T b, bool descending) {                                \
-    bool more = a > b || (a != a && b == b), less = b > a || (b != b && a == a);              \
-    return descending ? less : more;                                                          \
-  }                                                                                           \
-  static void name(const Sort *s, int64_t lane) {                                             \
-    const T *key = (const T *)s->keys + lane * s->n;                                          \
-    int64_t *from = s->places + lane * s->n, *to = s->other + lane * s->n, *home = from;      \
-    for (int64_t i = 0; i < s->n; i++) from[i] = i;                                           \
-    for (int64_t width = 1; width < s->n; width *= 2) {                                       \
-      for (int64_t left = 0; left < s->n; left += 2 * width) {                                \
-        int64_t middle = left + width < s->n ? left + width : s->n;                           \
-        int64_t end = middle + width < s->n ? middle + width : s->n, a = left, b = middle;    \
-        for (int64_t i = left; i < end; i++) {                                                \
+#define MERGE_SORT(name, T)                                                                                  \
+  static inline bool name##_after(T a, T b, bool descending) {                                               \
+    bool more = a > b || (a != a && b == b), less = b > a || (b != b && a == a);                             \
+    return descending ? less : more;                                                                         \
+  }                                                                                                          \
+  static void name(const Sort *s, int64_t lane) {                                                            \
+    const T *key = (const T *)s->keys + lane * s->n;                                                         \
+    int64_t *from = s->places + lane * s->n, *to = s->other + lane * s->n, *home = from;                     \
+    for (int64_t i = 0; i < s->n; i++) from[i] = i;                                                          \
+    for (int64_t width = 1; width < s->n; width *= 2) {                                                      \
+      for (int64_t left = 0; left < s->n; left += 2 * width) {                                               \
+        int64_t middle = left + width < s->n ? left + width : s->n;                                          \
+        int64_t end = middle + width < s->n ? middle + width : s->n, a = left, b = middle;                   \
+        for (int64_t i = left; i < end; i++) {                                                               \
           bool second = a == middle || (b < end && name##_after(key[from[a]], key[from[b]], s->descending)); \
-          to[i] = second ? from[b++] : from[a++];                                             \
-        }                                                                                     \
-      }                                                                                       \
-      int64_t *t = from;                                                                      \
-      from = to;                                                                              \
-      to = t;                                                                                 \
-    }                                                                                         \
-    if (from != home) memcpy(home, from, (size_t)s->n * sizeof *home);                        \
+          to[i] = second ? from[b++] : from[a++];                                                            \
+        }                                                                                                    \
+      }                                                                                                      \
+      int64_t *t = from;                                                                                     \
+      from = to;                                                                                             \
+      to = t;                                                                                                \
+    }                                                                                                        \
+    if (from != home) memcpy(home, from, (size_t)s->n * sizeof *home);                                       \
   }
 MERGE_SORT(sort_u8, uint8_t)
 MERGE_SORT(sort_i64, int64_t)
@@ -48,12 +48,21 @@ static void sort_body(int64_t begin, int64_t end, void *ctx) {
   const Sort *s = ctx;
   for (int64_t lane = begin; lane < end; lane++) {
     switch (s->dtype) {
-      case NB_F32: sort_f32(s, lane); break;
-      case NB_F64: sort_f64(s, lane); break;
-      case NB_I64: sort_i64(s, lane); break;
+      case NB_F32:
+        sort_f32(s, lane);
+        break;
+      case NB_F64:
+        sort_f64(s, lane);
+        break;
+      case NB_I64:
+        sort_i64(s, lane);
+        break;
       case NB_U8:
-      case NB_BOOL: sort_u8(s, lane); break;
-      case NB_DTYPES: break;
+      case NB_BOOL:
+        sort_u8(s, lane);
+        break;
+      case NB_DTYPES:
+        break;
     }
   }
 }
@@ -171,10 +180,12 @@ static bool shape_topk(Call *c, Error *err) {
   if (!sort_dim(x, c->args[2].integer, &d, err)) return false;
   int64_t size = x->ndim ? x->shape[d] : 1;
   if (k < 0 || k > size)
-    return nb_fail(err, NB_ERROR_ARGUMENT, "cannot take %lld of the %lld elements in dimension %d of shape %s", (long long)k,
-                   (long long)size, d + 1, nb_shape_text(x, text));
-  if (x->ndim) c->layout[0].shape[d] = k;
-  else if (k == 0) return nb_fail(err, NB_ERROR_ARGUMENT, "cannot take 0 elements of a scalar");
+    return nb_fail(err, NB_ERROR_ARGUMENT, "cannot take %lld of the %lld elements in dimension %d of shape %s",
+                   (long long)k, (long long)size, d + 1, nb_shape_text(x, text));
+  if (x->ndim)
+    c->layout[0].shape[d] = k;
+  else if (k == 0)
+    return nb_fail(err, NB_ERROR_ARGUMENT, "cannot take 0 elements of a scalar");
   c->layout[1] = c->layout[0];
   c->layout[1].dtype = NB_I64;
   return true;
@@ -192,8 +203,11 @@ static bool send_back(Backward *b, int64_t dim) {
   x.dtype = b->grad[0]->layout.dtype;
   Tensor *zeros = nb_full(s, &x, 0);
   if (!zeros) return false;
-  return nb_give(b, 0, nb_op(s, "scatter_add",
-                             (Value[]){{.tensor = zeros}, {.integer = dim ? dim : -1}, {.tensor = nb_out(b, 1)}, {.tensor = b->grad[0]}}));
+  return nb_give(
+      b, 0,
+      nb_op(
+          s, "scatter_add",
+          (Value[]){{.tensor = zeros}, {.integer = dim ? dim : -1}, {.tensor = nb_out(b, 1)}, {.tensor = b->grad[0]}}));
 }
 
 static bool backward_sort(Backward *b) {
@@ -214,6 +228,13 @@ static bool shape_unique(Call *c, Error *err) {
   return true;
 }
 
+static bool differ(const Sorted *r, int64_t a, int64_t b) {
+  size_t size = nb_dtype_size(r->keys->layout.dtype);
+  const char *keys = nb_tensor_data(r->keys);
+  if (nb_dtype_is_float(r->keys->layout.dtype)) return nb_tensor_get(r->keys, a) != nb_tensor_get(r->keys, b);
+  return memcmp(keys + (size_t)a * size, keys + (size_t)b * size, size) != 0;
+}
+
 // Equal neighbours of the sorted elements are one value; each NaN is a value of its own.
 static bool forward_unique(Call *c, Error *err) {
   Scope s;
@@ -226,7 +247,7 @@ static bool forward_unique(Call *c, Error *err) {
   Tensor *flat = nb_reshape(&s, c->args[0].tensor, &n, 1);
   if (!flat || !sorted(&s, flat, 0, false, &r)) goto done;
   const int64_t *at = nb_tensor_data(r.places);
-  for (int64_t i = 0; i < n; i++) count += i == 0 || nb_tensor_get(r.keys, at[i]) != nb_tensor_get(r.keys, at[i - 1]);
+  for (int64_t i = 0; i < n; i++) count += i == 0 || differ(&r, at[i], at[i - 1]);
   c->layout[0].shape[0] = c->layout[2].shape[0] = count;
   for (int i = 0; i < 3; i++)
     if (!(c->out[i] = nb_tensor_new(&c->layout[i], err))) goto done;
@@ -234,7 +255,7 @@ static bool forward_unique(Call *c, Error *err) {
   char *values = nb_tensor_data(c->out[0]);
   int64_t *inverse = nb_tensor_data(c->out[1]), *counts = nb_tensor_data(c->out[2]), v = -1;
   for (int64_t i = 0; i < n; i++) {
-    if (i == 0 || nb_tensor_get(r.keys, at[i]) != nb_tensor_get(r.keys, at[i - 1])) {
+    if (i == 0 || differ(&r, at[i], at[i - 1])) {
       memcpy(values + (size_t)++v * size, keys + (size_t)at[i] * size, size);
       counts[v] = 0;
     }
@@ -252,7 +273,8 @@ done:
 
 static const Op ops[] = {
     {.name = "sort",
-     .doc = "x sorted along dim (the last), and the places its elements had; equal ones keep their order, NaN is the largest.",
+     .doc = "x sorted along dim (the last), and the places its elements had; equal ones keep their order, NaN is the "
+            "largest.",
      .example = "nb.sort(nb.tensor{3, 1, 2})  --> {1, 2, 3}",
      .derivative = "∂/∂x = 1, sent back to its place",
      .sample = {.args = "f(3,4); f(3,4), 1; f(2,5,3), 2, {descending=true}; f(7)"},
@@ -270,7 +292,8 @@ static const Op ops[] = {
      .shape = shape_argsort,
      .forward = forward_argsort},
     {.name = "topk",
-     .doc = "The k largest elements along dim (the last) in descending order, and their places; largest=false: the smallest.",
+     .doc = "The k largest elements along dim (the last) in descending order, and their places; largest=false: the "
+            "smallest.",
      .example = "nb.topk(nb.tensor{3, 1, 2}, 2)  --> {3, 2}",
      .derivative = "∂/∂x = 1, sent back to its place",
      .sample = {.args = "f(3,4), 2; f(3,4), 2, 1; f(2,5), 3, {largest=false}; f(7), 7"},
@@ -284,7 +307,8 @@ static const Op ops[] = {
      .forward = forward_topk,
      .backward = backward_topk},
     {.name = "unique",
-     .doc = "The distinct values of x in ascending order; then for each element which of them it is, and how often each occurs.",
+     .doc = "The distinct values of x in ascending order; then for each element which of them it is, and how often "
+            "each occurs.",
      .example = "nb.unique(nb.tensor{3, 1, 3})  --> {1, 3}",
      .no_grad = "which values are equal jumps",
      .params = {TENSOR("x")},

@@ -5,6 +5,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "loops.h"
+
 bool nb_fits(const Layout *value, const Layout *part) {
   for (int d = 1; d <= value->ndim; d++) {
     int64_t size = value->shape[value->ndim - d];
@@ -45,4 +47,33 @@ bool nb_check_whole(const Tensor *value, DType dtype, Error *err) {
     for (int d = l->ndim - 1; d >= 0 && ++at[d] == l->shape[d]; d--) at[d] = 0;
   }
   return true;
+}
+
+Tensor *nb_source(Scope *s, Tensor *src, const Tensor *out) {
+  if (!nb_check_whole(src, out->layout.dtype, s->err)) return NULL;
+  if (src->storage == out->storage) src = nb_unary(s, "clone", src);
+  return nb_to(s, src, out->layout.dtype);
+}
+
+Tensor *nb_number(Scope *s, double value, DType dtype) {
+  return nb_scope_own(s, nb_tensor_scalar(value, dtype, s->err));
+}
+
+Tensor *nb_places(Scope *s, Tensor *index, int64_t size, int d) {
+  Tensor *out = nb_scope_own(s, nb_tensor_new(&index->layout, s->err));
+  if (!out) return NULL;
+  nb_copy(out, index);
+  int64_t *p = nb_tensor_data(out), n = nb_layout_numel(&out->layout);
+  for (int64_t i = 0; i < n; i++) {
+    int64_t v = p[i];
+    if (v == 0 || v > size || v < -size) {
+      nb_fail(s->err, NB_ERROR_ARGUMENT,
+              "index %lld (element %lld of the index) is out of range in dimension %d of size %lld (count from 1, or "
+              "from -1 at the end)",
+              (long long)v, (long long)i + 1, d + 1, (long long)size);
+      return NULL;
+    }
+    p[i] = v < 0 ? v + size : v - 1;
+  }
+  return out;
 }

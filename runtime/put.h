@@ -17,4 +17,14 @@ Tensor *nb_lead(Scope *s, Tensor *t, int ndim);
 // False with a sentence when `value` has fractions that a tensor of `dtype` would lose.
 bool nb_check_whole(const Tensor *value, DType dtype, Error *err);
 
+// `src` in the dtype of the tensor it is written into, and apart from its memory.
+Tensor *nb_source(Scope *s, Tensor *src, const Tensor *out);
+
+// A 0-d tensor.
+Tensor *nb_number(Scope *s, double value, DType dtype);
+
+// A user's index, 1-based and negative from the end, as contiguous 0-based places in dimension d (0-based) of
+// that size; NULL with a sentence that names the first outside.
+Tensor *nb_places(Scope *s, Tensor *index, int64_t size, int d);
+
 #endif
