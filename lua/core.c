@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
 // The functions of `nb` that are not operators: making tensors, gradient mode, seed, threads, memory.
-#define _GNU_SOURCE
 #include <math.h>
 #include <string.h>
 #include <time.h>

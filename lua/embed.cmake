@@ -1,21 +1,20 @@
 # SPDX-License-Identifier: MIT
-# Writes OUTPUT, a C file that holds the Lua sources of FOLDER as text: cmake -DFOLDER= -DOUTPUT= -P embed.cmake
-file(GLOB_RECURSE FILES RELATIVE ${FOLDER} ${FOLDER}/*.lua)
+# Writes OUTPUT, a C file that holds as text the Lua sources of FOLDER that the file LIST names.
+# As string literals: the compiler reads half a megabyte of those at once, and of numbers in seconds.
+file(READ ${LIST} FILES)
 list(SORT FILES)
-set(arrays "")
+set(texts "")
 set(rows "")
 set(count 0)
 foreach(file ${FILES})
-  if(file MATCHES "^meta/")
-    continue()
-  endif()
-  file(READ ${FOLDER}/${file} hex HEX)
-  string(REGEX REPLACE "(..)" "0x\\1," bytes "${hex}")
-  string(REGEX REPLACE "\\.lua$" "" name ${file})
+  file(READ ${file} hex HEX)
+  string(REGEX REPLACE "(..)" "\\\\x\\1" text "${hex}")
+  file(RELATIVE_PATH name ${FOLDER} ${file})
+  string(REGEX REPLACE "\\.lua$" "" name ${name})
   string(REPLACE "/" "." name ${name})
-  string(APPEND arrays "static const unsigned char text_${count}[] = {${bytes}0};\n")
+  string(APPEND texts "static const unsigned char text_${count}[] = \"${text}\";\n")
   string(APPEND rows "    {\"nablua.${name}\", text_${count}, sizeof text_${count} - 1},\n")
   math(EXPR count "${count} + 1")
 endforeach()
-file(WRITE ${OUTPUT} "#include \"sources.h\"\n\n${arrays}\nconst LuaSource nb_lua_sources[] = {\n${rows}};\n"
-     "const int nb_lua_source_count = ${count};\n")
+file(WRITE ${OUTPUT} "// Written by lua/embed.cmake.\n#include \"sources.h\"\n\n${texts}\n"
+     "const LuaSource nb_lua_sources[] = {\n${rows}    {0, 0, 0},\n};\nconst int nb_lua_source_count = ${count};\n")

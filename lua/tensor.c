@@ -48,18 +48,46 @@ void nb_push_tensor(lua_State *L, Tensor *t) {
 }
 
 // Lua's collector sees a pointer where there are megabytes.  What it is told is scaled so that a
-// cycle comes when tensors and Lua's own objects together have grown by as much as lives.
+// cycle comes when tensors and Lua's own objects together have grown by about what the last cycle
+// left alive: often enough to keep memory flat, seldom enough not to be noticed.
+static double live_after_cycle;  // bytes of tensors
+
 void nb_feed_collector(lua_State *L, const Tensor *t) {
-  static double debt;
+  static double debt;  // KB
+  static const double at_least = 4e6, most_extra = 64e6;
   if (!t->storage || t->storage->refs > 1) return;
   debt += (double)t->storage->bytes / 1024;
   if (debt < 64) return;
-  if (lua_gc(L, LUA_GCISRUNNING, 0)) {
-    double heap = lua_gc(L, LUA_GCCOUNT, 0), tensors = (double)nb_memory_stats().live / 1024;
+  if (lua_gc(L, LUA_GCISRUNNING)) {
+    // Lua's own pace can stall for long after its heap has shrunk much: do not wait for it.
+    if ((double)nb_memory_stats().live > 2 * live_after_cycle + most_extra) {
+      lua_gc(L, LUA_GCCOLLECT);
+      live_after_cycle = (double)nb_memory_stats().live;
+    }
+    double heap = 1024.0 * lua_gc(L, LUA_GCCOUNT);
+    double tensors = live_after_cycle > at_least ? live_after_cycle : at_least;
     double step = debt * heap / (heap + tensors) + 1;
     lua_gc(L, LUA_GCSTEP, step < 1e6 ? (int)step : 1000000);
   }
   debt = 0;
+}
+
+// An object that dies in every cycle, notes what lives, and leaves a successor.
+static int note_cycle(lua_State *L) {
+  live_after_cycle = (double)nb_memory_stats().live;
+  lua_newuserdatauv(L, 0, 0);
+  lua_getmetatable(L, 1);
+  lua_setmetatable(L, -2);
+  return 0;
+}
+
+static void watch_cycles(lua_State *L) {
+  lua_newuserdatauv(L, 0, 0);
+  lua_createtable(L, 0, 1);
+  lua_pushcfunction(L, note_cycle);
+  lua_setfield(L, -2, "__gc");
+  lua_setmetatable(L, -2);
+  lua_pop(L, 1);
 }
 
 Tensor *nb_test_tensor(lua_State *L, int index) {
@@ -485,4 +513,5 @@ void nb_open_tensor(lua_State *L) {
   lua_setfield(L, -2, "__metatable");
   lua_pop(L, 1);
   lua_setfield(L, -2, "methods");
+  watch_cycles(L);
 }

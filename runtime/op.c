@@ -228,7 +228,7 @@ bool nb_apply_inplace(const Op *op, const Value *args, Error *err) {
   for (int i = 0; i < NB_MAX_PARAMS && op->params[i].name; i++) {
     Tensor *t = is_tensor(op->params[i].kind) ? local[i].tensor : NULL;
     bool overlaps = t && t->storage == target->storage && !nb_tensor_same(t, target);
-    bool reads_old = tracked && i == 0 && (op->saves & NB_SAVE_IN(0));
+    bool reads_old = t && t->storage == target->storage && tracked && (op->saves & NB_SAVE_IN(i));
     if (!overlaps && !reads_old) continue;
     Tensor *copy = nb_unary(&s, "clone", t);
     if (!copy) goto done;
@@ -245,7 +245,7 @@ bool nb_apply_inplace(const Op *op, const Value *args, Error *err) {
   nb_set_grad_enabled(grad);
   target->storage->version++;
   target->storage->written = nb_site_now();
-  if (ok && tracked) ok = nb_rebind(&c, target, err);
+  if (ok && tracked && nb_dtype_is_float(target->layout.dtype)) ok = nb_rebind(&c, target, err);
 done:
   nb_set_grad_enabled(grad);
   nb_scope_close(&s);

@@ -21,14 +21,17 @@ static bool options(Conv *v, const Value *stride, const Value *padding, const Va
   pair(padding, 0, 0, signal, v->padding);
   pair(dilation, 1, 1, signal, v->dilation);
   v->groups = groups->integer;
-  const int64_t limit = (int64_t)1 << 31;
+  const int64_t limit = 1 << 24;  // keeps the products below from overflowing
   for (int e = 0; e < 2; e++) {
-    if (v->stride[e] < 1 || v->stride[e] > limit)
-      return nb_fail(err, NB_ERROR_ARGUMENT, "the stride must be 1 or more, got %lld", (long long)v->stride[e]);
-    if (v->padding[e] < 0 || v->padding[e] > limit)
-      return nb_fail(err, NB_ERROR_ARGUMENT, "the padding cannot be negative, got %lld", (long long)v->padding[e]);
-    if (v->dilation[e] < 1 || v->dilation[e] > limit)
-      return nb_fail(err, NB_ERROR_ARGUMENT, "the dilation must be 1 or more, got %lld", (long long)v->dilation[e]);
+    if (v->stride[e] < 1 || v->stride[e] >= limit)
+      return nb_fail(err, NB_ERROR_ARGUMENT, "the stride must be 1 or more and below 2^24, got %lld",
+                     (long long)v->stride[e]);
+    if (v->padding[e] < 0 || v->padding[e] >= limit)
+      return nb_fail(err, NB_ERROR_ARGUMENT, "the padding must be 0 or more and below 2^24, got %lld",
+                     (long long)v->padding[e]);
+    if (v->dilation[e] < 1 || v->dilation[e] >= limit)
+      return nb_fail(err, NB_ERROR_ARGUMENT, "the dilation must be 1 or more and below 2^24, got %lld",
+                     (long long)v->dilation[e]);
   }
   return v->groups >= 1 ||
          nb_fail(err, NB_ERROR_ARGUMENT, "there must be 1 group or more, got %lld", (long long)v->groups);
@@ -392,9 +395,19 @@ static bool backward_weight(Backward *b) {
 
 // ---- unfold and fold: the columns themselves ----
 
+static bool check_kernel(const Value *kernel, Error *err) {
+  for (int e = 0; e < 2; e++) {
+    int64_t size = kernel->ints.items[e];
+    if (size < 1 || size >= 1 << 24)
+      return nb_fail(err, NB_ERROR_ARGUMENT, "the kernel must be 1 or more and below 2^24, got %lld", (long long)size);
+  }
+  return true;
+}
+
 // x or its shape, kernel, stride, padding, dilation
 static bool fold_sizes(const Layout *x, const Value *kernel, const Value *options_from, Conv *v, Error *err) {
   Layout images, w;
+  if (!check_kernel(kernel, err)) return false;
   if (!options(v, &options_from[0], &options_from[1], &options_from[2], &(Value){.integer = 1}, false, err))
     return false;
   if (!as_images(x, "the input", IMAGE, false, &images, err)) return false;
@@ -455,13 +468,14 @@ static bool unfolded_sizes(const Value *a, DType dtype, Conv *v, Layout *x, Erro
   char text[NB_SHAPE_TEXT], want[NB_SHAPE_TEXT];
   const Layout *g = &a[0].tensor->layout;
   Layout expected;
+  if (!check_kernel(&a[2], err)) return false;
   int64_t kernel = a[2].ints.items[0] * a[2].ints.items[1];
   if (g->ndim != 2 && g->ndim != 3)
     return nb_fail(err, NB_ERROR_ARGUMENT, "needs columns as unfold makes them, batch×lines×places, got shape %s",
                    nb_shape_text(g, text));
   *x = (Layout){.dtype = dtype};
   if (g->ndim == 3) x->shape[x->ndim++] = g->shape[0];
-  x->shape[x->ndim++] = kernel > 0 ? g->shape[g->ndim - 2] / kernel : 0;
+  x->shape[x->ndim++] = g->shape[g->ndim - 2] / kernel;
   x->shape[x->ndim++] = a[1].ints.items[0];
   x->shape[x->ndim++] = a[1].ints.items[1];
   if (!nb_layout_check(x, err) || !fold_sizes(x, &a[2], &a[3], v, err)) return false;

@@ -48,8 +48,9 @@ static bool pool_sizes(const Layout *x, const Value *a, Pool *p, Error *err) {
     p->kernel[e] = a[0].ints.items[e];
     p->stride[e] = a[1].ints.count > 0 ? a[1].ints.items[e] : p->kernel[e];
     p->padding[e] = a[2].ints.count > 0 ? a[2].ints.items[e] : 0;
-    if (p->kernel[e] < 1)
-      return nb_fail(err, NB_ERROR_ARGUMENT, "the kernel must be 1 or more, got %lld", (long long)p->kernel[e]);
+    if (p->kernel[e] < 1 || p->kernel[e] >= 1 << 24)
+      return nb_fail(err, NB_ERROR_ARGUMENT, "the kernel must be 1 or more and below 2^24, got %lld",
+                     (long long)p->kernel[e]);
     if (p->stride[e] < 1)
       return nb_fail(err, NB_ERROR_ARGUMENT, "the stride must be 1 or more, got %lld", (long long)p->stride[e]);
     if (p->padding[e] < 0 || p->padding[e] > p->kernel[e] / 2)

@@ -280,7 +280,7 @@ static bool shape_expand(Call *c, Error *err) {
     out->shape[d] = size == -1 ? have : size;
     out->strides[d] = have == 1 && out->shape[d] != 1 ? 0 : d < extra ? 0 : x->strides[d - extra];
   }
-  return true;
+  return nb_layout_check(out, err);
 }
 
 // ---- diagonals and triangles ----

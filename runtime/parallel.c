@@ -3,7 +3,6 @@
 //
 // A job is split into one part for each thread; a part runs in blocks, with a look at the interrupt
 // flag between them.  The caller takes the last part and waits for the rest.
-#define _GNU_SOURCE
 #include "nablua/parallel.h"
 
 #include <pthread.h>

@@ -36,14 +36,17 @@ Tensor *nb_lead(Scope *s, Tensor *t, int ndim) {
 bool nb_check_whole(const Tensor *value, DType dtype, Error *err) {
   const Layout *l = &value->layout;
   int64_t at[NB_MAX_DIMS] = {0}, n = nb_layout_numel(l);
-  if (nb_dtype_is_float(dtype) || !nb_dtype_is_float(l->dtype)) return true;
+  bool byte = dtype == NB_U8, exact = nb_dtype_is_float(l->dtype) && !nb_dtype_is_float(dtype) && dtype != NB_BOOL;
+  if (!exact && !(byte && l->dtype == NB_I64)) return true;
+  double low = byte ? 0 : -9223372036854775808.0, high = byte ? 256 : 9223372036854775808.0;
   for (int64_t i = 0; i < n; i++) {
     int64_t offset = 0;
     for (int d = 0; d < l->ndim; d++) offset += at[d] * l->strides[d];
     double v = nb_tensor_get(value, offset);
-    if (v != rint(v))
-      return nb_fail(err, NB_ERROR_ARGUMENT, "the value %g does not fit into a tensor of %s, which holds whole numbers",
-                     v, nb_dtype_name(dtype));
+    if (!(v >= low && v < high) || v != rint(v))
+      return nb_fail(err, NB_ERROR_ARGUMENT,
+                     "the value %g does not fit into a tensor of %s, which holds whole numbers%s", v,
+                     nb_dtype_name(dtype), byte ? " 0..255" : "");
     for (int d = l->ndim - 1; d >= 0 && ++at[d] == l->shape[d]; d--) at[d] = 0;
   }
   return true;

@@ -14,7 +14,7 @@ void nb_strip(Layout *value, int ndim);
 // t with leading dimensions of size 1 up to `ndim`, for the way back.
 Tensor *nb_lead(Scope *s, Tensor *t, int ndim);
 
-// False with a sentence when `value` has fractions that a tensor of `dtype` would lose.
+// False with a sentence when `value` has numbers that a tensor of `dtype` cannot hold.
 bool nb_check_whole(const Tensor *value, DType dtype, Error *err);
 
 // `src` in the dtype of the tensor it is written into, and apart from its memory.

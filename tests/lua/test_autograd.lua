@@ -1,0 +1,243 @@
+-- SPDX-License-Identifier: MIT
+-- The tape: what it records, what it refuses, and that no gradient is ever silently wrong.
+local lu = require "luaunit"
+local nb = require "nablua"
+
+local T = {}
+
+local function fails(f, ...)
+  local ok, err = pcall(f, ...)
+  lu.assertFalse(ok, "an error was expected")
+  return err
+end
+
+local function leaf(values)
+  return nb.tensor(values, { dtype = "f64", requires_grad = true })
+end
+
+function T.test_backward_adds_to_the_leaves()
+  local w, x = leaf { 2, 3 }, leaf { 5, 7 }
+  local J = (w * x):sum()
+  J:backward()
+  lu.assertEquals(w.grad:totable(), { 5, 7 })
+  lu.assertEquals(x.grad:totable(), { 2, 3 });
+  (w * x):sum():backward()
+  lu.assertEquals(w.grad:totable(), { 10, 14 })
+  w.grad = nil
+  lu.assertNil(w.grad)
+end
+
+function T.test_a_tensor_used_twice_collects_both_paths()
+  local x = leaf { 3 }
+  local y = x * x + x;
+  (y * y):sum():backward()  -- d(x²+x)² = 2(x²+x)(2x+1)
+  lu.assertEquals(x.grad:totable(), { 2 * 12 * 7 })
+end
+
+function T.test_second_and_third_derivatives()
+  local x = leaf { 2 }
+  local y = (x ^ 4):sum()
+  local d1 = nb.grad(y, x, { create_graph = true })
+  local d2 = nb.grad(d1:sum(), x, { create_graph = true })
+  local d3 = nb.grad(d2:sum(), x)
+  lu.assertAlmostEquals(d1:at(1), 32, 1e-9)
+  lu.assertAlmostEquals(d2:at(1), 48, 1e-9)
+  lu.assertAlmostEquals(d3:at(1), 48, 1e-9)
+  lu.assertNil(x.grad)
+  local z = leaf { 0.3 }
+  local s = nb.sigmoid(z)
+  local s1 = nb.grad(s:sum(), z, { create_graph = true })
+  local s2 = nb.grad(s1:sum(), z, { create_graph = true })
+  local s3 = nb.grad(s2:sum(), z)
+  local v = s:at(1)
+  lu.assertAlmostEquals(s2:at(1), v * (1 - v) * (1 - 2 * v), 1e-12)
+  lu.assertAlmostEquals(s3:at(1), v * (1 - v) * (1 - 6 * v + 6 * v * v), 1e-12)
+end
+
+function T.test_second_backward_names_who_freed_the_tape()
+  local w = leaf { 1 }
+  local J = (w * w):sum()
+  J:backward()
+  local line = debug.getinfo(1, "l").currentline - 1
+  local err = fails(function() J:backward() end)
+  lu.assertStrContains(err, "freed")
+  lu.assertStrContains(err, "test_autograd.lua:" .. line)
+  lu.assertStrContains(err, "retain_graph")
+  J = (w * w):sum()
+  J:backward { retain_graph = true }
+  J:backward()
+  lu.assertEquals(w.grad:totable(), { 6 })
+end
+
+function T.test_changing_what_backward_needs_names_both_places()
+  local w = leaf { 1, 2 }
+  local a = w * 2
+  local J = (a * a):sum()
+  local used = debug.getinfo(1, "l").currentline - 1
+  a:add_(1)
+  local changed = debug.getinfo(1, "l").currentline - 1
+  local err = fails(function() J:backward() end)
+  lu.assertStrContains(err, "changed in place")
+  lu.assertStrContains(err, "test_autograd.lua:" .. used)
+  lu.assertStrContains(err, "test_autograd.lua:" .. changed)
+end
+
+function T.test_changing_what_backward_does_not_need_is_fine()
+  local w = leaf { 1, 2 }
+  local a = w * 2
+  a:add_(1)
+  a:mul_(3)
+  a:sum():backward()
+  lu.assertEquals(w.grad:totable(), { 6, 6 })
+end
+
+function T.test_in_place_operators_differentiate_what_they_did()
+  local w = leaf { 1, 2 }
+  local a = w * 1
+  a:mul_(a)  -- w²
+  a:exp_()
+  a:sum():backward()
+  lu.assertAlmostEquals(w.grad:at(1), 2 * math.exp(1), 1e-12)
+  lu.assertAlmostEquals(w.grad:at(2), 4 * math.exp(4), 1e-10)
+end
+
+function T.test_assignment_is_recorded()
+  local w, v = leaf { 1, 2, 3 }, leaf { 10 }
+  local a = w * 2
+  a[2] = v[1] * v[1];
+  (a * a):sum():backward()  -- 4w1² + v⁴ + 4w3²
+  lu.assertEquals(w.grad:totable(), { 8, 0, 24 })
+  lu.assertEquals(v.grad:totable(), { 4000 })
+end
+
+function T.test_a_stale_view_is_refused_not_wrong()
+  local w = leaf { 1, 2 }
+  local buffer = nb.zeros(2, { dtype = "f64" })
+  local view = buffer[1]
+  buffer[1] = w[1] * 3
+  lu.assertStrContains(fails(function() return view * 2 end), "changed in place")
+  buffer:sum():backward()
+  lu.assertEquals(w.grad:totable(), { 3, 0 })
+  -- and the other way round: written through a view, the whole is out of date
+  local whole = nb.zeros(2, { dtype = "f64" })
+  whole[1]:copy_(w[2])
+  lu.assertStrContains(fails(function() return whole:sum() end), "changed in place")
+end
+
+function T.test_views_of_parameters_stay_usable_after_a_step()
+  local w = leaf { { 1, 2 }, { 3, 4 } }
+  local t = w.T
+  nb.no_grad(function() w:sub_(1) end)
+  t:sum():backward()
+  lu.assertEquals(w.grad:totable(), { { 1, 1 }, { 1, 1 } })
+  lu.assertEquals(t:totable(), { { 0, 2 }, { 1, 3 } })
+end
+
+function T.test_leaves_cannot_be_changed_while_recording()
+  local w = leaf { 1 }
+  lu.assertStrContains(fails(function() w:add_(1) end), "no_grad")
+  lu.assertStrContains(fails(function() w[1] = 5 end), "no_grad")
+  nb.no_grad(function() w[1] = 5 end)
+  lu.assertEquals(w:at(1), 5)
+end
+
+function T.test_no_grad_restores_its_mode()
+  lu.assertTrue(nb.grad_enabled())
+  lu.assertEquals({ nb.no_grad(function(a, b) return a + b, nb.grad_enabled() end, 1, 2) }, { 3, false })
+  lu.assertTrue(nb.grad_enabled())
+  pcall(nb.no_grad, error, "x")
+  lu.assertTrue(nb.grad_enabled())
+  local y = nb.no_grad(function() return leaf { 1 } * 2 end)
+  lu.assertFalse(y.requires_grad)
+  lu.assertStrContains(fails(nb.no_grad, 1), "function")
+end
+
+function T.test_intermediates_keep_gradients_when_asked()
+  local w = leaf { 2 }
+  local z = w * 3
+  local err = fails(function() return z.grad end)
+  lu.assertStrContains(err, "retain_grad")
+  z:retain_grad();
+  (z * z):sum():backward()
+  lu.assertEquals(z.grad:totable(), { 12 })
+  lu.assertEquals(w.grad:totable(), { 36 })
+end
+
+function T.test_roots_are_checked()
+  local w = leaf { 1, 2 }
+  lu.assertStrContains(fails(function() (w * 1):backward() end), "single number")
+  lu.assertStrContains(fails(function() nb.ones(1):backward() end), "requires grad")
+  lu.assertStrContains(fails(function() (w * 1):backward(nb.ones(3)) end), "shape 3")
+  lu.assertStrContains(fails(function() w:sum():backward { retain_grph = true } end), "retain_graph");
+  (w * 2):backward(nb.tensor { 1, 10 })
+  lu.assertEquals(w.grad:totable(), { 2, 20 })
+  lu.assertStrContains(fails(nb.tensor, { 1 }, { dtype = "i64", requires_grad = true }), "f32")
+end
+
+function T.test_grad_returns_and_deposits_nothing()
+  local a, b, c = leaf { 2 }, leaf { 3 }, leaf { 4 }
+  local m = a * b
+  local J = (m * m):sum()
+  local ga, gm, gc = nb.grad(J, { a, m, c })
+  lu.assertEquals(ga:totable(), { 36 })
+  lu.assertEquals(gm:totable(), { 12 })
+  lu.assertNil(gc)
+  lu.assertNil(a.grad)
+end
+
+function T.test_mixed_dtypes_get_gradients_of_their_own()
+  local w = nb.tensor({ 1, 2 }, { requires_grad = true })
+  local x = leaf { 3, 4 };
+  (w * x):sum():backward()
+  lu.assertEquals(w.grad.dtype, "f32")
+  lu.assertEquals(x.grad.dtype, "f64")
+end
+
+function T.test_a_long_tape_is_walked_and_freed_without_recursion()
+  local x = leaf { 1 }
+  local y = x
+  for _ = 1, 100000 do y = y + 1 end
+  y:sum():backward()
+  lu.assertEquals(x.grad:totable(), { 1 })
+  y = x
+  for _ = 1, 100000 do y = y * 1 end
+  y = nil ---@diagnostic disable-line: unused-local
+  collectgarbage()
+end
+
+-- Kept losses must not keep the tapes behind them.
+function T.test_kept_losses_keep_nothing_else()
+  local w = nb.ones(1000, 100, { requires_grad = true })
+  local losses = {}
+  collectgarbage()
+  local before = nb.memory().live
+  for i = 1, 50 do
+    local J = (w * w):sum()
+    J:backward()
+    w.grad = nil
+    losses[i] = J
+  end
+  collectgarbage()
+  collectgarbage()
+  lu.assertTrue(nb.memory().live - before < 100000)
+end
+
+function T.test_the_lecture_net_by_hand()
+  -- z = x·W, a = σ(z), J = Σ(a − y)²: ∂J/∂W = xᵀ·(2(a − y)·a(1 − a))
+  local x = nb.tensor({ { 0.5, -1 }, { 2, 0.1 } }, { dtype = "f64" })
+  local y = nb.tensor({ { 1 }, { 0 } }, { dtype = "f64" })
+  local W = leaf { { 0.3 }, { -0.7 } }
+  local a = x:matmul(W):sigmoid();
+  (a - y):square():sum():backward()
+  for j = 1, 2 do
+    local want = 0
+    for i = 1, 2 do
+      local z = x:at(i, 1) * 0.3 + x:at(i, 2) * -0.7
+      local s = 1 / (1 + math.exp(-z))
+      want = want + x:at(i, j) * 2 * (s - y:at(i, 1)) * s * (1 - s)
+    end
+    lu.assertAlmostEquals(W.grad:at(j, 1), want, 1e-12)
+  end
+end
+
+return T
