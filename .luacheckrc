@@ -3,5 +3,5 @@
 std = "lua54"
 max_line_length = 120
 codes = true
-files["tests/lua"] = { globals = {} }
-files["examples"] = { read_globals = { "nb", "nn", "optim", "data" } }
+-- What every front end preloads.
+files["examples"] = { read_globals = { "nb", "nn", "optim", "data", "inspect", "plot", "help", "display" } }

@@ -54,20 +54,22 @@ static double live_after_cycle;  // bytes of tensors
 
 void nb_feed_collector(lua_State *L, const Tensor *t) {
   static double debt;  // KB
-  static const double at_least = 4e6, most_extra = 64e6;
+  static const double at_least = 4e6, slack = 32e6;
   if (!t->storage || t->storage->refs > 1) return;
   debt += (double)t->storage->bytes / 1024;
   if (debt < 64) return;
   if (lua_gc(L, LUA_GCISRUNNING)) {
-    // Lua's own pace can stall for long after its heap has shrunk much: do not wait for it.
-    if ((double)nb_memory_stats().live > 2 * live_after_cycle + most_extra) {
-      lua_gc(L, LUA_GCCOLLECT);
-      live_after_cycle = (double)nb_memory_stats().live;
-    }
-    double heap = 1024.0 * lua_gc(L, LUA_GCCOUNT);
+    double heap = 1024.0 * lua_gc(L, LUA_GCCOUNT), live = (double)nb_memory_stats().live;
+    // What the cycle's finalizers freed after the note was taken counts as freed.
+    if (live < live_after_cycle) live_after_cycle = live;
     double tensors = live_after_cycle > at_least ? live_after_cycle : at_least;
     double step = debt * heap / (heap + tensors) + 1;
     lua_gc(L, LUA_GCSTEP, step < 1e6 ? (int)step : 1000000);
+    // Lua's own pace can stall for long after its heap has shrunk much: do not wait for it.
+    if (live - live_after_cycle > fmax(fmax(tensors, 2 * heap), slack)) {
+      lua_gc(L, LUA_GCCOLLECT);
+      live_after_cycle = (double)nb_memory_stats().live;
+    }
   }
   debt = 0;
 }

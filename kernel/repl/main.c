@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: MIT
+// The executable `nablua`: its command line, the script runner, and which prompt to open.
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "repl.h"
+#include "session.h"
+
+#define VERSION "0.1.0"
+
+enum { EXIT_LUA_ERROR = 1, EXIT_USAGE = 2, EXIT_INTERRUPTED = 130 };
+
+static Session *session;
+
+static void on_sigint(int number) {
+  (void)number;
+  int kept = errno;
+  if (session) session_interrupt(session);
+  errno = kept;
+}
+
+static void show_value(void *user, const char *text, size_t length) {
+  (void)user;
+  fwrite(text, 1, length, stdout);
+  fputc('\n', stdout);
+  fflush(stdout);
+}
+
+static void show_error(void *user, const char *text, size_t length) {
+  (void)user;
+  fflush(stdout);
+  fwrite("nablua: ", 1, 8, stderr);
+  fwrite(text, 1, length, stderr);
+  fputc('\n', stderr);
+}
+
+static const char usage[] =
+    "nablua                      prompt (--no-banner, --no-color)\n"
+    "nablua FILE [args...]       run a script\n"
+    "nablua -e CODE              run a string; may repeat; -i afterwards: prompt with what it defined\n"
+    "nablua -                    run standard input; also when standard input is not a terminal\n"
+    "nablua --doc [NAME]         print the reference (all of it, or one name) as Markdown\n"
+    "nablua --traceback ...      show the library's frames in errors\n"
+    "nablua --version | --help\n"
+    "Environment: NABLUA_THREADS, NABLUA_MEMORY (such as 2G), NABLUA_SEED, LUA_PATH, LUA_CPATH\n";
+
+typedef struct Options {
+  bool interactive, banner, document;
+  const char *name;      // --doc NAME
+  const char *code[64];  // -e
+  int code_count;
+  const char *file;
+  char **arguments;
+  int argument_count;
+} Options;
+
+static int bad_usage(const char *what, const char *option) {
+  fprintf(stderr, "nablua: %s '%s'\n%s", what, option, usage);
+  return EXIT_USAGE;
+}
+
+// -1 to go on, else the exit status.
+static int read_command_line(int argc, char **argv, Options *o, bool *traceback) {
+  *o = (Options){.banner = true};
+  for (int i = 1; i < argc; i++) {
+    const char *a = argv[i];
+    if (strcmp(a, "--version") == 0) {
+      puts("nablua " VERSION);
+      return 0;
+    } else if (strcmp(a, "--help") == 0 || strcmp(a, "-h") == 0) {
+      fputs(usage, stdout);
+      return 0;
+    } else if (strcmp(a, "--no-banner") == 0) {
+      o->banner = false;
+    } else if (strcmp(a, "--no-color") == 0) {
+      setenv("NO_COLOR", "1", 1);
+    } else if (strcmp(a, "--traceback") == 0) {
+      *traceback = true;
+    } else if (strcmp(a, "-i") == 0) {
+      o->interactive = true;
+    } else if (strcmp(a, "-e") == 0) {
+      if (++i == argc) return bad_usage("a string of code must follow", a);
+      if (o->code_count == 64) return bad_usage("more than 64 strings of code at", a);
+      o->code[o->code_count++] = argv[i];
+    } else if (strcmp(a, "--doc") == 0) {
+      o->document = true;
+      if (i + 1 < argc) o->name = argv[++i];
+    } else if (*a == '-' && a[1]) {
+      return bad_usage("there is no option", a);
+    } else {
+      o->file = a;
+      o->arguments = argv + i + 1;
+      o->argument_count = argc - i - 1;
+      break;
+    }
+  }
+  return -1;
+}
+
+static SessionStatus evaluate(const char *code) {
+  return session_eval(session, code, strlen(code));
+}
+
+// NABLUA_MEMORY and NABLUA_SEED; nonsense is named and ignored.
+static void apply_environment(void) {
+  const char *memory = getenv("NABLUA_MEMORY"), *seed = getenv("NABLUA_SEED"), *threads = getenv("NABLUA_THREADS");
+  char code[96], *end;
+  if (memory) {
+    double bytes = strtod(memory, &end), scale = 1;
+    if (*end && strchr("kK", *end)) scale = 1e3;
+    else if (*end && strchr("mM", *end)) scale = 1e6;
+    else if (*end && strchr("gG", *end)) scale = 1e9;
+    if (scale > 1) end++;
+    if (*end || !(bytes * scale >= 1e6) || bytes * scale > 1e18) {
+      fprintf(stderr, "nablua: NABLUA_MEMORY should be a size of at least 1M such as 2G, got '%s'; ignored\n", memory);
+    } else {
+      snprintf(code, sizeof code, "nb.memory{limit=%.0f};", bytes * scale);
+      evaluate(code);
+    }
+  }
+  if (seed) {
+    errno = 0;
+    long long value = strtoll(seed, &end, 10);
+    if (!*seed || *end || errno) {
+      fprintf(stderr, "nablua: NABLUA_SEED should be a whole number, got '%s'; ignored\n", seed);
+    } else {
+      snprintf(code, sizeof code, "nb.seed(%lld)", value);
+      evaluate(code);
+    }
+  }
+  if (threads) {
+    long value = strtol(threads, &end, 10);
+    if (!*threads || *end || value < 1 || value > 256)
+      fprintf(stderr, "nablua: NABLUA_THREADS should be a whole number from 1 to 256, got '%s'; using the cores there are\n", threads);
+  }
+}
+
+static SessionStatus print_reference(const char *name) {
+  if (!name) return evaluate("io.write(nb.help.markdown(), '\\n');");
+  setenv("NABLUA_DOC", name, 1);
+  return evaluate("io.write(nb.help.markdown(os.getenv 'NABLUA_DOC'), '\\n');");
+}
+
+static int exit_status(SessionStatus status) {
+  return status == SESSION_OK ? 0 : status == SESSION_INTERRUPTED ? EXIT_INTERRUPTED : EXIT_LUA_ERROR;
+}
+
+static int run(const Options *o) {
+  SessionStatus status = SESSION_OK;
+  bool prompt = o->interactive;
+  if (o->document) return exit_status(print_reference(o->name));
+  for (int i = 0; i < o->code_count && status == SESSION_OK; i++) status = evaluate(o->code[i]);
+  if (status == SESSION_OK && o->file) status = session_run_file(session, o->file, o->arguments, o->argument_count);
+  else if (!o->code_count && !o->file) {
+    if (isatty(STDIN_FILENO) || o->interactive) prompt = true;
+    else status = session_run_file(session, "-", NULL, 0);
+  }
+  if (prompt) {
+    if (o->banner) puts("nablua " VERSION "   ?name or help(name) explains, Ctrl-D leaves");
+    repl_run(session);
+    return 0;
+  }
+  return exit_status(status);
+}
+
+int main(int argc, char **argv) {
+  Options options;
+  bool traceback = false;
+  char reason[256];
+  Sink sink = {.value = show_value, .error = show_error};
+  int status = read_command_line(argc, argv, &options, &traceback);
+  if (status >= 0) return status;
+  if (!(session = session_new(&sink, reason, sizeof reason))) {
+    fprintf(stderr, "nablua: %s\n", reason);
+    return EXIT_LUA_ERROR;
+  }
+  struct sigaction action = {.sa_handler = on_sigint, .sa_flags = SA_RESTART};
+  sigaction(SIGINT, &action, NULL);
+  session_set_traceback(session, traceback);
+  apply_environment();
+  status = run(&options);
+  session_free(session);
+  fflush(stdout);
+  return status;
+}

@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: MIT
+// The prompt.
+#ifndef NABLUA_REPL_H
+#define NABLUA_REPL_H
+
+#include "session.h"
+
+// Reads and evaluates inputs until the end of standard input.
+void repl_run(Session *s);
+
+#endif

@@ -1,0 +1,442 @@
+-- SPDX-License-Identifier: MIT
+-- nn.module: classes of modules, and the methods that every module has.
+--
+-- A module is a plain Lua table: tensors, other modules and tables of them are stored in its fields.  Beside
+-- each one a record keeps the order in which fields were first assigned and which belong to the state:
+-- what init stores, and every leaf that requires grad.
+local native = require "nablua.native"
+local nb = require "nablua.core"
+local options = require "nablua.options"
+local registry = require "nablua.registry"
+
+local Module = { training = true }  -- inherited by every class
+local module = { Module = Module }
+
+local records = setmetatable({}, { __mode = "k" })  -- module → { keys =, known =, state =, built = }
+
+-- Whether v is a module (an instance, not a class).
+function module.is(v)
+  return type(v) == "table" and records[v] ~= nil
+end
+
+local function is_leaf(v)
+  return nb.is_tensor(v) and v.is_leaf
+end
+
+-- The first assignment of a field.
+local function assign(self, key, value)
+  local record = records[self]
+  if type(Module[key]) == "function" then
+    native.raise(('%s: a field cannot be named "%s", which is a method of every module'):format(self:kind(), key))
+  end
+  if not record.known[key] then
+    record.known[key] = true
+    record.keys[#record.keys + 1] = key
+  end
+  record.state[key] = not record.built or (is_leaf(value) and value.requires_grad) or nil
+  rawset(self, key, value)
+end
+
+-- ---- walking ----
+
+local function sorted_keys(t)
+  local keys = {}
+  for i = 1, #t do keys[i] = i end
+  local n, names = #t, {}
+  for key in pairs(t) do
+    if type(key) == "string" then names[#names + 1] = key end
+  end
+  table.sort(names)
+  return table.move(names, 1, #names, n + 1, keys)
+end
+
+-- Calls visit(path, value, owner, key, in_state) for every tensor and module below `self`, in order of first
+-- assignment, each once.
+local function walk(self, visit)
+  local seen = { [self] = true }
+  local function enter(owner, keys, prefix, record)
+    for _, key in ipairs(keys) do
+      local value = rawget(owner, key)
+      local path = prefix .. tostring(key)
+      local is_tensor = nb.is_tensor(value)
+      if (is_tensor or type(value) == "table") and not seen[value] then
+        local in_state = record == true or record.state[key]
+        if is_tensor then
+          seen[value] = true
+          visit(path, value, owner, key, in_state)
+        elseif records[value] then
+          seen[value] = true
+          visit(path, value, owner, key, in_state)
+          enter(value, records[value].keys, path .. ".", records[value])
+        elseif not getmetatable(value) then
+          seen[value] = true
+          enter(value, sorted_keys(value), path .. ".", in_state or { state = {} })
+        end
+      end
+    end
+  end
+  enter(self, records[self].keys, "", records[self])
+end
+
+local function is_parameter(t)
+  return t.is_leaf and t.requires_grad
+end
+
+-- Calls visit(path, tensor, owner, key) for all that state() holds.
+local function walk_state(self, visit)
+  walk(self, function(path, value, owner, key, in_state)
+    if is_leaf(value) and (in_state or value.requires_grad) then visit(path, value, owner, key) end
+  end)
+end
+
+-- ---- methods ----
+
+local function method(name, entry)
+  entry.name, entry.kind, entry.value = "net:" .. name, "method", entry[1]
+  entry[1] = nil
+  Module[name] = registry.add(entry)
+end
+
+method("parameters", {
+  doc = "The tensors that require grad, of this module and those inside it, in order of first assignment.",
+  signature = "net:parameters()", example = "#nn.Linear(3, 2):parameters()  --> 2",
+  function(self)
+    local list = {}
+    walk(self, function(_, value)
+      if nb.is_tensor(value) and is_parameter(value) then list[#list + 1] = value end
+    end)
+    return list
+  end,
+})
+
+-- An iterator over pairs collected beforehand, so that the loop's body may change the module.
+local function iterate(list)
+  local i = 0
+  return function()
+    i = i + 1
+    if list[i] then return list[i][1], list[i][2] end
+  end
+end
+
+method("named_parameters", {
+  doc = "Iterates over dotted paths and the tensors that require grad.",
+  signature = "for path, tensor in net:named_parameters() do",
+  example = "nn.Sequential(nn.Linear(3, 2)):named_parameters()()  --> \"1.weight\"",
+  function(self)
+    local list = {}
+    walk(self, function(path, value)
+      if nb.is_tensor(value) and is_parameter(value) then list[#list + 1] = { path, value } end
+    end)
+    return iterate(list)
+  end,
+})
+
+method("named_modules", {
+  doc = "Iterates over dotted paths and modules, beginning with the module itself, whose path is empty.",
+  signature = "for path, module in net:named_modules() do",
+  example = "nn.Sequential(nn.ReLU()):named_modules()()  --> \"\"",
+  function(self)
+    local list = { { "", self } }
+    walk(self, function(path, value)
+      if module.is(value) then list[#list + 1] = { path, value } end
+    end)
+    return iterate(list)
+  end,
+})
+
+method("apply", {
+  doc = "Calls f(module, path) for the module itself and every one inside it.  Returns the module.",
+  signature = "net:apply(f)", see = { "nn.init.xavier_uniform" },
+  example = "nn.Sequential(nn.ReLU()):apply(function(m, path) end)",
+  function(self, f)
+    for path, m in self:named_modules() do f(m, path) end
+    return self
+  end,
+})
+
+method("train", {
+  doc = "Puts the module and all inside it into training mode (Dropout drops, BatchNorm learns); " ..
+    "train(false) is eval().  Returns the module.",
+  signature = "net:train([mode])", see = { "net:eval" }, example = "nn.Dropout():train().training  --> true",
+  function(self, mode)
+    for _, m in self:named_modules() do rawset(m, "training", mode ~= false) end
+    return self
+  end,
+})
+
+method("eval", {
+  doc = "Puts the module and all inside it into evaluation mode.  Returns the module.",
+  signature = "net:eval()", see = { "net:train" }, example = "nn.Dropout():eval().training  --> false",
+  function(self) return self:train(false) end,
+})
+
+method("zero_grad", {
+  doc = "Clears the gradients of all parameters (sets them to nil).",
+  signature = "net:zero_grad()", see = { "opt:zero_grad" }, example = "nn.Linear(3, 2):zero_grad()",
+  function(self)
+    for _, p in ipairs(self:parameters()) do p.grad = nil end
+  end,
+})
+
+method("state", {
+  doc = "A copy of all parameters and buffers as a table: dotted path → tensor.  What init stored belongs to it, " ..
+    "and what requires grad.",
+  signature = "net:state()", see = { "net:load_state", "nb.save" },
+  example = "nn.Linear(3, 2):state().weight.shape  --> {2, 3}",
+  function(self)
+    local state = {}
+    nb.no_grad(function()
+      walk_state(self, function(path, value) state[path] = value:detach():clone() end)
+    end)
+    return state
+  end,
+})
+
+local function listed(title, paths)
+  if #paths == 0 then return nil end
+  table.sort(paths)
+  local shown = #paths > 8 and table.concat(paths, ", ", 1, 8) .. (" and %d more"):format(#paths - 8)
+  return title .. " " .. (shown or table.concat(paths, ", "))
+end
+
+method("load_state", {
+  doc = "Writes a state into the module's tensors.  Missing, unexpected and wrongly shaped entries are an error that " ..
+    "lists them and changes nothing; with {strict=false} the missing and unexpected are left out.  Returns the module.",
+  signature = "net:load_state(state, {strict=true})", see = { "net:state", "nb.load" },
+  params = { { name = "state", type = "table" }, { name = "strict", type = "boolean", default = true } },
+  example = "local net = nn.Linear(3, 2); return net:load_state(net:state()).out_features  --> 2",
+  function(self, state, given)
+    if type(state) ~= "table" then
+      native.raise("load_state: the state must be a table, got " .. options.describe(state))
+    end
+    local strict = options.check("load_state", { { name = "strict", type = "boolean", default = true } }, given).strict
+    local missing, unexpected, misshaped, mine = {}, {}, {}, {}
+    walk_state(self, function(path, value)
+      mine[path] = value
+      local theirs = state[path]
+      if theirs == nil then
+        missing[#missing + 1] = path
+      elseif not nb.is_tensor(theirs) then
+        misshaped[#misshaped + 1] = ("%s (%s)"):format(path, options.describe(theirs))
+      elseif table.concat(theirs.shape, "×") ~= table.concat(value.shape, "×") then
+        misshaped[#misshaped + 1] = ("%s (%s, the module has %s)"):format(path, table.concat(theirs.shape, "×"),
+          table.concat(value.shape, "×"))
+      end
+    end)
+    for path in pairs(state) do
+      if not mine[path] then unexpected[#unexpected + 1] = tostring(path) end
+    end
+    local complaints = {}
+    if strict then
+      complaints[1] = listed("missing:", missing)
+      complaints[#complaints + 1] = listed("unexpected:", unexpected)
+    end
+    complaints[#complaints + 1] = listed("of another shape:", misshaped)
+    if #complaints > 0 then
+      native.raise(("load_state: the state does not fit %s; %s"):format(self:kind(), table.concat(complaints, "; ")))
+    end
+    nb.no_grad(function()
+      for path, value in pairs(mine) do
+        if state[path] then value:copy_(state[path]) end
+      end
+    end)
+    return self
+  end,
+})
+
+method("to", {
+  doc = "Converts all floating tensors to another dtype.  They are new tensors: make the optimizer afterwards.  " ..
+    "Returns the module.",
+  signature = "net:to(dtype)", example = "nn.Linear(3, 2):to(\"f64\").weight.dtype  --> \"f64\"",
+  function(self, dtype)
+    if dtype ~= "f32" and dtype ~= "f64" then
+      native.raise("to: a module converts to f32 or f64, got " .. options.describe(dtype))
+    end
+    local changes = {}
+    walk_state(self, function(_, value, owner, key)
+      if value.dtype ~= dtype and (value.dtype == "f32" or value.dtype == "f64") then
+        changes[#changes + 1] = { owner, key, value }
+      end
+    end)
+    local twin = {}
+    for _, change in ipairs(changes) do
+      local value = change[3]
+      local new = value:detach():to(dtype)
+      new.requires_grad, new.name = value.requires_grad, value.name
+      twin[value] = new
+    end
+    -- A shared tensor was visited once; every place that holds it gets the new one.
+    local function replace(owner, visited)
+      visited[owner] = true
+      for key, value in pairs(owner) do
+        if twin[value] then
+          rawset(owner, key, twin[value])
+        elseif type(value) == "table" and not visited[value] and (records[value] or not getmetatable(value)) then
+          replace(value, visited)
+        end
+      end
+    end
+    replace(self, {})
+    return self
+  end,
+})
+
+method("kind", {
+  doc = "The name of the module's class.",
+  signature = "net:kind()", example = "nn.ReLU():kind()  --> \"ReLU\"",
+  function(self) return getmetatable(self).__name end,
+})
+
+-- ---- text ----
+
+local function own_numel(self)
+  local n = 0
+  for _, p in ipairs(self:parameters()) do n = n + p:numel() end
+  return n
+end
+
+-- "Linear(784 → 128)"
+local function title(self)
+  local spec = getmetatable(self).spec
+  local text = spec.describe and spec.describe(self)
+  return self:kind() .. (text and text ~= "" and "(" .. text .. ")" or "")
+end
+module.title = title
+
+local function children(self)
+  local list = {}
+  walk(self, function(path, value)
+    if module.is(value) then list[#list + 1] = { path, value } end
+  end)
+  return list
+end
+
+-- One line for a module without children; else a tree with parameter counts.
+local function to_text(self)
+  local list = children(self)
+  if #list == 0 then return title(self) end
+  local rows, widest, depth_of = {}, 0, {}
+  for _, child in ipairs(list) do
+    -- A child is indented below the nearest module whose path begins its own.
+    local path, depth, name = child[1], 0, child[1]
+    for parent in path:gmatch("()%.") do
+      local d = depth_of[path:sub(1, parent - 1)]
+      if d then depth, name = d + 1, path:sub(parent + 1) end
+    end
+    depth_of[path] = depth
+    local text = ("  "):rep(depth + 1) .. name .. "  " .. title(child[2])
+    local n = own_numel(child[2])
+    rows[#rows + 1] = { text, n > 0 and tostring(n) or "" }
+    widest = math.max(widest, utf8.len(text) or #text)
+  end
+  local lines = { ("%s, %d parameters"):format(title(self), own_numel(self)) }
+  for _, row in ipairs(rows) do
+    local pad = (" "):rep(widest - (utf8.len(row[1]) or #row[1]) + 2)
+    lines[#lines + 1] = ((row[1] .. pad .. ("%10s"):format(row[2])):gsub("%s+$", ""))
+  end
+  return table.concat(lines, "\n")
+end
+
+-- ---- classes ----
+
+-- The arguments given, without options at their defaults: "1, 8, 3, padding=1".
+local function describe_arguments(spec, values)
+  local parts = {}
+  for _, p in ipairs(spec.params) do
+    local v = values[p.name]
+    if v ~= nil and v ~= p.default and type(v) ~= "function" then
+      local text = type(v) == "table" and not getmetatable(v) and "{" .. table.concat(v, ", ") .. "}" or tostring(v)
+      if nb.is_tensor(v) then text = options.describe(v) end
+      local by_place = p.default == nil and not p.optional
+      parts[#parts + 1] = by_place and text or p.name .. "=" .. text
+    end
+  end
+  return table.concat(parts, ", ")
+end
+
+local function construct(class, ...)
+  local meta = class.meta
+  local spec = meta.spec
+  local self = setmetatable({}, meta)
+  local record = { keys = {}, known = {}, state = {}, built = false }
+  records[self] = record
+  if spec.params then
+    local values = options.read(spec.name, spec.params, ...)
+    record.arguments = describe_arguments(spec, values)
+    if spec.init then spec.init(self, values) end
+    for _, p in ipairs(spec.params) do
+      if rawget(self, p.name) == nil then rawset(self, p.name, values[p.name] or nil) end
+    end
+  elseif spec.init then
+    spec.init(self, ...)
+  end
+  record.built = true
+  return self
+end
+
+local function arguments_of(self)
+  return records[self].arguments
+end
+
+-- Negative indices count from the end.
+local function list_index(class)
+  return function(self, key)
+    if math.type(key) == "integer" and key < 0 then return rawget(self, #self + 1 + key) end
+    return class[key]
+  end
+end
+
+-- Makes a class.  `spec` is an init function, or a table:
+--   doc, example, kind ("layer"), see      for help
+--   params      how the constructor's arguments are read (options.lua); init gets their values as a table, and
+--               those whose names init leaves free become fields; without params init gets the arguments
+--   init(self, values), forward(self, ...), describe(self) → what print shows in parentheses
+--   list        net[-1] is the last child
+-- A dotted name ("nn.Linear") is where users find the class.
+function module.define(name, spec)
+  if type(name) ~= "string" or name == "" then
+    native.raise("nn.module: the name must be a string, got " .. options.describe(name))
+  end
+  if type(spec) == "function" then spec = { init = spec } end
+  if spec == nil then spec = {} end
+  if type(spec) ~= "table" then
+    native.raise("nn.module: needs an init function or a table that describes the module, got " ..
+      options.describe(spec))
+  end
+  spec.name = name
+  spec.describe = spec.describe or (spec.params and arguments_of)
+  local meta = { __name = name:match("[^.]+$"), __call = native.module_call, __newindex = assign, __tostring = to_text,
+    spec = spec }
+  local class = setmetatable({ meta = meta, forward = spec.forward }, {
+    __index = Module, __call = construct, __name = "module class",
+    __tostring = function() return "class " .. name end,
+  })
+  meta.class = class
+  meta.__index = spec.list and list_index(class) or class
+  registry.add { name = name, kind = spec.kind or "layer", doc = spec.doc or "A module of your own.",
+    example = spec.example, params = spec.params, see = spec.see, source = spec.source, value = class,
+    signature = spec.signature or (not spec.params and name .. "(...)" or nil) }
+  return class
+end
+
+-- A parameter of uniform random numbers within ±bound.
+function module.parameter(bound, ...)
+  local shape = { ... }
+  local t = nb.no_grad(function() return nb.rand(shape) * (2 * bound) - bound end)
+  t.requires_grad = true
+  return t
+end
+
+-- ---- errors ----
+
+-- "layer 3, Linear(784 → 10)": where the innermost module of a call stack lies in the outermost.
+native.set_describe(function(stack)
+  local outer, inner = stack[1], stack[#stack]
+  if outer == inner then return title(inner) end
+  for path, m in outer:named_modules() do
+    if m == inner then return ("layer %s, %s"):format(path, title(inner)) end
+  end
+  return title(inner)
+end)
+
+return module

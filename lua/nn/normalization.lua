@@ -1,0 +1,159 @@
+-- SPDX-License-Identifier: MIT
+-- Normalisation layers: (x − mean)/√(variance + eps), then weight and bias.
+local native = require "nablua.native"
+local nb = require "nablua.core"
+local module = require "nablua.nn.module"
+
+local eps = { name = "eps", type = "non-negative", default = 1e-5, doc = "added to the variance" }
+local affine = { name = "affine", type = "boolean", default = true, doc = "whether there is a weight and a bias" }
+
+local function add_affine(self, wanted, ...)
+  if not wanted then return end
+  self.weight = nb.ones({ ... }, { requires_grad = true })
+  self.bias = nb.zeros({ ... }, { requires_grad = true })
+end
+
+-- Mean and variance (divided by n) over the dimensions `dims`, which stay with size 1.
+local function moments(x, dims)
+  local mean = x:mean(dims, { keepdim = true })
+  return mean, (x - mean):square():mean(dims, { keepdim = true })
+end
+
+local function normalize(x, mean, variance, epsilon)
+  return (x - mean) * (variance + epsilon):rsqrt()
+end
+
+-- weight and bias as 1 × channels × 1 ..., to fit x.
+local function scale_channels(self, y, weight)
+  if not weight then return y end
+  local shape = { 1, weight:numel() }
+  for d = 3, y:dim() do shape[d] = 1 end
+  return y * weight:view(shape) + self.bias:view(shape)
+end
+
+local function check_channels(self, x, count, ranks)
+  local shape = x.shape
+  if ranks[#shape] and shape[2] == count then return end
+  native.raise(("%s: the input must be %s with %d channels, got shape %s"):format(self:kind(), ranks.text, count,
+    table.concat(shape, "×")))
+end
+
+local function define_batch_norm(name, ranks, example)
+  return module.define("nn." .. name, {
+    doc = "Normalises each channel of " .. ranks.text .. " over the batch; evaluation uses running means and variances.",
+    source = "Ioffe and Szegedy 2015", see = { "net:train", "net:eval" }, example = example,
+    params = {
+      { name = "channels", type = "size" },
+      eps,
+      { name = "momentum", type = "fraction", default = 0.1, doc = "weight of a new batch in the running values" },
+      affine,
+    },
+    init = function(self, o)
+      add_affine(self, o.affine, o.channels)
+      self.running_mean = nb.zeros(o.channels)
+      self.running_var = nb.ones(o.channels)
+    end,
+    forward = function(self, x)
+      check_channels(self, x, self.channels, ranks)
+      local shape, dims = { 1, self.channels }, { 1 }
+      for d = 3, x:dim() do
+        shape[d], dims[#dims + 1] = 1, d
+      end
+      local mean, variance
+      if self.training then
+        local n = x:numel() / self.channels
+        if n < 2 then
+          native.raise(("%s: training needs more than one value for each channel, got shape %s"):format(self:kind(),
+            table.concat(x.shape, "×")))
+        end
+        mean, variance = moments(x, dims)
+        nb.no_grad(function()
+          local m = self.momentum or 0
+          self.running_mean:mul_(1 - m):add_(mean:detach():view(-1) * m)
+          self.running_var:mul_(1 - m):add_(variance:detach():view(-1) * (m * n / (n - 1)))
+        end)
+      else
+        mean, variance = self.running_mean:view(shape), self.running_var:view(shape)
+      end
+      return scale_channels(self, normalize(x, mean, variance, self.eps), self.weight)
+    end,
+  })
+end
+
+local function trailing(shape)
+  local dims = {}
+  for d = 1, #shape do dims[d] = -d end
+  return dims
+end
+
+local function check_trailing(self, x)
+  local shape, own = x.shape, self.sizes
+  for d = 1, #own do
+    if shape[#shape - #own + d] ~= own[d] then
+      native.raise(("%s: the input's last dimensions must be %s, got shape %s"):format(self:kind(),
+        table.concat(own, "×"), table.concat(shape, "×")))
+    end
+  end
+end
+
+local function as_list(v)
+  return type(v) == "table" and v or { v }
+end
+
+local shape_param = { name = "shape", type = "sizes", doc = "the last dimension's size, or a table of the last ones'" }
+
+return {
+  BatchNorm1d = define_batch_norm("BatchNorm1d", { text = "batch × channels (× length)", [2] = true, [3] = true },
+    "nn.BatchNorm1d(2)(nb.tensor{{1, 5}, {3, 9}})  --> {{-1, -1}, {1, 1}}"),
+  BatchNorm2d = define_batch_norm("BatchNorm2d", { text = "batch × channels × height × width", [4] = true },
+    "nn.BatchNorm2d(3)(nb.randn(2, 3, 4, 4)).shape  --> {2, 3, 4, 4}"),
+  LayerNorm = module.define("nn.LayerNorm", {
+    doc = "Normalises the last dimension, or the last few, of every sample by itself.",
+    source = "Ba, Kiros and Hinton 2016", params = { shape_param, eps, affine },
+    example = "nn.LayerNorm(2)(nb.tensor{{1, 3}, {10, 30}})  --> {{-1, 1}, {-1, 1}}",
+    init = function(self, o)
+      rawset(self, "sizes", as_list(o.shape))
+      add_affine(self, o.affine, table.unpack(self.sizes))
+    end,
+    forward = function(self, x)
+      check_trailing(self, x)
+      local mean, variance = moments(x, trailing(self.sizes))
+      local y = normalize(x, mean, variance, self.eps)
+      return self.weight and y * self.weight + self.bias or y
+    end,
+  }),
+  RMSNorm = module.define("nn.RMSNorm", {
+    doc = "Divides the last dimension, or the last few, by their root mean square: x/√(mean(x²) + eps).",
+    source = "Zhang and Sennrich 2019", params = { shape_param, eps, affine },
+    example = "nn.RMSNorm(2)(nb.tensor{3, 3})  --> {1, 1}",
+    init = function(self, o)
+      rawset(self, "sizes", as_list(o.shape))
+      if o.affine then self.weight = nb.ones(self.sizes, { requires_grad = true }) end
+    end,
+    forward = function(self, x)
+      check_trailing(self, x)
+      local y = x * (x:square():mean(trailing(self.sizes), { keepdim = true }) + self.eps):rsqrt()
+      return self.weight and y * self.weight or y
+    end,
+  }),
+  GroupNorm = module.define("nn.GroupNorm", {
+    doc = "Normalises groups of channels of every sample by itself.", source = "Wu and He 2018",
+    params = { { name = "groups", type = "size" }, { name = "channels", type = "size" }, eps, affine },
+    example = "nn.GroupNorm(2, 4)(nb.randn(2, 4, 3, 3)).shape  --> {2, 4, 3, 3}",
+    init = function(self, o)
+      if o.channels % o.groups ~= 0 then
+        native.raise(("nn.GroupNorm: %d groups do not divide %d channels"):format(o.groups, o.channels))
+      end
+      add_affine(self, o.affine, o.channels)
+    end,
+    forward = function(self, x)
+      local shape = x.shape
+      if #shape < 2 or shape[2] ~= self.channels then
+        check_channels(self, x, self.channels, { text = "batch × channels × ..." })
+      end
+      local parts = x:reshape(shape[1], self.groups, -1)
+      local mean, variance = moments(parts, { 3 })
+      return scale_channels(self, normalize(parts, mean, variance, self.eps):reshape(shape), self.weight)
+    end,
+  }),
+}

@@ -1,0 +1,39 @@
+-- SPDX-License-Identifier: MIT
+-- Pooling layers.
+local nb = require "nablua.core"
+local module = require "nablua.nn.module"
+
+local function params(more)
+  return {
+    { name = "kernel", type = "sizes", doc = "rows and columns of a window; one number serves for both" },
+    { name = "stride", type = "sizes", optional = true, doc = "step between windows; the kernel's size when left out" },
+    { name = "padding", type = "counts", default = 0 },
+    more,
+  }
+end
+
+return {
+  MaxPool2d = module.define("nn.MaxPool2d", {
+    doc = "The largest element of each window of the last two dimensions.", params = params(), see = { "nb.max_pool2d" },
+    example = "nn.MaxPool2d(2)(nb.tensor{{{{1, 2}, {3, 4}}}})  --> {{{{4}}}}",
+    forward = function(self, x)
+      return nb.max_pool2d(x, self.kernel, { stride = self.stride, padding = self.padding })
+    end,
+  }),
+  AvgPool2d = module.define("nn.AvgPool2d", {
+    doc = "The mean of each window of the last two dimensions.", see = { "nb.avg_pool2d" },
+    params = params { name = "count_include_pad", type = "boolean", default = true, doc = "padded zeros count" },
+    example = "nn.AvgPool2d(2)(nb.tensor{{{{1, 2}, {3, 4}}}})  --> {{{{2.5}}}}",
+    forward = function(self, x)
+      return nb.avg_pool2d(x, self.kernel,
+        { stride = self.stride, padding = self.padding, count_include_pad = self.count_include_pad or false })
+    end,
+  }),
+  AdaptiveAvgPool2d = module.define("nn.AdaptiveAvgPool2d", {
+    doc = "Means over windows chosen so that the last two dimensions get the given sizes.",
+    params = { { name = "sizes", type = "sizes", doc = "height and width of the result" } },
+    see = { "nb.adaptive_avg_pool2d" },
+    example = "nn.AdaptiveAvgPool2d(1)(nb.ones(2, 3, 5, 4)).shape  --> {2, 3, 1, 1}",
+    forward = function(self, x) return nb.adaptive_avg_pool2d(x, self.sizes) end,
+  }),
+}

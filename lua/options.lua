@@ -1,0 +1,210 @@
+-- SPDX-License-Identifier: MIT
+-- Reads the arguments of Lua-made functions by a list of parameters, the same list that help shows.
+--
+-- A parameter is { name=, type=, doc=, default=, optional=, positional=, choices= }.  One without default and
+-- not optional is required and stands by position; the others stand by name in one trailing table, and those
+-- marked `positional` may also follow by position.
+local native = require "nablua.native"
+local core = require "nablua.core"
+
+local options = {}
+
+local function whole(v)
+  return math.type(v) == "integer" or (math.type(v) == "float" and v % 1 == 0)
+end
+
+local function is_list_of(v, test)
+  if type(v) ~= "table" or getmetatable(v) or #v == 0 then return false end
+  for i = 1, #v do
+    if not test(v[i]) then return false end
+  end
+  return true
+end
+
+local function is_size(v)
+  return whole(v) and v >= 1
+end
+
+local function is_count(v)
+  return whole(v) and v >= 0
+end
+
+local function is_number(v)
+  return type(v) == "number"
+end
+
+-- What a parameter's type accepts, and how an error names it.
+local types = {
+  any = { "given", function(v) return v ~= nil end },
+  boolean = { "true or false", function(v) return type(v) == "boolean" end },
+  integer = { "a whole number", whole },
+  size = { "a whole number of at least 1", is_size },
+  count = { "a whole number of at least 0", is_count },
+  sizes = { "a whole number of at least 1, or a table of them",
+    function(v) return is_size(v) or is_list_of(v, is_size) end },
+  counts = { "a whole number of at least 0, or a table of them",
+    function(v) return is_count(v) or is_list_of(v, is_count) end },
+  number = { "a number", is_number },
+  positive = { "a number above 0", function(v) return is_number(v) and v > 0 end },
+  ["non-negative"] = { "a number of at least 0", function(v) return is_number(v) and v >= 0 end },
+  fraction = { "a number from 0 to below 1", function(v) return is_number(v) and v >= 0 and v < 1 end },
+  numbers = { "a table of numbers", function(v) return is_list_of(v, is_number) end },
+  string = { "a string", function(v) return type(v) == "string" end },
+  ["function"] = { "a function", function(v)
+    local meta = getmetatable(v)
+    return type(v) == "function" or (type(meta) == "table" and meta.__call ~= nil)
+  end },
+  table = { "a table", function(v) return type(v) == "table" end },
+  tensor = { "a tensor", core.is_tensor },
+}
+
+-- The value as an error sentence shows it.
+function options.describe(v)
+  if core.is_tensor(v) then
+    return #v.shape == 0 and "a tensor of one number" or "a tensor of shape " .. table.concat(v.shape, "×")
+  end
+  if type(v) == "string" then return ("%q"):format(#v > 40 and v:sub(1, 37) .. "..." or v) end
+  if type(v) == "number" or type(v) == "boolean" or v == nil then return tostring(v) end
+  return "a " .. type(v)
+end
+
+-- The edit distance (Levenshtein 1966), counting bytes.
+local function distance(a, b)
+  local row = {}
+  for j = 0, #b do row[j] = j end
+  for i = 1, #a do
+    local corner = row[0]
+    row[0] = i
+    for j = 1, #b do
+      local best = corner + (a:byte(i) == b:byte(j) and 0 or 1)
+      corner = row[j]
+      row[j] = math.min(best, row[j] + 1, row[j - 1] + 1)
+    end
+  end
+  return row[#b]
+end
+
+-- Of a list of names the one nearest to `name`, without regard to case; nil when none is near.
+function options.nearest(name, names)
+  local best, closest = nil, #name // 3 + 2
+  for _, candidate in ipairs(names) do
+    local d = #candidate < 60 and distance(name:lower(), candidate:lower()) or closest
+    if d < closest then best, closest = candidate, d end
+  end
+  return best
+end
+
+-- "; did you mean "lr"?", or the list of all names where none is near.
+function options.suggestion(name, names)
+  local near = type(name) == "string" and #name < 60 and options.nearest(name, names)
+  if near then return ('; did you mean "%s"?'):format(near) end
+  if #names == 0 then return "; there are none" end
+  return "; there are " .. table.concat(names, ", ")
+end
+
+local function is_required(p)
+  return p.default == nil and not p.optional
+end
+
+local function check_value(where, p, v)
+  if p.choices then
+    for _, choice in ipairs(p.choices) do
+      if choice == v then return v end
+    end
+    native.raise(("%s: %s must be one of %s, got %s"):format(where, p.name, table.concat(p.choices, ", "),
+      options.describe(v)))
+  end
+  local kind = types[p.type]
+  if not kind[2](v) then
+    native.raise(("%s: %s must be %s, got %s"):format(where, p.name, kind[1], options.describe(v)))
+  end
+  if math.type(v) == "float" and kind[2] ~= is_number and whole(v) and (p.type == "integer" or p.type == "size" or
+      p.type == "count") then
+    return math.tointeger(v)
+  end
+  return v
+end
+
+-- Adds to `values` the options of the table `given`, checked, and the defaults of those left out.
+function options.check(where, params, given, values)
+  values = values or {}
+  if given ~= nil and (type(given) ~= "table" or core.is_tensor(given)) then
+    native.raise(("%s: the options must be a table, got %s"):format(where, options.describe(given)))
+  end
+  local known = {}
+  for _, p in ipairs(params) do
+    if not is_required(p) then known[p.name] = p end
+  end
+  for name, v in pairs(given or {}) do
+    local p = known[name]
+    if not p then
+      local names = {}
+      for _, q in ipairs(params) do
+        if known[q.name] then names[#names + 1] = q.name end
+      end
+      native.raise(('%s: there is no option "%s"%s'):format(where, tostring(name), options.suggestion(name, names)))
+    end
+    if values[name] ~= nil then native.raise(("%s: %s is given twice"):format(where, name)) end
+    values[name] = check_value(where, p, v)
+  end
+  for name, p in pairs(known) do
+    if values[name] == nil then values[name] = p.default end
+  end
+  return values
+end
+
+-- A plain table without a list part whose keys are names.
+local function is_options(v)
+  if type(v) ~= "table" or getmetatable(v) or #v > 0 then return false end
+  local key = next(v)
+  return key == nil or type(key) == "string"
+end
+
+-- The values of a call's arguments, by name.
+function options.read(where, params, ...)
+  local args, given, values, required = table.pack(...), nil, {}, 0
+  for _, p in ipairs(params) do
+    if is_required(p) then required = required + 1 end
+  end
+  local n = args.n
+  if n > required and is_options(args[n]) then
+    given, n = args[n], n - 1
+  end
+  local position = 0
+  for _, p in ipairs(params) do
+    if is_required(p) or p.positional then
+      position = position + 1
+      local v
+      if position <= n then v = args[position] end
+      if v ~= nil then
+        values[p.name] = check_value(where, p, v)
+      elseif is_required(p) then
+        native.raise(("%s: %s is missing"):format(where, p.name))
+      end
+    end
+  end
+  if n > position then
+    native.raise(("%s: too many arguments: %s as argument %d%s"):format(where, options.describe(args[position + 1]),
+      position + 1, #params > position and " (options are named, in one trailing table)" or ""))
+  end
+  return options.check(where, params, given, values)
+end
+
+-- "nn.Conv2d(in_channels, out_channels, kernel, {stride=1, padding=0})"
+function options.signature(name, params)
+  local places, named = {}, {}
+  for _, p in ipairs(params) do
+    local default = p.default ~= nil and "=" .. tostring(p.default) or "="
+    if is_required(p) then
+      places[#places + 1] = p.name
+    elseif p.positional then
+      places[#places + 1] = "[" .. p.name .. (p.default ~= nil and default or "") .. "]"
+    else
+      named[#named + 1] = p.name .. default
+    end
+  end
+  if #named > 0 then places[#places + 1] = "{" .. table.concat(named, ", ") .. "}" end
+  return ("%s(%s)"):format(name, table.concat(places, ", "))
+end
+
+return options

@@ -1,0 +1,138 @@
+-- SPDX-License-Identifier: MIT
+-- The one register of everything public: what help, completion, the reference and the tests are made from.
+--
+-- An entry is { name=, kind=, doc=, example=, signature=, params=, see=, family=, value= }: `name` is what a
+-- user types ("nn.Linear", "nb.relu", "t:item"), `value` what it names.  Operators come from their rows.
+local native = require "nablua.native"
+local core = require "nablua.core"
+local options = require "nablua.options"
+
+local registry = {}
+
+local entries = {}                                -- in the order of their registration
+local by_name = {}                                -- full name → entry
+local by_last = {}                                -- "Linear" → list of entries
+local by_value = setmetatable({}, { __mode = "k" })
+local rows                                        -- operator name → row
+
+-- The kinds in the reference's order, with their headings.
+registry.kinds = {
+  { "topic", "Topics" }, { "function", "Functions" }, { "operator", "Operators" }, { "method", "Methods" },
+  { "field", "Fields" }, { "layer", "Layers" }, { "activation", "Activation layers" }, { "loss", "Losses" },
+  { "optimizer", "Optimizers" }, { "scheduler", "Learning rate schedules" }, { "class", "Classes" },
+}
+
+local function last_part(name)
+  return name:match("[^.:]+$")
+end
+
+-- Adds an entry, or replaces the one of that name.  Returns its value.
+function registry.add(entry)
+  local old = by_name[entry.name]
+  if entry.params and not entry.signature then entry.signature = options.signature(entry.name, entry.params) end
+  by_name[entry.name] = entry
+  if old then
+    for i, e in ipairs(entries) do
+      if e == old then entries[i] = entry end
+    end
+    for i, e in ipairs(by_last[last_part(entry.name)]) do
+      if e == old then by_last[last_part(entry.name)][i] = entry end
+    end
+  else
+    entries[#entries + 1] = entry
+    local last = last_part(entry.name)
+    by_last[last] = by_last[last] or {}
+    table.insert(by_last[last], entry)
+  end
+  if entry.value ~= nil and type(entry.value) ~= "number" and type(entry.value) ~= "string" then
+    by_value[entry.value] = entry
+  end
+  return entry.value
+end
+
+-- Adds a function of `home` (a table such as nb, called `prefix`) together with its documentation.
+function registry.define(home, prefix, name, entry)
+  entry.name, entry.kind, entry.value = prefix .. name, entry.kind or "function", entry.value or entry[1]
+  entry[1] = nil
+  home[name] = entry.value
+  return registry.add(entry)
+end
+
+local function row_param(p)
+  local choices
+  if p.choices then
+    choices = {}
+    for choice in p.choices:gmatch("[^|]+") do choices[#choices + 1] = choice end
+  end
+  return { name = p.name, type = p.kind, doc = p.doc, default = p.default, optional = p.optional, choices = choices,
+    positional = p.optional and not p.named }
+end
+
+local function add_row(row)
+  rows[row.name] = row
+  row.parameters = {}
+  for i, p in ipairs(row.params) do row.parameters[i] = row_param(p) end
+  local entry = {
+    name = "nb." .. row.name, kind = "operator", family = row.family, doc = row.doc, example = row.example,
+    signature = row.signature, params = row.parameters, derivative = row.derivative, no_grad = row.no_grad,
+    source = row.source, value = core[row.name],
+  }
+  local method = native.methods[row.name]
+  if not row.internal then
+    registry.add(entry)
+    if method then by_value[method] = entry end
+  end
+  local in_place = row.inplace and native.methods[row.name .. "_"]
+  if not in_place then return end
+  local twin = { name = "t:" .. row.name .. "_", kind = "method", value = in_place, example = row.example,
+    signature = row.signature:gsub("^[^(]*%(%w+,? ?", "t:" .. row.name .. "_("), see = { entry.name }, params = {},
+    doc = row.internal and row.doc or ("As nb.%s, written into t itself: %s"):format(row.name, row.doc) }
+  if not row.internal then twin.example = ("nb.ones(2):%s_(%s)"):format(row.name, row.params[2] and
+    not row.params[2].optional and "2" or "") end
+  table.move(row.parameters, 2, #row.parameters, 1, twin.params)
+  if row.internal then twin.see = nil end
+  registry.add(twin)
+end
+
+-- Operator rows by name; read once, when first asked for.
+function registry.rows()
+  if not rows then
+    rows = {}
+    for _, row in ipairs(native.rows()) do add_row(row) end
+  end
+  return rows
+end
+
+-- All entries, in the order of registration.
+function registry.all()
+  registry.rows()
+  return entries
+end
+
+-- The entry of a value, or of a name as a user writes it: "nn.Linear", "Linear", "tensor.item", "t:item".
+-- nil and the nearest name where there is none.
+function registry.find(x)
+  registry.rows()
+  if type(x) ~= "string" then
+    if by_value[x] then return by_value[x] end
+    local meta = not core.is_tensor(x) and getmetatable(x)
+    if core.is_tensor(x) then return by_name.tensor end
+    return type(meta) == "table" and by_value[meta.class] or nil
+  end
+  local name = x:gsub("%(.*$", ""):gsub("^nablua%.", "nb.")
+  if by_name[name] then return by_name[name] end
+  local found = by_last[last_part(name) or ""]
+  if found then return found[1], nil, found end
+  local names = {}
+  for _, e in ipairs(entries) do names[#names + 1] = e.name end
+  local near = options.nearest(name, names)
+  if not near then
+    local lasts = {}
+    for last in pairs(by_last) do lasts[#lasts + 1] = last end
+    table.sort(lasts)
+    near = options.nearest(last_part(name) or name, lasts)
+  end
+  return nil, near
+end
+
+return registry
