@@ -71,7 +71,9 @@ static void fill(lua_State *L, Tensor *t, int depth, int64_t *offset) {
       ((int64_t *)nb_tensor_data(t))[(*offset)++] = lua_tointeger(L, -1);
       return;
     }
-    double value = scalar ? nb_tensor_get(scalar, 0) : lua_isboolean(L, -1) ? lua_toboolean(L, -1) : lua_tonumber(L, -1);
+    double value = scalar                 ? nb_tensor_get(scalar, 0)
+                   : lua_isboolean(L, -1) ? lua_toboolean(L, -1)
+                                          : lua_tonumber(L, -1);
     nb_tensor_set(t, (*offset)++, value);
     return;
   }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 // The functions of `nb` that are not operators: making tensors, gradient mode, seed, threads, memory.
+#include <errno.h>
 #include <math.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
-#include <errno.h>
-#include <sys/ioctl.h>
 
 #include "binding.h"
 #include "nablua/interrupt.h"
@@ -21,7 +21,8 @@ static int tensor(lua_State *L) {
   Error err;
   luaL_checkany(L, 1);
   lua_settop(L, 2);
-  if (!lua_isnil(L, 2) && !lua_istable(L, 2)) return nb_raisef(L, "tensor: options must be a table, got %s", nb_kind_of(L, 2));
+  if (!lua_isnil(L, 2) && !lua_istable(L, 2))
+    return nb_raisef(L, "tensor: options must be a table, got %s", nb_kind_of(L, 2));
   if (lua_istable(L, 2)) {
     lua_pushnil(L);
     while (lua_next(L, 2)) {
@@ -30,13 +31,14 @@ static int tensor(lua_State *L) {
       for (int i = 0; options[i]; i++) known = known || strcmp(name, options[i]) == 0;
       const char *near = nb_nearest(name, options);
       if (!known)
-        return nb_raisef(L, "tensor: there is no option \"%s\"%s%s%s", name, near ? "; did you mean \"" : "", near ? near : "",
-                         near ? "\"?" : "; there are dtype, requires_grad and name");
+        return nb_raisef(L, "tensor: there is no option \"%s\"%s%s%s", name, near ? "; did you mean \"" : "",
+                         near ? near : "", near ? "\"?" : "; there are dtype, requires_grad and name");
       lua_pop(L, 1);
     }
     if (lua_getfield(L, 2, "dtype") != LUA_TNIL) {
       if (lua_type(L, -1) != LUA_TSTRING || !nb_dtype_parse(lua_tostring(L, -1), &dtype))
-        return nb_raisef(L, "tensor: there is no dtype %s; there are f32, f64, i64, u8 and bool", luaL_tolstring(L, -1, NULL));
+        return nb_raisef(L, "tensor: there is no dtype %s; there are f32, f64, i64, u8 and bool",
+                         luaL_tolstring(L, -1, NULL));
     }
     lua_pop(L, 1);
   }
@@ -114,7 +116,8 @@ static int seed(lua_State *L) {
 // native.random_state([seed, counter]): the stream's place, for checkpoints.
 static int random_state(lua_State *L) {
   RandomState s = nb_random_get();
-  if (lua_gettop(L) >= 2) nb_random_set((RandomState){(uint64_t)luaL_checkinteger(L, 1), (uint64_t)luaL_checkinteger(L, 2)});
+  if (lua_gettop(L) >= 2)
+    nb_random_set((RandomState){(uint64_t)luaL_checkinteger(L, 1), (uint64_t)luaL_checkinteger(L, 2)});
   lua_pushinteger(L, (lua_Integer)s.seed);
   lua_pushinteger(L, (lua_Integer)s.counter);
   return 2;
@@ -134,13 +137,15 @@ static int threads(lua_State *L) {
 // nb.memory([{limit=bytes, reset_peak=true}])
 static int memory(lua_State *L) {
   if (!lua_isnoneornil(L, 1)) {
-    if (!lua_istable(L, 1)) return nb_raisef(L, "memory: options must be a table such as {limit=2e9}, got %s", nb_kind_of(L, 1));
+    if (!lua_istable(L, 1))
+      return nb_raisef(L, "memory: options must be a table such as {limit=2e9}, got %s", nb_kind_of(L, 1));
     lua_pushnil(L);
     while (lua_next(L, 1)) {
       const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "?";
       if (strcmp(name, "limit") == 0) {
         lua_Number bytes = lua_type(L, -1) == LUA_TNUMBER ? lua_tonumber(L, -1) : 0;
-        if (!(bytes >= 1 && bytes <= 1e18)) return nb_raisef(L, "memory: limit must be a number of bytes from 1 to 1e18");
+        if (!(bytes >= 1 && bytes <= 1e18))
+          return nb_raisef(L, "memory: limit must be a number of bytes from 1 to 1e18");
         nb_memory_set_limit((size_t)bytes);
       } else if (strcmp(name, "reset_peak") == 0) {
         if (lua_toboolean(L, -1)) nb_memory_reset_peak();
@@ -175,7 +180,8 @@ static int sleep_seconds(lua_State *L) {
   Error err;
   struct timespec until, slice = {0, 20000000};
   lua_Number seconds = lua_type(L, 1) == LUA_TNUMBER ? lua_tonumber(L, 1) : -1;
-  if (!(seconds >= 0 && seconds < 1e9)) return nb_raisef(L, "sleep: needs a number of seconds from 0, got %s", luaL_tolstring(L, 1, NULL));
+  if (!(seconds >= 0 && seconds < 1e9))
+    return nb_raisef(L, "sleep: needs a number of seconds from 0, got %s", luaL_tolstring(L, 1, NULL));
   clock_gettime(CLOCK_MONOTONIC, &until);
   double end = (double)until.tv_sec + 1e-9 * (double)until.tv_nsec + seconds;
   for (;;) {
@@ -216,12 +222,16 @@ static int fail_alloc(lua_State *L) {
 }
 
 void nb_open_core(lua_State *L) {
-  static const luaL_Reg functions[] = {{"tensor", tensor},           {"is_tensor", is_tensor},
-                                       {"no_grad", no_grad},         {"grad", nb_lua_grad},
-                                               {"grad_enabled", grad_enabled},
+  static const luaL_Reg functions[] = {{"tensor", tensor},
+                                       {"is_tensor", is_tensor},
+                                       {"no_grad", no_grad},
+                                       {"grad", nb_lua_grad},
+                                       {"grad_enabled", grad_enabled},
                                        {"set_grad_enabled", set_grad_enabled},
-                                       {"seed", seed},               {"threads", threads},
-                                       {"memory", memory},           {"sleep", sleep_seconds},
+                                       {"seed", seed},
+                                       {"threads", threads},
+                                       {"memory", memory},
+                                       {"sleep", sleep_seconds},
                                        {NULL, NULL}};
   nb_open_ops(L);
   luaL_setfuncs(L, functions, 0);
@@ -234,8 +244,8 @@ void nb_open_core(lua_State *L) {
 }
 
 void nb_open_machine(lua_State *L) {
-  static const luaL_Reg functions[] = {{"clock", clock_seconds}, {"isatty", is_terminal}, {"columns", columns},
-                                       {"text", text},           {"fail_alloc", fail_alloc}, {"random_state", random_state},
-                                       {NULL, NULL}};
+  static const luaL_Reg functions[] = {
+      {"clock", clock_seconds},   {"isatty", is_terminal},        {"columns", columns}, {"text", text},
+      {"fail_alloc", fail_alloc}, {"random_state", random_state}, {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
 }

@@ -40,7 +40,8 @@ static int64_t whole(lua_State *L, int index, const char *what) {
   int ok;
   lua_Integer i = lua_tointegerx(L, index, &ok);
   if (ok && lua_type(L, index) == LUA_TNUMBER) return i;
-  if (lua_type(L, index) == LUA_TNUMBER) return nb_raisef(L, "%s must be a whole number, got %g", what, lua_tonumber(L, index));
+  if (lua_type(L, index) == LUA_TNUMBER)
+    return nb_raisef(L, "%s must be a whole number, got %g", what, lua_tonumber(L, index));
   return nb_raisef(L, "%s must be a whole number, got %s", what, nb_kind_of(L, index));
 }
 
@@ -60,15 +61,19 @@ static Step read_step(lua_State *L, int index) {
   Tensor *t = nb_test_tensor(L, index);
   if (t) return (Step){.kind = t->layout.dtype == NB_BOOL ? STEP_MASK : STEP_INDEX, .tensor = t};
   switch (lua_type(L, index)) {
-    case LUA_TNUMBER: return (Step){.kind = STEP_SELECT, .first = whole(L, index, "an index")};
-    case LUA_TTABLE: return read_slice(L, index);
+    case LUA_TNUMBER:
+      return (Step){.kind = STEP_SELECT, .first = whole(L, index, "an index")};
+    case LUA_TTABLE:
+      return read_slice(L, index);
     case LUA_TLIGHTUSERDATA:
       if (lua_touserdata(L, index) == nb_index_all()) return (Step){.kind = STEP_ALL};
       if (lua_touserdata(L, index) == nb_index_new()) return (Step){.kind = STEP_NEW};
       break;
-    default: break;
+    default:
+      break;
   }
-  nb_raisef(L, "an index must be a number, a slice {first, last}, a tensor, nb.ALL or nb.NEW, got %s", nb_kind_of(L, index));
+  nb_raisef(L, "an index must be a number, a slice {first, last}, a tensor, nb.ALL or nb.NEW, got %s",
+            nb_kind_of(L, index));
   return (Step){0};
 }
 
@@ -96,8 +101,8 @@ static void read_key(lua_State *L, int index, Key *key) {
   }
   if (key->tensors > 1) nb_raisef(L, "one index tensor at a time; use nb.gather for several");
   if (dims > t->layout.ndim)
-    nb_raisef(L, "%d indices for a tensor of shape %s, which has %d dimension%s", dims, nb_shape_text(&t->layout, shape),
-              t->layout.ndim, t->layout.ndim == 1 ? "" : "s");
+    nb_raisef(L, "%d indices for a tensor of shape %s, which has %d dimension%s", dims,
+              nb_shape_text(&t->layout, shape), t->layout.ndim, t->layout.ndim == 1 ? "" : "s");
 }
 
 // x with one index tensor in dimension d; an index of several dimensions puts them in its place.
@@ -125,8 +130,8 @@ static Tensor *select_many(Scope *s, Tensor *x, int d, Tensor *index) {
 static bool place(int64_t i, int d, int64_t size, int64_t below, int64_t *out, Error *err) {
   int64_t k = i < 0 ? i + size : i - 1;
   if ((i == 0 && below == 0) || k < -below || k >= size)
-    return nb_fail(err, NB_ERROR_ARGUMENT, "index %lld is out of range in dimension %d of size %lld%s", (long long)i, d + 1,
-                   (long long)size, size ? " (count from 1, or from -1 at the end)" : "");
+    return nb_fail(err, NB_ERROR_ARGUMENT, "index %lld is out of range in dimension %d of size %lld%s", (long long)i,
+                   d + 1, (long long)size, size ? " (count from 1, or from -1 at the end)" : "");
   *out = k;
   return true;
 }
@@ -183,7 +188,8 @@ static Tensor *take(Scope *s, Tensor *x, const Key *key) {
   if (key->count == 1 && key->steps[0].kind == STEP_MASK)
     return nb_op(s, "masked_rows", (Value[NB_MAX_PARAMS]){{.tensor = x}, {.tensor = key->steps[0].tensor}});
   if (!to_region(&x->layout, key, &region, &tensor_dim, s->err)) return NULL;
-  Tensor *part = key->tensors && key->count == 1 ? x : nb_op(s, "region", (Value[NB_MAX_PARAMS]){{.tensor = x}, region});
+  Tensor *part =
+      key->tensors && key->count == 1 ? x : nb_op(s, "region", (Value[NB_MAX_PARAMS]){{.tensor = x}, region});
   for (int i = 0; part && i < key->count; i++)
     if (key->steps[i].kind == STEP_INDEX) return select_many(s, part, tensor_dim, key->steps[i].tensor);
   return part;
@@ -211,7 +217,8 @@ static Tensor *value_tensor(lua_State *L, const Tensor *x) {
   Tensor *value = nb_test_tensor(L, 3);
   if (value) return value;
   if (lua_type(L, 3) != LUA_TNUMBER && !lua_isboolean(L, 3) && !lua_istable(L, 3))
-    nb_raisef(L, "a tensor's element must be set to a number, a tensor or a table of numbers, got %s", nb_kind_of(L, 3));
+    nb_raisef(L, "a tensor's element must be set to a number, a tensor or a table of numbers, got %s",
+              nb_kind_of(L, 3));
   return nb_push_from_lua(L, 3, x->layout.dtype);
 }
 
@@ -229,9 +236,11 @@ static bool assign(Tensor *x, const Key *key, Tensor *value, Error *err) {
         (Value[NB_MAX_PARAMS]){{.tensor = x}, {.integer = 1}, {.tensor = only->tensor}, {.tensor = value}}, err);
   }
   if (key->tensors)
-    return nb_fail(err, NB_ERROR_ARGUMENT, "t[index] = value takes one index tensor alone; transpose t for other dimensions");
+    return nb_fail(err, NB_ERROR_ARGUMENT,
+                   "t[index] = value takes one index tensor alone; transpose t for other dimensions");
   if (!to_region(&x->layout, key, &region, &tensor_dim, err)) return false;
-  return nb_apply_inplace(nb_op_find("index_put"), (Value[NB_MAX_PARAMS]){{.tensor = x}, {.tensor = value}, region}, err);
+  return nb_apply_inplace(nb_op_find("index_put"), (Value[NB_MAX_PARAMS]){{.tensor = x}, {.tensor = value}, region},
+                          err);
 }
 
 int nb_index_set(lua_State *L) {

@@ -15,9 +15,9 @@ enum { MAX_INTS = 64 };
 typedef struct Reader {
   lua_State *L;
   const Op *op;
-  const char *suffix;   // "_" for the in-place form, in messages
-  int next, last;       // positional arguments that are left
-  int options;          // stack index of the table of options, 0 without
+  const char *suffix;  // "_" for the in-place form, in messages
+  int next, last;      // positional arguments that are left
+  int options;         // stack index of the table of options, 0 without
   Value args[NB_MAX_PARAMS];
   bool given[NB_MAX_PARAMS];
   bool is_number[NB_MAX_PARAMS];  // an OPERAND given as a Lua number, not yet a tensor
@@ -28,7 +28,8 @@ typedef struct Reader {
 } Reader;
 
 static int bad(Reader *r, const Param *p, const char *expected, int index) {
-  return nb_raisef(r->L, "%s%s: %s must be %s, got %s", r->op->name, r->suffix, p->name, expected, nb_kind_of(r->L, index));
+  return nb_raisef(r->L, "%s%s: %s must be %s, got %s", r->op->name, r->suffix, p->name, expected,
+                   nb_kind_of(r->L, index));
 }
 
 static int64_t read_int(Reader *r, const Param *p, int index) {
@@ -147,25 +148,40 @@ static void read_value(Reader *r, int i, int index, bool positional) {
     case NB_PARAM_TENSOR:
     case NB_PARAM_OPERAND:
     case NB_PARAM_INDEX:
-    case NB_PARAM_MASK: read_tensor(r, i, index); break;
-    case NB_PARAM_TENSORS: read_tensors(r, i, index); break;
+    case NB_PARAM_MASK:
+      read_tensor(r, i, index);
+      break;
+    case NB_PARAM_TENSORS:
+      read_tensors(r, i, index);
+      break;
     case NB_PARAM_INT:
-    case NB_PARAM_DIM: r->args[i].integer = read_int(r, p, index); break;
+    case NB_PARAM_DIM:
+      r->args[i].integer = read_int(r, p, index);
+      break;
     case NB_PARAM_INTS:
-    case NB_PARAM_DIMS: read_ints(r, i, index, positional && p->kind == NB_PARAM_INTS); break;
+    case NB_PARAM_DIMS:
+      read_ints(r, i, index, positional && p->kind == NB_PARAM_INTS);
+      break;
     case NB_PARAM_NUMBER: {
       Tensor *t = nb_test_tensor(L, index);
-      if (t && nb_layout_numel(&t->layout) == 1) r->args[i].number = nb_tensor_get(t, 0);
-      else if (lua_type(L, index) == LUA_TNUMBER) r->args[i].number = lua_tonumber(L, index);
-      else bad(r, p, "a number", index);
+      if (t && nb_layout_numel(&t->layout) == 1)
+        r->args[i].number = nb_tensor_get(t, 0);
+      else if (lua_type(L, index) == LUA_TNUMBER)
+        r->args[i].number = lua_tonumber(L, index);
+      else
+        bad(r, p, "a number", index);
       break;
     }
     case NB_PARAM_FLAG:
       if (!lua_isboolean(L, index)) bad(r, p, "true or false", index);
       r->args[i].flag = lua_toboolean(L, index);
       break;
-    case NB_PARAM_DTYPE: r->args[i].dtype = read_dtype(r, p, index); break;
-    case NB_PARAM_CHOICE: r->args[i].choice = read_choice(r, p, index); break;
+    case NB_PARAM_DTYPE:
+      r->args[i].dtype = read_dtype(r, p, index);
+      break;
+    case NB_PARAM_CHOICE:
+      r->args[i].choice = read_choice(r, p, index);
+      break;
   }
 }
 
@@ -176,19 +192,33 @@ static void set_default(Reader *r, int i) {
     case NB_PARAM_TENSOR:
     case NB_PARAM_OPERAND:
     case NB_PARAM_INDEX:
-    case NB_PARAM_MASK: v->tensor = NULL; break;
+    case NB_PARAM_MASK:
+      v->tensor = NULL;
+      break;
     case NB_PARAM_TENSORS:
     case NB_PARAM_INTS:
     case NB_PARAM_DIMS:
       v->ints.items = NULL;
       v->ints.count = -1;
       break;
-    case NB_PARAM_DIM: v->integer = 0; break;
-    case NB_PARAM_INT: v->integer = (int64_t)p->fallback; break;
-    case NB_PARAM_NUMBER: v->number = p->fallback; break;
-    case NB_PARAM_FLAG: v->flag = p->fallback != 0; break;
-    case NB_PARAM_DTYPE: v->dtype = (DType)p->fallback; break;
-    case NB_PARAM_CHOICE: v->choice = 0; break;
+    case NB_PARAM_DIM:
+      v->integer = 0;
+      break;
+    case NB_PARAM_INT:
+      v->integer = (int64_t)p->fallback;
+      break;
+    case NB_PARAM_NUMBER:
+      v->number = p->fallback;
+      break;
+    case NB_PARAM_FLAG:
+      v->flag = p->fallback != 0;
+      break;
+    case NB_PARAM_DTYPE:
+      v->dtype = (DType)p->fallback;
+      break;
+    case NB_PARAM_CHOICE:
+      v->choice = 0;
+      break;
   }
 }
 
@@ -265,8 +295,10 @@ static void read_args(Reader *r) {
   if (r->last >= 1 && is_options(L, r->last)) {
     bool wanted = true;  // an empty table may also be an empty list
     lua_pushnil(L);
-    if (lua_next(L, r->last)) lua_pop(L, 2);
-    else wanted = r->last > 1 && r->op->params[r->last - 1].kind != NB_PARAM_TENSORS;
+    if (lua_next(L, r->last))
+      lua_pop(L, 2);
+    else
+      wanted = r->last > 1 && r->op->params[r->last - 1].kind != NB_PARAM_TENSORS;
     if (wanted) r->options = r->last--;
   }
   for (int i = 0; i < NB_MAX_PARAMS && r->op->params[i].name; i++) {
@@ -281,8 +313,8 @@ static void read_args(Reader *r) {
     }
   }
   if (r->next <= r->last)
-    nb_raisef(L, "%s%s: too many arguments: %s as argument %d%s", r->op->name, r->suffix, nb_kind_of(L, r->next), r->next,
-              lua_istable(L, r->next) ? " (the table of options comes last)" : "");
+    nb_raisef(L, "%s%s: too many arguments: %s as argument %d%s", r->op->name, r->suffix, nb_kind_of(L, r->next),
+              r->next, lua_istable(L, r->next) ? " (the table of options comes last)" : "");
   if (r->options) read_options(r);
   for (int i = 0; i < NB_MAX_PARAMS && r->op->params[i].name; i++) {
     const Param *p = &r->op->params[i];
@@ -318,8 +350,10 @@ static bool make_operands(Reader *r, Error *err) {
     if (!r->is_number[i]) continue;
     DType d = dtype;
     if (!nb_dtype_is_float(d)) {
-      if (!r->is_whole[i]) d = NB_F32;
-      else if (d == NB_BOOL || (d == NB_U8 && (r->numbers[i] < 0 || r->numbers[i] > 255))) d = NB_I64;
+      if (!r->is_whole[i])
+        d = NB_F32;
+      else if (d == NB_BOOL || (d == NB_U8 && (r->numbers[i] < 0 || r->numbers[i] > 255)))
+        d = NB_I64;
     }
     if (!(r->args[i].tensor = nb_tensor_scalar(r->numbers[i], d, err))) return false;
   }
@@ -336,13 +370,16 @@ static void apply_creation_options(Reader *r, Tensor *t) {
   lua_State *L = r->L;
   Error err;
   if (lua_getfield(L, r->options, "requires_grad") != LUA_TNIL) {
-    if (!lua_isboolean(L, -1)) nb_raisef(L, "%s: requires_grad must be true or false, got %s", r->op->name, nb_kind_of(L, -1));
+    if (!lua_isboolean(L, -1))
+      nb_raisef(L, "%s: requires_grad must be true or false, got %s", r->op->name, nb_kind_of(L, -1));
     if (lua_toboolean(L, -1) && !nb_dtype_is_float(t->layout.dtype))
-      nb_raisef(L, "%s: only f32 and f64 tensors can require grad, not %s", r->op->name, nb_dtype_name(t->layout.dtype));
+      nb_raisef(L, "%s: only f32 and f64 tensors can require grad, not %s", r->op->name,
+                nb_dtype_name(t->layout.dtype));
     t->requires_grad = lua_toboolean(L, -1);
   }
   if (lua_getfield(L, r->options, "name") != LUA_TNIL) {
-    if (lua_type(L, -1) != LUA_TSTRING) nb_raisef(L, "%s: name must be a string, got %s", r->op->name, nb_kind_of(L, -1));
+    if (lua_type(L, -1) != LUA_TSTRING)
+      nb_raisef(L, "%s: name must be a string, got %s", r->op->name, nb_kind_of(L, -1));
     if (!nb_tensor_set_name(t, lua_tostring(L, -1), &err)) nb_raise(L, &err);
   }
   lua_pop(L, 2);

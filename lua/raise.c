@@ -123,14 +123,22 @@ const char *nb_kind_of(lua_State *L, int index) {
   if (nb_test_tensor(L, index)) return "a tensor";
   switch (lua_type(L, index)) {
     case LUA_TNONE:
-    case LUA_TNIL: return "nil";
-    case LUA_TBOOLEAN: return "a boolean";
-    case LUA_TNUMBER: return "a number";
-    case LUA_TSTRING: return "a string";
-    case LUA_TTABLE: return "a table";
-    case LUA_TFUNCTION: return "a function";
-    case LUA_TTHREAD: return "a coroutine";
-    default: return "a userdata";
+    case LUA_TNIL:
+      return "nil";
+    case LUA_TBOOLEAN:
+      return "a boolean";
+    case LUA_TNUMBER:
+      return "a number";
+    case LUA_TSTRING:
+      return "a string";
+    case LUA_TTABLE:
+      return "a table";
+    case LUA_TFUNCTION:
+      return "a function";
+    case LUA_TTHREAD:
+      return "a coroutine";
+    default:
+      return "a userdata";
   }
 }
 

@@ -16,27 +16,47 @@ static void set_flag(lua_State *L, const char *key, bool value) {
 }
 
 static const char *kind_name(ParamKind kind) {
-  static const char *const names[] = {
-      [NB_PARAM_TENSOR] = "tensor",        [NB_PARAM_OPERAND] = "tensor or number", [NB_PARAM_INDEX] = "index tensor",
-      [NB_PARAM_MASK] = "mask",            [NB_PARAM_TENSORS] = "table of tensors", [NB_PARAM_INT] = "integer",
-      [NB_PARAM_INTS] = "integers",        [NB_PARAM_DIM] = "dimension",            [NB_PARAM_DIMS] = "dimension or table of dimensions",
-      [NB_PARAM_NUMBER] = "number",        [NB_PARAM_FLAG] = "boolean",             [NB_PARAM_DTYPE] = "dtype",
-      [NB_PARAM_CHOICE] = "string"};
+  static const char *const names[] = {[NB_PARAM_TENSOR] = "tensor",
+                                      [NB_PARAM_OPERAND] = "tensor or number",
+                                      [NB_PARAM_INDEX] = "index tensor",
+                                      [NB_PARAM_MASK] = "mask",
+                                      [NB_PARAM_TENSORS] = "table of tensors",
+                                      [NB_PARAM_INT] = "integer",
+                                      [NB_PARAM_INTS] = "integers",
+                                      [NB_PARAM_DIM] = "dimension",
+                                      [NB_PARAM_DIMS] = "dimension or table of dimensions",
+                                      [NB_PARAM_NUMBER] = "number",
+                                      [NB_PARAM_FLAG] = "boolean",
+                                      [NB_PARAM_DTYPE] = "dtype",
+                                      [NB_PARAM_CHOICE] = "string"};
   return names[kind];
 }
 
 static void push_default(lua_State *L, const Param *p) {
   switch (p->kind) {
-    case NB_PARAM_INT: lua_pushinteger(L, (lua_Integer)p->fallback); break;
-    case NB_PARAM_INTS:
-      if (p->count) lua_pushinteger(L, (lua_Integer)p->fallback);
-      else lua_pushnil(L);
+    case NB_PARAM_INT:
+      lua_pushinteger(L, (lua_Integer)p->fallback);
       break;
-    case NB_PARAM_NUMBER: lua_pushnumber(L, p->fallback); break;
-    case NB_PARAM_FLAG: lua_pushboolean(L, p->fallback != 0); break;
-    case NB_PARAM_DTYPE: lua_pushstring(L, nb_dtype_name((DType)p->fallback)); break;
-    case NB_PARAM_CHOICE: lua_pushlstring(L, p->choices, strcspn(p->choices, "|")); break;
-    default: lua_pushnil(L);
+    case NB_PARAM_INTS:
+      if (p->count)
+        lua_pushinteger(L, (lua_Integer)p->fallback);
+      else
+        lua_pushnil(L);
+      break;
+    case NB_PARAM_NUMBER:
+      lua_pushnumber(L, p->fallback);
+      break;
+    case NB_PARAM_FLAG:
+      lua_pushboolean(L, p->fallback != 0);
+      break;
+    case NB_PARAM_DTYPE:
+      lua_pushstring(L, nb_dtype_name((DType)p->fallback));
+      break;
+    case NB_PARAM_CHOICE:
+      lua_pushlstring(L, p->choices, strcspn(p->choices, "|"));
+      break;
+    default:
+      lua_pushnil(L);
   }
 }
 

@@ -103,8 +103,9 @@ Tensor *nb_test_tensor(lua_State *L, int index) {
 
 Tensor *nb_check_tensor(lua_State *L, int index) {
   Tensor *t = nb_test_tensor(L, index);
-  if (!t) nb_raisef(L, "argument %d must be a tensor, got %s%s", index, nb_kind_of(L, index),
-                    index == 1 ? " (methods are called with a colon: t:method())" : "");
+  if (!t)
+    nb_raisef(L, "argument %d must be a tensor, got %s%s", index, nb_kind_of(L, index),
+              index == 1 ? " (methods are called with a colon: t:method())" : "");
   return t;
 }
 
@@ -116,10 +117,17 @@ static int collect(lua_State *L) {
 
 void nb_push_element(lua_State *L, const Tensor *t, int64_t offset) {
   switch (t->layout.dtype) {
-    case NB_BOOL: lua_pushboolean(L, nb_tensor_get(t, offset) != 0); break;
-    case NB_U8: lua_pushinteger(L, (lua_Integer)nb_tensor_get(t, offset)); break;
-    case NB_I64: lua_pushinteger(L, ((const int64_t *)nb_tensor_data(t))[offset]); break;
-    default: lua_pushnumber(L, nb_tensor_get(t, offset));
+    case NB_BOOL:
+      lua_pushboolean(L, nb_tensor_get(t, offset) != 0);
+      break;
+    case NB_U8:
+      lua_pushinteger(L, (lua_Integer)nb_tensor_get(t, offset));
+      break;
+    case NB_I64:
+      lua_pushinteger(L, ((const int64_t *)nb_tensor_data(t))[offset]);
+      break;
+    default:
+      lua_pushnumber(L, nb_tensor_get(t, offset));
   }
 }
 
@@ -142,16 +150,17 @@ static int at(lua_State *L) {
   int given = lua_gettop(L) - 1;
   int64_t offset = 0;
   if (given != l->ndim)
-    return nb_raisef(L, "at: a tensor of %d dimension%s needs %d ind%s, got %d", l->ndim, l->ndim == 1 ? "" : "s", l->ndim,
-                     l->ndim == 1 ? "ex" : "ices", given);
+    return nb_raisef(L, "at: a tensor of %d dimension%s needs %d ind%s, got %d", l->ndim, l->ndim == 1 ? "" : "s",
+                     l->ndim, l->ndim == 1 ? "ex" : "ices", given);
   for (int d = 0; d < l->ndim; d++) {
     int whole;
     lua_Integer i = lua_tointegerx(L, d + 2, &whole);
     if (!whole) return nb_raisef(L, "at: index %d must be a whole number, got %s", d + 1, nb_kind_of(L, d + 2));
     int64_t k = i < 0 ? i + l->shape[d] : i - 1;
     if (i == 0 || k < 0 || k >= l->shape[d])
-      return nb_raisef(L, "at: index %lld is out of range in dimension %d of size %lld (1..%lld, or negative from the end)",
-                       (long long)i, d + 1, (long long)l->shape[d], (long long)l->shape[d]);
+      return nb_raisef(
+          L, "at: index %lld is out of range in dimension %d of size %lld (1..%lld, or negative from the end)",
+          (long long)i, d + 1, (long long)l->shape[d], (long long)l->shape[d]);
     offset += k * l->strides[d];
   }
   nb_push_element(L, t, offset);
@@ -236,8 +245,8 @@ static BackwardOptions backward_options(lua_State *L, const char *where, int ind
     for (int i = 0; names[i]; i++) known = known || strcmp(name, names[i]) == 0;
     if (!known || (!with_grad && strcmp(name, "grad") == 0)) {
       const char *near = nb_nearest(name, names);
-      nb_raisef(L, "%s: there is no option \"%s\"%s%s%s", where, name, near ? "; did you mean \"" : "", near ? near : "",
-                near ? "\"?" : "");
+      nb_raisef(L, "%s: there is no option \"%s\"%s%s%s", where, name, near ? "; did you mean \"" : "",
+                near ? near : "", near ? "\"?" : "");
     }
     lua_pop(L, 1);
   }
@@ -251,7 +260,8 @@ static int backward(lua_State *L) {
   Error err;
   Tensor *J = nb_check_tensor(L, 1), *grad = NULL;
   int options = 2;
-  if (lua_gettop(L) > 3) return nb_raisef(L, "backward: takes dL/dJ and a table of options, got %d arguments", lua_gettop(L) - 1);
+  if (lua_gettop(L) > 3)
+    return nb_raisef(L, "backward: takes dL/dJ and a table of options, got %d arguments", lua_gettop(L) - 1);
   if (lua_gettop(L) >= 2 && (nb_test_tensor(L, 2) || lua_isnil(L, 2) || !lua_istable(L, 2))) {
     if (!lua_isnil(L, 2) && !(grad = nb_test_tensor(L, 2)))
       return nb_raisef(L, "backward: dL/dJ must be a tensor, got %s", nb_kind_of(L, 2));
@@ -286,7 +296,8 @@ int nb_lua_grad(lua_State *L) {
   Tensor **x = lua_newuserdatauv(L, 2 * (size_t)n * sizeof *x, 0), **result = x + n;
   for (lua_Integer i = 1; i <= n; i++) {
     lua_rawgeti(L, 2, i);
-    if (!(x[i - 1] = nb_test_tensor(L, -1))) return nb_raisef(L, "grad: entry %d is %s, not a tensor", (int)i, nb_kind_of(L, -1));
+    if (!(x[i - 1] = nb_test_tensor(L, -1)))
+      return nb_raisef(L, "grad: entry %d is %s, not a tensor", (int)i, nb_kind_of(L, -1));
     lua_pop(L, 1);
   }
   int first = lua_gettop(L) + 1;
@@ -307,10 +318,14 @@ int nb_lua_grad(lua_State *L) {
 
 static int get_grad(lua_State *L, Tensor *t) {
   if (t->node && !t->retains_grad)
-    return nb_raisef(L, "grad: this tensor is an intermediate result and kept no gradient; call :retain_grad() on it before "
-                        "backward");
-  if (t->grad) nb_push_tensor(L, nb_tensor_retain(t->grad));
-  else lua_pushnil(L);
+    return nb_raisef(
+        L,
+        "grad: this tensor is an intermediate result and kept no gradient; call :retain_grad() on it before "
+        "backward");
+  if (t->grad)
+    nb_push_tensor(L, nb_tensor_retain(t->grad));
+  else
+    lua_pushnil(L);
   return 1;
 }
 
@@ -319,10 +334,12 @@ static int get_transposed(lua_State *L, Tensor *t) {
   Error err;
   Tensor *out;
   if (t->layout.ndim != 2)
-    return nb_raisef(L, "T: needs a matrix, got shape %s; use :transpose(d, e) or :permute(...)", nb_shape_text(&t->layout, text));
+    return nb_raisef(L, "T: needs a matrix, got shape %s; use :transpose(d, e) or :permute(...)",
+                     nb_shape_text(&t->layout, text));
   Tensor **slot = nb_new_tensor(L);
   nb_enter(L);
-  if (!nb_apply(nb_op_find("transpose"), (Value[NB_MAX_PARAMS]){{.tensor = t}, {.integer = 1}, {.integer = 2}}, &out, &err))
+  if (!nb_apply(nb_op_find("transpose"), (Value[NB_MAX_PARAMS]){{.tensor = t}, {.integer = 1}, {.integer = 2}}, &out,
+                &err))
     return nb_raise(L, &err);
   *slot = out;
   return 1;
@@ -344,8 +361,8 @@ static int unknown_field(lua_State *L, const char *name) {
     names[n] = NULL;
     near = nb_nearest(name, names);
   }
-  return nb_raisef(L, "a tensor has no field or method \"%s\"%s%s%s", name, near ? "; did you mean \"" : "", near ? near : "",
-                   near ? "\"?" : "");
+  return nb_raisef(L, "a tensor has no field or method \"%s\"%s%s%s", name, near ? "; did you mean \"" : "",
+                   near ? near : "", near ? "\"?" : "");
 }
 
 static int get_field(lua_State *L) {
@@ -358,13 +375,20 @@ static int get_field(lua_State *L) {
     lua_settop(L, 1);
     return size(L);
   }
-  if (strcmp(name, "dtype") == 0) lua_pushstring(L, nb_dtype_name(t->layout.dtype));
-  else if (strcmp(name, "grad") == 0) return get_grad(L, t);
-  else if (strcmp(name, "requires_grad") == 0) lua_pushboolean(L, nb_tensor_tracked(t));
-  else if (strcmp(name, "is_leaf") == 0) lua_pushboolean(L, !t->node);
-  else if (strcmp(name, "name") == 0) lua_pushstring(L, t->name);
-  else if (strcmp(name, "T") == 0) return get_transposed(L, t);
-  else return unknown_field(L, name);
+  if (strcmp(name, "dtype") == 0)
+    lua_pushstring(L, nb_dtype_name(t->layout.dtype));
+  else if (strcmp(name, "grad") == 0)
+    return get_grad(L, t);
+  else if (strcmp(name, "requires_grad") == 0)
+    lua_pushboolean(L, nb_tensor_tracked(t));
+  else if (strcmp(name, "is_leaf") == 0)
+    lua_pushboolean(L, !t->node);
+  else if (strcmp(name, "name") == 0)
+    lua_pushstring(L, t->name);
+  else if (strcmp(name, "T") == 0)
+    return get_transposed(L, t);
+  else
+    return unknown_field(L, name);
   return 1;
 }
 
@@ -388,7 +412,8 @@ static int set_grad(lua_State *L, Tensor *t) {
 
 static int set_requires_grad(lua_State *L, Tensor *t) {
   if (!lua_isboolean(L, 3)) return nb_raisef(L, "requires_grad must be true or false, got %s", nb_kind_of(L, 3));
-  if (t->node) return nb_raisef(L, "requires_grad can be set on leaves only; use :detach() for a tensor without history");
+  if (t->node)
+    return nb_raisef(L, "requires_grad can be set on leaves only; use :detach() for a tensor without history");
   if (lua_toboolean(L, 3) && !nb_dtype_is_float(t->layout.dtype))
     return nb_raisef(L, "only f32 and f64 tensors can require grad, not %s; convert with :to(\"f32\")",
                      nb_dtype_name(t->layout.dtype));
@@ -404,7 +429,8 @@ static int set_field(lua_State *L) {
   if (strcmp(name, "requires_grad") == 0) return set_requires_grad(L, t);
   if (strcmp(name, "name") == 0) {
     Error err;
-    if (!lua_isnil(L, 3) && lua_type(L, 3) != LUA_TSTRING) return nb_raisef(L, "name must be a string, got %s", nb_kind_of(L, 3));
+    if (!lua_isnil(L, 3) && lua_type(L, 3) != LUA_TSTRING)
+      return nb_raisef(L, "name must be a string, got %s", nb_kind_of(L, 3));
     return nb_tensor_set_name(t, lua_tostring(L, 3), &err) ? 0 : nb_raise(L, &err);
   }
   for (int i = 0; fields[i]; i++)
@@ -416,8 +442,10 @@ static int set_field(lua_State *L) {
 
 static int tostring(lua_State *L) {
   Tensor *t = nb_test_tensor(L, 1);
-  if (!t) lua_pushliteral(L, "tensor (released)");
-  else nb_push_text(L, t, 100);
+  if (!t)
+    lua_pushliteral(L, "tensor (released)");
+  else
+    nb_push_text(L, t, 100);
   return 1;
 }
 
@@ -437,7 +465,8 @@ static int equal(lua_State *L) {
 static double one_number(lua_State *L, int index, const char *sign, const char *method) {
   Tensor *t = nb_test_tensor(L, index);
   if (!t) {
-    if (lua_type(L, index) != LUA_TNUMBER) nb_raisef(L, "%s cannot compare a tensor with %s", sign, nb_kind_of(L, index));
+    if (lua_type(L, index) != LUA_TNUMBER)
+      nb_raisef(L, "%s cannot compare a tensor with %s", sign, nb_kind_of(L, index));
     return lua_tonumber(L, index);
   }
   if (nb_layout_numel(&t->layout) != 1)
@@ -462,19 +491,26 @@ static int concat(lua_State *L) {
   return 1;
 }
 
-static const luaL_Reg methods[] = {
-    {"item", item},       {"at", at},         {"totable", totable},         {"size", size},       {"dim", dim},
-    {"numel", numel},     {"detach", detach}, {"retain_grad", retain_grad}, {"backward", backward},
-    {"is_contiguous", is_contiguous},         {NULL, NULL}};
+static const luaL_Reg methods[] = {{"item", item},
+                                   {"at", at},
+                                   {"totable", totable},
+                                   {"size", size},
+                                   {"dim", dim},
+                                   {"numel", numel},
+                                   {"detach", detach},
+                                   {"retain_grad", retain_grad},
+                                   {"backward", backward},
+                                   {"is_contiguous", is_contiguous},
+                                   {NULL, NULL}};
 
-static const luaL_Reg metamethods[] = {{"__gc", collect},   {"__tostring", tostring}, {"__len", length},
-                                       {"__eq", equal},     {"__lt", less},           {"__le", less_equal},
-                                       {"__concat", concat}, {"__newindex", set_field}, {NULL, NULL}};
+static const luaL_Reg metamethods[] = {
+    {"__gc", collect},    {"__tostring", tostring}, {"__len", length},         {"__eq", equal}, {"__lt", less},
+    {"__le", less_equal}, {"__concat", concat},     {"__newindex", set_field}, {NULL, NULL}};
 
 static const struct {
   const char *event, *method;
-} arithmetic[] = {{"__add", "add"},   {"__sub", "sub"},           {"__mul", "mul"},         {"__div", "div"},
-                  {"__mod", "mod"},   {"__idiv", "floordiv"},     {"__pow", "pow"},         {"__band", "logical_and"},
+} arithmetic[] = {{"__add", "add"},        {"__sub", "sub"},         {"__mul", "mul"}, {"__div", "div"},
+                  {"__mod", "mod"},        {"__idiv", "floordiv"},   {"__pow", "pow"}, {"__band", "logical_and"},
                   {"__bor", "logical_or"}, {"__bxor", "logical_xor"}};
 
 // Unary events pass their operand twice.

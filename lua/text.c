@@ -30,17 +30,25 @@ typedef struct Text {
 
 static void cell(const Tensor *t, int64_t offset, const Format *f, char out[CELL]) {
   double v = nb_tensor_get(t, offset);
-  if (t->layout.dtype == NB_BOOL) snprintf(out, CELL, "%s", v != 0 ? "true" : "false");
-  else if (t->layout.dtype == NB_I64) snprintf(out, CELL, "%lld", (long long)((const int64_t *)nb_tensor_data(t))[offset]);
-  else if (t->layout.dtype == NB_U8) snprintf(out, CELL, "%d", (int)v);
-  else if (isnan(v)) snprintf(out, CELL, "nan");
-  else if (isinf(v)) snprintf(out, CELL, v < 0 ? "-inf" : "inf");
-  else if (f->scientific) snprintf(out, CELL, "%.3e", v);
-  else snprintf(out, CELL, "%.*f", f->decimals, v);
+  if (t->layout.dtype == NB_BOOL)
+    snprintf(out, CELL, "%s", v != 0 ? "true" : "false");
+  else if (t->layout.dtype == NB_I64)
+    snprintf(out, CELL, "%lld", (long long)((const int64_t *)nb_tensor_data(t))[offset]);
+  else if (t->layout.dtype == NB_U8)
+    snprintf(out, CELL, "%d", (int)v);
+  else if (isnan(v))
+    snprintf(out, CELL, "nan");
+  else if (isinf(v))
+    snprintf(out, CELL, v < 0 ? "-inf" : "inf");
+  else if (f->scientific)
+    snprintf(out, CELL, "%.3e", v);
+  else
+    snprintf(out, CELL, "%.*f", f->decimals, v);
 }
 
 // Calls `see` for the offset of every element that will be shown.
-static void each_shown(const Text *x, int depth, int64_t offset, void (*see)(const Text *, int64_t, void *), void *ctx) {
+static void each_shown(const Text *x, int depth, int64_t offset, void (*see)(const Text *, int64_t, void *),
+                       void *ctx) {
   const Layout *l = &x->t->layout;
   if (depth == l->ndim) {
     see(x, offset, ctx);
@@ -147,8 +155,10 @@ void nb_push_text(lua_State *L, const Tensor *t, int columns) {
   char number[CELL], shape[NB_SHAPE_TEXT];
   if (t->layout.ndim == 0) {
     double v = nb_tensor_get(t, 0);
-    if (!nb_dtype_is_float(t->layout.dtype)) cell(t, 0, &(Format){0}, number);
-    else snprintf(number, sizeof number, isfinite(v) ? "%.5g" : isnan(v) ? "nan" : v < 0 ? "-inf" : "inf", v);
+    if (!nb_dtype_is_float(t->layout.dtype))
+      cell(t, 0, &(Format){0}, number);
+    else
+      snprintf(number, sizeof number, isfinite(v) ? "%.5g" : isnan(v) ? "nan" : v < 0 ? "-inf" : "inf", v);
     lua_pushstring(L, number);
     return;
   }

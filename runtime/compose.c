@@ -186,8 +186,10 @@ static int edge_of(const Backward *b, int i) {
   const Op *op = b->node->op;
   int edge = 0;
   for (int p = 0; p < i; p++) {
-    if (op->params[p].kind <= NB_PARAM_MASK) edge++;
-    else if (op->params[p].kind == NB_PARAM_TENSORS) edge += b->node->args[p].tensors.count;
+    if (op->params[p].kind <= NB_PARAM_MASK)
+      edge++;
+    else if (op->params[p].kind == NB_PARAM_TENSORS)
+      edge += b->node->args[p].tensors.count;
   }
   return edge;
 }

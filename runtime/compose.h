@@ -39,10 +39,10 @@ Tensor *nb_sub(Scope *s, Tensor *a, Tensor *b);
 Tensor *nb_mul(Scope *s, Tensor *a, Tensor *b);
 Tensor *nb_div(Scope *s, Tensor *a, Tensor *b);
 Tensor *nb_neg(Scope *s, Tensor *a);
-Tensor *nb_addn(Scope *s, Tensor *a, double number);     // a + number
-Tensor *nb_rsub(Scope *s, double number, Tensor *a);     // number − a
-Tensor *nb_muln(Scope *s, Tensor *a, double number);     // a · number
-Tensor *nb_pown(Scope *s, Tensor *a, double number);     // a ^ number
+Tensor *nb_addn(Scope *s, Tensor *a, double number);  // a + number
+Tensor *nb_rsub(Scope *s, double number, Tensor *a);  // number − a
+Tensor *nb_muln(Scope *s, Tensor *a, double number);  // a · number
+Tensor *nb_pown(Scope *s, Tensor *a, double number);  // a ^ number
 Tensor *nb_matmul(Scope *s, Tensor *a, Tensor *b);
 Tensor *nb_to(Scope *s, Tensor *a, DType dtype);
 Tensor *nb_where(Scope *s, Tensor *mask, Tensor *a, Tensor *b);

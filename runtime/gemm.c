@@ -44,6 +44,9 @@
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
 
+// Y is packed when more rows than PACK_Y use it, X when more columns than PACK_X do; Y sooner when
+// it has more than FAR_BYTES.  Blocks: KC and NC in bytes, MC in rows.  Buffers up to SMALL bytes
+// are on the stack.  All measured; none is sharp.
 enum { PACK_Y = 192, PACK_X = 256, FAR_BYTES = 2 << 20 };
 enum { KC = 1024, MC = 192, NC = 8192, SMALL = 16384 };
 enum { MAX_ROWS = 12, MAX_TILE_BYTES = 12 * 2 * 64, MAX_WIDTHS = 5 };
@@ -145,8 +148,10 @@ static void run_column(const Run *r, const Width *w, int64_t j, int64_t skip, in
   const char *y = r->y + (j * r->ystep - skip) * g->size;
   bool whole = g->cc == 1 && columns == w->columns;
   _Alignas(64) char buffer[MAX_TILE_BYTES];
-  for (int64_t i = 0; i < r->rows; i += g->level->rows) {
-    int64_t end = least(r->rows - i, g->level->rows);
+  int64_t step = g->level->rows;
+  if (step == 12 && !g->pack_x && r->rows > 12 && r->rows <= 16) step = 8;  // 8 + 8 keeps more in flight than 12 + 4
+  for (int64_t i = 0; i < r->rows; i += step) {
+    int64_t end = least(r->rows - i, step);
     for (int64_t in_panel = 0, rows; in_panel < end; in_panel += rows) {
       const char *x = r->x + (i * r->xstep + in_panel * r->xr) * g->size;
       char *c = r->c + ((i + in_panel) * g->cr + j * g->cc) * g->size;

@@ -17,6 +17,7 @@ typedef struct GemmMatrix {
 
 // C (m×n, contiguous rows ldc apart) = A (m×k) · B (k×n).  C must not overlap A or B.
 // Runs on the library's threads.  False when there is no memory for its packing buffers.
-bool nb_gemm(DType dtype, int64_t m, int64_t n, int64_t k, GemmMatrix a, GemmMatrix b, void *c, int64_t ldc, Error *err);
+bool nb_gemm(DType dtype, int64_t m, int64_t n, int64_t k, GemmMatrix a, GemmMatrix b, void *c, int64_t ldc,
+             Error *err);
 
 #endif

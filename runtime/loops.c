@@ -228,11 +228,11 @@ static int64_t whole(double v) {
   return v >= 9223372036854775807.0 ? INT64_MAX : (int64_t)v;
 }
 
-#define CASTS_FROM(in, In, as_bool, as_whole)                   \
-  NB_UNARY(in##_to_bool, In, uint8_t, as_bool)                  \
-  NB_UNARY(in##_to_u8, In, uint8_t, (uint8_t)(as_whole))        \
-  NB_UNARY(in##_to_i64, In, int64_t, as_whole)                  \
-  NB_UNARY(in##_to_f32, In, float, (float)x)                    \
+#define CASTS_FROM(in, In, as_bool, as_whole)            \
+  NB_UNARY(in##_to_bool, In, uint8_t, as_bool)           \
+  NB_UNARY(in##_to_u8, In, uint8_t, (uint8_t)(as_whole)) \
+  NB_UNARY(in##_to_i64, In, int64_t, as_whole)           \
+  NB_UNARY(in##_to_f32, In, float, (float)x)             \
   NB_UNARY(in##_to_f64, In, double, (double)x)
 CASTS_FROM(u8, uint8_t, x != 0, (int64_t)x)
 CASTS_FROM(i64, int64_t, x != 0, x)
@@ -241,8 +241,11 @@ CASTS_FROM(f64, double, x != 0, whole(x))
 NB_UNARY(same_32, uint32_t, uint32_t, x)
 NB_UNARY(same_64, uint64_t, uint64_t, x)
 
-#define CASTS(in) \
-  { [NB_BOOL] = in##_to_bool, [NB_U8] = in##_to_u8, [NB_I64] = in##_to_i64, [NB_F32] = in##_to_f32, [NB_F64] = in##_to_f64 }
+#define CASTS(in)                                                                                   \
+  {                                                                                                 \
+    [NB_BOOL] = in##_to_bool, [NB_U8] = in##_to_u8, [NB_I64] = in##_to_i64, [NB_F32] = in##_to_f32, \
+    [NB_F64] = in##_to_f64                                                                          \
+  }
 static const Loop casts[NB_DTYPES][NB_DTYPES] = {
     [NB_BOOL] = CASTS(u8), [NB_U8] = CASTS(u8), [NB_I64] = CASTS(i64), [NB_F32] = CASTS(f32), [NB_F64] = CASTS(f64)};
 

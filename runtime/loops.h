@@ -22,7 +22,7 @@ bool nb_shape_unary(Call *c, Error *err);        // like the input, which keeps 
 bool nb_shape_unary_float(Call *c, Error *err);  // like the input; whole numbers become f32
 bool nb_shape_elementwise(Call *c, Error *err);  // all tensor arguments broadcast, dtypes promoted
 bool nb_shape_elementwise_float(Call *c, Error *err);
-bool nb_shape_compare(Call *c, Error *err);      // broadcast; the result is bool
+bool nb_shape_compare(Call *c, Error *err);  // broadcast; the result is bool
 
 // The forward of elementwise rows: casts the inputs to c->compute and runs op->loops[c->compute].
 bool nb_forward_elementwise(Call *c, Error *err);
@@ -50,53 +50,53 @@ void nb_zero(Tensor *t);
 #define NB_IVDEP _Pragma("GCC ivdep")
 #endif
 
-#define NB_UNARY(name, In, Out, expr)                                                      \
-  static void name(int64_t n, char *const *p, const int64_t *s, const Value *args) {       \
-    (void)args;                                                                            \
-    if (s[0] == (int64_t)sizeof(Out) && s[1] == (int64_t)sizeof(In)) {                     \
-      Out *o = (Out *)p[0];                                                                \
-      const In *a = (const In *)p[1];                                                      \
-      NB_IVDEP for (int64_t i = 0; i < n; i++) {                                           \
-        In x = a[i];                                                                       \
-        o[i] = (Out)(expr);                                                                \
-      }                                                                                    \
-      return;                                                                              \
-    }                                                                                      \
-    for (int64_t i = 0; i < n; i++) {                                                      \
-      In x = *(const In *)(p[1] + i * s[1]);                                               \
-      *(Out *)(p[0] + i * s[0]) = (Out)(expr);                                             \
-    }                                                                                      \
+#define NB_UNARY(name, In, Out, expr)                                                \
+  static void name(int64_t n, char *const *p, const int64_t *s, const Value *args) { \
+    (void)args;                                                                      \
+    if (s[0] == (int64_t)sizeof(Out) && s[1] == (int64_t)sizeof(In)) {               \
+      Out *o = (Out *)p[0];                                                          \
+      const In *a = (const In *)p[1];                                                \
+      NB_IVDEP for (int64_t i = 0; i < n; i++) {                                     \
+        In x = a[i];                                                                 \
+        o[i] = (Out)(expr);                                                          \
+      }                                                                              \
+      return;                                                                        \
+    }                                                                                \
+    for (int64_t i = 0; i < n; i++) {                                                \
+      In x = *(const In *)(p[1] + i * s[1]);                                         \
+      *(Out *)(p[0] + i * s[0]) = (Out)(expr);                                       \
+    }                                                                                \
   }
 
-#define NB_BINARY(name, In, Out, expr)                                                     \
-  static void name(int64_t n, char *const *p, const int64_t *s, const Value *args) {       \
-    (void)args;                                                                            \
-    const int64_t w = (int64_t)sizeof(In);                                                 \
-    Out *o = (Out *)p[0];                                                                  \
-    const In *a = (const In *)p[1], *b = (const In *)p[2];                                 \
-    if (s[0] == (int64_t)sizeof(Out) && s[1] == w && s[2] == w) {                          \
-      NB_IVDEP for (int64_t i = 0; i < n; i++) {                                           \
-        In x = a[i], y = b[i];                                                             \
-        o[i] = (Out)(expr);                                                                \
-      }                                                                                    \
-    } else if (s[0] == (int64_t)sizeof(Out) && s[1] == w && s[2] == 0) {                   \
-      In y = *b;                                                                           \
-      NB_IVDEP for (int64_t i = 0; i < n; i++) {                                           \
-        In x = a[i];                                                                       \
-        o[i] = (Out)(expr);                                                                \
-      }                                                                                    \
-    } else if (s[0] == (int64_t)sizeof(Out) && s[1] == 0 && s[2] == w) {                   \
-      In x = *a;                                                                           \
-      NB_IVDEP for (int64_t i = 0; i < n; i++) {                                           \
-        In y = b[i];                                                                       \
-        o[i] = (Out)(expr);                                                                \
-      }                                                                                    \
-    } else {                                                                               \
-      for (int64_t i = 0; i < n; i++) {                                                    \
-        In x = *(const In *)(p[1] + i * s[1]), y = *(const In *)(p[2] + i * s[2]);         \
-        *(Out *)(p[0] + i * s[0]) = (Out)(expr);                                           \
-      }                                                                                    \
-    }                                                                                      \
+#define NB_BINARY(name, In, Out, expr)                                               \
+  static void name(int64_t n, char *const *p, const int64_t *s, const Value *args) { \
+    (void)args;                                                                      \
+    const int64_t w = (int64_t)sizeof(In);                                           \
+    Out *o = (Out *)p[0];                                                            \
+    const In *a = (const In *)p[1], *b = (const In *)p[2];                           \
+    if (s[0] == (int64_t)sizeof(Out) && s[1] == w && s[2] == w) {                    \
+      NB_IVDEP for (int64_t i = 0; i < n; i++) {                                     \
+        In x = a[i], y = b[i];                                                       \
+        o[i] = (Out)(expr);                                                          \
+      }                                                                              \
+    } else if (s[0] == (int64_t)sizeof(Out) && s[1] == w && s[2] == 0) {             \
+      In y = *b;                                                                     \
+      NB_IVDEP for (int64_t i = 0; i < n; i++) {                                     \
+        In x = a[i];                                                                 \
+        o[i] = (Out)(expr);                                                          \
+      }                                                                              \
+    } else if (s[0] == (int64_t)sizeof(Out) && s[1] == 0 && s[2] == w) {             \
+      In x = *a;                                                                     \
+      NB_IVDEP for (int64_t i = 0; i < n; i++) {                                     \
+        In y = b[i];                                                                 \
+        o[i] = (Out)(expr);                                                          \
+      }                                                                              \
+    } else {                                                                         \
+      for (int64_t i = 0; i < n; i++) {                                              \
+        In x = *(const In *)(p[1] + i * s[1]), y = *(const In *)(p[2] + i * s[2]);   \
+        *(Out *)(p[0] + i * s[0]) = (Out)(expr);                                     \
+      }                                                                              \
+    }                                                                                \
   }
 
 #define NB_UNARY_FLOATS(name, f32_expr, f64_expr) \

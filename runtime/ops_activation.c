@@ -25,8 +25,8 @@ NB_UNARY_FLOATS(sigmoid, sigmoid_one_f32(x), sigmoid_one(x))
 NB_UNARY_FLOATS(tanh, tanhf(x), tanh(x))
 NB_UNARY_FLOATS(relu, x > 0 ? x : x != x ? x : 0, x > 0 ? x : x != x ? x : 0)
 NB_UNARY(relu_i64, int64_t, int64_t, x > 0 ? x : 0)
-NB_UNARY_FLOATS(leaky_relu, x > 0 ? x : x * (float)args[1].number, x > 0 ? x : x *args[1].number)
-NB_UNARY_FLOATS(elu, x > 0 ? x : (float)args[1].number * expm1f(x), x > 0 ? x : args[1].number *expm1(x))
+NB_UNARY_FLOATS(leaky_relu, x > 0 ? x : x * (float)args[1].number, x > 0 ? x : x * args[1].number)
+NB_UNARY_FLOATS(elu, x > 0 ? x : (float)args[1].number * expm1f(x), x > 0 ? x : args[1].number * expm1(x))
 NB_UNARY_FLOATS(gelu, (float)(args[1].choice ? gelu_tanh_one((double)x) : gelu_one((double)x)),
                 args[1].choice ? gelu_tanh_one(x) : gelu_one(x))
 NB_UNARY_FLOATS(silu, x *sigmoid_one_f32(x), x *sigmoid_one(x))
@@ -109,7 +109,8 @@ static bool softplus_backward(Backward *b) {
 }
 
 static bool shape_softplus(Call *c, Error *err) {
-  if (!(c->args[1].number > 0)) return nb_fail(err, NB_ERROR_ARGUMENT, "beta must be above 0, got %g", c->args[1].number);
+  if (!(c->args[1].number > 0))
+    return nb_fail(err, NB_ERROR_ARGUMENT, "beta must be above 0, got %g", c->args[1].number);
   return nb_shape_unary_float(c, err);
 }
 
@@ -122,30 +123,30 @@ typedef struct Slices {
   bool logarithm;
 } Slices;
 
-#define SOFTMAX(name, T, EXP, LOG)                                                          \
-  static void name(int64_t begin, int64_t end, void *ctx) {                                 \
-    const Slices *w = ctx;                                                                  \
-    int64_t n = w->n, step = w->inner;                                                      \
-    for (int64_t r = begin; r < end; r++) {                                                 \
-      int64_t at = r / step * n * step + r % step;                                          \
-      const T *x = (const T *)nb_tensor_data(w->x) + at;                                    \
-      T *y = (T *)nb_tensor_data(w->y) + at, top = x[0];                                    \
-      double total = 0;                                                                     \
-      for (int64_t k = 1; k < n; k++)                                                       \
-        if (x[k * step] > top || x[k * step] != x[k * step]) top = x[k * step];             \
-      for (int64_t k = 0; k < n; k++) {                                                     \
-        T e = EXP(x[k * step] - top);                                                       \
-        if (!w->logarithm) y[k * step] = e;                                                 \
-        total += (double)e;                                                                 \
-      }                                                                                     \
-      if (w->logarithm) {                                                                   \
-        T shift = (T)log(total);                                                            \
-        for (int64_t k = 0; k < n; k++) y[k * step] = x[k * step] - top - shift;            \
-      } else {                                                                              \
-        T scale = (T)(1 / total);                                                           \
-        for (int64_t k = 0; k < n; k++) y[k * step] *= scale;                               \
-      }                                                                                     \
-    }                                                                                       \
+#define SOFTMAX(name, T, EXP, LOG)                                               \
+  static void name(int64_t begin, int64_t end, void *ctx) {                      \
+    const Slices *w = ctx;                                                       \
+    int64_t n = w->n, step = w->inner;                                           \
+    for (int64_t r = begin; r < end; r++) {                                      \
+      int64_t at = r / step * n * step + r % step;                               \
+      const T *x = (const T *)nb_tensor_data(w->x) + at;                         \
+      T *y = (T *)nb_tensor_data(w->y) + at, top = x[0];                         \
+      double total = 0;                                                          \
+      for (int64_t k = 1; k < n; k++)                                            \
+        if (x[k * step] > top || x[k * step] != x[k * step]) top = x[k * step];  \
+      for (int64_t k = 0; k < n; k++) {                                          \
+        T e = EXP(x[k * step] - top);                                            \
+        if (!w->logarithm) y[k * step] = e;                                      \
+        total += (double)e;                                                      \
+      }                                                                          \
+      if (w->logarithm) {                                                        \
+        T shift = (T)log(total);                                                 \
+        for (int64_t k = 0; k < n; k++) y[k * step] = x[k * step] - top - shift; \
+      } else {                                                                   \
+        T scale = (T)(1 / total);                                                \
+        for (int64_t k = 0; k < n; k++) y[k * step] *= scale;                    \
+      }                                                                          \
+    }                                                                            \
   }
 SOFTMAX(softmax_f32, float, expf, logf)
 SOFTMAX(softmax_f64, double, exp, log)
@@ -267,8 +268,9 @@ static const Op ops[] = {
      .derivative = "Φ(x) + x·φ(x)",
      .source = "Hendrycks, Gimpel: Gaussian error linear units, 2016",
      .sample = {.args = "f(3,4); f(3,4), {approximate='tanh'}"},
-     .params = {TENSOR("x"),
-                {.name = "approximate", .kind = NB_PARAM_CHOICE, .optional = true, .named = true, .choices = "none|tanh"}},
+     .params =
+         {TENSOR("x"),
+          {.name = "approximate", .kind = NB_PARAM_CHOICE, .optional = true, .named = true, .choices = "none|tanh"}},
      .saves = NB_SAVE_IN(0),
      .shape = nb_shape_unary_float,
      .forward = nb_forward_elementwise,

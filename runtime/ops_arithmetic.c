@@ -10,8 +10,8 @@ NB_BINARY(add_u8, uint8_t, uint8_t, (unsigned)x + (unsigned)y)
 NB_BINARY_FLOATS(sub, x - y, x - y)
 NB_BINARY(sub_i64, int64_t, int64_t, (int64_t)((uint64_t)x - (uint64_t)y))
 NB_BINARY_FLOATS(mul, x *y, x *y)
-NB_BINARY(mul_i64, int64_t, int64_t, (int64_t)((uint64_t)x * (uint64_t)y))
-NB_BINARY(mul_u8, uint8_t, uint8_t, (unsigned)x * (unsigned)y)
+NB_BINARY(mul_i64, int64_t, int64_t, (int64_t)((uint64_t)x *(uint64_t)y))
+NB_BINARY(mul_u8, uint8_t, uint8_t, (unsigned)x *(unsigned)y)
 NB_BINARY_FLOATS(div, x / y, x / y)
 NB_BINARY_FLOATS(pow, powf(x, y), pow(x, y))
 NB_BINARY_FLOATS(atan2, atan2f(x, y), atan2(x, y))
@@ -86,7 +86,8 @@ static bool forward_whole_division(Call *c, Error *err) {
     bool ok = flat;
     for (int64_t i = 0; ok && i < n; i++)
       if (((int64_t *)nb_tensor_data(flat))[i] == 0)
-        ok = nb_fail(err, NB_ERROR_ARGUMENT, "division of whole numbers by zero; convert with :to(\"f32\") for an infinity");
+        ok = nb_fail(err, NB_ERROR_ARGUMENT,
+                     "division of whole numbers by zero; convert with :to(\"f32\") for an infinity");
     nb_scope_close(&s);
     if (!ok) return false;
   }

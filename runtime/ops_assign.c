@@ -12,8 +12,8 @@ static bool shape_target(Call *c, Error *err) {
   Error ignored;
   bool fits = nb_broadcast_shape(to, from, &l, &ignored) && l.ndim == to->ndim;
   for (int d = 0; fits && d < to->ndim; d++) fits = l.shape[d] == to->shape[d];
-  return fits || nb_fail(err, NB_ERROR_ARGUMENT, "a value of shape %s does not fit into shape %s", nb_shape_text(from, b),
-                         nb_shape_text(to, a));
+  return fits || nb_fail(err, NB_ERROR_ARGUMENT, "a value of shape %s does not fit into shape %s",
+                         nb_shape_text(from, b), nb_shape_text(to, a));
 }
 
 static bool copy_forward(Call *c, Error *err) {

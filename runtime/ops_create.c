@@ -7,7 +7,8 @@
 static void fill(Tensor *t, double value) {
   int64_t n = nb_layout_numel(&t->layout);
   float *single = nb_tensor_data(t);
-  if (value == 0) nb_zero(t);
+  if (value == 0)
+    nb_zero(t);
   else if (t->layout.dtype == NB_F32)
     for (int64_t i = 0; i < n; i++) single[i] = (float)value;
   else
@@ -58,7 +59,8 @@ static bool shape_arange(Call *c, Error *err) {
     first = 1;
   }
   if (!isfinite(first) || !isfinite(last) || !isfinite(step) || step == 0)
-    return nb_fail(err, NB_ERROR_ARGUMENT, "first, last and step must be finite and step not 0, got %g, %g, %g", first, last, step);
+    return nb_fail(err, NB_ERROR_ARGUMENT, "first, last and step must be finite and step not 0, got %g, %g, %g", first,
+                   last, step);
   double count = floor((last - first) / step * (1 + 1e-15) + 1e-9) + 1;
   if (count > 1e15) return nb_fail(err, NB_ERROR_MEMORY, "arange: %g numbers are more than any memory holds", count);
   c->layout[0] = (Layout){.dtype = c->args[3].dtype, .ndim = 1, .shape = {count > 0 ? (int64_t)count : 0}};
@@ -68,7 +70,8 @@ static bool shape_arange(Call *c, Error *err) {
 static bool arange_forward(Call *c, Error *err) {
   double first = isnan(c->args[1].number) ? 1 : c->args[0].number;
   (void)err;
-  for (int64_t i = 0; i < c->out[0]->layout.shape[0]; i++) nb_tensor_set(c->out[0], i, first + (double)i * c->args[2].number);
+  for (int64_t i = 0; i < c->out[0]->layout.shape[0]; i++)
+    nb_tensor_set(c->out[0], i, first + (double)i * c->args[2].number);
   return true;
 }
 
@@ -126,9 +129,10 @@ static bool one_hot_forward(Call *c, Error *err) {
   nb_zero(c->out[0]);
   for (int64_t i = 0; ok && i < n; i++) {
     if (k[i] < 1 || k[i] > classes)
-      ok = nb_fail(err, NB_ERROR_ARGUMENT, "element %lld is %lld, expected 1..%lld%s", (long long)i + 1, (long long)k[i],
-                   (long long)classes, k[i] == 0 ? " (classes count from 1)" : "");
-    else nb_tensor_set(c->out[0], i * classes + k[i] - 1, 1);
+      ok = nb_fail(err, NB_ERROR_ARGUMENT, "element %lld is %lld, expected 1..%lld%s", (long long)i + 1,
+                   (long long)k[i], (long long)classes, k[i] == 0 ? " (classes count from 1)" : "");
+    else
+      nb_tensor_set(c->out[0], i * classes + k[i] - 1, 1);
   }
   nb_scope_close(&s);
   return ok;
@@ -229,9 +233,7 @@ static const Op ops[] = {
      .example = "nb.eye(2)  --> {{1, 0}, {0, 1}}",
      NO_GRAD,
      .sample = {.args = "3; 2, 4"},
-     .params = {INT("n"),
-                {.name = "m", .kind = NB_PARAM_INT, .optional = true, .fallback = -1},
-                NAMED_DTYPE(NB_F32)},
+     .params = {INT("n"), {.name = "m", .kind = NB_PARAM_INT, .optional = true, .fallback = -1}, NAMED_DTYPE(NB_F32)},
      .creates = true,
      .shape = shape_eye,
      .forward = eye_forward},

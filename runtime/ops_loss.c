@@ -10,8 +10,8 @@ NB_BINARY_FLOATS(bce_with_logits, fmaxf(x, 0) - x * y + log1pf(expf(-fabsf(x))) 
 
 // Logarithms are limited to −100, as PyTorch has it, so that p = 0 or 1 gives a finite loss.
 #define LIMITED(v) ((v) < -100 ? -100 : (v))
-NB_BINARY_FLOATS(binary_cross_entropy, -(y * LIMITED(logf(x)) + (1 - y) * LIMITED(log1pf(-x))),
-                 -(y * LIMITED(log(x)) + (1 - y) * LIMITED(log1p(-x))))
+NB_BINARY_FLOATS(binary_cross_entropy, -(y *LIMITED(logf(x)) + (1 - y) * LIMITED(log1pf(-x))),
+                 -(y *LIMITED(log(x)) + (1 - y) * LIMITED(log1p(-x))))
 
 // The lecture's output factor: σ(z) − y.
 static bool bce_with_logits_backward(Backward *b) {
@@ -33,7 +33,6 @@ static bool binary_cross_entropy_backward(Backward *b) {
   if (!nb_wants(b, 1)) return true;
   return nb_give(b, 1, nb_mul(s, g, nb_sub(s, nb_unary(s, "log1p", nb_neg(s, p)), nb_unary(s, "log", p))));
 }
-
 
 // ---- cross entropy ----
 
@@ -67,8 +66,9 @@ static bool check_labels(const Tensor *target, int64_t classes, Error *err) {
   int64_t n = nb_layout_numel(&target->layout);
   for (int64_t i = 0; i < n; i++)
     if (k[i] < 1 || k[i] > classes)
-      return nb_fail(err, NB_ERROR_ARGUMENT, "label %lld is %lld, expected 1..%lld%s", (long long)i + 1, (long long)k[i],
-                     (long long)classes, k[i] == 0 ? " (classes count from 1: add 1 to labels that count from 0)" : "");
+      return nb_fail(err, NB_ERROR_ARGUMENT, "label %lld is %lld, expected 1..%lld%s", (long long)i + 1,
+                     (long long)k[i], (long long)classes,
+                     k[i] == 0 ? " (classes count from 1: add 1 to labels that count from 0)" : "");
   return true;
 }
 
@@ -107,8 +107,9 @@ static bool cross_entropy_backward(Backward *b) {
   Layout with = z->layout;
   with.shape[d] = 1;
   Tensor *y = nb_op(s, "softmax", (Value[NB_MAX_PARAMS]){{.tensor = z}, {.integer = d + 1}});
-  Tensor *hot = nb_op(s, "one_hot", (Value[NB_MAX_PARAMS]){
-                                        {.tensor = nb_in(b, 1)}, {.integer = z->layout.shape[d]}, {.dtype = z->layout.dtype}});
+  Tensor *hot = nb_op(
+      s, "one_hot",
+      (Value[NB_MAX_PARAMS]){{.tensor = nb_in(b, 1)}, {.integer = z->layout.shape[d]}, {.dtype = z->layout.dtype}});
   for (int e = last; hot && e > d; e--) hot = nb_swap(s, hot, e, e - 1);
   return nb_give(b, 0, nb_mul(s, nb_sub(s, y, hot), nb_reshape_like(s, g, &with)));
 }
@@ -125,7 +126,8 @@ static const Op ops[] = {
      .backward = bce_with_logits_backward,
      .loops = NB_FLOAT_LOOPS(bce_with_logits)},
     {.name = "binary_cross_entropy",
-     .doc = "Binary cross-entropy of probabilities p and targets y in 0..1, elementwise; bce_with_logits is more accurate.",
+     .doc = "Binary cross-entropy of probabilities p and targets y in 0..1, elementwise; bce_with_logits is more "
+            "accurate.",
      .example = "nb.binary_cross_entropy(nb.tensor{0.5}, nb.tensor{1})  --> {0.693147}",
      .derivative = "∂/∂p = (p − y)/(p·(1 − p))",
      .sample = {.lo = 0.1, .hi = 0.9},

@@ -11,7 +11,7 @@ NB_UNARY(abs_i64, int64_t, int64_t, x < 0 ? (int64_t)(0 - (uint64_t)x) : x)
 NB_UNARY_FLOATS(sign, (float)((x > 0) - (x < 0)), (double)((x > 0) - (x < 0)))
 NB_UNARY(sign_i64, int64_t, int64_t, (x > 0) - (x < 0))
 NB_UNARY_FLOATS(square, x *x, x *x)
-NB_UNARY(square_i64, int64_t, int64_t, (int64_t)((uint64_t)x * (uint64_t)x))
+NB_UNARY(square_i64, int64_t, int64_t, (int64_t)((uint64_t)x *(uint64_t)x))
 NB_UNARY_FLOATS(exp, expf(x), exp(x))
 NB_UNARY_FLOATS(expm1, expm1f(x), expm1(x))
 NB_UNARY_FLOATS(log, logf(x), log(x))
@@ -38,8 +38,9 @@ NB_UNARY(isinf_f32, float, uint8_t, isinf(x) != 0)
 NB_UNARY(isinf_f64, double, uint8_t, isinf(x) != 0)
 NB_UNARY(isfinite_f32, float, uint8_t, isfinite(x) != 0)
 NB_UNARY(isfinite_f64, double, uint8_t, isfinite(x) != 0)
-NB_UNARY_FLOATS(clamp, x < (float)args[1].number ? (float)args[1].number : x > (float)args[2].number ? (float)args[2].number : x,
-                x < args[1].number ? args[1].number : x > args[2].number ? args[2].number : x)
+NB_UNARY_FLOATS(clamp,
+                x<(float)args[1].number ? (float)args[1].number : x>(float) args[2].number ? (float)args[2].number : x,
+                x<args[1].number ? args[1].number : x> args[2].number ? args[2].number : x)
 
 static bool neg_backward(Backward *b) {
   return nb_give(b, 0, nb_neg(b->scope, b->grad[0]));
@@ -145,7 +146,8 @@ static bool shape_test(Call *c, Error *err) {
 
 static bool shape_clamp(Call *c, Error *err) {
   double lo = c->args[1].number, hi = c->args[2].number;
-  if (isnan(lo) || isnan(hi)) return nb_fail(err, NB_ERROR_ARGUMENT, "min and max must be numbers, got %g and %g", lo, hi);
+  if (isnan(lo) || isnan(hi))
+    return nb_fail(err, NB_ERROR_ARGUMENT, "min and max must be numbers, got %g and %g", lo, hi);
   if (lo > hi) return nb_fail(err, NB_ERROR_ARGUMENT, "min must not exceed max, got %g and %g", lo, hi);
   return nb_shape_unary_float(c, err);
 }
@@ -162,11 +164,12 @@ static bool clamp_backward(Backward *b) {
 
 // ---- where ----
 
-#define WHERE_LOOP(name, T)                                                                \
-  static void name(int64_t n, char *const *p, const int64_t *s, const Value *args) {       \
-    (void)args;                                                                            \
-    for (int64_t i = 0; i < n; i++)                                                        \
-      *(T *)(p[0] + i * s[0]) = *(const uint8_t *)(p[1] + i * s[1]) ? *(const T *)(p[2] + i * s[2]) : *(const T *)(p[3] + i * s[3]); \
+#define WHERE_LOOP(name, T)                                                                                    \
+  static void name(int64_t n, char *const *p, const int64_t *s, const Value *args) {                           \
+    (void)args;                                                                                                \
+    for (int64_t i = 0; i < n; i++)                                                                            \
+      *(T *)(p[0] + i * s[0]) =                                                                                \
+          *(const uint8_t *)(p[1] + i * s[1]) ? *(const T *)(p[2] + i * s[2]) : *(const T *)(p[3] + i * s[3]); \
   }
 WHERE_LOOP(where_8, uint8_t)
 WHERE_LOOP(where_i64, int64_t)
@@ -180,27 +183,27 @@ static bool where_backward(Backward *b) {
   return !nb_wants(b, 2) || nb_give(b, 2, nb_where(s, nb_in(b, 0), zero, g));
 }
 
-#define UNARY(NAME, DOC, EXAMPLE, DERIVATIVE, SAVES, LO, HI)                                                             \
-  {                                                                                                                      \
-    .name = #NAME, .doc = DOC, .example = EXAMPLE, .derivative = DERIVATIVE, .sample = {.lo = LO, .hi = HI},             \
-    .params = {TENSOR("x")}, .inplace = true, .saves = SAVES, .shape = nb_shape_unary_float,                             \
-    .forward = nb_forward_elementwise, .backward = NAME##_backward, .loops = NB_FLOAT_LOOPS(NAME)                        \
+#define UNARY(NAME, DOC, EXAMPLE, DERIVATIVE, SAVES, LO, HI)                                                 \
+  {                                                                                                          \
+    .name = #NAME, .doc = DOC, .example = EXAMPLE, .derivative = DERIVATIVE, .sample = {.lo = LO, .hi = HI}, \
+    .params = {TENSOR("x")}, .inplace = true, .saves = SAVES, .shape = nb_shape_unary_float,                 \
+    .forward = nb_forward_elementwise, .backward = NAME##_backward, .loops = NB_FLOAT_LOOPS(NAME)            \
   }
 
-#define STEP(NAME, DOC, EXAMPLE)                                                                                         \
-  {                                                                                                                      \
-    .name = #NAME, .doc = DOC, .example = EXAMPLE, .no_grad = "it is piecewise constant", .params = {TENSOR("x")},       \
-    .inplace = true, .shape = nb_shape_unary, .forward = nb_forward_elementwise, .loops = {                              \
-      [NB_I64] = whole_i64,                                                                                              \
-      [NB_F32] = NAME##_f32,                                                                                             \
-      [NB_F64] = NAME##_f64                                                                                              \
-    }                                                                                                                    \
+#define STEP(NAME, DOC, EXAMPLE)                                                                                   \
+  {                                                                                                                \
+    .name = #NAME, .doc = DOC, .example = EXAMPLE, .no_grad = "it is piecewise constant", .params = {TENSOR("x")}, \
+    .inplace = true, .shape = nb_shape_unary, .forward = nb_forward_elementwise, .loops = {                        \
+      [NB_I64] = whole_i64,                                                                                        \
+      [NB_F32] = NAME##_f32,                                                                                       \
+      [NB_F64] = NAME##_f64                                                                                        \
+    }                                                                                                              \
   }
 
-#define TEST(NAME, DOC, EXAMPLE)                                                                                         \
-  {                                                                                                                      \
-    .name = #NAME, .doc = DOC, .example = EXAMPLE, .no_grad = "a mask is not a number", .params = {TENSOR("x")},         \
-    .shape = shape_test, .forward = nb_forward_elementwise, .loops = NB_FLOAT_LOOPS(NAME)                                \
+#define TEST(NAME, DOC, EXAMPLE)                                                                                 \
+  {                                                                                                              \
+    .name = #NAME, .doc = DOC, .example = EXAMPLE, .no_grad = "a mask is not a number", .params = {TENSOR("x")}, \
+    .shape = shape_test, .forward = nb_forward_elementwise, .loops = NB_FLOAT_LOOPS(NAME)                        \
   }
 
 #define IN NB_SAVE_IN(0)
@@ -243,16 +246,20 @@ static const Op ops[] = {
     UNARY(exp, "e to the power of x, elementwise.", "nb.exp(nb.tensor{0, 1})  --> {1, 2.71828}", "exp x", OUT, 0, 0),
     UNARY(expm1, "exp(x) − 1 without cancellation near 0.", "nb.expm1(nb.tensor{0})  --> {0}", "exp x", OUT, 0, 0),
     UNARY(log, "The natural logarithm, elementwise.", "nb.log(nb.tensor{1})  --> {0}", "1/x", IN, 0.3, 3),
-    UNARY(log1p, "log(1 + x) without cancellation near 0.", "nb.log1p(nb.tensor{0})  --> {0}", "1/(1 + x)", IN, -0.5, 2),
+    UNARY(log1p, "log(1 + x) without cancellation near 0.", "nb.log1p(nb.tensor{0})  --> {0}", "1/(1 + x)", IN, -0.5,
+          2),
     UNARY(sqrt, "The square root, elementwise.", "nb.sqrt(nb.tensor{4, 9})  --> {2, 3}", "1/(2√x)", OUT, 0.3, 3),
     UNARY(rsqrt, "1/√x, elementwise.", "nb.rsqrt(nb.tensor{4})  --> {0.5}", "−½ x^(−3/2)", OUT, 0.3, 3),
     UNARY(reciprocal, "1/x, elementwise.", "nb.reciprocal(nb.tensor{4})  --> {0.25}", "−1/x²", OUT, 0.5, 2),
     UNARY(sin, "The sine of x in radians, elementwise.", "nb.sin(nb.tensor{0})  --> {0}", "cos x", IN, 0, 0),
     UNARY(cos, "The cosine of x in radians, elementwise.", "nb.cos(nb.tensor{0})  --> {1}", "−sin x", IN, 0, 0),
     UNARY(tan, "The tangent of x in radians, elementwise.", "nb.tan(nb.tensor{0})  --> {0}", "1 + tan² x", OUT, -1, 1),
-    UNARY(asin, "The arc sine in radians, elementwise.", "nb.asin(nb.tensor{1})  --> {1.5708}", "1/√(1 − x²)", IN, -0.8, 0.8),
-    UNARY(acos, "The arc cosine in radians, elementwise.", "nb.acos(nb.tensor{1})  --> {0}", "−1/√(1 − x²)", IN, -0.8, 0.8),
-    UNARY(atan, "The arc tangent in radians, elementwise.", "nb.atan(nb.tensor{1})  --> {0.785398}", "1/(1 + x²)", IN, 0, 0),
+    UNARY(asin, "The arc sine in radians, elementwise.", "nb.asin(nb.tensor{1})  --> {1.5708}", "1/√(1 − x²)", IN, -0.8,
+          0.8),
+    UNARY(acos, "The arc cosine in radians, elementwise.", "nb.acos(nb.tensor{1})  --> {0}", "−1/√(1 − x²)", IN, -0.8,
+          0.8),
+    UNARY(atan, "The arc tangent in radians, elementwise.", "nb.atan(nb.tensor{1})  --> {0.785398}", "1/(1 + x²)", IN,
+          0, 0),
     UNARY(sinh, "The hyperbolic sine, elementwise.", "nb.sinh(nb.tensor{0})  --> {0}", "cosh x", IN, 0, 0),
     UNARY(cosh, "The hyperbolic cosine, elementwise.", "nb.cosh(nb.tensor{0})  --> {1}", "sinh x", IN, 0, 0),
     UNARY(erf, "The error function, elementwise.", "nb.erf(nb.tensor{0})  --> {0}", "2/√π · exp(−x²)", IN, 0, 0),
@@ -270,7 +277,8 @@ static const Op ops[] = {
     STEP(round, "The nearest whole number; halves go to the even one.", "nb.round(nb.tensor{0.5, 1.5})  --> {0, 2}"),
     TEST(isnan, "Where x is not a number, as a mask.", "nb.isnan(nb.tensor{0/0, 1})  --> {true, false}"),
     TEST(isinf, "Where x is infinite, as a mask.", "nb.isinf(nb.tensor{1/0, 1})  --> {true, false}"),
-    TEST(isfinite, "Where x is neither infinite nor NaN, as a mask.", "nb.isfinite(nb.tensor{1/0, 1})  --> {false, true}"),
+    TEST(isfinite, "Where x is neither infinite nor NaN, as a mask.",
+         "nb.isfinite(nb.tensor{1/0, 1})  --> {false, true}"),
     {.name = "clamp",
      .doc = "x limited to the range from min to max.",
      .example = "nb.clamp(nb.tensor{-5, 0.5, 5}, 0, 1)  --> {0, 0.5, 1}",
@@ -293,6 +301,7 @@ static const Op ops[] = {
      .shape = nb_shape_elementwise,
      .forward = nb_forward_elementwise,
      .backward = where_backward,
-     .loops = {[NB_BOOL] = where_8, [NB_U8] = where_8, [NB_I64] = where_i64, [NB_F32] = where_f32, [NB_F64] = where_f64}},
+     .loops =
+         {[NB_BOOL] = where_8, [NB_U8] = where_8, [NB_I64] = where_i64, [NB_F32] = where_f32, [NB_F64] = where_f64}},
 };
 const OpFamily ops_math = {"Elementwise functions", ops, COUNT(ops)};

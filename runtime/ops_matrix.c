@@ -25,13 +25,13 @@ static bool shape_matmul(Call *c, Error *err) {
   Layout a = as_matrix(x, true), b = as_matrix(y, false), batch = {.dtype = NB_F32};
   int64_t rows = a.shape[a.ndim - 2], inner = a.shape[a.ndim - 1], columns = b.shape[b.ndim - 1];
   if (inner != b.shape[b.ndim - 2])
-    return nb_fail(err, NB_ERROR_ARGUMENT, "shapes %s and %s do not fit: %lld columns on the left, %lld rows on the right",
+    return nb_fail(err, NB_ERROR_ARGUMENT,
+                   "shapes %s and %s do not fit: %lld columns on the left, %lld rows on the right",
                    nb_shape_text(x, ta), nb_shape_text(y, tb), (long long)inner, (long long)b.shape[b.ndim - 2]);
   a.ndim -= 2;
   b.ndim -= 2;
   if (!nb_broadcast_shape(&a, &b, &batch, err)) return false;
-  if (batch.ndim + 2 > NB_MAX_DIMS)
-    return nb_fail(err, NB_ERROR_ARGUMENT, "more than %d dimensions", NB_MAX_DIMS);
+  if (batch.ndim + 2 > NB_MAX_DIMS) return nb_fail(err, NB_ERROR_ARGUMENT, "more than %d dimensions", NB_MAX_DIMS);
   c->compute = nb_dtype_promote(nb_dtype_promote(x->dtype, y->dtype), NB_F32);
   batch.dtype = c->compute;
   if (x->ndim > 1) batch.shape[batch.ndim++] = rows;
@@ -120,7 +120,8 @@ static const Op ops[] = {
      .doc = "The matrix product x · y; leading dimensions are batches and broadcast, a vector is a row or a column.",
      .example = "nb.matmul(nb.tensor{{1, 2}, {3, 4}}, nb.tensor{1, 1})  --> {3, 7}",
      .derivative = "∂/∂x = δ·yᵀ, ∂/∂y = xᵀ·δ",
-     .sample = {.args = "f(3,4), f(4,2); f(4), f(4,2); f(3,4), f(4); f(4), f(4); f(2,3,4), f(4,2); f(2,1,3,4), f(5,4,2)"},
+     .sample = {.args =
+                    "f(3,4), f(4,2); f(4), f(4,2); f(3,4), f(4); f(4), f(4); f(2,3,4), f(4,2); f(2,1,3,4), f(5,4,2)"},
      .params = {TENSOR("x"), TENSOR("y")},
      .saves = NB_SAVE_IN(0) | NB_SAVE_IN(1),
      .shape = shape_matmul,

@@ -26,8 +26,10 @@ static double unit_f64(uint32_t high, uint32_t low) {
 }
 
 static void put(const Draw *d, int64_t i, double value) {
-  if (d->out->layout.dtype == NB_F32) ((float *)nb_tensor_data(d->out))[i] = (float)value;
-  else nb_tensor_set(d->out, i, value);
+  if (d->out->layout.dtype == NB_F32)
+    ((float *)nb_tensor_data(d->out))[i] = (float)value;
+  else
+    nb_tensor_set(d->out, i, value);
 }
 
 // Two numbers a block.
@@ -74,8 +76,10 @@ static void draw_whole(int64_t begin, int64_t end, void *ctx) {
   const Draw *d = ctx;
   for (int64_t i = begin; i < end; i++) {
     int64_t v = bounded(d, i);
-    if (d->out->layout.dtype == NB_I64) ((int64_t *)nb_tensor_data(d->out))[i] = v;
-    else put(d, i, (double)v);
+    if (d->out->layout.dtype == NB_I64)
+      ((int64_t *)nb_tensor_data(d->out))[i] = v;
+    else
+      put(d, i, (double)v);
   }
 }
 
@@ -163,7 +167,8 @@ static bool bernoulli_forward(Call *c, Error *err) {
   for (int64_t i = 0; ok && i < n; i++) {
     double v = nb_tensor_get(p, i);
     if (!(v >= 0 && v <= 1))
-      ok = nb_fail(err, NB_ERROR_ARGUMENT, "a probability lies between 0 and 1, but element %lld is %g", (long long)i + 1, v);
+      ok = nb_fail(err, NB_ERROR_ARGUMENT, "a probability lies between 0 and 1, but element %lld is %g",
+                   (long long)i + 1, v);
   }
   if (ok) fill(&(Draw){.out = c->out[0], .probabilities = p}, draw_bernoulli);
   nb_scope_close(&s);

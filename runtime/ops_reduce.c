@@ -72,55 +72,55 @@ static bool next_run(const Plan *p, int64_t at[NB_MAX_DIMS], int64_t *offset) {
 }
 
 // Sums, each output by itself.
-#define SUM_ROWS(name, In, Sum, Out)                                                        \
-  static void name(int64_t begin, int64_t end, void *ctx) {                                 \
-    const Reduction *r = ctx;                                                               \
-    const Plan *p = &r->plan;                                                               \
-    int64_t n = p->shape[p->reduced - 1], step = p->stride[p->reduced - 1];                 \
-    for (int64_t o = begin; o < end; o++) {                                                 \
-      int64_t at[NB_MAX_DIMS] = {0}, offset = kept_offset(p, o);                            \
-      Sum total = 0;                                                                        \
-      do {                                                                                  \
-        const In *x = (const In *)nb_tensor_data(r->x) + offset;                            \
-        for (int64_t i = 0; i < n; i += BLOCK) {                                            \
-          int64_t stop = i + BLOCK < n ? i + BLOCK : n, k = i;                              \
-          Sum part[4] = {0, 0, 0, 0};                                                       \
-          for (; k + 4 <= stop; k += 4)                                                     \
-            for (int j = 0; j < 4; j++) part[j] += (Sum)x[(k + j) * step];                  \
-          for (; k < stop; k++) part[0] += (Sum)x[k * step];                                \
-          total += (part[0] + part[1]) + (part[2] + part[3]);                               \
-        }                                                                                   \
-      } while (next_run(p, at, &offset));                                                   \
-      ((Out *)nb_tensor_data(r->out))[o] = (Out)total;                                      \
-    }                                                                                       \
+#define SUM_ROWS(name, In, Sum, Out)                                        \
+  static void name(int64_t begin, int64_t end, void *ctx) {                 \
+    const Reduction *r = ctx;                                               \
+    const Plan *p = &r->plan;                                               \
+    int64_t n = p->shape[p->reduced - 1], step = p->stride[p->reduced - 1]; \
+    for (int64_t o = begin; o < end; o++) {                                 \
+      int64_t at[NB_MAX_DIMS] = {0}, offset = kept_offset(p, o);            \
+      Sum total = 0;                                                        \
+      do {                                                                  \
+        const In *x = (const In *)nb_tensor_data(r->x) + offset;            \
+        for (int64_t i = 0; i < n; i += BLOCK) {                            \
+          int64_t stop = i + BLOCK < n ? i + BLOCK : n, k = i;              \
+          Sum part[4] = {0, 0, 0, 0};                                       \
+          for (; k + 4 <= stop; k += 4)                                     \
+            for (int j = 0; j < 4; j++) part[j] += (Sum)x[(k + j) * step];  \
+          for (; k < stop; k++) part[0] += (Sum)x[k * step];                \
+          total += (part[0] + part[1]) + (part[2] + part[3]);               \
+        }                                                                   \
+      } while (next_run(p, at, &offset));                                   \
+      ((Out *)nb_tensor_data(r->out))[o] = (Out)total;                      \
+    }                                                                       \
   }
 
 // Sums of columns: TILE neighbouring outputs at a time, so that memory is read along its rows.
-#define SUM_COLUMNS(name, In, Sum, Out)                                                     \
-  static void name(int64_t begin, int64_t end, void *ctx) {                                 \
-    const Reduction *r = ctx;                                                               \
-    const Plan *p = &r->plan;                                                               \
-    int64_t n = p->shape[p->reduced - 1], step = p->stride[p->reduced - 1];                 \
-    int64_t width = p->kept_shape[p->kept - 1];                                             \
-    for (int64_t o = begin, m; o < end; o += m) {                                           \
-      Sum total[TILE] = {0}, part[TILE] = {0};                                              \
-      int64_t at[NB_MAX_DIMS] = {0}, offset = kept_offset(p, o), added = 0;                 \
-      m = width - o % width;                                                                \
-      if (m > end - o) m = end - o;                                                         \
-      if (m > TILE) m = TILE;                                                               \
-      do {                                                                                  \
-        const In *x = (const In *)nb_tensor_data(r->x) + offset;                            \
-        for (int64_t i = 0; i < n; i++, x += step) {                                        \
-          for (int64_t j = 0; j < m; j++) part[j] += (Sum)x[j];                             \
-          if (++added % BLOCK) continue;                                                    \
-          for (int64_t j = 0; j < m; j++) {                                                 \
-            total[j] += part[j];                                                            \
-            part[j] = 0;                                                                    \
-          }                                                                                 \
-        }                                                                                   \
-      } while (next_run(p, at, &offset));                                                   \
+#define SUM_COLUMNS(name, In, Sum, Out)                                                                   \
+  static void name(int64_t begin, int64_t end, void *ctx) {                                               \
+    const Reduction *r = ctx;                                                                             \
+    const Plan *p = &r->plan;                                                                             \
+    int64_t n = p->shape[p->reduced - 1], step = p->stride[p->reduced - 1];                               \
+    int64_t width = p->kept_shape[p->kept - 1];                                                           \
+    for (int64_t o = begin, m; o < end; o += m) {                                                         \
+      Sum total[TILE] = {0}, part[TILE] = {0};                                                            \
+      int64_t at[NB_MAX_DIMS] = {0}, offset = kept_offset(p, o), added = 0;                               \
+      m = width - o % width;                                                                              \
+      if (m > end - o) m = end - o;                                                                       \
+      if (m > TILE) m = TILE;                                                                             \
+      do {                                                                                                \
+        const In *x = (const In *)nb_tensor_data(r->x) + offset;                                          \
+        for (int64_t i = 0; i < n; i++, x += step) {                                                      \
+          for (int64_t j = 0; j < m; j++) part[j] += (Sum)x[j];                                           \
+          if (++added % BLOCK) continue;                                                                  \
+          for (int64_t j = 0; j < m; j++) {                                                               \
+            total[j] += part[j];                                                                          \
+            part[j] = 0;                                                                                  \
+          }                                                                                               \
+        }                                                                                                 \
+      } while (next_run(p, at, &offset));                                                                 \
       for (int64_t j = 0; j < m; j++) ((Out *)nb_tensor_data(r->out))[o + j] = (Out)(total[j] + part[j]); \
-    }                                                                                       \
+    }                                                                                                     \
   }
 SUM_ROWS(sum_rows_f32, float, double, float)
 SUM_ROWS(sum_rows_f64, double, double, double)
@@ -130,46 +130,46 @@ SUM_COLUMNS(sum_columns_f64, double, double, double)
 SUM_COLUMNS(sum_columns_i64, int64_t, uint64_t, uint64_t)
 
 // The product, and the place of the largest or smallest, of each output.
-#define PROD(name, T, Sum)                                                                  \
-  static void name(int64_t begin, int64_t end, void *ctx) {                                 \
-    const Reduction *r = ctx;                                                               \
-    const Plan *p = &r->plan;                                                               \
-    int64_t n = p->shape[p->reduced - 1], step = p->stride[p->reduced - 1];                 \
-    for (int64_t o = begin; o < end; o++) {                                                 \
-      int64_t at[NB_MAX_DIMS] = {0}, offset = kept_offset(p, o);                            \
-      Sum total = 1;                                                                        \
-      do {                                                                                  \
-        const T *x = (const T *)nb_tensor_data(r->x) + offset;                              \
-        for (int64_t i = 0; i < n; i++) total *= (Sum)x[i * step];                          \
-      } while (p->count && next_run(p, at, &offset));                                       \
-      ((T *)nb_tensor_data(r->out))[o] = (T)total;                                          \
-    }                                                                                       \
+#define PROD(name, T, Sum)                                                  \
+  static void name(int64_t begin, int64_t end, void *ctx) {                 \
+    const Reduction *r = ctx;                                               \
+    const Plan *p = &r->plan;                                               \
+    int64_t n = p->shape[p->reduced - 1], step = p->stride[p->reduced - 1]; \
+    for (int64_t o = begin; o < end; o++) {                                 \
+      int64_t at[NB_MAX_DIMS] = {0}, offset = kept_offset(p, o);            \
+      Sum total = 1;                                                        \
+      do {                                                                  \
+        const T *x = (const T *)nb_tensor_data(r->x) + offset;              \
+        for (int64_t i = 0; i < n; i++) total *= (Sum)x[i * step];          \
+      } while (p->count && next_run(p, at, &offset));                       \
+      ((T *)nb_tensor_data(r->out))[o] = (T)total;                          \
+    }                                                                       \
   }
 PROD(prod_f32, float, double)
 PROD(prod_f64, double, double)
 PROD(prod_i64, int64_t, uint64_t)
 
 // NaN counts as larger and as smaller than all: it is found first and stays.
-#define PLACE(name, T, better)                                                              \
-  static void name(int64_t begin, int64_t end, void *ctx) {                                 \
-    const Reduction *r = ctx;                                                               \
-    const Plan *p = &r->plan;                                                               \
-    int64_t n = p->shape[p->reduced - 1], step = p->stride[p->reduced - 1];                 \
-    for (int64_t o = begin; o < end; o++) {                                                 \
-      int64_t at[NB_MAX_DIMS] = {0}, offset = kept_offset(p, o), where = 0, seen = 0;       \
-      T best = ((const T *)nb_tensor_data(r->x))[offset];                                   \
-      do {                                                                                  \
-        const T *a = (const T *)nb_tensor_data(r->x) + offset;                              \
-        for (int64_t i = 0; i < n; i++, seen++) {                                           \
-          T x = a[i * step];                                                                \
-          if (x better best || (x != x && best == best)) {                                  \
-            best = x;                                                                       \
-            where = seen;                                                                   \
-          }                                                                                 \
-        }                                                                                   \
-      } while (next_run(p, at, &offset));                                                   \
-      ((int64_t *)nb_tensor_data(r->out))[o] = where + 1;                                   \
-    }                                                                                       \
+#define PLACE(name, T, better)                                                        \
+  static void name(int64_t begin, int64_t end, void *ctx) {                           \
+    const Reduction *r = ctx;                                                         \
+    const Plan *p = &r->plan;                                                         \
+    int64_t n = p->shape[p->reduced - 1], step = p->stride[p->reduced - 1];           \
+    for (int64_t o = begin; o < end; o++) {                                           \
+      int64_t at[NB_MAX_DIMS] = {0}, offset = kept_offset(p, o), where = 0, seen = 0; \
+      T best = ((const T *)nb_tensor_data(r->x))[offset];                             \
+      do {                                                                            \
+        const T *a = (const T *)nb_tensor_data(r->x) + offset;                        \
+        for (int64_t i = 0; i < n; i++, seen++) {                                     \
+          T x = a[i * step];                                                          \
+          if (x better best || (x != x && best == best)) {                            \
+            best = x;                                                                 \
+            where = seen;                                                             \
+          }                                                                           \
+        }                                                                             \
+      } while (next_run(p, at, &offset));                                             \
+      ((int64_t *)nb_tensor_data(r->out))[o] = where + 1;                             \
+    }                                                                                 \
   }
 PLACE(argmax_f32, float, >)
 PLACE(argmax_f64, double, >)
@@ -264,7 +264,8 @@ static bool run(Call *c, Tensor *out, const Value *dims, DType dtype, const Body
 
 static bool sum_forward(Call *c, Error *err) {
   static const Body rows[NB_DTYPES] = {[NB_I64] = sum_rows_i64, [NB_F32] = sum_rows_f32, [NB_F64] = sum_rows_f64};
-  static const Body columns[NB_DTYPES] = {[NB_I64] = sum_columns_i64, [NB_F32] = sum_columns_f32, [NB_F64] = sum_columns_f64};
+  static const Body columns[NB_DTYPES] = {
+      [NB_I64] = sum_columns_i64, [NB_F32] = sum_columns_f32, [NB_F64] = sum_columns_f64};
   return run(c, c->out[0], &c->args[1], c->compute, rows, columns, err);
 }
 
@@ -298,7 +299,8 @@ static bool extreme_forward(Call *c, bool largest, Error *err) {
   if (x && c->args[1].integer == 0) {
     int64_t n = nb_layout_numel(&x->layout), one = 1;
     Tensor *flat = nb_reshape(&s, x, &n, 1), *place = nb_reshape(&s, c->out[1], &one, 1);
-    if (flat && place) value = nb_op(&s, "index_select", (Value[]){{.tensor = flat}, {.integer = 1}, {.tensor = place}});
+    if (flat && place)
+      value = nb_op(&s, "index_select", (Value[]){{.tensor = flat}, {.integer = 1}, {.tensor = place}});
   } else if (x) {
     Layout l = x->layout;
     int d = 0;
@@ -347,7 +349,9 @@ static bool mean_forward(Call *c, Error *err) {
   Scope s;
   nb_scope_open(&s, err);
   Tensor *total = reduce(&s, "sum", nb_to(&s, c->args[0].tensor, c->compute), &c->args[1], true);
-  return finish(c, &s, nb_div(&s, total, nb_full(&s, &(Layout){.dtype = c->compute}, count_of(&c->args[0].tensor->layout, &c->args[1]))));
+  return finish(c, &s,
+                nb_div(&s, total,
+                       nb_full(&s, &(Layout){.dtype = c->compute}, count_of(&c->args[0].tensor->layout, &c->args[1]))));
 }
 
 // Σ(x − mean)²/(n − correction)
@@ -393,7 +397,8 @@ static Tensor *finite_top(Scope *s, Tensor *x, const Value *dims) {
   for (int d = 0; x && d < x->layout.ndim; d++) {
     Tensor *out[NB_MAX_OUTPUTS] = {NULL};
     if (!mask[d]) continue;
-    if (!nb_op_many(s, "max", (Value[NB_MAX_PARAMS]){{.tensor = x}, {.integer = d + 1}, {.flag = true}}, out)) return NULL;
+    if (!nb_op_many(s, "max", (Value[NB_MAX_PARAMS]){{.tensor = x}, {.integer = d + 1}, {.flag = true}}, out))
+      return NULL;
     x = out[0];
   }
   return nb_where(s, nb_unary(s, "isfinite", x), x, nb_full(s, &(Layout){.dtype = x->layout.dtype}, 0));
@@ -440,7 +445,8 @@ static bool cumsum_forward(Call *c, Error *err) {
   Tensor *x = nb_to(&s, c->args[0].tensor, c->compute), *out = c->out[0];
   if (x && nb_dim(c->args[1].integer, out->layout.ndim, &d, err)) {
     nb_copy(out, x);
-    int64_t n = out->layout.shape[d], inner = out->layout.strides[d], slices = n ? nb_layout_numel(&out->layout) / n : 0;
+    int64_t n = out->layout.shape[d], inner = out->layout.strides[d],
+            slices = n ? nb_layout_numel(&out->layout) / n : 0;
     for (int64_t r = 0; r < slices; r++) {
       int64_t at = r / inner * n * inner + r % inner;
       double total = 0;
@@ -511,7 +517,10 @@ static bool extreme_backward(Backward *b) {
   Tensor *place = with_dims(b, nb_out(b, 1), &dims), *zeros = nb_full(s, &x->layout, 0);
   g = with_dims(b, g, &dims);
   if (!place || !zeros || !g) return false;
-  return nb_give(b, 0, nb_op(s, "scatter_add", (Value[NB_MAX_PARAMS]){{.tensor = zeros}, {.integer = store}, {.tensor = place}, {.tensor = g}}));
+  return nb_give(
+      b, 0,
+      nb_op(s, "scatter_add",
+            (Value[NB_MAX_PARAMS]){{.tensor = zeros}, {.integer = store}, {.tensor = place}, {.tensor = g}}));
 }
 
 static int extreme_returns(const Value *args) {
@@ -554,7 +563,8 @@ static bool norm_backward(Backward *b) {
   Tensor *x = nb_in(b, 0), *y = with_dims(b, nb_out(b, 0), nb_arg(b, 1)), *g = with_dims(b, b->grad[0], nb_arg(b, 1));
   if (!y || !g) return false;
   if (p == 1) return nb_give(b, 0, nb_mul(s, g, nb_unary(s, "sign", x)));
-  Tensor *zero = nb_full(s, &(Layout){.dtype = y->layout.dtype}, 0), *one = nb_full(s, &(Layout){.dtype = y->layout.dtype}, 1);
+  Tensor *zero = nb_full(s, &(Layout){.dtype = y->layout.dtype}, 0),
+         *one = nb_full(s, &(Layout){.dtype = y->layout.dtype}, 1);
   Tensor *safe = nb_where(s, nb_binary(s, "eq", y, zero), one, y);
   Tensor *ratio = nb_div(s, x, safe);
   if (p != 2) ratio = nb_mul(s, nb_unary(s, "sign", x), nb_pown(s, nb_unary(s, "abs", ratio), p - 1));

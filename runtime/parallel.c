@@ -2,7 +2,8 @@
 // The thread pool: workers spin for a moment after a job, then sleep until the next.
 //
 // A job is split into one part for each thread; a part runs in blocks, with a look at the interrupt
-// flag between them.  The caller takes the last part and waits for the rest.
+// flag between them.  Parts are claimed one by one from `claims`, by the caller too: where a worker is
+// late, because another process has its core, the caller does its part and waits for nobody.
 #include "nablua/parallel.h"
 
 #include <pthread.h>
@@ -18,19 +19,18 @@ enum { MAX_THREADS = 256, SPINS = 20000, BLOCKS_A_PART = 8 };
 
 static struct {
   pthread_t threads[MAX_THREADS];
-  unsigned born[MAX_THREADS];  // the ticket when a worker was made: not a job for it
   pthread_mutex_t lock;
   pthread_cond_t wake;
-  int wanted;    // threads that shall compute, the caller's included; 0 before the first look
-  int running;   // workers that exist
-  pid_t owner;   // the process that made them: after a fork there are none
-  // The job.  Workers see a new one by `ticket`.
+  int wanted;   // threads that shall compute, the caller's included; 0 before the first look
+  int running;  // workers that exist
+  pid_t owner;  // the process that made them: after a fork there are none
+  // The job.  Its fields are stable while a part of it is unclaimed or unfinished.
   void (*body)(int64_t, int64_t, void *);
   void *ctx;
   int64_t n, grain;
   int parts;
-  atomic_uint ticket;
-  atomic_int left;  // parts that workers have not finished
+  atomic_uint_least64_t claims;  // the job's number in the high half, the parts left to claim in the low
+  atomic_int unfinished;
 } pool = {.lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
 
 static void pause_cpu(void) {
@@ -50,24 +50,33 @@ static void run_part(int part) {
     pool.body(i, i + block < end ? i + block : end, pool.ctx);
 }
 
+// Claims and runs parts until none is left; `seen` is the last look at the claims.
+static void take_parts(uint64_t seen) {
+  while ((uint32_t)seen > 0) {
+    if (!atomic_compare_exchange_weak_explicit(&pool.claims, &seen, seen - 1, memory_order_acq_rel,
+                                               memory_order_acquire))
+      continue;
+    run_part((int)(uint32_t)seen - 1);
+    atomic_fetch_sub_explicit(&pool.unfinished, 1, memory_order_release);
+    seen = atomic_load_explicit(&pool.claims, memory_order_acquire);
+  }
+}
+
 static void *worker(void *arg) {
-  int index = (int)(intptr_t)arg;
-  unsigned seen = pool.born[index];
+  (void)arg;
   for (;;) {
-    unsigned now = atomic_load_explicit(&pool.ticket, memory_order_acquire);
-    for (int i = 0; now == seen && i < SPINS; i++) {
+    uint64_t now = atomic_load_explicit(&pool.claims, memory_order_acquire);
+    for (int i = 0; (uint32_t)now == 0 && i < SPINS; i++) {
       pause_cpu();
-      now = atomic_load_explicit(&pool.ticket, memory_order_acquire);
+      now = atomic_load_explicit(&pool.claims, memory_order_acquire);
     }
-    if (now == seen) {
+    if ((uint32_t)now == 0) {
       pthread_mutex_lock(&pool.lock);
-      while ((now = atomic_load_explicit(&pool.ticket, memory_order_acquire)) == seen)
+      while ((uint32_t)(now = atomic_load_explicit(&pool.claims, memory_order_acquire)) == 0)
         pthread_cond_wait(&pool.wake, &pool.lock);
       pthread_mutex_unlock(&pool.lock);
     }
-    seen = now;
-    if (index < pool.parts - 1) run_part(index);
-    atomic_fetch_sub_explicit(&pool.left, 1, memory_order_release);
+    take_parts(now);
   }
   return NULL;
 }
@@ -107,8 +116,7 @@ static int ready_threads(void) {
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);  // signals are the main thread's
     while (pool.running < wanted - 1) {
-      pool.born[pool.running] = atomic_load_explicit(&pool.ticket, memory_order_relaxed);
-      if (pthread_create(&pool.threads[pool.running], NULL, worker, (void *)(intptr_t)pool.running)) break;
+      if (pthread_create(&pool.threads[pool.running], NULL, worker, NULL)) break;
       pthread_detach(pool.threads[pool.running]);
       pool.running++;
     }
@@ -132,17 +140,21 @@ void nb_parallel_for(int64_t n, int64_t grain, void (*body)(int64_t, int64_t, vo
   pool.n = n;
   pool.grain = grain;
   pool.parts = (int)parts;
-  if (parts > 1) {
-    atomic_store_explicit(&pool.left, pool.running, memory_order_relaxed);
-    pthread_mutex_lock(&pool.lock);
-    atomic_fetch_add_explicit(&pool.ticket, 1, memory_order_release);
-    pthread_cond_broadcast(&pool.wake);
-    pthread_mutex_unlock(&pool.lock);
+  if (parts == 1) {
+    run_part(0);
+    return;
   }
-  run_part((int)parts - 1);
-  if (parts > 1)
-    for (int spins = 0; atomic_load_explicit(&pool.left, memory_order_acquire) > 0; spins++) {
-      if (spins < SPINS) pause_cpu();
-      else sched_yield();
-    }
+  atomic_store_explicit(&pool.unfinished, pool.parts, memory_order_relaxed);
+  uint64_t job = (atomic_load_explicit(&pool.claims, memory_order_relaxed) >> 32) + 1;
+  pthread_mutex_lock(&pool.lock);
+  atomic_store_explicit(&pool.claims, job << 32 | (uint64_t)parts, memory_order_release);
+  pthread_cond_broadcast(&pool.wake);
+  pthread_mutex_unlock(&pool.lock);
+  take_parts(atomic_load_explicit(&pool.claims, memory_order_acquire));
+  for (int spins = 0; atomic_load_explicit(&pool.unfinished, memory_order_acquire) > 0; spins++) {
+    if (spins < SPINS)
+      pause_cpu();
+    else
+      sched_yield();
+  }
 }

@@ -303,7 +303,8 @@ static bool accumulate(Run *r, Tensor **sum, Tensor *grad) {
   }
   bool ours = (*sum)->refs == 1 && (*sum)->storage->refs == 1 && !(*sum)->node && !r->options.create_graph &&
               nb_layout_contiguous(&(*sum)->layout);
-  if (ours) return nb_apply_inplace(nb_op_find("add"), (Value[NB_MAX_PARAMS]){{.tensor = *sum}, {.tensor = grad}}, r->err);
+  if (ours)
+    return nb_apply_inplace(nb_op_find("add"), (Value[NB_MAX_PARAMS]){{.tensor = *sum}, {.tensor = grad}}, r->err);
   nb_scope_open(&s, r->err);
   Tensor *total = nb_tensor_retain(nb_add(&s, *sum, grad));
   nb_scope_close(&s);
@@ -316,7 +317,8 @@ static bool accumulate(Run *r, Tensor **sum, Tensor *grad) {
 static bool accumulate_leaf(Run *r, Tensor *leaf, Tensor *grad) {
   for (int i = 0; i < r->leaf_count; i++)
     if (r->leaves[i].leaf == leaf) return accumulate(r, &r->leaves[i].grad, grad);
-  if (r->leaf_count == r->leaf_capacity && !grow(&r->leaves, r->leaf_count, &r->leaf_capacity, sizeof *r->leaves, r->err))
+  if (r->leaf_count == r->leaf_capacity &&
+      !grow(&r->leaves, r->leaf_count, &r->leaf_capacity, sizeof *r->leaves, r->err))
     return false;
   r->leaves[r->leaf_count++] = (LeafGrad){nb_tensor_retain(leaf), nb_tensor_retain(grad)};
   return true;
@@ -331,11 +333,11 @@ static bool send(Run *r, const Edge *e, Tensor *grad) {
 }
 
 static bool changed(const Run *r, const Node *n, const Tensor *t) {
-  return nb_fail(r->err, NB_ERROR_STATE,
-                 "backward: %s at %s:%d needs a tensor that was changed in place later, at %s:%d; use the form that makes a new "
-                 "tensor there, or change a :clone()",
-                 n->op->name, site_source(n->site), n->site.line, site_source(t->storage->written),
-                 t->storage->written.line);
+  return nb_fail(
+      r->err, NB_ERROR_STATE,
+      "backward: %s at %s:%d needs a tensor that was changed in place later, at %s:%d; use the form that makes a new "
+      "tensor there, or change a :clone()",
+      n->op->name, site_source(n->site), n->site.line, site_source(t->storage->written), t->storage->written.line);
 }
 
 static bool check_unchanged(const Run *r, const Node *n) {
@@ -347,7 +349,8 @@ static bool check_unchanged(const Run *r, const Node *n) {
         return changed(r, n, list[j]);
   }
   for (int i = 0; i < NB_MAX_OUTPUTS; i++)
-    if (n->saved_out[i] && n->saved_out[i]->storage->version != n->out_version[i]) return changed(r, n, n->saved_out[i]);
+    if (n->saved_out[i] && n->saved_out[i]->storage->version != n->out_version[i])
+      return changed(r, n, n->saved_out[i]);
   return true;
 }
 
@@ -405,11 +408,13 @@ done:
 static bool check_root(Tensor *J, Tensor *grad, Error *err) {
   char a[NB_SHAPE_TEXT], b[NB_SHAPE_TEXT];
   if (!nb_tensor_tracked(J))
-    return nb_fail(err, NB_ERROR_STATE,
-                   "backward: this tensor depends on none that requires grad; make a parameter with {requires_grad=true}, and "
-                   "compute outside nb.no_grad");
+    return nb_fail(
+        err, NB_ERROR_STATE,
+        "backward: this tensor depends on none that requires grad; make a parameter with {requires_grad=true}, and "
+        "compute outside nb.no_grad");
   if (!nb_dtype_is_float(J->layout.dtype))
-    return nb_fail(err, NB_ERROR_ARGUMENT, "backward: gradients need f32 or f64, not %s", nb_dtype_name(J->layout.dtype));
+    return nb_fail(err, NB_ERROR_ARGUMENT, "backward: gradients need f32 or f64, not %s",
+                   nb_dtype_name(J->layout.dtype));
   if (!grad && nb_layout_numel(&J->layout) != 1)
     return nb_fail(err, NB_ERROR_ARGUMENT,
                    "backward: J must be a single number, got shape %s; reduce it with :sum() or :mean(), or pass dL/dJ",
@@ -484,7 +489,8 @@ bool nb_backward(Tensor *J, Tensor *grad, BackwardOptions options, Error *err) {
   return ok;
 }
 
-bool nb_grad(Tensor *J, Tensor *grad, Tensor *const *x, int count, BackwardOptions options, Tensor **results, Error *err) {
+bool nb_grad(Tensor *J, Tensor *grad, Tensor *const *x, int count, BackwardOptions options, Tensor **results,
+             Error *err) {
   Run r = {.options = options, .targets = x, .results = results, .target_count = count, .err = err};
   if (options.create_graph) r.options.retain_graph = true;
   for (int i = 0; i < count; i++) results[i] = NULL;

@@ -73,8 +73,10 @@ bool nb_layout_check(const Layout *l, Error *err) {
     if (l->shape[d] < 0)
       return nb_fail(err, NB_ERROR_ARGUMENT, "a size cannot be negative: dimension %d of %s", d + 1,
                      nb_shape_text(l, text));
-    if (l->shape[d] == 0) empty = true;
-    else if (__builtin_mul_overflow(bytes, l->shape[d], &bytes)) fits = false;
+    if (l->shape[d] == 0)
+      empty = true;
+    else if (__builtin_mul_overflow(bytes, l->shape[d], &bytes))
+      fits = false;
   }
   if (!empty && (!fits || bytes > ((int64_t)1 << 44)))
     return nb_fail(err, NB_ERROR_MEMORY, "a tensor of %s %s is larger than any memory; check the sizes",
@@ -184,12 +186,18 @@ void *nb_tensor_data(const Tensor *t) {
 double nb_tensor_get(const Tensor *t, int64_t offset) {
   const void *data = nb_tensor_data(t);
   switch (t->layout.dtype) {
-    case NB_BOOL: return ((const uint8_t *)data)[offset] != 0;
-    case NB_U8: return ((const uint8_t *)data)[offset];
-    case NB_I64: return (double)((const int64_t *)data)[offset];
-    case NB_F32: return (double)((const float *)data)[offset];
-    case NB_F64: return ((const double *)data)[offset];
-    case NB_DTYPES: break;
+    case NB_BOOL:
+      return ((const uint8_t *)data)[offset] != 0;
+    case NB_U8:
+      return ((const uint8_t *)data)[offset];
+    case NB_I64:
+      return (double)((const int64_t *)data)[offset];
+    case NB_F32:
+      return (double)((const float *)data)[offset];
+    case NB_F64:
+      return ((const double *)data)[offset];
+    case NB_DTYPES:
+      break;
   }
   return 0;
 }
@@ -204,12 +212,23 @@ static int64_t to_i64(double value) {
 void nb_tensor_set(const Tensor *t, int64_t offset, double value) {
   void *data = nb_tensor_data(t);
   switch (t->layout.dtype) {
-    case NB_BOOL: ((uint8_t *)data)[offset] = value != 0; break;
-    case NB_U8: ((uint8_t *)data)[offset] = (uint8_t)to_i64(value); break;
-    case NB_I64: ((int64_t *)data)[offset] = to_i64(value); break;
-    case NB_F32: ((float *)data)[offset] = (float)value; break;
-    case NB_F64: ((double *)data)[offset] = value; break;
-    case NB_DTYPES: break;
+    case NB_BOOL:
+      ((uint8_t *)data)[offset] = value != 0;
+      break;
+    case NB_U8:
+      ((uint8_t *)data)[offset] = (uint8_t)to_i64(value);
+      break;
+    case NB_I64:
+      ((int64_t *)data)[offset] = to_i64(value);
+      break;
+    case NB_F32:
+      ((float *)data)[offset] = (float)value;
+      break;
+    case NB_F64:
+      ((double *)data)[offset] = value;
+      break;
+    case NB_DTYPES:
+      break;
   }
 }
 

@@ -111,9 +111,12 @@ static void apply_environment(void) {
   char code[96], *end;
   if (memory) {
     double bytes = strtod(memory, &end), scale = 1;
-    if (*end && strchr("kK", *end)) scale = 1e3;
-    else if (*end && strchr("mM", *end)) scale = 1e6;
-    else if (*end && strchr("gG", *end)) scale = 1e9;
+    if (*end && strchr("kK", *end))
+      scale = 1e3;
+    else if (*end && strchr("mM", *end))
+      scale = 1e6;
+    else if (*end && strchr("gG", *end))
+      scale = 1e9;
     if (scale > 1) end++;
     if (*end || !(bytes * scale >= 1e6) || bytes * scale > 1e18) {
       fprintf(stderr, "nablua: NABLUA_MEMORY should be a size of at least 1M such as 2G, got '%s'; ignored\n", memory);
@@ -135,7 +138,9 @@ static void apply_environment(void) {
   if (threads) {
     long value = strtol(threads, &end, 10);
     if (!*threads || *end || value < 1 || value > 256)
-      fprintf(stderr, "nablua: NABLUA_THREADS should be a whole number from 1 to 256, got '%s'; using the cores there are\n", threads);
+      fprintf(stderr,
+              "nablua: NABLUA_THREADS should be a whole number from 1 to 256, got '%s'; using the cores there are\n",
+              threads);
   }
 }
 
@@ -154,10 +159,13 @@ static int run(const Options *o) {
   bool prompt = o->interactive;
   if (o->document) return exit_status(print_reference(o->name));
   for (int i = 0; i < o->code_count && status == SESSION_OK; i++) status = evaluate(o->code[i]);
-  if (status == SESSION_OK && o->file) status = session_run_file(session, o->file, o->arguments, o->argument_count);
+  if (status == SESSION_OK && o->file)
+    status = session_run_file(session, o->file, o->arguments, o->argument_count);
   else if (!o->code_count && !o->file) {
-    if (isatty(STDIN_FILENO) || o->interactive) prompt = true;
-    else status = session_run_file(session, "-", NULL, 0);
+    if (isatty(STDIN_FILENO) || o->interactive)
+      prompt = true;
+    else
+      status = session_run_file(session, "-", NULL, 0);
   }
   if (prompt) {
     if (o->banner) puts("nablua " VERSION "   ?name or help(name) explains, Ctrl-D leaves");

@@ -17,7 +17,7 @@
 
 struct Session {
   lua_State *L;
-  lua_State *volatile running;  // the coroutine that runs: the one a hook must be set on
+  lua_State *volatile running;   // the coroutine that runs: the one a hook must be set on
   volatile sig_atomic_t active;  // evaluating: an interrupt has something to stop
   volatile sig_atomic_t interrupted;
   Sink sink;
@@ -152,8 +152,10 @@ static int explain_error(lua_State *L) {
   }
   const char *message = lua_tostring(L, 1);
   if (!message) {
-    if (luaL_callmeta(L, 1, "__tostring") && lua_isstring(L, -1)) message = lua_tostring(L, -1);
-    else message = lua_pushfstring(L, "error: %s is no text", luaL_typename(L, 1));
+    if (luaL_callmeta(L, 1, "__tostring") && lua_isstring(L, -1))
+      message = lua_tostring(L, -1);
+    else
+      message = lua_pushfstring(L, "error: %s is no text", luaL_typename(L, 1));
   }
   luaL_buffinit(L, &b);
   luaL_addstring(&b, message);
@@ -198,9 +200,12 @@ static SessionStatus protected_call(Session *s, int arguments, int results) {
   if (status == LUA_OK) return SESSION_INTERRUPTED;
   size_t length;
   const char *text = lua_tolstring(L, -1, &length);
-  if (stopped) s->sink.error(s->sink.user, "interrupted", 11);
-  else if (text) s->sink.error(s->sink.user, text, length);
-  else s->sink.error(s->sink.user, "error", 5);
+  if (stopped)
+    s->sink.error(s->sink.user, "interrupted", 11);
+  else if (text)
+    s->sink.error(s->sink.user, text, length);
+  else
+    s->sink.error(s->sink.user, "error", 5);
   lua_pop(L, 1);
   return stopped ? SESSION_INTERRUPTED : SESSION_ERROR;
 }
@@ -341,8 +346,10 @@ static int open_library(lua_State *L) {
   lua_pushvalue(L, -1);
   lua_setglobal(L, "nb");
   for (int i = 0; modules[i]; i++) {
-    if (lua_getfield(L, -1, modules[i]) != LUA_TNIL) lua_setglobal(L, modules[i]);
-    else lua_pop(L, 1);
+    if (lua_getfield(L, -1, modules[i]) != LUA_TNIL)
+      lua_setglobal(L, modules[i]);
+    else
+      lua_pop(L, 1);
   }
   return 0;
 }

@@ -41,5 +41,4 @@ void session_interrupt(Session *s);
 // Whether errors show the frames of the library too.
 void session_set_traceback(Session *s, bool full);
 
-
 #endif

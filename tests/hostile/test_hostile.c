@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Fails every allocation in turn, Lua's and the library's, during a training step and a model's
 // loading: each failure must be a Lua error, and nothing may leak.
+#include <cmocka.h>
 #include <lauxlib.h>
 #include <lua.h>
 #include <lualib.h>
@@ -11,8 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include <cmocka.h>
 
 #include "nablua/memory.h"
 #include "nablua_lua.h"
@@ -107,7 +106,8 @@ static void fail_each(void **state, const char *name) {
     again = false;
     if (!ok) {
       failures++;
-      if (!strstr(message, "memory")) fail_msg("%s, allocation %d: \"%s\" does not speak of memory", name, (int)n, message);
+      if (!strstr(message, "memory"))
+        fail_msg("%s, allocation %d: \"%s\" does not speak of memory", name, (int)n, message);
     }
     // Momentum and gradients may exist or not: a good run brings them back before the count.
     if (!call(L, name, message, sizeof message)) fail_msg("%s after allocation %d failed: %s", name, (int)n, message);

@@ -90,16 +90,16 @@ struct Op {
   const char *no_grad;     // why there is none, where there is no backward
   const char *source;      // paper or standard of a formula, where it has one
   Sample sample;
-  Param params[NB_MAX_PARAMS];  // up to the first without a name
-  int outputs;                  // 0 means 1
+  Param params[NB_MAX_PARAMS];        // up to the first without a name
+  int outputs;                        // 0 means 1
   int (*returns)(const Value *args);  // how many outputs this call returns, where that varies
-  int hidden;                   // that many last outputs serve backward only and are not returned
-  bool view;                    // the output always looks at the first tensor's storage; there is no forward
-  bool dynamic;                 // the output's shape depends on values: forward allocates
-  bool inplace;                 // there is name_ too, which writes into its first argument
-  bool creates;                 // makes a tensor from sizes: Lua also takes requires_grad and name
-  bool internal;                // serves other rows' backward; not offered to users
-  unsigned saves;               // NB_SAVE_IN(i) and NB_SAVE_OUT(i) whose values backward reads
+  int hidden;                         // that many last outputs serve backward only and are not returned
+  bool view;                          // the output always looks at the first tensor's storage; there is no forward
+  bool dynamic;                       // the output's shape depends on values: forward allocates
+  bool inplace;                       // there is name_ too, which writes into its first argument
+  bool creates;                       // makes a tensor from sizes: Lua also takes requires_grad and name
+  bool internal;                      // serves other rows' backward; not offered to users
+  unsigned saves;                     // NB_SAVE_IN(i) and NB_SAVE_OUT(i) whose values backward reads
   bool (*shape)(Call *c, Error *err);
   bool (*forward)(Call *c, Error *err);
   bool (*backward)(Backward *b);

@@ -64,7 +64,7 @@ struct Tensor {
 };
 
 size_t nb_dtype_size(DType dtype);
-const char *nb_dtype_name(DType dtype);              // "f32"
+const char *nb_dtype_name(DType dtype);               // "f32"
 bool nb_dtype_parse(const char *name, DType *dtype);  // false when there is no such dtype
 bool nb_dtype_is_float(DType dtype);
 DType nb_dtype_promote(DType a, DType b);
