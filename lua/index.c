@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "binding.h"
-#include "compose.h"
+#include "nablua/compose.h"
 #include "nablua/tape.h"
 
 enum { MAX_STEPS = 2 * NB_MAX_DIMS };

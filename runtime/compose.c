@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Scopes and the operators that backward rules are written in.
-#include "compose.h"
+#include "nablua/compose.h"
 
 #include <string.h>
 

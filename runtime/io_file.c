@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
 // Reading files in order and replacing files atomically.
-#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>

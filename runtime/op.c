@@ -5,7 +5,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "compose.h"
+#include "nablua/compose.h"
 #include "nablua/interrupt.h"
 #include "nablua/memory.h"
 #include "tape_private.h"

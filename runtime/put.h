@@ -3,7 +3,7 @@
 #ifndef NABLUA_PUT_H
 #define NABLUA_PUT_H
 
-#include "compose.h"
+#include "nablua/compose.h"
 
 // True when `value` broadcasts to the shape of `part`; leading dimensions of size 1 too many are allowed.
 bool nb_fits(const Layout *value, const Layout *part);

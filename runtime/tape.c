@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-#include "compose.h"
+#include "nablua/compose.h"
 #include "nablua/interrupt.h"
 #include "nablua/memory.h"
 #include "nablua/op.h"
