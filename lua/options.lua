@@ -48,6 +48,9 @@ local types = {
   positive = { "a number above 0", function(v) return is_number(v) and v > 0 end },
   ["non-negative"] = { "a number of at least 0", function(v) return is_number(v) and v >= 0 end },
   fraction = { "a number from 0 to below 1", function(v) return is_number(v) and v >= 0 and v < 1 end },
+  ["two fractions"] = { "a table of two numbers from 0 to below 1", function(v)
+    return is_list_of(v, function(x) return is_number(x) and x >= 0 and x < 1 end) and #v == 2
+  end },
   numbers = { "a table of numbers", function(v) return is_list_of(v, is_number) end },
   string = { "a string", function(v) return type(v) == "string" end },
   ["function"] = { "a function", function(v)
@@ -190,11 +193,19 @@ function options.read(where, params, ...)
   return options.check(where, params, given, values)
 end
 
+-- A value as Lua writes it: {0.9, 0.999}.
+function options.show(v)
+  if type(v) ~= "table" or getmetatable(v) then return type(v) == "string" and ("%q"):format(v) or tostring(v) end
+  local parts = {}
+  for i, item in ipairs(v) do parts[i] = tostring(item) end
+  return "{" .. table.concat(parts, ", ") .. "}"
+end
+
 -- "nn.Conv2d(in_channels, out_channels, kernel, {stride=1, padding=0})"
 function options.signature(name, params)
   local places, named = {}, {}
   for _, p in ipairs(params) do
-    local default = p.default ~= nil and "=" .. tostring(p.default) or "="
+    local default = p.default ~= nil and "=" .. options.show(p.default) or "="
     if is_required(p) then
       places[#places + 1] = p.name
     elseif p.positional then

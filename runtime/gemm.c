@@ -351,7 +351,7 @@ static bool compute(Product *g, Error *err) {
   else
     nb_parallel_for(parts, 1, compute_parts, g);
   if (bytes > SMALL) nb_free(g->buffers, bytes);
-  return (double)g->m * (double)g->n * (double)g->k < 1e5 || nb_poll(err);
+  return nb_poll(err);
 }
 
 // True when a product is best done at once, by one thread, from where the operands lie.
@@ -374,11 +374,12 @@ bool nb_gemm(DType dtype, int64_t m, int64_t n, int64_t k, GemmMatrix a, GemmMat
   g.cr = ldc, g.cc = 1;
   orient(&g);
   if (is_small(&g)) {
-    if (g.dots)
-      dots(&g, (Rectangle){0, g.m, 0, g.n});
-    else
+    if (!g.dots) {
       run(&(Run){&g, g.m, g.n, g.k, g.x, g.y, g.xr, g.xk, g.xr, g.yk, 1, 0, c, false});
-    return true;
+      return true;
+    }
+    dots(&g, (Rectangle){0, g.m, 0, g.n});
+    return nb_poll(err);
   }
   plan(&g);
   return compute(&g, err);

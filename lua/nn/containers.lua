@@ -55,7 +55,7 @@ local function adopt(self, where, ...)
 end
 
 M.Sequential = module.define("nn.Sequential", {
-  doc = "Modules one after the other, each fed with the result of the one before; net[i] is the i-th, net[-1] the last.",
+  doc = "Modules one after the other, each fed with the one before's result; net[i] is the i-th, net[-1] the last.",
   signature = "nn.Sequential{module, ...}", list = true,
   example = "nn.Sequential{ nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2) }(nb.ones(4, 3)).shape  --> {4, 2}",
   init = function(self, ...) adopt(self, "nn.Sequential", ...) end,

@@ -200,8 +200,8 @@ local function listed(title, paths)
 end
 
 method("load_state", {
-  doc = "Writes a state into the module's tensors.  Missing, unexpected and wrongly shaped entries are an error that " ..
-    "lists them and changes nothing; with {strict=false} the missing and unexpected are left out.  Returns the module.",
+  doc = "Writes a state into the module's tensors.  Missing, unexpected and wrongly shaped entries are an error " ..
+    "that lists them and changes nothing; {strict=false} ignores the missing and unexpected.  Returns the module.",
   signature = "net:load_state(state, {strict=true})", see = { "net:state", "nb.load" },
   params = { { name = "state", type = "table" }, { name = "strict", type = "boolean", default = true } },
   example = "local net = nn.Linear(3, 2); return net:load_state(net:state()).out_features  --> 2",
@@ -345,8 +345,7 @@ local function describe_arguments(spec, values)
   for _, p in ipairs(spec.params) do
     local v = values[p.name]
     if v ~= nil and v ~= p.default and type(v) ~= "function" then
-      local text = type(v) == "table" and not getmetatable(v) and "{" .. table.concat(v, ", ") .. "}" or tostring(v)
-      if nb.is_tensor(v) then text = options.describe(v) end
+      local text = nb.is_tensor(v) and options.describe(v) or options.show(v)
       local by_place = p.default == nil and not p.optional
       parts[#parts + 1] = by_place and text or p.name .. "=" .. text
     end

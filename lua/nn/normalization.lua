@@ -40,7 +40,7 @@ end
 
 local function define_batch_norm(name, ranks, example)
   return module.define("nn." .. name, {
-    doc = "Normalises each channel of " .. ranks.text .. " over the batch; evaluation uses running means and variances.",
+    doc = "Normalises each channel of " .. ranks.text .. " over the batch; evaluation uses running values.",
     source = "Ioffe and Szegedy 2015", see = { "net:train", "net:eval" }, example = example,
     params = {
       { name = "channels", type = "size" },
@@ -68,7 +68,7 @@ local function define_batch_norm(name, ranks, example)
         end
         mean, variance = moments(x, dims)
         nb.no_grad(function()
-          local m = self.momentum or 0
+          local m = self.momentum
           self.running_mean:mul_(1 - m):add_(mean:detach():view(-1) * m)
           self.running_var:mul_(1 - m):add_(variance:detach():view(-1) * (m * n / (n - 1)))
         end)

@@ -14,7 +14,8 @@ end
 
 return {
   MaxPool2d = module.define("nn.MaxPool2d", {
-    doc = "The largest element of each window of the last two dimensions.", params = params(), see = { "nb.max_pool2d" },
+    doc = "The largest element of each window of the last two dimensions.",
+    params = params(), see = { "nb.max_pool2d" },
     example = "nn.MaxPool2d(2)(nb.tensor{{{{1, 2}, {3, 4}}}})  --> {{{{4}}}}",
     forward = function(self, x)
       return nb.max_pool2d(x, self.kernel, { stride = self.stride, padding = self.padding })

@@ -253,6 +253,27 @@ static void an_interrupt_stops_a_large_product(void **state) {
   free(c.data);
 }
 
+// While a stop is asked for a product may go on or fail, but never leave C unfinished and say it is done.
+static void an_interrupted_product_is_complete_or_fails(void **state) {
+  static const int64_t sizes[] = {1, 2, 5, 12, 40, 90};
+  (void)state;
+  for (size_t i = 0; i < COUNT(sizes) * COUNT(sizes) * COUNT(sizes) * 4; i++) {
+    Error err = {0};
+    int64_t m = sizes[i / 4 % 6], n = sizes[i / 24 % 6], k = sizes[i / 144];
+    Matrix a = matrix_new(NB_F32, m, k, i & 1, 0), b = matrix_new(NB_F32, k, n, i & 2, 0);
+    Matrix c = matrix_new(NB_F32, m, n, false, 0);
+    for (int64_t q = 0; q < c.length; q++) set(NB_F32, c.data, q, 7777);
+    nb_interrupt();
+    bool done = nb_gemm(NB_F32, m, n, k, view(&a), view(&b), c.data, n, &err);
+    nb_interrupt_clear();
+    for (int64_t q = 0; done && q < c.length; q++) assert_true(get(NB_F32, c.data, q) < 1000);
+    assert_true(done || err.kind == NB_ERROR_INTERRUPT);
+    free(a.data);
+    free(b.data);
+    free(c.data);
+  }
+}
+
 static int run_level(const char *level) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(all_tiny_sizes_are_right),
@@ -263,6 +284,7 @@ static int run_level(const char *level) {
       cmocka_unit_test(repeats_bit_for_bit),
       cmocka_unit_test(small_products_do_not_allocate_and_large_ones_report_no_memory),
       cmocka_unit_test(an_interrupt_stops_a_large_product),
+      cmocka_unit_test(an_interrupted_product_is_complete_or_fails),
   };
   setenv("NABLUA_CPU", level, 1);
   return cmocka_run_group_tests_name(level, tests, NULL, NULL);

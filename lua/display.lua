@@ -1,0 +1,106 @@
+-- SPDX-License-Identifier: MIT
+-- Any Lua value as text for people: tables with their contents, tensors inside them by shape.
+local nb = require "nablua.core"
+local options = require "nablua.options"
+local registry = require "nablua.registry"
+
+local display = {}
+
+local WIDTH, DEPTH, ENTRIES = 80, 4, 40
+
+local function key_text(key)
+  if type(key) == "string" then
+    return key:match("^[%a_][%w_]*$") and key or ("[%q]"):format(key)
+  end
+  return "[" .. tostring(key) .. "]"
+end
+
+local order = { number = 1, string = 2, boolean = 3 }
+
+-- The keys beyond the list part: numbers, then names, then the rest.
+local function other_keys(t, n)
+  local keys = {}
+  for key in next, t do
+    if math.type(key) ~= "integer" or key < 1 or key > n then keys[#keys + 1] = key end
+  end
+  table.sort(keys, function(a, b)
+    local x, y = order[type(a)] or 4, order[type(b)] or 4
+    if x ~= y then return x < y end
+    if x <= 2 then return a < b end
+    return tostring(a) < tostring(b)
+  end)
+  return keys
+end
+
+local function tensor_text(t)
+  if t:dim() == 0 then return tostring(t) end
+  if t:dim() == 1 and t:numel() <= 8 then
+    local parts = {}
+    for i, v in ipairs(t:totable()) do parts[i] = type(v) == "number" and ("%.4g"):format(v) or tostring(v) end
+    return "tensor {" .. table.concat(parts, ", ") .. "}"
+  end
+  return ("tensor %s %s"):format(t.dtype, table.concat(t.shape, "×"))
+end
+
+local to_text
+
+local function table_text(t, indent, depth, path)
+  if path[t] then return "<the table itself>" end
+  local n = rawlen(t)
+  local keys = other_keys(t, n)
+  if n + #keys == 0 then return "{}" end
+  if depth <= 0 then return ("{… %d entries}"):format(n + #keys) end
+  path[t] = true
+  local parts, shown = {}, 0
+  local inner = indent .. "  "
+  for i = 1, math.min(n, ENTRIES) do parts[#parts + 1] = to_text(rawget(t, i), inner, depth - 1, path) end
+  for _, key in ipairs(keys) do
+    shown = shown + 1
+    if shown > ENTRIES then break end
+    parts[#parts + 1] = key_text(key) .. " = " .. to_text(rawget(t, key), inner, depth - 1, path)
+  end
+  path[t] = nil
+  local left = math.max(n - ENTRIES, 0) + math.max(#keys - ENTRIES, 0)
+  if left > 0 then parts[#parts + 1] = ("… %d more"):format(left) end
+  local one_line = "{ " .. table.concat(parts, ", ") .. " }"
+  if not one_line:find("\n") and (utf8.len(one_line) or #one_line) + #indent <= WIDTH then return one_line end
+  return "{\n" .. inner .. table.concat(parts, ",\n" .. inner) .. "\n" .. indent .. "}"
+end
+
+function to_text(v, indent, depth, path)
+  if nb.is_tensor(v) then return tensor_text(v) end
+  if type(v) == "string" then return ("%q"):format(v):gsub("\\\n", "\\n"):gsub("\\9", "\\t") .. "" end
+  if type(v) == "table" then
+    local meta = getmetatable(v)
+    if type(meta) == "table" and meta.__tostring then return (tostring(v):gsub("\n", "\n" .. indent)) end
+    return table_text(v, indent, depth, path)
+  end
+  return tostring(v)
+end
+
+registry.define(display, "nb.", "pretty", {
+  doc = "Any value as text: tables with their contents, tensors inside them by shape.", signature = "nb.pretty(x)",
+  example = "nb.pretty{1, 2, name = \"x\"}  --> '{ 1, 2, name = \"x\" }'",
+  function(...)
+    if select("#", ...) == 0 then return "" end
+    local v = (...)
+    if nb.is_tensor(v) then return tostring(v) end
+    return to_text(v, "", DEPTH, {})
+  end,
+})
+
+-- The MIME bundle of a value: its own __display, or its text.
+function display.bundle(v, settings)
+  local meta = getmetatable(v)
+  local own = type(meta) == "table" and (meta.__display or type(meta.__index) == "table" and meta.__index.__display)
+  if type(own) == "function" then
+    local bundle = own(v, settings or {})
+    if type(bundle) ~= "table" or type(bundle["text/plain"]) ~= "string" then
+      error("__display must return a table with text/plain, got " .. options.describe(bundle), 0)
+    end
+    return bundle
+  end
+  return { ["text/plain"] = display.pretty(v) }
+end
+
+return display

@@ -1,0 +1,192 @@
+-- SPDX-License-Identifier: MIT
+-- nb.save and nb.load: states in safetensors files, single arrays in npy.
+--
+-- A state is a table, nested as it may be, of tensors, numbers, strings and booleans.  Its tensors are
+-- stored under dotted names; what is no tensor, and keys that are numbers, go into the file's notes, so
+-- that a state comes back as it was and other programs still find plain names.
+local native = require "nablua.native"
+local nb = require "nablua.core"
+local registry = require "nablua.registry"
+
+local files = {}
+
+local NOTE = "nablua:"  -- begins the keys of our notes
+
+-- A scalar as text with its type: "i:3", "n:0x1.8p+0", "s:text", "b:true".
+local function encode(v)
+  if math.type(v) == "integer" then return ("i:%d"):format(v) end
+  if type(v) == "number" then return ("n:%a"):format(v) end
+  if type(v) == "boolean" then return "b:" .. tostring(v) end
+  return "s:" .. v
+end
+
+local function decode(text)
+  local kind, rest = text:match("^([insb]):(.*)$")
+  if kind == "i" then return math.tointeger(tonumber(rest)) end
+  if kind == "n" then
+    local special = rest:match("^%-?(%a+)")
+    if special == "nan" then return 0 / 0 end
+    if special == "inf" then return rest:sub(1, 1) == "-" and -math.huge or math.huge end
+    return tonumber(rest)
+  end
+  if kind == "b" then return rest == "true" end
+  return kind == "s" and rest or nil
+end
+
+-- One step of a path: numbers are told from strings that look like them.
+local function step_of(key)
+  return math.type(key) == "integer" and ("#%d"):format(key) or "." .. key
+end
+
+-- Walks a state; calls see(name, path, value) for all that is no table.
+local function walk(where, state, name, path, see, above)
+  for _, seen in ipairs(above) do
+    if seen == state then native.raise(("%s: the table %s contains itself"):format(where, name == "" and "given" or name)) end
+  end
+  above[#above + 1] = state
+  local keys = {}
+  for key in pairs(state) do
+    if type(key) ~= "string" and math.type(key) ~= "integer" then
+      native.raise(("%s: a key must be a string or a whole number, got a %s%s"):format(where, type(key),
+        name == "" and "" or " in " .. name))
+    end
+    keys[#keys + 1] = key
+  end
+  table.sort(keys, function(a, b)
+    if math.type(a) == math.type(b) then return a < b end
+    return math.type(a) == "integer"
+  end)
+  if #keys == 0 then see(name, path, state) end
+  for _, key in ipairs(keys) do
+    local value = state[key]
+    local full = name == "" and tostring(key) or name .. "." .. tostring(key)
+    if type(value) == "table" and not nb.is_tensor(value) then
+      walk(where, value, full, path .. step_of(key), see, above)
+    else
+      see(full, path .. step_of(key), value)
+    end
+  end
+  above[#above] = nil
+end
+
+local function save_safetensors(path, state)
+  local names, tensors, keys, values, taken = {}, {}, {}, {}, {}
+  local function note(key, value)
+    keys[#keys + 1], values[#values + 1] = NOTE .. key, value
+  end
+  if nb.is_tensor(state) then
+    names[1], tensors[1] = "tensor", state
+    note("single", "b:true")
+  else
+    walk("save", state, "", "", function(name, place, value)
+      if nb.is_tensor(value) then
+        if taken[name] then native.raise(("save: two entries have the name %s"):format(name)) end
+        taken[name] = true
+        names[#names + 1], tensors[#tensors + 1] = name, value
+        -- The dotted name tells the place unless keys are numbers or have dots of their own.
+        if place ~= "." .. name or name:find("..", 1, true) or select(2, place:gsub("%.", "")) > 1 then
+          note("place:" .. name, place)
+        end
+      elseif type(value) == "table" then
+        note("empty:" .. place, "")
+      elseif type(value) == "number" or type(value) == "string" or type(value) == "boolean" then
+        note("value:" .. place, encode(value))
+      else
+        native.raise(("save: %s is a %s; a state holds tensors, numbers, strings, booleans and tables of them"):format(name,
+          type(value)))
+      end
+    end, {})
+  end
+  native.safetensors_write(path, names, tensors, keys, values)
+end
+
+-- Puts a value at a path such as ".layer#1.weight".
+local function put(state, place, value)
+  local steps = {}
+  for kind, text in place:gmatch("([.#])([^.#]*)") do
+    steps[#steps + 1] = kind == "#" and math.tointeger(tonumber(text)) or text
+  end
+  if #steps == 0 then return end
+  for i = 1, #steps - 1 do
+    if type(state[steps[i]]) ~= "table" then state[steps[i]] = {} end
+    state = state[steps[i]]
+  end
+  state[steps[#steps]] = value
+end
+
+local function load_safetensors(path)
+  local names, tensors, notes = native.safetensors_read(path)
+  if notes[NOTE .. "single"] and #names == 1 then return tensors[1] end
+  local state = {}
+  for i, name in ipairs(names) do
+    local place = notes[NOTE .. "place:" .. name]
+    if place then put(state, place, tensors[i]) else state[name] = tensors[i] end
+  end
+  for key, text in pairs(notes) do
+    local place = key:match("^" .. NOTE .. "value:(.*)$")
+    if place then put(state, place, decode(text)) end
+    place = key:match("^" .. NOTE .. "empty:(.*)$")
+    if place then put(state, place, {}) end
+  end
+  return state
+end
+
+local formats = {
+  safetensors = { save = save_safetensors, load = load_safetensors },
+  npy = {
+    save = function(path, t)
+      if not nb.is_tensor(t) then native.raise("save: an npy file holds one tensor, got a " .. type(t)) end
+      native.npy_write(path, t)
+    end,
+    load = native.npy_read,
+  },
+  idx = { load = native.idx_read },
+}
+
+local function format_of(where, path, way)
+  if type(path) ~= "string" then native.raise(("%s: the path must be a string, got a %s"):format(where, type(path))) end
+  local extension = path:match("%.([%w]+)$")
+  local format = extension and formats[extension]
+  if not format and path:match("idx%d%-ubyte") then format = formats.idx end
+  if not format or not format[way] then
+    native.raise(("%s: %s: the extension must be .safetensors or .npy"):format(where, path))
+  end
+  return format
+end
+
+function files.save(path, state)
+  local format = format_of("save", path, "save")
+  if type(state) ~= "table" and not nb.is_tensor(state) then
+    native.raise(("save: needs a tensor or a table of tensors, got a %s"):format(type(state)))
+  end
+  format.save(path, state)
+end
+
+function files.load(path)
+  return format_of("load", path, "load").load(path)
+end
+
+registry.define(nb, "nb.", "save", {
+  doc = "Writes a state (a table of tensors, numbers, strings, or one tensor) to a .safetensors or .npy file, as a whole.",
+  signature = "nb.save(path, state)", see = { "nb.load", "net:state" },
+  example = [[
+local path = os.tmpname() .. ".safetensors"
+nb.save(path, { w = nb.ones(2), step = 7 })
+local s = nb.load(path)
+os.remove(path)
+return s.step  --> 7]],
+  files.save,
+})
+registry.define(nb, "nb.", "load", {
+  doc = "Reads what nb.save wrote, or any .safetensors, .npy or IDX file.",
+  signature = "nb.load(path)", see = { "nb.save", "net:load_state" },
+  example = [[
+local path = os.tmpname() .. ".npy"
+nb.save(path, nb.tensor{1, 2})
+local t = nb.load(path)
+os.remove(path)
+return t  --> {1, 2}]],
+  files.load,
+})
+
+return files

@@ -1,0 +1,241 @@
+-- SPDX-License-Identifier: MIT
+-- Losses: each entry gives a function, nn.mse(prediction, target, options), and a module, nn.MSELoss(options).
+--
+-- An entry's `each` gives the loss element by element or sample by sample, and where the mean is weighted
+-- the weights; the reduction (mean, sum or none) is done here.
+local native = require "nablua.native"
+local nb = require "nablua.core"
+local module = require "nablua.nn.module"
+local options = require "nablua.options"
+local registry = require "nablua.registry"
+
+local M = {}
+
+local reduction = { name = "reduction", type = "string", default = "mean", choices = { "mean", "sum", "none" } }
+
+local function shape_text(t)
+  return #t.shape == 0 and "()" or table.concat(t.shape, "×")
+end
+
+local function check_tensors(where, prediction, target)
+  if not nb.is_tensor(prediction) then
+    native.raise(("%s: the prediction must be a tensor, got %s"):format(where, options.describe(prediction)))
+  end
+  if not nb.is_tensor(target) then
+    native.raise(("%s: the target must be a tensor, got %s"):format(where, options.describe(target)))
+  end
+end
+
+-- Elementwise losses never broadcast: (4) against (4×1) would silently become 4×4.
+local function check_same_shape(where, prediction, target)
+  if shape_text(prediction) == shape_text(target) then return end
+  local hint = prediction:numel() == target:numel() and
+    ("; target:view(%s) has the prediction's shape"):format(table.concat(prediction.shape, ", ")) or ""
+  native.raise(("%s: prediction and target must have the same shape, got %s and %s%s"):format(where,
+    shape_text(prediction), shape_text(target), hint))
+end
+
+local function reduce(how, losses, weights)
+  if how == "none" then return losses end
+  if how == "sum" then return losses:sum() end
+  return weights and losses:sum() / weights:sum() or losses:mean()
+end
+
+local function define(class_name, function_name, spec)
+  local each, elementwise = spec.each, spec.elementwise ~= false
+  local params = table.move(spec.params or {}, 1, #(spec.params or {}), 1, {})
+  params[#params + 1] = spec.reduction or reduction
+  local function compute(where, o, prediction, target)
+    check_tensors(where, prediction, target)
+    if elementwise then check_same_shape(where, prediction, target) end
+    if spec.reduce and o.reduction == spec.reduce[1] then
+      return spec.reduce[2](each(prediction, target, o, where), prediction)
+    end
+    return reduce(o.reduction, each(prediction, target, o, where))
+  end
+  local where = "nn." .. function_name
+  registry.define(M, "nn.", function_name, {
+    doc = spec.doc, example = spec.example, see = { "nn." .. class_name }, params = params,
+    signature = options.signature(where, { { name = "prediction" }, { name = "target" }, table.unpack(params) }),
+    function(prediction, target, given)
+      return compute(where, options.check(where, params, given), prediction, target)
+    end,
+  })
+  M[class_name] = module.define("nn." .. class_name, {
+    kind = "loss", doc = spec.doc, params = params, see = { where },
+    example = spec.example:gsub("nn%." .. function_name .. "%(", "nn." .. class_name .. "()(", 1),
+    forward = function(self, prediction, target) return compute(class_name, self, prediction, target) end,
+  })
+  M[class_name].threshold = spec.threshold
+end
+
+define("MSELoss", "mse", {
+  doc = "The mean squared error (prediction − target)².",
+  example = "nn.mse(nb.tensor{1, 4}, nb.tensor{2, 2})  --> 2.5",
+  each = function(prediction, target) return (prediction - target):square() end,
+})
+
+define("L1Loss", "l1", {
+  doc = "The mean absolute error |prediction − target|.",
+  example = "nn.l1(nb.tensor{1, 4}, nb.tensor{2, 2})  --> 1.5",
+  each = function(prediction, target) return (prediction - target):abs() end,
+})
+
+define("HuberLoss", "huber", {
+  doc = "½d² where |d| ≤ delta, else delta·(|d| − ½delta), for d = prediction − target: outliers pull less.",
+  params = { { name = "delta", type = "positive", default = 1 } },
+  example = "nn.huber(nb.tensor{1, 4}, nb.tensor{2, 2})  --> 1",
+  each = function(prediction, target, o)
+    local d = (prediction - target):abs()
+    local capped = d:clamp { max = o.delta }
+    return capped * (d - capped * 0.5)
+  end,
+})
+
+define("BCELoss", "bce", {
+  doc = "Binary cross-entropy of probabilities and targets in 0..1; BCEWithLogitsLoss is more accurate.",
+  params = { { name = "weight", type = "tensor", optional = true, doc = "multiplies each element's loss" } },
+  example = "nn.bce(nb.tensor{0.5, 0.5}, nb.tensor{1, 0})  --> 0.693147",
+  each = function(prediction, target, o)
+    if not (prediction:ge(0) & prediction:le(1)):all():item() then
+      native.raise("BCELoss: predictions must be probabilities from 0 to 1; for logits use nn.BCEWithLogitsLoss()")
+    end
+    local losses = nb.binary_cross_entropy(prediction, target)
+    return o.weight and losses * o.weight or losses
+  end,
+})
+
+define("BCEWithLogitsLoss", "bce_with_logits", {
+  doc = "Binary cross-entropy of σ(prediction) and targets in 0..1, exact for large logits; ∂/∂z = σ(z) − y.",
+  params = {
+    { name = "weight", type = "tensor", optional = true, doc = "multiplies each element's loss" },
+    { name = "pos_weight", type = "tensor", optional = true, doc = "multiplies the losses of positive targets" },
+  },
+  example = "nn.bce_with_logits(nb.tensor{0, 0}, nb.tensor{1, 0})  --> 0.693147",
+  threshold = 0,
+  each = function(z, y, o)
+    local losses
+    if o.pos_weight then
+      local as_one, as_zero = nb.bce_with_logits(z, 1), nb.bce_with_logits(z, 0)
+      losses = o.pos_weight * y * as_one + (1 - y) * as_zero
+    else
+      losses = nb.bce_with_logits(z, y)
+    end
+    return o.weight and losses * o.weight or losses
+  end,
+})
+
+-- ---- classes ----
+
+-- Samples are first, classes second; a vector is one sample.
+local function class_dim(logits)
+  return logits:dim() == 1 and 1 or 2
+end
+
+-- A weight for each class, of a shape that multiplies scores.
+local function spread_weight(where, weight, scores)
+  local d = class_dim(scores)
+  local classes = scores:size(d)
+  if weight:dim() ~= 1 or weight:numel() ~= classes then
+    native.raise(("%s: weight must be a vector of %d numbers, one for each class, got shape %s"):format(where, classes,
+      shape_text(weight)))
+  end
+  local shape = {}
+  for e = 1, scores:dim() do shape[e] = e == d and classes or 1 end
+  return weight:view(shape)
+end
+
+-- Probabilities as targets.
+local function soft_cross_entropy(logits, target, o, where)
+  local d = class_dim(logits)
+  local classes = logits:size(d)
+  if o.label_smoothing > 0 then target = target * (1 - o.label_smoothing) + o.label_smoothing / classes end
+  local terms = target * nb.log_softmax(logits, d)
+  if o.weight then terms = terms * spread_weight(where, o.weight, logits) end
+  return -terms:sum(d)
+end
+
+-- −log p[target] of every sample with class weights, smoothing and ignored samples: losses and their weights.
+local function class_losses(log_p, target, o, where)
+  local d, counted = class_dim(log_p), nil
+  local samples = log_p.shape
+  table.remove(samples, d)
+  if table.concat(samples, "×") ~= table.concat(target.shape, "×") then
+    native.raise(("%s: targets must be class numbers of shape %s for scores of shape %s, got shape %s"):format(where,
+      #samples == 0 and "()" or table.concat(samples, "×"), shape_text(log_p), shape_text(target)))
+  end
+  if o.ignore_index then
+    counted = target:ne(o.ignore_index)
+    target = nb.where(counted, target, 1)
+  end
+  local losses = -log_p:gather(d, target:unsqueeze(d)):squeeze(d)
+  local weights
+  if o.weight then
+    spread_weight(where, o.weight, log_p)
+    weights = o.weight:index_select(1, target)
+    losses = losses * weights
+  end
+  if o.label_smoothing and o.label_smoothing > 0 then
+    local spread = o.weight and log_p * spread_weight(where, o.weight, log_p) or log_p
+    losses = losses * (1 - o.label_smoothing) - spread:mean(d) * o.label_smoothing
+  end
+  if counted then
+    counted = counted:to(losses.dtype)
+    losses = losses * counted
+    weights = weights and weights * counted or counted
+  end
+  return losses, weights
+end
+
+local class_weight = { name = "weight", type = "tensor", optional = true, doc = "a number for each class" }
+local ignore_index = { name = "ignore_index", type = "integer", optional = true,
+  doc = "samples of this target do not count" }
+
+define("CrossEntropyLoss", "cross_entropy", {
+  doc = "−log softmax(logits)[target]: targets are class numbers 1..K, or probabilities in the logits' shape.  " ..
+    "Takes logits, not probabilities; ∂/∂z = softmax(z) − y.",
+  params = { class_weight, ignore_index,
+    { name = "label_smoothing", type = "fraction", default = 0, doc = "share of the target spread over all classes" } },
+  example = "nn.cross_entropy(nb.tensor{{0, 0}}, nb.tensor{2})  --> 0.693147",
+  elementwise = false,
+  each = function(logits, target, o, where)
+    if target:dim() == logits:dim() then
+      check_same_shape(where, logits, target)
+      return soft_cross_entropy(logits, target, o, where)
+    end
+    if not o.weight and not o.ignore_index and o.label_smoothing == 0 then return nb.cross_entropy(logits, target) end
+    return class_losses(nb.log_softmax(logits, class_dim(logits)), target, o, where)
+  end,
+})
+
+define("NLLLoss", "nll", {
+  doc = "−prediction[target], for log-probabilities such as LogSoftmax gives; targets are class numbers 1..K.",
+  params = { class_weight, ignore_index },
+  example = "nn.nll(nb.tensor{{-1, -2}}, nb.tensor{2})  --> 2",
+  elementwise = false,
+  each = class_losses,
+})
+
+define("KLDivLoss", "kl_div", {
+  doc = "The Kullback-Leibler divergence target·(log target − prediction); predictions are log-probabilities.  " ..
+    "reduction=\"batchmean\" is the mathematical value.",
+  params = { { name = "log_target", type = "boolean", default = false, doc = "targets are log-probabilities too" } },
+  reduction = { name = "reduction", type = "string", default = "mean",
+    choices = { "mean", "batchmean", "sum", "none" } },
+  reduce = { "batchmean", function(losses, prediction) return losses:sum() / prediction:size(1) end },
+  example = "nn.kl_div(nb.tensor{0.5, 0.5}:log(), nb.tensor{0.5, 0.5})  --> 0",
+  each = function(prediction, target, o)
+    if o.log_target then return target:exp() * (target - prediction) end
+    return target * (target:clamp { min = 1e-37 }:log() - prediction)
+  end,
+})
+
+define("HingeLoss", "hinge", {
+  doc = "max(0, margin − target·prediction) for targets −1 and 1.",
+  params = { { name = "margin", type = "number", default = 1 } },
+  example = "nn.hinge(nb.tensor{0.5, 2}, nb.tensor{1, 1})  --> 0.25",
+  threshold = 0,
+  each = function(prediction, target, o) return (o.margin - target * prediction):relu() end,
+})
+
+return M

@@ -1,0 +1,354 @@
+-- SPDX-License-Identifier: MIT
+-- The module `optim`: optimizers, each one entry with its parameters and its update rule.
+--
+-- An optimizer is { groups = {{ params = {...}, lr = ..., ... }, ...} }; its options read and assign like fields
+-- (opt.lr).  What it remembers of a parameter is a table: tensors of the parameter's shape, and the count `step`.
+local native = require "nablua.native"
+local nb = require "nablua.core"
+local options = require "nablua.options"
+local registry = require "nablua.registry"
+
+local optim = {}
+
+local Optimizer = {}  -- methods
+local spec_of = setmetatable({}, { __mode = "k" })    -- optimizer → its entry
+local memory_of = setmetatable({}, { __mode = "k" })  -- optimizer → parameter → what it remembers
+
+local function method(name, entry)
+  entry.name, entry.kind, entry.value = "opt:" .. name, "method", entry[1]
+  entry[1] = nil
+  Optimizer[name] = registry.add(entry)
+end
+
+-- All parameters in order, with the group of each.
+local function each_parameter(self, visit)
+  local i = 0
+  for _, group in ipairs(self.groups) do
+    for _, p in ipairs(group.params) do
+      i = i + 1
+      visit(p, group, i)
+    end
+  end
+end
+
+method("step", {
+  doc = "Moves every parameter that has a gradient one step.", signature = "opt:step()", see = { "opt:zero_grad" },
+  example = "local w = nb.tensor({3}, {requires_grad=true}); (w * w):sum():backward(); " ..
+    "optim.SGD({w}, {lr=0.1}):step(); return w  --> {2.4}",
+  function(self)
+    local update, memory = spec_of[self].update, memory_of[self]
+    nb.no_grad(each_parameter, self, function(p, group)
+      local g = p.grad
+      if not g then return end
+      local m = memory[p]
+      if not m then
+        m = { step = 0 }
+        memory[p] = m
+      end
+      m.step = m.step + 1
+      update(p, g, m, group)
+    end)
+  end,
+})
+
+method("zero_grad", {
+  doc = "Clears the gradients of all parameters (sets them to nil); backward adds to what is there.",
+  signature = "opt:zero_grad()", see = { "opt:step", "net:zero_grad" },
+  example = "optim.SGD({nb.zeros(2, {requires_grad=true})}, {lr=0.1}):zero_grad()",
+  function(self)
+    each_parameter(self, function(p) p.grad = nil end)
+  end,
+})
+
+method("state", {
+  doc = "A copy of what the optimizer remembers and of its options, as a table of tensors that nb.save writes.",
+  signature = "opt:state()", see = { "opt:load_state", "nb.save" },
+  example = "optim.SGD({nb.zeros(2, {requires_grad=true})}, {lr=0.5}):state()[\"group.1.lr\"]  --> 0.5",
+  function(self)
+    local state = {}
+    local function put(path, value)
+      if nb.is_tensor(value) then
+        state[path] = value:clone()
+      elseif type(value) == "number" then
+        state[path] = nb.tensor(value, { dtype = "f64" })
+      end
+    end
+    nb.no_grad(each_parameter, self, function(p, _, i)
+      for name, value in pairs(memory_of[self][p] or {}) do put(i .. "." .. name, value) end
+    end)
+    for k, group in ipairs(self.groups) do
+      for _, p in ipairs(spec_of[self].params) do put("group." .. k .. "." .. p.name, group[p.name]) end
+    end
+    return state
+  end,
+})
+
+local function shape_text(t)
+  return nb.is_tensor(t) and (#t.shape == 0 and "()" or table.concat(t.shape, "×")) or options.describe(t)
+end
+
+-- What a state holds, sorted out: memory by parameter number, options by group number.
+local function sort_state(self, state)
+  local parameters, memory, groups = {}, {}, {}
+  each_parameter(self, function(p, _, i) parameters[i] = p end)
+  for path, value in pairs(state) do
+    local group, option = tostring(path):match("^group%.(%d+)%.(.+)$")
+    local number, name = tostring(path):match("^(%d+)%.(.+)$")
+    local p = number and parameters[math.tointeger(tonumber(number))]
+    if group and self.groups[tonumber(group)] and nb.is_tensor(value) and value:numel() == 1 then
+      groups[#groups + 1] = { self.groups[tonumber(group)], option, value:item() }
+    elseif not p then
+      native.raise(("load_state: the state has an entry %s that this optimizer of %d parameters has no place for")
+        :format(options.describe(path), #parameters))
+    else
+      local wanted = name == "step" and "()" or shape_text(p)
+      if shape_text(value) ~= wanted then
+        native.raise(("load_state: %s must have shape %s, got %s"):format(path, wanted, shape_text(value)))
+      end
+      memory[p] = memory[p] or {}
+      memory[p][name] = name == "step" and value:item() or value:detach():clone()
+    end
+  end
+  return memory, groups
+end
+
+method("load_state", {
+  doc = "Takes over a state; an error changes nothing.", signature = "opt:load_state(state)", see = { "opt:state" },
+  example = "local opt = optim.Adam({nb.zeros(2, {requires_grad=true})}); opt:load_state(opt:state()); " ..
+    "return opt.lr  --> 0.001",
+  function(self, state)
+    if type(state) ~= "table" then
+      native.raise("load_state: the state must be a table, got " .. options.describe(state))
+    end
+    local memory, groups = sort_state(self, state)
+    memory_of[self] = setmetatable(memory, { __mode = "k" })
+    for _, entry in ipairs(groups) do entry[1][entry[2]] = entry[3] end
+  end,
+})
+
+-- ---- making optimizers ----
+
+local function check_parameters(where, list)
+  if type(list) ~= "table" or nb.is_tensor(list) or getmetatable(list) then
+    native.raise(("%s: the parameters must be a list of tensors, such as net:parameters(), got %s%s"):format(where,
+      options.describe(list), type(list) == "table" and type(list.parameters) == "function" and
+      "; pass net:parameters()" or ""))
+  end
+  if #list == 0 then native.raise(where .. ": the list of parameters is empty") end
+  local seen = {}
+  for i, p in ipairs(list) do
+    if not nb.is_tensor(p) then
+      native.raise(("%s: parameter %d must be a tensor, got %s"):format(where, i, options.describe(p)))
+    end
+    if not p.is_leaf or not p.requires_grad then
+      native.raise(("%s: parameter %d %s"):format(where, i, p.is_leaf and "does not require grad" or
+        "is the result of a computation, not a leaf"))
+    end
+    if seen[p] then native.raise(("%s: parameter %d is in the list twice"):format(where, i)) end
+    seen[p] = true
+  end
+end
+
+-- A list of tensors is one group; a list of { params=, lr=, ... } several.
+local function make_groups(where, spec, list, given)
+  local groups = {}
+  local first = type(list) == "table" and not nb.is_tensor(list) and not getmetatable(list) and list[1]
+  if type(first) ~= "table" or getmetatable(first) then list = { { params = list } } end
+  local defaults = options.check(where, spec.params, given)
+  for k, entry in ipairs(list) do
+    local own = {}
+    for name, value in pairs(entry) do
+      if name ~= "params" then own[name] = value end
+    end
+    check_parameters(where, entry.params)
+    for name, value in pairs(defaults) do
+      if own[name] == nil then own[name] = value end
+    end
+    groups[k] = options.check(where, spec.params, own)
+    groups[k].params = entry.params
+    if spec.check then spec.check(where, groups[k]) end
+  end
+  return groups
+end
+
+local function option_names(spec)
+  local names = {}
+  for i, p in ipairs(spec.params) do names[i] = p.name end
+  return names
+end
+
+local function is_option(spec, name)
+  for _, p in ipairs(spec.params) do
+    if p.name == name then return true end
+  end
+  return false
+end
+
+local function to_text(self)
+  local spec, parts, n = spec_of[self], {}, 0
+  each_parameter(self, function() n = n + 1 end)
+  for _, p in ipairs(spec.params) do parts[#parts + 1] = p.name .. "=" .. options.show(self[p.name]) end
+  return ("%s(%d parameters, %s)"):format(spec.name, n, table.concat(parts, ", "))
+end
+
+local function define(name, spec)
+  local where = "optim." .. name
+  spec.name = name
+  local meta = { __name = name, __tostring = to_text }
+  function meta.__index(self, key)
+    if Optimizer[key] then return Optimizer[key] end
+    if is_option(spec, key) then return rawget(self, "groups")[1][key] end
+  end
+  function meta.__newindex(self, key, value)
+    if not is_option(spec, key) then
+      native.raise(('%s: there is no option "%s"%s'):format(where, tostring(key),
+        options.suggestion(key, option_names(spec))))
+    end
+    local checked = options.check(where, spec.params, { [key] = value })
+    for _, group in ipairs(self.groups) do group[key] = checked[key] end
+  end
+  local parameters = { name = "params", type = "table", doc = "a list of tensors, or of groups {params=, lr=, ...}" }
+  registry.define(optim, "optim.", name, {
+    kind = "optimizer", doc = spec.doc, example = spec.example, source = spec.source,
+    params = { parameters, table.unpack(spec.params) }, see = { "opt:step", "opt:zero_grad", "opt:state" },
+    signature = options.signature(where, { parameters, table.unpack(spec.params) }),
+    function(list, given)
+      local self = setmetatable({ groups = make_groups(where, spec, list, given) }, meta)
+      spec_of[self], memory_of[self] = spec, setmetatable({}, { __mode = "k" })
+      return self
+    end,
+  })
+  meta.class = optim[name]
+end
+
+-- ---- the optimizers ----
+
+local function lr(default)
+  return { name = "lr", type = "non-negative", default = default, doc = "learning rate" }
+end
+local weight_decay = { name = "weight_decay", type = "non-negative", default = 0, doc = "L2 penalty added to gradients" }
+local function eps(default)
+  return { name = "eps", type = "non-negative", default = default, doc = "keeps the divisor from 0" }
+end
+local betas = { name = "betas", type = "two fractions", default = { 0.9, 0.999 },
+  doc = "shares of the old mean of gradients and of the old mean of squares" }
+
+local function decayed(g, p, rate)
+  return rate ~= 0 and g + p * rate or g
+end
+
+-- A remembered tensor, zeros at first.
+local function remembered(m, name, p)
+  if not m[name] then m[name] = nb.zeros_like(p:detach()) end
+  return m[name]
+end
+
+local one_step = "local w = nb.tensor({3}, {requires_grad=true}); (w * w):sum():backward(); " ..
+  "optim.%s({w}, {%s}):step(); return w  --> {%s}"
+
+define("SGD", {
+  doc = "Gradient descent: w ← w − lr·∂J/∂w, with momentum where given (v ← momentum·v + ∂J/∂w, w ← w − lr·v).",
+  example = one_step:format("SGD", "lr=0.1", "2.4"),
+  params = {
+    lr(1e-3),
+    { name = "momentum", type = "non-negative", default = 0 },
+    { name = "dampening", type = "number", default = 0, doc = "share of the gradient kept out of the momentum" },
+    { name = "nesterov", type = "boolean", default = false, doc = "look ahead along the momentum" },
+    weight_decay,
+  },
+  check = function(where, o)
+    if o.nesterov and (o.momentum == 0 or o.dampening ~= 0) then
+      native.raise(where .. ": nesterov needs a momentum above 0 and no dampening")
+    end
+  end,
+  update = function(p, g, m, o)
+    g = decayed(g, p, o.weight_decay)
+    if o.momentum ~= 0 then
+      local v = m.momentum
+      if v then
+        v:mul_(o.momentum):add_(o.dampening == 0 and g or g * (1 - o.dampening))
+      else
+        v = g:clone()
+        m.momentum = v
+      end
+      g = o.nesterov and g + v * o.momentum or v
+    end
+    p:sub_(g * o.lr)
+  end,
+})
+
+-- The step both Adams take.
+local function adam_step(p, g, m, o)
+  local mean, square = remembered(m, "mean", p), remembered(m, "square", p)
+  local beta1, beta2 = o.betas[1], o.betas[2]
+  mean:mul_(beta1):add_(g * (1 - beta1))
+  square:mul_(beta2):add_(g:square():mul_(1 - beta2))
+  local divisor = square:sqrt():mul_(1 / math.sqrt(1 - beta2 ^ m.step)):add_(o.eps)
+  p:sub_((mean / divisor):mul_(o.lr / (1 - beta1 ^ m.step)))
+end
+
+define("Adam", {
+  doc = "Steps scaled by running means of the gradient and of its square, corrected for their start at 0.",
+  source = "Kingma and Ba 2015", example = one_step:format("Adam", "lr=0.1", "2.9"),
+  params = { lr(1e-3), betas, eps(1e-8), weight_decay },
+  update = function(p, g, m, o) adam_step(p, decayed(g, p, o.weight_decay), m, o) end,
+})
+
+define("AdamW", {
+  doc = "Adam with the weight decay taken off the weights themselves, not added to the gradient.",
+  source = "Loshchilov and Hutter 2019", example = one_step:format("AdamW", "lr=0.1, weight_decay=0", "2.9"),
+  params = { lr(1e-3), betas, eps(1e-8),
+    { name = "weight_decay", type = "non-negative", default = 0.01, doc = "share of the weights, times lr, taken off" },
+  },
+  update = function(p, g, m, o)
+    p:mul_(1 - o.lr * o.weight_decay)
+    adam_step(p, g, m, o)
+  end,
+})
+
+define("RMSprop", {
+  doc = "Steps divided by the root of the running mean of squared gradients.",
+  source = "Tieleman and Hinton 2012", example = one_step:format("RMSprop", "lr=0.1", "2"),
+  params = {
+    lr(1e-2), { name = "alpha", type = "fraction", default = 0.99, doc = "share of the old mean of squares" },
+    eps(1e-8), { name = "momentum", type = "non-negative", default = 0 }, weight_decay,
+  },
+  update = function(p, g, m, o)
+    g = decayed(g, p, o.weight_decay)
+    local square = remembered(m, "square", p)
+    square:mul_(o.alpha):add_(g:square():mul_(1 - o.alpha))
+    local step = g / square:sqrt():add_(o.eps)
+    if o.momentum ~= 0 then step = remembered(m, "momentum", p):mul_(o.momentum):add_(step) end
+    p:sub_(step * o.lr)
+  end,
+})
+
+define("Adagrad", {
+  doc = "Steps divided by the root of the sum of all squared gradients so far.",
+  source = "Duchi, Hazan and Singer 2011", example = one_step:format("Adagrad", "lr=0.1", "2.9"),
+  params = {
+    lr(1e-2),
+    { name = "lr_decay", type = "non-negative", default = 0, doc = "lr is divided by 1 + steps·lr_decay" },
+    eps(1e-10), weight_decay,
+  },
+  update = function(p, g, m, o)
+    g = decayed(g, p, o.weight_decay)
+    local total = remembered(m, "total", p)
+    total:add_(g:square())
+    p:sub_((g / total:sqrt():add_(o.eps)):mul_(o.lr / (1 + (m.step - 1) * o.lr_decay)))
+  end,
+})
+
+registry.add {
+  name = "optim", kind = "topic", value = optim, doc = "Optimizers, and schedules of their learning rate.",
+  example = "optim.Adam(nn.Linear(2, 1):parameters(), {lr=1e-3}).lr  --> 0.001",
+}
+
+-- Whether a value is an optimizer; for the schedules and nn.fit.
+local function is_optimizer(x)
+  return type(x) == "table" and spec_of[x] ~= nil
+end
+
+for name, class in pairs(require "nablua.optim.schedules" (is_optimizer)) do optim[name] = class end
+
+return optim

@@ -1,0 +1,90 @@
+-- SPDX-License-Identifier: MIT
+-- The progress bar: rate, time left and a note such as the loss.  Silent when standard output is no terminal.
+local native = require "nablua.native"
+local options = require "nablua.options"
+local registry = require "nablua.registry"
+
+local progress = {}
+
+local Bar = {}
+Bar.__index = Bar
+
+local REDRAW = 0.1  -- seconds
+local blocks = { "▏", "▎", "▍", "▌", "▋", "▊", "▉" }
+
+local function clock_text(seconds)
+  if seconds ~= seconds or seconds > 359999 then return "-:--" end
+  local s = math.floor(seconds + 0.5)
+  if s >= 3600 then return ("%d:%02d:%02d"):format(s // 3600, s // 60 % 60, s % 60) end
+  return ("%d:%02d"):format(s // 60, s % 60)
+end
+
+-- The share of `width` cells, in eighths of a cell.
+local function bar_text(share, width)
+  local eighths = math.floor(share * width * 8 + 0.5)
+  local full, rest = eighths // 8, eighths % 8
+  local text = ("█"):rep(full) .. (blocks[rest] or "")
+  return text .. (" "):rep(width - full - (rest > 0 and 1 or 0))
+end
+
+local function line(self, now)
+  local seconds = math.max(now - self.start, 1e-9)
+  local rate = self.done / seconds
+  local share = self.total and self.total > 0 and math.min(self.done / self.total, 1)
+  local tail = ("%s%.4g/s"):format(self.total and ("%d/%d  "):format(self.done, self.total) or self.done .. "  ", rate)
+  if share then tail = tail .. "  ETA " .. clock_text((self.total - self.done) / rate) end
+  if self.note ~= "" then tail = tail .. "  " .. self.note end
+  local head = self.label ~= "" and self.label .. "  " or ""
+  local room = native.columns() - (utf8.len(head) or #head) - (utf8.len(tail) or #tail) - 6
+  if share and room >= 8 then return head .. "▕" .. bar_text(share, math.min(room, 30)) .. "▏  " .. tail end
+  return head .. tail
+end
+
+local function draw(self, now)
+  self.drawn = now
+  io.stdout:write("\r\27[K", line(self, now))
+  io.stdout:flush()
+end
+
+-- Counts one step more; the note stands at the end of the line.
+function Bar:step(note)
+  self.done = self.done + 1
+  if not self.visible then return end
+  if note then self.note = note end
+  local now = native.clock()
+  if now - self.drawn >= REDRAW then draw(self, now) end
+end
+
+-- Removes the bar from the terminal.
+function Bar:close()
+  if self.visible and self.drawn > self.start then
+    io.stdout:write("\r\27[K")
+    io.stdout:flush()
+  end
+  self.visible = false
+end
+
+Bar.__close = Bar.close
+Bar.__name = "progress bar"
+function Bar:__tostring()
+  return line(self, native.clock())
+end
+
+local params = {
+  { name = "total", type = "count", optional = true, positional = true, doc = "how many steps there will be" },
+  { name = "label", type = "string", default = "", doc = "stands before the bar" },
+}
+
+registry.define(progress, "nb.", "progress", {
+  doc = "A progress bar with rate and time left; silent when standard output is no terminal.  bar:step(note) counts, " ..
+    "bar:close() removes it.", params = params,
+  example = "local bar = nb.progress(3); for i = 1, 3 do bar:step() end; bar:close(); return bar.done  --> 3",
+  function(...)
+    local o = options.read("nb.progress", params, ...)
+    local now = native.clock()
+    return setmetatable({ total = o.total, label = o.label, note = "", done = 0, start = now, drawn = now,
+      visible = native.isatty(1) }, Bar)
+  end,
+})
+
+return progress
