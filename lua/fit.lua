@@ -167,7 +167,7 @@ return #history.loss  --> 3]],
     train = as_batches("train", train, o.size, o.shuffle)
     local valid = o.valid and as_batches("valid", o.valid, math.max(o.size, 256), false)
     local history = { seconds = {} }
-    local restore <close> = guard(net, opt)
+    local _ <close> = guard(net, opt)
     net:train()
     for epoch = 1, o.epochs do
       local start = native.clock()

@@ -1,0 +1,19 @@
+-- SPDX-License-Identifier: MIT
+-- The module `nablua`: what `require "nablua"` returns.
+local nb = require "nablua.core"
+local registry = require "nablua.registry"
+
+require "nablua.tensor"
+nb.progress = require("nablua.progress").progress
+nb.pretty = require("nablua.display").pretty
+nb.help = require("nablua.help").help
+nb.nn = require "nablua.nn"
+nb.optim = require "nablua.optim"
+nb.data = require "nablua.data"
+
+registry.add {
+  name = "nb", kind = "topic", value = nb, doc = "Tensors, operators and gradients.",
+  example = "nb.tensor{1, 2} + 1  --> {2, 3}", see = { "nn", "optim", "data", "tensor" },
+}
+
+return nb

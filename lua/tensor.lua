@@ -1,0 +1,264 @@
+-- SPDX-License-Identifier: MIT
+-- What tensors have beyond the operators' rows: functions made of operators, and the documentation of those
+-- that C makes by hand.
+local native = require "nablua.native"
+local nb = require "nablua.core"
+local options = require "nablua.options"
+local registry = require "nablua.registry"
+
+local methods = native.methods
+
+-- ---- made of operators: as nb.f(t, ...) and t:f(...) ----
+
+local function define(name, entry)
+  methods[name] = entry[1]
+  entry.kind, entry.family = "operator", entry.family
+  registry.define(nb, "nb.", name, entry)
+end
+
+local function check_tensor(where, t)
+  if not nb.is_tensor(t) then
+    native.raise(("%s: the first argument must be a tensor, got %s"):format(where, options.describe(t)))
+  end
+end
+
+-- The dimension dim, counted from the front, and its size.
+local function dimension(where, t, dim)
+  dim = dim or 1
+  check_tensor(where, t)
+  if math.type(dim) ~= "integer" or dim == 0 or math.abs(dim) > t:dim() then
+    native.raise(("%s: there is no dimension %s in a tensor of %d"):format(where, options.describe(dim), t:dim()))
+  end
+  dim = dim < 0 and dim + t:dim() + 1 or dim
+  return dim, t:size(dim)
+end
+
+define("mm", {
+  doc = "The matrix product; another name of matmul.", signature = "nb.mm(x, y)", see = { "nb.matmul" },
+  example = "nb.mm(nb.tensor{{1, 2}, {3, 4}}, nb.eye(2))  --> {{1, 2}, {3, 4}}",
+  function(x, y) return nb.matmul(x, y) end,
+})
+
+define("dot", {
+  doc = "The scalar product of two vectors.", signature = "nb.dot(x, y)",
+  example = "nb.dot(nb.tensor{1, 2}, nb.tensor{3, 4})  --> 11",
+  function(x, y)
+    check_tensor("dot", x)
+    if x:dim() ~= 1 or not nb.is_tensor(y) or y:dim() ~= 1 then
+      native.raise(("dot: needs two vectors, got %s and %s"):format(options.describe(x), options.describe(y)))
+    end
+    return nb.matmul(x, y)
+  end,
+})
+
+define("outer", {
+  doc = "The outer product of two vectors: a matrix of all products.", signature = "nb.outer(x, y)",
+  example = "nb.outer(nb.tensor{1, 2}, nb.tensor{3, 4})  --> {{3, 4}, {6, 8}}",
+  function(x, y)
+    check_tensor("outer", x)
+    if x:dim() ~= 1 or not nb.is_tensor(y) or y:dim() ~= 1 then
+      native.raise(("outer: needs two vectors, got %s and %s"):format(options.describe(x), options.describe(y)))
+    end
+    return x:unsqueeze(2) * y:unsqueeze(1)
+  end,
+})
+
+define("trace", {
+  doc = "The sum of a matrix's diagonal.", signature = "nb.trace(x)",
+  example = "nb.trace(nb.tensor{{1, 2}, {3, 4}})  --> 5",
+  function(x)
+    check_tensor("trace", x)
+    return x:diag():sum()
+  end,
+})
+
+define("split", {
+  doc = "Parts of x along dim as a table: each of `size` elements (the last may be smaller), or of the sizes in a table.",
+  signature = "nb.split(x, size, [dim=1])", see = { "nb.chunk" },
+  example = "nb.tensor{1, 2, 3}:split(2)[2]  --> {3}",
+  function(x, size, dim)
+    local d, n = dimension("split", x, dim)
+    local sizes = size
+    if type(size) ~= "table" then
+      if math.type(size) ~= "integer" or size < 1 then
+        native.raise("split: size must be a whole number of at least 1 or a table of sizes, got " ..
+          options.describe(size))
+      end
+      sizes = {}
+      for first = 1, n, size do sizes[#sizes + 1] = math.min(size, n - first + 1) end
+    end
+    local total = 0
+    for _, s in ipairs(sizes) do total = total + (math.type(s) == "integer" and s >= 0 and s or math.huge) end
+    if total ~= n then
+      native.raise(("split: the sizes %s do not add up to %d, the size of dimension %d"):format(options.show(sizes), n, d))
+    end
+    local parts, first = {}, 1
+    for i, s in ipairs(sizes) do
+      parts[i] = x:narrow(d, first, s)
+      first = first + s
+    end
+    return parts
+  end,
+})
+
+define("chunk", {
+  doc = "At most `count` parts of x along dim, of equal size but for the last, as a table.",
+  signature = "nb.chunk(x, count, [dim=1])", see = { "nb.split" },
+  example = "#nb.arange(1, 5):chunk(3)  --> 3",
+  function(x, count, dim)
+    local _, n = dimension("chunk", x, dim)
+    if math.type(count) ~= "integer" or count < 1 then
+      native.raise("chunk: count must be a whole number of at least 1, got " .. options.describe(count))
+    end
+    return nb.split(x, math.max((n + count - 1) // count, 1), dim)
+  end,
+})
+
+-- ---- methods made here ----
+
+local function method(name, entry)
+  entry.kind = "method"
+  registry.define(methods, "t:", name, entry)
+end
+
+method("rows", {
+  doc = "Iterates over the first dimension: index and row.", signature = "for i, row in t:rows() do",
+  example = "local n = 0; for i, row in nb.eye(3):rows() do n = n + i end; return n  --> 6",
+  function(t)
+    check_tensor("rows", t)
+    if t:dim() == 0 then native.raise("rows: a scalar has no rows") end
+    local i, n = 0, #t
+    return function()
+      i = i + 1
+      if i <= n then return i, t[i] end
+    end
+  end,
+})
+
+local Stats = { __name = "statistics" }
+function Stats:__tostring()
+  return ("%s %s  mean %.4g  std %.4g  min %.4g  max %.4g%s%s"):format(self.dtype, self.shape == "" and "scalar" or
+    self.shape, self.mean, self.std, self.min, self.max, self.nan > 0 and ("  NaN %d"):format(self.nan) or "",
+    self.inf > 0 and ("  infinite %d"):format(self.inf) or "")
+end
+
+method("stats", {
+  doc = "Mean, standard deviation, smallest and largest element, and how many are NaN, infinite or zero.",
+  signature = "t:stats()", example = "nb.tensor{1, 2, 3}:stats().mean  --> 2",
+  function(t)
+    check_tensor("stats", t)
+    return nb.no_grad(function()
+      local x = t:detach():to("f64")
+      local s = { dtype = t.dtype, shape = table.concat(t.shape, "×"), nan = x:isnan():sum():item(),
+        inf = x:isinf():sum():item(), zero = x:eq(0):sum():item(), mean = 0 / 0, std = 0 / 0, min = 0 / 0,
+        max = 0 / 0 }
+      if x:numel() > 0 then
+        s.mean, s.std = x:mean():item(), x:std({ correction = 0 }):item()
+        s.min, s.max = x:min():item(), x:max():item()
+      end
+      return setmetatable(s, Stats)
+    end)
+  end,
+})
+
+-- ---- documentation of what C makes ----
+
+local function document(entries)
+  for _, e in ipairs(entries) do
+    local last = e.name:match("[^.:]+$")
+    e.kind = e.kind or (e.name:find("^t:") and "method") or "function"
+    if e.kind == "method" then e.value = methods[last] elseif e.kind == "function" then e.value = nb[last] end
+    registry.add(e)
+  end
+end
+
+document {
+  { name = "nb.tensor", signature = "nb.tensor(value, {dtype=, requires_grad=false, name=})",
+    doc = "A tensor of a number, a boolean or nested tables; f32 unless told, bool for booleans.",
+    params = { { name = "value", type = "number or table" },
+      { name = "dtype", type = "dtype", optional = true, choices = { "f32", "f64", "i64", "u8", "bool" } },
+      { name = "requires_grad", type = "boolean", default = false, doc = "backward leaves a gradient in t.grad" },
+      { name = "name", type = "string", optional = true, doc = "how inspection calls it" } },
+    example = "nb.tensor{{1, 2}, {3, 4}}.shape  --> {2, 2}", see = { "nb.zeros", "nb.arange", "nb.randn" } },
+  { name = "nb.is_tensor", signature = "nb.is_tensor(x)", doc = "Whether a value is a tensor.",
+    example = "nb.is_tensor(nb.zeros(1))  --> true" },
+  { name = "nb.no_grad", signature = "nb.no_grad(f, ...)", see = { "nb.grad_enabled", "t:detach" },
+    doc = "Calls f(...) without recording for backward and returns its results; the mode comes back on error too.",
+    example = "nb.no_grad(function() return nb.grad_enabled() end)  --> false" },
+  { name = "nb.grad_enabled", signature = "nb.grad_enabled()", doc = "Whether operators are recorded for backward.",
+    example = "nb.grad_enabled()  --> true" },
+  { name = "nb.set_grad_enabled", signature = "nb.set_grad_enabled(on)", see = { "nb.no_grad" },
+    doc = "Switches recording for backward on or off; nb.no_grad switches back by itself.",
+    example = "nb.set_grad_enabled(true)" },
+  { name = "nb.grad", signature = "nb.grad(J, {a, b, ...}, {grad=, retain_graph=false, create_graph=false})",
+    doc = "∂J/∂a, ∂J/∂b ... as values, leaving every .grad alone; nil for a tensor J does not depend on.",
+    params = { { name = "J", type = "tensor" }, { name = "tensors", type = "tensor or table" },
+      { name = "grad", type = "tensor", optional = true, doc = "the gradient of J, where J is no scalar" },
+      { name = "retain_graph", type = "boolean", default = false, doc = "keep the tape for another backward" },
+      { name = "create_graph", type = "boolean", default = false, doc = "record, for second derivatives" } },
+    example = "local x = nb.tensor(3, {requires_grad=true}); return nb.grad(x * x, x)  --> 6", see = { "t:backward" } },
+  { name = "nb.seed", signature = "nb.seed(n)", doc = "Starts the random numbers anew: same seed, same numbers.",
+    example = "nb.seed(1); local a = nb.rand(1):item(); nb.seed(1); return nb.rand(1):item() == a  --> true" },
+  { name = "nb.threads", signature = "nb.threads([n])", doc = "The number of threads operators use; with n, sets it.",
+    example = "nb.threads() >= 1  --> true" },
+  { name = "nb.memory", signature = "nb.memory([{limit=, reset_peak=}])",
+    doc = "Bytes that tensors hold: live, cached, peak, limit.  A limit turns too large requests into Lua errors.",
+    params = { { name = "limit", type = "number", optional = true, doc = "bytes" },
+      { name = "reset_peak", type = "boolean", default = false } },
+    example = "nb.memory().live >= 0  --> true" },
+  { name = "nb.sleep", signature = "nb.sleep(seconds)", doc = "Waits; an interrupt ends it.", example = "nb.sleep(0)" },
+  { name = "nb.ALL", kind = "field", value = nb.ALL, doc = "In an index: the whole dimension, t[{nb.ALL, 2}].",
+    example = "nb.tensor{{1, 2}, {3, 4}}[{nb.ALL, 2}]  --> {2, 4}" },
+  { name = "nb.NEW", kind = "field", value = nb.NEW, doc = "In an index: a new dimension of size 1.",
+    example = "nb.tensor{1, 2}[{nb.NEW, nb.ALL}].shape  --> {1, 2}" },
+  { name = "nb.version", kind = "field", doc = "The version of nablua.", example = "type(nb.version)  --> \"string\"" },
+
+  { name = "tensor", kind = "topic", see = { "nb.tensor", "t:at", "t:item", "t:rows" },
+    doc = "A tensor: numbers in a shape.  t[i] and t[{i, {first, last, step}, nb.ALL}] are views, counted from 1 and " ..
+      "from -1 at the end; t[i] is a tensor, so t[i] == 5 is never true: t:at(i) gives the number.  < and > compare " ..
+      "single numbers; t:lt(x) gives a mask.  Fields: shape dtype grad requires_grad is_leaf name T.",
+    example = "nb.tensor{{1, 2}, {3, 4}}[{nb.ALL, {1, 1}}]  --> {{1}, {3}}" },
+  { name = "t.shape", kind = "field", doc = "The sizes of the dimensions, as a table.",
+    example = "nb.zeros(2, 3).shape  --> {2, 3}" },
+  { name = "t.dtype", kind = "field", doc = "The type of the elements: \"f32\", \"f64\", \"i64\", \"u8\" or \"bool\".",
+    example = "nb.zeros(2).dtype  --> \"f32\"" },
+  { name = "t.grad", kind = "field", doc = "The gradient that backward left, or nil; assign nil to clear it.",
+    example = "local w = nb.tensor(3, {requires_grad=true}); (w * w):backward(); return w.grad  --> 6",
+    see = { "t:backward", "t:retain_grad" } },
+  { name = "t.requires_grad", kind = "field", doc = "Whether backward computes a gradient; can be set on leaves.",
+    example = "nb.zeros(2, {requires_grad=true}).requires_grad  --> true" },
+  { name = "t.is_leaf", kind = "field", doc = "Whether t is not the recorded result of an operator.",
+    example = "nb.zeros(2).is_leaf  --> true" },
+  { name = "t.name", kind = "field", doc = "A name that inspection shows; can be set.",
+    example = "nb.zeros(2, {name=\"b\"}).name  --> \"b\"" },
+  { name = "t.T", kind = "field", doc = "The transpose of a matrix; a view.",
+    example = "nb.tensor{{1, 2}, {3, 4}}.T  --> {{1, 3}, {2, 4}}" },
+  { name = "t:backward", signature = "J:backward([g], [{retain_graph=false, create_graph=false}])",
+    doc = "Walks the tape back from J and adds ∂J/∂w to w.grad of every leaf w that requires grad.",
+    params = { { name = "g", type = "tensor", optional = true, doc = "the gradient of J, where J is no scalar" },
+      { name = "retain_graph", type = "boolean", default = false, doc = "keep the tape for another backward" },
+      { name = "create_graph", type = "boolean", default = false, doc = "record, for second derivatives" } },
+    example = "local w = nb.tensor(3, {requires_grad=true}); (w * w):backward(); return w.grad  --> 6",
+    see = { "nb.grad", "t.grad" } },
+  { name = "t:item", signature = "t:item()", doc = "The Lua number of a tensor of one element.",
+    example = "nb.tensor{7}:item()  --> 7", see = { "t:at" } },
+  { name = "t:at", signature = "t:at(i, j, ...)", doc = "The Lua number of one element.",
+    example = "nb.tensor{{1, 2}, {3, 4}}:at(2, -1)  --> 4", see = { "t:item" } },
+  { name = "t:totable", signature = "t:totable()", doc = "Nested Lua tables of the elements.",
+    example = "nb.tensor{1, 2}:totable()  --> {1, 2}" },
+  { name = "t:size", signature = "t:size([dim])", doc = "The size of a dimension; without one, the shape.",
+    example = "nb.zeros(2, 3):size(-1)  --> 3" },
+  { name = "t:dim", signature = "t:dim()", doc = "The number of dimensions.", example = "nb.zeros(2, 3):dim()  --> 2" },
+  { name = "t:numel", signature = "t:numel()", doc = "The number of elements.",
+    example = "nb.zeros(2, 3):numel()  --> 6" },
+  { name = "t:is_contiguous", signature = "t:is_contiguous()",
+    doc = "Whether the elements lie in memory in row-major order.", example = "nb.zeros(2, 3).T:is_contiguous()  --> false" },
+  { name = "t:detach", signature = "t:detach()", doc = "The same memory without history: no gradient flows through.",
+    example = "nb.zeros(2, {requires_grad=true}):detach().requires_grad  --> false" },
+  { name = "t:retain_grad", signature = "t:retain_grad()",
+    doc = "Makes backward leave the gradient of this intermediate result in its .grad.  Returns the tensor.",
+    example = "local w = nb.tensor(3, {requires_grad=true}); local z = (w * 2):retain_grad(); (z * z):backward(); " ..
+      "return z.grad  --> 12" },
+}
+
+return methods
