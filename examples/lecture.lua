@@ -1,70 +1,83 @@
 -- SPDX-License-Identifier: MIT
--- The lecture's net, 3-4-4-3 with sigmoids: ∂J/∂W of every layer by its formulas, beside the tape's.
--- Run: ./dev run examples/lecture.lua
+-- The lecture's net, 3-4-4-3 with σ everywhere: its ∂J/∂W by the lecture's formulas beside the tape's.
+--
+-- Forward:   z1 = W1·x,  a1 = σ(z1),  z2 = W2·a1,  a2 = σ(z2),  z3 = W3·a2,  ŷ = σ(z3)
+-- With the binary cross-entropy J = −Σ (y·ln ŷ + (1 − y)·ln(1 − ŷ)) the output factor is (ŷ − y):
+--   ∂J/∂W3 = (ŷ − y)·a2
+--   ∂J/∂W2 = (ŷ − y)·W3·σ'(z2)·a1
+--   ∂J/∂W1 = (ŷ − y)·W3·σ'(z2)·W2·σ'(z1)·x
+-- With the squared error J = ½·Σ (ŷ − y)² each has one further factor, σ'(z3).
 local nb = require "nablua"
 
-nb.seed(1)
+nb.seed(4)
 local f64 = { dtype = "f64" }
-local function weights(name, inputs, outputs)
-  return nb.randn(inputs, outputs, { dtype = "f64", requires_grad = true, name = name })
-end
 
--- x is a row of 3, y its target; z1 = x·W1, a1 = σ(z1), ... as the lecture numbers them.
-local x = nb.randn(1, 3, f64)
-local y = nb.tensor({ { 1, 0, 1 } }, f64)
-local W1, W2, W3 = weights("W1", 3, 4), weights("W2", 4, 4), weights("W3", 4, 3)
+local x = nb.tensor({ 0.5, -1.2, 0.8 }, f64)
+local y = nb.tensor({ 1, 0, 1 }, f64)
+local function weight(rows, columns, name)
+  local w = nb.randn(rows, columns, f64)
+  w.requires_grad, w.name = true, name
+  return w
+end
+local W1, W2, W3 = weight(4, 3, "W1"), weight(4, 4, "W2"), weight(3, 4, "W3")
 
 local function forward()
-  local z1 = x:matmul(W1)
-  local a1 = nb.sigmoid(z1)
-  local z2 = a1:matmul(W2)
-  local a2 = nb.sigmoid(z2)
-  local z3 = a2:matmul(W3)
-  return { z1 = z1, a1 = a1, z2 = z2, a2 = a2, z3 = z3, p = nb.sigmoid(z3) }
+  local z1 = W1:matmul(x)
+  local a1 = z1:sigmoid()
+  local z2 = W2:matmul(a1)
+  local a2 = z2:sigmoid()
+  local z3 = W3:matmul(a2)
+  return z1, a1, z2, a2, z3, z3:sigmoid()
 end
 
--- σ'(z) = σ(z)·(1 − σ(z)), never above ¼.
+local losses = {
+  { name = "binary cross-entropy", output_slope = false,
+    J = function(guess) return -(y * guess:log() + (1 - y) * (1 - guess):log()):sum() end },
+  { name = "squared error", output_slope = true,
+    J = function(guess) return ((guess - y):square() / 2):sum() end },
+}
+
+-- σ'(z) = σ(z)·(1 − σ(z)), at most ¼
 local function slope(z)
-  local s = nb.sigmoid(z)
+  local s = z:sigmoid()
   return s * (1 - s)
 end
 
-local function compare(title, J, output_factor)
-  local f = forward()
-  for _, W in ipairs { W1, W2, W3 } do W.grad = nil end
-  J(f):backward()
-  print(title)
-  local by_hand = nb.no_grad(function()
-    -- The error at the output, passed back through W and σ' of each layer.
-    local d3 = output_factor(f)
-    local d2 = d3:matmul(W3.T) * slope(f.z2)
-    local d1 = d2:matmul(W2.T) * slope(f.z1)
-    return { { "W3", W3, f.a2.T:matmul(d3) }, { "W2", W2, f.a1.T:matmul(d2) }, { "W1", W1, x.T:matmul(d1) } }
-  end)
-  for _, row in ipairs(by_hand) do
-    local name, W, hand = row[1], row[2], row[3]
-    local difference = ((hand - W.grad):abs():max() / hand:abs():max()):item()
-    print(("  ∂J/∂%s   |by hand| %.6f   |by the tape| %.6f   largest relative difference %.1e"):format(name,
-      hand:norm():item(), W.grad:norm():item(), difference))
-    assert(difference <= 1e-6, "the formula and the tape disagree for " .. name)
+-- The formulas, from the output back: δ is the error that arrives at z3, z2, z1.
+local function by_hand(output_slope)
+  local z1, a1, z2, a2, z3, guess = forward()
+  local delta3 = guess - y
+  if output_slope then delta3 = delta3 * slope(z3) end
+  local delta2 = W3.T:matmul(delta3) * slope(z2)
+  local delta1 = W2.T:matmul(delta2) * slope(z1)
+  return nb.outer(delta1, x), nb.outer(delta2, a1), nb.outer(delta3, a2)
+end
+
+local function by_tape(loss)
+  local guess = select(6, forward())
+  return nb.grad(loss.J(guess), { W1, W2, W3 })
+end
+
+local function relative_difference(a, b)
+  return (a - b):abs():max():item() / b:abs():max():item()
+end
+
+for _, loss in ipairs(losses) do
+  print(loss.name .. (loss.output_slope and ": one further σ'(z3)" or ": the output factor is (ŷ − y)"))
+  local hand = nb.no_grad(function() return { by_hand(loss.output_slope) } end)
+  local tape = { by_tape(loss) }
+  for k = 1, 3 do
+    local difference = relative_difference(hand[k], tape[k])
+    print(("  ∂J/∂W%d   |by hand| %.6f   |by the tape| %.6f   largest relative difference %.1e"):format(k,
+      hand[k]:norm():item(), tape[k]:norm():item(), difference))
+    if difference > 1e-6 then error(("∂J/∂W%d by hand and by the tape disagree"):format(k)) end
   end
 end
 
-print [[
-∂J/∂W3 = (ŷ − y) · a2
-∂J/∂W2 = (ŷ − y) · W3 · σ'(z2) · a1
-∂J/∂W1 = (ŷ − y) · W3 · σ'(z2) · W2 · σ'(z1) · x
-]]
-compare("Binary cross-entropy, summed over the outputs: the output factor is (ŷ − y)", function(f)
-  return nb.bce_with_logits(f.z3, y):sum()
-end, function(f) return f.p - y end)
-
-compare("\nSquared error, ½ Σ(ŷ − y)²: one σ'(z3) more, (ŷ − y) · σ'(z3)", function(f)
-  return nb.square(f.p - y):sum() / 2
-end, function(f) return (f.p - y) * slope(f.z3) end)
-
-print "\nσ' of each layer, at most ¼: each factor shrinks what reaches the layers before it"
-local f = forward()
-for _, name in ipairs { "z3", "z2", "z1" } do
-  print(("  mean σ'(%s) = %.4f"):format(name, slope(f[name]):mean():item()))
+print("\nσ' is at most ¼, so every layer further back gets less:")
+local z1, _, z2, _, z3 = forward()
+for name, z in pairs { z1 = z1, z2 = z2, z3 = z3 } do
+  assert(slope(z):max():item() <= 0.25, name)
 end
+print(("  largest σ'(z3) %.3f   σ'(z2) %.3f   σ'(z1) %.3f"):format(slope(z3):max():item(), slope(z2):max():item(),
+  slope(z1):max():item()))

@@ -103,4 +103,9 @@ function display.bundle(v, settings)
   return { ["text/plain"] = display.pretty(v) }
 end
 
+-- What a terminal shows of a value.
+function display.text(v)
+  return display.bundle(v)["text/plain"]
+end
+
 return display

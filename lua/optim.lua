@@ -298,7 +298,7 @@ define("AdamW", {
   doc = "Adam with the weight decay taken off the weights themselves, not added to the gradient.",
   source = "Loshchilov and Hutter 2019", example = one_step:format("AdamW", "lr=0.1, weight_decay=0", "2.9"),
   params = { lr(1e-3), betas, eps(1e-8),
-    { name = "weight_decay", type = "non-negative", default = 0.01, doc = "share of the weights, times lr, taken off" },
+    { name = "weight_decay", type = "non-negative", default = 0.01, doc = "times lr, the share of the weights taken off" },
   },
   update = function(p, g, m, o)
     p:mul_(1 - o.lr * o.weight_decay)

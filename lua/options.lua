@@ -71,18 +71,20 @@ function options.describe(v)
   return "a " .. type(v)
 end
 
--- The edit distance (Levenshtein 1966), counting bytes.
+-- The edit distance of bytes, where swapping neighbours counts once (Damerau 1964).
 local function distance(a, b)
-  local row = {}
+  local before, row = nil, {}
   for j = 0, #b do row[j] = j end
   for i = 1, #a do
-    local corner = row[0]
-    row[0] = i
+    local new = { [0] = i }
     for j = 1, #b do
-      local best = corner + (a:byte(i) == b:byte(j) and 0 or 1)
-      corner = row[j]
-      row[j] = math.min(best, row[j] + 1, row[j - 1] + 1)
+      local change = a:byte(i) == b:byte(j) and 0 or 1
+      new[j] = math.min(row[j] + 1, new[j - 1] + 1, row[j - 1] + change)
+      if i > 1 and j > 1 and a:byte(i) == b:byte(j - 1) and a:byte(i - 1) == b:byte(j) then
+        new[j] = math.min(new[j], before[j - 2] + 1)
+      end
     end
+    before, row = row, new
   end
   return row[#b]
 end

@@ -76,8 +76,8 @@ local params = {
 }
 
 registry.define(progress, "nb.", "progress", {
-  doc = "A progress bar with rate and time left; silent when standard output is no terminal.  bar:step(note) counts, " ..
-    "bar:close() removes it.", params = params,
+  doc = "A progress bar with rate and time left; silent when standard output is no terminal.  " ..
+    "bar:step(note) counts, bar:close() removes it.", params = params,
   example = "local bar = nb.progress(3); for i = 1, 3 do bar:step() end; bar:close(); return bar.done  --> 3",
   function(...)
     local o = options.read("nb.progress", params, ...)

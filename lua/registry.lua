@@ -18,7 +18,7 @@ local rows                                        -- operator name → row
 -- The kinds in the reference's order, with their headings.
 registry.kinds = {
   { "topic", "Topics" }, { "function", "Functions" }, { "operator", "Operators" }, { "method", "Methods" },
-  { "field", "Fields" }, { "layer", "Layers" }, { "activation", "Activation layers" }, { "loss", "Losses" },
+  { "field", "Fields" }, { "layer", "Layers" }, { "activation", "Activation layers" }, { "loss", "Loss layers" },
   { "optimizer", "Optimizers" }, { "scheduler", "Learning rate schedules" }, { "class", "Classes" },
 }
 

@@ -6,13 +6,14 @@ local nb = require "nablua.core"
 local options = require "nablua.options"
 local registry = require "nablua.registry"
 
+registry.rows()  -- the operators come first in the reference
 local methods = native.methods
 
 -- ---- made of operators: as nb.f(t, ...) and t:f(...) ----
 
 local function define(name, entry)
   methods[name] = entry[1]
-  entry.kind, entry.family = "operator", entry.family
+  entry.kind = "operator"
   registry.define(nb, "nb.", name, entry)
 end
 
@@ -34,12 +35,14 @@ local function dimension(where, t, dim)
 end
 
 define("mm", {
+  family = "Matrices",
   doc = "The matrix product; another name of matmul.", signature = "nb.mm(x, y)", see = { "nb.matmul" },
   example = "nb.mm(nb.tensor{{1, 2}, {3, 4}}, nb.eye(2))  --> {{1, 2}, {3, 4}}",
   function(x, y) return nb.matmul(x, y) end,
 })
 
 define("dot", {
+  family = "Matrices",
   doc = "The scalar product of two vectors.", signature = "nb.dot(x, y)",
   example = "nb.dot(nb.tensor{1, 2}, nb.tensor{3, 4})  --> 11",
   function(x, y)
@@ -52,6 +55,7 @@ define("dot", {
 })
 
 define("outer", {
+  family = "Matrices",
   doc = "The outer product of two vectors: a matrix of all products.", signature = "nb.outer(x, y)",
   example = "nb.outer(nb.tensor{1, 2}, nb.tensor{3, 4})  --> {{3, 4}, {6, 8}}",
   function(x, y)
@@ -64,6 +68,7 @@ define("outer", {
 })
 
 define("trace", {
+  family = "Matrices",
   doc = "The sum of a matrix's diagonal.", signature = "nb.trace(x)",
   example = "nb.trace(nb.tensor{{1, 2}, {3, 4}})  --> 5",
   function(x)
@@ -73,7 +78,8 @@ define("trace", {
 })
 
 define("split", {
-  doc = "Parts of x along dim as a table: each of `size` elements (the last may be smaller), or of the sizes in a table.",
+  family = "Joining, repeating, padding",
+  doc = "Parts of x along dim as a table: of `size` elements each (the last may be smaller), or of several sizes.",
   signature = "nb.split(x, size, [dim=1])", see = { "nb.chunk" },
   example = "nb.tensor{1, 2, 3}:split(2)[2]  --> {3}",
   function(x, size, dim)
@@ -90,7 +96,8 @@ define("split", {
     local total = 0
     for _, s in ipairs(sizes) do total = total + (math.type(s) == "integer" and s >= 0 and s or math.huge) end
     if total ~= n then
-      native.raise(("split: the sizes %s do not add up to %d, the size of dimension %d"):format(options.show(sizes), n, d))
+      native.raise(("split: the sizes %s do not add up to %d, the size of dimension %d"):format(options.show(sizes), n,
+        d))
     end
     local parts, first = {}, 1
     for i, s in ipairs(sizes) do
@@ -102,6 +109,7 @@ define("split", {
 })
 
 define("chunk", {
+  family = "Joining, repeating, padding",
   doc = "At most `count` parts of x along dim, of equal size but for the last, as a table.",
   signature = "nb.chunk(x, count, [dim=1])", see = { "nb.split" },
   example = "#nb.arange(1, 5):chunk(3)  --> 3",
@@ -196,7 +204,8 @@ document {
       { name = "grad", type = "tensor", optional = true, doc = "the gradient of J, where J is no scalar" },
       { name = "retain_graph", type = "boolean", default = false, doc = "keep the tape for another backward" },
       { name = "create_graph", type = "boolean", default = false, doc = "record, for second derivatives" } },
-    example = "local x = nb.tensor(3, {requires_grad=true}); return nb.grad(x * x, x)  --> 6", see = { "t:backward" } },
+    example = "local x = nb.tensor(3, {requires_grad=true}); return nb.grad(x * x, x)  --> 6",
+    see = { "t:backward" } },
   { name = "nb.seed", signature = "nb.seed(n)", doc = "Starts the random numbers anew: same seed, same numbers.",
     example = "nb.seed(1); local a = nb.rand(1):item(); nb.seed(1); return nb.rand(1):item() == a  --> true" },
   { name = "nb.threads", signature = "nb.threads([n])", doc = "The number of threads operators use; with n, sets it.",
@@ -252,7 +261,8 @@ document {
   { name = "t:numel", signature = "t:numel()", doc = "The number of elements.",
     example = "nb.zeros(2, 3):numel()  --> 6" },
   { name = "t:is_contiguous", signature = "t:is_contiguous()",
-    doc = "Whether the elements lie in memory in row-major order.", example = "nb.zeros(2, 3).T:is_contiguous()  --> false" },
+    doc = "Whether the elements lie in memory in row-major order.",
+    example = "nb.zeros(2, 3).T:is_contiguous()  --> false" },
   { name = "t:detach", signature = "t:detach()", doc = "The same memory without history: no gradient flows through.",
     example = "nb.zeros(2, {requires_grad=true}):detach().requires_grad  --> false" },
   { name = "t:retain_grad", signature = "t:retain_grad()",
