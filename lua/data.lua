@@ -28,7 +28,8 @@ function Batches:__len()
 end
 
 function Batches:__tostring()
-  return ("%d batches of %d from %d samples%s"):format(#self, self.size, self.count, self.shuffle and ", shuffled" or "")
+  local order = self.shuffle and ", shuffled" or ""
+  return ("%d batches of %d from %d samples%s"):format(#self, self.size, self.count, order)
 end
 
 -- A new epoch, reshuffled: `for bx, by in batches do` calls this once for each step, with the state
@@ -134,7 +135,8 @@ local FASHION = "/usr/share/datasets/fashion-mnist"
 
 define("fashion_mnist", {
   signature = "data.fashion_mnist([folder])",
-  doc = "Fashion-MNIST: 60,000 and 10,000 images of clothes, {train={x=u8 60000×28×28, y=i64 1..10}, test=, classes=}.",
+  doc = "Fashion-MNIST: 60,000 and 10,000 images of clothes, " ..
+    "{train={x=u8 60000×28×28, y=i64 1..10}, test=, classes=}.",
   example = "pcall(data.fashion_mnist, \"no such folder\")  --> false",
   params = { { name = "folder", type = "string", default = FASHION, positional = true } },
   function(o)

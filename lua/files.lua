@@ -33,15 +33,18 @@ local function decode(text)
   return kind == "s" and rest or nil
 end
 
--- One step of a path: numbers are told from strings that look like them.
+-- One step of a place: numbers are told from strings that look like them, and keys may hold dots.
 local function step_of(key)
-  return math.type(key) == "integer" and ("#%d"):format(key) or "." .. key
+  if math.type(key) == "integer" then return ("/#%d"):format(key) end
+  return "/." .. key:gsub("[/%%]", { ["/"] = "%2F", ["%"] = "%25" })
 end
 
 -- Walks a state; calls see(name, path, value) for all that is no table.
 local function walk(where, state, name, path, see, above)
   for _, seen in ipairs(above) do
-    if seen == state then native.raise(("%s: the table %s contains itself"):format(where, name == "" and "given" or name)) end
+    if seen == state then
+      native.raise(("%s: the table %s contains itself"):format(where, name == "" and "given" or name))
+    end
   end
   above[#above + 1] = state
   local keys = {}
@@ -83,27 +86,25 @@ local function save_safetensors(path, state)
         if taken[name] then native.raise(("save: two entries have the name %s"):format(name)) end
         taken[name] = true
         names[#names + 1], tensors[#tensors + 1] = name, value
-        -- The dotted name tells the place unless keys are numbers or have dots of their own.
-        if place ~= "." .. name or name:find("..", 1, true) or select(2, place:gsub("%.", "")) > 1 then
-          note("place:" .. name, place)
-        end
+        if place ~= step_of(name) then note("place:" .. name, place) end  -- else the name is the key
       elseif type(value) == "table" then
         note("empty:" .. place, "")
       elseif type(value) == "number" or type(value) == "string" or type(value) == "boolean" then
         note("value:" .. place, encode(value))
       else
-        native.raise(("save: %s is a %s; a state holds tensors, numbers, strings, booleans and tables of them"):format(name,
-          type(value)))
+        native.raise(("save: %s is a %s; a state holds tensors, numbers, strings, booleans and tables of them")
+          :format(name, type(value)))
       end
     end, {})
   end
   native.safetensors_write(path, names, tensors, keys, values)
 end
 
--- Puts a value at a path such as ".layer#1.weight".
+-- Puts a value at a place such as "/.layer/#1/.weight".
 local function put(state, place, value)
   local steps = {}
-  for kind, text in place:gmatch("([.#])([^.#]*)") do
+  for kind, text in place:gmatch("/([.#])([^/]*)") do
+    text = text:gsub("%%2F", "/"):gsub("%%25", "%%")
     steps[#steps + 1] = kind == "#" and math.tointeger(tonumber(text)) or text
   end
   if #steps == 0 then return end
@@ -167,7 +168,8 @@ function files.load(path)
 end
 
 registry.define(nb, "nb.", "save", {
-  doc = "Writes a state (a table of tensors, numbers, strings, or one tensor) to a .safetensors or .npy file, as a whole.",
+  doc = "Writes a state (a table of tensors, numbers, strings, or one tensor) to a .safetensors or .npy file, " ..
+    "replacing it as a whole.",
   signature = "nb.save(path, state)", see = { "nb.load", "net:state" },
   example = [[
 local path = os.tmpname() .. ".safetensors"

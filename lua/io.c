@@ -33,7 +33,6 @@ static int npy_write(lua_State *L) {
   return nb_npy_write(path, nb_check_tensor(L, 2), &err) ? 0 : nb_raise(L, &err);
 }
 
-
 static int close_file(lua_State *L) {
   nb_safetensors_close(lua_touserdata(L, 1));
   return 0;

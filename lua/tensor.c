@@ -54,9 +54,10 @@ static double live_after_cycle;  // bytes of tensors
 
 void nb_feed_collector(lua_State *L, const Tensor *t) {
   static double debt;  // KB
-  static const double at_least = 4e6, slack = 32e6;
+  static const double at_least = 4e6, slack = 16e6;
+  static const double overhead = 0.75;  // KB: a tensor's and its node's own blocks
   if (!t->storage || t->storage->refs > 1) return;
-  debt += (double)t->storage->bytes / 1024;
+  debt += (double)t->storage->bytes / 1024 + overhead;
   if (debt < 64) return;
   if (lua_gc(L, LUA_GCISRUNNING)) {
     double heap = 1024.0 * lua_gc(L, LUA_GCCOUNT), live = (double)nb_memory_stats().live;

@@ -13,10 +13,9 @@ local before = { testNames = true }  -- luaunit's own
 for name in pairs(_G) do before[name] = true end
 
 local tests = assert(loadfile(path))(folder)
-local suite, names = {}, {}
+local suite = {}
 for name, f in pairs(tests) do
   if not pattern or name:find(pattern) then
-    names[#names + 1] = name
     suite[name] = f
   end
 end
