@@ -144,8 +144,8 @@ define("fashion_mnist", {
       local path = ("%s/%s.gz"):format(o.folder, name)
       local f = io.open(path, "rb")
       if not f then
-        native.raise(("fashion_mnist: %s is not there; install it with: apt install dataset-fashion-mnist, or name the " ..
-          "folder that holds it"):format(path))
+        native.raise(("fashion_mnist: %s is not there; install it with: apt install dataset-fashion-mnist, or name " ..
+          "the folder that holds it"):format(path))
       end
       f:close()
       return native.idx_read(path)

@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- Any Lua value as text for people: tables with their contents, tensors inside them by shape.
+local native = require "nablua.native"
 local nb = require "nablua.core"
 local options = require "nablua.options"
 local registry = require "nablua.registry"
@@ -39,7 +40,7 @@ local function tensor_text(t)
     for i, v in ipairs(t:totable()) do parts[i] = type(v) == "number" and ("%.4g"):format(v) or tostring(v) end
     return "tensor {" .. table.concat(parts, ", ") .. "}"
   end
-  return ("tensor %s %s"):format(t.dtype, table.concat(t.shape, "×"))
+  return ("tensor %s %s"):format(t.dtype, options.shape(t))
 end
 
 local to_text
@@ -89,12 +90,14 @@ registry.define(display, "nb.", "pretty", {
   end,
 })
 
--- The MIME bundle of a value: its own __display, or its text.
+-- The MIME bundle of a value: its own __display, or its text.  settings: {width=, color=, rich=}.
 function display.bundle(v, settings)
+  settings = settings or {}
+  if nb.is_tensor(v) then return { ["text/plain"] = native.text(v, settings.width or native.columns()) } end
   local meta = getmetatable(v)
   local own = type(meta) == "table" and (meta.__display or type(meta.__index) == "table" and meta.__index.__display)
   if type(own) == "function" then
-    local bundle = own(v, settings or {})
+    local bundle = own(v, settings)
     if type(bundle) ~= "table" or type(bundle["text/plain"]) ~= "string" then
       error("__display must return a table with text/plain, got " .. options.describe(bundle), 0)
     end

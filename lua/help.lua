@@ -211,25 +211,30 @@ registry.define(help.help, "nb.help.", "markdown", {
   end,
 })
 
--- The source text of the module a name comes from, or nil; for ??name.
+-- The functions a name stands for: one, or those of a class.
+local function functions_of(value)
+  if type(value) ~= "table" then return { value } end
+  local spec = value.meta and value.meta.spec or {}
+  return { spec.init, value.forward }
+end
+
 registry.define(help.help, "nb.help.", "source", {
-  doc = "The Lua source of a function or class, or nil where it is written in C.",
+  doc = "The Lua source of a function or of a class's init and forward, or nil where it is written in C.",
   signature = "nb.help.source(name or value)",
-  example = "nb.help.source(\"nn.Linear\"):match(\"nn.Linear\")  --> \"nn.Linear\"",
+  example = "nb.help.source(\"nn.Linear\"):match(\"forward\")  --> \"forward\"",
   function(x)
-    local entry = entry_of(x)
-    local f = entry.value
-    if type(f) == "table" then f = rawget(f, "forward") or f.init end
-    local info = type(f) == "function" and debug.getinfo(f, "S")
-    if not info or info.what ~= "Lua" then return nil end
-    local text = native.sources[info.source:sub(2)]
-    if not text then return nil end
-    local lines, n = {}, 0
-    for line in (text .. "\n"):gmatch("(.-)\n") do
-      n = n + 1
-      if n >= info.linedefined and n <= info.lastlinedefined then lines[#lines + 1] = line end
+    local parts = {}
+    for _, f in pairs(functions_of(entry_of(x).value)) do
+      local info = type(f) == "function" and debug.getinfo(f, "S")
+      local text = info and info.what == "Lua" and native.sources[info.source:sub(2)]
+      local n, lines = 0, {}
+      for line in ((text or "") .. "\n"):gmatch("(.-)\n") do
+        n = n + 1
+        if text and n >= info.linedefined and n <= info.lastlinedefined then lines[#lines + 1] = line end
+      end
+      if #lines > 0 then parts[#parts + 1] = table.concat(lines, "\n") end
     end
-    return table.concat(lines, "\n")
+    return #parts > 0 and table.concat(parts, "\n") or nil
   end,
 })
 

@@ -84,7 +84,7 @@ method("state", {
 })
 
 local function shape_text(t)
-  return nb.is_tensor(t) and (#t.shape == 0 and "()" or table.concat(t.shape, "×")) or options.describe(t)
+  return nb.is_tensor(t) and options.shape(t) or options.describe(t)
 end
 
 -- What a state holds, sorted out: memory by parameter number, options by group number.
@@ -226,7 +226,7 @@ end
 local function lr(default)
   return { name = "lr", type = "non-negative", default = default, doc = "learning rate" }
 end
-local weight_decay = { name = "weight_decay", type = "non-negative", default = 0, doc = "L2 penalty added to gradients" }
+local weight_decay = { name = "weight_decay", type = "non-negative", default = 0, doc = "times w, added to gradients" }
 local function eps(default)
   return { name = "eps", type = "non-negative", default = default, doc = "keeps the divisor from 0" }
 end
@@ -298,7 +298,7 @@ define("AdamW", {
   doc = "Adam with the weight decay taken off the weights themselves, not added to the gradient.",
   source = "Loshchilov and Hutter 2019", example = one_step:format("AdamW", "lr=0.1, weight_decay=0", "2.9"),
   params = { lr(1e-3), betas, eps(1e-8),
-    { name = "weight_decay", type = "non-negative", default = 0.01, doc = "times lr, the share of the weights taken off" },
+    { name = "weight_decay", type = "non-negative", default = 0.01, doc = "times lr·w, taken off the weights" },
   },
   update = function(p, g, m, o)
     p:mul_(1 - o.lr * o.weight_decay)

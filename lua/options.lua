@@ -61,10 +61,16 @@ local types = {
   tensor = { "a tensor", core.is_tensor },
 }
 
+-- A tensor's shape, or a list of sizes, as text: "4×1"; of a scalar "()".
+function options.shape(x)
+  local sizes = core.is_tensor(x) and x.shape or x
+  return #sizes == 0 and "()" or table.concat(sizes, "×")
+end
+
 -- The value as an error sentence shows it.
 function options.describe(v)
   if core.is_tensor(v) then
-    return #v.shape == 0 and "a tensor of one number" or "a tensor of shape " .. table.concat(v.shape, "×")
+    return #v.shape == 0 and "a tensor of one number" or "a tensor of shape " .. options.shape(v)
   end
   if type(v) == "string" then return ("%q"):format(#v > 40 and v:sub(1, 37) .. "..." or v) end
   if type(v) == "number" or type(v) == "boolean" or v == nil then return tostring(v) end
@@ -89,12 +95,15 @@ local function distance(a, b)
   return row[#b]
 end
 
--- Of a list of names the one nearest to `name`, without regard to case; nil when none is near.
+-- Of a list of names the one nearest to `name`; nil when none is near.  Case counts only between equals.
 function options.nearest(name, names)
   local best, closest = nil, #name // 3 + 2
   for _, candidate in ipairs(names) do
-    local d = #candidate < 60 and distance(name:lower(), candidate:lower()) or closest
-    if d < closest then best, closest = candidate, d end
+    if #candidate < 60 then
+      local d = distance(name:lower(), candidate:lower())
+      if name:sub(1, 1) ~= candidate:sub(1, 1) then d = d + 0.5 end
+      if d < closest then best, closest = candidate, d end
+    end
   end
   return best
 end

@@ -68,6 +68,23 @@ local function row_param(p)
     positional = p.optional and not p.named }
 end
 
+-- The form that writes into its first argument: t:add_(y).
+local function add_in_place(row, plain)
+  local name = row.name .. "_"
+  local example, calls = row.example, 1
+  if not row.internal then example, calls = example:gsub("([:.])" .. row.name .. "%(", "%1" .. name .. "(") end
+  if calls == 0 then
+    example = ("nb.ones(2):%s(%s)"):format(name, row.params[2] and not row.params[2].optional and "2" or "")
+  end
+  registry.add {
+    name = "t:" .. name, kind = "method", value = native.methods[name], example = example,
+    signature = row.signature:gsub("^[^(]*%(%w+,? ?", "t:" .. name .. "("),
+    params = table.move(row.parameters, 2, #row.parameters, 1, {}), see = not row.internal and { plain } or nil,
+    doc = row.internal and row.doc or ("As %s, written into t itself: %s"):format(plain, row.doc),
+  }
+  by_value[core[name]] = by_name["t:" .. name]
+end
+
 local function add_row(row)
   rows[row.name] = row
   row.parameters = {}
@@ -82,16 +99,7 @@ local function add_row(row)
     registry.add(entry)
     if method then by_value[method] = entry end
   end
-  local in_place = row.inplace and native.methods[row.name .. "_"]
-  if not in_place then return end
-  local twin = { name = "t:" .. row.name .. "_", kind = "method", value = in_place, example = row.example,
-    signature = row.signature:gsub("^[^(]*%(%w+,? ?", "t:" .. row.name .. "_("), see = { entry.name }, params = {},
-    doc = row.internal and row.doc or ("As nb.%s, written into t itself: %s"):format(row.name, row.doc) }
-  if not row.internal then twin.example = ("nb.ones(2):%s_(%s)"):format(row.name, row.params[2] and
-    not row.params[2].optional and "2" or "") end
-  table.move(row.parameters, 2, #row.parameters, 1, twin.params)
-  if row.internal then twin.see = nil end
-  registry.add(twin)
+  if row.inplace and native.methods[row.name .. "_"] then add_in_place(row, entry.name) end
 end
 
 -- Operator rows by name; read once, when first asked for.

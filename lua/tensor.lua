@@ -145,9 +145,11 @@ method("rows", {
 
 local Stats = { __name = "statistics" }
 function Stats:__tostring()
-  return ("%s %s  mean %.4g  std %.4g  min %.4g  max %.4g%s%s"):format(self.dtype, self.shape == "" and "scalar" or
-    self.shape, self.mean, self.std, self.min, self.max, self.nan > 0 and ("  NaN %d"):format(self.nan) or "",
-    self.inf > 0 and ("  infinite %d"):format(self.inf) or "")
+  local text = ("%s %s  mean %.4g  std %.4g  min %.4g  max %.4g"):format(self.dtype, self.shape, self.mean, self.std,
+    self.min, self.max)
+  if self.nan > 0 then text = ("%s  NaN %d"):format(text, self.nan) end
+  if self.inf > 0 then text = ("%s  infinite %d"):format(text, self.inf) end
+  return text
 end
 
 method("stats", {
@@ -157,7 +159,7 @@ method("stats", {
     check_tensor("stats", t)
     return nb.no_grad(function()
       local x = t:detach():to("f64")
-      local s = { dtype = t.dtype, shape = table.concat(t.shape, "×"), nan = x:isnan():sum():item(),
+      local s = { dtype = t.dtype, shape = options.shape(t), nan = x:isnan():sum():item(),
         inf = x:isinf():sum():item(), zero = x:eq(0):sum():item(), mean = 0 / 0, std = 0 / 0, min = 0 / 0,
         max = 0 / 0 }
       if x:numel() > 0 then
@@ -223,7 +225,7 @@ document {
   { name = "nb.version", kind = "field", doc = "The version of nablua.", example = "type(nb.version)  --> \"string\"" },
 
   { name = "tensor", kind = "topic", see = { "nb.tensor", "t:at", "t:item", "t:rows" },
-    doc = "A tensor: numbers in a shape.  t[i] and t[{i, {first, last, step}, nb.ALL}] are views, counted from 1 and " ..
+    doc = "A tensor: numbers in a shape.  t[i] and t[{i, {first, last, step}, nb.ALL}] are views, from 1, and " ..
       "from -1 at the end; t[i] is a tensor, so t[i] == 5 is never true: t:at(i) gives the number.  < and > compare " ..
       "single numbers; t:lt(x) gives a mask.  Fields: shape dtype grad requires_grad is_leaf name T.",
     example = "nb.tensor{{1, 2}, {3, 4}}[{nb.ALL, {1, 1}}]  --> {{1}, {3}}" },

@@ -49,7 +49,7 @@ static bool check_size(const Input *in, const Wire *w, const Layout *l, Error *e
 
 Tensor *nb_idx_read(const char *path, Error *err) {
   Input in;
-  const Wire *wire;
+  const Wire *wire = NULL;
   Layout l;
   Tensor *t = NULL;
   if (!nb_input_open(&in, path, err)) return NULL;

@@ -38,7 +38,7 @@ enum { NAME_TEXT = 100 };
 
 // A text from the file as messages may show it: shortened, without control characters.
 static const char *shown(const char *text, char buffer[NAME_TEXT]) {
-  snprintf(buffer, NAME_TEXT, "%s", text);
+  snprintf(buffer, NAME_TEXT, "%.*s", NAME_TEXT - 1, text);
   for (char *c = buffer; *c; c++)
     if ((unsigned char)*c < 32 || *c == 127) *c = '?';
   return buffer;

@@ -33,8 +33,27 @@ static bool options(Conv *v, const Value *stride, const Value *padding, const Va
       return nb_fail(err, NB_ERROR_ARGUMENT, "the dilation must be 1 or more and below 2^24, got %lld",
                      (long long)v->dilation[e]);
   }
-  return v->groups >= 1 ||
-         nb_fail(err, NB_ERROR_ARGUMENT, "there must be 1 group or more, got %lld", (long long)v->groups);
+  return (v->groups >= 1 && v->groups < limit) ||
+         nb_fail(err, NB_ERROR_ARGUMENT, "the groups must be 1 or more and below 2^24, got %lld", (long long)v->groups);
+}
+
+// Empty tensors can have any other sizes; these keep the arithmetic with strides and dilations exact.
+static bool check_sizes(const Layout *l, const char *what, Error *err) {
+  char text[NB_SHAPE_TEXT];
+  for (int d = 0; d < l->ndim; d++)
+    if (l->shape[d] >= (int64_t)1 << 36)
+      return nb_fail(err, NB_ERROR_ARGUMENT, "%s has a size too large to convolve: its shape is %s", what,
+                     nb_shape_text(l, text));
+  return true;
+}
+
+static bool check_kernel(const Value *kernel, Error *err) {
+  for (int e = 0; e < 2; e++) {
+    int64_t size = kernel->ints.items[e];
+    if (size < 1 || size >= 1 << 24)
+      return nb_fail(err, NB_ERROR_ARGUMENT, "the kernel must be 1 or more and below 2^24, got %lld", (long long)size);
+  }
+  return true;
 }
 
 // images × channels × height × width, whatever is left out.  `shown` says what the user passes.
@@ -49,7 +68,7 @@ static bool as_images(const Layout *x, const char *what, const char *shown, bool
   out->shape[1] = x->shape[d];
   if (!signal) out->shape[2] = x->shape[d + 1];
   out->shape[3] = x->shape[x->ndim - 1];
-  return true;
+  return check_sizes(x, what, err);
 }
 
 #define SIGNAL "batch×channels×length or channels×length"
@@ -67,7 +86,7 @@ static bool as_kernel(const Layout *w, const char *first, const char *second, bo
     out->shape[3] = w->shape[2];
     out->shape[2] = 1;
   }
-  return true;
+  return check_sizes(w, "the weight", err);
 }
 
 // Fills the sizes from x's and w's shapes (of four dimensions) and works out the outputs.
@@ -97,7 +116,10 @@ static bool sizes(Conv *v, const Layout *x, const Layout *w, bool signal, Error 
   }
   v->out_height = out[0];
   v->out_width = out[1];
-  return true;
+  int64_t line = 1;
+  return !(__builtin_mul_overflow(v->channels, v->rows, &line) || __builtin_mul_overflow(line, v->columns, &line) ||
+           __builtin_mul_overflow(line, v->out_height, &line) || __builtin_mul_overflow(line, v->out_width, &line)) ||
+         nb_fail(err, NB_ERROR_ARGUMENT, "the kernel's columns are larger than any memory; check the sizes");
 }
 
 static bool check_bias(const Tensor *bias, int64_t size, Error *err) {
@@ -291,7 +313,7 @@ static bool backward_conv1d(Backward *b) {
 
 static bool transpose_sizes(const Value *a, Conv *v, Error *err) {
   char ty[NB_SHAPE_TEXT], tw[NB_SHAPE_TEXT];
-  Layout y, w, x;
+  Layout y = {0}, w = {0}, x;
   int64_t extra[2];
   if (!options(v, &a[3], &a[4], &a[6], &a[7], false, err)) return false;
   pair(&a[5], 0, 0, false, extra);
@@ -354,7 +376,8 @@ static bool backward_transpose(Backward *b) {
 
 static bool weight_sizes(const Value *a, Conv *v, Error *err) {
   char tx[NB_SHAPE_TEXT], ty[NB_SHAPE_TEXT];
-  Layout x, y, w;
+  Layout x = {0}, y = {0}, w;
+  if (!check_kernel(&a[2], err)) return false;
   if (!options(v, &a[3], &a[4], &a[5], &a[6], false, err)) return false;
   if (!as_images(&a[0].tensor->layout, "the input", IMAGE, false, &x, err)) return false;
   if (!as_images(&a[1].tensor->layout, "the output", IMAGE, false, &y, err)) return false;
@@ -395,18 +418,9 @@ static bool backward_weight(Backward *b) {
 
 // ---- unfold and fold: the columns themselves ----
 
-static bool check_kernel(const Value *kernel, Error *err) {
-  for (int e = 0; e < 2; e++) {
-    int64_t size = kernel->ints.items[e];
-    if (size < 1 || size >= 1 << 24)
-      return nb_fail(err, NB_ERROR_ARGUMENT, "the kernel must be 1 or more and below 2^24, got %lld", (long long)size);
-  }
-  return true;
-}
-
 // x or its shape, kernel, stride, padding, dilation
 static bool fold_sizes(const Layout *x, const Value *kernel, const Value *options_from, Conv *v, Error *err) {
-  Layout images, w;
+  Layout images = {0}, w;
   if (!check_kernel(kernel, err)) return false;
   if (!options(v, &options_from[0], &options_from[1], &options_from[2], &(Value){.integer = 1}, false, err))
     return false;

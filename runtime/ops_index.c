@@ -34,7 +34,7 @@ static bool region_layout(const Layout *x, const Value *region, Layout *out, Err
     if (count > 0) out->offset += e[0] * x->strides[d];
     if (e[2] >= 0) {
       out->shape[out->ndim] = count;
-      out->strides[out->ndim++] = x->strides[d] * e[1];
+      out->strides[out->ndim++] = count > 1 ? x->strides[d] * e[1] : x->strides[d];
     }
     d++;
   }

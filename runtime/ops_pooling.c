@@ -14,6 +14,8 @@ typedef struct Window {
   double size;  // what an average divides by
 } Window;
 
+#define MOST ((int64_t)1 << 31)  // pixels along one side
+
 typedef struct Pool {
   DType dtype;
   int64_t planes, height, width, out_height, out_width;
@@ -33,6 +35,9 @@ static bool planes(const Layout *x, Pool *p, Error *err) {
   p->dtype = nb_dtype_promote(x->dtype, NB_F32);
   p->height = x->shape[x->ndim - 2];
   p->width = x->shape[x->ndim - 1];
+  // Empty tensors can have any other sizes; this keeps the arithmetic with windows exact.
+  if (p->height >= MOST || p->width >= MOST)
+    return nb_fail(err, NB_ERROR_ARGUMENT, "the images are too large to pool: the shape is %s", nb_shape_text(x, text));
   p->planes = 1;
   for (int d = 0; d < x->ndim - 2; d++) p->planes *= x->shape[d];
   return true;
@@ -73,9 +78,9 @@ static bool adaptive_sizes(const Layout *x, const Value *out, Pool *p, Error *er
   if (!planes(x, p, err)) return false;
   p->out_height = out->ints.items[0];
   p->out_width = out->ints.items[1];
-  if (p->out_height < 0 || p->out_width < 0)
-    return nb_fail(err, NB_ERROR_ARGUMENT, "sizes cannot be negative, got %lld and %lld", (long long)p->out_height,
-                   (long long)p->out_width);
+  if (p->out_height < 0 || p->out_width < 0 || p->out_height >= MOST || p->out_width >= MOST)
+    return nb_fail(err, NB_ERROR_ARGUMENT, "sizes must be 0 or more and below 2^31, got %lld and %lld",
+                   (long long)p->out_height, (long long)p->out_width);
   return (p->height > 0 && p->width > 0) ||
          nb_fail(err, NB_ERROR_ARGUMENT, "the input has no pixels: its shape is %s", nb_shape_text(x, text));
 }

@@ -287,6 +287,8 @@ static bool shape_expand(Call *c, Error *err) {
 
 // The diagonal `k` above the main one of a rows×columns matrix: its length and where it starts.
 static int64_t diagonal(int64_t rows, int64_t columns, int64_t k, int64_t *row, int64_t *column) {
+  if (k < -rows) k = -rows;
+  if (k > columns) k = columns;
   *row = k < 0 ? -k : 0;
   *column = k > 0 ? k : 0;
   int64_t down = rows - *row, right = columns - *column, n = down < right ? down : right;
@@ -343,6 +345,7 @@ static bool shape_diag_embed(Call *c, Error *err) {
   const int64_t *sizes = c->args[1].ints.items;
   int64_t row, column;
   c->layout[0] = (Layout){.dtype = x->dtype, .ndim = 2, .shape = {sizes[0], sizes[1]}};
+  if (!nb_layout_check(&c->layout[0], err)) return false;
   if (x->ndim != 1 || x->shape[0] != diagonal(sizes[0], sizes[1], c->args[2].integer, &row, &column))
     return nb_fail(err, NB_ERROR_ARGUMENT, "shape %s does not fill the diagonal", nb_shape_text(x, text));
   return true;

@@ -74,11 +74,11 @@ bool nb_layout_check(const Layout *l, Error *err) {
       return nb_fail(err, NB_ERROR_ARGUMENT, "a size cannot be negative: dimension %d of %s", d + 1,
                      nb_shape_text(l, text));
     if (l->shape[d] == 0)
-      empty = true;
+      empty = true;  // the strides must fit all the same
     else if (__builtin_mul_overflow(bytes, l->shape[d], &bytes))
       fits = false;
   }
-  if (!empty && (!fits || bytes > ((int64_t)1 << 44)))
+  if (!fits || (!empty && bytes > ((int64_t)1 << 44)))
     return nb_fail(err, NB_ERROR_MEMORY, "a tensor of %s %s is larger than any memory; check the sizes",
                    nb_shape_text(l, text), nb_dtype_name(l->dtype));
   return true;

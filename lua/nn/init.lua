@@ -12,7 +12,7 @@ local function fans(where, t)
   local shape = t.shape
   if #shape < 2 then
     native.raise(("%s: needs a weight of at least 2 dimensions, got shape %s"):format(where,
-      #shape == 0 and "()" or table.concat(shape, "×")))
+      options.shape(shape)))
   end
   local field = 1
   for d = 3, #shape do field = field * shape[d] end

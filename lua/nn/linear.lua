@@ -3,6 +3,7 @@
 local native = require "nablua.native"
 local nb = require "nablua.core"
 local module = require "nablua.nn.module"
+local options = require "nablua.options"
 
 local Linear = module.define("nn.Linear", {
   doc = "y = x·Wᵀ + b on the last dimension; W is out × in.",
@@ -22,12 +23,11 @@ local Linear = module.define("nn.Linear", {
     if o.bias then self.bias = module.parameter(bound, o.out_features) end
   end,
   forward = function(self, x)
-    local shape = nb.is_tensor(x) and x.shape
-    if not shape then native.raise("Linear: the input must be a tensor, got a " .. type(x)) end
+    if not nb.is_tensor(x) then native.raise("Linear: the input must be a tensor, got " .. options.describe(x)) end
+    local shape = x.shape
     if shape[#shape] ~= self.in_features then
       native.raise(("Linear: the last dimension of the input must be %d, got shape %s%s"):format(self.in_features,
-        #shape == 0 and "()" or table.concat(shape, "×"),
-        #shape > 2 and "; nn.Flatten() makes rows of images" or ""))
+        options.shape(shape), #shape > 2 and "; nn.Flatten() makes rows of images" or ""))
     end
     local y = x:matmul(self.weight.T)
     return self.bias and y + self.bias or y

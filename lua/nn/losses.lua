@@ -13,10 +13,6 @@ local M = {}
 
 local reduction = { name = "reduction", type = "string", default = "mean", choices = { "mean", "sum", "none" } }
 
-local function shape_text(t)
-  return #t.shape == 0 and "()" or table.concat(t.shape, "×")
-end
-
 local function check_tensors(where, prediction, target)
   if not nb.is_tensor(prediction) then
     native.raise(("%s: the prediction must be a tensor, got %s"):format(where, options.describe(prediction)))
@@ -28,11 +24,11 @@ end
 
 -- Elementwise losses never broadcast: (4) against (4×1) would silently become 4×4.
 local function check_same_shape(where, prediction, target)
-  if shape_text(prediction) == shape_text(target) then return end
+  if options.shape(prediction) == options.shape(target) then return end
   local hint = prediction:numel() == target:numel() and
     ("; target:view(%s) has the prediction's shape"):format(table.concat(prediction.shape, ", ")) or ""
   native.raise(("%s: prediction and target must have the same shape, got %s and %s%s"):format(where,
-    shape_text(prediction), shape_text(target), hint))
+    options.shape(prediction), options.shape(target), hint))
 end
 
 local function reduce(how, losses, weights)
@@ -138,7 +134,7 @@ local function spread_weight(where, weight, scores)
   local classes = scores:size(d)
   if weight:dim() ~= 1 or weight:numel() ~= classes then
     native.raise(("%s: weight must be a vector of %d numbers, one for each class, got shape %s"):format(where, classes,
-      shape_text(weight)))
+      options.shape(weight)))
   end
   local shape = {}
   for e = 1, scores:dim() do shape[e] = e == d and classes or 1 end
@@ -155,19 +151,28 @@ local function soft_cross_entropy(logits, target, o, where)
   return -terms:sum(d)
 end
 
+-- Counted from the end, as an index may be, a label would be a mistake.
+local function check_labels(where, target, classes)
+  local bad = target:lt(1) | target:gt(classes) | target:ne(target)
+  if not bad:any():item() then return end
+  local i = bad:view(-1):to("u8"):argmax():item()
+  native.raise(("%s: label %d is %s, expected 1..%d"):format(where, i, tostring(target:view(-1)[i]), classes))
+end
+
 -- −log p[target] of every sample with class weights, smoothing and ignored samples: losses and their weights.
 local function class_losses(log_p, target, o, where)
   local d, counted = class_dim(log_p), nil
   local samples = log_p.shape
   table.remove(samples, d)
-  if table.concat(samples, "×") ~= table.concat(target.shape, "×") then
+  if options.shape(samples) ~= options.shape(target) then
     native.raise(("%s: targets must be class numbers of shape %s for scores of shape %s, got shape %s"):format(where,
-      #samples == 0 and "()" or table.concat(samples, "×"), shape_text(log_p), shape_text(target)))
+      options.shape(samples), options.shape(log_p), options.shape(target)))
   end
   if o.ignore_index then
     counted = target:ne(o.ignore_index)
     target = nb.where(counted, target, 1)
   end
+  check_labels(where, target, log_p:size(d))
   local losses = -log_p:gather(d, target:unsqueeze(d)):squeeze(d)
   local weights
   if o.weight then

@@ -218,9 +218,9 @@ method("load_state", {
         missing[#missing + 1] = path
       elseif not nb.is_tensor(theirs) then
         misshaped[#misshaped + 1] = ("%s (%s)"):format(path, options.describe(theirs))
-      elseif table.concat(theirs.shape, "×") ~= table.concat(value.shape, "×") then
-        misshaped[#misshaped + 1] = ("%s (%s, the module has %s)"):format(path, table.concat(theirs.shape, "×"),
-          table.concat(value.shape, "×"))
+      elseif options.shape(theirs) ~= options.shape(value) then
+        misshaped[#misshaped + 1] = ("%s (%s, the module has %s)"):format(path, options.shape(theirs),
+          options.shape(value))
       end
     end)
     for path in pairs(state) do
@@ -311,28 +311,37 @@ local function children(self)
   return list
 end
 
+local function width(text)
+  return utf8.len(text) or #text
+end
+
+local function padded(text, columns)
+  return text .. (" "):rep(columns - width(text))
+end
+
 -- One line for a module without children; else a tree with parameter counts.
 local function to_text(self)
   local list = children(self)
   if #list == 0 then return title(self) end
-  local rows, widest, depth_of = {}, 0, {}
-  for _, child in ipairs(list) do
+  local rows, depth_of, name_width, widest = {}, {}, {}, 0
+  for i, child in ipairs(list) do
     -- A child is indented below the nearest module whose path begins its own.
     local path, depth, name = child[1], 0, child[1]
-    for parent in path:gmatch("()%.") do
-      local d = depth_of[path:sub(1, parent - 1)]
-      if d then depth, name = d + 1, path:sub(parent + 1) end
+    for dot in path:gmatch("()%.") do
+      local above = depth_of[path:sub(1, dot - 1)]
+      if above then depth, name = above + 1, path:sub(dot + 1) end
     end
     depth_of[path] = depth
-    local text = ("  "):rep(depth + 1) .. name .. "  " .. title(child[2])
-    local n = own_numel(child[2])
-    rows[#rows + 1] = { text, n > 0 and tostring(n) or "" }
-    widest = math.max(widest, utf8.len(text) or #text)
+    name_width[depth] = math.max(name_width[depth] or 0, width(name))
+    rows[i] = { depth = depth, name = name, title = title(child[2]), count = own_numel(child[2]) }
+  end
+  for _, row in ipairs(rows) do
+    row.text = ("  "):rep(row.depth + 1) .. padded(row.name, name_width[row.depth]) .. "  " .. row.title
+    widest = math.max(widest, width(row.text))
   end
   local lines = { ("%s, %d parameters"):format(title(self), own_numel(self)) }
-  for _, row in ipairs(rows) do
-    local pad = (" "):rep(widest - (utf8.len(row[1]) or #row[1]) + 2)
-    lines[#lines + 1] = ((row[1] .. pad .. ("%10s"):format(row[2])):gsub("%s+$", ""))
+  for i, row in ipairs(rows) do
+    lines[i + 1] = row.count > 0 and padded(row.text, widest) .. ("%12d"):format(row.count) or row.text
   end
   return table.concat(lines, "\n")
 end

@@ -3,6 +3,7 @@
 local native = require "nablua.native"
 local nb = require "nablua.core"
 local module = require "nablua.nn.module"
+local options = require "nablua.options"
 
 local eps = { name = "eps", type = "non-negative", default = 1e-5, doc = "added to the variance" }
 local affine = { name = "affine", type = "boolean", default = true, doc = "whether there is a weight and a bias" }
@@ -35,7 +36,7 @@ local function check_channels(self, x, count, ranks)
   local shape = x.shape
   if ranks[#shape] and shape[2] == count then return end
   native.raise(("%s: the input must be %s with %d channels, got shape %s"):format(self:kind(), ranks.text, count,
-    table.concat(shape, "×")))
+    options.shape(shape)))
 end
 
 local function define_batch_norm(name, ranks, example)
@@ -64,7 +65,7 @@ local function define_batch_norm(name, ranks, example)
         local n = x:numel() / self.channels
         if n < 2 then
           native.raise(("%s: training needs more than one value for each channel, got shape %s"):format(self:kind(),
-            table.concat(x.shape, "×")))
+            options.shape(x)))
         end
         mean, variance = moments(x, dims)
         nb.no_grad(function()
@@ -91,7 +92,7 @@ local function check_trailing(self, x)
   for d = 1, #own do
     if shape[#shape - #own + d] ~= own[d] then
       native.raise(("%s: the input's last dimensions must be %s, got shape %s"):format(self:kind(),
-        table.concat(own, "×"), table.concat(shape, "×")))
+        options.shape(own), options.shape(shape)))
     end
   end
 end

@@ -101,7 +101,7 @@ define("OneCycleLR", {
     { name = "pct_start", type = "fraction", default = 0.3, doc = "share of the steps that rise" },
     { name = "div_factor", type = "positive", default = 25, doc = "begins at max_lr/div_factor" },
     { name = "final_div_factor", type = "positive", default = 1e4, doc = "ends at the first rate over it" } },
-  example = after_one:format("OneCycleLR", "max_lr=1, total_steps=11, pct_start=0.1", "", "1"),
+  example = after_one:format("OneCycleLR", "max_lr=1, total_steps=10, pct_start=0.2", "", "1"),
   at_start = true,
   rate = function(o, t)
     local first, last = o.max_lr / o.div_factor, o.max_lr / o.div_factor / o.final_div_factor

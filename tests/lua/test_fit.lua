@@ -1,0 +1,167 @@
+-- SPDX-License-Identifier: MIT
+-- nn.fit against the loop it stands for, its history, and what it leaves behind when it is stopped.
+local lu = require "luaunit"
+local nb = require "nablua"
+local nn, optim, data = nb.nn, nb.optim, nb.data
+
+local T = {}
+
+local function assert_error(pieces, f, ...)
+  local ok, message = pcall(f, ...)
+  lu.assertFalse(ok)
+  for _, piece in ipairs(pieces) do lu.assertStrContains(message, piece) end
+end
+
+-- Ten points on a line.
+local function line()
+  local x = nb.linspace(-1, 1, 10):view(10, 1)
+  return x, x * 3 - 1
+end
+
+local function fit_line(options)
+  local x, y = line()
+  local net = nn.Linear(1, 1)
+  local opt = optim.SGD(net:parameters(), { lr = 0.1 })
+  return net, nn.fit(net, nn.MSELoss(), opt, { x, y }, options)
+end
+
+function T.test_fit_is_the_loop_written_out()
+  local x, y = line()
+  nb.seed(5)
+  local net = nn.Linear(1, 1)
+  local opt, loss = optim.SGD(net:parameters(), { lr = 0.1 }), nn.MSELoss()
+  local batches = data.batches { x, y, size = 4 }
+  local want = {}
+  for epoch = 1, 3 do
+    local sum = 0
+    for bx, by in batches do
+      opt:zero_grad()
+      local J = loss(net(bx), by)
+      J:backward()
+      opt:step()
+      sum = sum + J:item() * #bx
+    end
+    want[epoch] = sum / 10
+  end
+  nb.seed(5)
+  local twin = nn.Linear(1, 1)
+  opt = optim.SGD(twin:parameters(), { lr = 0.1 })
+  local history = nn.fit(twin, loss, opt, batches, { epochs = 3, progress = false })
+  lu.assertEquals(twin.weight:item(), net.weight:item())
+  lu.assertEquals(twin.bias:item(), net.bias:item())
+  for epoch = 1, 3 do lu.assertAlmostEquals(history.loss[epoch], want[epoch], 1e-9) end
+  lu.assertEquals(#history.seconds, 3)
+end
+
+function T.test_it_finds_a_line()
+  nb.seed(1)
+  local net = fit_line { epochs = 200, size = 5, progress = false }
+  lu.assertAlmostEquals(net.weight:item(), 3, 1e-3)
+  lu.assertAlmostEquals(net.bias:item(), -1, 1e-3)
+end
+
+function T.test_metrics_are_means_over_samples()
+  local x = nb.tensor { { 3, 0 }, { 0, 2 }, { 1, 0 } }
+  local y = nb.tensor { 1, 1, 1 }
+  local net = nn.Lambda(function(v) return v end)
+  local scale = nb.ones(1, { requires_grad = true })
+  local opt = optim.SGD({ scale }, { lr = 0 })
+  local history = nn.fit(nn.Sequential(nn.Lambda(function(v) return v * scale end), net), nn.CrossEntropyLoss(), opt,
+    { x, y }, { size = 2, shuffle = false, progress = false, valid = { x[{ { 1, 2 } }], y[{ { 1, 2 } }] },
+      metrics = { "accuracy", largest = function(output) return output:max() end } })
+  lu.assertAlmostEquals(history.accuracy[1], 2 / 3, 1e-9)
+  lu.assertAlmostEquals(history.valid_accuracy[1], 1 / 2, 1e-9)
+  lu.assertAlmostEquals(history.largest[1], (2 * 3 + 1) / 3, 1e-6)
+  lu.assertAlmostEquals(history.valid_loss[1], (math.log(1 + math.exp(-3)) + math.log(1 + math.exp(2))) / 2, 1e-6)
+end
+
+-- A net without change: accuracy of its outputs.
+local function accuracy_of(loss, output, target)
+  local scale = nb.ones(1, { requires_grad = true })
+  local net = nn.Lambda(function(v) return v * scale end)
+  return nn.fit(net, loss, optim.SGD({ scale }, { lr = 0 }), { output, target },
+    { metrics = { "accuracy" }, progress = false }).accuracy[1]
+end
+
+function T.test_accuracy_knows_logits_from_probabilities()
+  local y = nb.tensor { { 1 }, { 0 }, { 1 }, { 0 } }
+  lu.assertEquals(accuracy_of(nn.BCEWithLogitsLoss(), nb.tensor { { 0.2 }, { 0.3 }, { 5 }, { -1 } }, y), 0.75)
+  lu.assertEquals(accuracy_of(nn.BCELoss(), nb.tensor { { 0.2 }, { 0.3 }, { 0.9 }, { 0.1 } }, y), 0.75)
+  lu.assertEquals(accuracy_of(nn.HingeLoss(), nb.tensor { 0.2, 0.3, -0.9, -1 }, nb.tensor { 1, -1, -1, -1 }), 0.75)
+  lu.assertEquals(accuracy_of(nn.CrossEntropyLoss(), nb.tensor { { 0.2, 0.3 }, { 5, 1 } },
+    nb.tensor { { 0, 1 }, { 0, 1 } }), 0.5)
+end
+
+function T.test_modes_come_back()
+  local modes = {}
+  local probe = nn.Lambda(function(v) return v end)
+  local net = nn.Sequential(nn.Linear(1, 1), nn.Dropout(0.1), probe)
+  local Watch = nn.module("Watch", function(self) self.net = net end)
+  function Watch:forward(x)
+    modes[#modes + 1] = self.training
+    return self.net(x)
+  end
+  local watch = Watch()
+  watch:eval()
+  net[2]:train()
+  local x, y = line()
+  nn.fit(watch, nn.MSELoss(), optim.SGD(net:parameters()), { x, y }, { valid = { x, y }, progress = false })
+  lu.assertEquals(modes, { true, false })
+  lu.assertFalse(watch.training)
+  lu.assertTrue(net[2].training)
+end
+
+function T.test_an_error_keeps_the_net_and_clears_up()
+  local x, y = line()
+  local net = nn.Sequential(nn.Linear(1, 1), nn.Dropout(0))
+  net:eval()
+  local before = net[1].weight:item()
+  local calls = 0
+  local function loss(output, target)
+    calls = calls + 1
+    if calls == 3 then error "stop here" end
+    return nn.mse(output, target)
+  end
+  local opt = optim.SGD(net:parameters(), { lr = 0.1 })
+  assert_error({ "stop here" }, nn.fit, net, loss, opt, { x, y }, { size = 2, progress = false })
+  lu.assertNotEquals(net[1].weight:item(), before)
+  lu.assertFalse(net[2].training)
+  lu.assertNil(net[1].weight.grad)
+  lu.assertTrue(nb.grad_enabled())
+end
+
+function T.test_a_callback_may_end_the_training()
+  local seen = {}
+  local _, history = fit_line { epochs = 9, progress = false, callback = function(at)
+    seen[#seen + 1] = at.epoch
+    lu.assertEquals(at.loss, at.history.loss[at.epoch])
+    return at.epoch == 3
+  end }
+  lu.assertEquals(seen, { 1, 2, 3 })
+  lu.assertEquals(#history.loss, 3)
+end
+
+function T.test_one_line_for_each_epoch()
+  local lines, keep = {}, print
+  rawset(_G, "print", function(text) lines[#lines + 1] = text end)
+  local ok, err = pcall(fit_line, { epochs = 2 })
+  rawset(_G, "print", keep)
+  lu.assertTrue(ok, err)
+  lu.assertEquals(#lines, 2)
+  lu.assertStrMatches(lines[2], "epoch 2/2  loss %d+%.%d+  %d+%.%d s")
+end
+
+function T.test_arguments_are_checked()
+  local x, y = line()
+  local net = nn.Linear(1, 1)
+  local opt, loss = optim.SGD(net:parameters()), nn.MSELoss()
+  assert_error({ "nn.fit", "net must be a module" }, nn.fit, 3, loss, opt, { x, y })
+  assert_error({ "nn.fit", "call the class" }, nn.fit, net, nn.MSELoss, opt, { x, y })
+  assert_error({ "nn.fit", "opt must be an optimizer" }, nn.fit, net, loss, {}, { x, y })
+  assert_error({ "nn.fit", "train must be {x, y}" }, nn.fit, net, loss, opt, { x })
+  assert_error({ '"epoch"', '"epochs"' }, nn.fit, net, loss, opt, { x, y }, { epoch = 3 })
+  assert_error({ "metrics", '"acuracy"' }, nn.fit, net, loss, opt, { x, y }, { metrics = { "acuracy" } })
+  lu.assertEquals(#nn.fit(net, loss, opt, { x, y }, { progress = false }).loss, 1)
+end
+
+return T

@@ -1,0 +1,201 @@
+-- SPDX-License-Identifier: MIT
+-- Every public name is documented with an example that runs and shows what it says; and how help finds names.
+local lu = require "luaunit"
+local nb = require "nablua"
+local native = require "nablua.native"
+local registry = require "nablua.registry"
+local numeric = require "numeric"
+
+local T = {}
+
+-- name → value of all that a user can reach.
+local function public_names()
+  local names = {}
+  local function add(prefix, home, skip)
+    for name, value in pairs(home) do
+      if type(name) == "string" and not (skip and skip[name]) then names[prefix .. name] = value end
+    end
+  end
+  add("nb.", nb, { nn = true, optim = true, data = true })
+  add("nb.help.", nb.help)
+  add("nn.", nb.nn, { init = true })
+  add("nn.init.", nb.nn.init)
+  add("optim.", nb.optim)
+  add("data.", nb.data)
+  add("t:", native.methods)
+  add("net:", require("nablua.nn.module").Module, { training = true })
+  local opt = nb.optim.SGD { nb.zeros(1, { requires_grad = true }) }
+  for _, name in ipairs { "step", "zero_grad", "state", "load_state" } do names["opt:" .. name] = opt[name] end
+  return names
+end
+
+
+local function each_name(check)
+  local failures, sorted, names = {}, {}, public_names()
+  for name in pairs(names) do sorted[#sorted + 1] = name end
+  table.sort(sorted)
+  lu.assertTrue(#sorted > 200)
+  for _, name in ipairs(sorted) do
+    local ok, err = pcall(check, name, names[name])
+    if not ok then failures[#failures + 1] = name .. ": " .. tostring(err) end
+  end
+  lu.assertEquals(#failures, 0, "\n" .. table.concat(failures, "\n"))
+end
+
+function T.test_every_public_name_is_documented()
+  each_name(function(name, value)
+    local entry = registry.find(name)
+    if not entry or entry.name ~= name then entry = type(value) == "function" and registry.find(value) or entry end
+    assert(entry, "is not in the registry")
+    assert(entry.name:match("[^.:]+$") == name:match("[^.:]+$"), "is documented as " .. entry.name)
+    assert(entry.doc and #entry.doc > 5, "has no doc")
+    assert(entry.signature or entry.kind == "field" or entry.kind == "topic", "has no signature")
+    assert(entry.example, "has no example")
+  end)
+end
+
+function T.test_no_public_name_is_a_keyword()
+  each_name(function(name)
+    assert(load("local x = " .. name:gsub(":", ".")))
+  end)
+end
+
+-- A shown value and a result as lists of numbers and strings.
+local function flatten(v, out)
+  out = out or {}
+  if nb.is_tensor(v) then
+    for _, x in ipairs(numeric.flat(v)) do out[#out + 1] = x end
+  elseif type(v) == "table" then
+    for i = 1, #v do flatten(v[i], out) end
+  elseif type(v) == "boolean" then
+    out[#out + 1] = v and 1 or 0
+  else
+    out[#out + 1] = v
+  end
+  return out
+end
+
+local function run(example)
+  local env = setmetatable({ nb = nb, nn = nb.nn, optim = nb.optim, data = nb.data }, { __index = _G })
+  local code, shown = example:match("^(.-)%s*%-%->%s*([^\n]*)$")
+  code = code or example
+  local chunk = load("return " .. code, "example", "t", env) or assert(load(code, "example", "t", env))
+  local value = chunk()
+  if not shown then return end
+  local want = flatten(assert(load("return " .. shown, "shown", "t", { nan = 0 / 0, inf = 1 / 0, e = math.exp(1) }))())
+  local have = flatten(value)
+  assert(#have == #want, ("%d values against %d"):format(#have, #want))
+  for i = 1, #want do
+    local same = have[i] == want[i] or (type(have[i]) == "number" and type(want[i]) == "number" and
+      numeric.close(have[i], want[i], 1e-4))
+    assert(same, ("shows %s, gives %s"):format(tostring(want[i]), tostring(have[i])))
+  end
+  return true
+end
+
+function T.test_examples_run_and_show_what_they_say()
+  nb.seed(9)
+  local failures, compared, n = {}, 0, 0
+  for _, entry in ipairs(registry.all()) do
+    if entry.example then
+      n = n + 1
+      local ok, shown = pcall(run, entry.example)
+      if not ok then failures[#failures + 1] = ("%s: %s\n    %s"):format(entry.name, shown, entry.example) end
+      if shown == true then compared = compared + 1 end
+    end
+  end
+  lu.assertEquals(#failures, 0, "\n" .. table.concat(failures, "\n"))
+  lu.assertTrue(n > 200 and compared > 150)
+end
+
+function T.test_references_lead_somewhere()
+  for _, entry in ipairs(registry.all()) do
+    for _, name in ipairs(entry.see or {}) do
+      local found = registry.find(name)
+      lu.assertTrue(found ~= nil and found.name == name, entry.name .. " refers to " .. name)
+    end
+  end
+end
+
+function T.test_help_finds_names_and_values()
+  lu.assertEquals(nb.help("nn.Linear").entry.name, "nn.Linear")
+  lu.assertEquals(nb.help("Linear").entry.name, "nn.Linear")
+  lu.assertEquals(nb.help(nb.nn.Linear).entry.name, "nn.Linear")
+  lu.assertEquals(nb.help(nb.nn.Linear(1, 1)).entry.name, "nn.Linear")
+  lu.assertEquals(nb.help(nb.relu).entry.name, "nb.relu")
+  lu.assertEquals(nb.help(nb.zeros(1).relu).entry.name, "nb.relu")
+  lu.assertEquals(nb.help(nb.optim.Adam { nb.zeros(1, { requires_grad = true }) }).entry.name, "optim.Adam")
+  lu.assertEquals(nb.help(nb.zeros(1)).entry.name, "tensor")
+  lu.assertEquals(nb.help(nb.nn).entry.name, "nn")
+  lu.assertEquals(nb.help("t:backward").entry.name, "t:backward")
+end
+
+function T.test_a_class_of_ones_own_has_help()
+  local Mine = nb.nn.module("Mine", { doc = "Adds one.", params = { { name = "n", type = "size", doc = "a size" } } })
+  local text = nb.help.text(Mine)
+  lu.assertStrContains(text, "Mine(n)")
+  lu.assertStrContains(text, "Adds one.")
+  lu.assertStrContains(text, "a size")
+end
+
+function T.test_an_unknown_name_gets_the_nearest()
+  local function message(x) return select(2, pcall(nb.help, x)) end
+  lu.assertStrContains(message "nn.Liner", '"nn.Linear"')
+  lu.assertStrContains(message "sigmiod", '"sigmoid"')
+  lu.assertStrContains(message "optim.Adm", '"optim.Adam"')
+  lu.assertStrContains(message {}, "no help on a table")
+  lu.assertStrContains(select(2, pcall(nb.help, nil)), "nil")
+end
+
+function T.test_a_page_shows_signature_parameters_example()
+  local text = tostring(nb.help("nn.Conv2d"))
+  for _, piece in ipairs { "nn.Conv2d(in_channels, out_channels, kernel, {stride=1, padding=0,", "Parameters",
+    "zeros added at each edge", "Example", "See also: nb.conv2d" } do
+    lu.assertStrContains(text, piece)
+  end
+  lu.assertStrContains(nb.help.text "tanh", "Derivative: 1 − tanh² x")
+  lu.assertStrContains(nb.help.text "floor", "No gradient")
+  lu.assertStrContains(tostring(nb.help()), "nn.Linear")
+end
+
+function T.test_the_reference_has_every_entry()
+  local text = nb.help.markdown()
+  for _, entry in ipairs(registry.all()) do lu.assertStrContains(text, "\n### " .. entry.name .. "\n") end
+  lu.assertStrContains(text, "## Activations")
+end
+
+function T.test_nearest_names()
+  local options = require "nablua.options"
+  lu.assertEquals(options.nearest("rl", { "momentum", "lr" }), "lr")
+  lu.assertEquals(options.nearest("Momentum", { "momentum", "lr" }), "momentum")
+  lu.assertNil(options.nearest("banana", { "momentum", "lr" }))
+end
+
+-- ---- pretty printing ----
+
+function T.test_tables_print_readably()
+  lu.assertEquals(nb.pretty { 1, 2, { "a" } }, '{ 1, 2, { "a" } }')
+  lu.assertEquals(nb.pretty { b = 1, a = 2, [10] = true, ["x y"] = 0 }, '{ [10] = true, a = 2, b = 1, ["x y"] = 0 }')
+  lu.assertEquals(nb.pretty { w = nb.zeros(3, 4) }, "{ w = tensor f32 3×4 }")
+  lu.assertEquals(nb.pretty {}, "{}")
+  local loop = {}
+  loop.me = loop
+  lu.assertEquals(nb.pretty(loop), "{ me = <the table itself> }")
+  local long = {}
+  for i = 1, 1000 do long[i] = i end
+  lu.assertStrContains(nb.pretty(long), "… 960 more")
+  lu.assertTrue(select(2, nb.pretty { ("x"):rep(50), ("y"):rep(50) }:gsub("\n", "")) == 3)
+  lu.assertEquals(nb.pretty(nil), "nil")
+  lu.assertEquals(nb.pretty("a\n\"b\""), [["a\n\"b\""]])
+end
+
+function T.test_display_uses_the_objects_own_bundle()
+  local display = require "nablua.display"
+  local bundle = { ["text/plain"] = "me", ["text/html"] = "<b>" }
+  local object = setmetatable({}, { __display = function() return bundle end })
+  lu.assertEquals(display.text(object), "me")
+  lu.assertEquals(display.bundle(object)["text/html"], "<b>")
+  lu.assertEquals(display.text(nb.help "relu"), nb.help.text "relu")
+end
+
+return T

@@ -1,0 +1,471 @@
+-- SPDX-License-Identifier: MIT
+-- Modules, layers and losses: against hand-derived values, finite differences and invariants.
+local lu = require "luaunit"
+local nb = require "nablua"
+local numeric = require "numeric"
+local nn = nb.nn
+
+local T = {}
+
+local flat = numeric.flat
+
+local function assert_close(have, want, tolerance)
+  have = nb.is_tensor(have) and flat(have) or { have }
+  want = nb.is_tensor(want) and flat(want) or type(want) == "table" and want or { want }
+  local wrong = numeric.difference(have, want, tolerance or 1e-5)
+  if wrong then lu.fail(wrong) end
+end
+
+-- The call fails, and its message has all the given pieces.
+local function assert_error(pieces, f, ...)
+  local ok, message = pcall(f, ...)
+  lu.assertFalse(ok)
+  for _, piece in ipairs(pieces) do lu.assertStrContains(message, piece) end
+end
+
+local function f64(...)
+  return nb.randn({ ... }, { dtype = "f64" })
+end
+
+-- Every gradient of a module, of its input and its parameters, against finite differences.
+local function assert_gradients(net, x)
+  net:to("f64")
+  x.requires_grad = true
+  local weights = nb.rand(net(x).shape, { dtype = "f64" }) + 0.5
+  local function value() return (net(x) * weights):sum() end
+  local inputs = { x, table.unpack(net:parameters()) }
+  local gradients = { nb.grad(value(), inputs) }
+  for k, input in ipairs(inputs) do
+    local want = numeric.finite_difference(function() return value():item() end, input, 1e-6)
+    local wrong = numeric.difference(flat(gradients[k]), want, 1e-5)
+    if wrong then lu.fail(("%s, gradient %d: %s"):format(tostring(net), k, wrong)) end
+  end
+end
+
+-- ---- modules ----
+
+local Block = nn.module("Block", function(self, n)
+  self.second = nn.Linear(n, n)
+  self.first = nn.Linear(n, n)
+  self.scale = nb.ones(n, { requires_grad = true })
+  self.count = 3
+  self.offset = nb.zeros(n)
+end)
+
+function Block:forward(x)
+  return self.first(self.second(x):relu()) * self.scale + self.offset
+end
+
+function T.test_parameters_come_in_order_of_first_assignment()
+  local names = {}
+  for path in Block(2):named_parameters() do names[#names + 1] = path end
+  lu.assertEquals(names, { "second.weight", "second.bias", "first.weight", "first.bias", "scale" })
+end
+
+function T.test_reassigning_a_field_keeps_its_place()
+  local block = Block(2)
+  block.second = nn.Identity()
+  block.second = nn.Linear(2, 2, { bias = false })
+  local names = {}
+  for path in block:named_parameters() do names[#names + 1] = path end
+  lu.assertEquals(names, { "second.weight", "first.weight", "first.bias", "scale" })
+end
+
+function T.test_plain_tables_of_modules_are_searched()
+  local Wide = nn.module("Wide", function(self)
+    self.branches = { nn.Linear(1, 1), nn.Linear(1, 1), extra = { nb.ones(1, { requires_grad = true }) } }
+  end)
+  local names = {}
+  for path in Wide():named_parameters() do names[#names + 1] = path end
+  lu.assertEquals(names, { "branches.1.weight", "branches.1.bias", "branches.2.weight", "branches.2.bias",
+    "branches.extra.1" })
+end
+
+function T.test_a_shared_tensor_counts_once()
+  local a, b = nn.Linear(3, 3), nn.Linear(3, 3)
+  b.weight = a.weight
+  lu.assertEquals(#nn.Sequential(a, b):parameters(), 3)
+  lu.assertEquals(#nn.Sequential(a, a):parameters(), 2)
+end
+
+function T.test_intermediate_results_are_no_parameters()
+  local Keeps = nn.module("Keeps", function(self) self.fc = nn.Linear(2, 2) end)
+  function Keeps:forward(x)
+    self.seen = self.fc(x)
+    self.values = self.seen:detach()
+    return self.seen
+  end
+  local net = Keeps()
+  net(nb.ones(1, 2))
+  lu.assertEquals(#net:parameters(), 2)
+  local paths = {}
+  for path in pairs(net:state()) do paths[#paths + 1] = path end
+  table.sort(paths)
+  lu.assertEquals(paths, { "fc.bias", "fc.weight" })
+end
+
+function T.test_a_field_cannot_hide_a_method()
+  assert_error({ '"parameters"', "method" }, function() nn.Linear(1, 1).parameters = 1 end)
+  local Bad = nn.module("Bad", function(self) self.state = nb.zeros(1) end)
+  assert_error({ '"state"', "Bad" }, Bad)
+end
+
+function T.test_a_missing_field_is_nil()
+  lu.assertNil(Block(2).no_such_field)
+  lu.assertNil(nn.Linear(2, 2, { bias = false }).bias)
+end
+
+function T.test_modes_reach_every_module()
+  local net = nn.Sequential(nn.Dropout(), nn.Sequential(nn.Dropout()))
+  lu.assertTrue(net[2][1].training)
+  lu.assertTrue(rawequal(net:eval(), net))
+  lu.assertFalse(net[2][1].training)
+  net:train()
+  lu.assertTrue(net[2][1].training)
+end
+
+function T.test_apply_visits_every_module_with_its_path()
+  local seen = {}
+  nn.Sequential(nn.ReLU(), nn.Sequential(nn.Tanh())):apply(function(m, path) seen[path] = m:kind() end)
+  lu.assertEquals(seen, { [""] = "Sequential", ["1"] = "ReLU", ["2"] = "Sequential", ["2.1"] = "Tanh" })
+end
+
+function T.test_zero_grad_clears()
+  local net = nn.Linear(2, 1)
+  net(nb.ones(1, 2)):sum():backward()
+  lu.assertNotNil(net.weight.grad)
+  net:zero_grad()
+  lu.assertNil(net.weight.grad)
+end
+
+function T.test_state_returns_into_another_net()
+  local a, b = Block(3), Block(3)
+  local x = nb.randn(2, 3)
+  b:load_state(a:state())
+  assert_close(b(x), a(x), 0)
+  -- A state is a copy.
+  local state = a:state()
+  a.scale:detach():fill_(7)
+  lu.assertEquals(state.scale:totable(), { 1, 1, 1 })
+  lu.assertNotNil(state.offset)  -- a buffer
+end
+
+function T.test_a_frozen_weight_stays_in_the_state()
+  local net = nn.Linear(2, 2)
+  net.weight.requires_grad = false
+  lu.assertEquals(#net:parameters(), 1)
+  lu.assertNotNil(net:state().weight)
+end
+
+function T.test_load_state_lists_what_does_not_fit_and_changes_nothing()
+  local net = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
+  local before = net:state()
+  local state = { ["1.weight"] = nb.zeros(3, 2), ["2.weight"] = nb.zeros(3, 1), ["2.bias"] = nb.zeros(1),
+    ["9.weight"] = nb.zeros(1) }
+  assert_error({ "missing: 1.bias", "unexpected: 9.weight", "2.weight (3×1, the module has 1×3)" }, net.load_state, net,
+    state)
+  for path, t in pairs(net:state()) do assert_close(t, before[path], 0) end
+  state["2.weight"] = nb.zeros(1, 3)
+  net:load_state(state, { strict = false })
+  assert_close(net[1].weight, nb.zeros(3, 2), 0)
+  assert_close(net[1].bias, before["1.bias"], 0)
+  assert_error({ "stirct", "strict" }, net.load_state, net, state, { stirct = false })
+end
+
+function T.test_to_converts_shared_tensors_once()
+  local a, b = nn.Linear(3, 3), nn.BatchNorm1d(3)
+  local net = nn.Sequential(a, b, nn.Linear(3, 3))
+  net[3].weight = a.weight
+  net:to("f64")
+  lu.assertEquals(a.weight.dtype, "f64")
+  lu.assertEquals(b.running_mean.dtype, "f64")
+  lu.assertTrue(rawequal(net[3].weight, a.weight))
+  lu.assertTrue(a.weight.is_leaf and a.weight.requires_grad)
+  lu.assertEquals(net(f64(4, 3)).dtype, "f64")
+end
+
+function T.test_sequential_is_a_list()
+  local net = nn.Sequential { nn.Linear(2, 3), nb.relu, nn.Linear(3, 1) }
+  lu.assertEquals(#net, 3)
+  lu.assertTrue(rawequal(net[-1], net[3]))
+  lu.assertEquals(net[2]:kind(), "Lambda")
+  net[4] = nn.Sigmoid()
+  lu.assertEquals(net(nb.ones(5, 2)).shape, { 5, 1 })
+  assert_error({ "entry 2", "nn.ReLU", "call it" }, nn.Sequential, { nn.Linear(1, 1), nn.ReLU })
+  assert_error({ "entry 1", "3" }, nn.Sequential, { 3 })
+end
+
+function T.test_a_module_prints_as_a_tree()
+  local text = tostring(nn.Sequential { nn.Linear(784, 128), nn.ReLU(), nn.Sequential(nn.Conv2d(1, 8, 3)) })
+  lu.assertStrContains(text, "Sequential, 100560 parameters")  -- 784·128 + 128 + 8·9 + 8
+  lu.assertStrContains(text, "1  Linear(784 → 128)")
+  lu.assertStrContains(text, "\n    1  Conv2d(1, 8, 3)")
+  lu.assertEquals(tostring(nn.Conv2d(1, 8, 3, { padding = 1 })), "Conv2d(1, 8, 3, padding=1)")
+end
+
+function T.test_errors_name_the_layer_by_its_path()
+  local net = nn.Sequential { nn.Linear(4, 8), nn.Sequential { nn.ReLU(), nn.Linear(9, 2) } }
+  assert_error({ "must be 9", "2×8", "layer 2.2, Linear(9 → 2)", "test_nn.lua" }, net, nb.ones(2, 4))
+  local conv = nn.Sequential { nn.Conv2d(3, 4, 3) }
+  assert_error({ "conv2d", "layer 1, Conv2d(3, 4, 3)" }, conv, nb.ones(1, 2, 8, 8))
+end
+
+function T.test_constructors_check_their_arguments()
+  assert_error({ "nn.Linear", "out_features is missing" }, nn.Linear, 3)
+  assert_error({ "nn.Linear", "in_features", "at least 1", "0" }, nn.Linear, 0, 3)
+  assert_error({ "nn.Linear", '"bais"', '"bias"' }, nn.Linear, 3, 3, { bais = true })
+  assert_error({ "nn.Linear", "bias", "true or false" }, nn.Linear, 3, 3, { bias = 1 })
+  assert_error({ "nn.Conv2d", "too many arguments" }, nn.Conv2d, 1, 8, 3, 1)
+  assert_error({ "nn.Conv2d", "groups", "divide" }, nn.Conv2d, 3, 8, 3, { groups = 2 })
+  assert_error({ "nn.Dropout", "p must be" }, nn.Dropout, 1.5)
+  assert_error({ "nn.module", "string" }, nn.module, 3)
+end
+
+-- ---- layers ----
+
+function T.test_linear_by_hand()
+  local fc = nn.Linear(2, 3)
+  fc.weight:detach():copy_(nb.tensor { { 1, 2 }, { 3, 4 }, { 5, 6 } })
+  fc.bias:detach():copy_(nb.tensor { 10, 20, 30 })
+  assert_close(fc(nb.tensor { { 1, -1 } }), { 10 - 1, 20 - 1, 30 - 1 })
+  assert_close(fc(nb.tensor { 1, 0 }), { 11, 23, 35 })
+  lu.assertEquals(fc(nb.ones(4, 5, 2)).shape, { 4, 5, 3 })
+end
+
+function T.test_gradients_of_layers_agree_with_finite_differences()
+  nb.seed(11)
+  assert_gradients(nn.Linear(3, 2), f64(4, 3))
+  assert_gradients(nn.Conv1d(2, 3, 3, { padding = 1 }), f64(2, 2, 5))
+  assert_gradients(nn.Conv2d(2, 4, 3, { stride = 2, padding = 1, groups = 2 }), f64(2, 2, 5, 5))
+  assert_gradients(nn.ConvTranspose2d(2, 3, 3, { stride = 2, output_padding = 1 }), f64(1, 2, 3, 3))
+  assert_gradients(nn.BatchNorm1d(3), f64(5, 3))
+  assert_gradients(nn.BatchNorm2d(2), f64(2, 2, 3, 3))
+  assert_gradients(nn.LayerNorm({ 2, 3 }), f64(4, 2, 3))
+  assert_gradients(nn.RMSNorm(3), f64(4, 3))
+  assert_gradients(nn.GroupNorm(2, 4), f64(2, 4, 3))
+  assert_gradients(nn.AvgPool2d(2), f64(1, 2, 4, 4))
+  assert_gradients(nn.MaxPool2d(2, { stride = 1 }), f64(1, 2, 4, 4))
+  assert_gradients(nn.Sequential(nn.Flatten(), nn.Linear(12, 2), nn.GELU()), f64(2, 3, 4))
+end
+
+function T.test_initial_weights_have_the_default_bounds()
+  nb.seed(2)
+  local fc = nn.Linear(100, 50)
+  lu.assertTrue(fc.weight:abs():max():item() <= 0.1 and fc.weight:abs():max():item() > 0.099)
+  lu.assertTrue(fc.bias:abs():max():item() <= 0.1)
+  local conv = nn.Conv2d(4, 50, 5)
+  lu.assertEquals(conv.weight.shape, { 50, 4, 5, 5 })
+  lu.assertTrue(conv.weight:abs():max():item() <= 0.1 and conv.weight:abs():max():item() > 0.099)
+  local up = nn.ConvTranspose2d(7, 4, 5)
+  lu.assertEquals(up.weight.shape, { 7, 4, 5, 5 })
+  lu.assertTrue(up.weight:abs():max():item() <= 0.1)
+  lu.assertAlmostEquals(nn.Embedding(200, 50).weight:std():item(), 1, 0.05)
+end
+
+function T.test_initialisers_reach_their_spread()
+  nb.seed(3)
+  local w = nb.zeros(200, 300)
+  local std = function() return w:std():item() end
+  nn.init.xavier_uniform(w)
+  lu.assertTrue(w:abs():max():item() <= math.sqrt(6 / 500))
+  lu.assertAlmostEquals(std(), math.sqrt(2 / 500), 0.002)
+  nn.init.xavier_normal(w, { gain = 2 })
+  lu.assertAlmostEquals(std(), 2 * math.sqrt(2 / 500), 0.003)
+  nn.init.kaiming_normal(w, { nonlinearity = "relu" })
+  lu.assertAlmostEquals(std(), math.sqrt(2 / 300), 0.003)
+  nn.init.kaiming_uniform(w, { mode = "fan_out", a = 1 })
+  lu.assertAlmostEquals(std(), math.sqrt(1 / 200), 0.003)
+  nn.init.uniform(w, 2, 3)
+  lu.assertTrue(w:min():item() >= 2 and w:max():item() <= 3)
+  assert_error({ "xavier_uniform", "2 dimensions" }, nn.init.xavier_uniform, nb.zeros(3))
+  lu.assertTrue(nn.init.normal(nn.Linear(2, 2).weight, 0, 1).requires_grad)
+end
+
+function T.test_dropout_keeps_the_mean_and_stops_in_evaluation()
+  nb.seed(4)
+  local drop = nn.Dropout(0.25)
+  local y = drop(nb.ones(100, 100))
+  lu.assertAlmostEquals(y:mean():item(), 1, 0.02)
+  lu.assertAlmostEquals(y:eq(0):to("f32"):mean():item(), 0.25, 0.02)
+  assert_close(y:max(), 1 / 0.75)
+  local x = nb.randn(3)
+  assert_close(drop:eval()(x), x, 0)
+end
+
+function T.test_batch_norm_normalises_and_learns_running_values()
+  nb.seed(5)
+  local norm = nn.BatchNorm2d(3)
+  local x = nb.randn(8, 3, 4, 4) * 5 + 2
+  local y = norm(x)
+  assert_close(y:mean({ 1, 3, 4 }), { 0, 0, 0 }, 1e-5)
+  assert_close(y:var({ 1, 3, 4 }, { correction = 0 }), { 1, 1, 1 }, 1e-4)
+  assert_close(norm.running_mean, x:mean({ 1, 3, 4 }) * 0.1)
+  assert_close(norm.running_var, x:var({ 1, 3, 4 }) * 0.1 + 0.9)  -- unbiased, as PyTorch has it
+  norm:eval()
+  local before = norm:state()
+  local shape = { 1, 3, 1, 1 }
+  assert_close(norm(x), (x - norm.running_mean:view(shape)) / (norm.running_var:view(shape) + 1e-5):sqrt())
+  assert_close(norm.running_mean, before.running_mean, 0)
+  lu.assertEquals(#norm:parameters(), 2)
+  assert_error({ "BatchNorm2d", "3 channels", "2×4×3×3" }, norm, nb.ones(2, 4, 3, 3))
+  assert_error({ "more than one value" }, nn.BatchNorm1d(3), nb.ones(1, 3))
+end
+
+function T.test_layer_norm_rows_have_mean_0_and_variance_1()
+  local y = nn.LayerNorm(50, { affine = false })(nb.randn(4, 50) * 3 + 1)
+  assert_close(y:mean(2), { 0, 0, 0, 0 }, 1e-5)
+  assert_close(y:var(2, { correction = 0 }), { 1, 1, 1, 1 }, 1e-4)
+  -- One group over all channels is LayerNorm of the sample, one for each is instance normalisation.
+  local x = nb.randn(2, 4, 5)
+  assert_close(nn.GroupNorm(1, 4)(x), nn.LayerNorm({ 4, 5 })(x), 1e-5)
+  assert_close(nn.GroupNorm(4, 4)(x), nn.LayerNorm(5)(x), 1e-5)
+end
+
+function T.test_convolution_by_hand()
+  local conv = nn.Conv2d(1, 1, 2)
+  conv.weight:detach():copy_(nb.tensor { { { { 1, 2 }, { 3, 4 } } } })
+  conv.bias:detach():fill_(0.5)
+  local x = nb.tensor { { { { 1, 0, 2 }, { 0, 1, 0 }, { 3, 0, 1 } } } }
+  -- 1·1 + 4·1, 2·2 + 3·1; 2·1 + 3·3, 1·1 + 4·1
+  assert_close(conv(x), { 5.5, 7.5, 11.5, 5.5 })
+end
+
+function T.test_embedding_gives_rows_and_gathers_gradients()
+  local e = nn.Embedding(4, 2)
+  local y = e(nb.tensor { { 1, 4 }, { 1, 2 } })
+  lu.assertEquals(y.shape, { 2, 2, 2 })
+  assert_close(y[{ 1, 2 }], e.weight[4])
+  y:sum():backward()
+  assert_close(e.weight.grad, { 2, 2, 1, 1, 0, 0, 1, 1 })
+end
+
+function T.test_activations_are_their_operators()
+  local x = nb.randn(3, 4)
+  assert_close(nn.LeakyReLU(0.2)(x), nb.leaky_relu(x, 0.2), 0)
+  assert_close(nn.Softmax()(x), nb.softmax(x, 2), 0)
+  assert_close(nn.Softmax(1)(x), nb.softmax(x, 1), 0)
+  assert_close(nn.GELU { approximate = "tanh" }(x), nb.gelu(x, { approximate = "tanh" }), 0)
+  assert_close(nn.ELU { alpha = 0.5 }(x), nb.elu(x, 0.5), 0)
+  lu.assertEquals(tostring(nn.LeakyReLU(0.2)), "LeakyReLU(negative_slope=0.2)")
+end
+
+-- ---- losses ----
+
+function T.test_losses_by_hand()
+  local p, y = nb.tensor { 0.2, 0.9 }, nb.tensor { 0, 1 }
+  assert_close(nn.mse(p, y), (0.04 + 0.01) / 2)
+  assert_close(nn.l1(p, y), 0.15)
+  assert_close(nn.huber(nb.tensor { 3, 0.5 }, nb.tensor { 0, 0 }), ((3 - 0.5) + 0.125) / 2)
+  assert_close(nn.huber(nb.tensor { 3 }, nb.tensor { 0 }, { delta = 2 }), 2 * (3 - 1))
+  assert_close(nn.bce(p, y), -(math.log(0.8) + math.log(0.9)) / 2)
+  assert_close(nn.hinge(nb.tensor { 0.5, -2, 3 }, nb.tensor { 1, 1, 1 }), (0.5 + 3 + 0) / 3)
+  local z = nb.tensor { -1, 2 }
+  assert_close(nn.bce_with_logits(z, y), nn.bce(z:sigmoid(), y))
+  assert_close(nn.bce_with_logits(z, y, { pos_weight = nb.tensor { 3, 3 } }),
+    (math.log(1 + math.exp(-1)) + 3 * math.log(1 + math.exp(-2))) / 2)
+  assert_close(nn.bce_with_logits(nb.tensor { 1000, -1000 }, nb.tensor { 0, 1 }), 1000)
+  local q = nb.tensor { { 0.25, 0.75 } }
+  assert_close(nn.kl_div(nb.tensor { { 0.5, 0.5 } }:log(), q, { reduction = "batchmean" }),
+    0.25 * math.log(0.25 / 0.5) + 0.75 * math.log(0.75 / 0.5))
+  assert_close(nn.kl_div(nb.tensor { { 0.5, 0.5 } }:log(), nb.tensor { { 1, 0 } }, { reduction = "sum" }), math.log(2))
+end
+
+function T.test_reductions()
+  local a, b = nb.tensor { 1, 5 }, nb.tensor { 0, 2 }
+  assert_close(nn.mse(a, b, { reduction = "none" }), { 1, 9 })
+  assert_close(nn.mse(a, b, { reduction = "sum" }), 10)
+  assert_close(nn.MSELoss { reduction = "sum" }(a, b), 10)
+  assert_error({ "reduction", "mean, sum, none", '"avg"' }, nn.mse, a, b, { reduction = "avg" })
+end
+
+-- −log softmax(row)[k]
+local function nll_by_hand(row, k)
+  local sum = 0
+  for _, v in ipairs(row) do sum = sum + math.exp(v) end
+  return math.log(sum) - row[k]
+end
+
+local rows = { { 1, 2, 0.5 }, { -1, 0, 3 }, { 0.3, 0.1, 0.2 } }
+local labels = { 2, 1, 3 }
+
+function T.test_cross_entropy_by_hand()
+  local logits, target = nb.tensor(rows), nb.tensor(labels)
+  local each, sum = {}, 0
+  for i, row in ipairs(rows) do
+    each[i] = nll_by_hand(row, labels[i])
+    sum = sum + each[i]
+  end
+  assert_close(nn.cross_entropy(logits, target), sum / 3)
+  assert_close(nn.cross_entropy(logits, target, { reduction = "none" }), each)
+  assert_close(nn.CrossEntropyLoss()(logits, target:to("i64")), sum / 3)
+  assert_close(nn.nll(logits:log_softmax(2), target), sum / 3)
+  assert_close(nn.cross_entropy(logits[1], nb.tensor(2)), each[1])
+end
+
+function T.test_cross_entropy_weights_ignores_and_smooths()
+  local logits, target = nb.tensor(rows), nb.tensor(labels)
+  local w = { 0.5, 2, 1 }
+  local sum, weights = 0, 0
+  for i, row in ipairs(rows) do
+    sum, weights = sum + w[labels[i]] * nll_by_hand(row, labels[i]), weights + w[labels[i]]
+  end
+  assert_close(nn.cross_entropy(logits, target, { weight = nb.tensor(w) }), sum / weights)
+  assert_close(nn.cross_entropy(logits, nb.tensor { 2, 1, -100 }, { ignore_index = -100 }),
+    (nll_by_hand(rows[1], 2) + nll_by_hand(rows[2], 1)) / 2)
+  -- Smoothing by ε is the loss against (1 − ε)·one_hot + ε/K.
+  local soft = nb.one_hot(target, 3) * 0.9 + 0.1 / 3
+  assert_close(nn.cross_entropy(logits, target, { label_smoothing = 0.1 }), nn.cross_entropy(logits, soft))
+  assert_close(nn.cross_entropy(logits, nb.one_hot(target, 3), { label_smoothing = 0.1 }),
+    nn.cross_entropy(logits, soft))
+  assert_close(nn.cross_entropy(logits, target, { label_smoothing = 0.1, weight = nb.tensor(w), reduction = "sum" }),
+    nn.cross_entropy(logits, soft, { weight = nb.tensor(w), reduction = "sum" }))
+end
+
+function T.test_cross_entropy_of_images()
+  local logits = nb.randn(2, 3, 4, 5)
+  local target = nb.randint(1, 3, 2, 4, 5)
+  local pixels = nn.cross_entropy(logits:permute(1, 3, 4, 2):reshape(-1, 3), target:view(-1))
+  assert_close(nn.cross_entropy(logits, target), pixels)
+  assert_close(nn.cross_entropy(logits, target, { weight = nb.ones(3) }), pixels)
+end
+
+function T.test_the_lectures_output_factors()
+  local z = nb.randn(4, 3, { requires_grad = true })
+  local y = nb.rand(4, 3)
+  assert_close(nb.grad(nn.bce_with_logits(z, y, { reduction = "sum" }), z), (z:sigmoid() - y):detach())
+  local target = nb.tensor { 1, 3, 2, 2 }
+  assert_close(nb.grad(nn.cross_entropy(z, target, { reduction = "sum" }), z),
+    (z:softmax(2) - nb.one_hot(target, 3)):detach())
+end
+
+function T.test_losses_never_broadcast()
+  assert_error({ "nn.mse", "4 and 4×1", "target:view(4)" }, nn.mse, nb.ones(4), nb.ones(4, 1))
+  assert_error({ "BCEWithLogitsLoss", "2×2 and 2" }, nn.BCEWithLogitsLoss(), nb.ones(2, 2), nb.ones(2))
+  assert_error({ "target must be a tensor" }, nn.mse, nb.ones(4), 3)
+  assert_error({ "probabilities" }, nn.bce, nb.tensor { 1.5 }, nb.tensor { 1 })
+end
+
+function T.test_bad_labels_are_named()
+  assert_error({ "1..2", "3" }, nn.cross_entropy, nb.ones(2, 2), nb.tensor { 1, 3 })
+  assert_error({ "0" }, nn.cross_entropy, nb.ones(2, 2), nb.tensor { 1, 0 })
+  assert_error({ "cross_entropy" }, nn.cross_entropy, nb.ones(2, 2), nb.tensor { 1, 0 / 0 })
+  assert_error({ "cross_entropy" }, nn.cross_entropy, nb.ones(2, 2), nb.tensor { 1, 1.5 })
+  assert_error({ "2×2", "3" }, nn.cross_entropy, nb.ones(2, 2), nb.tensor { 1, 1, 1 })
+  assert_error({ "1..2", "3" }, nn.nll, nb.ones(2, 2), nb.tensor { 1, 3 })
+  assert_error({ "1..2", "label 1 is -1" }, nn.nll, nb.ones(2, 2), nb.tensor { -1, 2 })
+  assert_error({ "nll" }, nn.nll, nb.ones(2, 2), nb.tensor { 1, 0 / 0 })
+  assert_error({ "weight", "2 numbers" }, nn.cross_entropy, nb.ones(2, 2), nb.tensor { 1, 2 },
+    { weight = nb.ones(3) })
+end
+
+function T.test_clip_grad_norm()
+  local a, b = nb.ones(2, { requires_grad = true }), nb.ones(1, { requires_grad = true })
+  a.grad, b.grad = nb.tensor { 2, 4 }, nb.tensor { 4 }
+  lu.assertAlmostEquals(nn.clip_grad_norm({ a, b }, 3), 6, 1e-6)
+  assert_close(a.grad, { 1, 2 })
+  assert_close(b.grad, { 2 })
+  lu.assertAlmostEquals(nn.clip_grad_norm({ a, b }, 10), 3, 1e-6)
+  assert_close(b.grad, { 2 })
+end
+
+return T

@@ -1,0 +1,226 @@
+-- SPDX-License-Identifier: MIT
+-- Optimizers and schedules against their formulas in plain Lua numbers.
+local lu = require "luaunit"
+local nb = require "nablua"
+local optim = nb.optim
+
+local T = {}
+
+local function assert_error(pieces, f, ...)
+  local ok, message = pcall(f, ...)
+  lu.assertFalse(ok)
+  for _, piece in ipairs(pieces) do lu.assertStrContains(message, piece) end
+end
+
+local function weight(v)
+  return nb.tensor(v, { dtype = "f64", requires_grad = true })
+end
+
+-- Runs an optimizer on J = Σ c·w²/2 and a rule on the same numbers; they must agree after every step.
+-- rule(w, g, memory, t) → w
+local function assert_follows(name, options, rule)
+  local start, c = { 3, -2, 0.5 }, { 1, 4, 0.1 }
+  local w = weight(start)
+  local opt = optim[name]({ w }, options)
+  local have, memory = { table.unpack(start) }, { {}, {}, {} }
+  for t = 1, 6 do
+    opt:zero_grad()
+    local J = (nb.tensor(c, { dtype = "f64" }) * w:square() / 2):sum()
+    J:backward()
+    opt:step()
+    for i = 1, 3 do
+      have[i] = rule(have[i], c[i] * have[i], memory[i], t)
+      lu.assertAlmostEquals(w:at(i), have[i], 1e-10)
+    end
+  end
+end
+
+function T.test_gradient_descent()
+  assert_follows("SGD", { lr = 0.1 }, function(w, g) return w - 0.1 * g end)
+  assert_follows("SGD", { lr = 0.1, weight_decay = 0.5 }, function(w, g) return w - 0.1 * (g + 0.5 * w) end)
+end
+
+function T.test_momentum()
+  assert_follows("SGD", { lr = 0.1, momentum = 0.9 }, function(w, g, m)
+    m.v = (m.v or 0) * 0.9 + g
+    return w - 0.1 * m.v
+  end)
+  assert_follows("SGD", { lr = 0.1, momentum = 0.9, nesterov = true }, function(w, g, m)
+    m.v = (m.v or 0) * 0.9 + g
+    return w - 0.1 * (g + 0.9 * m.v)
+  end)
+  assert_follows("SGD", { lr = 0.1, momentum = 0.5, dampening = 0.25 }, function(w, g, m)
+    m.v = m.v and m.v * 0.5 + 0.75 * g or g
+    return w - 0.1 * m.v
+  end)
+end
+
+-- Kingma and Ba's algorithm 1, in its own order.
+local function adam(lr, b1, b2, eps, decay, decoupled)
+  return function(w, g, s, t)
+    if decoupled then w = w - lr * decay * w else g = g + decay * w end
+    s.m = b1 * (s.m or 0) + (1 - b1) * g
+    s.v = b2 * (s.v or 0) + (1 - b2) * g * g
+    return w - lr * (s.m / (1 - b1 ^ t)) / (math.sqrt(s.v / (1 - b2 ^ t)) + eps)
+  end
+end
+
+function T.test_adam()
+  assert_follows("Adam", nil, adam(1e-3, 0.9, 0.999, 1e-8, 0))
+  assert_follows("Adam", { lr = 0.1, betas = { 0.8, 0.9 }, eps = 0.01, weight_decay = 0.3 },
+    adam(0.1, 0.8, 0.9, 0.01, 0.3))
+  assert_follows("AdamW", { lr = 0.1 }, adam(0.1, 0.9, 0.999, 1e-8, 0.01, true))
+end
+
+function T.test_rmsprop_and_adagrad()
+  assert_follows("RMSprop", { lr = 0.1 }, function(w, g, s)
+    s.v = 0.99 * (s.v or 0) + 0.01 * g * g
+    return w - 0.1 * g / (math.sqrt(s.v) + 1e-8)
+  end)
+  assert_follows("RMSprop", { lr = 0.1, momentum = 0.5, alpha = 0.9 }, function(w, g, s)
+    s.v = 0.9 * (s.v or 0) + 0.1 * g * g
+    s.b = 0.5 * (s.b or 0) + g / (math.sqrt(s.v) + 1e-8)
+    return w - 0.1 * s.b
+  end)
+  assert_follows("Adagrad", { lr = 0.1, lr_decay = 0.5 }, function(w, g, s, t)
+    s.v = (s.v or 0) + g * g
+    return w - 0.1 / (1 + (t - 1) * 0.5) * g / (math.sqrt(s.v) + 1e-10)
+  end)
+end
+
+function T.test_parameters_without_gradient_stay()
+  local a, b = weight { 1 }, weight { 2 }
+  local opt = optim.SGD({ a, b }, { lr = 1, weight_decay = 1 })
+  local J = (a * a):sum()
+  J:backward()
+  opt:step()
+  lu.assertEquals(b:item(), 2)
+  lu.assertEquals(a:item(), 1 - (2 + 1))
+  lu.assertTrue(a.is_leaf and a.requires_grad)
+  opt:zero_grad()
+  lu.assertNil(a.grad)
+end
+
+function T.test_options_read_and_assign()
+  local w = weight { 1 }
+  local opt = optim.SGD({ w }, { lr = 0.5 })
+  lu.assertEquals(opt.lr, 0.5)
+  opt.lr = 0.25
+  w.grad = nb.ones_like(w:detach())
+  opt:step()
+  lu.assertEquals(w:item(), 0.75)
+  assert_error({ '"rl"', '"lr"' }, function() opt.rl = 1 end)
+  assert_error({ "lr", "at least 0" }, function() opt.lr = -1 end)
+end
+
+function T.test_groups_have_their_own_options()
+  local a, b = weight { 1 }, weight { 1 }
+  local opt = optim.SGD({ { params = { a }, lr = 0.5 }, { params = { b } } }, { lr = 0.125 })
+  a.grad, b.grad = nb.ones_like(a:detach()), nb.ones_like(b:detach())
+  opt:step()
+  lu.assertEquals(a:item(), 0.5)
+  lu.assertEquals(b:item(), 0.875)
+  opt.lr = 1
+  lu.assertEquals(opt.groups[1].lr, 1)
+  lu.assertEquals(opt.groups[2].lr, 1)
+end
+
+function T.test_a_resumed_run_equals_an_unbroken_one()
+  for _, name in ipairs { "SGD", "Adam", "AdamW", "RMSprop", "Adagrad" } do
+    local options = name == "SGD" and { lr = 0.1, momentum = 0.9 } or { lr = 0.1 }
+    local function steps(w, opt, n)
+      for _ = 1, n do
+        opt:zero_grad()
+        local J = (w * w):sum()
+        J:backward()
+        opt:step()
+      end
+    end
+    local a = weight { 3, -2 }
+    local whole = optim[name]({ a }, options)
+    steps(a, whole, 3)
+    local state, b = whole:state(), weight(a:totable())
+    steps(a, whole, 3)
+    local resumed = optim[name]({ b }, { lr = 9 })
+    resumed:load_state(state)
+    lu.assertEquals(resumed.lr, 0.1)
+    steps(b, resumed, 3)
+    lu.assertEquals(b:totable(), a:totable(), name)
+  end
+end
+
+function T.test_bad_states_change_nothing()
+  local w = weight { 1, 2 }
+  local opt = optim.Adam({ w })
+  assert_error({ "1.mean", "shape 2", "3" }, opt.load_state, opt, { ["1.mean"] = nb.zeros(3) })
+  assert_error({ "7.mean", "1 parameters" }, opt.load_state, opt,
+    { ["7.mean"] = nb.zeros(2), ["1.step"] = nb.tensor(1) })
+  assert_error({ "table" }, opt.load_state, opt, 3)
+  for path in pairs(opt:state()) do lu.assertStrMatches(path, "group%.1%..*") end
+end
+
+function T.test_constructors_check_their_arguments()
+  local w = weight { 1 }
+  assert_error({ "optim.SGD", "empty" }, optim.SGD, {})
+  assert_error({ "optim.SGD", "list of tensors" }, optim.SGD, w)
+  assert_error({ "optim.SGD", "net:parameters()" }, optim.SGD, nb.nn.Linear(1, 1))
+  assert_error({ "optim.SGD", "list of tensors" }, optim.SGD)
+  assert_error({ "parameter 2", "got 3" }, optim.SGD, { w, 3 })
+  assert_error({ "parameter 1", "require grad" }, optim.SGD, { nb.zeros(1) })
+  assert_error({ "parameter 1", "leaf" }, optim.SGD, { w * 2 })
+  assert_error({ "parameter 2", "twice" }, optim.SGD, { w, w })
+  assert_error({ '"momentun"', '"momentum"' }, optim.SGD, { w }, { momentun = 0.9 })
+  assert_error({ "lr", "number", '"fast"' }, optim.SGD, { w }, { lr = "fast" })
+  assert_error({ "nesterov", "momentum" }, optim.SGD, { w }, { nesterov = true })
+  assert_error({ "betas" }, optim.Adam, { w }, { betas = { 0.9 } })
+end
+
+-- ---- schedules ----
+
+-- The rates that a schedule gives, the first before any step.
+local function rates(n, name, options, losses)
+  local opt = optim.SGD({ weight { 1 } }, { lr = 1 })
+  local schedule = optim[name](opt, options)
+  local list = { opt.lr }
+  for i = 1, n do
+    schedule:step(losses and losses[i])
+    list[i + 1] = opt.lr
+  end
+  return list
+end
+
+local function assert_rates(have, want)
+  lu.assertEquals(#have, #want)
+  for i, v in ipairs(want) do lu.assertAlmostEquals(have[i], v, 1e-12) end
+end
+
+function T.test_schedules_by_hand()
+  assert_rates(rates(4, "StepLR", { step_size = 2, gamma = 0.5 }), { 1, 1, 0.5, 0.5, 0.25 })
+  assert_rates(rates(5, "WarmupLR", { warmup = 4, start = 0.2 }), { 0.2, 0.4, 0.6, 0.8, 1, 1 })
+  assert_rates(rates(5, "CosineLR", { total_steps = 4, min_lr = 0.2 }), { 1, 0.2 + 0.8 * (1 + math.sqrt(0.5)) / 2, 0.6,
+    0.2 + 0.8 * (1 - math.sqrt(0.5)) / 2, 0.2, 0.2 })
+end
+
+function T.test_one_cycle_rises_and_falls()
+  local list = rates(9, "OneCycleLR", { max_lr = 2, total_steps = 10, pct_start = 0.4 })
+  lu.assertAlmostEquals(list[1], 2 / 25, 1e-12)
+  lu.assertAlmostEquals(list[4], 2, 1e-12)
+  lu.assertAlmostEquals(list[10], 2 / 25 / 1e4, 1e-12)
+  for i = 2, 10 do lu.assertEquals(list[i] > list[i - 1], i <= 4) end
+end
+
+function T.test_plateau_waits_for_patience()
+  local losses = { 5, 4, 4, 4, 4, 4, 1, 1 }
+  assert_rates(rates(8, "ReduceLROnPlateau", { factor = 0.5, patience = 1 }, losses),
+    { 1, 1, 1, 1, 0.5, 0.5, 0.25, 0.25, 0.25 })
+  assert_error({ "ReduceLROnPlateau", "loss" }, rates, 1, "ReduceLROnPlateau", {})
+end
+
+function T.test_schedules_check_their_arguments()
+  local opt = optim.SGD({ weight { 1 } }, { lr = 1 })
+  assert_error({ "optim.StepLR", "optimizer" }, optim.StepLR, {}, { step_size = 1 })
+  assert_error({ "optim.StepLR", "step_size is missing" }, optim.StepLR, opt)
+  assert_error({ '"gama"', '"gamma"' }, optim.StepLR, opt, { step_size = 1, gama = 1 })
+end
+
+return T
