@@ -64,6 +64,10 @@ void nb_push_text(lua_State *L, const Tensor *t, int columns);
 // `dtype` NB_DTYPES chooses: bool for booleans, f32 for numbers.
 Tensor *nb_push_from_lua(lua_State *L, int index, DType dtype);
 
+// Pushes a tensor of the number, boolean or nested table at `index`, to be written into one of `dtype`: what would
+// not fit there keeps its value, so that the operator can refuse it.
+Tensor *nb_push_value(lua_State *L, int index, DType dtype);
+
 // Pushes nested tables of the tensor's values.
 void nb_push_table(lua_State *L, const Tensor *t);
 

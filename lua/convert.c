@@ -10,6 +10,7 @@ typedef struct Nest {
   int64_t shape[NB_MAX_DIMS], at[NB_MAX_DIMS];
   int ndim;
   bool booleans, numbers;
+  bool fractions;  // numbers that are no Lua integers, nor equal to one
 } Nest;
 
 static int ragged(lua_State *L, const Nest *n, int depth, const char *expected, const char *got) {
@@ -25,6 +26,9 @@ static void measure_leaf(lua_State *L, Nest *n, int depth) {
   int type = lua_type(L, -1);
   if (type == LUA_TBOOLEAN) n->booleans = true;
   if (type == LUA_TNUMBER) n->numbers = true;
+  int whole = 1;
+  if (type == LUA_TNUMBER) lua_tointegerx(L, -1, &whole);
+  if (!whole) n->fractions = true;
   if (depth < n->ndim) {
     snprintf(expected, sizeof expected, "a table of %lld", (long long)n->shape[depth]);
     ragged(L, n, depth, expected, nb_kind_of(L, -1));
@@ -43,6 +47,7 @@ static void measure(lua_State *L, Nest *n, int depth) {
   }
   if (t) {  // a 0-d tensor counts as its number
     n->numbers = true;
+    if (nb_dtype_is_float(t->layout.dtype)) n->fractions = true;
     if (depth < n->ndim) ragged(L, n, depth, "a table", "a scalar tensor");
     return;
   }
@@ -99,18 +104,18 @@ static Tensor *copy_of(lua_State *L, Tensor *t, DType dtype) {
   return *slot;
 }
 
-Tensor *nb_push_from_lua(lua_State *L, int index, DType dtype) {
-  Error err;
-  Nest n = {.ndim = 0};
-  Tensor *t = nb_test_tensor(L, index);
-  if (t) return copy_of(L, t, dtype);
+// Measures the value at `index` and pushes a copy of it.
+static void begin(lua_State *L, int index, Nest *n) {
+  *n = (Nest){.ndim = 0};
   lua_pushvalue(L, index);
-  if (!lua_istable(L, -1) && !lua_isnumber(L, -1) && !lua_isboolean(L, -1))
-    nb_raisef(L, "tensor: needs a number, a boolean or a table of them, got %s", nb_kind_of(L, -1));
-  measure(L, &n, 0);
-  Layout l = {.dtype = dtype, .ndim = n.ndim};
-  if (dtype == NB_DTYPES) l.dtype = n.booleans && !n.numbers ? NB_BOOL : NB_F32;
-  memcpy(l.shape, n.shape, sizeof l.shape);
+  measure(L, n, 0);
+}
+
+// Replaces the value on top by a tensor of its numbers.
+static Tensor *finish(lua_State *L, const Nest *n, DType dtype) {
+  Error err;
+  Layout l = {.dtype = dtype, .ndim = n->ndim};
+  memcpy(l.shape, n->shape, sizeof l.shape);
   Tensor **slot = nb_new_tensor(L);
   if (!(*slot = nb_tensor_new(&l, &err))) nb_raise(L, &err);
   lua_insert(L, -2);
@@ -119,6 +124,24 @@ Tensor *nb_push_from_lua(lua_State *L, int index, DType dtype) {
   lua_pop(L, 1);
   nb_feed_collector(L, *slot);
   return *slot;
+}
+
+Tensor *nb_push_from_lua(lua_State *L, int index, DType dtype) {
+  Nest n;
+  Tensor *t = nb_test_tensor(L, index);
+  if (t) return copy_of(L, t, dtype);
+  if (!lua_istable(L, index) && !lua_isnumber(L, index) && !lua_isboolean(L, index))
+    nb_raisef(L, "tensor: needs a number, a boolean or a table of them, got %s", nb_kind_of(L, index));
+  begin(L, index, &n);
+  if (dtype == NB_DTYPES) dtype = n.booleans && !n.numbers ? NB_BOOL : NB_F32;
+  return finish(L, &n, dtype);
+}
+
+Tensor *nb_push_value(lua_State *L, int index, DType dtype) {
+  Nest n;
+  begin(L, index, &n);
+  if (!nb_dtype_is_float(dtype)) dtype = n.fractions ? NB_F64 : n.numbers ? NB_I64 : NB_BOOL;
+  return finish(L, &n, dtype);
 }
 
 static void push_rows(lua_State *L, const Tensor *t, int depth, int64_t offset) {

@@ -212,35 +212,43 @@ int nb_index_get(lua_State *L) {
 
 // ---- assignment ----
 
-// The value at index 3 as a tensor of x's dtype, borrowed from the stack.
+// The value at index 3 as a tensor, borrowed from the stack.
 static Tensor *value_tensor(lua_State *L, const Tensor *x) {
   Tensor *value = nb_test_tensor(L, 3);
   if (value) return value;
   if (lua_type(L, 3) != LUA_TNUMBER && !lua_isboolean(L, 3) && !lua_istable(L, 3))
     nb_raisef(L, "a tensor's element must be set to a number, a tensor or a table of numbers, got %s",
               nb_kind_of(L, 3));
-  return nb_push_from_lua(L, 3, x->layout.dtype);
+  return nb_push_value(L, 3, x->layout.dtype);
 }
 
 static bool assign(Tensor *x, const Key *key, Tensor *value, Error *err) {
-  const Step *only = key->count == 1 ? &key->steps[0] : NULL;
   int64_t entries[3 * MAX_STEPS];
   Value region = {.ints = {entries, 0}};
-  int tensor_dim = 0;
-  if (only && key->tensors) {
-    if (only->kind == STEP_MASK)
-      return nb_apply_inplace(nb_op_find("masked_put"),
-                              (Value[NB_MAX_PARAMS]){{.tensor = x}, {.tensor = only->tensor}, {.tensor = value}}, err);
-    return nb_apply_inplace(
-        nb_op_find("index_rows_put"),
-        (Value[NB_MAX_PARAMS]){{.tensor = x}, {.integer = 1}, {.tensor = only->tensor}, {.tensor = value}}, err);
-  }
-  if (key->tensors)
-    return nb_fail(err, NB_ERROR_ARGUMENT,
-                   "t[index] = value takes one index tensor alone; transpose t for other dimensions");
-  if (!to_region(&x->layout, key, &region, &tensor_dim, err)) return false;
-  return nb_apply_inplace(nb_op_find("index_put"), (Value[NB_MAX_PARAMS]){{.tensor = x}, {.tensor = value}, region},
-                          err);
+  int dim = 0;
+  if (key->count == 1 && key->steps[0].kind == STEP_MASK)
+    return nb_apply_inplace(nb_op_find("masked_put"),
+                            (Value[NB_MAX_PARAMS]){{.tensor = x}, {.tensor = key->steps[0].tensor}, {.tensor = value}},
+                            err);
+  if (!to_region(&x->layout, key, &region, &dim, err)) return false;
+  if (!key->tensors)
+    return nb_apply_inplace(nb_op_find("index_put"), (Value[NB_MAX_PARAMS]){{.tensor = x}, {.tensor = value}, region},
+                            err);
+  Tensor *index = NULL;
+  for (int i = 0; i < key->count; i++)
+    if (key->steps[i].kind == STEP_INDEX) index = key->steps[i].tensor;
+  const Op *put = nb_op_find("index_rows_put");
+  Value rows[NB_MAX_PARAMS] = {{.tensor = x}, {.integer = dim + 1}, {.tensor = index}, {.tensor = value}};
+  if (key->count == 1) return nb_apply_inplace(put, rows, err);
+  // The region with its rows replaced, put back as a whole: so the tape sees one change of x.
+  Scope s;
+  nb_scope_open(&s, err);
+  rows[0].tensor = nb_op(&s, "region", (Value[NB_MAX_PARAMS]){{.tensor = x}, region});
+  Tensor *part = rows[0].tensor ? nb_op(&s, "index_rows_put", rows) : NULL;
+  bool ok = part && nb_apply_inplace(nb_op_find("index_put"),
+                                     (Value[NB_MAX_PARAMS]){{.tensor = x}, {.tensor = part}, region}, err);
+  nb_scope_close(&s);
+  return ok;
 }
 
 int nb_index_set(lua_State *L) {

@@ -82,10 +82,43 @@ function T.test_assignment_reaches_every_kind_of_index()
   lu.assertEquals(values(t[2]), { 4, 5, 6 })
   t[{ nb.ALL, 1 }] = { 1, 2 }
   lu.assertEquals(values(t[{ nb.ALL, 1 }]), { 1, 2 })
+  t[{ nb.ALL, nb.tensor { 1, -1 } }] = { { 10, 30 }, { 40, 60 } }
+  lu.assertEquals(values(t), { { 10, 7, 30 }, { 40, 5, 60 } })
+  t[{ 2, nb.tensor { 2 } }] = 0
+  lu.assertEquals(values(t[2]), { 40, 0, 60 })
   -- A value that overlaps the target is read before it is written.
   local v = nb.tensor { 1, 2, 3, 4 }
   v[{ { 2, 4 } }] = v[{ { 1, 3 } }]
   lu.assertEquals(values(v), { 1, 1, 2, 3 })
+end
+
+function T.test_assignment_to_whole_numbers_refuses_what_would_be_lost()
+  local t = nb.tensor({ 1, 2, 3 }, { dtype = "i64" })
+  for _, value in ipairs { 0.5, { 0.5, 1, 2 }, nb.tensor { 0.5, 1, 2 }, 0 / 0, 1e30 } do
+    local ok, err = pcall(function() t[{ { 1, 3 } }] = value end)
+    lu.assertFalse(ok)
+    says(err, "does not fit", "i64")
+  end
+  t[{ { 1, 2 } }] = { 7.0, 1 << 60 }
+  lu.assertEquals(values(t), { 7, 1 << 60, 3 })
+  local b = nb.tensor({ 1, 2 }, { dtype = "u8" })
+  local ok, err = pcall(function() b[1] = 256 end)
+  lu.assertFalse(ok)
+  says(err, "256", "0..255")
+  local m = nb.tensor { true, false }
+  m[2] = true
+  lu.assertEquals(values(m), { true, true })
+end
+
+function T.test_assignment_through_an_index_keeps_the_tape()
+  local x = nb.tensor({ { 1, 2, 3 }, { 4, 5, 6 } }, { requires_grad = true })
+  local v = nb.tensor({ 1, 1 }, { requires_grad = true })
+  local y = x * 2
+  y[{ 2, nb.tensor { 1, 3 } }] = v
+  local J = (y * y):sum()
+  J:backward()
+  lu.assertEquals(values(x.grad), { { 8, 16, 24 }, { 0, 40, 0 } })
+  lu.assertEquals(values(v.grad), { 2, 2 })
 end
 
 function T.test_out_of_range_names_index_dimension_and_size()
