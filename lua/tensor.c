@@ -24,7 +24,8 @@ Tensor **nb_new_tensor(lua_State *L) {
   lua_setmetatable(L, -2);
 #ifdef NB_HOSTILE
   static int made;
-  if (++made % 127 == 0) lua_gc(L, LUA_GCCOLLECT);  // whatever nobody holds is gone now, not some day
+  // Whatever nobody holds is gone now, not some day.
+  if (++made % 127 == 0 && lua_gc(L, LUA_GCISRUNNING)) lua_gc(L, LUA_GCCOLLECT);
 #endif
   return slot;
 }

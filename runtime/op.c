@@ -185,7 +185,7 @@ done:
   return true;
 }
 
-static bool check_target(const Op *op, const Call *c, const Tensor *t, bool tracked, Error *err) {
+static bool check_target(const Op *op, const Call *c, const Tensor *t, Error *err) {
   char want[NB_SHAPE_TEXT], have[NB_SHAPE_TEXT];
   const Layout *l = &c->layout[0];
   bool same = l->ndim == t->layout.ndim;
@@ -209,7 +209,6 @@ static bool check_target(const Op *op, const Call *c, const Tensor *t, bool trac
         "%s_: a leaf that requires grad cannot be changed in place while gradients are recorded; wrap the change "
         "in nb.no_grad(function() ... end)",
         op->name);
-  (void)tracked;
   return true;
 }
 
@@ -221,7 +220,7 @@ bool nb_apply_inplace(const Op *op, const Value *args, Error *err) {
   Tensor *target = args[0].tensor;
   memcpy(local, args, (size_t)nb_op_params(op) * sizeof *local);
   nb_scope_open(&s, err);
-  if (!prepare(op, local, &tracked, &s) || !op->shape(&c, err) || !check_target(op, &c, target, tracked, err))
+  if (!prepare(op, local, &tracked, &s) || !op->shape(&c, err) || !check_target(op, &c, target, err))
     goto done;
   // What overlaps the target without being it would be read after it was written.
   nb_set_grad_enabled(false);

@@ -10,8 +10,6 @@
 #include "repl.h"
 #include "session.h"
 
-#define VERSION "0.1.0"
-
 enum { EXIT_LUA_ERROR = 1, EXIT_USAGE = 2, EXIT_INTERRUPTED = 130 };
 
 static Session *session;
@@ -69,7 +67,7 @@ static int read_command_line(int argc, char **argv, Options *o, bool *traceback)
   for (int i = 1; i < argc; i++) {
     const char *a = argv[i];
     if (strcmp(a, "--version") == 0) {
-      puts("nablua " VERSION);
+      puts("nablua " NABLUA_VERSION);
       return 0;
     } else if (strcmp(a, "--help") == 0 || strcmp(a, "-h") == 0) {
       fputs(usage, stdout);
@@ -168,7 +166,7 @@ static int run(const Options *o) {
       status = session_run_file(session, "-", NULL, 0);
   }
   if (prompt) {
-    if (o->banner) puts("nablua " VERSION "   ?name or help(name) explains, Ctrl-D leaves");
+    if (o->banner) puts("nablua " NABLUA_VERSION "   ?name or help(name) explains, Ctrl-D leaves");
     repl_run(session);
     return 0;
   }
