@@ -123,6 +123,10 @@ bool nb_input_end(Input *in, Error *err) {
   char byte;
   int64_t got = read_piece(in, &byte, 1);
   if (got < 0) return read_failed(in, 0, err);
+  int zlib_error = Z_OK;
+  if (in->gz) gzerror(in->gz, &zlib_error);
+  if (got == 0 && zlib_error == Z_BUF_ERROR)  // the checksum at the end is missing
+    return nb_fail(err, NB_ERROR_FILE, "%s is truncated: its gzip data has no end", in->path);
   if (got == 0) return true;
   return nb_fail(err, NB_ERROR_FILE, "%s has bytes left over: its content should end after byte %llu", in->path,
                  (unsigned long long)in->at);

@@ -1,0 +1,255 @@
+-- SPDX-License-Identifier: MIT
+-- Files of tensors: round trips, files built byte by byte, and every kind of broken file.
+local lu = require "luaunit"
+local nb = require "nablua"
+local numeric = require "numeric"
+
+local T = {}
+
+local folder
+
+function T.setUp()
+  folder = os.tmpname()
+  os.remove(folder)
+  assert(os.execute("mkdir " .. folder))
+end
+
+function T.tearDown()
+  os.execute("chmod -R u+w " .. folder .. " && rm -r " .. folder)
+end
+
+local function path(name) return folder .. "/" .. name end
+
+local function write(name, bytes)
+  local f = assert(io.open(path(name), "wb"))
+  assert(f:write(bytes))
+  f:close()
+  return path(name)
+end
+
+local function read(name)
+  local f = assert(io.open(path(name), "rb"))
+  local bytes = f:read("a")
+  f:close()
+  return bytes
+end
+
+local function names()
+  local list = {}
+  local p = assert(io.popen("ls -A " .. folder))
+  for line in p:lines() do list[#list + 1] = line end
+  p:close()
+  return list
+end
+
+-- The call fails, in one line that has all the given pieces.
+local function assert_error(pieces, f, ...)
+  local ok, message = pcall(f, ...)
+  lu.assertFalse(ok)
+  for _, piece in ipairs(pieces) do lu.assertStrContains(message, piece) end
+  lu.assertNil(message:find("\n"))
+end
+
+local function safetensors(header, data)
+  return string.pack("<I8", #header) .. header .. (data or "")
+end
+
+local function same(a, b)
+  lu.assertEquals(a.dtype, b.dtype)
+  lu.assertEquals(a.shape, b.shape)
+  lu.assertEquals(numeric.flat(a), numeric.flat(b))
+end
+
+local function samples()
+  return {
+    f32 = nb.tensor { { 1.5, -0.0, 1 / 0 }, { 1e-40, 3e38, -1 / 0 } },
+    f64 = nb.tensor({ 0.1, 1e300, 5e-324 }, { dtype = "f64" }),
+    i64 = nb.tensor({ { math.mininteger }, { math.maxinteger } }, { dtype = "i64" }),
+    u8 = nb.tensor({ 0, 128, 255 }, { dtype = "u8" }),
+    bool = nb.tensor { true, false, true },
+    scalar = nb.tensor(7.25),
+    empty = nb.zeros(3, 0, 2),
+    strided = nb.arange(6):reshape(2, 3).T,
+    part = nb.arange(10)[{ { 2, 9, 3 } }],
+  }
+end
+
+function T.test_all_dtypes_and_layouts_come_back()
+  local state = samples()
+  nb.save(path("a.safetensors"), state)
+  local back = nb.load(path("a.safetensors"))
+  for name, t in pairs(state) do
+    same(back[name], t)
+    nb.save(path("a.npy"), t)
+    same(nb.load(path("a.npy")), t)
+    nb.save(path("one.safetensors"), t)
+    same(nb.load(path("one.safetensors")), t)
+  end
+  lu.assertEquals(#names(), 3)
+end
+
+function T.test_tables_of_a_state_come_back_as_they_were()
+  local state = { step = 7, lr = 0.1, name = "ä/%.b", on = true, nothing = {}, big = math.huge,
+    ["a.b"] = nb.ones(2), a = { c = nb.zeros(1), [1] = nb.ones(1), ["2"] = nb.zeros(2) }, list = { 1, 2.0, "3" } }
+  nb.save(path("s.safetensors"), state)
+  local back = nb.load(path("s.safetensors"))
+  same(back["a.b"], state["a.b"])
+  same(back.a.c, state.a.c)
+  same(back.a[1], state.a[1])
+  same(back.a["2"], state.a["2"])
+  for _, t in ipairs { state, back } do t["a.b"], t.a = nil, nil end
+  lu.assertEquals(back, state)
+  lu.assertEquals(math.type(back.step), "integer")
+  lu.assertEquals(math.type(back.list[2]), "float")
+end
+
+function T.test_bytes_are_the_formats()
+  -- Written by hand as other programs write them, dtypes of theirs included.
+  local header = '{"w":{"dtype":"F32","shape":[2,1],"data_offsets":[0,8]},' ..
+    '"h":{"dtype":"F16","shape":[2],"data_offsets":[8,12]},"b":{"dtype":"BF16","shape":[1],"data_offsets":[12,14]},' ..
+    '"i":{"dtype":"I32","shape":[],"data_offsets":[14,18]},"__metadata__":{"format":"pt"}}   '
+  local t = nb.load(write("x.safetensors", safetensors(header,
+    string.pack("<ffI2I2I2i4", 1.5, -2, 0x3c00, 0xc500, 0x4049, -9))))
+  lu.assertEquals(t.w:totable(), { { 1.5 }, { -2 } })
+  lu.assertEquals(t.h:totable(), { 1, -5 })
+  lu.assertEquals(t.b:totable(), { 3.140625 })
+  lu.assertEquals(t.i:item(), -9)
+  -- And ours read back as bytes.
+  nb.save(path("y.safetensors"), { w = nb.tensor { 1, 2 } })
+  local bytes = read("y.safetensors")
+  local length = string.unpack("<I8", bytes)
+  lu.assertEquals(length % 8, 0)
+  lu.assertEquals(#bytes, 8 + length + 8)
+  lu.assertStrContains(bytes:sub(9, 8 + length), '"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}')
+  lu.assertEquals({ string.unpack("<ff", bytes, 9 + length) }, { 1, 2, #bytes + 1 })
+  nb.save(path("y.npy"), nb.tensor({ { 1, 2 } }, { dtype = "u8" }))
+  bytes = read("y.npy")
+  lu.assertEquals(bytes:sub(1, 6), "\x93NUMPY")
+  lu.assertStrContains(bytes, "'descr': '|u1', 'fortran_order': False, 'shape': (1, 2)")
+  lu.assertEquals(bytes:sub(-2), "\1\2")
+  local fortran = "{'descr': '<i2', 'fortran_order': True, 'shape': (2, 2), }"
+  lu.assertEquals(nb.load(write("f.npy", "\x93NUMPY\1\0" .. string.pack("<s2", fortran) ..
+    string.pack("<i2i2i2i2", 1, 2, 3, 4))):totable(), { { 1, 3 }, { 2, 4 } })
+end
+
+function T.test_what_cannot_be_saved_leaves_the_old_file()
+  nb.save(path("k.safetensors"), { w = nb.ones(2) })
+  local before = read("k.safetensors")
+  local loop = {}
+  loop.loop = loop
+  for _, case in ipairs {
+    { { f = print }, "f is a function" }, { loop, "contains itself" }, { { [{}] = 1 }, "key" },
+    { { ["\xff"] = nb.ones(1) }, "UTF-8" }, { { [1] = nb.ones(1), ["1"] = nb.ones(1) }, "name 1" },
+    { { a = { b = nb.ones(1) }, ["a.b"] = nb.ones(1) }, "a.b" }, { 5, "table" },
+  } do
+    assert_error({ case[2] }, nb.save, path("k.safetensors"), case[1])
+    lu.assertEquals(read("k.safetensors"), before)
+  end
+  assert_error({ "k.pth", "safetensors" }, nb.save, path("k.pth"), {})
+  assert_error({ "nowhere" }, nb.save, path("nowhere/k.safetensors"), {})
+  os.execute("chmod u-w " .. folder)
+  if not io.open(path("probe"), "w") then  -- root writes everywhere
+    assert_error({ "k.safetensors" }, nb.save, path("k.safetensors"), { w = nb.zeros(2) })
+  end
+  os.execute("chmod u+w " .. folder)
+  os.remove(path("probe"))
+  lu.assertEquals(read("k.safetensors"), before)
+  lu.assertEquals(names(), { "k.safetensors" })
+end
+
+function T.test_a_full_disk_leaves_the_old_file()
+  local f = io.open("/dev/full", "w")
+  if not f then lu.skip("no /dev/full") end
+  f:close()
+  os.execute("ln -s /dev/full " .. path("full.npy"))
+  pcall(nb.save, path("full.npy"), nb.ones(100000))
+  -- Whatever happened to the link, no half-written file is left beside it.
+  lu.assertEquals(names(), { "full.npy" })
+end
+
+function T.test_broken_safetensors_say_what_is_wrong()
+  local function entry(dtype, shape, offsets)
+    return ('{"w":{"dtype":"%s","shape":%s,"data_offsets":%s}}'):format(dtype, shape, offsets)
+  end
+  for name, case in pairs {
+    empty = { "", "8 bytes" }, short = { "1234", "8 bytes" },
+    ["longer than the file"] = { string.pack("<I8", 1000) .. "{}", "1000" },
+    ["a huge header"] = { string.pack("<I8", 1 << 62) .. "{}", "header" },
+    ["no JSON"] = { safetensors("{nonsense}"), "JSON" }, ["no object"] = { safetensors("[1]"), "object" },
+    ["no UTF-8"] = { safetensors('{"\xff":1}'), "JSON" },
+    ["deep nesting"] = { safetensors(("["):rep(100000)), "JSON" },
+    ["no entry"] = { safetensors('{"w":5}'), '"w"' },
+    ["no dtype"] = { safetensors('{"w":{"shape":[],"data_offsets":[0,4]}}', "1234"), "dtype" },
+    ["a dtype of no one"] = { safetensors(entry("F7", "[1]", "[0,4]"), "1234"), "F7" },
+    ["a negative size"] = { safetensors(entry("F32", "[-1]", "[0,4]"), "1234"), "shape" },
+    ["a fraction for a size"] = { safetensors(entry("F32", "[1.5]", "[0,4]"), "1234"), "shape" },
+    ["sizes that overflow"] = { safetensors(entry("F32", "[4294967296,4294967296]", "[0,0]")), "bytes" },
+    ["nine dimensions"] = { safetensors(entry("F32", "[1,1,1,1,1,1,1,1,1]", "[0,4]"), "1234"), "8 dimensions" },
+    ["too few bytes"] = { safetensors(entry("F32", "[2]", "[0,4]"), "1234"), "8 bytes" },
+    ["past the end"] = { safetensors(entry("F32", "[2]", "[0,8]"), "1234"), "truncated" },
+    ["end before begin"] = { safetensors(entry("F32", "[1]", "[4,0]"), "1234"), "data_offsets" },
+    ["a negative offset"] = { safetensors(entry("F32", "[1]", "[-4,0]"), "1234"), "data_offsets" },
+    ["bytes left over"] = { safetensors(entry("F32", "[1]", "[0,4]"), "12345678"), "left over" },
+    ["a gap"] = { safetensors(entry("F32", "[1]", "[4,8]"), "12345678"), "start at byte 0" },
+    ["an overlap"] = { safetensors('{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},' ..
+      '"b":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}', "12345678"), '"b"' },
+    ["a name twice"] = { safetensors('{"w":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},' ..
+      '"w":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}}', "12"), "duplicate" },
+    ["metadata that is no text"] = { safetensors('{"__metadata__":{"a":1}}'), "string" },
+    ["a field too many"] = { safetensors('{"w":{"dtype":"U8","shape":[],"data_offsets":[0,1],"x":1}}', "1"), '"w"' },
+  } do
+    local ok, message = pcall(assert_error, { "bad.safetensors", case[2] }, nb.load, write("bad.safetensors", case[1]))
+    if not ok then lu.fail(("%s: %s"):format(name, type(message) == "table" and message.msg or message)) end
+  end
+  assert_error({ "missing.safetensors" }, nb.load, path("missing.safetensors"))
+  os.execute("mkdir " .. path("dir.npy"))
+  assert_error({ "dir.npy" }, nb.load, path("dir.npy"))
+end
+
+local function idx(kind, sizes, bytes)
+  return string.pack(">I2BB", 0, kind, #sizes) ..
+    string.pack((">I4"):rep(#sizes), table.unpack(sizes)) .. bytes
+end
+
+function T.test_idx_files_plain_and_packed()
+  local bytes = idx(8, { 2, 3 }, "\0\1\2\3\4\255")
+  local t = nb.data.idx(write("x-idx2-ubyte", bytes))
+  lu.assertEquals({ t.dtype, t:totable() }, { "u8", { { 0, 1, 2 }, { 3, 4, 255 } } })
+  write("p", bytes)
+  assert(os.execute("gzip " .. path("p")))
+  same(nb.data.idx(path("p.gz")), t)
+  lu.assertEquals(nb.data.idx(write("f", idx(0x0D, { 2 }, string.pack(">ff", 1.5, -2)))):totable(), { 1.5, -2 })
+  for name, case in pairs {
+    empty = { "", "truncated" }, ["another file"] = { "PK\3\4 and more", "IDX" },
+    ["a type of no one"] = { idx(7, { 1 }, "1"), "type" }, truncated = { idx(8, { 4 }, "12"), "truncated" },
+    ["bytes left over"] = { idx(8, { 1 }, "12"), "left" },
+    ["sizes that overflow"] = { idx(0x0E, { 0xffffffff, 0xffffffff, 0xffffffff }, ""), "" },
+    ["many dimensions"] = { string.pack(">I2BB", 0, 8, 200) .. ("\0\0\0\1"):rep(200) .. "1", "dimensions" },
+  } do
+    local ok, message = pcall(assert_error, { "bad", case[2] }, nb.data.idx, write("bad", case[1]))
+    if not ok then lu.fail(("%s: %s"):format(name, type(message) == "table" and message.msg or message)) end
+  end
+  local packed = read("p.gz")
+  assert_error({ "cut.gz" }, nb.data.idx, write("cut.gz", packed:sub(1, -6)))
+end
+
+-- Cut anywhere and with any byte changed, a file is read or refused, and nothing else happens.
+local function torture(name, bytes, load)
+  for n = 0, #bytes - 1 do assert_error({ name }, load, write(name, bytes:sub(1, n))) end
+  for i = 1, #bytes do
+    for _, byte in ipairs { "\0", "\xff", "9", '"' } do
+      local ok, result = pcall(load, write(name, bytes:sub(1, i - 1) .. byte .. bytes:sub(i + 1)))
+      if not ok then lu.assertStrContains(result, name) end
+    end
+  end
+end
+
+function T.test_files_cut_or_changed_anywhere()
+  nb.save(path("t.safetensors"), { w = nb.tensor { { 1, 2 } }, n = 5 })
+  torture("t.safetensors", read("t.safetensors"), nb.load)
+  nb.save(path("t.npy"), nb.tensor { { 1, 2 } })
+  torture("t.npy", read("t.npy"), nb.load)
+  torture("t-idx", idx(8, { 2, 2 }, "1234"), nb.data.idx)
+end
+
+return T
