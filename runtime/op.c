@@ -220,8 +220,7 @@ bool nb_apply_inplace(const Op *op, const Value *args, Error *err) {
   Tensor *target = args[0].tensor;
   memcpy(local, args, (size_t)nb_op_params(op) * sizeof *local);
   nb_scope_open(&s, err);
-  if (!prepare(op, local, &tracked, &s) || !op->shape(&c, err) || !check_target(op, &c, target, err))
-    goto done;
+  if (!prepare(op, local, &tracked, &s) || !op->shape(&c, err) || !check_target(op, &c, target, err)) goto done;
   // What overlaps the target without being it would be read after it was written.
   nb_set_grad_enabled(false);
   for (int i = 0; i < NB_MAX_PARAMS && op->params[i].name; i++) {

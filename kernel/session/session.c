@@ -141,11 +141,11 @@ static void add_frame(luaL_Buffer *b, lua_State *L, lua_Debug *ar) {
 
 // The message handler: the message, then the user's frames, innermost first.
 static int explain_error(lua_State *L) {
-  enum { SHOWN = 12 };
+  enum { SHOWN = 12, VISITED = 200 };  // finding a level takes time in proportion to it
   Session *s = session_of(L);
   luaL_Buffer b;
   lua_Debug ar;
-  int shown = 0, left_out = 0;
+  int shown = 0;
   if (s->interrupted) {
     lua_pushliteral(L, "interrupted");
     return 1;
@@ -160,18 +160,14 @@ static int explain_error(lua_State *L) {
   luaL_buffinit(L, &b);
   luaL_addstring(&b, message);
   for (int level = 1; lua_getstack(L, level, &ar); level++) {
+    if (shown == SHOWN || level == VISITED) {
+      luaL_addstring(&b, "\n  ... and more");
+      break;
+    }
     lua_getinfo(L, "Sln", &ar);
     if (!s->full_traceback && is_library(ar.source)) continue;
-    if (shown == SHOWN) {
-      left_out++;
-      continue;
-    }
     add_frame(&b, L, &ar);
     shown++;
-  }
-  if (left_out) {
-    lua_pushfstring(L, "\n  ... and %d more", left_out);
-    luaL_addvalue(&b);
   }
   luaL_pushresult(&b);
   return 1;

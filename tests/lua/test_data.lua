@@ -47,7 +47,7 @@ function T.test_batches_restart_after_a_break_and_nest()
   for _ = 1, 3 do
     for b in train do
       lu.assertEquals(b:item(), 1)
-      break
+      if b then break end
     end
   end
   local pairs_seen = 0

@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: MIT
+"""The command line and the plain prompt, as a user's shell and terminal see them."""
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import tempfile
+import time
+import unittest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+NABLUA = os.environ.get("NABLUA", os.path.join(ROOT, "build/release/nablua"))
+SANITIZED = bool(re.search(r"/(asan|tsan|hostile)/", NABLUA))
+TIMEOUT = 120 if SANITIZED else 30
+
+
+def run(*arguments, stdin="", env=None):
+    return subprocess.run([NABLUA, *arguments], input=stdin, capture_output=True, text=True, timeout=TIMEOUT,
+                          env={**os.environ, **(env or {})})
+
+
+class CommandLine(unittest.TestCase):
+    def script(self, code):
+        f = tempfile.NamedTemporaryFile("w", suffix=".lua", delete=False)
+        self.addCleanup(os.unlink, f.name)
+        f.write(code)
+        f.close()
+        return f.name
+
+    def test_strings_of_code(self):
+        r = run("-e", "1 + 1", "-e", "x = 5", "-e", "print(x)")
+        self.assertEqual((r.stdout, r.stderr, r.returncode), ("2\n5\n", "", 0))
+        r = run("-e", "error 'stop'", "-e", "print 'not reached'")
+        self.assertEqual((r.stdout, r.returncode), ("", 1))
+        self.assertIn("stop", r.stderr)
+
+    def test_a_script_gets_its_arguments(self):
+        path = self.script("print(#arg, arg[0], arg[2], ...)")
+        r = run(path, "a", "b c")
+        self.assertEqual((r.stdout, r.returncode), ("2\t%s\tb c\ta\tb c\n" % path, 0))
+
+    def test_standard_input_is_a_script(self):
+        for arguments in ([], ["-"]):
+            r = run(*arguments, stdin="local a = 2\nprint(a * 21)\n")
+            self.assertEqual((r.stdout, r.stderr, r.returncode), ("42\n", "", 0))
+
+    def test_information(self):
+        self.assertRegex(run("--version").stdout, r"^nablua \d+\.\d+\.\d+\n$")
+        self.assertIn("-e CODE", run("--help").stdout)
+        self.assertIn("max(x, 0)", run("--doc", "relu").stdout)
+        whole = run("--doc").stdout
+        for name in ("nb.matmul", "nn.Linear", "optim.Adam", "data.batches"):
+            self.assertRegex(whole, r"(?m)^### %s$" % re.escape(name))
+
+    def test_wrong_usage(self):
+        for arguments, piece in ((["--nonsense"], "--nonsense"), (["-e"], "-e"), (["no such file.lua"], "no such file"),
+                                 (["--doc", "nonsense"], "nonsense")):
+            r = run(*arguments)
+            self.assertNotEqual(r.returncode, 0, arguments)
+            self.assertIn(piece, r.stderr)
+            self.assertEqual(r.stdout, "")
+
+    def test_errors_name_the_users_lines(self):
+        path = self.script("local nb = require 'nablua'\nlocal function f(x)\n  return x:matmul(nb.ones(3, 2))\nend\n"
+                           "f(nb.ones(2, 4))\n")
+        r = run(path)
+        self.assertEqual((r.stdout, r.returncode), ("", 1))
+        lines = r.stderr.splitlines()
+        self.assertRegex(lines[0], r"^nablua: .*:3: .*matmul.*2×4.*3×2")
+        self.assertIn(":3", r.stderr)
+        self.assertIn(":5", r.stderr)
+        self.assertNotIn("[C]", r.stderr)
+        self.assertNotIn("nablua.nn", r.stderr)
+        r = run(self.script("x = = 1"))
+        self.assertEqual(r.returncode, 1)
+        self.assertRegex(r.stderr, r":1: unexpected symbol near '='")
+
+    def test_any_value_can_be_an_error(self):
+        for code in ("error()", "error({})", "error(setmetatable({}, {__tostring = function() return 'mine' end}))",
+                     "error(setmetatable({}, {__tostring = error}))", "error(nb.ones(2))", "error(print)",
+                     "local function f() return f() + 1 end f()", "string.rep('x', -1)()", "coroutine.wrap(error)()",
+                     "setmetatable({}, {__gc = error}) collectgarbage() error 'x'",
+                     "local t = setmetatable({}, {}) getmetatable(t).__index = function(t, k) return t[k] end; t.x()"):
+            r = run("-e", code)
+            self.assertEqual(r.returncode, 1, code)
+            self.assertTrue(r.stderr.startswith("nablua: ") or "warning" in r.stderr, (code, r.stderr))
+
+    def test_exit_status_and_closed_pipe(self):
+        self.assertEqual(run("-e", "os.exit(7)").returncode, 7)
+        shell = subprocess.run(["sh", "-c", '"$0" -e "for i = 1, 1e6 do print(i) end" | head -n 1', NABLUA],
+                               capture_output=True, text=True, timeout=TIMEOUT)
+        self.assertEqual(shell.stdout, "1\n")
+
+    def test_environment(self):
+        r = run("-e", "nb.rand(1):item() == nb.rand(1):item()", "-e", "print(nb.threads())",
+                env={"NABLUA_SEED": "5", "NABLUA_THREADS": "1"})
+        self.assertEqual(r.stdout.split(), ["false", "1"])
+        r = run("-e", "nb.zeros(1000, 1000, 1000)", env={"NABLUA_MEMORY": "100M"})
+        self.assertEqual(r.returncode, 1)
+        self.assertIn("not enough memory", r.stderr)
+        r = run("-e", "print 'on'", env={"NABLUA_SEED": "x", "NABLUA_THREADS": "-3", "NABLUA_MEMORY": "much"})
+        self.assertEqual((r.stdout, r.returncode), ("on\n", 0))
+        for name in ("NABLUA_SEED", "NABLUA_THREADS", "NABLUA_MEMORY"):
+            self.assertIn(name, r.stderr)
+
+    def test_starting_is_light(self):
+        if SANITIZED:
+            self.skipTest("sanitizers take memory")
+        r = run("-e", "io.open('/proc/self/status'):read('a'):match('VmHWM:%s*(%d+) kB')")
+        self.assertLess(int(r.stdout.strip().strip('"')), 16 * 1024)
+
+    def test_control_c_stops_everything(self):
+        for code in ("while true do end", "while true do pcall(function() while true do end end) end",
+                     "coroutine.wrap(function() while true do end end)()", "nb.sleep(60)",
+                     "local a = nb.rand(1500, 1500) while true do a:matmul(a) end",
+                     "local f = nb.rand(5000000) for i = 1, 100 do f:sort() end",
+                     "setmetatable({}, {__index = function() while true do end end}).x()"):
+            p = subprocess.Popen([NABLUA, "-e", "print 'begun' io.stdout:flush() " + code], stdout=subprocess.PIPE,
+                                 stderr=subprocess.PIPE, text=True)
+            try:
+                self.assertEqual(p.stdout.readline(), "begun\n")
+                time.sleep(0.2)
+                before = time.monotonic()
+                p.send_signal(signal.SIGINT)
+                _, err = p.communicate(timeout=TIMEOUT)
+                self.assertLess(time.monotonic() - before, 20 if SANITIZED else 3, code)
+                self.assertEqual((p.returncode, err), (130, "nablua: interrupted\n"), code)
+            finally:
+                p.kill()
+
+
+class Terminal:
+    """The prompt in a pseudo-terminal."""
+
+    def __init__(self, *arguments):
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.environ.update(TERM="xterm", NO_COLOR="1", INPUTRC="/dev/null")
+            os.execv(NABLUA, [NABLUA, *arguments])
+        self.text = ""
+
+    def wait_for(self, pattern):
+        """Reads until the text since the last call matches; returns that text."""
+        end = time.monotonic() + TIMEOUT
+        while time.monotonic() < end:
+            found = re.search(pattern, self.text)
+            if found:
+                text, self.text = self.text[:found.end()], self.text[found.end():]
+                return text
+            if select.select([self.fd], [], [], 0.5)[0]:
+                try:
+                    self.text += re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|\x1b[=>]|\r", "",
+                                        os.read(self.fd, 65536).decode("utf-8", "replace"))
+                except OSError:
+                    break
+        raise AssertionError("no %r in %r" % (pattern, self.text))
+
+    def type(self, text):
+        os.write(self.fd, text.encode())
+
+    def close(self):
+        try:
+            os.kill(self.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        os.close(self.fd)
+
+    def status(self):
+        for _ in range(TIMEOUT * 10):
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                return os.waitstatus_to_exitcode(status)
+            time.sleep(0.1)
+        raise AssertionError("still running")
+
+
+PROMPT = r"(?m)^> $"
+
+
+class Prompt(unittest.TestCase):
+    def setUp(self):
+        self.t = Terminal("--no-banner")
+        self.addCleanup(self.t.close)
+        self.t.wait_for(PROMPT)
+
+    def answer(self, line):
+        self.t.type(line + "\r")
+        return self.t.wait_for(PROMPT)
+
+    def test_values_errors_and_help(self):
+        self.assertIn("\n2\n", self.answer("1 + 1"))
+        self.assertIn("\n4\n", self.answer("_ * 2"))
+        self.assertIn("\n3\n", self.answer("x = 3 return x"))
+        text = self.answer("nb.ones(2):matmul(nb.ones(3))")
+        self.assertIn("matmul", text)
+        self.assertIn("\n3\n", self.answer("x"))
+        self.assertIn("nn.Linear", self.answer("?nn.Linear"))
+        self.assertIn("nb.relu", self.answer("relu?"))
+
+    def test_several_lines_are_one_input(self):
+        self.t.type("function double(x)\r")
+        self.t.wait_for(r"\| $")
+        self.t.type("return 2 * x\r")
+        self.t.wait_for(r"\| $")
+        self.answer("end")
+        self.assertIn("\n42\n", self.answer("double(21)"))
+
+    def test_control_c_keeps_everything(self):
+        self.answer("kept = 7")
+        self.t.type("while true do end\r")
+        time.sleep(0.3)
+        self.t.type("\x03")
+        self.t.wait_for(PROMPT)
+        self.assertIn("\n7\n", self.answer("kept"))
+        self.assertIn("\n8\n", self.answer("kept + 1"))
+
+    def test_control_d_leaves(self):
+        self.t.type("\x04")
+        self.assertEqual(self.t.status(), 0)
+
+
+if __name__ == "__main__":
+    unittest.main()
