@@ -1,8 +1,16 @@
 -- SPDX-License-Identifier: MIT
--- What numeric tests share: finite differences, comparing tensors with tables, strided twins.
+-- What tests share: finite differences, comparing tensors with tables, strided twins, expecting errors.
+local lu = require "luaunit"
 local nb = require "nablua"
 
 local M = {}
+
+-- The call fails, and its message has all the given pieces.
+function M.assert_error(pieces, f, ...)
+  local ok, message = pcall(f, ...)
+  lu.assertFalse(ok)
+  for _, piece in ipairs(pieces) do lu.assertStrContains(message, piece) end
+end
 
 -- All elements of a tensor in row-major order, as Lua numbers.
 function M.flat(t)

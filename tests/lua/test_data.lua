@@ -2,15 +2,12 @@
 -- Sets of samples: batches, splits, and the small sets made on the spot.
 local lu = require "luaunit"
 local nb = require "nablua"
+local numeric = require "numeric"
 local data = nb.data
 
 local T = {}
 
-local function assert_error(pieces, f, ...)
-  local ok, message = pcall(f, ...)
-  lu.assertFalse(ok)
-  for _, piece in ipairs(pieces) do lu.assertStrContains(message, piece) end
-end
+local assert_error = numeric.assert_error
 
 function T.test_batches_see_every_sample_once_with_its_label()
   nb.seed(1)

@@ -6,6 +6,8 @@ local numeric = require "numeric"
 
 local T = {}
 
+local assert_error = numeric.assert_error
+
 local folder
 
 function T.setUp()
@@ -40,14 +42,6 @@ local function names()
   for line in p:lines() do list[#list + 1] = line end
   p:close()
   return list
-end
-
--- The call fails, in one line that has all the given pieces.
-local function assert_error(pieces, f, ...)
-  local ok, message = pcall(f, ...)
-  lu.assertFalse(ok)
-  for _, piece in ipairs(pieces) do lu.assertStrContains(message, piece) end
-  lu.assertNil(message:find("\n"))
 end
 
 local function safetensors(header, data)

@@ -2,15 +2,12 @@
 -- nn.fit against the loop it stands for, its history, and what it leaves behind when it is stopped.
 local lu = require "luaunit"
 local nb = require "nablua"
+local numeric = require "numeric"
 local nn, optim, data = nb.nn, nb.optim, nb.data
 
 local T = {}
 
-local function assert_error(pieces, f, ...)
-  local ok, message = pcall(f, ...)
-  lu.assertFalse(ok)
-  for _, piece in ipairs(pieces) do lu.assertStrContains(message, piece) end
-end
+local assert_error = numeric.assert_error
 
 -- Ten points on a line.
 local function line()

@@ -2,15 +2,12 @@
 -- Optimizers and schedules against their formulas in plain Lua numbers.
 local lu = require "luaunit"
 local nb = require "nablua"
+local numeric = require "numeric"
 local optim = nb.optim
 
 local T = {}
 
-local function assert_error(pieces, f, ...)
-  local ok, message = pcall(f, ...)
-  lu.assertFalse(ok)
-  for _, piece in ipairs(pieces) do lu.assertStrContains(message, piece) end
-end
+local assert_error = numeric.assert_error
 
 local function weight(v)
   return nb.tensor(v, { dtype = "f64", requires_grad = true })
