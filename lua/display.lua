@@ -90,6 +90,26 @@ registry.define(display, "nb.", "pretty", {
   end,
 })
 
+local function plain_table(v)
+  local meta = getmetatable(v)
+  return type(v) == "table" and not (type(meta) == "table" and rawget(meta, "__tostring"))
+end
+
+-- A value in one short line.
+function display.brief(v)
+  local text
+  if plain_table(v) then
+    local n = 0
+    for _ in next, v do n = n + 1 end
+    text = ("table, %d entr%s"):format(n, n == 1 and "y" or "ies")
+  else
+    text = to_text(v, "", 1, {})
+  end
+  local line = text:match("^[^\n]*")
+  if (utf8.len(line) or 0) > 60 then line = line:sub(1, utf8.offset(line, 60) - 1) .. "…" end
+  return line
+end
+
 -- The MIME bundle of a value: its own __display, or its text.  settings: {width=, color=, rich=}.
 function display.bundle(v, settings)
   settings = settings or {}

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "editor.h"
 #include "repl.h"
 #include "session.h"
 
@@ -21,19 +22,39 @@ static void on_sigint(int number) {
   errno = kept;
 }
 
-static void show_value(void *user, const char *text, size_t length) {
+static void show_value(void *user, int number, const Bundle *value) {
   (void)user;
-  fwrite(text, 1, length, stdout);
+  (void)number;
+  fwrite(value->items[0].data, 1, value->items[0].length, stdout);
   fputc('\n', stdout);
   fflush(stdout);
 }
 
-static void show_error(void *user, const char *text, size_t length) {
+static void show_display(void *user, const Bundle *value, const char *id, bool update) {
+  (void)id;
+  (void)update;
+  show_value(user, 0, value);
+}
+
+// At a prompt the error is told from output by its colour, elsewhere by who says it.
+static bool prompting;
+
+static void show_error(void *user, const Problem *problem) {
   (void)user;
+  bool color = prompting && repl_colors();
   fflush(stdout);
-  fwrite("nablua: ", 1, 8, stderr);
-  fwrite(text, 1, length, stderr);
-  fputc('\n', stderr);
+  fprintf(stderr, "%s%s%s%s\n", prompting ? "" : "nablua: ", color ? "\033[1;31m" : "", problem->message,
+          color ? "\033[0m" : "");
+  for (const char *line = problem->frames; *line;) {
+    const char *end = strchrnul(line, '\n');
+    fprintf(stderr, "  %.*s\n", (int)(end - line), line);
+    line = *end ? end + 1 : end;
+  }
+}
+
+static char *ask(void *user, const char *prompt, bool hidden) {
+  (void)user;
+  return editor_ask(prompt, hidden);
 }
 
 static const char usage[] =
@@ -167,6 +188,7 @@ static int run(const Options *o) {
   }
   if (prompt) {
     if (o->banner) puts("nablua " NABLUA_VERSION "   ?name or help(name) explains, Ctrl-D leaves");
+    prompting = true;
     repl_run(session);
     return 0;
   }
@@ -177,7 +199,7 @@ int main(int argc, char **argv) {
   Options options;
   bool traceback = false;
   char reason[256];
-  Sink sink = {.value = show_value, .error = show_error};
+  Sink sink = {.value = show_value, .display = show_display, .error = show_error, .ask = ask};
   int status = read_command_line(argc, argv, &options, &traceback);
   if (status >= 0) return status;
   if (!(session = session_new(&sink, reason, sizeof reason))) {

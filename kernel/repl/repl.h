@@ -8,4 +8,7 @@
 // Reads and evaluates inputs until the end of standard input.
 void repl_run(Session *s);
 
+// Whether the terminal shows colours and nobody asked for none.
+bool repl_colors(void);
+
 #endif

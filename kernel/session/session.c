@@ -1,182 +1,59 @@
 // SPDX-License-Identifier: MIT
-// Evaluating in a Lua state: protected, interruptible, errors in the user's terms.
+// Evaluating in a Lua state: protected, interruptible, with top-level locals that stay.
 #include "session.h"
 
-#include <errno.h>
 #include <lauxlib.h>
 #include <lua.h>
 #include <lualib.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
+#include "lexer.h"
 #include "nablua/interrupt.h"
 #include "nablua_lua.h"
+#include "session_private.h"
 
-struct Session {
-  lua_State *L;
-  lua_State *volatile running;   // the coroutine that runs: the one a hook must be set on
-  volatile sig_atomic_t active;  // evaluating: an interrupt has something to stop
-  volatile sig_atomic_t interrupted;
-  Sink sink;
-  bool full_traceback;
-};
+static const char session_key, tables_key;
 
-static const char session_key;
-
-static Session *session_of(lua_State *L) {
+Session *session_of(lua_State *L) {
   lua_rawgetp(L, LUA_REGISTRYINDEX, &session_key);
   Session *s = lua_touserdata(L, -1);
   lua_pop(L, 1);
   return s;
 }
 
-// ---- interrupts ----
-
-// Stays armed until the evaluation ends, so that a pcall in a loop does not outlive it.
-static void stop_hook(lua_State *L, lua_Debug *ar) {
-  (void)ar;
-  lua_pushliteral(L, "interrupted");
-  lua_error(L);
+void push_session_table(lua_State *L, const char *name) {
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &tables_key);
+  lua_getfield(L, -1, name);
+  lua_remove(L, -2);
 }
 
-static void arm(lua_State *L) {
-  lua_sethook(L, stop_hook, LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT, 1);
-}
+// ---- calling ----
 
-void session_interrupt(Session *s) {
-  if (!s->active) return;
-  s->interrupted = 1;
-  nb_interrupt();
-  arm(s->L);
-  lua_State *running = s->running;
-  if (running && running != s->L) arm(running);
-}
-
-// coroutine.resume and .wrap tell which coroutine runs; a coroutine resumed after an interrupt is
-// armed as well.
-static int resume_tracked(lua_State *L) {
-  Session *s = session_of(L);
-  lua_State *co = lua_tothread(L, 1), *before = s->running;
-  luaL_argexpected(L, co, 1, "coroutine");
-  s->running = co;
-  if (s->interrupted) arm(co);
-  int arguments = lua_gettop(L);
-  lua_pushvalue(L, lua_upvalueindex(1));
-  lua_insert(L, 1);
-  lua_call(L, arguments, LUA_MULTRET);
-  s->running = before;
-  return lua_gettop(L);
-}
-
-static int call_wrapped(lua_State *L) {
-  Session *s = session_of(L);
-  lua_State *co = lua_tothread(L, lua_upvalueindex(2)), *before = s->running;
-  s->running = co;
-  if (s->interrupted) arm(co);
-  int arguments = lua_gettop(L);
-  lua_pushvalue(L, lua_upvalueindex(1));  // coroutine.resume
-  lua_insert(L, 1);
-  lua_pushvalue(L, lua_upvalueindex(2));
-  lua_insert(L, 2);
-  lua_call(L, arguments + 1, LUA_MULTRET);
-  s->running = before;
-  if (lua_toboolean(L, 1)) return lua_gettop(L) - 1;
-  if (lua_status(co) != LUA_OK && lua_status(co) != LUA_YIELD) lua_resetthread(co);
-  lua_settop(L, 2);
-  if (lua_type(L, -1) == LUA_TSTRING) {
-    luaL_where(L, 1);
-    lua_insert(L, -2);
-    lua_concat(L, 2);
+// Tells the sink of the error on the top of the stack: explain_error's table, or a text where Lua could not call it.
+static void report(Session *s, bool stopped) {
+  lua_State *L = s->L;
+  Problem p = {"Error", "error", ""};
+  int top = lua_gettop(L);
+  luaL_checkstack(L, 4, NULL);
+  if (lua_istable(L, -1)) {
+    static const char *const fields[] = {"name", "message", "frames"};
+    const char **slots[] = {&p.name, &p.message, &p.frames};
+    for (int i = 0; i < 3; i++)
+      if (lua_getfield(L, top, fields[i]) == LUA_TSTRING) *slots[i] = lua_tostring(L, -1);
+  } else if (lua_type(L, -1) == LUA_TSTRING) {
+    p.message = lua_tostring(L, -1);
   }
-  return lua_error(L);
-}
-
-static int wrap_tracked(lua_State *L) {
-  luaL_checktype(L, 1, LUA_TFUNCTION);
-  lua_State *co = lua_newthread(L);
-  lua_pushvalue(L, 1);
-  lua_xmove(L, co, 1);
-  lua_pushvalue(L, lua_upvalueindex(1));
-  lua_insert(L, -2);
-  lua_pushcclosure(L, call_wrapped, 2);
-  return 1;
-}
-
-static void track_coroutines(lua_State *L) {
-  lua_getglobal(L, "coroutine");
-  lua_getfield(L, -1, "resume");
-  lua_pushvalue(L, -1);
-  lua_pushcclosure(L, wrap_tracked, 1);
-  lua_setfield(L, -3, "wrap");
-  lua_pushcclosure(L, resume_tracked, 1);
-  lua_setfield(L, -2, "resume");
-  lua_pop(L, 1);
-}
-
-// ---- errors ----
-
-static bool is_library(const char *source) {
-  return strncmp(source, "=nablua", 7) == 0 || strcmp(source, "=[C]") == 0;
-}
-
-static void add_frame(luaL_Buffer *b, lua_State *L, lua_Debug *ar) {
-  luaL_addstring(b, "\n  ");
-  luaL_addstring(b, ar->short_src);
-  if (ar->currentline > 0) {
-    lua_pushfstring(L, ":%d", ar->currentline);
-    luaL_addvalue(b);
+  if (stopped) {
+    p.name = "Interrupted";
+    p.message = "interrupted";
   }
-  if (*ar->what == 'm') {
-    luaL_addstring(b, " in the main chunk");
-  } else if (*ar->namewhat) {
-    lua_pushfstring(L, " in %s '%s'", ar->namewhat, ar->name);
-    luaL_addvalue(b);
-  } else {
-    luaL_addstring(b, " in a function");
-  }
+  s->sink.error(s->sink.user, &p);
+  lua_settop(L, top);
 }
 
-// The message handler: the message, then the user's frames, innermost first.
-static int explain_error(lua_State *L) {
-  enum { SHOWN = 12, VISITED = 200 };  // finding a level takes time in proportion to it
-  Session *s = session_of(L);
-  luaL_Buffer b;
-  lua_Debug ar;
-  int shown = 0;
-  if (s->interrupted) {
-    lua_pushliteral(L, "interrupted");
-    return 1;
-  }
-  const char *message = lua_tostring(L, 1);
-  if (!message) {
-    if (luaL_callmeta(L, 1, "__tostring") && lua_isstring(L, -1))
-      message = lua_tostring(L, -1);
-    else
-      message = lua_pushfstring(L, "error: %s is no text", luaL_typename(L, 1));
-  }
-  luaL_buffinit(L, &b);
-  luaL_addstring(&b, message);
-  for (int level = 1; lua_getstack(L, level, &ar); level++) {
-    if (shown == SHOWN || level == VISITED) {
-      luaL_addstring(&b, "\n  ... and more");
-      break;
-    }
-    lua_getinfo(L, "Sln", &ar);
-    if (!s->full_traceback && is_library(ar.source)) continue;
-    add_frame(&b, L, &ar);
-    shown++;
-  }
-  luaL_pushresult(&b);
-  return 1;
-}
-
-// ---- evaluating ----
-
-// Calls the function below its `arguments` on the stack; the results replace them.  Reports errors.
-static SessionStatus protected_call(Session *s, int arguments, int results) {
+SessionStatus protected_call(Session *s, int arguments, int results) {
   lua_State *L = s->L;
   int handler = lua_gettop(L) - arguments;
   lua_pushcfunction(L, explain_error);
@@ -190,94 +67,327 @@ static SessionStatus protected_call(Session *s, int arguments, int results) {
   lua_sethook(L, NULL, 0, 0);
   nb_interrupt_clear();
   lua_remove(L, handler);
-  if (status == LUA_OK && !s->interrupted) return SESSION_OK;
   bool stopped = s->interrupted;
   s->interrupted = 0;
-  if (status == LUA_OK) return SESSION_INTERRUPTED;
-  size_t length;
-  const char *text = lua_tolstring(L, -1, &length);
-  if (stopped)
-    s->sink.error(s->sink.user, "interrupted", 11);
-  else if (text)
-    s->sink.error(s->sink.user, text, length);
-  else
-    s->sink.error(s->sink.user, "error", 5);
+  if (status == LUA_OK) return stopped ? SESSION_INTERRUPTED : SESSION_OK;
+  report(s, stopped);
   lua_pop(L, 1);
   return stopped ? SESSION_INTERRUPTED : SESSION_ERROR;
 }
 
-// show(value): its text, through the display module.
-static int show_values(lua_State *L) {
-  Session *s = session_of(L);
-  int count = lua_gettop(L);
-  for (int i = 1; i <= count; i++) {
-    size_t length;
-    if (lua_isnil(L, i) && count == 1) break;
-    lua_getglobal(L, "require");
-    lua_pushliteral(L, "nablua.display");
-    lua_call(L, 1, 1);
-    lua_getfield(L, -1, "text");
-    lua_pushvalue(L, i);
-    lua_call(L, 1, 1);
-    const char *text = luaL_tolstring(L, -1, &length);
-    s->sink.value(s->sink.user, text, length);
-    lua_settop(L, count);
-  }
-  if (count > 0) {
+// ---- locals that stay ----
+//
+// kept[name] = { f, i, constant }: upvalue i of the closure f is the variable.
+
+// keep(f [, name]): the upvalues of f are variables to keep; with a name, a constant one.
+static int keep(lua_State *L) {
+  const char *constant = lua_tostring(L, 2), *name;
+  push_session_table(L, "kept");
+  int kept = lua_gettop(L);
+  bool found = false;
+  for (int i = 1; (name = lua_getupvalue(L, 1, i)) != NULL; i++) {
+    lua_pop(L, 1);
+    if (strcmp(name, "_ENV") == 0 || (constant && strcmp(name, constant) != 0)) continue;
+    found = true;
+    lua_createtable(L, 3, 0);
     lua_pushvalue(L, 1);
-    lua_setglobal(L, "_");
+    lua_rawseti(L, -2, 1);
+    lua_pushinteger(L, i);
+    lua_rawseti(L, -2, 2);
+    lua_pushboolean(L, constant != NULL);
+    lua_rawseti(L, -2, 3);
+    lua_setfield(L, kept, name);
   }
+  if (found || !constant) return 0;
+  // Lua puts constants such as 5 in the code, without a variable: make one.
+  lua_pushvalue(L, 1);
+  lua_call(L, 0, 1);
+  int value = lua_gettop(L);
+  lua_pushfstring(L, "local %s=... return function()return %s end", constant, constant);
+  if (luaL_loadstring(L, lua_tostring(L, -1)) != LUA_OK) return lua_error(L);
+  lua_pushvalue(L, value);
+  lua_call(L, 1, 1);
+  lua_pushcfunction(L, keep);
+  lua_insert(L, -2);
+  lua_pushvalue(L, 2);
+  lua_call(L, 2, 0);
   return 0;
 }
 
-// Compiles an input: as an expression when it is one, else as a chunk.  Leaves the function or the message.
-static int compile(lua_State *L, const char *code, size_t length) {
-  lua_pushliteral(L, "return ");
-  lua_pushlstring(L, code, length);
-  lua_concat(L, 2);
-  size_t size;
-  const char *expression = lua_tolstring(L, -1, &size);
-  int status = luaL_loadbufferx(L, expression, size, "=input", "t");
-  lua_remove(L, -2);
-  if (status == LUA_OK) return status;
+static int values(lua_State *L) {
+  return lua_gettop(L);
+}
+
+static int is_kept(void *user, const char *name, size_t length) {
+  lua_State *L = user;
+  lua_pushlstring(L, name, length);
+  int kept = lua_rawget(L, -2) == LUA_TTABLE;
+  if (kept) {
+    lua_rawgeti(L, -1, 3);
+    kept = lua_toboolean(L, -1) ? 2 : 1;
+    lua_pop(L, 1);
+  }
   lua_pop(L, 1);
-  return luaL_loadbufferx(L, code, length, "=input", "t");
+  return kept;
+}
+
+// Joins the upvalues of the function on the top to the kept variables of the same names.
+static void join(lua_State *L) {
+  const char *name;
+  int f = lua_gettop(L);
+  push_session_table(L, "kept");
+  for (int i = 1; (name = lua_getupvalue(L, f, i)) != NULL; i++) {
+    lua_pop(L, 1);
+    if (lua_getfield(L, f + 1, name) == LUA_TTABLE) {
+      lua_rawgeti(L, -1, 1);
+      lua_rawgeti(L, -2, 2);
+      lua_upvaluejoin(L, f, i, -2, (int)lua_tointeger(L, -1));
+      lua_pop(L, 2);
+    }
+    lua_pop(L, 1);
+  }
+  lua_settop(L, f);
+}
+
+// ---- compiling ----
+
+static void forget_chunk(Session *s) {
+  chunk_free(s->chunk);
+  s->chunk = NULL;
+  text_free(&s->text);
+}
+
+static void begin_chunk(lua_State *L, Session *s, const char *code, size_t length) {
+  forget_chunk(s);
+  if (!(s->chunk = chunk_new(code, length))) luaL_error(L, "not enough memory for this input");
+}
+
+// Compiles the input as it is, or as an expression.  Leaves nothing, or the message.
+static bool check(lua_State *L, Session *s, bool value, const char *source) {
+  s->text.length = 0;
+  chunk_plain(s->chunk, value, &s->text);
+  if (s->text.failed) luaL_error(L, "not enough memory for this input");
+  int status = luaL_loadbufferx(L, s->text.data ? s->text.data : "", s->text.length, source, "t");
+  if (status == LUA_OK) lua_pop(L, 1);
+  return status == LUA_OK;
+}
+
+// Whether the input is right, with a value or without.  Leaves nothing, or the message.
+static bool choose(lua_State *L, Session *s, bool *value, const char *source) {
+  *value = false;
+  if (chunk_ends_in_expression(s->chunk)) {
+    if (check(L, s, true, source)) return *value = true;
+    if (check(L, s, false, source)) {
+      lua_pop(L, 1);
+      return true;
+    }
+    // Of the two messages the one about what was meant: the one that got further, which a lone expression's has.
+    const char *with = lua_tostring(L, -2), *without = lua_tostring(L, -1);
+    bool open = strstr(with, "<eof>") && !strstr(without, "<eof>");
+    lua_pop(L, open ? 1 : 0);
+    if (!open) lua_remove(L, -2);
+    return false;
+  }
+  return check(L, s, false, source);
 }
 
 typedef struct Source {
   const char *code;
   size_t length;
+  const char *name;
 } Source;
 
+// Leaves the function that an input is.
+static void compile(lua_State *L, Session *s, const Source *source) {
+  bool value;
+  begin_chunk(L, s, source->code, source->length);
+  if (!choose(L, s, &value, source->name)) lua_error(L);
+  push_session_table(L, "kept");
+  s->text.length = 0;
+  bool fits = chunk_wrapped(s->chunk, value, is_kept, L, &s->text);
+  lua_pop(L, 1);
+  if (!fits) luaL_error(L, "the input names more than 240 locals of earlier inputs; use globals or a table for some");
+  if (s->text.failed) luaL_error(L, "not enough memory for this input");
+  if (luaL_loadbufferx(L, s->text.data, s->text.length, source->name, "t") != LUA_OK) lua_error(L);
+  lua_pushcfunction(L, keep);
+  lua_pushcfunction(L, values);
+  lua_call(L, 2, 1);
+  join(L);
+}
+
 static int compile_protected(lua_State *L) {
-  const Source *source = lua_touserdata(L, 1);
-  if (compile(L, source->code, source->length) != LUA_OK) return lua_error(L);
+  compile(L, session_of(L), lua_touserdata(L, 1));
   return 1;
 }
 
-SessionStatus session_eval(Session *s, const char *code, size_t length) {
-  lua_State *L = s->L;
-  Source source = {code, length};
-  int top = lua_gettop(L);
-  bool hidden = false;
-  for (size_t n = length; n > 0; n--) {
-    if (strchr(" \t\r\n", code[n - 1]) && code[n - 1]) continue;
-    hidden = code[n - 1] == ';';
-    if (hidden) source.length = n - 1;
-    break;
+// ---- inputs ----
+
+// evaluate(code): what commands use to run code as the input that they are part of.
+static int evaluate(lua_State *L) {
+  Session *s = session_of(L);
+  Source source = {.name = "=command"};
+  source.code = luaL_checklstring(L, 1, &source.length);
+  lua_settop(L, 1);
+  compile(L, s, &source);
+  lua_call(L, 0, LUA_MULTRET);
+  return lua_gettop(L) - 1;
+}
+
+// The value of a kept variable, by name; nil when there is none.
+static int local_value(lua_State *L) {
+  push_session_table(L, "kept");
+  lua_pushvalue(L, 1);
+  if (lua_rawget(L, -2) != LUA_TTABLE) return 0;
+  lua_rawgeti(L, -1, 1);
+  lua_rawgeti(L, -2, 2);
+  return lua_getupvalue(L, -2, (int)lua_tointeger(L, -1)) ? 1 : 0;
+}
+
+static int show_input_values(lua_State *L) {
+  Session *s = session_of(L);
+  int count = lua_gettop(L);
+  char name[32];
+  if (count == 0 || (count == 1 && lua_isnil(L, 1))) return 0;
+  lua_pushvalue(L, 1);
+  lua_setglobal(L, "_");
+  snprintf(name, sizeof name, "_%d", s->number);
+  lua_pushvalue(L, 1);
+  lua_setglobal(L, name);
+  if (lua_toboolean(L, lua_upvalueindex(1))) return 0;  // hidden
+  luaL_checkstack(L, 20, NULL);
+  if (count == 1) {
+    push_bundle(L, s, 1);
+  } else {  // several: their texts, a line each
+    luaL_Buffer b;
+    luaL_buffinit(L, &b);
+    for (int i = 1; i <= count; i++) {
+      push_bundle(L, s, i);
+      lua_getfield(L, -1, "text/plain");
+      lua_remove(L, -2);
+      luaL_addvalue(&b);
+      if (i < count) luaL_addchar(&b, '\n');
+    }
+    luaL_pushresult(&b);
+    lua_createtable(L, 0, 1);
+    lua_insert(L, -2);
+    lua_setfield(L, -2, "text/plain");
   }
-  lua_pushcfunction(L, compile_protected);
-  lua_pushlightuserdata(L, &source);
-  SessionStatus status = protected_call(s, 1, 1);
-  if (status == SESSION_OK) status = protected_call(s, 0, LUA_MULTRET);
-  if (status == SESSION_OK && lua_gettop(L) > top && !hidden) {
-    lua_pushcfunction(L, show_values);
+  Bundle b = read_bundle(L, s);
+  s->sink.value(s->sink.user, s->number, &b);
+  return 0;
+}
+
+static int remember_source(lua_State *L) {
+  const Source *source = lua_touserdata(L, 1);
+  push_session_table(L, "sources");
+  lua_pushlstring(L, source->code, source->length);
+  lua_setfield(L, -2, source->name + 1);
+  return 0;
+}
+
+// Runs the function below its arguments, then shows what it returned unless that is hidden.
+static SessionStatus call_and_show(Session *s, int arguments, bool hidden) {
+  lua_State *L = s->L;
+  int top = lua_gettop(L) - arguments - 1;
+  SessionStatus status = protected_call(s, arguments, LUA_MULTRET);
+  if (status == SESSION_OK && lua_gettop(L) > top) {
+    lua_pushboolean(L, hidden);
+    lua_pushcclosure(L, show_input_values, 1);
     lua_insert(L, top + 1);
     status = protected_call(s, lua_gettop(L) - top - 1, 0);
   }
   lua_settop(L, top);
   return status;
 }
+
+// run_command(line): hands a line such as "%time x" to the commands module; its results are shown.
+static int run_command(lua_State *L) {
+  lua_getglobal(L, "require");
+  lua_pushliteral(L, "nablua.session.commands");
+  lua_call(L, 1, 1);
+  lua_getfield(L, -1, "run");
+  lua_pushvalue(L, 1);
+  lua_call(L, 1, LUA_MULTRET);
+  return lua_gettop(L) - 2;
+}
+
+static bool is_space(char c) {
+  return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
+// Whether a whole input of one line asks for help: name? or name??
+static bool asks_at_end(const char *code, size_t length) {
+  while (length > 0 && is_space(code[length - 1])) length--;
+  if (length < 2 || code[length - 1] != '?' || memchr(code, '\n', length)) return false;
+  while (length > 0 && code[length - 1] == '?') length--;
+  for (size_t i = 0; i < length; i++)
+    if (!(code[i] == '_' || code[i] == '.' || code[i] == ':' || code[i] == ' ' || (code[i] >= '0' && code[i] <= '9') ||
+          ((code[i] | 32) >= 'a' && (code[i] | 32) <= 'z')))
+      return false;
+  return true;
+}
+
+// The line at `at` when it is a command, and where the next one begins.  Commands stand before any Lua.
+static bool command_line(const char *code, size_t length, size_t *at, size_t *end) {
+  while (*at < length && is_space(code[*at])) (*at)++;
+  if (*at == length) return false;
+  if (code[*at] != '%' && code[*at] != '?' && !asks_at_end(code + *at, length - *at)) return false;
+  const char *stop = memchr(code + *at, '\n', length - *at);
+  *end = stop ? (size_t)(stop - code) : length;
+  return true;
+}
+
+SessionStatus session_eval(Session *s, const char *code, size_t length) {
+  lua_State *L = s->L;
+  char name[32];
+  SessionStatus status = SESSION_OK;
+  size_t at = 0, end;
+  int top = lua_gettop(L);
+  s->number++;
+  snprintf(name, sizeof name, "=input %d", s->number);
+  while (status == SESSION_OK && command_line(code, length, &at, &end)) {
+    Source line = {code + at, end - at, name};
+    lua_pushcfunction(L, remember_source);
+    lua_pushlightuserdata(L, &line);
+    if ((status = protected_call(s, 1, 0)) != SESSION_OK) break;
+    lua_pushcfunction(L, run_command);
+    lua_pushlstring(L, line.code, line.length);
+    status = call_and_show(s, 1, false);
+    at = end;
+  }
+  if (status == SESSION_OK && at < length) {
+    // Lines count from the input's first, so the rest is compiled behind as many line ends.
+    Source source = {code, length, name};
+    Text rest = {0};
+    if (at > 0) {
+      for (size_t i = 0; i < at; i++)
+        if (code[i] == '\n') text_add(&rest, "\n", 1);
+      text_add(&rest, code + at, length - at);
+      source.code = rest.failed ? "" : rest.data;
+      source.length = rest.length;
+    }
+    lua_pushcfunction(L, remember_source);
+    lua_pushlightuserdata(L, &source);
+    status = protected_call(s, 1, 0);
+    if (status == SESSION_OK) {
+      lua_pushcfunction(L, compile_protected);
+      lua_pushlightuserdata(L, &source);
+      status = protected_call(s, 1, 1);
+    }
+    bool hidden = s->chunk && chunk_is_quiet(s->chunk);
+    forget_chunk(s);
+    if (status == SESSION_OK) status = call_and_show(s, 0, hidden);
+    text_free(&rest);
+  }
+  lua_settop(L, top);
+  return status;
+}
+
+int session_next_number(const Session *s) {
+  return s->number + 1;
+}
+
+// ---- files ----
 
 typedef struct Script {
   const char *path;
@@ -310,33 +420,96 @@ SessionStatus session_run_file(Session *s, const char *path, char *const *argume
   return protected_call(s, 1, 0);
 }
 
-SessionCompleteness session_is_complete(Session *s, const char *code, size_t length) {
+// ---- looking at inputs ----
+
+static int check_protected(lua_State *L) {
+  Session *s = session_of(L);
+  const Source *source = lua_touserdata(L, 1);
+  bool value;
+  begin_chunk(L, s, source->code, source->length);
+  return choose(L, s, &value, source->name) ? 0 : lua_error(L);
+}
+
+SessionCompleteness session_is_complete(Session *s, const char *code, size_t length, int *indent) {
   static const char mark[] = "<eof>";
   lua_State *L = s->L;
-  Source source = {code, length};
   SessionCompleteness result = SESSION_COMPLETE;
-  lua_pushcfunction(L, compile_protected);
+  size_t at = 0, end;
+  if (indent) *indent = 0;
+  while (command_line(code, length, &at, &end)) at = end;
+  Source source = {code + at, length - at, "=input"};
+  lua_pushcfunction(L, check_protected);
   lua_pushlightuserdata(L, &source);
-  if (lua_pcall(L, 1, 1, 0) != LUA_OK) {
+  if (lua_pcall(L, 1, 0, 0) != LUA_OK) {
     size_t n;
     const char *message = lua_tolstring(L, -1, &n);
     bool open = message && n >= sizeof mark - 1 && strcmp(message + n - (sizeof mark - 1), mark) == 0;
     result = open ? SESSION_INCOMPLETE : SESSION_INVALID;
+    if (open && indent && s->chunk) *indent = 2 * chunk_depth(s->chunk);
+    lua_pop(L, 1);
   }
-  lua_pop(L, 1);
+  forget_chunk(s);
   return result;
 }
+
+bool session_color(const char *code, size_t length, size_t at, size_t *begin, size_t *end, SessionColor *color) {
+  static const SessionColor colors[] = {[TOKEN_KEYWORD] = SESSION_KEYWORD,
+                                        [TOKEN_NUMBER] = SESSION_NUMBER,
+                                        [TOKEN_STRING] = SESSION_STRING,
+                                        [TOKEN_COMMENT] = SESSION_COMMENT,
+                                        [TOKEN_BAD] = SESSION_PLAIN};
+  if (at == 0 && command_line(code, length, &at, end)) {
+    *begin = at;
+    *color = SESSION_COMMAND;
+    return true;
+  }
+  Token t = lexer_next(code, length, at);
+  if (t.kind == TOKEN_END) return false;
+  *begin = t.begin;
+  *end = t.end;
+  *color = colors[t.kind];
+  return true;
+}
+
+// ---- settings ----
 
 void session_set_traceback(Session *s, bool full) {
   s->full_traceback = full;
 }
 
+void session_set_display(Session *s, bool color, bool rich, int width) {
+  s->color = color;
+  s->rich = rich;
+  s->width = width;
+}
+
 // ---- opening ----
 
+// What the Lua part of the session may ask of this one: the module nablua.session.native.
+static int open_native(lua_State *L) {
+  static const luaL_Reg functions[] = {
+      {"evaluate", evaluate}, {"local_value", local_value}, {"files", matching_files}, {NULL, NULL}};
+  static const char *const tables[] = {"kept", "sources", NULL};
+  luaL_newlib(L, functions);
+  for (int i = 0; tables[i]; i++) {
+    push_session_table(L, tables[i]);
+    lua_setfield(L, -2, tables[i]);
+  }
+  return 1;
+}
+
 static int open_library(lua_State *L) {
-  static const char *const modules[] = {"nn", "optim", "data", "inspect", "plot", "help", "display", NULL};
+  static const char *const modules[] = {"nn", "optim", "data", "inspect", "plot", "help", NULL}, *const tables[] = {
+                                                                                                     "kept", "sources",
+                                                                                                     "held", NULL};
   luaL_openlibs(L);
   lua_warning(L, "@on", 0);
+  lua_createtable(L, 0, 3);
+  for (int i = 0; tables[i]; i++) {
+    lua_newtable(L);
+    lua_setfield(L, -2, tables[i]);
+  }
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &tables_key);
   track_coroutines(L);
   luaL_requiref(L, "nablua", luaopen_nablua, 0);
   lua_pushvalue(L, -1);
@@ -347,6 +520,10 @@ static int open_library(lua_State *L) {
     else
       lua_pop(L, 1);
   }
+  luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
+  lua_pushcfunction(L, open_native);
+  lua_setfield(L, -2, "nablua.session.native");
+  open_display(L);
   return 0;
 }
 
@@ -360,6 +537,7 @@ Session *session_new(const Sink *sink, char *reason, size_t size) {
   }
   s->L = L;
   s->sink = *sink;
+  s->mimes[0] = (Mime){"text/plain", "", 0};
   lua_pushlightuserdata(L, s);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &session_key);
   lua_pushcfunction(L, open_library);
@@ -374,5 +552,7 @@ Session *session_new(const Sink *sink, char *reason, size_t size) {
 void session_free(Session *s) {
   if (!s) return;
   lua_close(s->L);
+  forget_chunk(s);
+  free(s->completions);
   free(s);
 }

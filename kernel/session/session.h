@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The session: what every front end shares.  It evaluates, displays and stops; front ends see only
-// this header and know no Lua.
+// The session: what every front end shares.  It evaluates, completes, explains, displays and stops; front ends
+// see only this header and know no Lua.  Texts are UTF-8; places in them are bytes from 0.
 #ifndef NABLUA_SESSION_H
 #define NABLUA_SESSION_H
 
@@ -9,36 +9,101 @@
 
 typedef struct Session Session;
 
-// What the session tells its front end.  Texts are UTF-8 and end with their length, not with NUL;
-// they are valid during the call.
+// One representation of a value; `data` ends with NUL, which `length` does not count.
+typedef struct Mime {
+  const char *type, *data;
+  size_t length;
+} Mime;
+
+// A value in all its representations; text/plain is always among them, and the first.
+typedef struct Bundle {
+  const Mime *items;
+  int count;
+} Bundle;
+
+// An error: what happened, and the user's frames, innermost first, a line each with its source ("" when none).
+typedef struct Problem {
+  const char *name;  // "Error", "Interrupted", "SyntaxError"
+  const char *message;
+  const char *frames;
+} Problem;
+
+// What the session tells its front end; everything is valid during the call only.
 typedef struct Sink {
   void *user;
-  void (*value)(void *user, const char *text, size_t length);  // the value of an input, to be shown
-  void (*error)(void *user, const char *text, size_t length);  // message and the user's frames
+  void (*value)(void *user, int number, const Bundle *value);                     // what input `number` gave
+  void (*display)(void *user, const Bundle *value, const char *id, bool update);  // id may be NULL
+  void (*clear)(void *user, bool wait);
+  void (*error)(void *user, const Problem *problem);
+  char *(*ask)(void *user, const char *prompt, bool hidden);  // a line from malloc; NULL at the end of input
 } Sink;
 
 typedef enum SessionStatus { SESSION_OK, SESSION_ERROR, SESSION_INTERRUPTED } SessionStatus;
-
-typedef enum SessionCompleteness { SESSION_COMPLETE, SESSION_INCOMPLETE, SESSION_INVALID } SessionCompleteness;
 
 // NULL when there is no memory or the library cannot be opened; then `reason` (of `size`) says why.
 Session *session_new(const Sink *sink, char *reason, size_t size);
 void session_free(Session *s);
 
-// Evaluates one input: a chunk; the values of its last expression go to the sink.
+// ---- evaluating ----
+
+// Evaluates one input: commands (%time ...) and Lua.  The values of a last expression go to the sink, to `_` and
+// to `_<number>`; top-level locals stay for later inputs.
 SessionStatus session_eval(Session *s, const char *code, size_t length);
+
+// The number that the next input gets, from 1.
+int session_next_number(const Session *s);
 
 // Runs a file ("-" is standard input) as ordinary Lua, with `arguments` as ... and in the table arg.
 // Errors, a file that cannot be read among them, go to the sink.
 SessionStatus session_run_file(Session *s, const char *path, char *const *arguments, int count);
-
-// Whether the input can be evaluated, needs more lines, or can never be right.
-SessionCompleteness session_is_complete(Session *s, const char *code, size_t length);
 
 // Asks the evaluation that runs, if any, to stop.  Safe in a signal handler of the evaluating thread.
 void session_interrupt(Session *s);
 
 // Whether errors show the frames of the library too.
 void session_set_traceback(Session *s, bool full);
+
+// What representations may hold: colours in text, and formats beyond text; and how wide text may be (0: as wide as
+// the terminal).
+void session_set_display(Session *s, bool color, bool rich, int width);
+
+// ---- looking at inputs ----
+
+typedef enum SessionCompleteness { SESSION_COMPLETE, SESSION_INCOMPLETE, SESSION_INVALID } SessionCompleteness;
+
+// Whether the input can be evaluated, needs more lines, or can never be right.  `indent`, when not NULL, gets the
+// spaces that the next line should begin with.
+SessionCompleteness session_is_complete(Session *s, const char *code, size_t length, int *indent);
+
+typedef struct Completion {
+  const char *text;  // what may stand from `begin` to `end`
+  const char *kind;  // "function", "method", "field", "module", "local", "global", "keyword", "option", "path", ...
+  const char *note;  // one line about it, or ""
+} Completion;
+
+typedef struct Completions {
+  size_t begin, end;
+  int count;
+  const Completion *items;
+} Completions;
+
+// What may stand at the cursor.  Runs no code of the user.  Valid until the session's next call.
+void session_complete(Session *s, const char *code, size_t length, size_t cursor, Completions *out);
+
+// What there is to know of the name at the cursor; with `source`, its source too.  Returns false when nothing is;
+// otherwise the bundle is valid until the session's next call.
+bool session_inspect(Session *s, const char *code, size_t length, size_t cursor, bool source, Bundle *out);
+
+typedef enum SessionColor {
+  SESSION_PLAIN,
+  SESSION_KEYWORD,
+  SESSION_NUMBER,
+  SESSION_STRING,
+  SESSION_COMMENT,
+  SESSION_COMMAND,
+} SessionColor;
+
+// The next stretch of one colour at or after byte `at`; false at the end.  Needs no session.
+bool session_color(const char *code, size_t length, size_t at, size_t *begin, size_t *end, SessionColor *color);
 
 #endif

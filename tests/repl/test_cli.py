@@ -126,7 +126,8 @@ class CommandLine(unittest.TestCase):
                 p.send_signal(signal.SIGINT)
                 _, err = p.communicate(timeout=TIMEOUT)
                 self.assertLess(time.monotonic() - before, 20 if SANITIZED else 3, code)
-                self.assertEqual((p.returncode, err), (130, "nablua: interrupted\n"), code)
+                self.assertEqual(p.returncode, 130, code)
+                self.assertTrue(err.startswith("nablua: interrupted\n"), err)
             finally:
                 p.kill()
 
@@ -176,7 +177,7 @@ class Terminal:
         raise AssertionError("still running")
 
 
-PROMPT = r"(?m)^> $"
+PROMPT = r"(?m)^\d+> $"
 
 
 class Prompt(unittest.TestCase):
@@ -192,7 +193,7 @@ class Prompt(unittest.TestCase):
     def test_values_errors_and_help(self):
         self.assertIn("\n2\n", self.answer("1 + 1"))
         self.assertIn("\n4\n", self.answer("_ * 2"))
-        self.assertIn("\n3\n", self.answer("x = 3 return x"))
+        self.assertIn("\n3\n", self.answer("x = 3; x"))
         text = self.answer("nb.ones(2):matmul(nb.ones(3))")
         self.assertIn("matmul", text)
         self.assertIn("\n3\n", self.answer("x"))
@@ -201,9 +202,9 @@ class Prompt(unittest.TestCase):
 
     def test_several_lines_are_one_input(self):
         self.t.type("function double(x)\r")
-        self.t.wait_for(r"\| $")
+        self.t.wait_for(r"\|  *$")
         self.t.type("return 2 * x\r")
-        self.t.wait_for(r"\| $")
+        self.t.wait_for(r"\|  *$")
         self.answer("end")
         self.assertIn("\n42\n", self.answer("double(21)"))
 
@@ -214,6 +215,10 @@ class Prompt(unittest.TestCase):
         self.t.type("\x03")
         self.t.wait_for(PROMPT)
         self.assertIn("\n7\n", self.answer("kept"))
+        self.t.type("half a line")
+        self.t.wait_for("half a line")
+        self.t.type("\x03")
+        self.t.wait_for(PROMPT)
         self.assertIn("\n8\n", self.answer("kept + 1"))
 
     def test_control_d_leaves(self):

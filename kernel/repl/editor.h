@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: MIT
+// Reading one input, of one or more lines, from whoever sits at the terminal.
+#ifndef NABLUA_EDITOR_H
+#define NABLUA_EDITOR_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "session.h"
+
+// Prepares editing; `color` allows colours.
+void editor_open(Session *s, bool color);
+
+// The next input, to be freed; NULL at the end of input.  `number` is shown in the prompt.
+char *editor_read(int number);
+
+// A line for the program that runs, without history; NULL at the end of input or when given up.
+char *editor_ask(const char *prompt, bool hidden);
+
+// Puts an input into the history that the arrow keys bring back.
+void editor_remember(const char *input);
+
+// Notes an interrupt: the input at the prompt is given up.  Safe in a signal handler.
+void editor_interrupt(void);
+
+#endif

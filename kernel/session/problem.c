@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: MIT
+// Errors in the user's terms: the message, then the user's frames with their source lines.
+#include <lauxlib.h>
+#include <lua.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "session_private.h"
+
+static bool is_library(const char *source) {
+  return strncmp(source, "=nablua", 7) == 0 || strcmp(source, "=[C]") == 0;
+}
+
+// Pushes line `number` of a text without its surrounding spaces, or an empty string.
+static void push_line(lua_State *L, const char *text, size_t length, int number) {
+  const char *line = text, *end = text + length, *stop;
+  for (int i = 1; i < number && line; i++) {
+    line = memchr(line, '\n', (size_t)(end - line));
+    if (line) line++;
+  }
+  if (!line) line = end;
+  stop = memchr(line, '\n', (size_t)(end - line));
+  if (!stop) stop = end;
+  while (line < stop && strchr(" \t\r", *line)) line++;
+  while (stop > line && strchr(" \t\r", stop[-1])) stop--;
+  enum { LONGEST = 100 };
+  if (stop - line > LONGEST) {
+    stop = line + LONGEST;
+    while (stop > line && ((unsigned char)*stop & 0xC0) == 0x80) stop--;
+    lua_pushfstring(L, "%s…", lua_pushlstring(L, line, (size_t)(stop - line)));
+    lua_remove(L, -2);
+  } else {
+    lua_pushlstring(L, line, (size_t)(stop - line));
+  }
+}
+
+// Pushes the source line of a frame: of an input that the session remembers, or of a file.
+static void push_source_line(lua_State *L, const lua_Debug *ar) {
+  size_t length;
+  if (*ar->source == '=') {
+    push_session_table(L, "sources");
+    lua_getfield(L, -1, ar->source + 1);
+    const char *text = lua_tolstring(L, -1, &length);
+    if (text)
+      push_line(L, text, length, ar->currentline);
+    else
+      lua_pushliteral(L, "");
+    lua_replace(L, -3);
+    lua_pop(L, 1);
+    return;
+  }
+  FILE *f = *ar->source == '@' ? fopen(ar->source + 1, "r") : NULL;
+  char line[512] = "";
+  for (int i = 1; f && i <= ar->currentline; i++) {
+    do {
+      if (!fgets(line, sizeof line, f)) *line = '\0';
+    } while (*line && !strchr(line, '\n') && strlen(line) == sizeof line - 1 && i < ar->currentline);
+    if (!*line) break;
+  }
+  if (f) fclose(f);
+  push_line(L, line, strlen(line), 1);
+}
+
+static void add_frame(luaL_Buffer *b, lua_State *L, lua_Debug *ar) {
+  if (luaL_bufflen(b) > 0) luaL_addchar(b, '\n');
+  luaL_addstring(b, ar->short_src);
+  if (ar->currentline > 0) {
+    lua_pushfstring(L, ":%d", ar->currentline);
+    luaL_addvalue(b);
+  }
+  if (*ar->namewhat && ar->name) {
+    const char *name = strncmp(ar->name, "_G.", 3) == 0 ? ar->name + 3 : ar->name;
+    lua_pushfstring(L, " in %s '%s'", strcmp(ar->namewhat, "method") == 0 ? "method" : "function", name);
+    luaL_addvalue(b);
+  }
+  if (ar->currentline > 0) {
+    push_source_line(L, ar);
+    if (lua_rawlen(L, -1) > 0) {
+      lua_pushliteral(L, "\n    ");
+      lua_insert(L, -2);
+      lua_concat(L, 2);
+    }
+    luaL_addvalue(b);
+  }
+}
+
+static void push_frames(lua_State *L, const Session *s) {
+  enum { SHOWN = 12, VISITED = 200 };  // finding a level takes time in proportion to it
+  luaL_Buffer b;
+  lua_Debug ar;
+  int shown = 0;
+  luaL_buffinit(L, &b);
+  for (int level = 1; lua_getstack(L, level, &ar); level++) {
+    if (shown == SHOWN || level == VISITED) {
+      luaL_addstring(&b, "\n... and more");
+      break;
+    }
+    lua_getinfo(L, "Sln", &ar);
+    if (!s->full_traceback && is_library(ar.source)) continue;
+    add_frame(&b, L, &ar);
+    shown++;
+  }
+  luaL_pushresult(&b);
+}
+
+// Pushes the error value at index 1 as text, without calling anything that could fail.
+static void push_message(lua_State *L) {
+  if (lua_type(L, 1) == LUA_TSTRING || lua_type(L, 1) == LUA_TNUMBER) {
+    lua_pushvalue(L, 1);
+    lua_tostring(L, -1);
+  } else if (luaL_getmetafield(L, 1, "__tostring") != LUA_TNIL) {
+    lua_pushvalue(L, 1);
+    if (lua_pcall(L, 1, 1, 0) == LUA_OK && lua_type(L, -1) == LUA_TSTRING) return;
+    lua_pop(L, 1);
+    lua_pushfstring(L, "an error value, a %s, that gives no text", luaL_typename(L, 1));
+  } else if (lua_isnil(L, 1)) {
+    lua_pushliteral(L, "error was called without a message");
+  } else {
+    lua_pushfstring(L, "the error value is a %s, not a message", luaL_typename(L, 1));
+  }
+}
+
+int explain_error(lua_State *L) {
+  Session *s = session_of(L);
+  luaL_checkstack(L, 10, NULL);
+  lua_createtable(L, 0, 3);
+  if (s->interrupted) {
+    lua_pushliteral(L, "Interrupted");
+    lua_setfield(L, -2, "name");
+    lua_pushliteral(L, "interrupted");
+    lua_setfield(L, -2, "message");
+  } else {
+    push_message(L);
+    lua_setfield(L, -2, "message");
+  }
+  push_frames(L, s);
+  lua_setfield(L, -2, "frames");
+  return 1;
+}

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: MIT
+// What the files of the session share.
+#ifndef NABLUA_SESSION_PRIVATE_H
+#define NABLUA_SESSION_PRIVATE_H
+
+#include <lua.h>
+#include <signal.h>
+
+#include "chunk.h"
+#include "session.h"
+
+enum { MOST_MIMES = 16 };
+
+struct Session {
+  lua_State *L;
+  lua_State *volatile running;   // the coroutine that runs: the one a hook must be set on
+  volatile sig_atomic_t active;  // evaluating: an interrupt has something to stop
+  volatile sig_atomic_t interrupted;
+  Sink sink;
+  bool full_traceback, color, rich;
+  int width;
+  int number;  // of the input that runs or ran last
+  // Of the input that is being made ready; here so that an error on the way leaks nothing.
+  Chunk *chunk;
+  Text text;
+  Completion *completions;
+  Mime mimes[MOST_MIMES];
+};
+
+Session *session_of(lua_State *L);
+
+// ---- session.c ----
+
+// Calls the function below its `arguments` on the stack; the results replace them.  Reports errors to the sink.
+SessionStatus protected_call(Session *s, int arguments, int results);
+
+// Pushes field `name` of the session's table in the registry: "kept", "sources", "results".
+void push_session_table(lua_State *L, const char *name);
+
+// ---- problem.c ----
+
+// The message handler: makes { name=, message=, frames= } of the error at index 1.
+int explain_error(lua_State *L);
+
+// ---- complete.c ----
+
+int matching_files(lua_State *L);
+
+// ---- interrupts.c ----
+
+// Makes coroutine.resume and .wrap tell the session which coroutine runs.
+void track_coroutines(lua_State *L);
+
+// ---- show.c ----
+
+// Pushes a bundle, { type = data, ... }, of the value at `index`.
+void push_bundle(lua_State *L, Session *s, int index);
+
+// The bundle at the top of the stack, valid while it stays there.
+Bundle read_bundle(lua_State *L, Session *s);
+
+// display, update_display, clear_output, input as globals.
+void open_display(lua_State *L);
+
+#endif

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: MIT
+// Values for people: bundles from the display module, and the functions that show and ask.
+#include <lauxlib.h>
+#include <lua.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "session_private.h"
+
+void push_bundle(lua_State *L, Session *s, int index) {
+  index = lua_absindex(L, index);
+  lua_getglobal(L, "require");
+  lua_pushliteral(L, "nablua.display");
+  lua_call(L, 1, 1);
+  lua_getfield(L, -1, "bundle");
+  lua_remove(L, -2);
+  lua_pushvalue(L, index);
+  lua_createtable(L, 0, 3);
+  lua_pushboolean(L, s->color);
+  lua_setfield(L, -2, "color");
+  lua_pushboolean(L, s->rich);
+  lua_setfield(L, -2, "rich");
+  if (s->width > 0) {
+    lua_pushinteger(L, s->width);
+    lua_setfield(L, -2, "width");
+  }
+  lua_call(L, 2, 1);
+}
+
+Bundle read_bundle(lua_State *L, Session *s) {
+  int count = 1;
+  for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) {
+    if (lua_type(L, -2) != LUA_TSTRING || lua_type(L, -1) != LUA_TSTRING) continue;
+    Mime m = {.type = lua_tostring(L, -2)};
+    m.data = lua_tolstring(L, -1, &m.length);
+    if (strcmp(m.type, "text/plain") == 0)
+      s->mimes[0] = m;
+    else if (count < MOST_MIMES)
+      s->mimes[count++] = m;
+  }
+  return (Bundle){s->mimes, count};
+}
+
+static const char *display_id(lua_State *L, int index) {
+  if (lua_isnoneornil(L, index)) return NULL;
+  return luaL_checkstring(L, index);
+}
+
+// display(value, {id=})
+static int display(lua_State *L) {
+  Session *s = session_of(L);
+  luaL_checkany(L, 1);
+  const char *id = NULL;
+  if (!lua_isnoneornil(L, 2)) {
+    luaL_checktype(L, 2, LUA_TTABLE);
+    lua_getfield(L, 2, "id");
+    id = display_id(L, -1);
+  }
+  push_bundle(L, s, 1);
+  Bundle b = read_bundle(L, s);
+  if (s->sink.display) s->sink.display(s->sink.user, &b, id, false);
+  return 0;
+}
+
+// update_display(value, id)
+static int update_display(lua_State *L) {
+  Session *s = session_of(L);
+  luaL_checkany(L, 1);
+  const char *id = luaL_checkstring(L, 2);
+  push_bundle(L, s, 1);
+  Bundle b = read_bundle(L, s);
+  if (s->sink.display) s->sink.display(s->sink.user, &b, id, true);
+  return 0;
+}
+
+// clear_output{wait=}
+static int clear_output(lua_State *L) {
+  Session *s = session_of(L);
+  bool wait = false;
+  if (!lua_isnoneornil(L, 1)) {
+    luaL_checktype(L, 1, LUA_TTABLE);
+    lua_getfield(L, 1, "wait");
+    wait = lua_toboolean(L, -1);
+  }
+  if (s->sink.clear) s->sink.clear(s->sink.user, wait);
+  return 0;
+}
+
+static int push_answer(lua_State *L) {
+  lua_pushstring(L, lua_touserdata(L, 1));
+  return 1;
+}
+
+// input(prompt, {password=})
+static int ask(lua_State *L) {
+  Session *s = session_of(L);
+  const char *prompt = luaL_optstring(L, 1, "");
+  bool hidden = false;
+  if (!lua_isnoneornil(L, 2)) {
+    luaL_checktype(L, 2, LUA_TTABLE);
+    lua_getfield(L, 2, "password");
+    hidden = lua_toboolean(L, -1);
+  }
+  if (!s->sink.ask) return luaL_error(L, "input: there is nobody to ask here");
+  luaL_checkstack(L, 4, NULL);
+  lua_pushcfunction(L, push_answer);
+  char *line = s->sink.ask(s->sink.user, prompt, hidden);
+  if (!line) {
+    if (s->interrupted) return luaL_error(L, "interrupted");
+    lua_pushnil(L);
+    return 1;
+  }
+  lua_pushlightuserdata(L, line);
+  int status = lua_pcall(L, 1, 1, 0);
+  free(line);
+  return status == LUA_OK ? 1 : lua_error(L);
+}
+
+void open_display(lua_State *L) {
+  static const luaL_Reg functions[] = {{"display", display},
+                                       {"update_display", update_display},
+                                       {"clear_output", clear_output},
+                                       {"input", ask},
+                                       {NULL, NULL}};
+  lua_pushglobaltable(L);
+  luaL_setfuncs(L, functions, 0);
+  lua_pop(L, 1);
+}

@@ -1,0 +1,266 @@
+-- SPDX-License-Identifier: MIT
+-- Line commands, the same in every front end: %time, %who, ?name and their kin.
+local native = require "nablua.native"
+local help = require "nablua.help".help
+local session = require "nablua.session.native"
+local display = require "nablua.display"
+
+local commands = {}
+
+-- ---- the table ----
+
+local list, by_name = {}, {}
+
+-- A command: name, how it is called, a sentence, what it does with the rest of its line; its results are shown.
+local function command(name, usage, doc, run)
+  local entry = { name = name, usage = usage, doc = doc, run = run }
+  list[#list + 1], by_name[name] = entry, entry
+end
+
+commands.list = list
+
+local function need(usage, argument)
+  if argument == "" then native.raise(("%s: what is missing; it is used as %s"):format(usage:match("^%S+"), usage)) end
+  return argument
+end
+
+-- ---- time ----
+
+local function seconds_text(s)
+  if s < 1e-6 then return ("%.3g ns"):format(s * 1e9) end
+  if s < 1e-3 then return ("%.3g µs"):format(s * 1e6) end
+  if s < 1 then return ("%.3g ms"):format(s * 1e3) end
+  if s < 120 then return ("%.3g s"):format(s) end
+  return ("%d min %d s"):format(s // 60, s % 60)
+end
+
+command("time", "%time CODE", "Runs the code once and tells how long it took.", function(code)
+  need("%time CODE", code)
+  local cpu, wall = os.clock(), native.clock()
+  local results = table.pack(session.evaluate(code))
+  wall, cpu = native.clock() - wall, os.clock() - cpu
+  print(("%s (processor %s)"):format(seconds_text(wall), seconds_text(cpu)))
+  return table.unpack(results, 1, results.n)
+end)
+
+command("bench", "%bench CODE", "Runs the code many times and tells the median time of a run.", function(code)
+  need("%bench CODE", code)
+  local start = native.clock()
+  session.evaluate(code)
+  local once = math.max(native.clock() - start, 1e-7)
+  local repeats = math.max(1, math.min(100000, math.floor(0.02 / once)))
+  local rounds = math.max(3, math.min(25, math.floor(1 / (once * repeats))))
+  local loop = ("for _ = 1, %d do %s\nend"):format(repeats, code)
+  local ok = pcall(session.evaluate, "local function _() " .. loop .. " end")
+  if not ok then loop = ("for _ = 1, %d do local _ = %s\nend"):format(repeats, code) end
+  local times = {}
+  for i = 1, rounds do
+    local t = native.clock()
+    session.evaluate(loop)
+    times[i] = (native.clock() - t) / repeats
+  end
+  table.sort(times)
+  print(("%s median of %d rounds of %d (%s to %s)"):format(seconds_text(times[(rounds + 1) // 2]), rounds, repeats,
+    seconds_text(times[1]), seconds_text(times[rounds])))
+end)
+
+-- ---- files ----
+
+command("run", "%run FILE [args]", "Runs a file; its globals are here afterwards.", function(line)
+  need("%run FILE [args]", line)
+  local arguments = {}
+  for word in line:gmatch("%S+") do arguments[#arguments + 1] = word end
+  local path = table.remove(arguments, 1)
+  local chunk, message = loadfile(path, "t")
+  if not chunk then error(message, 0) end
+  local before = _G.arg
+  arguments[0] = path
+  _G.arg = arguments
+  local results = table.pack(chunk(table.unpack(arguments)))
+  _G.arg = before
+  return table.unpack(results, 1, results.n)
+end)
+
+command("save", "%save FILE", "Writes the inputs of this session into a file.", function(path)
+  need("%save FILE", path)
+  local f, message = io.open(path, "w")
+  if not f then native.raise("%save: " .. message) end
+  for i = 1, math.huge do
+    local source = session.sources["input " .. i]
+    if not source then break end
+    if not source:match("^%s*[%%?]") then f:write(source, "\n") end
+  end
+  f:close()
+  print("saved as " .. path)
+end)
+
+command("reload", "%reload MODULE", "Loads a module of yours again.", function(name)
+  need("%reload MODULE", name)
+  if not package.loaded[name] then native.raise(("%%reload: no module %s is loaded"):format(name)) end
+  if name:match("^nablua") then native.raise("%reload: the library itself cannot be loaded again") end
+  local before = package.loaded[name]
+  package.loaded[name] = nil
+  local ok, result = pcall(require, name)
+  if not ok then
+    package.loaded[name] = before
+    error(result, 0)
+  end
+  -- Whoever holds the table sees the new functions.
+  if type(before) == "table" and type(result) == "table" then
+    for key in pairs(before) do before[key] = nil end
+    for key, value in pairs(result) do before[key] = value end
+    package.loaded[name] = before
+    for key, value in pairs(_G) do
+      if value == result then _G[key] = before end
+    end
+  end
+end)
+
+-- ---- names ----
+
+local standard = {}
+for name in pairs(_G) do standard[name] = true end
+
+-- The user's names, sorted, with their values: kept locals and globals.
+function commands.names()
+  local names = {}
+  for name in pairs(session.kept) do
+    names[#names + 1] = { name = name, value = session.local_value(name), kept = true }
+  end
+  for name, value in pairs(_G) do
+    if type(name) == "string" and not standard[name] and not name:match("^_%d*$") and not session.kept[name] then
+      names[#names + 1] = { name = name, value = value }
+    end
+  end
+  table.sort(names, function(a, b) return a.name < b.name end)
+  return names
+end
+
+command("who", "%who", "Lists your variables.", function()
+  local names, widest = commands.names(), 0
+  for _, entry in ipairs(names) do widest = math.max(widest, #entry.name) end
+  if #names == 0 then print("no variables yet") end
+  for _, entry in ipairs(names) do
+    local text = display.brief(entry.value)
+    print(("%s%s  %s%s"):format(entry.name, (" "):rep(widest - #entry.name), entry.kept and "local  " or "global ",
+      text))
+  end
+end)
+
+command("reset", "%reset", "Forgets your variables.", function()
+  for _, entry in ipairs(commands.names()) do
+    if entry.kept then session.kept[entry.name] = nil else _G[entry.name] = nil end
+  end
+  for name in pairs(_G) do
+    if type(name) == "string" and name:match("^_%d*$") then _G[name] = nil end
+  end
+  collectgarbage()
+end)
+
+command("history", "%history [N]", "Shows the inputs of this session, or the last N.", function(n)
+  local last = 0
+  while session.sources["input " .. last + 1] do last = last + 1 end
+  for i = math.max(1, last - (tonumber(n) or last)), last - 1 do
+    print(("%4d  %s"):format(i, (session.sources["input " .. i]:gsub("%s+$", ""):gsub("\n", "\n      "))))
+  end
+end)
+
+command("commands", "%commands", "Lists these commands.", function()
+  local widest = 0
+  for _, entry in ipairs(list) do widest = math.max(widest, #entry.usage) end
+  for _, entry in ipairs(list) do
+    print(("%s%s  %s"):format(entry.usage, (" "):rep(widest - #entry.usage), entry.doc))
+  end
+end)
+
+-- ---- help ----
+
+-- The value that a dotted name stands for, without running anything: kept locals, globals, their fields.
+function commands.resolve(name)
+  local value
+  local first, rest = name:match("^([%a_][%w_]*)(.*)$")
+  if not first then return nil end
+  if session.kept[first] then value = session.local_value(first) else value = rawget(_G, first) end
+  for key in rest:gmatch("[.:]([%a_][%w_]*)") do
+    if type(value) ~= "table" then return nil end
+    value = rawget(value, key)
+  end
+  return value
+end
+
+local function source_of(f)
+  local info = debug.getinfo(f, "S")
+  if info.what == "C" then return nil end
+  local text = session.sources[info.source:sub(2)]
+  if not text and info.source:sub(1, 1) == "@" then
+    local file = io.open(info.source:sub(2))
+    text = file and file:read("a")
+    if file then file:close() end
+  end
+  if not text then return help.source(f) end
+  local lines, n = {}, 0
+  for line in (text .. "\n"):gmatch("(.-)\n") do
+    n = n + 1
+    if n >= info.linedefined and n <= info.lastlinedefined then lines[#lines + 1] = line end
+  end
+  return table.concat(lines, "\n")
+end
+
+-- What there is to know of a name: a page of the reference, or what its value is.
+function commands.explain(name, with_source)
+  local value = commands.resolve(name)
+  local known, page = pcall(function() return value ~= nil and help(value) or help(name) end)
+  if not known and value ~= nil and type(value) ~= "function" then
+    known, page = pcall(function()
+      local class = getmetatable(value)
+      return help(type(class) == "table" and class.__name or type(value))
+    end)
+  end
+  local parts = {}
+  if value ~= nil and not (known and page.entry and page.entry.value == value) then
+    parts[#parts + 1] = ("%s = %s"):format(name, display.brief(value))
+    if type(value) == "function" then
+      local info = debug.getinfo(value, "Su")
+      parts[#parts] = ("%s: a function of %d parameter%s%s"):format(name, info.nparams, info.nparams == 1 and "" or "s",
+        info.isvararg and " and more" or "")
+      if info.what ~= "C" then
+        parts[#parts] = ("%s, from %s:%d"):format(parts[#parts], info.short_src, info.linedefined)
+      end
+    end
+  end
+  if known then parts[#parts + 1] = page.text end
+  if #parts == 0 then error(page, 0) end
+  if with_source then
+    local ok, source = pcall(function()
+      return type(value) == "function" and source_of(value) or help.source(value ~= nil and value or name)
+    end)
+    parts[#parts + 1] = ok and source or "written in C; there is no Lua source"
+  end
+  local text = table.concat(parts, "\n\n")
+  return { ["text/plain"] = text, ["text/markdown"] = known and #parts == 1 and page.markdown or nil }
+end
+
+local page = { __name = "page" }
+function page:__display() return self end
+function page:__tostring() return self["text/plain"] end
+
+-- ---- running ----
+
+-- One line: a command or a question.
+function commands.run(line)
+  line = line:match("^%s*(.-)%s*$")
+  if line:match("^%?") or line:match("%?$") then
+    local marks, name = line:match("^(%?+)%s*(.-)$")
+    if not marks then name, marks = line:match("^(.-)%s*(%?+)$") end
+    if name == "" then return help() end
+    return setmetatable(commands.explain(name, #marks > 1), page)
+  end
+  local name, rest = line:match("^%%(%w*)%s*(.*)$")
+  local entry = by_name[name]
+  if not entry then native.raise(("there is no command %%%s; %%commands lists them"):format(name or "")) end
+  return entry.run(rest)
+end
+
+commands.by_name = by_name
+
+return commands

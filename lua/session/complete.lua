@@ -1,0 +1,283 @@
+-- SPDX-License-Identifier: MIT
+-- What may stand at the cursor, and which name stands there.  Looks at values with raw reads only: no metamethod and
+-- no other code of the user runs.
+local native = require "nablua.native"
+local nb = require "nablua.core"
+local registry = require "nablua.registry"
+local session = require "nablua.session.native"
+
+local complete = {}
+
+local MOST = 500
+
+local keywords = { "and", "break", "do", "else", "elseif", "end", "false", "for", "function", "goto", "if", "in",
+  "local", "nil", "not", "or", "repeat", "return", "then", "true", "until", "while" }
+
+local function variable(name)
+  if session.kept[name] then return session.local_value(name) end
+  return rawget(_G, name)
+end
+
+-- ---- fields of a value ----
+
+local function kind_of(value)
+  local entry = value ~= nil and type(value) ~= "number" and type(value) ~= "string" and type(value) ~= "boolean" and
+    not nb.is_tensor(value) and registry.find(value)
+  if entry and (entry.value == value) then return entry.kind, entry.doc end
+  if nb.is_tensor(value) then return "tensor" end
+  return type(value)
+end
+
+local tensor_fields
+
+-- Calls see(name, value, kind, doc) for what value.name, or value:name, may be.
+local function each_field(value, see)
+  if nb.is_tensor(value) then
+    if not tensor_fields then
+      tensor_fields = {}
+      for _, entry in ipairs(registry.all()) do
+        if entry.kind == "field" and entry.name:match("^t%.") then tensor_fields[#tensor_fields + 1] = entry end
+      end
+    end
+    for _, entry in ipairs(tensor_fields) do see(entry.name:sub(3), nil, "field", entry.doc) end
+    for name, method in next, native.methods do
+      local entry = registry.find(method)
+      see(name, method, "method", entry and entry.doc)
+    end
+    return
+  end
+  if type(value) == "string" then value = string end
+  local seen = 0
+  while type(value) == "table" and seen < 20 do
+    for name, field in next, value do
+      if type(name) == "string" then see(name, field) end
+    end
+    local meta = getmetatable(value)
+    local index = type(meta) == "table" and rawget(meta, "__index")
+    -- A class says where its methods are even when __index is a function.
+    value = type(index) == "function" and rawget(meta, "class") or index
+    seen = seen + 1
+  end
+end
+
+-- The field of a value, read raw through tables of metatables.
+local function field(value, name)
+  if nb.is_tensor(value) then return native.methods[name] end
+  if type(value) == "string" then return string[name] end
+  for _ = 1, 20 do
+    if type(value) ~= "table" then return nil end
+    local found = rawget(value, name)
+    if found ~= nil then return found end
+    local meta = getmetatable(value)
+    local index = type(meta) == "table" and rawget(meta, "__index")
+    value = type(index) == "function" and rawget(meta, "class") or index
+  end
+end
+
+-- The value of a chain such as `net[1].weight` or `a["b"]`; known tells whether it is certain.
+local function chain_value(text)
+  local name, rest = text:match("^([%a_][%w_]*)(.*)$")
+  if not name then return text:match("^[\"'].*[\"']$") and "" or nil end
+  local value = variable(name)
+  while rest ~= "" do
+    local key, after = rest:match("^%s*[.:]%s*([%a_][%w_]*)(.*)$")
+    if not key then
+      key, after = rest:match("^%[(%-?%d+)%](.*)$")
+      if key then key = math.tointeger(tonumber(key)) else key, after = rest:match("^%[[\"']([^\"']*)[\"']%](.*)$") end
+      if key == nil then return nil end
+      if nb.is_tensor(value) then return value end  -- an element or a row of a tensor is one
+      if type(value) ~= "table" then return nil end
+      value = rawget(value, key)
+    else
+      value = field(value, key)
+    end
+    if value == nil then return nil end
+    rest = after
+  end
+  return value
+end
+
+-- ---- matches ----
+
+local function sorted(found)
+  table.sort(found, function(a, b)
+    -- Names that begin with _ come last.
+    local x, y = a.text:match("^_") and 1 or 0, b.text:match("^_") and 1 or 0
+    if x ~= y then return x < y end
+    return a.text < b.text
+  end)
+  for i = #found, MOST + 1, -1 do found[i] = nil end
+  return found
+end
+
+local function collector(prefix)
+  local found, seen = {}, {}
+  return found, function(text, value, kind, doc)
+    if seen[text] or text:sub(1, #prefix) ~= prefix then return end
+    seen[text] = true
+    if not kind then
+      kind, doc = kind_of(value)
+    end
+    found[#found + 1] = { text = text, kind = kind, note = doc or "" }
+  end
+end
+
+local function names(prefix)
+  local found, see = collector(prefix)
+  for name in next, session.kept do see(name, session.local_value(name)) end
+  for name, value in next, _G do
+    if type(name) == "string" and name:match("^[%a_][%w_]*$") then see(name, value) end
+  end
+  for _, word in ipairs(keywords) do see(word, nil, "keyword") end
+  return found
+end
+
+-- Names of files and folders; a folder ends with "/".
+local function paths(prefix)
+  local found = {}
+  for _, name in ipairs(session.files(prefix)) do
+    found[#found + 1] = { text = name, kind = "path", note = "" }
+  end
+  return found
+end
+
+-- The call that the cursor is in the options table of: `nn.Linear(2, 3, {bi` gives "nn.Linear", "bi".
+local function open_call(text)
+  local depth = 0
+  for i = #text, 1, -1 do
+    local c = text:sub(i, i)
+    if c == ")" or c == "}" or c == "]" then depth = depth + 1 end
+    if c == "(" or c == "{" or c == "[" then
+      if depth > 0 then
+        depth = depth - 1
+      elseif c == "{" then
+        local head = text:sub(1, i - 1)
+        -- Either f{ or f(..., {
+        local name = head:match("([%a_][%w_.:]*)%s*$")
+        if name then return name, text:sub(i + 1) end
+        local nested = 0
+        for k = #head, 1, -1 do
+          local d = head:sub(k, k)
+          if d == ")" or d == "}" or d == "]" then nested = nested + 1 end
+          if d == "(" or d == "{" or d == "[" then
+            if nested == 0 then return d == "(" and head:sub(1, k - 1):match("([%a_][%w_.:]*)%s*$"), text:sub(i + 1) end
+            nested = nested - 1
+          end
+        end
+        return nil
+      else
+        return nil
+      end
+    end
+  end
+end
+
+local function options_of(text)
+  local name, inside = open_call(text)
+  if not name or not inside:match("^[^=]*$") and not inside:match(",%s*[%w_]*$") then return nil end
+  local method = name:match("[.:]([%a_][%w_]*)$")
+  local value = chain_value(name)
+  local entry = value ~= nil and registry.find(value) or registry.find(name)
+  if not entry and method then entry = registry.find(method) end
+  if not entry or not entry.params then return nil end
+  local prefix = text:match("([%a_][%w_]*)$") or ""
+  local found = {}
+  for _, p in ipairs(entry.params) do
+    if (p.default ~= nil or p.optional) and p.name:sub(1, #prefix) == prefix then
+      found[#found + 1] = { text = p.name .. "=", kind = "option", note = p.doc or "" }
+    end
+  end
+  return #found > 0 and found, prefix
+end
+
+-- Whether the text ends inside a string that begins with a quote; gives what is in it so far.
+local function open_string(text)
+  local line, i, quote, start = text:match("[^\n]*$"), 1, nil, nil
+  while i <= #line do
+    local c = line:sub(i, i)
+    if quote then
+      if c == "\\" then i = i + 1 elseif c == quote then quote = nil end
+    elseif c == '"' or c == "'" then
+      quote, start = c, i
+    elseif line:sub(i, i + 1) == "--" then
+      return nil
+    end
+    i = i + 1
+  end
+  if quote then return line:sub(start + 1), line:sub(1, start - 1), quote end
+end
+
+-- Completions of the text before the cursor: the bytes they replace, and a list of { text=, kind=, note= }.
+function complete.complete(text)
+  local command = text:match("^%s*%%(%a*)$")
+  if command then
+    local found = {}
+    for _, entry in ipairs(require("nablua.session.commands").list) do
+      if entry.name:sub(1, #command) == command then
+        found[#found + 1] = { text = entry.name, kind = "command", note = entry.doc }
+      end
+    end
+    return #command, sorted(found)
+  end
+  local file = text:match("^%s*%%%a+%s+(%S*)$")
+  if file and text:match("^%s*%%run") or text:match("^%s*%%save") then return #file, sorted(paths(file)) end
+  local inside, head, quote = open_string(text)
+  if inside then
+    local chain = head:match("([%a_][%w_.:%[%]\"']*)%[$")
+    local value = chain and chain_value(chain)
+    if value then
+      local found, see = collector(inside)
+      each_field(value, see)
+      for _, match in ipairs(found) do match.text = match.text .. quote .. "]" end
+      return #inside, sorted(found)
+    end
+    return #inside, sorted(paths(inside))
+  end
+  text = text:gsub("^%s*%?+%s*", "")
+  local chain, separator, prefix = text:match("([%a_][%w_.:%[%]\"'%-]*)%s*([.:])%s*([%a_]?[%w_]*)$")
+  if not chain and text:match("[\"']%s*:%s*[%w_]*$") then
+    chain, separator, prefix = '""', ":", text:match("([%w_]*)$")
+  end
+  if chain and not chain:match("%.%.") then
+    local value = chain_value(chain)
+    if value == nil then return #prefix, {} end
+    local found, see = collector(prefix)
+    each_field(value, function(name, member, kind, doc)
+      if not name:match("^[%a_][%w_]*$") then return end
+      if name:match("^_") and prefix == "" then return end
+      local meta = type(member) == "table" and getmetatable(member)
+      local callable = type(member) == "function" or type(meta) == "table" and rawget(meta, "__call") ~= nil
+      if separator == ":" and not callable then return end
+      see(name, member, kind, doc)
+    end)
+    return #prefix, sorted(found)
+  end
+  local found, typed = options_of(text)
+  if found then return #typed, found end
+  prefix = text:match("([%a_][%w_]*)$") or ""
+  if prefix == "" and text:match("[%w_%)%]}\"']%s*$") and not text:match("\n%s*$") then return 0, {} end
+  return #prefix, sorted(names(prefix))
+end
+
+-- The dotted name at a place of the text, or of the call that it is in.
+function complete.name_at(before, after)
+  local head = before:match("[%a_][%w_.:]*$") or ""
+  local name = head .. (after:match("^[%w_]*") or "")
+  name = name:gsub("[.:]+$", "")
+  if name ~= "" then return name end
+  local depth = 0
+  for i = #before, 1, -1 do
+    local c = before:sub(i, i)
+    if c == ")" or c == "}" then depth = depth + 1 end
+    if c == "(" or c == "{" then
+      if depth == 0 then
+        local called = before:sub(1, i - 1):match("([%a_][%w_.:]*)%s*$")
+        if called then return called end
+      else
+        depth = depth - 1
+      end
+    end
+  end
+end
+
+return complete
