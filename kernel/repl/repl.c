@@ -28,11 +28,36 @@ bool repl_colors(void) {
   return isatty(STDOUT_FILENO) && !(none && *none) && terminal && strcmp(terminal, "dumb") != 0;
 }
 
+static void recall(void *user, const char *input) {
+  (void)user;
+  editor_remember(input);
+}
+
+static void open_history(Session *s) {
+  char reason[512];
+  if (!isatty(STDIN_FILENO)) return;
+  if (session_history_open(s, NULL, reason, sizeof reason))
+    session_history_tail(s, 2000, recall, NULL);
+  else
+    printf("the history is not kept: %s\n", reason);
+}
+
+// What the user wants before the first prompt: init.lua in the folder for settings.
+static void run_init_file(Session *s) {
+  const char *config = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
+  char path[1024];
+  int n = config && *config ? snprintf(path, sizeof path, "%s/nablua/init.lua", config)
+                            : snprintf(path, sizeof path, "%s/.config/nablua/init.lua", home ? home : "");
+  if (n > 0 && (size_t)n < sizeof path && access(path, R_OK) == 0) session_run_file(s, path, NULL, 0);
+}
+
 void repl_run(Session *s) {
   struct sigaction at_prompt = {.sa_handler = give_up}, evaluating;
   bool color = repl_colors();
   if (!setlocale(LC_CTYPE, "") || MB_CUR_MAX == 1) setlocale(LC_CTYPE, "C.UTF-8");
   editor_open(s, color);
+  run_init_file(s);
+  open_history(s);
   sigaction(SIGINT, NULL, &evaluating);
   for (;;) {
     sigaction(SIGINT, &at_prompt, NULL);

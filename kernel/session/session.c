@@ -345,6 +345,7 @@ SessionStatus session_eval(Session *s, const char *code, size_t length) {
   int top = lua_gettop(L);
   s->number++;
   snprintf(name, sizeof name, "=input %d", s->number);
+  remember_input(s, code, length);
   while (status == SESSION_OK && command_line(code, length, &at, &end)) {
     Source line = {code + at, end - at, name};
     lua_pushcfunction(L, remember_source);
@@ -552,6 +553,7 @@ Session *session_new(const Sink *sink, char *reason, size_t size) {
 void session_free(Session *s) {
   if (!s) return;
   lua_close(s->L);
+  session_history_close(s);
   forget_chunk(s);
   free(s->completions);
   free(s);

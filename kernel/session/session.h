@@ -67,6 +67,16 @@ void session_set_traceback(Session *s, bool full);
 // the terminal).
 void session_set_display(Session *s, bool color, bool rich, int width);
 
+// ---- history ----
+
+// Keeps inputs in a file shared by all sessions; without a path in the user's state folder.  On failure `reason`
+// says why, and the session goes on without.
+bool session_history_open(Session *s, const char *path, char *reason, size_t size);
+void session_history_close(Session *s);
+
+// The last inputs of all sessions, the oldest first.
+void session_history_tail(Session *s, int count, void (*see)(void *user, const char *input), void *user);
+
 // ---- looking at inputs ----
 
 typedef enum SessionCompleteness { SESSION_COMPLETE, SESSION_INCOMPLETE, SESSION_INVALID } SessionCompleteness;

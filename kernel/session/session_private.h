@@ -24,6 +24,8 @@ struct Session {
   Chunk *chunk;
   Text text;
   Completion *completions;
+  struct sqlite3 *history;
+  long long history_session;  // the row of this session, 0 before its first input
   Mime mimes[MOST_MIMES];
 };
 
@@ -41,6 +43,10 @@ void push_session_table(lua_State *L, const char *name);
 
 // The message handler: makes { name=, message=, frames= } of the error at index 1.
 int explain_error(lua_State *L);
+
+// ---- history.c ----
+
+void remember_input(Session *s, const char *code, size_t length);
 
 // ---- complete.c ----
 

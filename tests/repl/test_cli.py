@@ -135,10 +135,11 @@ class CommandLine(unittest.TestCase):
 class Terminal:
     """The prompt in a pseudo-terminal."""
 
-    def __init__(self, *arguments):
+    def __init__(self, *arguments, home=None):
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
-            os.environ.update(TERM="xterm", NO_COLOR="1", INPUTRC="/dev/null")
+            os.environ.update(TERM="xterm", NO_COLOR="1", INPUTRC="/dev/null", XDG_STATE_HOME=home or "/dev/null",
+                              XDG_CONFIG_HOME=home or "/dev/null")
             os.execv(NABLUA, [NABLUA, *arguments])
         self.text = ""
 
@@ -182,7 +183,13 @@ PROMPT = r"(?m)^\d+> $"
 
 class Prompt(unittest.TestCase):
     def setUp(self):
-        self.t = Terminal("--no-banner")
+        home = tempfile.TemporaryDirectory()
+        self.addCleanup(home.cleanup)
+        self.home = home.name
+        self.begin()
+
+    def begin(self):
+        self.t = Terminal("--no-banner", home=self.home)
         self.addCleanup(self.t.close)
         self.t.wait_for(PROMPT)
 
@@ -220,6 +227,38 @@ class Prompt(unittest.TestCase):
         self.t.type("\x03")
         self.t.wait_for(PROMPT)
         self.assertIn("\n8\n", self.answer("kept + 1"))
+
+    def test_history_brings_blocks_back_whole_in_the_next_session(self):
+        self.t.type("function five()\rreturn 5\rend\r")
+        self.t.wait_for(r"2> $")
+        self.t.type("\x04")
+        self.assertEqual(self.t.status(), 0)
+        self.begin()
+        self.t.type("\x1b[A")  # up
+        self.t.wait_for(r"function five\(\)\n | +return 5\n | end")
+        self.t.type("\r")
+        self.t.wait_for(r"2> $")
+        self.assertIn("\n5\n", self.answer("five()"))
+
+    def test_the_init_file_runs_first_and_its_errors_are_shown(self):
+        os.makedirs(os.path.join(self.home, "nablua"), exist_ok=True)
+        with open(os.path.join(self.home, "nablua/init.lua"), "w") as f:
+            f.write("greeting = 'hello'\nerror 'and stop'\n")
+        self.begin()
+        self.assertIn('\n"hello"\n', self.answer("greeting"))
+
+    def test_tab_completes(self):
+        self.t.type("nb.matm\t")
+        self.t.wait_for(r"nb\.matmul")
+        self.t.type("\x15nb.log\t\t")
+        self.t.wait_for(r"log1p +operator ")
+        self.t.type("\x15" + "s" * 40 + "\t\x03")
+        self.t.wait_for(PROMPT)
+
+    def test_a_paste_is_one_input(self):
+        lines = ["total = 0"] + ["total = total + %d" % i for i in range(1, 30)] + ["total"]
+        self.t.type("\x1b[200~" + "\n".join(lines) + "\x1b[201~\r")
+        self.assertIn("\n435\n", self.t.wait_for(r"2> $"))
 
     def test_control_d_leaves(self):
         self.t.type("\x04")

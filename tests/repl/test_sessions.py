@@ -5,6 +5,7 @@ Every transcript is run twice: line by line through a pipe, and typed into a ter
 transcript.  In the terminal the spaces that begin a continued line are not typed: the prompt indents.  A line of
 "..." stands for any lines, "..." within a line for anything.  The first line may say what it is about after "--".
 """
+import fcntl
 import glob
 import os
 import pty
@@ -13,7 +14,7 @@ import select
 import signal
 import struct
 import subprocess
-import fcntl
+import tempfile
 import termios
 import time
 import unittest
@@ -25,6 +26,7 @@ NABLUA = os.environ.get("NABLUA", os.path.join(ROOT, "build/release/nablua"))
 SANITIZED = bool(re.search(r"/(asan|tsan|hostile)/", NABLUA))
 TIMEOUT = 120 if SANITIZED else 30
 COLUMNS, ROWS = 100, 120
+HOME = tempfile.TemporaryDirectory()  # of the history
 
 
 def read_transcript(path):
@@ -58,8 +60,8 @@ def pattern(expected):
 
 def environment():
     env = {k: v for k, v in os.environ.items() if not k.startswith("NABLUA")}
-    env.update(TERM="xterm", NO_COLOR="1", INPUTRC="/dev/null", LC_ALL="C.UTF-8", HOME="/nonexistent",
-               COLUMNS=str(COLUMNS), XDG_STATE_HOME="/nonexistent", XDG_CONFIG_HOME="/nonexistent")
+    env.update(TERM="xterm", NO_COLOR="1", INPUTRC="/dev/null", LC_ALL="C.UTF-8", COLUMNS=str(COLUMNS),
+               XDG_STATE_HOME=HOME.name, XDG_CONFIG_HOME=HOME.name)
     return env
 
 

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: MIT
+// The inputs of all sessions, in an SQLite file that front ends share.
+#include <errno.h>
+#include <sqlite3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "session_private.h"
+
+static const char schema[] =
+    "CREATE TABLE IF NOT EXISTS sessions (session INTEGER PRIMARY KEY AUTOINCREMENT, start TEXT NOT NULL);"
+    "CREATE TABLE IF NOT EXISTS history (session INTEGER NOT NULL, line INTEGER NOT NULL, source TEXT NOT NULL,"
+    " PRIMARY KEY (session, line));";
+
+// $XDG_STATE_HOME/nablua/history.sqlite; makes the folders.
+static bool default_path(char *path, size_t size) {
+  const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
+  int n = state && *state ? snprintf(path, size, "%s/nablua/history.sqlite", state)
+                          : snprintf(path, size, "%s/.local/state/nablua/history.sqlite", home ? home : "");
+  if (n < 0 || (size_t)n >= size || *path != '/') return false;
+  for (char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+    *slash = '\0';
+    mkdir(path, 0700);
+    *slash = '/';
+  }
+  return true;
+}
+
+// Runs a statement that is done at once; `text` and the numbers are its parameters.
+static bool run(sqlite3 *db, const char *sql, int64_t session, int64_t line, const char *text, size_t length) {
+  sqlite3_stmt *statement = NULL;
+  bool ok = sqlite3_prepare_v2(db, sql, -1, &statement, NULL) == SQLITE_OK;
+  if (ok) {
+    int count = sqlite3_bind_parameter_count(statement);
+    if (count > 1) sqlite3_bind_int64(statement, 1, session);
+    if (count > 2) sqlite3_bind_int64(statement, 2, line);
+    if (count > 0) sqlite3_bind_text64(statement, count, text, length, SQLITE_TRANSIENT, SQLITE_UTF8);
+    ok = sqlite3_step(statement) == SQLITE_DONE;
+  }
+  sqlite3_finalize(statement);
+  return ok;
+}
+
+bool session_history_open(Session *s, const char *path, char *reason, size_t size) {
+  char chosen[1024];
+  session_history_close(s);
+  if (!path && !default_path(chosen, sizeof chosen)) {
+    snprintf(reason, size, "there is no home folder for it");
+    return false;
+  }
+  if (!path) path = chosen;
+  int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX;
+  bool ok = sqlite3_open_v2(path, &s->history, flags, NULL) == SQLITE_OK;
+  if (ok) {
+    sqlite3_busy_timeout(s->history, 500);
+    ok = sqlite3_exec(s->history, "PRAGMA synchronous = NORMAL;", NULL, NULL, NULL) == SQLITE_OK &&
+         sqlite3_exec(s->history, schema, NULL, NULL, NULL) == SQLITE_OK;
+  }
+  if (ok) return true;
+  snprintf(reason, size, "%s: %s", path, s->history ? sqlite3_errmsg(s->history) : "not enough memory");
+  session_history_close(s);
+  return false;
+}
+
+void session_history_close(Session *s) {
+  sqlite3_close(s->history);
+  s->history = NULL;
+  s->history_session = 0;
+}
+
+void remember_input(Session *s, const char *code, size_t length) {
+  if (!s->history) return;
+  if (s->history_session == 0) {  // a session is noted with its first input
+    char now[32];
+    time_t t = time(NULL);
+    struct tm tm;
+    strftime(now, sizeof now, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&t, &tm));
+    if (run(s->history, "INSERT INTO sessions (start) VALUES (?)", 0, 0, now, strlen(now)))
+      s->history_session = sqlite3_last_insert_rowid(s->history);
+  }
+  if (s->history_session == 0 || !run(s->history, "INSERT OR REPLACE INTO history VALUES (?, ?, ?)", s->history_session,
+                                      s->number, code, length)) {
+    // A full disk, say: the session goes on without.
+    fprintf(stderr, "nablua: the history is not kept from here on: %s\n", sqlite3_errmsg(s->history));
+    session_history_close(s);
+  }
+}
+
+void session_history_tail(Session *s, int count, void (*see)(void *user, const char *input), void *user) {
+  sqlite3_stmt *statement = NULL;
+  static const char sql[] =
+      "SELECT source FROM (SELECT session, line, source FROM history ORDER BY session DESC, line DESC LIMIT ?)"
+      " ORDER BY session, line";
+  if (!s->history || sqlite3_prepare_v2(s->history, sql, -1, &statement, NULL) != SQLITE_OK) return;
+  sqlite3_bind_int(statement, 1, count);
+  while (sqlite3_step(statement) == SQLITE_ROW) {
+    const char *text = (const char *)sqlite3_column_text(statement, 0);
+    if (text) see(user, text);
+  }
+  sqlite3_finalize(statement);
+}
