@@ -547,7 +547,12 @@ char *editor_ask(const char *prompt, bool hidden) {
     silent.c_lflag &= ~(tcflag_t)ECHO;
     tcsetattr(STDIN_FILENO, TCSANOW, &silent);
   }
-  char *line = plain_line(prompt);
+  fputs(prompt, stdout);
+  fflush(stdout);
+  struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
+  bool given_up = isatty(STDIN_FILENO) && poll(&input, 1, -1) < 0;  // a signal: Ctrl-C
+  char *line = given_up ? NULL : plain_line("");
+  if (given_up) putchar('\n');
   if (quiet) {
     tcsetattr(STDIN_FILENO, TCSANOW, &before);
     putchar('\n');

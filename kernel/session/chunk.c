@@ -197,8 +197,7 @@ static int skip_statement(Chunk *c, int i) {
     if (is(c, i, "::") && is(c, k, "::")) k++;
     return k;
   }
-  if (is(c, i, "return")) i++;
-  int k = skip_expressions(c, i);
+  int k = skip_expressions(c, is(c, i, "return") ? i + 1 : i);
   if (is(c, k, "=")) k = skip_expressions(c, k + 1);
   return k > i ? k : i + 1;
 }

@@ -1,7 +1,13 @@
 // SPDX-License-Identifier: MIT
 // Stopping what runs: a hook that is set when it is asked for, on the coroutine that runs.
+#include <errno.h>
 #include <lauxlib.h>
 #include <lua.h>
+#include <spawn.h>
+#include <stdint.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "nablua/interrupt.h"
 #include "session_private.h"
@@ -84,5 +90,58 @@ void track_coroutines(lua_State *L) {
   lua_setfield(L, -3, "wrap");
   lua_pushcclosure(L, resume_tracked, 1);
   lua_setfield(L, -2, "resume");
+  lua_pop(L, 1);
+}
+
+// ---- other programs ----
+
+// Waits for the child in short sleeps, which a signal ends; an interrupt ends `target`, the child or its group.
+static int wait_for(const Session *s, pid_t child, pid_t target, bool *stopped) {
+  struct timespec nap = {.tv_nsec = 200000};
+  int status;
+  *stopped = false;
+  for (int after = 0;;) {
+    pid_t done = waitpid(child, &status, WNOHANG);
+    if (done != 0) return done < 0 ? -1 : status;
+    if (s->interrupted) {
+      *stopped = true;
+      if (after == 0) kill(target, SIGTERM);
+      if (++after == 50) kill(target, SIGKILL);
+    }
+    nanosleep(&nap, NULL);
+    if (nap.tv_nsec < 20000000) nap.tv_nsec += nap.tv_nsec / 4;
+  }
+}
+
+// os.execute([command]) as Lua's own, but an interrupt stops it; the C library's system() would ignore one.
+static int execute(lua_State *L) {
+  const Session *s = session_of(L);
+  const char *command = luaL_optstring(L, 1, NULL);
+  pid_t child;
+  bool stopped;
+  if (!command) {
+    lua_pushboolean(L, access("/bin/sh", X_OK) == 0);
+    return 1;
+  }
+  char *const arguments[] = {"sh", "-c", (char *)(uintptr_t)command, NULL};
+  // At a terminal Ctrl-C reaches all that runs there; elsewhere what the command starts must be ended with it.
+  bool group = !isatty(STDIN_FILENO);
+  posix_spawnattr_t attributes;
+  posix_spawnattr_init(&attributes);
+  if (group) posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP);
+  int failure = posix_spawn(&child, "/bin/sh", NULL, &attributes, arguments, environ);
+  posix_spawnattr_destroy(&attributes);
+  errno = failure;
+  if (failure) return luaL_execresult(L, -1);
+  int status = wait_for(s, child, group ? -child : child, &stopped);
+  if (stopped) return luaL_error(L, "interrupted");
+  errno = 0;
+  return luaL_execresult(L, status);
+}
+
+void track_programs(lua_State *L) {
+  lua_getglobal(L, "os");
+  lua_pushcfunction(L, execute);
+  lua_setfield(L, -2, "execute");
   lua_pop(L, 1);
 }

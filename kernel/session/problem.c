@@ -120,6 +120,18 @@ static void push_message(lua_State *L) {
   }
 }
 
+// Lets the debugger keep the frames, for %debug.  Whatever goes wrong in that does not matter here.
+static void note_frames(lua_State *L) {
+  int top = lua_gettop(L);
+  lua_getglobal(L, "require");
+  lua_pushliteral(L, "nablua.session.debugger");
+  if (lua_pcall(L, 1, 1, 0) == LUA_OK && lua_istable(L, -1) && lua_getfield(L, -1, "note_error") == LUA_TFUNCTION) {
+    lua_getfield(L, top, "message");
+    lua_pcall(L, 1, 0, 0);
+  }
+  lua_settop(L, top);
+}
+
 int explain_error(lua_State *L) {
   Session *s = session_of(L);
   luaL_checkstack(L, 10, NULL);
@@ -132,6 +144,7 @@ int explain_error(lua_State *L) {
   } else {
     push_message(L);
     lua_setfield(L, -2, "message");
+    note_frames(L);
   }
   push_frames(L, s);
   lua_setfield(L, -2, "frames");

@@ -337,6 +337,29 @@ static bool command_line(const char *code, size_t length, size_t *at, size_t *en
   return true;
 }
 
+// Says once of each module's name that it now means something else; the library itself does not mind.
+static int note_hidden_modules(lua_State *L) {
+  push_session_table(L, "modules");
+  push_session_table(L, "kept");
+  int modules = lua_gettop(L) - 1, kept = modules + 1;
+  for (lua_pushnil(L); lua_next(L, modules); lua_pop(L, 1)) {
+    lua_pushglobaltable(L);
+    lua_pushvalue(L, -3);
+    lua_rawget(L, -2);
+    bool same = lua_rawequal(L, -1, -3);
+    lua_pop(L, 2);
+    lua_pushvalue(L, -2);
+    bool local = lua_rawget(L, kept) != LUA_TNIL;
+    lua_pop(L, 1);
+    if (same && !local) continue;
+    const char *name = lua_tostring(L, -2);
+    printf("%s now hides the module, still at nb.%s\n", name, name);
+    lua_pushnil(L);
+    lua_setfield(L, modules, name);
+  }
+  return 0;
+}
+
 SessionStatus session_eval(Session *s, const char *code, size_t length) {
   lua_State *L = s->L;
   char name[32];
@@ -380,6 +403,8 @@ SessionStatus session_eval(Session *s, const char *code, size_t length) {
     if (status == SESSION_OK) status = call_and_show(s, 0, hidden);
     text_free(&rest);
   }
+  lua_pushcfunction(L, note_hidden_modules);
+  if (lua_pcall(L, 0, 0, 0) != LUA_OK) lua_pop(L, 1);
   lua_settop(L, top);
   return status;
 }
@@ -489,7 +514,7 @@ void session_set_display(Session *s, bool color, bool rich, int width) {
 // What the Lua part of the session may ask of this one: the module nablua.session.native.
 static int open_native(lua_State *L) {
   static const luaL_Reg functions[] = {
-      {"evaluate", evaluate}, {"local_value", local_value}, {"files", matching_files}, {NULL, NULL}};
+      {"evaluate", evaluate}, {"local_value", local_value}, {"files", matching_files}, {"ask", ask_user}, {NULL, NULL}};
   static const char *const tables[] = {"kept", "sources", NULL};
   luaL_newlib(L, functions);
   for (int i = 0; tables[i]; i++) {
@@ -502,7 +527,8 @@ static int open_native(lua_State *L) {
 static int open_library(lua_State *L) {
   static const char *const modules[] = {"nn", "optim", "data", "inspect", "plot", "help", NULL}, *const tables[] = {
                                                                                                      "kept", "sources",
-                                                                                                     "held", NULL};
+                                                                                                     "held", "modules",
+                                                                                                     NULL};
   luaL_openlibs(L);
   lua_warning(L, "@on", 0);
   lua_createtable(L, 0, 3);
@@ -512,14 +538,20 @@ static int open_library(lua_State *L) {
   }
   lua_rawsetp(L, LUA_REGISTRYINDEX, &tables_key);
   track_coroutines(L);
+  track_programs(L);
   luaL_requiref(L, "nablua", luaopen_nablua, 0);
   lua_pushvalue(L, -1);
   lua_setglobal(L, "nb");
   for (int i = 0; modules[i]; i++) {
-    if (lua_getfield(L, -1, modules[i]) != LUA_TNIL)
-      lua_setglobal(L, modules[i]);
-    else
+    if (lua_getfield(L, -1, modules[i]) != LUA_TNIL) {
+      push_session_table(L, "modules");
+      lua_pushvalue(L, -2);
+      lua_setfield(L, -2, modules[i]);
       lua_pop(L, 1);
+      lua_setglobal(L, modules[i]);
+    } else {
+      lua_pop(L, 1);
+    }
   }
   luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
   lua_pushcfunction(L, open_native);

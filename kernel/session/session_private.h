@@ -57,6 +57,9 @@ int matching_files(lua_State *L);
 // Makes coroutine.resume and .wrap tell the session which coroutine runs.
 void track_coroutines(lua_State *L);
 
+// Makes os.execute stop at an interrupt.
+void track_programs(lua_State *L);
+
 // ---- show.c ----
 
 // Pushes a bundle, { type = data, ... }, of the value at `index`.
@@ -65,7 +68,10 @@ void push_bundle(lua_State *L, Session *s, int index);
 // The bundle at the top of the stack, valid while it stays there.
 Bundle read_bundle(lua_State *L, Session *s);
 
-// display, update_display, clear_output, input as globals.
+// input(prompt, {password=}): a line from the user, nil at the end of input.
+int ask_user(lua_State *L);
+
+// display, update_display, clear_output, input, breakpoint as globals.
 void open_display(lua_State *L);
 
 #endif

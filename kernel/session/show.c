@@ -92,7 +92,7 @@ static int push_answer(lua_State *L) {
 }
 
 // input(prompt, {password=})
-static int ask(lua_State *L) {
+int ask_user(lua_State *L) {
   Session *s = session_of(L);
   const char *prompt = luaL_optstring(L, 1, "");
   bool hidden = false;
@@ -116,12 +116,21 @@ static int ask(lua_State *L) {
   return status == LUA_OK ? 1 : lua_error(L);
 }
 
+// breakpoint(): a prompt in the caller's frame.
+static int breakpoint(lua_State *L) {
+  lua_settop(L, 0);
+  lua_getglobal(L, "require");
+  lua_pushliteral(L, "nablua.session.debugger");
+  lua_call(L, 1, 1);
+  lua_getfield(L, -1, "breakpoint");
+  lua_call(L, 0, 0);
+  return 0;
+}
+
 void open_display(lua_State *L) {
-  static const luaL_Reg functions[] = {{"display", display},
-                                       {"update_display", update_display},
-                                       {"clear_output", clear_output},
-                                       {"input", ask},
-                                       {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"display", display},           {"update_display", update_display},
+                                       {"clear_output", clear_output}, {"input", ask_user},
+                                       {"breakpoint", breakpoint},     {NULL, NULL}};
   lua_pushglobaltable(L);
   luaL_setfuncs(L, functions, 0);
   lua_pop(L, 1);

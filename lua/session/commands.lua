@@ -165,6 +165,10 @@ command("history", "%history [N]", "Shows the inputs of this session, or the las
   end
 end)
 
+command("debug", "%debug", "Opens a prompt in the frames of the last error.", function()
+  require("nablua.session.debugger").post_mortem()
+end)
+
 command("commands", "%commands", "Lists these commands.", function()
   local widest = 0
   for _, entry in ipairs(list) do widest = math.max(widest, #entry.usage) end

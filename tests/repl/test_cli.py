@@ -113,7 +113,7 @@ class CommandLine(unittest.TestCase):
 
     def test_control_c_stops_everything(self):
         for code in ("while true do end", "while true do pcall(function() while true do end end) end",
-                     "coroutine.wrap(function() while true do end end)()", "nb.sleep(60)",
+                     "coroutine.wrap(function() while true do end end)()", "nb.sleep(60)", "os.execute 'sleep 60'",
                      "local a = nb.rand(1500, 1500) while true do a:matmul(a) end",
                      "local f = nb.rand(5000000) for i = 1, 100 do f:sort() end",
                      "setmetatable({}, {__index = function() while true do end end}).x()"):
@@ -254,6 +254,49 @@ class Prompt(unittest.TestCase):
         self.t.wait_for(r"log1p +operator ")
         self.t.type("\x15" + "s" * 40 + "\t\x03")
         self.t.wait_for(PROMPT)
+
+    def debug(self, line):
+        self.t.type(line + "\r")
+        return self.t.wait_for(r"(?m)^debug> $")
+
+    def test_debug_looks_into_the_frames_of_an_error(self):
+        self.answer("local scale = 10")
+        self.answer("function layer(x) local w = nb.ones(3, 2) local y = x:matmul(w) return y * scale end")
+        self.answer("function net(x) local h = x * 2 local out = layer(h) return out end")
+        self.assertIn("matmul", self.answer("net(nb.ones(2, 4))"))
+        self.assertIn("function layer", self.debug("%debug"))
+        self.assertRegex(self.debug(":locals"), r"x = tensor f32 2×4\n +w = tensor f32 3×2\n +scale = 10")
+        self.assertIn("{ 3, 2 }", self.debug("w.shape"))
+        self.assertIn("in 'net'", self.debug(":up"))
+        self.assertIn("f32 2×4", self.debug("h"))
+        self.assertIn("nil", self.debug("w.shape"))  # not a name here: the error is said, the prompt goes on
+        self.debug(":down")
+        self.debug("scale = 5")  # an upvalue: the program's own variable
+        self.answer(":continue")
+        self.assertIn("\n5\n", self.answer("scale"))
+        self.t.type("%debug\r")
+        self.t.wait_for(r"(?m)^debug> $")
+        self.t.type("\x03")
+        self.t.wait_for(PROMPT)
+        self.assertIn("\n2\n", self.answer("1 + 1"))
+
+    def test_breakpoint_stops_in_the_callers_frame(self):
+        self.answer("function f(n) local double = 2 * n breakpoint() return double end")
+        self.t.type("f(4)\r")
+        self.t.wait_for(r"(?m)^debug> $")
+        self.assertIn("\n8\n", self.debug("double"))
+        self.debug("double = 41")
+        self.assertIn("\n41\n", self.answer(":c"))
+
+    def test_input_asks_and_hides(self):
+        self.t.type("name = input('who? ')\r")
+        self.t.wait_for(r"who\? $")
+        self.answer("Ada")
+        self.assertIn('"Ada"', self.answer("name"))
+        self.t.type("secret = input('word? ', {password = true})\r")
+        self.t.wait_for(r"word\? $")
+        self.assertNotIn("hidden", self.answer("hidden"))
+        self.assertIn('"hidden"', self.answer("secret"))
 
     def test_a_paste_is_one_input(self):
         lines = ["total = 0"] + ["total = total + %d" % i for i in range(1, 30)] + ["total"]

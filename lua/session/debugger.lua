@@ -1,0 +1,214 @@
+-- SPDX-License-Identifier: MIT
+-- Looking into frames: those of the last error, kept as they were, and those of a breakpoint, which go on afterwards.
+local native = require "nablua.native"
+local display = require "nablua.display"
+local session = require "nablua.session.native"
+
+local debugger = {}
+
+local getinfo, getlocal, setlocal = debug.getinfo, debug.getlocal, debug.setlocal
+local getupvalue, setupvalue = debug.getupvalue, debug.setupvalue
+
+local MOST_FRAMES, MOST_LEVELS = 12, 100
+
+-- ---- frames ----
+
+-- A frame: where it is, its variables' names and values; an inner variable hides an outer one of its name.
+local function new_frame(info)
+  return { where = ("%s:%d"):format(info.short_src, info.currentline), name = info.name, func = info.func,
+    line = info.currentline, source = info.source, names = {}, values = {}, slots = {} }
+end
+
+local function add_local(frame, i, name, value)
+  if name:match("^%(") or name:match("^__nablua_") then return end
+  if not frame.slots[name] then frame.names[#frame.names + 1] = name end
+  frame.slots[name], frame.values[name] = i, value
+end
+
+local function add_upvalues(frame)
+  frame.upvalues = {}
+  for i = 1, 255 do
+    local name = getupvalue(frame.func, i)
+    if not name then break end
+    if name ~= "_ENV" and name ~= "" and not name:match("^__nablua_") and not frame.slots[name] then
+      frame.names[#frame.names + 1] = name
+      frame.upvalues[name] = i
+    end
+  end
+end
+
+local function is_users(info)
+  return info.source:sub(1, 7) ~= "=nablua" and info.what ~= "C"
+end
+
+-- The user's frames from here outwards, innermost first.
+local function capture()
+  local frames = {}
+  for level = 2, MOST_LEVELS do
+    local info = getinfo(level, "Slnf")
+    if not info or #frames == MOST_FRAMES then break end
+    if is_users(info) then
+      local frame = new_frame(info)
+      for i = 1, 250 do
+        local name, value = getlocal(level, i)
+        if not name then break end
+        add_local(frame, i, name, value)
+      end
+      add_upvalues(frame)
+      frames[#frames + 1] = frame
+    end
+  end
+  return frames
+end
+
+local failed = {}  -- of the last error
+
+function debugger.note_error(message)
+  failed = capture()
+  failed.message = message
+end
+
+-- ---- evaluating in a frame ----
+
+-- An environment in which the frame's variables are names.
+local function environment(frame)
+  return setmetatable({}, {
+    __index = function(_, name)
+      if frame.slots[name] then return frame.values[name] end
+      local upvalue = frame.upvalues[name]
+      if upvalue then return (select(2, getupvalue(frame.func, upvalue))) end
+      return _G[name]
+    end,
+    __newindex = function(_, name, value)
+      if frame.slots[name] then
+        frame.values[name] = value
+        frame.changed = frame.changed or {}
+        frame.changed[name] = true
+      elseif frame.upvalues[name] then
+        setupvalue(frame.func, frame.upvalues[name], value)
+      else
+        _G[name] = value
+      end
+    end,
+  })
+end
+
+local function evaluate(frame, code)
+  local env = environment(frame)
+  local f, message = load("return " .. code, "=debug", "t", env)
+  if not f then f, message = load(code, "=debug", "t", env) end
+  if not f then
+    print(message)
+    return
+  end
+  local results = table.pack(pcall(f))
+  if not results[1] then
+    print(tostring(results[2]))
+    return
+  end
+  for i = 2, results.n do
+    if results[i] ~= nil or results.n > 2 then print(display.text(results[i])) end
+  end
+end
+
+-- ---- the prompt ----
+
+local function source_line(frame)
+  local text = session.sources[frame.source:sub(2)]
+  if not text and frame.source:sub(1, 1) == "@" then
+    local f = io.open(frame.source:sub(2))
+    text = f and f:read("a")
+    if f then f:close() end
+  end
+  local n = 0
+  for line in ((text or "") .. "\n"):gmatch("(.-)\n") do
+    n = n + 1
+    if n == frame.line then return line:match("^%s*(.-)%s*$") end
+  end
+  return ""
+end
+
+local function title(frame)
+  return frame.where .. (frame.name and (" in '%s'"):format(frame.name) or "")
+end
+
+local function show_frame(frame)
+  print(title(frame))
+  local line = source_line(frame)
+  if line ~= "" then print("    " .. line) end
+end
+
+local function show_variables(frame)
+  for _, name in ipairs(frame.names) do
+    local value = frame.values[name]
+    if frame.upvalues[name] then value = select(2, getupvalue(frame.func, frame.upvalues[name])) end
+    print(("  %s = %s"):format(name, display.brief(value)))
+  end
+end
+
+local commands = {
+  { "up", "to the caller", function(at, frames) return math.min(at + 1, #frames) end },
+  { "down", "to the called", function(at) return math.max(at - 1, 1) end },
+  { "where", "all frames", function(at, frames)
+    for i, frame in ipairs(frames) do print((i == at and "> " or "  ") .. title(frame)) end
+  end },
+  { "locals", "the variables here", function(at, frames) show_variables(frames[at]) end },
+  { "continue", "leave", function() return 0 end },
+}
+
+local function run_command(word, at, frames)
+  for _, command in ipairs(commands) do
+    if word ~= "" and command[1]:sub(1, #word) == word then return command[3](at, frames) end
+  end
+  for _, command in ipairs(commands) do print((":%-9s %s"):format(command[1], command[2])) end
+end
+
+-- Asks for lines and runs each in the chosen frame until it is told to go on.
+local function prompt(frames)
+  local at = 1
+  show_frame(frames[1])
+  while true do
+    local line = session.ask("debug> ")
+    if not line then
+      print()
+      return
+    end
+    line = line:match("^%s*(.-)%s*$")
+    local word = line:match("^:%s*(%a*)$")
+    if word then
+      local to = run_command(word, at, frames)
+      if to == 0 then return end
+      if to then
+        at = to
+        show_frame(frames[at])
+      end
+    elseif line ~= "" then
+      evaluate(frames[at], line)
+    end
+  end
+end
+
+-- Opens a prompt in the frames of the last error.
+function debugger.post_mortem()
+  if not failed[1] then native.raise("%debug: there was no error whose frames could be looked into") end
+  print(failed.message)
+  prompt(failed)
+end
+
+-- Opens a prompt in the caller's frame; what is assigned there is so when the program goes on.
+function debugger.breakpoint()
+  local frames = capture()
+  if not frames[1] then native.raise("breakpoint: there is no code of yours to stop in") end
+  prompt(frames)
+  local k = 0
+  for level = 2, MOST_LEVELS do
+    local info = getinfo(level, "S")
+    if not info or k == #frames then break end
+    if is_users(info) then
+      k = k + 1
+      for name in pairs(frames[k].changed or {}) do setlocal(level, frames[k].slots[name], frames[k].values[name]) end
+    end
+  end
+end
+
+return debugger
