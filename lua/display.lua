@@ -8,6 +8,8 @@ local registry = require "nablua.registry"
 local display = {}
 
 local WIDTH, DEPTH, ENTRIES = 80, 4, 40
+local LINES = 12    -- of an object inside a table
+local BUDGET = 120  -- entries in all, after which inner tables are only counted
 
 local function key_text(key)
   if type(key) == "string" then
@@ -50,8 +52,12 @@ local function table_text(t, indent, depth, path)
   local n = rawlen(t)
   local keys = other_keys(t, n)
   if n + #keys == 0 then return "{}" end
-  if depth <= 0 then return ("{… %d entries}"):format(n + #keys) end
+  path.left = path.left or BUDGET
+  if depth <= 0 or path.left <= 0 then
+    return ("{… %d entr%s}"):format(n + #keys, n + #keys == 1 and "y" or "ies")
+  end
   path[t] = true
+  path.left = path.left - math.min(n, ENTRIES) - math.min(#keys, ENTRIES)
   local parts, shown = {}, 0
   local inner = indent .. "  "
   for i = 1, math.min(n, ENTRIES) do parts[#parts + 1] = to_text(rawget(t, i), inner, depth - 1, path) end
@@ -73,7 +79,12 @@ function to_text(v, indent, depth, path)
   if type(v) == "string" then return ("%q"):format(v):gsub("\\\n", "\\n"):gsub("\\9", "\\t") .. "" end
   if type(v) == "table" then
     local meta = getmetatable(v)
-    if type(meta) == "table" and meta.__tostring then return (tostring(v):gsub("\n", "\n" .. indent)) end
+    if type(meta) == "table" and meta.__tostring then
+      local text = tostring(v)
+      local _, lines = text:gsub("\n", "")
+      if indent ~= "" and lines > LINES then return text:match("^[^\n]*") .. " …" end
+      return (text:gsub("\n", "\n" .. indent))
+    end
     return table_text(v, indent, depth, path)
   end
   return tostring(v)

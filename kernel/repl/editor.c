@@ -107,6 +107,7 @@ void editor_open(Session *s, bool color) {
 }
 
 char *editor_read(int number) {
+  interrupted = 0;
 #ifdef NABLUA_EDITOR_LIBEDIT
   if (isatty(STDIN_FILENO)) return read_lines(number, readline);
 #endif
@@ -292,7 +293,8 @@ static int accept(int count, int key) {
 
 // "end" and its kin go back to where their block began.
 static int close_block(int count, int key) {
-  rl_insert(count, key);
+  char typed[2] = {(char)key, '\0'};
+  while (count-- > 0) rl_insert_text(typed);  // rl_insert would take what waits behind this key, too
   int begin = line_begin(rl_point), first = begin;
   while (first < rl_point && rl_line_buffer[first] == ' ') first++;
   static const char *const closers[] = {"end", "until", "else", "elseif", "}", ")"};
@@ -513,6 +515,7 @@ void editor_open(Session *s, bool color) {
 
 char *editor_read(int number) {
   char prompt[64];
+  interrupted = 0;
   if (!isatty(STDIN_FILENO)) return read_lines(number, plain_line);
   signal(SIGTSTP, on_suspend);
   for (;;) {
@@ -549,8 +552,10 @@ char *editor_ask(const char *prompt, bool hidden) {
   }
   fputs(prompt, stdout);
   fflush(stdout);
+  // Not poll alone: a signal may come just before it.
   struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
-  bool given_up = isatty(STDIN_FILENO) && poll(&input, 1, -1) < 0;  // a signal: Ctrl-C
+  while (isatty(STDIN_FILENO) && !interrupted && poll(&input, 1, 100) <= 0) continue;
+  bool given_up = interrupted;
   char *line = given_up ? NULL : plain_line("");
   if (given_up) putchar('\n');
   if (quiet) {

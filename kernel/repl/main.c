@@ -19,6 +19,7 @@ static void on_sigint(int number) {
   (void)number;
   int kept = errno;
   if (session) session_interrupt(session);
+  editor_interrupt();
   errno = kept;
 }
 

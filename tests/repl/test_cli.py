@@ -36,6 +36,17 @@ class CommandLine(unittest.TestCase):
         self.assertEqual((r.stdout, r.returncode), ("", 1))
         self.assertIn("stop", r.stderr)
 
+    def test_more_kept_locals_than_a_function_can_have(self):
+        inputs = []
+        for part in range(4):
+            names = ["v%d_%d" % (part, k) for k in range(150)]
+            inputs += ["-e", "local %s = %s" % (", ".join(names), ", ".join(str(k) for k in range(150)))]
+        used = ["v%d_%d" % (part, k) for part in range(4) for k in range(0, 150, 3)]
+        r = run(*inputs, "-e", " + ".join(used), "-e", "v0_149 = 5 return v0_149 + v3_1")
+        self.assertEqual((r.stdout, r.stderr), ("%d\n6\n" % (4 * sum(range(0, 150, 3))), ""))
+        r = run(*inputs, "-e", " + ".join("v%d_%d" % (part, k) for part in range(4) for k in range(150)), "-i")
+        self.assertIn("more than 240 locals", r.stderr)
+
     def test_a_script_gets_its_arguments(self):
         path = self.script("print(#arg, arg[0], arg[2], ...)")
         r = run(path, "a", "b c")
