@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "loops.h"
+#include "nablua/interrupt.h"
 
 typedef struct Sort {
   const char *keys;         // lanes × n
@@ -15,29 +16,39 @@ typedef struct Sort {
   bool descending;
 } Sort;
 
-#define MERGE_SORT(name, T)                                                                                  \
-  static inline bool name##_after(T a, T b, bool descending) {                                               \
-    bool more = a > b || (a != a && b == b), less = b > a || (b != b && a == a);                             \
-    return descending ? less : more;                                                                         \
-  }                                                                                                          \
-  static void name(const Sort *s, int64_t lane) {                                                            \
-    const T *key = (const T *)s->keys + lane * s->n;                                                         \
-    int64_t *from = s->places + lane * s->n, *to = s->other + lane * s->n, *home = from;                     \
-    for (int64_t i = 0; i < s->n; i++) from[i] = i;                                                          \
-    for (int64_t width = 1; width < s->n; width *= 2) {                                                      \
-      for (int64_t left = 0; left < s->n; left += 2 * width) {                                               \
-        int64_t middle = left + width < s->n ? left + width : s->n;                                          \
-        int64_t end = middle + width < s->n ? middle + width : s->n, a = left, b = middle;                   \
-        for (int64_t i = left; i < end; i++) {                                                               \
-          bool second = a == middle || (b < end && name##_after(key[from[a]], key[from[b]], s->descending)); \
-          to[i] = second ? from[b++] : from[a++];                                                            \
-        }                                                                                                    \
-      }                                                                                                      \
-      int64_t *t = from;                                                                                     \
-      from = to;                                                                                             \
-      to = t;                                                                                                \
-    }                                                                                                        \
-    if (from != home) memcpy(home, from, (size_t)s->n * sizeof *home);                                       \
+enum { POLLED = 1 << 16 };  // elements between two looks at the interrupt flag
+
+// An interrupted sort leaves the places as they were: valid, in no order.
+#define MERGE_SORT(name, T)                                                                                    \
+  static inline bool name##_after(T a, T b, bool descending) {                                                 \
+    bool more = a > b || (a != a && b == b), less = b > a || (b != b && a == a);                               \
+    return descending ? less : more;                                                                           \
+  }                                                                                                            \
+  static void name(const Sort *s, int64_t lane) {                                                              \
+    const T *key = (const T *)s->keys + lane * s->n;                                                           \
+    int64_t *from = s->places + lane * s->n, *to = s->other + lane * s->n, *home = from;                       \
+    for (int64_t i = 0; i < s->n; i++) from[i] = i;                                                            \
+    for (int64_t width = 1; width < s->n; width *= 2) {                                                        \
+      for (int64_t left = 0; left < s->n; left += 2 * width) {                                                 \
+        int64_t middle = left + width < s->n ? left + width : s->n;                                            \
+        int64_t end = middle + width < s->n ? middle + width : s->n, a = left, b = middle;                     \
+        for (int64_t i = left; i < end;) {                                                                     \
+          if (i % POLLED == 0 && nb_interrupted()) goto stopped;                                               \
+          int64_t stop = i - i % POLLED + POLLED < end ? i - i % POLLED + POLLED : end;                        \
+          for (; i < stop; i++) {                                                                              \
+            bool second = a == middle || (b < end && name##_after(key[from[a]], key[from[b]], s->descending)); \
+            to[i] = second ? from[b++] : from[a++];                                                            \
+          }                                                                                                    \
+        }                                                                                                      \
+      }                                                                                                        \
+      int64_t *t = from;                                                                                       \
+      from = to;                                                                                               \
+      to = t;                                                                                                  \
+    }                                                                                                          \
+    if (from != home) memcpy(home, from, (size_t)s->n * sizeof *home);                                         \
+    return;                                                                                                    \
+  stopped:                                                                                                     \
+    for (int64_t i = 0; i < s->n; i++) home[i] = i;                                                            \
   }
 MERGE_SORT(sort_u8, uint8_t)
 MERGE_SORT(sort_i64, int64_t)
@@ -105,7 +116,7 @@ static bool sorted(Scope *s, const Tensor *x, int d, bool descending, Sorted *r)
   job.dtype = x->layout.dtype;
   job.descending = descending;
   nb_parallel_for(r->lanes, NB_GRAIN / (16 * (r->n + 1)) + 1, sort_body, &job);
-  return true;
+  return nb_poll(s->err);
 }
 
 // Writes the first k of each lane: the places, and the values where `values` is given.

@@ -515,7 +515,7 @@ void session_set_display(Session *s, bool color, bool rich, int width) {
 static int open_native(lua_State *L) {
   static const luaL_Reg functions[] = {
       {"evaluate", evaluate}, {"local_value", local_value}, {"files", matching_files}, {"ask", ask_user}, {NULL, NULL}};
-  static const char *const tables[] = {"kept", "sources", NULL};
+  static const char *const tables[] = {"kept", "sources", "standard", NULL};
   luaL_newlib(L, functions);
   for (int i = 0; tables[i]; i++) {
     push_session_table(L, tables[i]);
@@ -557,6 +557,13 @@ static int open_library(lua_State *L) {
   lua_pushcfunction(L, open_native);
   lua_setfield(L, -2, "nablua.session.native");
   open_display(L);
+  push_session_table(L, "standard");  // to tell the user's globals from these
+  lua_pushglobaltable(L);
+  for (lua_pushnil(L); lua_next(L, -2);) {
+    lua_pushvalue(L, -2);
+    lua_insert(L, -2);
+    lua_rawset(L, -5);
+  }
   return 0;
 }
 

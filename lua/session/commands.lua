@@ -4,8 +4,25 @@ local native = require "nablua.native"
 local help = require "nablua.help".help
 local session = require "nablua.session.native"
 local display = require "nablua.display"
+local registry = require "nablua.registry"
 
 local commands = {}
+
+-- ---- the functions of the prompt ----
+
+for _, entry in ipairs {
+  { "display", "display(value, {id=})", "Shows a value at once, as a last expression is shown.", "display{1, 2}" },
+  { "update_display", "update_display(value, id)", "Shows a value in the place of the one displayed with that id.",
+    "display(0, {id=\"count\"}) update_display(1, \"count\")" },
+  { "clear_output", "clear_output{wait=}", "Clears what the input has shown so far, or, with wait, when more comes.",
+    "clear_output{wait=true}" },
+  { "input", "input(prompt, {password=})", "Asks for a line; nil at the end of input.", "name = input(\"who? \")" },
+  { "breakpoint", "breakpoint()", "Opens a prompt in the frame that calls it; what is assigned there holds.",
+    "function f(x) breakpoint() return x end" },
+} do
+  registry.add { name = entry[1], kind = "function", signature = entry[2], doc = entry[3], example = entry[4],
+    value = rawget(_G, entry[1]) }
+end
 
 -- ---- the table ----
 
@@ -118,9 +135,6 @@ end)
 
 -- ---- names ----
 
-local standard = {}
-for name in pairs(_G) do standard[name] = true end
-
 -- The user's names, sorted, with their values: kept locals and globals.
 function commands.names()
   local names = {}
@@ -128,7 +142,8 @@ function commands.names()
     names[#names + 1] = { name = name, value = session.local_value(name), kept = true }
   end
   for name, value in pairs(_G) do
-    if type(name) == "string" and not standard[name] and not name:match("^_%d*$") and not session.kept[name] then
+    local own = rawequal(session.standard[name], nil) or not rawequal(session.standard[name], value)
+    if own and type(name) == "string" and not name:match("^_%d*$") and not session.kept[name] then
       names[#names + 1] = { name = name, value = value }
     end
   end
@@ -149,7 +164,7 @@ end)
 
 command("reset", "%reset", "Forgets your variables.", function()
   for _, entry in ipairs(commands.names()) do
-    if entry.kept then session.kept[entry.name] = nil else _G[entry.name] = nil end
+    if entry.kept then session.kept[entry.name] = nil else _G[entry.name] = session.standard[entry.name] end
   end
   for name in pairs(_G) do
     if type(name) == "string" and name:match("^_%d*$") then _G[name] = nil end
@@ -257,6 +272,8 @@ function commands.run(line)
     local marks, name = line:match("^(%?+)%s*(.-)$")
     if not marks then name, marks = line:match("^(.-)%s*(%?+)$") end
     if name == "" then return help() end
+    local entry = by_name[name:match("^%%(%a+)$")]
+    if entry then return setmetatable({ ["text/plain"] = ("%s\n  %s"):format(entry.usage, entry.doc) }, page) end
     return setmetatable(commands.explain(name, #marks > 1), page)
   end
   local name, rest = line:match("^%%(%w*)%s*(.*)$")
@@ -264,7 +281,5 @@ function commands.run(line)
   if not entry then native.raise(("there is no command %%%s; %%commands lists them"):format(name or "")) end
   return entry.run(rest)
 end
-
-commands.by_name = by_name
 
 return commands
