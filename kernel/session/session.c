@@ -525,10 +525,8 @@ static int open_native(lua_State *L) {
 }
 
 static int open_library(lua_State *L) {
-  static const char *const modules[] = {"nn", "optim", "data", "inspect", "plot", "help", NULL}, *const tables[] = {
-                                                                                                     "kept", "sources",
-                                                                                                     "held", "modules",
-                                                                                                     NULL};
+  static const char *const modules[] = {"nn", "optim", "data", "inspect", "plot", "help", NULL};
+  static const char *const tables[] = {"kept", "sources", "held", "modules", "standard", NULL};
   luaL_openlibs(L);
   lua_warning(L, "@on", 0);
   lua_createtable(L, 0, 3);
