@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <termios.h>
 #include <unistd.h>
 #include <wchar.h>
@@ -127,6 +128,7 @@ void editor_remember(const char *input) {
 // ---- drawing ----
 
 static int rows_above_cursor;  // of the block as it was drawn last
+static int drawn_width;        // of the terminal then
 
 static const char *color_code(SessionColor color) {
   static const char *const codes[] = {"", "\033[35m", "\033[36m", "\033[32m", "\033[90m", "\033[33m"};
@@ -233,16 +235,32 @@ static void move(Pen *p, int rows) {
   put(p, code);
 }
 
+static struct winsize terminal_size(void) {
+  struct winsize size = {0};
+  if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col < 10)
+    size = (struct winsize){.ws_row = 24, .ws_col = 80};
+  return size;
+}
+
+// The block as it looks at this width, from where the pen is.
+static void put_block(Pen *p) {
+  put_prompt(p, rl_display_prompt ? rl_display_prompt : "");
+  put_text(p, rl_line_buffer, (size_t)rl_end, (size_t)rl_point);
+}
+
 static void redisplay(void) {
-  Pen p = {.width = 80};
-  int rows;
+  Pen p = {.width = terminal_size().ws_col};
   char code[16];
-  rl_get_screen_size(&rows, &p.width);
-  if (p.width < 10) p.width = 10;
+  if (p.width != drawn_width && rows_above_cursor > 0) {  // the terminal has wrapped what stands there anew
+    Pen anew = {.width = p.width};
+    put_block(&anew);
+    rows_above_cursor = anew.cursor_row;
+    free(anew.out.data);
+  }
+  drawn_width = p.width;
   put(&p, "\r");
   move(&p, -rows_above_cursor);
-  put_prompt(&p, rl_display_prompt ? rl_display_prompt : "");
-  put_text(&p, rl_line_buffer, (size_t)rl_end, (size_t)rl_point);
+  put_block(&p);
   put(&p, "\033[J\r");
   move(&p, p.cursor_row - p.row);
   if (p.cursor_column > 0) {
@@ -383,8 +401,8 @@ static void print_cut(const char *text, int most) {
 // The matches below the block: with what they are while they are few, in columns when many.
 static void show_matches(const Completions *c) {
   enum { DESCRIBED = 16 };
-  int rows, width, widest = 0, point = rl_point;
-  rl_get_screen_size(&rows, &width);
+  struct winsize size = terminal_size();
+  int rows = size.ws_row, width = size.ws_col, widest = 0, point = rl_point;
   for (int i = 0; i < c->count; i++) {
     int columns = text_columns(c->items[i].text);
     if (columns > widest) widest = columns;
@@ -453,6 +471,13 @@ static void on_suspend(int number) {
   suspended = 1;
 }
 
+static volatile sig_atomic_t resized;
+
+static void on_resize(int number) {
+  (void)number;
+  resized = 1;
+}
+
 static void suspend(void) {
   suspended = 0;
   rl_deprep_terminal();
@@ -470,6 +495,10 @@ static int next_byte(FILE *stream) {
     unsigned char byte;
     if (interrupted) return '\r';
     if (suspended) suspend();
+    if (resized) {
+      resized = 0;
+      redisplay();
+    }
     struct pollfd p = {.fd = fileno(stream), .events = POLLIN};
     if (poll(&p, 1, -1) < 0) {
       if (errno == EINTR) continue;
@@ -506,6 +535,7 @@ void editor_open(Session *s, bool color) {
   colored = color;
   rl_readline_name = "nablua";
   rl_catch_signals = 0;
+  rl_catch_sigwinch = 0;
   rl_redisplay_function = redisplay;
   rl_getc_function = next_byte;
   rl_startup_hook = bind_keys;
@@ -518,6 +548,8 @@ char *editor_read(int number) {
   interrupted = 0;
   if (!isatty(STDIN_FILENO)) return read_lines(number, plain_line);
   signal(SIGTSTP, on_suspend);
+  struct sigaction resize = {.sa_handler = on_resize};  // ends the poll
+  sigaction(SIGWINCH, &resize, NULL);
   for (;;) {
     snprintf(prompt, sizeof prompt, colored ? "\001\033[1;32m\002%d>\001\033[0m\002 " : "%d> ", number);
     snprintf(continued, sizeof continued, "%d> ", number);
