@@ -456,6 +456,13 @@ static int check_protected(lua_State *L) {
   return choose(L, s, &value, source->name) ? 0 : lua_error(L);
 }
 
+// Whether the text ends in "\\", or in "\\z" and spaces.
+static bool continues_string(const char *code, size_t length) {
+  if (length > 0 && code[length - 1] == '\\') return true;
+  while (length > 0 && is_space(code[length - 1])) length--;
+  return length > 1 && code[length - 1] == 'z' && code[length - 2] == '\\';
+}
+
 SessionCompleteness session_is_complete(Session *s, const char *code, size_t length, int *indent) {
   static const char mark[] = "<eof>";
   lua_State *L = s->L;
@@ -470,6 +477,9 @@ SessionCompleteness session_is_complete(Session *s, const char *code, size_t len
     size_t n;
     const char *message = lua_tolstring(L, -1, &n);
     bool open = message && n >= sizeof mark - 1 && strcmp(message + n - (sizeof mark - 1), mark) == 0;
+    // A quoted string cannot go on in another line, unless a backslash says so.
+    if (open && strstr(message, ": unfinished string near") && !continues_string(source.code, source.length))
+      open = false;
     result = open ? SESSION_INCOMPLETE : SESSION_INVALID;
     if (open && indent && s->chunk) *indent = 2 * chunk_depth(s->chunk);
     lua_pop(L, 1);
