@@ -5,6 +5,7 @@ local help = require "nablua.help".help
 local session = require "nablua.session.native"
 local display = require "nablua.display"
 local registry = require "nablua.registry"
+local source_lines = require "nablua.session.source"
 
 local commands = {}
 
@@ -210,19 +211,8 @@ end
 local function source_of(f)
   local info = debug.getinfo(f, "S")
   if info.what == "C" then return nil end
-  local text = session.sources[info.source:sub(2)]
-  if not text and info.source:sub(1, 1) == "@" then
-    local file = io.open(info.source:sub(2))
-    text = file and file:read("a")
-    if file then file:close() end
-  end
-  if not text then return help.source(f) end
-  local lines, n = {}, 0
-  for line in (text .. "\n"):gmatch("(.-)\n") do
-    n = n + 1
-    if n >= info.linedefined and n <= info.lastlinedefined then lines[#lines + 1] = line end
-  end
-  return table.concat(lines, "\n")
+  local lines = source_lines(info.source, info.linedefined, info.lastlinedefined)
+  return lines and table.concat(lines, "\n") or help.source(f)
 end
 
 -- What there is to know of a name: a page of the reference, or what its value is.

@@ -3,6 +3,7 @@
 local native = require "nablua.native"
 local display = require "nablua.display"
 local session = require "nablua.session.native"
+local source_lines = require "nablua.session.source"
 
 local debugger = {}
 
@@ -114,18 +115,8 @@ end
 -- ---- the prompt ----
 
 local function source_line(frame)
-  local text = session.sources[frame.source:sub(2)]
-  if not text and frame.source:sub(1, 1) == "@" then
-    local f = io.open(frame.source:sub(2))
-    text = f and f:read("a")
-    if f then f:close() end
-  end
-  local n = 0
-  for line in ((text or "") .. "\n"):gmatch("(.-)\n") do
-    n = n + 1
-    if n == frame.line then return line:match("^%s*(.-)%s*$") end
-  end
-  return ""
+  local lines = source_lines(frame.source, frame.line, frame.line)
+  return lines and lines[1] and lines[1]:match("^%s*(.-)%s*$") or ""
 end
 
 local function title(frame)
