@@ -124,6 +124,8 @@ define("normalize", {
 
 -- ---- files ----
 
+require "nablua.data.csv" (define)
+
 define("idx", {
   doc = "Reads an IDX file (the format of MNIST), plain or gzip.", signature = "data.idx(path)",
   example = "pcall(data.idx, \"no such file\")  --> false",

@@ -38,12 +38,12 @@ static int close_file(lua_State *L) {
   return 0;
 }
 
-// A TensorFile that the collector closes.
-static TensorFile *new_file(lua_State *L) {
-  TensorFile *file = lua_newuserdatauv(L, sizeof *file, 0);
-  memset(file, 0, sizeof *file);
+// Pushes `size` zero bytes that the collector hands to `close`.
+static void *new_closed(lua_State *L, size_t size, lua_CFunction close) {
+  void *file = lua_newuserdatauv(L, size, 0);
+  memset(file, 0, size);
   lua_createtable(L, 0, 1);
-  lua_pushcfunction(L, close_file);
+  lua_pushcfunction(L, close);
   lua_setfield(L, -2, "__gc");
   lua_setmetatable(L, -2);
   return file;
@@ -53,7 +53,7 @@ static TensorFile *new_file(lua_State *L) {
 static int safetensors_read(lua_State *L) {
   Error err;
   const char *path = luaL_checkstring(L, 1);
-  TensorFile *file = new_file(L);
+  TensorFile *file = new_closed(L, sizeof *file, close_file);
   if (!nb_safetensors_read(path, file, &err)) return nb_raise(L, &err);
   lua_newtable(L);  // names
   lua_newtable(L);  // tensors
@@ -99,8 +99,96 @@ static int safetensors_write(lua_State *L) {
   return nb_safetensors_write(path, tensors, count, note, notes, &err) ? 0 : nb_raise(L, &err);
 }
 
+// ---- CSV ----
+
+static int close_csv(lua_State *L) {
+  nb_csv_close(lua_touserdata(L, 1));
+  return 0;
+}
+
+// Pushes a text that may be NULL.
+static void push_text(lua_State *L, const char *text) {
+  if (text)
+    lua_pushstring(L, text);
+  else
+    lua_pushboolean(L, false);
+}
+
+// Calls choose(names, count), which returns a list of kinds, a number of CsvKind for each column.
+static void choose_kinds(lua_State *L, int choose, CsvFile *file) {
+  lua_pushvalue(L, choose);
+  lua_createtable(L, (int)file->count, 0);
+  for (size_t i = 0; i < file->count; i++) {
+    push_text(L, file->columns[i].name);
+    lua_rawseti(L, -2, (lua_Integer)i + 1);
+  }
+  lua_pushinteger(L, (lua_Integer)file->count);
+  lua_call(L, 2, 1);
+  luaL_checktype(L, -1, LUA_TTABLE);
+  for (size_t i = 0; i < file->count; i++) {
+    lua_rawgeti(L, -1, (lua_Integer)i + 1);
+    lua_Integer kind = lua_tointeger(L, -1);
+    if (kind >= NB_CSV_AUTO && kind <= NB_CSV_SKIP) file->columns[i].kind = (CsvKind)kind;
+    lua_pop(L, 1);
+  }
+  lua_pop(L, 1);
+}
+
+// { values=, labels=, first_missing= }; labels only for a column of text.
+static void push_column(lua_State *L, CsvColumn *c) {
+  lua_createtable(L, 0, 3);
+  Tensor **slot = nb_new_tensor(L);
+  *slot = c->values;
+  c->values = NULL;
+  nb_feed_collector(L, *slot);
+  lua_setfield(L, -2, "values");
+  lua_pushinteger(L, (lua_Integer)c->first_missing);
+  lua_setfield(L, -2, "first_missing");
+  if (c->kind != NB_CSV_TEXT) return;
+  size_t count = c->labels ? nb_csv_label_count(c->labels) : 0;
+  lua_createtable(L, (int)count, 0);
+  for (size_t k = 0; k < count; k++) {
+    lua_pushstring(L, nb_csv_label(c->labels, k));
+    lua_rawseti(L, -2, (lua_Integer)k + 1);
+  }
+  lua_setfield(L, -2, "labels");
+}
+
+// native.csv_read(path, delimiter, quote, header, skip, missing, choose): a list of columns, false for one that is
+// not read
+static int csv_read(lua_State *L) {
+  Error err;
+  CsvOptions o = {.delimiter = *luaL_optstring(L, 2, ""),
+                  .quote = *luaL_checkstring(L, 3),
+                  .header = lua_toboolean(L, 4),
+                  .skip = (uint64_t)luaL_checkinteger(L, 5),
+                  .missing_count = lua_rawlen(L, 6)};
+  const char *path = luaL_checkstring(L, 1);
+  const char **missing = lua_newuserdatauv(L, (o.missing_count + 1) * sizeof *missing, 0);
+  for (size_t i = 0; i < o.missing_count; i++) {  // the table keeps the strings alive
+    lua_rawgeti(L, 6, (lua_Integer)i + 1);
+    missing[i] = luaL_checkstring(L, -1);
+    lua_pop(L, 1);
+  }
+  o.missing = missing;
+  CsvFile *file = new_closed(L, sizeof *file, close_csv);
+  if (!nb_csv_open(path, &o, file, &err)) return nb_raise(L, &err);
+  choose_kinds(L, 7, file);
+  if (!nb_csv_read(file, &err)) return nb_raise(L, &err);
+  lua_createtable(L, (int)file->count, 0);
+  for (size_t i = 0; i < file->count; i++) {
+    if (file->columns[i].values)
+      push_column(L, &file->columns[i]);
+    else
+      lua_pushboolean(L, false);
+    lua_rawseti(L, -2, (lua_Integer)i + 1);
+  }
+  return 1;
+}
+
 void nb_open_io(lua_State *L) {
-  static const luaL_Reg functions[] = {{"idx_read", idx_read},
+  static const luaL_Reg functions[] = {{"csv_read", csv_read},
+                                       {"idx_read", idx_read},
                                        {"npy_read", npy_read},
                                        {"npy_write", npy_write},
                                        {"safetensors_read", safetensors_read},

@@ -51,6 +51,11 @@ local types = {
   ["two fractions"] = { "a table of two numbers from 0 to below 1", function(v)
     return is_list_of(v, function(x) return is_number(x) and x >= 0 and x < 1 end) and #v == 2
   end },
+  strings = { "a table of strings", function(v)
+    return type(v) == "table" and not getmetatable(v) and (#v == 0 and next(v) == nil or is_list_of(v, function(x)
+      return type(x) == "string"
+    end))
+  end },
   numbers = { "a table of numbers", function(v) return is_list_of(v, is_number) end },
   string = { "a string", function(v) return type(v) == "string" end },
   ["function"] = { "a function", function(v)
@@ -181,6 +186,7 @@ function options.read(where, params, ...)
     if is_required(p) then required = required + 1 end
   end
   local n = args.n
+  while n > 0 and args[n] == nil do n = n - 1 end
   if n > required and is_options(args[n]) then
     given, n = args[n], n - 1
   end

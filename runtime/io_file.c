@@ -69,18 +69,32 @@ static int64_t read_piece(Input *in, void *data, uint64_t size) {
   return got;
 }
 
+bool nb_input_some(Input *in, void *data, size_t size, size_t *got, Error *err) {
+  if (!nb_poll(err)) return false;
+  int64_t n = read_piece(in, data, size);
+  if (n < 0 && !in->gz)
+    return nb_fail(err, NB_ERROR_FILE, "cannot read %s after byte %llu: %s", in->path, (unsigned long long)in->at,
+                   strerror(errno));
+  // zlib tells of data that stops short only beside the end.
+  int code = Z_OK;
+  if (n == 0 && in->gz) gzerror(in->gz, &code);
+  if (code == Z_BUF_ERROR)
+    return nb_fail(err, NB_ERROR_FILE, "%s is truncated: its gzip data has no end; %llu bytes could be unpacked",
+                   in->path, (unsigned long long)in->at);
+  if (n < 0 || code != Z_OK) return read_failed(in, 1, err);
+  *got = (size_t)n;
+  in->at += (uint64_t)n;
+  return true;
+}
+
 bool nb_input_read(Input *in, void *data, uint64_t size, Error *err) {
   char *to = data;
   while (size > 0) {
-    if (!nb_poll(err)) return false;
-    int64_t got = read_piece(in, to, size);
-    if (got < 0 && !in->gz)
-      return nb_fail(err, NB_ERROR_FILE, "cannot read %s after byte %llu: %s", in->path, (unsigned long long)in->at,
-                     strerror(errno));
-    if (got <= 0) return read_failed(in, size, err);
+    size_t got = 0;
+    if (!nb_input_some(in, to, (size_t)(size < CHUNK ? size : CHUNK), &got, err)) return false;
+    if (got == 0) return read_failed(in, size, err);
     to += got;
-    in->at += (uint64_t)got;
-    size -= (uint64_t)got;
+    size -= got;
   }
   return true;
 }

@@ -43,6 +43,9 @@ bool nb_input_unpack(Input *in, Error *err);
 // Reads exactly `size` bytes.
 bool nb_input_read(Input *in, void *data, uint64_t size, Error *err);
 
+// Reads up to `size` bytes: at least one unless the file ends, which *got = 0 tells.
+bool nb_input_some(Input *in, void *data, size_t size, size_t *got, Error *err);
+
 // Fills a fresh contiguous tensor; `swap` reverses the bytes of each element.
 bool nb_input_tensor(Input *in, const Wire *w, bool swap, Tensor *t, Error *err);
 

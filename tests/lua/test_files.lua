@@ -3,46 +3,21 @@
 local lu = require "luaunit"
 local nb = require "nablua"
 local numeric = require "numeric"
+local scratch = require "scratch"
 
 local T = {}
 
 local assert_error = numeric.assert_error
 
-local folder
+local files
 
-function T.setUp()
-  folder = os.tmpname()
-  os.remove(folder)
-  assert(os.execute("mkdir " .. folder))
-end
+function T.setUp() files = scratch.new() end
+function T.tearDown() files:remove() end
 
-function T.tearDown()
-  os.execute("chmod -R u+w " .. folder .. " && rm -r " .. folder)
-end
-
-local function path(name) return folder .. "/" .. name end
-
-local function write(name, bytes)
-  local f = assert(io.open(path(name), "wb"))
-  assert(f:write(bytes))
-  f:close()
-  return path(name)
-end
-
-local function read(name)
-  local f = assert(io.open(path(name), "rb"))
-  local bytes = f:read("a")
-  f:close()
-  return bytes
-end
-
-local function names()
-  local list = {}
-  local p = assert(io.popen("ls -A " .. folder))
-  for line in p:lines() do list[#list + 1] = line end
-  p:close()
-  return list
-end
+local function path(name) return files:path(name) end
+local function write(name, bytes) return files:write(name, bytes) end
+local function read(name) return files:read(name) end
+local function names() return files:names() end
 
 local function safetensors(header, data)
   return string.pack("<I8", #header) .. header .. (data or "")
@@ -141,11 +116,11 @@ function T.test_what_cannot_be_saved_leaves_the_old_file()
   end
   assert_error({ "k.pth", "safetensors" }, nb.save, path("k.pth"), {})
   assert_error({ "nowhere" }, nb.save, path("nowhere/k.safetensors"), {})
-  os.execute("chmod u-w " .. folder)
+  os.execute("chmod u-w " .. files.folder)
   if not io.open(path("probe"), "w") then  -- root writes everywhere
     assert_error({ "k.safetensors" }, nb.save, path("k.safetensors"), { w = nb.zeros(2) })
   end
-  os.execute("chmod u+w " .. folder)
+  os.execute("chmod u+w " .. files.folder)
   os.remove(path("probe"))
   lu.assertEquals(read("k.safetensors"), before)
   lu.assertEquals(names(), { "k.safetensors" })

@@ -1,16 +1,20 @@
 # SPDX-License-Identifier: MIT
 """The quick examples do what they say; the two on Fashion-MNIST check their own accuracy when run."""
+import gzip
 import os
+import random
 import re
 import subprocess
+import tempfile
 import unittest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 NABLUA = os.environ.get("NABLUA", os.path.join(ROOT, "build/release/nablua"))
 
 
-def run(name):
-    r = subprocess.run([NABLUA, os.path.join(ROOT, "examples", name)], capture_output=True, text=True, timeout=300)
+def run(name, *arguments):
+    r = subprocess.run([NABLUA, os.path.join(ROOT, "examples", name), *arguments], capture_output=True, text=True,
+                       timeout=300)
     if r.returncode or r.stderr:
         raise AssertionError("%s: status %d, %s" % (name, r.returncode, r.stderr))
     return r.stdout
@@ -38,6 +42,32 @@ class Examples(unittest.TestCase):
         self.assertGreater(accuracy[-1], 97)
         self.assertGreater(accuracy[-1], accuracy[0])
         self.assertEqual(text, run("spirals.lua"))
+
+    # The two on real tables, here with made ones in the same format.
+    def test_iris_sorts_flowers(self):
+        draw = random.Random(1)
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "iris.csv")
+            with open(path, "w") as f:
+                f.write("90,4,setosa,versicolor,virginica\n")
+                for i in range(90):
+                    f.write(",".join("%.1f" % draw.gauss(3 * (i % 3) + k, 0.4) for k in range(4)) + ",%d\n" % (i % 3))
+            text = run("iris.lua", path)
+        self.assertRegex(text, r"accuracy (100|9\d)\.\d %")
+        self.assertEqual(sum(int(n) for row in re.findall(r"(?m)^ +\w+ +(\d+) +(\d+) +(\d+)$", text) for n in row), 27)
+
+    def test_regression_finds_the_weights(self):
+        draw = random.Random(2)
+        rows = [[draw.gauss(5, 2) for _ in range(10)] for _ in range(200)]
+        with tempfile.TemporaryDirectory() as folder:
+            with gzip.open(os.path.join(folder, "diabetes_data_raw.csv.gz"), "wt") as f:
+                f.writelines(" ".join("%.18e" % v for v in row) + "\n" for row in rows)
+            with gzip.open(os.path.join(folder, "diabetes_target.csv.gz"), "wt") as f:
+                f.writelines("%.18e\n" % (3 * row[4] - 2 * row[0] + draw.gauss(0, 1)) for row in rows)
+            text = run("regression.lua", folder)
+        found = re.findall(r"(?m)^  (\w+) +([+-][\d.]+)$", text)
+        self.assertEqual([name for name, _ in found[:2]], ["s1", "age"])
+        self.assertAlmostEqual(float(found[0][1]) / float(found[1][1]), -1.5, delta=0.2)
 
 
 if __name__ == "__main__":

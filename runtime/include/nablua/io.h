@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Files of tensors: safetensors, npy and IDX.
+// Files of tensors: safetensors, npy, IDX, CSV.
 //
 // A file is checked against its own header before anything is allocated: what it declares must be
 // what it holds, to the byte.  Writing goes to a temporary file in the same folder, which is synced and
@@ -48,5 +48,57 @@ bool nb_npy_write(const char *path, const Tensor *t, Error *err);
 // Reads an IDX file (the format of MNIST), plain or compressed by gzip: unsigned bytes as u8, other whole
 // numbers as i64, floats as they are.
 Tensor *nb_idx_read(const char *path, Error *err);
+
+// ---- CSV ----
+
+typedef enum CsvKind {
+  NB_CSV_AUTO,    // as the first value that is not missing has it
+  NB_CSV_NUMBER,  // every value must be a number
+  NB_CSV_TEXT,    // every value is a label, whatever it looks like
+  NB_CSV_SKIP     // the column is not read
+} CsvKind;
+
+typedef struct CsvOptions {
+  char delimiter;  // ' ' is any run of blanks; 0 finds ',', ';' or tab in the first line
+  char quote;      // 0: there are no quoted fields
+  bool header;     // whether the first line holds names
+  uint64_t skip;   // lines to pass over before that
+  const char *const *missing;
+  size_t missing_count;
+} CsvOptions;
+
+typedef struct CsvLabels CsvLabels;
+
+typedef struct CsvColumn {
+  const char *name;      // NULL without a header
+  CsvKind kind;          // the caller chooses between open and read
+  Tensor *values;        // f64: the numbers, NaN where missing; of labels their index from 1, 0 where missing
+  CsvLabels *labels;     // in the order of their appearance; NULL for numbers
+  uint64_t first_value;  // lines of the file, 0 when there is none
+  uint64_t first_missing;
+} CsvColumn;
+
+// A table of text being read: nb_csv_open fills `columns`, whose kinds the caller may then choose, and nb_csv_read
+// fills their values.
+typedef struct CsvFile {
+  size_t count;
+  CsvColumn *columns;
+  int64_t rows;
+  struct CsvReader *reader;
+} CsvFile;
+
+// Opens a file, plain or compressed by gzip, and reads its first line.  Cells are separated by one character, may be
+// quoted ("" inside stands for one quote) and then hold line ends; blanks around unquoted cells and empty lines do
+// not count.  The options' texts must live until nb_csv_read has returned.  On failure `file` is empty.
+bool nb_csv_open(const char *path, const CsvOptions *options, CsvFile *file, Error *err);
+
+// Reads to the end; a row of another length, or a value of another kind than its column's, is an error with the line.
+bool nb_csv_read(CsvFile *file, Error *err);
+
+size_t nb_csv_label_count(const CsvLabels *labels);
+const char *nb_csv_label(const CsvLabels *labels, size_t index);  // from 0; UTF-8
+
+// Releases what a CsvFile still holds; an empty one is fine.
+void nb_csv_close(CsvFile *file);
 
 #endif
