@@ -12,10 +12,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <termios.h>
 #include <unistd.h>
-#include <wchar.h>
+
+#include "screen.h"
 
 #ifdef NABLUA_EDITOR_READLINE
 #include <readline/history.h>
@@ -135,18 +135,10 @@ static const char *color_code(SessionColor color) {
   return codes[color];
 }
 
-// Columns of the character at `text`, and its bytes.
 static int character(const char *text, size_t length, int *columns) {
-  wchar_t wide;
-  mbstate_t state = {0};
-  size_t n = mbrtowc(&wide, text, length, &state);
-  if (n == 0 || n > length) {
-    *columns = 1;
-    return 1;
-  }
-  int width = wcwidth(wide);
-  *columns = width < 0 ? 1 : width;
-  return (int)n;
+  int bytes;
+  *columns = screen_columns(text, length, &bytes);
+  return bytes;
 }
 
 // Where drawing has come to.
@@ -235,13 +227,6 @@ static void move(Pen *p, int rows) {
   put(p, code);
 }
 
-static struct winsize terminal_size(void) {
-  struct winsize size = {0};
-  if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col < 10)
-    size = (struct winsize){.ws_row = 24, .ws_col = 80};
-  return size;
-}
-
 // The block as it looks at this width, from where the pen is.
 static void put_block(Pen *p) {
   put_prompt(p, rl_display_prompt ? rl_display_prompt : "");
@@ -249,7 +234,7 @@ static void put_block(Pen *p) {
 }
 
 static void redisplay(void) {
-  Pen p = {.width = terminal_size().ws_col};
+  Pen p = {.width = screen_size().columns};
   char code[16];
   if (p.width != drawn_width && rows_above_cursor > 0) {  // the terminal has wrapped what stands there anew
     Pen anew = {.width = p.width};
@@ -401,8 +386,8 @@ static void print_cut(const char *text, int most) {
 // The matches below the block: with what they are while they are few, in columns when many.
 static void show_matches(const Completions *c) {
   enum { DESCRIBED = 16 };
-  struct winsize size = terminal_size();
-  int rows = size.ws_row, width = size.ws_col, widest = 0, point = rl_point;
+  ScreenSize size = screen_size();
+  int rows = size.rows, width = size.columns, widest = 0, point = rl_point;
   for (int i = 0; i < c->count; i++) {
     int columns = text_columns(c->items[i].text);
     if (columns > widest) widest = columns;
@@ -534,6 +519,7 @@ void editor_open(Session *s, bool color) {
   session = s;
   colored = color;
   rl_readline_name = "nablua";
+  rl_outstream = screen_stream();
   rl_catch_signals = 0;
   rl_catch_sigwinch = 0;
   rl_redisplay_function = redisplay;

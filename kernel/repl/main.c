@@ -9,6 +9,7 @@
 
 #include "editor.h"
 #include "repl.h"
+#include "screen.h"
 #include "session.h"
 
 enum { EXIT_LUA_ERROR = 1, EXIT_USAGE = 2, EXIT_INTERRUPTED = 130 };
@@ -26,15 +27,23 @@ static void on_sigint(int number) {
 static void show_value(void *user, int number, const Bundle *value) {
   (void)user;
   (void)number;
-  fwrite(value->items[0].data, 1, value->items[0].length, stdout);
-  fputc('\n', stdout);
-  fflush(stdout);
+  screen_show(value->items[0].data, value->items[0].length, NULL, false);
 }
 
 static void show_display(void *user, const Bundle *value, const char *id, bool update) {
-  (void)id;
-  (void)update;
-  show_value(user, 0, value);
+  (void)user;
+  screen_show(value->items[0].data, value->items[0].length, id, update);
+}
+
+static void clear(void *user, bool wait) {
+  (void)user;
+  screen_clear(wait);
+}
+
+// Another program is about to write to the terminal.
+static void program(void *user) {
+  (void)user;
+  screen_begin();
 }
 
 // At a prompt the error is told from output by its colour, elsewhere by who says it.
@@ -43,7 +52,7 @@ static bool prompting;
 static void show_error(void *user, const Problem *problem) {
   (void)user;
   bool color = prompting && repl_colors();
-  fflush(stdout);
+  screen_fresh_line();
   fprintf(stderr, "%s%s%s%s\n", prompting ? "" : "nablua: ", color ? "\033[1;31m" : "", problem->message,
           color ? "\033[0m" : "");
   for (const char *line = problem->frames; *line;) {
@@ -200,9 +209,15 @@ int main(int argc, char **argv) {
   Options options;
   bool traceback = false;
   char reason[256];
-  Sink sink = {.value = show_value, .display = show_display, .error = show_error, .ask = ask};
+  Sink sink = {.value = show_value,
+               .display = show_display,
+               .clear = clear,
+               .program = program,
+               .error = show_error,
+               .ask = ask};
   int status = read_command_line(argc, argv, &options, &traceback);
   if (status >= 0) return status;
+  screen_open();
   if (!(session = session_new(&sink, reason, sizeof reason))) {
     fprintf(stderr, "nablua: %s\n", reason);
     return EXIT_LUA_ERROR;
@@ -212,6 +227,7 @@ int main(int argc, char **argv) {
   session_set_traceback(session, traceback);
   apply_environment();
   status = run(&options);
+  screen_finish();
   session_free(session);
   fflush(stdout);
   return status;

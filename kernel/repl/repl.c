@@ -2,7 +2,6 @@
 // The prompt: read an input, evaluate it, again.
 #include "repl.h"
 
-#include <locale.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +10,7 @@
 #include <unistd.h>
 
 #include "editor.h"
+#include "screen.h"
 
 static void give_up(int number) {
   (void)number;
@@ -54,7 +54,6 @@ static void run_init_file(Session *s) {
 void repl_run(Session *s) {
   struct sigaction at_prompt = {.sa_handler = give_up}, evaluating;
   bool color = repl_colors();
-  if (!setlocale(LC_CTYPE, "") || MB_CUR_MAX == 1) setlocale(LC_CTYPE, "C.UTF-8");
   editor_open(s, color);
   run_init_file(s);
   open_history(s);
@@ -66,8 +65,11 @@ void repl_run(Session *s) {
     if (!input) break;
     if (input[strspn(input, " \t\r\n")]) {
       editor_remember(input);
+      screen_begin();
       double begin = now();
       session_eval(s, input, strlen(input));
+      screen_finish();
+      screen_fresh_line();
       double took = now() - begin;
       if (took > 1 && isatty(STDOUT_FILENO)) printf(color ? "\033[90m%.1f s\033[0m\n" : "%.1f s\n", took);
     }

@@ -5,6 +5,7 @@
 #include <lua.h>
 #include <spawn.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -123,6 +124,8 @@ static int execute(lua_State *L) {
     lua_pushboolean(L, access("/bin/sh", X_OK) == 0);
     return 1;
   }
+  fflush(NULL);
+  if (s->sink.program) s->sink.program(s->sink.user);
   char *const arguments[] = {"sh", "-c", (char *)(uintptr_t)command, NULL};
   // At a terminal Ctrl-C reaches all that runs there; elsewhere what the command starts must be ended with it.
   bool group = !isatty(STDIN_FILENO);

@@ -34,6 +34,7 @@ typedef struct Sink {
   void (*value)(void *user, int number, const Bundle *value);                     // what input `number` gave
   void (*display)(void *user, const Bundle *value, const char *id, bool update);  // id may be NULL
   void (*clear)(void *user, bool wait);
+  void (*program)(void *user);  // another program is about to write where this one does; may be NULL
   void (*error)(void *user, const Problem *problem);
   char *(*ask)(void *user, const char *prompt, bool hidden);  // a line from malloc; NULL at the end of input
 } Sink;

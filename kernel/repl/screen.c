@@ -1,0 +1,444 @@
+// SPDX-License-Identifier: MIT
+// The terminal's cursor followed through all output, and texts that are redrawn in place.
+//
+// Rows count from screen_begin:        row 0   > what an input prints
+//                                      top     ┌ a block: a text with an id
+//                                      top + n └
+//                                              lines printed since
+//                                      row       █ cursor
+#include "screen.h"
+
+#include <errno.h>
+#include <locale.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+#include <wchar.h>
+
+typedef struct Block {
+  struct Block *next;
+  char *id;
+  char *held;  // what could not be drawn yet, or NULL
+  size_t length;
+  int top, rows;
+  bool reachable;
+} Block;
+
+static FILE *terminal;  // what stdout was; NULL while output is not followed
+static Block *blocks;
+static int row, column;
+static int width;          // of the terminal when the rows were counted
+static int pending_input;  // bytes typed ahead by then
+static bool clear_first;   // before the next output
+
+// ---- the terminal ----
+
+FILE *screen_stream(void) {
+  return terminal ? terminal : stdout;
+}
+
+ScreenSize screen_size(void) {
+  struct winsize size = {0};
+  if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col < 10 || size.ws_row < 2) return (ScreenSize){24, 80};
+  return (ScreenSize){size.ws_row, size.ws_col};
+}
+
+int screen_columns(const char *text, size_t length, int *bytes) {
+  wchar_t wide;
+  mbstate_t state = {0};
+  size_t n = mbrtowc(&wide, text, length, &state);
+  *bytes = 1;
+  if (n == 0 || n > length) return 1;
+  int columns = wcwidth(wide);
+  *bytes = (int)n;
+  return columns < 0 ? 1 : columns;
+}
+
+static void write_all(const char *data, size_t length) {
+  while (length > 0) {
+    ssize_t n = write(STDOUT_FILENO, data, length);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return;  // the terminal is gone
+    data += n;
+    length -= (size_t)n;
+  }
+}
+
+// ---- following the cursor ----
+
+static void forget_places(void) {
+  for (Block *b = blocks; b; b = b->next) b->reachable = false;
+}
+
+// Bytes of the escape sequence at `text`, or 0 when it does not end there.
+static size_t escape_length(const char *text, size_t length) {
+  if (length < 2) return 0;
+  size_t i = 2;
+  if (text[1] == '[') {
+    while (i < length && (text[i] < 0x40 || text[i] > 0x7e)) i++;
+    return i < length ? i + 1 : 0;
+  }
+  if (text[1] == ']') {
+    for (; i < length; i++) {
+      if (text[i] == '\a') return i + 1;
+      if (text[i] == '\033') return i + 1 < length ? i + 2 : 0;
+    }
+    return 0;
+  }
+  return 2;
+}
+
+// What a sequence such as "\033[3A" does to the cursor.
+static void follow_escape(const char *text, size_t length) {
+  if (text[1] != '[') return;
+  int n = atoi(text + 2);
+  int count = n > 0 ? n : 1;
+  switch (text[length - 1]) {
+    case 'A':
+      row -= count;
+      break;
+    case 'B':
+      row += count;
+      break;
+    case 'C':
+      column += count;
+      break;
+    case 'D':
+      column -= column < count ? column : count;
+      break;
+    case 'E':
+      row += count, column = 0;
+      break;
+    case 'F':
+      row -= count, column = 0;
+      break;
+    case 'G':
+      column = count - 1;
+      break;
+    case 'H':
+    case 'f':
+    case 'd':
+      forget_places();
+      break;  // an absolute place
+    case 'J':
+      if (n > 0) forget_places();
+      break;
+    default:
+      break;
+  }
+}
+
+// Follows what is written; returns how many bytes at the end belong to something that has not come whole.
+static size_t follow(const char *text, size_t length) {
+  int columns, bytes;
+  size_t i = 0;
+  for (; i < length; i += (size_t)bytes) {
+    bytes = 1;
+    switch (text[i]) {
+      case '\n':
+        row++, column = 0;
+        continue;
+      case '\r':
+        column = 0;
+        continue;
+      case '\b':
+        column -= column > 0;
+        continue;
+      case '\t':
+        column = column / 8 * 8 + 8 < width ? column / 8 * 8 + 8 : width - 1;
+        continue;
+      case '\a':
+        continue;
+      case '\033':
+        if ((bytes = (int)escape_length(text + i, length - i)) == 0) return length - i;
+        follow_escape(text + i, (size_t)bytes);
+        continue;
+      default:
+        break;
+    }
+    if (length - i < 4) {
+      mbstate_t state = {0};
+      if (mbrlen(text + i, length - i, &state) == (size_t)-2) return length - i;
+    }
+    columns = screen_columns(text + i, length - i, &bytes);
+    if (column + columns > width) row++, column = 0;
+    column += columns;
+  }
+  return 0;
+}
+
+static void follow_and_write(const char *text, size_t length) {
+  static char rest[64];  // a character or sequence that was cut
+  static size_t rest_length;
+  size_t left;
+  if (rest_length > 0) {
+    char whole[sizeof rest * 2];
+    size_t taken = length < sizeof rest ? length : sizeof rest;
+    memcpy(whole, rest, rest_length);
+    memcpy(whole + rest_length, text, taken);
+    left = follow(whole, rest_length + taken);
+    if (taken < length) left = follow(text + taken - left, length - taken + left);
+  } else {
+    left = follow(text, length);
+  }
+  rest_length = left < sizeof rest && left <= length ? left : 0;
+  memcpy(rest, text + length - rest_length, rest_length);
+  write_all(text, length);
+}
+
+static void clear_now(void) {
+  char code[32];
+  int up = row, most = screen_size().rows - 1;
+  clear_first = false;
+  if (up > most) up = most;
+  int n = up > 0 ? snprintf(code, sizeof code, "\r\033[%dA\033[J", up) : snprintf(code, sizeof code, "\r\033[J");
+  write_all(code, (size_t)n);
+  row -= up;
+  column = 0;
+  forget_places();
+}
+
+static ssize_t write_followed(void *cookie, const char *data, size_t length) {
+  (void)cookie;
+  if (clear_first) clear_now();
+  follow_and_write(data, length);
+  return (ssize_t)length;
+}
+
+static FILE *followed_stream(int buffering) {
+  FILE *f = fopencookie(NULL, "w", (cookie_io_functions_t){.write = write_followed});
+  if (f) setvbuf(f, NULL, buffering, BUFSIZ);
+  return f;
+}
+
+void screen_open(void) {
+  const char *name = getenv("TERM");
+  if (!setlocale(LC_CTYPE, "") || MB_CUR_MAX == 1) setlocale(LC_CTYPE, "C.UTF-8");
+  if (!isatty(STDOUT_FILENO) || !name || !*name || strcmp(name, "dumb") == 0) return;
+  FILE *out = followed_stream(_IOLBF), *err = isatty(STDERR_FILENO) ? followed_stream(_IONBF) : NULL;
+  if (!out) return;
+  fflush(stdout);
+  terminal = stdout;
+  stdout = out;
+  if (err) stderr = err;
+  width = screen_size().columns;
+}
+
+static void flush(void) {
+  fflush(stdout);
+  fflush(stderr);
+}
+
+// Lines that were typed ahead are on the screen, in places that nobody knows.
+static int typed_ahead(void) {
+  int bytes = 0;
+  return isatty(STDIN_FILENO) && ioctl(STDIN_FILENO, FIONREAD, &bytes) == 0 ? bytes : 0;
+}
+
+void screen_begin(void) {
+  flush();
+  row = column = 0;
+  width = screen_size().columns;
+  pending_input = typed_ahead();
+  clear_first = false;
+  forget_places();
+}
+
+void screen_note(const char *text, size_t length) {
+  if (terminal) follow(text, length);
+}
+
+void screen_fresh_line(void) {
+  flush();
+  if (terminal && column > 0) fputc('\n', stdout);
+}
+
+void screen_clear(bool wait) {
+  flush();
+  if (!terminal) return;
+  if (wait)
+    clear_first = true;
+  else
+    clear_now();
+}
+
+// ---- blocks ----
+
+static Block *find_block(const char *id) {
+  Block *b = blocks;
+  while (b && strcmp(b->id, id) != 0) b = b->next;
+  return b;
+}
+
+static Block *new_block(const char *id) {
+  Block *b = calloc(1, sizeof *b), **last = &blocks;
+  if (!b || !(b->id = strdup(id))) {
+    free(b);
+    return NULL;
+  }
+  while (*last) last = &(*last)->next;
+  return *last = b;
+}
+
+// Text being made; `failed` when there was no memory.
+typedef struct Drawing {
+  char *data;
+  size_t length, capacity;
+  bool failed;
+} Drawing;
+
+static void put(Drawing *d, const char *data, size_t length) {
+  if (d->length + length > d->capacity) {
+    size_t capacity = (d->length + length) * 2;
+    char *bigger = realloc(d->data, capacity);
+    if (!bigger) {
+      d->failed = true;
+      return;
+    }
+    d->data = bigger;
+    d->capacity = capacity;
+  }
+  memcpy(d->data + d->length, data, length);
+  d->length += length;
+}
+
+static void put_code(Drawing *d, const char *format, int n) {
+  char code[32];
+  if (n > 0) put(d, code, (size_t)snprintf(code, sizeof code, format, n));
+}
+
+// Draws the text as rows that end in a new line each, none wider than the terminal and at most `most`; what stood in
+// a row before is cleared.  Returns the number of rows.
+static int put_rows(Drawing *d, const char *text, size_t length, int most) {
+  int rows = 0, columns = 0, bytes;
+  for (size_t i = 0; i <= length; i += (size_t)bytes) {
+    int wide = 0;
+    bytes = 1;
+    bool end = i == length || text[i] == '\n';
+    if (!end && text[i] == '\033') {
+      bytes = (int)escape_length(text + i, length - i);
+      if (bytes == 0) bytes = (int)(length - i);
+    } else if (!end && (unsigned char)text[i] >= ' ') {
+      wide = screen_columns(text + i, length - i, &bytes);
+    } else if (!end) {
+      continue;  // a control character would move the cursor
+    }
+    if (end || columns + wide > width) {
+      if (columns < width) put(d, "\033[K", 3);
+      put(d, "\r\n", 2);
+      columns = 0;
+      if (++rows == most) return rows;
+    }
+    if (!end) {
+      put(d, text + i, (size_t)bytes);
+      columns += wide;
+    }
+  }
+  return rows;
+}
+
+static void move_lower_blocks(const Block *above, int by) {
+  for (Block *b = blocks; b; b = b->next)
+    if (b != above && b->top > above->top) b->top += by;
+}
+
+// Puts rows where the block stands, with more or fewer of them than before if need be.
+static void redraw(Block *b, const Drawing *rows, int height) {
+  Drawing d = {0};
+  int more = height - b->rows;
+  if (column >= width) {  // step over the margin, where a terminal waits with the next row
+    put(&d, " \r", 2);
+    row++, column = 0;
+  }
+  int below = row - b->top - b->rows;
+  if (more > 0) {  // room at the bottom, then below the block
+    for (int i = 0; i < more; i++) put(&d, "\n", 1);
+    put_code(&d, "\033[%dA", more + below);
+    put_code(&d, "\033[%dL", more);
+    put_code(&d, "\033[%dA", b->rows);
+  } else {
+    put_code(&d, "\033[%dA", below - more);
+    put_code(&d, "\033[%dM", -more);
+    put_code(&d, "\033[%dA", height);
+  }
+  put(&d, "\r", 1);
+  put(&d, rows->data, rows->length);
+  put_code(&d, "\033[%dB", below);
+  put_code(&d, "\033[%dC", column);
+  if (!d.failed) {
+    write_all(d.data, d.length);
+    row += more;
+    move_lower_blocks(b, more);
+    b->rows = height;
+  }
+  free(d.data);
+}
+
+static void append(Block *b, const Drawing *rows, int height) {
+  if (column > 0) write_all("\r\n", 2), row++, column = 0;
+  write_all(rows->data, rows->length);
+  b->top = row;
+  b->rows = height;
+  b->reachable = true;
+  row += height;
+}
+
+static void show_block(Block *b, const char *text, size_t length, bool update) {
+  ScreenSize size = screen_size();
+  if (size.columns != width || typed_ahead() != pending_input) {
+    forget_places();
+    width = size.columns;
+    pending_input = typed_ahead();
+  }
+  Drawing rows = {0};
+  int height = put_rows(&rows, text, length, size.rows - 1);
+  bool visible = row - b->top < size.rows && row - b->top + height - b->rows < size.rows;
+  if (rows.failed) {
+    // there is no memory to draw with
+  } else if (update && b->reachable && visible) {
+    redraw(b, &rows, height);
+  } else {
+    append(b, &rows, height);
+  }
+  free(rows.data);
+}
+
+static void hold(Block *b, const char *text, size_t length) {
+  free(b->held);
+  b->held = malloc(length + 1);
+  b->length = length;
+  if (b->held) memcpy(b->held, text, length);
+}
+
+void screen_show(const char *text, size_t length, const char *id, bool update) {
+  Block *b = id ? find_block(id) : NULL;
+  if (id && !b) b = new_block(id);
+  if (!terminal && update && b && b->reachable) {
+    hold(b, text, length);
+    return;
+  }
+  if (!terminal || !b) {
+    screen_fresh_line();
+    fwrite(text, 1, length, stdout);
+    fputc('\n', stdout);
+    if (b) b->reachable = true;
+  } else {
+    flush();
+    if (clear_first) clear_now();
+    show_block(b, text, length, update);
+  }
+  flush();
+}
+
+void screen_finish(void) {
+  for (Block *b = blocks; b; b = b->next) {
+    if (!b->held) continue;
+    fwrite(b->held, 1, b->length, stdout);
+    fputc('\n', stdout);
+    free(b->held);
+    b->held = NULL;
+  }
+  flush();
+}

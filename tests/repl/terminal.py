@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: MIT
+"""The executable on a pseudo-terminal whose screen is emulated."""
+import fcntl
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import tempfile
+import termios
+import time
+
+import pyte
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+NABLUA = os.environ.get("NABLUA", os.path.join(ROOT, "build/release/nablua"))
+SANITIZED = bool(re.search(r"/(asan|tsan|hostile)/", NABLUA))
+TIMEOUT = 120 if SANITIZED else 30
+HOME = tempfile.TemporaryDirectory()  # of the history and the init file, where a test gives no other
+
+
+def environment(home=None, **more):
+    """Variables of a terminal without colours, whose user has no files but those below `home`."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith("NABLUA")}
+    env.update(TERM="xterm", NO_COLOR="1", INPUTRC="/dev/null", LC_ALL="C.UTF-8", XDG_STATE_HOME=home or HOME.name,
+               XDG_CONFIG_HOME=home or HOME.name, **more)
+    return env
+
+
+class Screen(pyte.Screen):
+    """pyte 0.8 leaves a row as it was when the row to take its place has never been written."""
+
+    def delete_lines(self, count=None):
+        for y in range(self.lines):
+            self.buffer[y]  # now it is there
+        super().delete_lines(count)
+
+
+class Terminal:
+    def __init__(self, *arguments, home=None, columns=100, rows=120, **variables):
+        self.screen = Screen(columns, rows)
+        self.stream = pyte.ByteStream(self.screen)
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+            os.chdir(ROOT)
+            os.execve(NABLUA, [NABLUA, *(arguments or ("--no-banner",))], environment(home, **variables))
+
+    def resize(self, columns, rows):
+        self.screen.resize(rows, columns)
+        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def text(self):
+        return "\n".join(line.rstrip() for line in self.screen.display).rstrip()
+
+    def type(self, text):
+        os.write(self.fd, text.encode())
+
+    def read(self, seconds):
+        """What comes within that time; False at the end of it all."""
+        if select.select([self.fd], [], [], seconds)[0]:
+            try:
+                self.stream.feed(os.read(self.fd, 65536))  # a character may be cut between two reads
+            except OSError:
+                return False
+        return True
+
+    def wait_for(self, expression):
+        """Reads until the whole screen matches; the end of the expression's match is found anywhere."""
+        end = time.monotonic() + TIMEOUT
+        while time.monotonic() < end:
+            found = re.search(expression, self.text())
+            if found:
+                return found
+            if not self.read(0.2):
+                break
+        raise AssertionError("no %r on the screen:\n%s" % (expression, self.text()))
+
+    def wait_for_prompt(self, number):
+        return self.wait_for(r"(?m)^%d>\Z" % number)
+
+    def status(self):
+        """The exit status, once the program has ended."""
+        end = time.monotonic() + TIMEOUT
+        while time.monotonic() < end:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.pid = None
+                while self.read(1):
+                    pass
+                return os.waitstatus_to_exitcode(status)
+            self.read(0.05)
+        raise AssertionError("still running:\n" + self.text())
+
+    def close(self):
+        if self.pid:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+        os.close(self.fd)
