@@ -2,6 +2,7 @@
 -- nn.fit: the training loop that people write anyway, with progress, validation and a history.
 local native = require "nablua.native"
 local nb = require "nablua.core"
+local checkpoint = require "nablua.checkpoint"
 local module = require "nablua.nn.module"
 local options = require "nablua.options"
 local progress = require "nablua.progress"
@@ -16,6 +17,16 @@ local params = {
   { name = "valid", type = "any", optional = true, doc = "{x, y} or batches to measure on after each epoch" },
   { name = "metrics", type = "table", optional = true,
     doc = "{\"accuracy\"}, or functions by name: {error = function(output, target) return number end}" },
+  { name = "schedule", type = "table", optional = true, doc = "a learning rate schedule, stepped by fit" },
+  { name = "schedule_per", choices = { "epoch", "batch" }, default = "epoch", doc = "what a step of the schedule is" },
+  { name = "clip", type = "positive", optional = true, doc = "largest norm of all gradients together" },
+  { name = "patience", type = "size", optional = true,
+    doc = "ends the training after so many epochs without a new minimum of valid_loss (without valid: loss)" },
+  { name = "keep", choices = { "last", "best" }, default = "last",
+    doc = "whose parameters the net has at the end: the last epoch's, or those of the lowest such loss" },
+  { name = "checkpoint", type = "string", optional = true,
+    doc = "a .safetensors file to go on from if it is there, written after each epoch and every minute" },
+  { name = "checkpoint_every", type = "size", optional = true, doc = "batches between checkpoints, in place of time" },
   { name = "callback", type = "function", optional = true,
     doc = "called after each epoch with {epoch, loss, net, opt, history}; returning true ends the training" },
   { name = "progress", type = "boolean", default = true, doc = "a bar on a terminal, and one line for each epoch" },
@@ -56,34 +67,51 @@ local function make_metrics(given, loss)
 end
 
 -- Means over samples of the loss and the metrics.
+local Tally = {}
+Tally.__index = Tally
+
 local function new_tally(metrics)
-  local tally = { n = 0, sums = {} }
-  function tally.add(output, target, loss)
-    local n = output:dim() > 0 and output:size(1) or 1
-    tally.n = tally.n + n
-    tally.sums.loss = (tally.sums.loss or 0) + loss * n
-    if #metrics == 0 then return end
-    nb.no_grad(function()
-      for _, m in ipairs(metrics) do
-        local value = m[2](output:detach(), target)
-        value = nb.is_tensor(value) and value:item() or value
-        tally.sums[m[1]] = (tally.sums[m[1]] or 0) + value * n
-      end
-    end)
-  end
-  function tally.mean(name)
-    return tally.n > 0 and tally.sums[name] / tally.n or 0 / 0
-  end
-  return tally
+  return setmetatable({ metrics = metrics, n = 0, sums = {} }, Tally)
+end
+
+function Tally:clear()
+  self.n, self.sums = 0, {}
+end
+
+function Tally:add(output, target, loss)
+  local n = output:dim() > 0 and output:size(1) or 1
+  local sums = self.sums
+  self.n = self.n + n
+  sums.loss = (sums.loss or 0) + loss * n
+  if #self.metrics == 0 then return end
+  nb.no_grad(function()
+    for _, m in ipairs(self.metrics) do
+      local value = m[2](output:detach(), target)
+      value = nb.is_tensor(value) and value:item() or value
+      sums[m[1]] = (sums[m[1]] or 0) + value * n
+    end
+  end)
+end
+
+function Tally:mean(name)
+  return self.n > 0 and self.sums[name] / self.n or 0 / 0
 end
 
 -- ---- the loop ----
 
+local function is_list_of_tensors(t)
+  if type(t) ~= "table" or #t < 2 then return false end
+  for _, item in ipairs(t) do
+    if not nb.is_tensor(item) then return false end
+  end
+  return true
+end
+
 local function as_batches(what, given, size, shuffle)
   local meta = getmetatable(given)
   if type(given) == "function" or (type(meta) == "table" and meta.__call) then return given end
-  if type(given) == "table" and nb.is_tensor(given[1]) and nb.is_tensor(given[2]) then
-    return require("nablua.data").batches { given[1], given[2], size = size, shuffle = shuffle }
+  if is_list_of_tensors(given) then
+    return require("nablua.data").batches { size = size, shuffle = shuffle, table.unpack(given) }
   end
   native.raise(("nn.fit: %s must be {x, y} or what data.batches gives, got %s"):format(what, options.describe(given)))
 end
@@ -93,30 +121,86 @@ local function count_of(batches)
   return type(meta) == "table" and meta.__len and #batches or nil
 end
 
-local function train_epoch(net, loss, opt, batches, metrics, bar)
-  local tally = new_tally(metrics)
-  for x, y in batches do
-    opt:zero_grad()
-    local output = net(x)
-    local J = loss(output, y)
-    J:backward()
-    opt:step()
-    tally.add(output, y, J:item())
-    bar:step(("loss %.4f"):format(tally.mean "loss"))
-  end
-  return tally
+-- The batch after the one that began with `previous`: the net's inputs and, last, the target.  nil at the end.
+local function next_batch(batches, previous)
+  local batch = table.pack(batches(nil, previous))
+  if batch[1] == nil then return nil end
+  if batch.n < 2 then native.raise("nn.fit: a batch must have an input and a target, it has one value") end
+  return batch, batch[batch.n]
 end
 
-local function evaluate(net, loss, batches, metrics)
+local function forward(net, batch)
+  return net(table.unpack(batch, 1, batch.n - 1))
+end
+
+-- The batches of an epoch that a checkpoint has seen are drawn as they were then, and passed over.
+local function pass_over(run, batches)
+  local now, batch = nb.random_state(), {}
+  nb.random_state(run.start)
+  for k = 1, run.batch do
+    batch = next_batch(batches, batch[1])
+    if not batch then
+      native.raise(("nn.fit: the checkpoint was made after batch %d of an epoch, but train has %d"):format(run.batch,
+        k - 1))
+    end
+  end
+  nb.random_state(now)
+  return batch[1]
+end
+
+local function train_step(run, batch, target, o)
+  local net, opt = run.net, run.opt
+  opt:zero_grad()
+  local output = forward(net, batch)
+  local J = run.loss(output, target)
+  local value = nb.is_tensor(J) and J:numel() == 1 and J:item()
+  if not value then
+    native.raise(("nn.fit: the loss must give a tensor of one number, got %s"):format(options.describe(J)))
+  end
+  if value ~= value or value == math.huge or value == -math.huge then
+    native.raise(("nn.fit: the loss is %s in epoch %d, batch %d; the net is as it was before that batch.  A lower " ..
+      "learning rate or clip= may help"):format(value ~= value and "NaN" or "infinite", run.epoch, run.batch + 1))
+  end
+  J:backward()
+  if o.clip then require("nablua.nn").clip_grad_norm(run.parameters, o.clip) end
+  opt:step()
+  if run.schedule and o.schedule_per == "batch" then run.schedule:step(value) end
+  run.tally:add(output, target, value)
+end
+
+local function train_epoch(run, batches, o, bar)
+  local previous
+  if run.batch > 0 then
+    previous = pass_over(run, batches)
+    bar.done = run.batch
+  else
+    run.start, run.began = nb.random_state(), native.clock()
+    run.tally:clear()
+  end
+  while true do
+    local batch, target = next_batch(batches, previous)
+    if not batch then break end
+    previous = batch[1]
+    train_step(run, batch, target, o)
+    run.batch = run.batch + 1
+    bar:step(("loss %.4f"):format(run.tally:mean "loss"))
+    if run.checkpoint then run.checkpoint:after_batch() end
+  end
+  run.batch = 0
+end
+
+local function evaluate(run, batches, metrics)
   local tally = new_tally(metrics)
-  net:eval()
+  run.net:eval()
   nb.no_grad(function()
-    for x, y in batches do
-      local output = net(x)
-      tally.add(output, y, loss(output, y):item())
+    local batch, target = next_batch(batches)
+    while batch do
+      local output = forward(run.net, batch)
+      tally:add(output, target, run.loss(output, target):item())
+      batch, target = next_batch(batches, batch[1])
     end
   end)
-  net:train()
+  run.net:train()
   return tally
 end
 
@@ -141,19 +225,88 @@ local function check(net, loss, opt)
   end
 end
 
-local function record(history, epoch, name, value)
-  history[name] = history[name] or {}
-  history[name][epoch] = value
-  return ("  %s %.4f"):format(name:gsub("_", " "), value)
+local function check_schedule(schedule, opt)
+  if schedule == nil then return end
+  if type(schedule) ~= "table" or type(schedule.step) ~= "function" or schedule.optimizer == nil then
+    native.raise("nn.fit: schedule must be a learning rate schedule such as optim.StepLR(opt, {step_size=5}), got " ..
+      options.describe(schedule))
+  end
+  if schedule.optimizer ~= opt then native.raise "nn.fit: the schedule is of another optimizer than opt" end
+end
+
+-- Puts the means of a tally into the history; returns them as text.
+local function record(run, tally, prefix, metrics)
+  local names, text = { "loss" }, ""
+  for i, m in ipairs(metrics) do names[i + 1] = m[1] end
+  for _, name in ipairs(names) do
+    local full = prefix .. name
+    run.history[full] = run.history[full] or {}
+    run.history[full][run.epoch] = tally:mean(name)
+    text = ("%s  %s %.4f"):format(text, full:gsub("_", " "), tally:mean(name))
+  end
+  return text
+end
+
+-- Counts the epochs since the last new minimum of the loss that is watched, and keeps the net of the best.
+local function watch(run, o)
+  local list = run.history.valid_loss or run.history.loss
+  local value = list[run.epoch]
+  if not run.best or value < run.best then
+    run.best, run.best_epoch, run.waited = value, run.epoch, 0
+    if o.keep == "best" then run.best_state = run.net:state() end
+  else
+    run.waited = run.waited + 1
+  end
+  return o.patience ~= nil and run.waited >= o.patience
+end
+
+local function open_checkpoint(run, o)
+  if not o.checkpoint then return end
+  run.checkpoint = checkpoint.open(o.checkpoint, o.checkpoint_every, run)
+  if not run.checkpoint.resumed or not o.progress then return end
+  if run.ended or run.epoch > o.epochs then
+    print(("%s: trained to the end already, %d epochs; remove the file to start anew"):format(o.checkpoint,
+      run.epoch - 1))
+  else
+    print(("%s: going on in epoch %d%s"):format(o.checkpoint, run.epoch,
+      run.batch > 0 and (" after batch %d"):format(run.batch) or ""))
+  end
+end
+
+-- One epoch with all that follows it; true when it was the last.
+local function run_epoch(run, train, valid, metrics, o)
+  local label = ("epoch %d/%d"):format(run.epoch, o.epochs)
+  local bar <close> = progress.progress(count_of(train), { label = label })
+  bar.visible = bar.visible and o.progress
+  train_epoch(run, train, o, bar)
+  local line = label .. record(run, run.tally, "", metrics)
+  if valid then line = line .. record(run, evaluate(run, valid, metrics), "valid_", metrics) end
+  if run.schedule and o.schedule_per == "epoch" then
+    run.schedule:step((run.history.valid_loss or run.history.loss)[run.epoch])
+  end
+  local seconds = native.clock() - run.began
+  run.history.seconds[run.epoch] = seconds
+  bar:close()
+  if o.progress then print(("%s  %.1f s"):format(line, seconds)) end
+  local patience_over = watch(run, o)
+  if patience_over and o.progress then
+    print(("no new minimum for %d epochs; the best was epoch %d"):format(run.waited, run.best_epoch))
+  end
+  local asked = o.callback and o.callback { epoch = run.epoch, loss = run.history.loss[run.epoch], net = run.net,
+    opt = run.opt, history = run.history } == true
+  run.epoch, run.ended = run.epoch + 1, patience_over or asked or nil
+  if run.checkpoint then run.checkpoint:after_epoch() end
+  return run.ended
 end
 
 registry.define(fit, "nn.", "fit", {
   doc = "Trains a net: for every batch forward, loss, backward, update.  Returns a history of one number an epoch: " ..
-    "loss, the metrics, and valid_... of each.  An interrupt or error keeps the net as it is.",
-  signature = "nn.fit(net, loss, opt, train, {epochs=1, size=32, shuffle=true, valid=, metrics=, callback=, " ..
-    "progress=true})",
+    "loss, the metrics, and valid_... of each.  An interrupt or error keeps the net as it is; with checkpoint= the " ..
+    "same call goes on later where it stopped, to the same numbers.",
+  signature = "nn.fit(net, loss, opt, train, {epochs=1, size=32, valid=, metrics=, schedule=, checkpoint=, ...})",
   params = { { name = "net" }, { name = "loss", doc = "a module or function of output and target" },
-    { name = "opt" }, { name = "train", doc = "{x, y} or what data.batches gives" }, table.unpack(params) },
+    { name = "opt" }, { name = "train", doc = "{x, y} or what data.batches gives; the last of a batch is the target" },
+    table.unpack(params) },
   see = { "data.batches", "optim", "net:train" },
   example = [[
 local net = nn.Linear(1, 1)
@@ -163,34 +316,18 @@ return #history.loss  --> 3]],
   function(net, loss, opt, train, given)
     check(net, loss, opt)
     local o = options.check("nn.fit", params, given)
+    check_schedule(o.schedule, opt)
     local metrics = make_metrics(o.metrics, loss)
     train = as_batches("train", train, o.size, o.shuffle)
     local valid = o.valid and as_batches("valid", o.valid, math.max(o.size, 256), false)
-    local history = { seconds = {} }
+    local run = { net = net, loss = loss, opt = opt, schedule = o.schedule, parameters = net:parameters(), epoch = 1,
+      batch = 0, began = native.clock(), waited = 0, tally = new_tally(metrics), history = { seconds = {} } }
+    open_checkpoint(run, o)
     local _ <close> = guard(net, opt)
     net:train()
-    for epoch = 1, o.epochs do
-      local start = native.clock()
-      local label = ("epoch %d/%d"):format(epoch, o.epochs)
-      local bar <close> = progress.progress(count_of(train), { label = label })
-      bar.visible = bar.visible and o.progress
-      local tally = train_epoch(net, loss, opt, train, metrics, bar)
-      local line = label .. record(history, epoch, "loss", tally.mean "loss")
-      for _, m in ipairs(metrics) do line = line .. record(history, epoch, m[1], tally.mean(m[1])) end
-      if valid then
-        tally = evaluate(net, loss, valid, metrics)
-        line = line .. record(history, epoch, "valid_loss", tally.mean "loss")
-        for _, m in ipairs(metrics) do
-          line = line .. record(history, epoch, "valid_" .. m[1], tally.mean(m[1]))
-        end
-      end
-      history.seconds[epoch] = native.clock() - start
-      bar:close()
-      if o.progress then print(("%s  %.1f s"):format(line, history.seconds[epoch])) end
-      if o.callback and o.callback { epoch = epoch, loss = history.loss[epoch], net = net, opt = opt,
-        history = history } == true then break end
-    end
-    return history
+    while run.epoch <= o.epochs and not run.ended do run_epoch(run, train, valid, metrics, o) end
+    if run.best_state then net:load_state(run.best_state) end
+    return run.history
   end,
 })
 

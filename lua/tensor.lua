@@ -171,6 +171,25 @@ method("stats", {
   end,
 })
 
+-- ---- the random numbers' place ----
+
+registry.define(nb, "nb.", "random_state", {
+  doc = "The place in the random numbers, {seed=, counter=}, to be saved and come back to; with one, goes there.",
+  signature = "nb.random_state([state])", see = { "nb.seed", "nb.save" },
+  example = "local s = nb.random_state(); local a = nb.rand(1):item(); nb.random_state(s); " ..
+    "return nb.rand(1):item() == a  --> true",
+  function(state)
+    if state == nil then
+      local seed, counter = native.random_state()
+      return { seed = seed, counter = counter }
+    end
+    if type(state) ~= "table" or math.type(state.seed) ~= "integer" or math.type(state.counter) ~= "integer" then
+      native.raise("random_state: needs what nb.random_state() gave, got " .. options.describe(state))
+    end
+    native.random_state(state.seed, state.counter)
+  end,
+})
+
 -- ---- documentation of what C makes ----
 
 local function document(entries)
@@ -209,6 +228,7 @@ document {
     example = "local x = nb.tensor(3, {requires_grad=true}); return nb.grad(x * x, x)  --> 6",
     see = { "t:backward" } },
   { name = "nb.seed", signature = "nb.seed(n)", doc = "Starts the random numbers anew: same seed, same numbers.",
+    see = { "nb.random_state" },
     example = "nb.seed(1); local a = nb.rand(1):item(); nb.seed(1); return nb.rand(1):item() == a  --> true" },
   { name = "nb.threads", signature = "nb.threads([n])", doc = "The number of threads operators use; with n, sets it.",
     example = "nb.threads() >= 1  --> true" },

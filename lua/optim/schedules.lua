@@ -29,6 +29,54 @@ Schedule.step = registry.add {
   end,
 }
 
+-- What a schedule keeps beside its options.
+local function each_field(self, visit)
+  for _, p in ipairs(self.params) do visit(p.name) end
+  for _, name in ipairs { "steps", "best", "waited", "cut", "seen" } do visit(name) end
+end
+
+Schedule.state = registry.add {
+  name = "schedule:state", kind = "method", signature = "schedule:state()", see = { "schedule:load_state", "nb.save" },
+  doc = "The schedule's place and options as a table that nb.save writes; the rate itself is in opt:state().",
+  example = "local opt = optim.SGD({nb.zeros(2, {requires_grad=true})}, {lr=1}); " ..
+    "return optim.StepLR(opt, {step_size=1}):state().steps  --> 0",
+  value = function(self)
+    local state = { base = table.move(self.base, 1, #self.base, 1, {}) }
+    each_field(self, function(name) state[name] = self[name] end)
+    return state
+  end,
+}
+
+Schedule.load_state = registry.add {
+  name = "schedule:load_state", kind = "method", signature = "schedule:load_state(state)", see = { "schedule:state" },
+  doc = "Takes over a state; an error changes nothing.",
+  example = "local opt = optim.SGD({nb.zeros(2, {requires_grad=true})}, {lr=1}); " ..
+    "local a, b = optim.StepLR(opt, {step_size=1}), optim.StepLR(opt, {step_size=1}); a:step(); " ..
+    "b:load_state(a:state()); return b.steps  --> 1",
+  value = function(self, state)
+    if type(state) ~= "table" or type(state.base) ~= "table" or #state.base ~= #self.base then
+      native.raise(("load_state: the state must be that of a schedule of %d parameter groups, got %s")
+        :format(#self.base, type(state) == "table" and "another" or options.describe(state)))
+    end
+    local known, fresh = { base = true }, {}
+    each_field(self, function(name)
+      known[name] = true
+      local value, kind = state[name], type(self[name])
+      if kind ~= "nil" and type(value) ~= kind then
+        native.raise(("load_state: %s must be a %s, got %s"):format(name, kind, options.describe(value)))
+      end
+      fresh[name] = value
+    end)
+    for name in pairs(state) do
+      if not known[name] then
+        native.raise(("load_state: the state has %s, which %s does not"):format(options.describe(name), tostring(self)))
+      end
+    end
+    each_field(self, function(name) self[name] = fresh[name] end)
+    for k, rate in ipairs(state.base) do self.base[k] = rate end
+  end,
+}
+
 local function define(name, spec)
   local where = "optim." .. name
   local meta = { __index = Schedule, __name = name }
@@ -49,7 +97,7 @@ local function define(name, spec)
         end
       end
       local self = setmetatable(options.check(where, spec.params, given), meta)
-      self.optimizer, self.rate, self.steps, self.base = opt, spec.rate, 0, {}
+      self.optimizer, self.rate, self.params, self.steps, self.base = opt, spec.rate, spec.params, 0, {}
       for k, group in ipairs(opt.groups) do self.base[k] = group.lr end
       if spec.at_start then set_rates(self) end
       return self

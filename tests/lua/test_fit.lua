@@ -148,6 +148,80 @@ function T.test_one_line_for_each_epoch()
   lu.assertStrMatches(lines[2], "epoch 2/2  loss %d+%.%d+  %d+%.%d s")
 end
 
+function T.test_patience_ends_the_training_and_the_best_is_kept()
+  local x, y = line()
+  local net = nn.Linear(1, 1)
+  local opt = optim.SGD(net:parameters(), { lr = 0.1 })
+  local seen, best = {}, nil
+  -- The rate turns round after epoch 4: from there on the loss rises.
+  local history = nn.fit(net, nn.MSELoss(), opt, { x, y }, { epochs = 50, shuffle = false, patience = 3, keep = "best",
+    valid = { x, y }, progress = false, callback = function(at)
+      seen[at.epoch] = net.weight:item()
+      if at.epoch == 4 then
+        opt.groups[1].lr = -0.05
+        best = net.weight:item()
+      end
+    end })
+  lu.assertEquals(#seen, 7)
+  lu.assertEquals(net.weight:item(), best)
+  lu.assertTrue(history.valid_loss[7] > history.valid_loss[4])
+end
+
+function T.test_a_schedule_is_stepped_for_epochs_or_batches()
+  local x, y = line()
+  for per, want in pairs { epoch = 0.5 ^ 3, batch = 0.5 ^ 6 } do
+    local net = nn.Linear(1, 1)
+    local opt = optim.SGD(net:parameters(), { lr = 1e-3 })
+    nn.fit(net, nn.MSELoss(), opt, { x, y }, { epochs = 3, size = 5, progress = false, schedule_per = per,
+      schedule = optim.StepLR(opt, { step_size = 1, gamma = 0.5 }) })
+    lu.assertAlmostEquals(opt.lr, 1e-3 * want, 1e-12)
+  end
+  local net = nn.Linear(1, 1)
+  local opt, other = optim.SGD(net:parameters(), { lr = 1 }), optim.SGD(net:parameters(), { lr = 1 })
+  assert_error({ "another optimizer" }, nn.fit, net, nn.MSELoss(), opt, { x, y },
+    { schedule = optim.StepLR(other, { step_size = 1 }) })
+end
+
+function T.test_gradients_are_clipped_together()
+  local x = nb.tensor { { 3, 4 } }
+  local net = nn.Linear(2, 1, { bias = false })
+  local before = net.weight:detach():clone()
+  -- The gradient is (30, 40): clipped to length 1 the step is (0.6, 0.8).
+  nn.fit(net, function(output) return output:sum() * 10 end, optim.SGD(net:parameters(), { lr = 1 }), { x, x },
+    { clip = 1, progress = false })
+  local step = numeric.flat(before - net.weight:detach())
+  lu.assertAlmostEquals(step[1], 0.6, 1e-4)
+  lu.assertAlmostEquals(step[2], 0.8, 1e-4)
+end
+
+function T.test_a_loss_that_is_no_number_stops_before_the_step()
+  local x, y = line()
+  local net = nn.Linear(1, 1)
+  local opt = optim.SGD(net:parameters(), { lr = 0.1 })
+  local calls, before = 0, nil
+  local function loss(output, target)
+    calls = calls + 1
+    before = { net.weight:item(), net.bias:item() }
+    return nn.mse(output, target) * (calls == 5 and 0 / 0 or 1)
+  end
+  assert_error({ "NaN", "epoch 2", "batch 2" }, nn.fit, net, loss, opt, { x, y }, { epochs = 3, size = 4,
+    progress = false })
+  lu.assertEquals({ net.weight:item(), net.bias:item() }, before)
+  assert_error({ "one number", "10×1" }, nn.fit, net, function(output) return output end, opt, { x, y },
+    { progress = false })
+end
+
+function T.test_batches_of_several_inputs()
+  local a, b = nb.randn(8, 2), nb.randn(8, 3)
+  local Two = nn.module("Two", function(self) self.fc = nn.Linear(5, 1) end)
+  function Two:forward(x, z) return self.fc(nb.cat({ x, z }, 2)) end
+  local net = Two()
+  local opt, y = optim.SGD(net:parameters(), { lr = 0.1 }), a:sum(2, { keepdim = true })
+  local history = nn.fit(net, nn.MSELoss(), opt, { a, b, y }, { epochs = 100, size = 4,
+    progress = false })
+  lu.assertTrue(history.loss[100] < 1e-3)
+end
+
 function T.test_arguments_are_checked()
   local x, y = line()
   local net = nn.Linear(1, 1)

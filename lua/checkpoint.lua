@@ -1,0 +1,124 @@
+-- SPDX-License-Identifier: MIT
+-- The checkpoints of nn.fit: all that a training needs to go on as if nothing had happened, in one file.
+--
+--   net opt schedule best    states of the net (now, and at its best), the optimizer, the schedule
+--   random                   the place in the random numbers
+--   fit                      where the training is; `start` is the place in the random numbers at the epoch's begin,
+--                            from which the batches already seen are drawn once more
+--   history                  what nn.fit returns
+local native = require "nablua.native"
+local nb = require "nablua.core"
+local files = require "nablua.files"
+local options = require "nablua.options"
+
+local checkpoint = {}
+
+local FORMAT = 1
+local SECONDS = 60  -- between two checkpoints, where no number of batches is given
+
+local function exists(path)
+  local f = io.open(path, "rb")
+  if f then f:close() end
+  return f ~= nil
+end
+
+local function fail(self, format, ...)
+  native.raise(("nn.fit: the checkpoint %s "):format(self.path) .. format:format(...))
+end
+
+local function states(self)
+  local run = self.run
+  return {
+    checkpoint = FORMAT, net = run.net:state(), opt = run.opt:state(), schedule = run.schedule and run.schedule:state(),
+    best = run.best_state, random = nb.random_state(), history = run.history,
+    fit = { epoch = run.epoch, batch = run.batch, start = run.start, seconds = native.clock() - run.began,
+      tally = { n = run.tally.n, sums = run.tally.sums }, best = run.best, best_epoch = run.best_epoch,
+      waited = run.waited, ended = run.ended },
+  }
+end
+
+local function save(self)
+  files.save(self.path, states(self))
+  self.saved = native.clock()
+end
+
+-- Applies all of a checkpoint, or nothing.
+local function restore(self, state)
+  local run = self.run
+  local before = { net = run.net:state(), opt = run.opt:state(), schedule = run.schedule and run.schedule:state() }
+  local function apply(s)
+    run.net:load_state(s.net)
+    run.opt:load_state(s.opt)
+    if run.schedule then run.schedule:load_state(s.schedule) end
+  end
+  local ok, message = pcall(apply, state)
+  if not ok then
+    apply(before)
+    fail(self, "does not fit: %s", tostring(message):gsub("^[^:]*:%d+: ", ""))
+  end
+  nb.random_state(state.random)
+  local fit = state.fit
+  run.epoch, run.batch, run.start, run.began = fit.epoch, fit.batch, fit.start, native.clock() - fit.seconds
+  run.tally.n, run.tally.sums = fit.tally.n, fit.tally.sums
+  run.best, run.best_epoch, run.waited, run.ended = fit.best, fit.best_epoch, fit.waited, fit.ended
+  run.best_state, run.history = state.best, state.history
+end
+
+-- Whether the file holds what restore needs, each of its kind.
+local function check(self, state)
+  local function has(t, kinds)
+    for name, kind in pairs(kinds) do
+      local optional = kind:match("^%?(.*)")
+      if not (optional and t[name] == nil) and type(t[name]) ~= (optional or kind) then
+        fail(self, "should have %s as a %s, it has %s", name, optional or kind, options.describe(t[name]))
+      end
+    end
+  end
+  if type(state) ~= "table" or state.checkpoint == nil then
+    fail(self, "is no checkpoint of nn.fit but some other file; remove it or choose another name")
+  end
+  if state.checkpoint ~= FORMAT then
+    fail(self, "has format %s, this version of nablua knows %d", tostring(state.checkpoint), FORMAT)
+  end
+  has(state, { net = "table", opt = "table", random = "table", history = "table", fit = "table", best = "?table" })
+  if (state.schedule ~= nil) ~= (self.run.schedule ~= nil) then
+    fail(self, state.schedule and "has a schedule's state, but there is no schedule" or "has no schedule's state")
+  end
+  has(state.fit, { epoch = "number", batch = "number", start = "?table", seconds = "number", tally = "table",
+    best = "?number", best_epoch = "?number", waited = "number" })
+  has(state.fit.tally, { n = "number", sums = "table" })
+end
+
+local Checkpoint = {}
+Checkpoint.__index = Checkpoint
+
+-- Called between two batches.
+function Checkpoint:after_batch()
+  if self.every and self.run.batch % self.every == 0 or not self.every and native.clock() - self.saved > SECONDS then
+    save(self)
+  end
+end
+
+function Checkpoint:after_epoch()
+  save(self)
+end
+
+-- The checkpoints of a run at `path`, every `every` batches; a file that is there already is gone on from.
+-- `run` has net, opt, schedule, history, epoch, batch, tally and the rest of what nn.fit keeps of its place.
+function checkpoint.open(path, every, run)
+  local self = setmetatable({ path = path, every = every, run = run, saved = native.clock() }, Checkpoint)
+  if not path:match("%.safetensors$") then
+    native.raise(("nn.fit: the checkpoint must be a .safetensors file, got %s"):format(options.describe(path)))
+  end
+  if exists(path) then
+    local state = files.load(path)
+    check(self, state)
+    restore(self, state)
+    self.resumed = true
+  else
+    save(self)  -- a folder that cannot be written to is better known now
+  end
+  return self
+end
+
+return checkpoint
