@@ -28,16 +28,16 @@ bool repl_colors(void) {
   return isatty(STDOUT_FILENO) && !(none && *none) && terminal && strcmp(terminal, "dumb") != 0;
 }
 
-static void recall(void *user, const char *input) {
+static void recall(void *user, const HistoryEntry *entry) {
   (void)user;
-  editor_remember(input);
+  editor_remember(entry->input);
 }
 
 static void open_history(Session *s) {
   char reason[512];
   if (!isatty(STDIN_FILENO)) return;
   if (session_history_open(s, NULL, reason, sizeof reason))
-    session_history_tail(s, 2000, recall, NULL);
+    session_history(s, &(HistoryQuery){.kind = HISTORY_TAIL, .count = 2000}, recall, NULL);
   else
     printf("the history is not kept: %s\n", reason);
 }

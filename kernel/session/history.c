@@ -13,6 +13,8 @@
 static const char schema[] =
     "CREATE TABLE IF NOT EXISTS sessions (session INTEGER PRIMARY KEY AUTOINCREMENT, start TEXT NOT NULL);"
     "CREATE TABLE IF NOT EXISTS history (session INTEGER NOT NULL, line INTEGER NOT NULL, source TEXT NOT NULL,"
+    " PRIMARY KEY (session, line));"
+    "CREATE TABLE IF NOT EXISTS outputs (session INTEGER NOT NULL, line INTEGER NOT NULL, text TEXT NOT NULL,"
     " PRIMARY KEY (session, line));";
 
 // $XDG_STATE_HOME/nablua/history.sqlite; makes the folders.
@@ -56,7 +58,8 @@ bool session_history_open(Session *s, const char *path, char *reason, size_t siz
   bool ok = sqlite3_open_v2(path, &s->history, flags, NULL) == SQLITE_OK;
   if (ok) {
     sqlite3_busy_timeout(s->history, 500);
-    ok = sqlite3_exec(s->history, "PRAGMA synchronous = NORMAL;", NULL, NULL, NULL) == SQLITE_OK &&
+    ok = sqlite3_exec(s->history, "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;", NULL, NULL, NULL) ==
+             SQLITE_OK &&
          sqlite3_exec(s->history, schema, NULL, NULL, NULL) == SQLITE_OK;
   }
   if (ok) return true;
@@ -89,16 +92,70 @@ void remember_input(Session *s, const char *code, size_t length) {
   }
 }
 
-void session_history_tail(Session *s, int count, void (*see)(void *user, const char *input), void *user) {
+void remember_output(Session *s, const char *text, size_t length) {
+  enum { MOST = 10000 };  // bytes: a history is to read, not to keep data
+  if (length > MOST)
+    for (length = MOST; length > 0 && ((unsigned char)text[length] & 0xC0) == 0x80;) length--;
+  if (s->history && s->history_session)
+    run(s->history, "INSERT OR REPLACE INTO outputs VALUES (?, ?, ?)", s->history_session, s->number, text, length);
+}
+
+// What follows SELECT in the query that finds the rows, newest first; its parameters are named.
+static const char *condition(const HistoryQuery *q) {
+  switch (q->kind) {
+    case HISTORY_RANGE:
+      return "h.session = :session AND h.line >= :first AND (:stop <= 0 OR h.line < :stop)";
+    case HISTORY_SEARCH:
+      return q->unique ? "h.rowid IN (SELECT max(rowid) FROM history WHERE source GLOB :pattern GROUP BY source)"
+                       : "h.source GLOB :pattern";
+    default:
+      return "1";
+  }
+}
+
+// The row of a session counted from this one, which is 0; there may be none.
+static long long session_row(const Session *s, long long session) {
+  if (session > 0) return session;
+  long long current = s->history_session;
+  if (!current) {  // before its first input it would be the next
+    sqlite3_stmt *last = NULL;
+    if (sqlite3_prepare_v2(s->history, "SELECT ifnull(max(session), 0) + 1 FROM sessions", -1, &last, NULL) ==
+            SQLITE_OK &&
+        sqlite3_step(last) == SQLITE_ROW)
+      current = sqlite3_column_int64(last, 0);
+    sqlite3_finalize(last);
+  }
+  return current + session;
+}
+
+void session_history(Session *s, const HistoryQuery *q, void (*see)(void *user, const HistoryEntry *entry),
+                     void *user) {
   sqlite3_stmt *statement = NULL;
-  static const char sql[] =
-      "SELECT source FROM (SELECT session, line, source FROM history ORDER BY session DESC, line DESC LIMIT ?)"
-      " ORDER BY session, line";
-  if (!s->history || sqlite3_prepare_v2(s->history, sql, -1, &statement, NULL) != SQLITE_OK) return;
-  sqlite3_bind_int(statement, 1, count);
+  char sql[600];
+  if (!s->history) return;
+  snprintf(sql, sizeof sql,
+           "SELECT * FROM (SELECT h.session, h.line, h.source, o.text FROM history h LEFT JOIN outputs o"
+           " ON o.session = h.session AND o.line = h.line WHERE %s ORDER BY h.session DESC, h.line DESC LIMIT :count)"
+           " ORDER BY 1, 2",
+           condition(q));
+  if (sqlite3_prepare_v2(s->history, sql, -1, &statement, NULL) != SQLITE_OK) return;
+  const struct {
+    const char *name;
+    int64_t value;
+  } numbers[] = {{":session", session_row(s, q->session)},
+                 {":first", q->first},
+                 {":stop", q->stop},
+                 {":count", q->count > 0 ? q->count : -1}};
+  for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+    int at = sqlite3_bind_parameter_index(statement, numbers[i].name);
+    if (at) sqlite3_bind_int64(statement, at, numbers[i].value);
+  }
+  int at = sqlite3_bind_parameter_index(statement, ":pattern");
+  if (at) sqlite3_bind_text(statement, at, q->pattern ? q->pattern : "*", -1, SQLITE_TRANSIENT);
   while (sqlite3_step(statement) == SQLITE_ROW) {
-    const char *text = (const char *)sqlite3_column_text(statement, 0);
-    if (text) see(user, text);
+    HistoryEntry e = {sqlite3_column_int64(statement, 0), sqlite3_column_int(statement, 1),
+                      (const char *)sqlite3_column_text(statement, 2), (const char *)sqlite3_column_text(statement, 3)};
+    if (e.input) see(user, &e);
   }
   sqlite3_finalize(statement);
 }

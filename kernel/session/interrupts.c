@@ -33,6 +33,10 @@ void session_interrupt(Session *s) {
   if (running && running != s->L) arm(running);
 }
 
+bool session_interrupted(const Session *s) {
+  return s->interrupted;
+}
+
 // coroutine.resume and .wrap tell which coroutine runs; a coroutine resumed after an interrupt is
 // armed as well.
 static int resume_tracked(lua_State *L) {

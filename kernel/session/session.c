@@ -243,16 +243,26 @@ static int local_value(lua_State *L) {
   return lua_getupvalue(L, -2, (int)lua_tointeger(L, -1)) ? 1 : 0;
 }
 
+// Whether the value at index 1 is a page of help that a command made.
+static bool is_page(lua_State *L) {
+  int field = luaL_getmetafield(L, 1, "__name");
+  bool page = field == LUA_TSTRING && strcmp(lua_tostring(L, -1), "page") == 0;
+  if (field != LUA_TNIL) lua_pop(L, 1);
+  return page;
+}
+
 static int show_input_values(lua_State *L) {
   Session *s = session_of(L);
   int count = lua_gettop(L);
   char name[32];
   if (count == 0 || (count == 1 && lua_isnil(L, 1))) return 0;
-  lua_pushvalue(L, 1);
-  lua_setglobal(L, "_");
-  snprintf(name, sizeof name, "_%d", s->number);
-  lua_pushvalue(L, 1);
-  lua_setglobal(L, name);
+  if (!s->apart) {
+    lua_pushvalue(L, 1);
+    lua_setglobal(L, "_");
+    snprintf(name, sizeof name, "_%d", s->number);
+    lua_pushvalue(L, 1);
+    lua_setglobal(L, name);
+  }
   if (lua_toboolean(L, lua_upvalueindex(1))) return 0;  // hidden
   luaL_checkstack(L, 20, NULL);
   if (count == 1) {
@@ -273,6 +283,11 @@ static int show_input_values(lua_State *L) {
     lua_setfield(L, -2, "text/plain");
   }
   Bundle b = read_bundle(L, s);
+  if (s->sink.page && count == 1 && is_page(L)) {
+    s->sink.page(s->sink.user, &b);
+    return 0;
+  }
+  if (!s->apart) remember_output(s, b.items[0].data, b.items[0].length);
   s->sink.value(s->sink.user, s->number, &b);
   return 0;
 }
@@ -360,15 +375,11 @@ static int note_hidden_modules(lua_State *L) {
   return 0;
 }
 
-SessionStatus session_eval(Session *s, const char *code, size_t length) {
+static SessionStatus eval(Session *s, const char *code, size_t length, const char *name) {
   lua_State *L = s->L;
-  char name[32];
   SessionStatus status = SESSION_OK;
   size_t at = 0, end;
   int top = lua_gettop(L);
-  s->number++;
-  snprintf(name, sizeof name, "=input %d", s->number);
-  remember_input(s, code, length);
   while (status == SESSION_OK && command_line(code, length, &at, &end)) {
     Source line = {code + at, end - at, name};
     lua_pushcfunction(L, remember_source);
@@ -406,6 +417,24 @@ SessionStatus session_eval(Session *s, const char *code, size_t length) {
   lua_pushcfunction(L, note_hidden_modules);
   if (lua_pcall(L, 0, 0, 0) != LUA_OK) lua_pop(L, 1);
   lua_settop(L, top);
+  return status;
+}
+
+SessionStatus session_eval(Session *s, const char *code, size_t length) {
+  char name[32];
+  s->number++;
+  snprintf(name, sizeof name, "=input %d", s->number);
+  remember_input(s, code, length);
+  return eval(s, code, length, name);
+}
+
+SessionStatus session_eval_apart(Session *s, const char *code, size_t length, const Sink *sink) {
+  Sink before = s->sink;
+  if (sink) s->sink = *sink;
+  s->apart = true;
+  SessionStatus status = eval(s, code, length, "=code");
+  s->apart = false;
+  s->sink = before;
   return status;
 }
 
@@ -508,6 +537,14 @@ bool session_color(const char *code, size_t length, size_t at, size_t *begin, si
 }
 
 // ---- settings ----
+
+void session_allow_input(Session *s, bool allowed) {
+  s->deaf = !allowed;
+}
+
+const char *session_lua_version(void) {
+  return LUA_VERSION_MAJOR "." LUA_VERSION_MINOR;
+}
 
 void session_set_traceback(Session *s, bool full) {
   s->full_traceback = full;

@@ -31,7 +31,8 @@ typedef struct Problem {
 // What the session tells its front end; everything is valid during the call only.
 typedef struct Sink {
   void *user;
-  void (*value)(void *user, int number, const Bundle *value);                     // what input `number` gave
+  void (*value)(void *user, int number, const Bundle *value);  // what input `number` gave
+  void (*page)(void *user, const Bundle *page);                // what ?name asked for; NULL: it is a value
   void (*display)(void *user, const Bundle *value, const char *id, bool update);  // id may be NULL
   void (*clear)(void *user, bool wait);
   void (*program)(void *user);  // another program is about to write where this one does; may be NULL
@@ -51,6 +52,10 @@ void session_free(Session *s);
 // to `_<number>`; top-level locals stay for later inputs.
 SessionStatus session_eval(Session *s, const char *code, size_t length);
 
+// The same apart from the inputs, for what a front end wants to know: it gets no number and is not remembered.
+// `sink`, when not NULL, is told of it instead of the session's.
+SessionStatus session_eval_apart(Session *s, const char *code, size_t length, const Sink *sink);
+
 // The number that the next input gets, from 1.
 int session_next_number(const Session *s);
 
@@ -60,6 +65,15 @@ SessionStatus session_run_file(Session *s, const char *path, char *const *argume
 
 // Asks the evaluation that runs, if any, to stop.  Safe in a signal handler of the evaluating thread.
 void session_interrupt(Session *s);
+
+// Whether what runs was asked to stop: a sink that waits returns then.
+bool session_interrupted(const Session *s);
+
+// Whether the user can be asked now; if not, input() is an error.  At first the sink's `ask` decides.
+void session_allow_input(Session *s, bool allowed);
+
+// Such as "5.4".
+const char *session_lua_version(void);
 
 // Whether errors show the frames of the library too.
 void session_set_traceback(Session *s, bool full);
@@ -75,8 +89,26 @@ void session_set_display(Session *s, bool color, bool rich, int width);
 bool session_history_open(Session *s, const char *path, char *reason, size_t size);
 void session_history_close(Session *s);
 
-// The last inputs of all sessions, the oldest first.
-void session_history_tail(Session *s, int count, void (*see)(void *user, const char *input), void *user);
+typedef struct HistoryQuery {
+  // The last inputs of all sessions; those of one session from line `first` up to before `stop` (0: to the end); or
+  // those that match a glob, each only once when `unique`.
+  enum { HISTORY_TAIL, HISTORY_RANGE, HISTORY_SEARCH } kind;
+  int count;          // at most so many, the last ones; 0: all
+  long long session;  // 0 is this one, -1 the one before
+  int first, stop;
+  const char *pattern;
+  bool unique;
+} HistoryQuery;
+
+typedef struct HistoryEntry {
+  long long session;
+  int line;
+  const char *input, *output;  // output: the text of its value, or NULL
+} HistoryEntry;
+
+// Shows what the query finds, the oldest first.
+void session_history(Session *s, const HistoryQuery *query, void (*see)(void *user, const HistoryEntry *entry),
+                     void *user);
 
 // ---- looking at inputs ----
 

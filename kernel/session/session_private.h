@@ -20,6 +20,8 @@ struct Session {
   bool full_traceback, color, rich;
   int width;
   int number;  // of the input that runs or ran last
+  bool apart;  // what runs is no input
+  bool deaf;   // the user cannot be asked
   // Of the input that is being made ready; here so that an error on the way leaks nothing.
   Chunk *chunk;
   Text text;
@@ -47,6 +49,7 @@ int explain_error(lua_State *L);
 // ---- history.c ----
 
 void remember_input(Session *s, const char *code, size_t length);
+void remember_output(Session *s, const char *text, size_t length);
 
 // ---- complete.c ----
 

@@ -101,7 +101,7 @@ int ask_user(lua_State *L) {
     lua_getfield(L, 2, "password");
     hidden = lua_toboolean(L, -1);
   }
-  if (!s->sink.ask) return luaL_error(L, "input: there is nobody to ask here");
+  if (!s->sink.ask || s->deaf) return luaL_error(L, "input: there is nobody to ask here");
   luaL_checkstack(L, 4, NULL);
   lua_pushcfunction(L, push_answer);
   char *line = s->sink.ask(s->sink.user, prompt, hidden);

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: MIT
+// Making Jupyter find the kernel: a folder with kernel.json and the logos.
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "kernel.h"
+
+enum { PATH = 4096, EXIT_USAGE = 2 };
+
+static const char *const files[] = {"kernel.json", "logo-svg.svg", "logo-32x32.png", "logo-64x64.png"};
+
+typedef struct Place {
+  char folder[PATH];
+  const char *name;
+} Place;
+
+static int complain(const char *what, const char *detail) {
+  fprintf(stderr, "nablua-kernel: %s%s%s\n", what, *detail ? ": " : "", detail);
+  return EXIT_USAGE;
+}
+
+static bool is_name(const char *name) {
+  static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+  return *name && strcmp(name, ".") != 0 && strcmp(name, "..") != 0 && name[strspn(name, letters)] == '\0';
+}
+
+// Jupyter's data folder of this user, or below a prefix.
+static bool data_folder(char *out, const char *prefix) {
+  const char *own = getenv("JUPYTER_DATA_DIR"), *data = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
+  int n;
+  if (prefix)
+    n = snprintf(out, PATH, "%s/share/jupyter", prefix);
+  else if (own && *own)
+    n = snprintf(out, PATH, "%s", own);
+  else if (data && *data)
+    n = snprintf(out, PATH, "%s/jupyter", data);
+  else
+    n = snprintf(out, PATH, "%s/.local/share/jupyter", home ? home : "");
+  return n > 0 && n < PATH;
+}
+
+// 0, or the exit status.
+static int read_options(int argc, char **argv, Place *place) {
+  const char *prefix = NULL;
+  char data[PATH];
+  place->name = "nablua";
+  for (int i = 1; i < argc; i++) {
+    const char *a = argv[i];
+    if (strcmp(a, "--user") == 0) {
+      prefix = NULL;
+    } else if (strcmp(a, "--sys-prefix") == 0) {
+      prefix = getenv("VIRTUAL_ENV") ? getenv("VIRTUAL_ENV") : getenv("CONDA_PREFIX");
+      if (!prefix)
+        return complain("--sys-prefix needs an active environment, venv or conda; else use --prefix DIR", "");
+    } else if (strcmp(a, "--prefix") == 0 && i + 1 < argc) {
+      prefix = argv[++i];
+    } else if (strcmp(a, "--name") == 0 && i + 1 < argc) {
+      place->name = argv[++i];
+    } else {
+      return complain("there is no such option, or what belongs to it is missing", a);
+    }
+  }
+  if (!is_name(place->name))
+    return complain("a kernel's name is made of letters, digits, '.', '_' and '-', not", place->name);
+  if (!data_folder(data, prefix) || snprintf(place->folder, PATH, "%s/kernels/%s", data, place->name) >= PATH)
+    return complain("the path is too long", "");
+  return 0;
+}
+
+static bool make_folders(const char *folder) {
+  char path[PATH + 2];
+  snprintf(path, sizeof path, "%s/", folder);
+  for (char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+    *slash = '\0';
+    if (mkdir(path, 0755) != 0 && errno != EEXIST) return false;
+    *slash = '/';
+  }
+  return true;
+}
+
+static bool write_file(const Place *place, const char *name, const void *data, size_t length) {
+  char path[PATH + 32];
+  snprintf(path, sizeof path, "%s/%s", place->folder, name);
+  FILE *f = data ? fopen(path, "wb") : NULL;
+  bool ok = f && fwrite(data, 1, length, f) == length;
+  if (f && fclose(f) != 0) ok = false;
+  return ok;
+}
+
+static bool write_spec(const Place *place) {
+  char self[PATH];
+  ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+  if (n < 0) return false;
+  self[n] = '\0';
+  const char *title = strcmp(place->name, "nablua") == 0 ? "" : place->name;
+  json_t *spec =
+      json_pack("{s:[s, s, s], s:o, s:s, s:s, s:{s:b, s:s}}", "argv", self, "-f", "{connection_file}", "display_name",
+                json_sprintf("Lua (nablua%s%s)", *title ? ", " : "", title), "language", "lua", "interrupt_mode",
+                "message", "metadata", "debugger", 0, "supported_encryption", "curve");
+  char *text = json_dumps(spec, JSON_INDENT(2));
+  bool ok = text && write_file(place, "kernel.json", text, strlen(text));
+  free(text);
+  json_decref(spec);
+  return ok;
+}
+
+static bool write_logo(const Place *place, const char *name, int pixels) {
+  size_t length;
+  unsigned char *png = logo_png(pixels, &length);
+  bool ok = write_file(place, name, png, length);
+  free(png);
+  return ok;
+}
+
+static bool write_all(const Place *place) {
+  return make_folders(place->folder) && write_spec(place) && write_file(place, files[1], logo_svg, strlen(logo_svg)) &&
+         write_logo(place, files[2], 32) && write_logo(place, files[3], 64);
+}
+
+static int remove_all(const Place *place) {
+  char path[PATH + 32];
+  if (access(place->folder, F_OK) != 0) {
+    fprintf(stderr, "nablua-kernel: nothing is installed in %s\n", place->folder);
+    return 1;
+  }
+  for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+    snprintf(path, sizeof path, "%s/%s", place->folder, files[i]);
+    unlink(path);
+  }
+  if (rmdir(place->folder) != 0) {
+    fprintf(stderr, "nablua-kernel: cannot remove %s: %s\n", place->folder, strerror(errno));
+    return 1;
+  }
+  printf("removed %s\n", place->folder);
+  return 0;
+}
+
+int install(int argc, char **argv) {
+  Place place;
+  int status = read_options(argc, argv, &place);
+  if (status) return status;
+  if (strcmp(argv[0], "uninstall") == 0) return remove_all(&place);
+  if (!write_all(&place)) {
+    fprintf(stderr, "nablua-kernel: cannot write into %s: %s\n", place.folder, strerror(errno));
+    return 1;
+  }
+  printf("installed in %s\n", place.folder);
+  return 0;
+}

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: MIT
+// The kernel's life: it binds, starts its threads, evaluates what comes, and ends.
+#include "kernel.h"
+
+#include <execinfo.h>
+#include <signal.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+static Kernel *the_kernel;  // for signal handlers
+
+// ---- signals ----
+
+// Interrupts come as signals to the thread that evaluates, whoever got them first.
+static void on_interrupt(int number) {
+  (void)number;
+  Kernel *k = the_kernel;
+  if (!pthread_equal(pthread_self(), k->evaluator))
+    pthread_kill(k->evaluator, SIGINT);
+  else if (k->session)
+    session_interrupt(k->session);
+}
+
+static void on_end(int number) {
+  (void)number;
+  kernel_stop(the_kernel);
+}
+
+static void on_broken_pipe(int number) {
+  (void)number;  // whoever wrote gets an error; ignoring the signal instead would be inherited by child programs
+}
+
+// The process dies of this signal; where it happened goes to who started it.
+static void on_crash(int number) {
+  void *frames[64];
+  kernel_log("crashed: %s", strsignal(number));
+  backtrace_symbols_fd(frames, backtrace(frames, 64), kernel_log_descriptor());
+  signal(number, SIG_DFL);
+  raise(number);
+}
+
+static void handle(int number, void (*handler)(int), int flags) {
+  struct sigaction action = {.sa_handler = handler, .sa_flags = flags};
+  sigaction(number, &action, NULL);
+}
+
+static void handle_signals(void) {
+  handle(SIGINT, on_interrupt, SA_RESTART);
+  handle(SIGTERM, on_end, SA_RESTART);
+  handle(SIGHUP, on_end, SA_RESTART);
+  handle(SIGPIPE, on_broken_pipe, SA_RESTART);
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // sanitizers report better
+  static char stack[1 << 16];
+  static const int crashes[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
+  stack_t own = {.ss_sp = stack, .ss_size = sizeof stack};
+  sigaltstack(&own, NULL);
+  for (size_t i = 0; i < sizeof crashes / sizeof *crashes; i++)
+    handle(crashes[i], on_crash, SA_ONSTACK | (int)SA_RESETHAND);
+#else
+  (void)on_crash;
+#endif
+}
+
+void kernel_interrupt(Kernel *k) {
+  pthread_kill(k->evaluator, SIGINT);
+}
+
+void kernel_stop(Kernel *k) {
+  uint64_t one = 1;
+  atomic_store(&k->stopping, true);
+  ssize_t n = write(k->quit, &one, sizeof one);
+  (void)n;
+}
+
+// ---- evaluating ----
+
+unsigned long long kernel_settle(Kernel *k) {
+  unsigned long long before, after = 0;
+  do {
+    pthread_mutex_lock(&k->lock);
+    before = k->jobs;
+    pthread_mutex_unlock(&k->lock);
+    nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
+    pthread_mutex_lock(&k->lock);
+    after = k->jobs;
+    pthread_mutex_unlock(&k->lock);
+  } while (before != after);
+  return after;
+}
+
+// The next request; NULL at the end.
+static Job *next_job(Kernel *k) {
+  pthread_mutex_lock(&k->lock);
+  while (!k->first && !atomic_load(&k->stopping)) pthread_cond_wait(&k->changed, &k->lock);
+  Job *job = atomic_load(&k->stopping) ? NULL : k->first;
+  if (job && !(k->first = job->next)) k->last = NULL;
+  pthread_mutex_unlock(&k->lock);
+  return job;
+}
+
+static void evaluate(Kernel *k) {
+  for (Job *job; (job = next_job(k)) != NULL; free(job)) request_handle(k, SHELL, &job->frames, job->number);
+  Session *session = k->session;
+  k->session = NULL;  // an interrupt may still come
+  session_free(session);
+  pthread_mutex_lock(&k->lock);
+  k->closed = true;
+  pthread_cond_broadcast(&k->changed);
+  pthread_mutex_unlock(&k->lock);
+}
+
+// ---- starting ----
+
+static bool start_session(Kernel *k, char *reason, size_t size) {
+  char unkept[256];
+  Sink sink = kernel_sink(k);
+  if (!(k->session = session_new(&sink, reason, size))) return false;
+  session_set_display(k->session, false, true, 100);
+  if (!session_history_open(k->session, NULL, unkept, sizeof unkept)) kernel_log("the history is not kept: %s", unkept);
+  return true;
+}
+
+static bool start_thread(pthread_t *thread, void *(*run)(void *), Kernel *k) {
+  // Signals are for the thread that evaluates.
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  bool ok = pthread_create(thread, NULL, run, k) == 0;
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  return ok;
+}
+
+static void announce(Kernel *k) {
+  outbox_publish(k->outbox, "status", NULL, json_pack("{s:s}", "execution_state", "starting"));
+}
+
+int kernel_run(const char *connection_file) {
+  char reason[1024];
+  const char *parent = getenv("JPY_PARENT_PID");
+  pthread_t control;
+  Kernel *k = the_kernel = calloc(1, sizeof *k);
+  if (!k || sodium_init() < 0) {
+    fprintf(stderr, "nablua-kernel: out of memory\n");
+    return 1;
+  }
+  if (parent && atoi(parent) == getppid() && getppid() != 1) k->parent = getppid();
+  json_object_seed(0);
+  k->evaluator = pthread_self();
+  k->quit = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+  k->answered = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+  pthread_mutex_init(&k->lock, NULL);
+  pthread_cond_init(&k->changed, NULL);
+  if (!connection_open(&k->connection, connection_file, reason, sizeof reason)) {
+    fprintf(stderr, "nablua-kernel: %s\n", reason);
+    return 1;
+  }
+  k->wire = wire_new(k->connection.key);
+  if (!(k->outbox = outbox_new(k->wire))) {
+    fprintf(stderr, "nablua-kernel: cannot take over standard output and error\n");
+    return 1;
+  }
+  if (!start_session(k, reason, sizeof reason)) {
+    kernel_log("%s", reason);
+    return 1;
+  }
+  handle_signals();
+  announce(k);
+  if (!start_thread(&k->io, io_thread, k) || !start_thread(&k->heartbeat, heartbeat_thread, k) ||
+      !start_thread(&control, control_thread, k)) {
+    kernel_log("cannot start a thread");
+    _exit(1);
+  }
+  if (k->connection.registration_port && !connection_register(&k->connection, k->wire, reason, sizeof reason)) {
+    kernel_log("%s", reason);
+    _exit(1);
+  }
+  evaluate(k);
+  for (;;) pause();  // the control thread ends the process
+}

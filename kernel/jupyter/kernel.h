@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: MIT
+// The kernel as its threads share it.
+//
+//   evaluator (main)   the session and the queue of requests; no socket
+//   io                 the sockets shell, stdin and iopub, and what the process prints
+//   control            the socket control, which is answered while the evaluator works; ends the process
+//   heartbeat          the socket hb
+//
+// Requests go from io to the evaluator through the queue of jobs, everything back through the outbox.
+#ifndef NABLUA_KERNEL_H
+#define NABLUA_KERNEL_H
+
+#include <jansson.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "connection.h"
+#include "outbox.h"
+#include "session.h"
+#include "wire.h"
+
+// A request as it came, not yet read.
+typedef struct Job {
+  struct Job *next;
+  Frames frames;
+  unsigned long long number;  // from 1
+} Job;
+
+typedef struct Kernel {
+  Connection connection;
+  Wire *wire;
+  Outbox *outbox;
+  pthread_t evaluator, io, heartbeat;
+  pid_t parent;  // whose end is ours, 0: nobody's
+  int quit;      // an eventfd: it is time to end
+  atomic_bool stopping, evaluating;
+
+  pthread_mutex_t lock;  // of what follows
+  pthread_cond_t changed;
+  Job *first, *last;
+  unsigned long long jobs;  // that came so far
+  bool closed;              // the session is
+  bool asking;              // input() waits
+  char *answer;             // to it
+  int answered;             // an eventfd
+
+  // The evaluator's own.
+  Session *volatile session;
+  Message *request;  // that is being answered
+  bool silent;
+  json_t *payload;                   // of the reply to the cell
+  json_t *problem;                   // of the cell that failed: ename, evalue, traceback
+  unsigned long long abort_through;  // cells up to this job came before a cell failed
+} Kernel;
+
+// ---- kernel.c ----
+
+// Runs the kernel of a connection file until its end; the exit status when it could not start.
+int kernel_run(const char *connection_file);
+
+// Asks what is evaluated to stop; from any thread.
+void kernel_interrupt(Kernel *k);
+
+// Asks the kernel to end; from any thread.
+void kernel_stop(Kernel *k);
+
+// How many requests came so far, once none has come for a moment: what a client sent in one go is then here.
+unsigned long long kernel_settle(Kernel *k);
+
+// ---- requests.c ----
+
+// Reads a request that came on `channel`, answers it, and says busy and idle around it.
+void request_handle(Kernel *k, Channel channel, Frames *frames, unsigned long long number);
+
+// ---- threads.c ----
+
+void *io_thread(void *kernel);
+void *heartbeat_thread(void *kernel);
+void *control_thread(void *kernel);
+
+// ---- sink.c ----
+
+// What the session tells becomes messages.
+Sink kernel_sink(Kernel *k);
+
+// A value as a client wants it: {"text/plain": ...}.
+json_t *bundle_json(const Bundle *b);
+
+// {"ename", "evalue", "traceback"}
+json_t *problem_json(const Problem *p);
+
+// ---- install.c ----
+
+// The commands install and uninstall; the exit status.
+int install(int argc, char **argv);
+
+// ---- logo.c ----
+
+// The logo as an SVG text, and as a PNG file of so many pixels, from malloc; NULL without memory.
+extern const char logo_svg[];
+unsigned char *logo_png(int pixels, size_t *length);
+
+#endif

@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: MIT
+// The requests and what answers them: one table.  Only request_handle says busy, idle and sends a reply, so that
+// every request gets exactly one of each.
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernel.h"
+#include "unicode.h"
+
+// ---- reading contents ----
+
+static bool flag(json_t *content, const char *name, bool otherwise) {
+  json_t *value = json_object_get(content, name);
+  return json_is_boolean(value) ? json_is_true(value) : otherwise;
+}
+
+static int whole(json_t *content, const char *name, int otherwise) {
+  json_t *value = json_object_get(content, name);
+  json_int_t n = json_is_integer(value) ? json_integer_value(value) : otherwise;
+  return n > 1000000000 ? 1000000000 : n < -1000000000 ? -1000000000 : (int)n;
+}
+
+static const char *text(json_t *content, const char *name, size_t *length) {
+  json_t *value = json_object_get(content, name);
+  *length = json_string_length(value);
+  return json_string_value(value);
+}
+
+static json_t *bad_request(const char *what) {
+  return json_pack("{s:s, s:s, s:s, s:[]}", "status", "error", "ename", "BadRequest", "evalue", what, "traceback");
+}
+
+// ---- execute ----
+
+typedef struct Expression {
+  json_t *result;
+} Expression;
+
+static void expression_value(void *user, int number, const Bundle *b) {
+  Expression *e = user;
+  (void)number;
+  json_decref(e->result);
+  e->result = json_pack("{s:s, s:o, s:{}}", "status", "ok", "data", bundle_json(b), "metadata");
+}
+
+static void expression_error(void *user, const Problem *p) {
+  Expression *e = user;
+  json_decref(e->result);
+  e->result = problem_json(p);
+  json_object_set_new(e->result, "status", json_string("error"));
+}
+
+// Each expression by its name gives a value or its own error.
+static json_t *evaluate_expressions(Kernel *k, json_t *expressions) {
+  json_t *results = json_object(), *code;
+  const char *name;
+  json_object_foreach(expressions, name, code) {
+    Expression e = {NULL};
+    Sink sink = {.user = &e, .value = expression_value, .error = expression_error};
+    if (json_is_string(code))
+      session_eval_apart(k->session, json_string_value(code), json_string_length(code), &sink);
+    else
+      e.result = bad_request("an expression must be a string");
+    if (!e.result)
+      e.result = json_pack("{s:s, s:{s:s}, s:{}}", "status", "ok", "data", "text/plain", "nil", "metadata");
+    json_object_set_new(results, name, e.result);
+  }
+  return results;
+}
+
+static bool is_blank(const char *code, size_t length) {
+  size_t i = 0;
+  while (i < length && strchr(" \t\r\n", code[i]) && code[i]) i++;
+  return i == length;
+}
+
+static json_t *execute(Kernel *k, Message *m) {
+  size_t length;
+  const char *code = text(m->content, "code", &length);
+  if (!code) return bad_request("execute_request needs a string at code");
+  bool counted = flag(m->content, "store_history", true) && !k->silent;
+  int count = session_next_number(k->session) - !counted;
+  if (!k->silent)
+    outbox_publish(k->outbox, "execute_input", message_header(m),
+                   json_pack("{s:o, s:i}", "code", json_text(code, length), "execution_count", count));
+  session_allow_input(k->session, flag(m->content, "allow_stdin", true));
+  json_decref(k->problem);
+  k->problem = NULL;
+  k->payload = json_array();
+  atomic_store(&k->evaluating, true);
+  SessionStatus status = SESSION_OK;
+  if (!is_blank(code, length))
+    status = counted ? session_eval(k->session, code, length) : session_eval_apart(k->session, code, length, NULL);
+  json_t *reply, *expressions = json_object_get(m->content, "user_expressions");
+  if (status == SESSION_OK) {
+    reply = json_pack("{s:s, s:o}", "status", "ok", "user_expressions", evaluate_expressions(k, expressions));
+  } else {
+    if (flag(m->content, "stop_on_error", true)) k->abort_through = kernel_settle(k);
+    reply = k->problem ? json_deep_copy(k->problem) : bad_request("the evaluation failed");
+    json_object_set_new(reply, "status", json_string("error"));
+    json_object_set_new(reply, "user_expressions", json_object());
+  }
+  atomic_store(&k->evaluating, false);
+  json_object_set_new(reply, "execution_count", json_integer(count));
+  json_object_set_new(reply, "payload", k->payload);
+  k->payload = NULL;
+  return reply;
+}
+
+// ---- looking at code ----
+
+static json_t *complete(Kernel *k, Message *m) {
+  size_t length;
+  const char *code = text(m->content, "code", &length);
+  Completions found;
+  if (!code) return bad_request("complete_request needs a string at code");
+  size_t cursor = unicode_bytes(code, length, whole(m->content, "cursor_pos", 1000000000));
+  session_complete(k->session, code, length, cursor, &found);
+  json_int_t begin = unicode_points(code, found.begin), end = unicode_points(code, found.end);
+  json_t *matches = json_array(), *types = json_array();
+  for (int i = 0; i < found.count; i++) {
+    const Completion *c = &found.items[i];
+    json_array_append_new(matches, json_text(c->text, strlen(c->text)));
+    json_array_append_new(types, json_pack("{s:I, s:I, s:o, s:s, s:o}", "start", begin, "end", end, "text",
+                                           json_text(c->text, strlen(c->text)), "type", c->kind, "signature",
+                                           json_text(c->note, strlen(c->note))));
+  }
+  return json_pack("{s:o, s:I, s:I, s:{s:o}}", "matches", matches, "cursor_start", begin, "cursor_end", end, "metadata",
+                   "_jupyter_types_experimental", types);
+}
+
+static json_t *inspect(Kernel *k, Message *m) {
+  size_t length;
+  const char *code = text(m->content, "code", &length);
+  Bundle found;
+  if (!code) return bad_request("inspect_request needs a string at code");
+  size_t cursor = unicode_bytes(code, length, whole(m->content, "cursor_pos", 1000000000));
+  bool source = whole(m->content, "detail_level", 0) > 0;
+  if (!session_inspect(k->session, code, length, cursor, source, &found))
+    return json_pack("{s:b, s:{}, s:{}}", "found", 0, "data", "metadata");
+  return json_pack("{s:b, s:o, s:{}}", "found", 1, "data", bundle_json(&found), "metadata");
+}
+
+static json_t *is_complete(Kernel *k, Message *m) {
+  size_t length;
+  const char *code = text(m->content, "code", &length);
+  int indent;
+  if (!code) return bad_request("is_complete_request needs a string at code");
+  switch (session_is_complete(k->session, code, length, &indent)) {
+    case SESSION_COMPLETE:
+      return json_pack("{s:s}", "status", "complete");
+    case SESSION_INVALID:
+      return json_pack("{s:s}", "status", "invalid");
+    default:
+      return json_pack("{s:s, s:o}", "status", "incomplete", "indent", json_sprintf("%*s", indent, ""));
+  }
+}
+
+// ---- history ----
+
+typedef struct Lines {
+  json_t *list;
+  bool output;
+} Lines;
+
+static void see_line(void *user, const HistoryEntry *e) {
+  Lines *lines = user;
+  json_t *input = json_text(e->input, strlen(e->input));
+  if (lines->output)
+    input = json_pack("[o, o]", input, e->output ? json_text(e->output, strlen(e->output)) : json_null());
+  json_array_append_new(lines->list, json_pack("[I, i, o]", (json_int_t)e->session, e->line, input));
+}
+
+static json_t *history(Kernel *k, Message *m) {
+  json_t *c = m->content;
+  size_t length;
+  const char *kind = text(c, "hist_access_type", &length);
+  Lines lines = {json_array(), flag(c, "output", false)};
+  HistoryQuery q = {.count = whole(c, "n", 0)};
+  if (kind && strcmp(kind, "range") == 0) {
+    q.kind = HISTORY_RANGE;
+    q.count = 0;
+    q.session = whole(c, "session", 0);
+    q.first = whole(c, "start", 0);
+    q.stop = whole(c, "stop", 0);
+  } else if (kind && strcmp(kind, "search") == 0) {
+    q.kind = HISTORY_SEARCH;
+    q.pattern = text(c, "pattern", &length);
+    q.unique = flag(c, "unique", false);
+  } else {
+    q.kind = HISTORY_TAIL;
+  }
+  session_history(k->session, &q, see_line, &lines);
+  return json_pack("{s:o}", "history", lines.list);
+}
+
+// ---- the kernel itself ----
+
+static json_t *kernel_info(Kernel *k, Message *m) {
+  (void)k, (void)m;
+  return json_pack("{s:s, s:s, s:s, s:{s:s, s:s, s:s, s:s, s:s, s:s}, s:s, s:b, s:[], s:[{s:s, s:s}]}",              //
+                   "protocol_version", "5.5", "implementation", "nablua", "implementation_version", NABLUA_VERSION,  //
+                   "language_info", "name", "lua", "version", session_lua_version(), "mimetype", "text/x-lua",
+                   "file_extension", ".lua", "pygments_lexer", "lua", "codemirror_mode", "lua",  //
+                   "banner", "nablua " NABLUA_VERSION "   ?name or help(name) explains", "debugger", 0,
+                   "supported_features", "help_links", "text", "Lua Reference", "url",
+                   "https://www.lua.org/manual/5.4/");
+}
+
+static json_t *comm_info(Kernel *k, Message *m) {
+  (void)k, (void)m;
+  return json_pack("{s:{}}", "comms");
+}
+
+static json_t *connect(Kernel *k, Message *m) {
+  (void)m;
+  return connection_ports(&k->connection);
+}
+
+static json_t *interrupt(Kernel *k, Message *m) {
+  (void)m;
+  kernel_interrupt(k);
+  return json_object();
+}
+
+static json_t *debug(Kernel *k, Message *m) {
+  (void)k, (void)m;
+  return bad_request("this kernel has no debugger; %debug opens a prompt in the frames of the last error");
+}
+
+static json_t *shutdown(Kernel *k, Message *m) {
+  json_t *content = json_pack("{s:s, s:b}", "status", "ok", "restart", flag(m->content, "restart", false));
+  outbox_publish(k->outbox, "shutdown_reply", message_header(m), json_deep_copy(content));
+  kernel_stop(k);
+  return content;
+}
+
+// ---- the table ----
+
+enum { ON_SHELL = 1 << SHELL, ON_CONTROL = 1 << CONTROL, ON_BOTH = ON_SHELL | ON_CONTROL };
+
+typedef struct Handler {
+  const char *request, *reply;  // no reply: NULL
+  int channels;
+  json_t *(*answer)(Kernel *k, Message *m);  // the reply's content; "ok" is its status unless it has one
+} Handler;
+
+static const Handler handlers[] = {
+    {"execute_request", "execute_reply", ON_SHELL, execute},
+    {"complete_request", "complete_reply", ON_SHELL, complete},
+    {"inspect_request", "inspect_reply", ON_SHELL, inspect},
+    {"is_complete_request", "is_complete_reply", ON_SHELL, is_complete},
+    {"history_request", "history_reply", ON_SHELL, history},
+    {"comm_info_request", "comm_info_reply", ON_SHELL, comm_info},
+    {"connect_request", "connect_reply", ON_SHELL, connect},
+    {"kernel_info_request", "kernel_info_reply", ON_BOTH, kernel_info},
+    {"shutdown_request", "shutdown_reply", ON_BOTH, shutdown},
+    {"interrupt_request", "interrupt_reply", ON_CONTROL, interrupt},
+    {"debug_request", "debug_reply", ON_CONTROL, debug},
+};
+
+static const Handler *find_handler(const char *type, Channel channel) {
+  for (size_t i = 0; i < sizeof handlers / sizeof *handlers; i++)
+    if (strcmp(handlers[i].request, type) == 0 && (handlers[i].channels & 1 << channel)) return &handlers[i];
+  return NULL;
+}
+
+static void reply(Kernel *k, Channel channel, Message *to, const char *type, json_t *content) {
+  Frames f = {0};
+  if (content && !json_object_get(content, "status")) json_object_set_new(content, "status", json_string("ok"));
+  frames_add_idents(&f, to);
+  if (!wire_write(k->wire, &f, type, message_header(to), content)) {
+    frames_free(&f);
+    frames_add_idents(&f, to);
+    wire_write(k->wire, &f, type, message_header(to), bad_request("the answer could not be written as JSON"));
+  }
+  if (channel == CONTROL)
+    frames_send(&f, k->connection.sockets[CONTROL]);
+  else
+    outbox_post(k->outbox, channel, &f);
+}
+
+static void publish_status(Kernel *k, Message *m, const char *status) {
+  outbox_publish(k->outbox, "status", message_header(m), json_pack("{s:s}", "execution_state", status));
+}
+
+void request_handle(Kernel *k, Channel channel, Frames *frames, unsigned long long number) {
+  Message m;
+  const char *why;
+  if (!message_read(&m, k->wire, frames, &why)) {
+    kernel_log("dropped a message on %s: %s", channel == CONTROL ? "control" : "shell", why);
+    return;
+  }
+  const Handler *h = find_handler(m.type, channel);
+  bool executes = h && h->answer == execute;
+  publish_status(k, &m, "busy");
+  if (executes && number <= k->abort_through) {
+    reply(k, channel, &m, h->reply, json_pack("{s:s}", "status", "aborted"));
+  } else if (channel == CONTROL) {
+    if (h) reply(k, channel, &m, h->reply, h->answer(k, &m));
+  } else {
+    k->silent = executes && flag(m.content, "silent", false);
+    k->request = &m;
+    outbox_begin(k->outbox, message_header(&m), k->silent);
+    json_t *content = h ? h->answer(k, &m) : NULL;
+    outbox_end(k->outbox);
+    k->request = NULL;
+    if (h) reply(k, channel, &m, h->reply, content);
+  }
+  publish_status(k, &m, "idle");
+  message_free(&m);
+}

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: MIT
+// What the session tells, as messages: values, displays, errors, questions.
+#include <errno.h>
+#include <poll.h>
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "kernel.h"
+
+// ---- values ----
+
+static bool ends_in(const char *text, const char *end) {
+  size_t n = strlen(text), m = strlen(end);
+  return n >= m && strcmp(text + n - m, end) == 0;
+}
+
+// Pictures of bytes travel in base64; those that are text already stay as they are.
+static json_t *picture(const Mime *m) {
+  bool text = true;
+  for (size_t i = 0; i < m->length && text; i++) text = (unsigned char)m->data[i] < 0x80 && m->data[i] != '\0';
+  if (text) return json_text(m->data, m->length);
+  size_t room = sodium_base64_encoded_len(m->length, sodium_base64_VARIANT_ORIGINAL);
+  char *encoded = malloc(room);
+  if (!encoded) return NULL;
+  sodium_bin2base64(encoded, room, (const unsigned char *)m->data, m->length, sodium_base64_VARIANT_ORIGINAL);
+  json_t *j = json_string_nocheck(encoded);
+  free(encoded);
+  return j;
+}
+
+static json_t *mime_json(const Mime *m) {
+  if (strncmp(m->type, "image/", 6) == 0 && !ends_in(m->type, "+xml")) return picture(m);
+  if (strcmp(m->type, "application/json") == 0 || ends_in(m->type, "+json")) {
+    json_t *j = json_loadb(m->data, m->length, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
+    if (j) return j;
+  }
+  return json_text(m->data, m->length);
+}
+
+json_t *bundle_json(const Bundle *b) {
+  json_t *data = json_object();
+  for (int i = 0; i < b->count; i++) json_object_set_new(data, b->items[i].type, mime_json(&b->items[i]));
+  return data;
+}
+
+json_t *problem_json(const Problem *p) {
+  bool interrupted = strcmp(p->name, "Interrupted") == 0;
+  const char *name = interrupted ? "KeyboardInterrupt" : p->name;
+  json_t *traceback = json_array();
+  json_t *message = json_text(p->message, strlen(p->message));
+  const char *shown = json_string_value(message);
+  json_array_append_new(traceback, json_sprintf("\033[1;31m%s\033[0m: %s", name, shown ? shown : ""));
+  for (const char *line = p->frames; *line;) {
+    const char *end = strchrnul(line, '\n');
+    json_t *text = json_text(line, (size_t)(end - line));
+    const char *frame = json_string_value(text);
+    json_array_append_new(traceback, json_sprintf("  %s", frame ? frame : ""));
+    json_decref(text);
+    line = *end ? end + 1 : end;
+  }
+  return json_pack("{s:s, s:o, s:o}", "ename", name, "evalue", message, "traceback", traceback);
+}
+
+// ---- the sink ----
+
+static void publish(Kernel *k, const char *type, json_t *content) {
+  if (k->silent || !k->request) {
+    json_decref(content);
+    return;
+  }
+  outbox_flush(k->outbox);
+  outbox_publish(k->outbox, type, message_header(k->request), content);
+}
+
+static void value(void *user, int number, const Bundle *b) {
+  publish(user, "execute_result",
+          json_pack("{s:i, s:o, s:{}}", "execution_count", number, "data", bundle_json(b), "metadata"));
+}
+
+// Clients show a page beside the notebook, or in a pager.
+static void page(void *user, const Bundle *b) {
+  Kernel *k = user;
+  json_array_append_new(k->payload, json_pack("{s:s, s:o, s:i}", "source", "page", "data", bundle_json(b), "start", 0));
+}
+
+static void display(void *user, const Bundle *b, const char *id, bool update) {
+  json_t *transient = id ? json_pack("{s:o}", "display_id", json_text(id, strlen(id))) : json_object();
+  publish(user, update ? "update_display_data" : "display_data",
+          json_pack("{s:o, s:{}, s:o}", "data", bundle_json(b), "metadata", "transient", transient));
+}
+
+static void clear(void *user, bool wait) {
+  publish(user, "clear_output", json_pack("{s:b}", "wait", wait));
+}
+
+static void error(void *user, const Problem *p) {
+  Kernel *k = user;
+  json_decref(k->problem);
+  k->problem = problem_json(p);
+  publish(k, "error", json_deep_copy(k->problem));
+}
+
+// ---- input() ----
+
+static void ask_client(Kernel *k, const char *prompt, bool hidden) {
+  Frames f = {0};
+  outbox_flush(k->outbox);
+  frames_add_idents(&f, k->request);
+  json_t *content = json_pack("{s:o, s:b}", "prompt", json_text(prompt, strlen(prompt)), "password", hidden);
+  if (wire_write(k->wire, &f, "input_request", message_header(k->request), content))
+    outbox_post(k->outbox, STDIN, &f);
+  else
+    frames_free(&f);
+}
+
+// Waits for a line that was sent after the question; an interrupt or the kernel's end ends the waiting.
+static char *ask(void *user, const char *prompt, bool hidden) {
+  Kernel *k = user;
+  char *line = NULL;
+  uint64_t count;
+  ssize_t n;
+  pthread_mutex_lock(&k->lock);
+  free(k->answer);
+  k->answer = NULL;
+  k->asking = true;
+  pthread_mutex_unlock(&k->lock);
+  n = read(k->answered, &count, sizeof count);
+  ask_client(k, prompt, hidden);
+  while (!line && !session_interrupted(k->session) && !atomic_load(&k->stopping)) {
+    struct pollfd ready = {k->answered, POLLIN, 0};
+    if (poll(&ready, 1, 100) > 0) n = read(k->answered, &count, sizeof count);
+    pthread_mutex_lock(&k->lock);
+    line = k->answer;
+    k->answer = NULL;
+    pthread_mutex_unlock(&k->lock);
+  }
+  (void)n;
+  pthread_mutex_lock(&k->lock);
+  k->asking = false;
+  pthread_mutex_unlock(&k->lock);
+  return line;
+}
+
+Sink kernel_sink(Kernel *k) {
+  return (Sink){
+      .user = k, .value = value, .page = page, .display = display, .clear = clear, .error = error, .ask = ask};
+}

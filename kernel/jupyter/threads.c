@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: MIT
+// The threads that own sockets.
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "kernel.h"
+
+enum { COLLECT_MS = 100, PATIENCE_S = 1 };
+
+// ---- io ----
+
+static void enqueue(Kernel *k, Frames *frames) {
+  Job *job = calloc(1, sizeof *job);
+  if (!job) {
+    kernel_log("out of memory; a request is lost");
+    frames_free(frames);
+    return;
+  }
+  job->frames = *frames;
+  pthread_mutex_lock(&k->lock);
+  job->number = ++k->jobs;
+  if (k->last)
+    k->last->next = job;
+  else
+    k->first = job;
+  k->last = job;
+  pthread_cond_broadcast(&k->changed);
+  pthread_mutex_unlock(&k->lock);
+}
+
+// An answer to input(); one that nobody waits for is too late.
+static void receive_answer(Kernel *k, Frames *frames) {
+  Message m;
+  const char *why;
+  if (!message_read(&m, k->wire, frames, &why)) {
+    kernel_log("dropped a message on stdin: %s", why);
+    return;
+  }
+  const char *text = json_string_value(json_object_get(m.content, "value"));
+  if (strcmp(m.type, "input_reply") == 0) {
+    char *copy = strdup(text ? text : "");
+    uint64_t one = 1;
+    pthread_mutex_lock(&k->lock);
+    if (k->asking && !k->answer) {
+      k->answer = copy;
+      copy = NULL;
+      ssize_t n = write(k->answered, &one, sizeof one);
+      (void)n;
+    }
+    pthread_mutex_unlock(&k->lock);
+    free(copy);
+  }
+  message_free(&m);
+}
+
+// A client that begins to listen is told so first: what it asks for from now on it will see.
+static void subscribe(Kernel *k, Frames *message) {
+  void *s = k->connection.sockets[IOPUB];
+  const char *data = zmq_msg_data(&message->items[0]);
+  size_t length = zmq_msg_size(&message->items[0]);
+  if (length == 0 || *data > 1) return;
+  zmq_setsockopt(s, *data ? ZMQ_SUBSCRIBE : ZMQ_UNSUBSCRIBE, data + 1, length - 1);
+  if (*data == 0) return;
+  Frames f = {0};
+  frames_add_bytes(&f, data + 1, length - 1);
+  json_t *content = json_pack("{s:o}", "subscription", json_text(data + 1, length - 1));
+  if (wire_write(k->wire, &f, "iopub_welcome", NULL, content))
+    frames_send(&f, s);
+  else
+    frames_free(&f);
+}
+
+static void receive_all(Kernel *k) {
+  Frames f;
+  while (frames_receive(&f, k->connection.sockets[SHELL])) enqueue(k, &f);
+  while (frames_receive(&f, k->connection.sockets[STDIN])) receive_answer(k, &f);
+  while (frames_receive(&f, k->connection.sockets[IOPUB])) {
+    subscribe(k, &f);
+    frames_free(&f);
+  }
+}
+
+void *io_thread(void *kernel) {
+  Kernel *k = kernel;
+  Outbox *o = k->outbox;
+  void **sockets = k->connection.sockets;
+  outbox_attach(o);
+  while (!outbox_is_done(o)) {
+    Channel channel;
+    Frames f;
+    int wait;
+    for (int i = 0; i < 1000 && outbox_take(o, &channel, &f, &wait); i++) frames_send(&f, sockets[channel]);
+    bool evaluating = atomic_load(&k->evaluating);
+    if (evaluating && (wait < 0 || wait > COLLECT_MS)) wait = COLLECT_MS;
+    zmq_pollitem_t items[] = {{sockets[SHELL], 0, ZMQ_POLLIN, 0},       {sockets[STDIN], 0, ZMQ_POLLIN, 0},
+                              {sockets[IOPUB], 0, ZMQ_POLLIN, 0},       {NULL, outbox_event(o), ZMQ_POLLIN, 0},
+                              {NULL, outbox_pipe(o, 0), ZMQ_POLLIN, 0}, {NULL, outbox_pipe(o, 1), ZMQ_POLLIN, 0}};
+    int ready = zmq_poll(items, sizeof items / sizeof *items, wait);
+    if (ready < 0 && zmq_errno() != EINTR) break;
+    if (ready > 0) receive_all(k);
+    if (evaluating || items[4].revents || items[5].revents) outbox_collect(o);
+  }
+  zmq_close(sockets[SHELL]);
+  zmq_close(sockets[STDIN]);
+  zmq_close(sockets[IOPUB]);
+  return NULL;
+}
+
+// ---- heartbeat ----
+
+void *heartbeat_thread(void *kernel) {
+  Kernel *k = kernel;
+  void *s = k->connection.sockets[HEARTBEAT];
+  zmq_pollitem_t item = {s, 0, ZMQ_POLLIN, 0};
+  Frames f;
+  while (zmq_poll(&item, 1, -1) >= 0 || zmq_errno() == EINTR)
+    while (frames_receive(&f, s)) frames_send(&f, s);
+  zmq_close(s);
+  return NULL;
+}
+
+// ---- control ----
+
+// Becomes readable when that process ends; -1 where the system has no such thing.
+static int watch_process(pid_t pid) {
+#ifdef SYS_pidfd_open
+  if (pid > 0) return (int)syscall(SYS_pidfd_open, pid, 0);
+#endif
+  (void)pid;
+  return -1;
+}
+
+static struct timespec in_seconds(double seconds) {
+  struct timespec t;
+  clock_gettime(CLOCK_REALTIME, &t);
+  long long ns = t.tv_nsec + (long long)(seconds * 1e9);
+  return (struct timespec){t.tv_sec + ns / 1000000000, ns % 1000000000};
+}
+
+// Ends the process: stops what runs, lets the session close and everything said go out, each within its time.
+_Noreturn static void end(Kernel *k) {
+  atomic_store(&k->stopping, true);
+  struct timespec last = in_seconds(PATIENCE_S);
+  pthread_mutex_lock(&k->lock);
+  pthread_cond_broadcast(&k->changed);
+  for (bool late = false; !k->closed && !late;) {
+    pthread_mutex_unlock(&k->lock);
+    kernel_interrupt(k);
+    pthread_mutex_lock(&k->lock);
+    struct timespec soon = in_seconds(0.1);
+    if (!k->closed) pthread_cond_timedwait(&k->changed, &k->lock, &soon);
+    struct timespec now = in_seconds(0);
+    late = now.tv_sec > last.tv_sec || (now.tv_sec == last.tv_sec && now.tv_nsec >= last.tv_nsec);
+  }
+  pthread_mutex_unlock(&k->lock);
+  outbox_close(k->outbox);
+  last = in_seconds(PATIENCE_S);
+  if (pthread_timedjoin_np(k->io, NULL, &last) == 0) {
+    zmq_close(k->connection.sockets[CONTROL]);
+    zmq_ctx_shutdown(k->connection.context);
+    pthread_join(k->heartbeat, NULL);
+    zmq_ctx_term(k->connection.context);
+  }
+  _exit(0);
+}
+
+void *control_thread(void *kernel) {
+  Kernel *k = kernel;
+  void *s = k->connection.sockets[CONTROL];
+  int parent = watch_process(k->parent);
+  zmq_pollitem_t items[] = {{s, 0, ZMQ_POLLIN, 0}, {NULL, k->quit, ZMQ_POLLIN, 0}, {NULL, parent, ZMQ_POLLIN, 0}};
+  for (;;) {
+    Frames f;
+    // Where a process cannot be watched, its children get another parent.
+    bool look = k->parent > 0 && parent < 0;
+    int ready = zmq_poll(items, parent < 0 ? 2 : 3, look ? 1000 : -1);
+    if (ready < 0 && zmq_errno() != EINTR) kernel_stop(k);
+    while (frames_receive(&f, s)) request_handle(k, CONTROL, &f, 0);
+    bool orphan = (parent >= 0 && items[2].revents) || (look && getppid() != k->parent);
+    if (orphan) kernel_log("the process that started this kernel has ended, and so does the kernel");
+    if (orphan || atomic_load(&k->stopping)) end(k);
+  }
+}
