@@ -52,6 +52,8 @@ void nb_open_raise(lua_State *L);
 void nb_open_rows(lua_State *L);
 void nb_open_machine(lua_State *L);
 void nb_open_io(lua_State *L);
+void nb_open_inspect(lua_State *L);
+void nb_open_observe(lua_State *L);
 
 // The tensor's metatable, and the table of its methods.
 void nb_push_metatable(lua_State *L);
@@ -87,5 +89,16 @@ int nb_lua_grad(lua_State *L);
 
 // The interpreter state that last called into the library: the one whose line a node remembers.
 void nb_enter(lua_State *L);
+lua_State *nb_entered(void);
+
+// Pushes a list of the modules whose calls are on the stack, outermost first; returns their number.
+int nb_push_modules(lua_State *L);
+
+// What inspection tells Lua of nodes and calls: a node of the tape as a userdata; the fields source and line of the
+// table on top; an address as a number; an argument that is no tensor.
+void nb_push_node(lua_State *L, Node *n);
+void nb_set_site(lua_State *L, Site site);
+void nb_push_id(lua_State *L, const void *object);
+void nb_push_plain(lua_State *L, const Param *p, const Value *v);
 
 #endif

@@ -11,6 +11,7 @@ nb.help = require("nablua.help").help
 nb.nn = require "nablua.nn"
 nb.optim = require "nablua.optim"
 nb.data = require "nablua.data"
+nb.inspect = require "nablua.inspect"
 
 registry.add {
   name = "nb", kind = "topic", value = nb, doc = "Tensors, operators and gradients.",

@@ -14,6 +14,10 @@ void nb_enter(lua_State *L) {
   current = L;
 }
 
+lua_State *nb_entered(void) {
+  return current;
+}
+
 // Embedded sources are named "=nablua..."; their lines mean nothing to a user.
 static bool is_users(const lua_Debug *ar) {
   return ar->currentline > 0 && strncmp(ar->source, "=nablua", 7) != 0;
@@ -51,16 +55,11 @@ static Site site_now(void *user) {
   return (Site){intern(ar.short_src), ar.currentline};
 }
 
-// Appends " (in layer ...)" for the modules whose calls are on the stack.  The description is
-// written in Lua, where modules are known; if it fails the error goes without.
-static void add_layer(lua_State *L) {
+// The modules whose calls are on the stack, outermost first.
+int nb_push_modules(lua_State *L) {
   lua_Debug ar;
   int count = 0;
-  lua_rawgetp(L, LUA_REGISTRYINDEX, &describe_key);
-  if (!lua_isfunction(L, -1)) {
-    lua_pop(L, 1);
-    return;
-  }
+  luaL_checkstack(L, 6, NULL);
   lua_newtable(L);
   lua_rawgetp(L, LUA_REGISTRYINDEX, &call_key);
   for (int level = 0; lua_getstack(L, level, &ar); level++) {
@@ -71,15 +70,26 @@ static void add_layer(lua_State *L) {
     lua_rawseti(L, -3, ++count);
   }
   lua_pop(L, 1);
-  if (count == 0) {
-    lua_pop(L, 2);
-    return;
-  }
-  for (int i = 1, j = count; i < j; i++, j--) {  // outermost first
+  for (int i = 1, j = count; i < j; i++, j--) {
     lua_rawgeti(L, -1, i);
     lua_rawgeti(L, -2, j);
     lua_rawseti(L, -3, i);
     lua_rawseti(L, -2, j);
+  }
+  return count;
+}
+
+// Appends " (in layer ...)" for the modules whose calls are on the stack.  The description is
+// written in Lua, where modules are known; if it fails the error goes without.
+static void add_layer(lua_State *L) {
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &describe_key);
+  if (!lua_isfunction(L, -1)) {
+    lua_pop(L, 1);
+    return;
+  }
+  if (nb_push_modules(L) == 0) {
+    lua_pop(L, 2);
+    return;
   }
   if (lua_pcall(L, 1, 1, 0) == LUA_OK && lua_isstring(L, -1)) {
     lua_pushfstring(L, " (in %s)", lua_tostring(L, -1));

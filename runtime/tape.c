@@ -7,6 +7,7 @@
 #include "nablua/compose.h"
 #include "nablua/interrupt.h"
 #include "nablua/memory.h"
+#include "nablua/observe.h"
 #include "nablua/op.h"
 #include "tape_private.h"
 
@@ -232,6 +233,7 @@ typedef struct Run {
   Tensor *const *targets;
   Tensor **results;
   int target_count;
+  const Observer *observer;  // NULL for the duration, but for the calls of `visited`
   Site site;
   Error *err;
 } Run;
@@ -332,26 +334,43 @@ static bool send(Run *r, const Edge *e, Tensor *grad) {
   return !e->leaf || accumulate_leaf(r, e->leaf, grad);
 }
 
-static bool changed(const Run *r, const Node *n, const Tensor *t) {
+static bool changed(const Node *n, const Tensor *t, Error *err) {
   return nb_fail(
-      r->err, NB_ERROR_STATE,
+      err, NB_ERROR_STATE,
       "backward: %s at %s:%d needs a tensor that was changed in place later, at %s:%d; use the form that makes a new "
       "tensor there, or change a :clone()",
       n->op->name, site_source(n->site), n->site.line, site_source(t->storage->written), t->storage->written.line);
 }
 
-static bool check_unchanged(const Run *r, const Node *n) {
+static bool check_unchanged(const Node *n, Error *err) {
   int edge = 0;
   for (int i = 0; i < NB_MAX_PARAMS && n->op->params[i].name; i++) {
     Tensor **list;
     for (int j = 0, count = tensors_of(n->op, n->args, i, &list); j < count; j++, edge++)
       if (list[j] && (n->op->saves & NB_SAVE_IN(i)) && list[j]->storage->version != n->versions[edge])
-        return changed(r, n, list[j]);
+        return changed(n, list[j], err);
   }
   for (int i = 0; i < NB_MAX_OUTPUTS; i++)
     if (n->saved_out[i] && n->saved_out[i]->storage->version != n->out_version[i])
-      return changed(r, n, n->saved_out[i]);
+      return changed(n, n->saved_out[i], err);
   return true;
+}
+
+// The node's own rule: what `grad` of the outputs makes of each edge.
+bool nb_node_backward(Node *n, Tensor *const *grad, Tensor **given, Error *err) {
+  Scope s;
+  if (n->freed)
+    return nb_fail(err, NB_ERROR_STATE,
+                   "backward: the tape behind %s (%s:%d) was freed by the backward at %s:%d; compute J again, or pass "
+                   "{retain_graph=true} there",
+                   n->op->name, site_source(n->site), n->site.line, site_source(n->freed_at), n->freed_at.line);
+  if (!check_unchanged(n, err)) return false;
+  nb_scope_open(&s, err);
+  Backward b = {.node = n, .scope = &s, .given = given};
+  memcpy(b.grad, grad, sizeof b.grad);
+  bool ok = n->op->backward(&b);
+  nb_scope_close(&s);
+  return ok;
 }
 
 // Keeps the gradients of outputs that somebody asked for.
@@ -371,31 +390,19 @@ static bool visit(Run *r, int index) {
   Pending p = r->pending[index];
   Node *n = p.node;
   if (!nb_poll(r->err) || !keep_grads(r, &p)) return false;
-  if (n->freed)
-    return nb_fail(r->err, NB_ERROR_STATE,
-                   "backward: the tape behind %s (%s:%d) was freed by the backward at %s:%d; compute J again, or pass "
-                   "{retain_graph=true} there",
-                   n->op->name, site_source(n->site), n->site.line, site_source(n->freed_at), n->freed_at.line);
-  if (!check_unchanged(r, n)) return false;
-  Scope s;
-  nb_scope_open(&s, r->err);
   Tensor *few[8] = {NULL}, **given = few;
   size_t bytes = (size_t)n->edge_count * sizeof *given;
-  bool ok = false;
   if (n->edge_count > 8) {
-    if (!(given = nb_alloc(bytes, r->err))) goto done;
+    if (!(given = nb_alloc(bytes, r->err))) return false;
     memset(given, 0, bytes);
   }
-  Backward b = {.node = n, .scope = &s, .given = given};
-  memcpy(b.grad, p.grad, sizeof b.grad);
-  ok = n->op->backward(&b);
+  bool ok = nb_node_backward(n, p.grad, given, r->err);
+  if (ok && r->observer && r->observer->visited) ok = r->observer->visited(r->observer->user, n, p.grad, given, r->err);
   for (int i = 0; i < n->edge_count; i++) {
     if (given[i] && ok) ok = send(r, &n->edges[i], given[i]);
     nb_tensor_release(&given[i]);
   }
-done:
-  if (given && given != few) nb_free(given, bytes);
-  nb_scope_close(&s);
+  if (given != few) nb_free(given, bytes);
   if (ok && !r->options.retain_graph) {
     drop_values(n);
     n->freed = true;
@@ -444,6 +451,7 @@ static bool walk(Run *r, Tensor *J, Tensor *grad) {
 }
 
 static void run_end(Run *r) {
+  nb_observe(r->observer);
   for (int i = 0; i < r->pending_count; i++) {
     for (int j = 0; j < NB_MAX_OUTPUTS; j++) nb_tensor_release(&r->pending[i].grad[j]);
     r->pending[i].node->run = NULL;
@@ -481,7 +489,7 @@ done:
 }
 
 bool nb_backward(Tensor *J, Tensor *grad, BackwardOptions options, Error *err) {
-  Run r = {.options = options, .err = err};
+  Run r = {.options = options, .observer = nb_observe(NULL), .err = err};
   if (options.create_graph) r.options.retain_graph = true;
   bool ok = walk(&r, J, grad);
   for (int i = 0; ok && i < r.leaf_count; i++) ok = deposit(&r, &r.leaves[i]);
@@ -492,6 +500,7 @@ bool nb_backward(Tensor *J, Tensor *grad, BackwardOptions options, Error *err) {
 bool nb_grad(Tensor *J, Tensor *grad, Tensor *const *x, int count, BackwardOptions options, Tensor **results,
              Error *err) {
   Run r = {.options = options, .targets = x, .results = results, .target_count = count, .err = err};
+  r.observer = nb_observe(NULL);
   if (options.create_graph) r.options.retain_graph = true;
   for (int i = 0; i < count; i++) results[i] = NULL;
   bool ok = walk(&r, J, grad);

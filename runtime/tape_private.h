@@ -11,6 +11,4 @@ bool nb_record(Call *c, Error *err);
 // The same for a call that wrote into `target`: its history now ends in this call.
 bool nb_rebind(Call *c, Tensor *target, Error *err);
 
-Node *nb_node_retain(Node *n);
-
 #endif

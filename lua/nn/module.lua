@@ -19,6 +19,18 @@ function module.is(v)
   return type(v) == "table" and records[v] ~= nil
 end
 
+-- All live modules that no other one holds, as a set; what inspection finds the names of parameters by.
+function module.roots()
+  local roots = {}
+  for m in pairs(records) do roots[m] = true end
+  for m in pairs(records) do
+    for path, child in m:named_modules() do
+      if path ~= "" then roots[child] = nil end
+    end
+  end
+  return roots
+end
+
 local function is_leaf(v)
   return nb.is_tensor(v) and v.is_leaf
 end
@@ -437,14 +449,19 @@ end
 
 -- ---- errors ----
 
--- "layer 3, Linear(784 → 10)": where the innermost module of a call stack lies in the outermost.
-native.set_describe(function(stack)
+-- The path of the innermost module of a call stack in the outermost: "3"; nil where it is the outermost itself.
+function module.path(stack)
   local outer, inner = stack[1], stack[#stack]
-  if outer == inner then return title(inner) end
+  if outer == inner then return nil end
   for path, m in outer:named_modules() do
-    if m == inner then return ("layer %s, %s"):format(path, title(inner)) end
+    if m == inner then return path end
   end
-  return title(inner)
+end
+
+-- "layer 3, Linear(784 → 10)"
+native.set_describe(function(stack)
+  local path = module.path(stack)
+  return (path and "layer " .. path .. ", " or "") .. title(stack[#stack])
 end)
 
 return module

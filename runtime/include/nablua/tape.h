@@ -66,6 +66,13 @@ bool nb_grad(Tensor *J, Tensor *grad, Tensor *const *x, int count, BackwardOptio
 // Makes the tensor, which must be an intermediate, keep its gradient at the next backward.
 void nb_tensor_retain_grad(Tensor *t);
 
+// Applies the node's backward rule: `grad` has dJ/d(output) for each of its NB_MAX_OUTPUTS outputs, or NULL; given[i],
+// which must be NULL, becomes the owned gradient of edge i where somebody wants it.  Fails on a freed tape
+// and on values that were changed in place.
+bool nb_node_backward(Node *n, Tensor *const *grad, Tensor **given, Error *err);
+
+Node *nb_node_retain(Node *n);
+
 // Releases a reference; the whole tape behind it goes without recursion.
 void nb_node_release(Node **node);
 
