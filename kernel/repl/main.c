@@ -222,7 +222,7 @@ int main(int argc, char **argv) {
     fprintf(stderr, "nablua: %s\n", reason);
     return EXIT_LUA_ERROR;
   }
-  struct sigaction action = {.sa_handler = on_sigint, .sa_flags = SA_RESTART};
+  struct sigaction action = {.sa_handler = on_sigint};  // no restart: io.read ends, too
   sigaction(SIGINT, &action, NULL);
   session_set_traceback(session, traceback);
   apply_environment();

@@ -1,21 +1,40 @@
 // SPDX-License-Identifier: MIT
 // Stopping what runs: a hook that is set when it is asked for, on the coroutine that runs.
-#include <errno.h>
+//
+// The hook raises an error once.  What then unwinds, __close handlers first of all, may finish in peace for a while;
+// pcall and its kin do not swallow the error, so that a loop of them ends too.  A second interrupt ends the peace.
 #include <lauxlib.h>
 #include <lua.h>
-#include <spawn.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <sys/wait.h>
+#include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "nablua/interrupt.h"
 #include "session_private.h"
 
-// Stays armed until the evaluation ends, so that a pcall in a loop does not outlive it.
+static const double peace = 1;  // seconds
+enum { INSTRUCTIONS_A_LOOK = 1000 };
+
+static double now(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+// Set until the evaluation ends.
 static void stop_hook(lua_State *L, lua_Debug *ar) {
+  Session *s = session_of(L);
   (void)ar;
+  if (s->interrupted == 1) {
+    if (s->peace_until == 0) {
+      s->peace_until = now() + peace;
+      nb_interrupt_clear();  // operators may be needed to clean up
+    } else if (now() < s->peace_until) {
+      lua_sethook(L, stop_hook, LUA_MASKCOUNT, INSTRUCTIONS_A_LOOK);
+      return;
+    } else {
+      nb_interrupt();
+    }
+  }
   lua_pushliteral(L, "interrupted");
   lua_error(L);
 }
@@ -26,7 +45,8 @@ static void arm(lua_State *L) {
 
 void session_interrupt(Session *s) {
   if (!s->active) return;
-  s->interrupted = 1;
+  s->interrupted = s->interrupted ? 2 : 1;
+  s->interrupts++;
   nb_interrupt();
   arm(s->L);
   lua_State *running = s->running;
@@ -37,8 +57,16 @@ bool session_interrupted(const Session *s) {
   return s->interrupted;
 }
 
-// coroutine.resume and .wrap tell which coroutine runs; a coroutine resumed after an interrupt is
-// armed as well.
+// Raises the error on the top of the stack again if it is an interrupt's.
+static void pass_on(lua_State *L, const Session *s) {
+  const char *message = s->interrupted && lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : NULL;
+  if (message && strstr(message, "interrupted")) lua_error(L);
+}
+
+// ---- coroutines ----
+//
+// coroutine.resume and .wrap tell which coroutine runs; one that is resumed after an interrupt is armed as well.
+
 static int resume_tracked(lua_State *L) {
   Session *s = session_of(L);
   lua_State *co = lua_tothread(L, 1), *before = s->running;
@@ -50,6 +78,7 @@ static int resume_tracked(lua_State *L) {
   lua_insert(L, 1);
   lua_call(L, arguments, LUA_MULTRET);
   s->running = before;
+  if (!lua_toboolean(L, 1)) pass_on(L, s);
   return lua_gettop(L);
 }
 
@@ -87,68 +116,40 @@ static int wrap_tracked(lua_State *L) {
   return 1;
 }
 
-void track_coroutines(lua_State *L) {
+// ---- protected calls ----
+
+static int after_protected(lua_State *L, int status, lua_KContext context) {
+  (void)status, (void)context;
+  if (!lua_toboolean(L, 1)) pass_on(L, session_of(L));
+  return lua_gettop(L);
+}
+
+// pcall and xpcall: upvalue 1 is Lua's own.
+static int call_protected(lua_State *L) {
+  int arguments = lua_gettop(L);
+  lua_pushvalue(L, lua_upvalueindex(1));
+  lua_insert(L, 1);
+  lua_callk(L, arguments, LUA_MULTRET, 0, after_protected);
+  return after_protected(L, LUA_OK, 0);
+}
+
+// ---- putting them in place ----
+
+void wrap_function(lua_State *L, const char *module, const char *name, lua_CFunction f) {
+  lua_getglobal(L, module);
+  lua_getfield(L, -1, name);
+  lua_pushcclosure(L, f, 1);
+  lua_setfield(L, -2, name);
+  lua_pop(L, 1);
+}
+
+void open_interrupts(lua_State *L) {
+  wrap_function(L, "_G", "pcall", call_protected);
+  wrap_function(L, "_G", "xpcall", call_protected);
   lua_getglobal(L, "coroutine");
   lua_getfield(L, -1, "resume");
-  lua_pushvalue(L, -1);
   lua_pushcclosure(L, wrap_tracked, 1);
-  lua_setfield(L, -3, "wrap");
-  lua_pushcclosure(L, resume_tracked, 1);
-  lua_setfield(L, -2, "resume");
+  lua_setfield(L, -2, "wrap");
   lua_pop(L, 1);
-}
-
-// ---- other programs ----
-
-// Waits for the child in short sleeps, which a signal ends; an interrupt ends `target`, the child or its group.
-static int wait_for(const Session *s, pid_t child, pid_t target, bool *stopped) {
-  struct timespec nap = {.tv_nsec = 200000};
-  int status;
-  *stopped = false;
-  for (int after = 0;;) {
-    pid_t done = waitpid(child, &status, WNOHANG);
-    if (done != 0) return done < 0 ? -1 : status;
-    if (s->interrupted) {
-      *stopped = true;
-      if (after == 0) kill(target, SIGTERM);
-      if (++after == 50) kill(target, SIGKILL);
-    }
-    nanosleep(&nap, NULL);
-    if (nap.tv_nsec < 20000000) nap.tv_nsec += nap.tv_nsec / 4;
-  }
-}
-
-// os.execute([command]) as Lua's own, but an interrupt stops it; the C library's system() would ignore one.
-static int execute(lua_State *L) {
-  const Session *s = session_of(L);
-  const char *command = luaL_optstring(L, 1, NULL);
-  pid_t child;
-  bool stopped;
-  if (!command) {
-    lua_pushboolean(L, access("/bin/sh", X_OK) == 0);
-    return 1;
-  }
-  fflush(NULL);
-  if (s->sink.program) s->sink.program(s->sink.user);
-  char *const arguments[] = {"sh", "-c", (char *)(uintptr_t)command, NULL};
-  // At a terminal Ctrl-C reaches all that runs there; elsewhere what the command starts must be ended with it.
-  bool group = !isatty(STDIN_FILENO);
-  posix_spawnattr_t attributes;
-  posix_spawnattr_init(&attributes);
-  if (group) posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP);
-  int failure = posix_spawn(&child, "/bin/sh", NULL, &attributes, arguments, environ);
-  posix_spawnattr_destroy(&attributes);
-  errno = failure;
-  if (failure) return luaL_execresult(L, -1);
-  int status = wait_for(s, child, group ? -child : child, &stopped);
-  if (stopped) return luaL_error(L, "interrupted");
-  errno = 0;
-  return luaL_execresult(L, status);
-}
-
-void track_programs(lua_State *L) {
-  lua_getglobal(L, "os");
-  lua_pushcfunction(L, execute);
-  lua_setfield(L, -2, "execute");
-  lua_pop(L, 1);
+  wrap_function(L, "coroutine", "resume", resume_tracked);
 }

@@ -60,6 +60,7 @@ SessionStatus protected_call(Session *s, int arguments, int results) {
   lua_insert(L, handler);
   nb_interrupt_clear();
   s->interrupted = 0;
+  s->peace_until = 0;
   s->running = L;
   s->active = 1;
   int status = lua_pcall(L, arguments, results, handler);
@@ -582,8 +583,10 @@ static int open_library(lua_State *L) {
     lua_setfield(L, -2, tables[i]);
   }
   lua_rawsetp(L, LUA_REGISTRYINDEX, &tables_key);
-  track_coroutines(L);
-  track_programs(L);
+  open_interrupts(L);
+  open_programs(L);
+  open_patterns(L);
+  open_sort(L);
   luaL_requiref(L, "nablua", luaopen_nablua, 0);
   lua_pushvalue(L, -1);
   lua_setglobal(L, "nb");

@@ -13,9 +13,11 @@ enum { MOST_MIMES = 16 };
 
 struct Session {
   lua_State *L;
-  lua_State *volatile running;   // the coroutine that runs: the one a hook must be set on
-  volatile sig_atomic_t active;  // evaluating: an interrupt has something to stop
-  volatile sig_atomic_t interrupted;
+  lua_State *volatile running;        // the coroutine that runs: the one a hook must be set on
+  volatile sig_atomic_t active;       // evaluating: an interrupt has something to stop
+  volatile sig_atomic_t interrupted;  // 1, or 2 after a second interrupt
+  unsigned interrupts;                // so far
+  double peace_until;                 // after an interrupt, see interrupts.c
   Sink sink;
   bool full_traceback, color, rich;
   int width;
@@ -57,11 +59,26 @@ int matching_files(lua_State *L);
 
 // ---- interrupts.c ----
 
-// Makes coroutine.resume and .wrap tell the session which coroutine runs.
-void track_coroutines(lua_State *L);
+// Makes coroutines, pcall and xpcall take part in interrupts.
+void open_interrupts(lua_State *L);
 
-// Makes os.execute stop at an interrupt.
-void track_programs(lua_State *L);
+// Replaces module.name by f, whose upvalue is the function that was there.
+void wrap_function(lua_State *L, const char *module, const char *name, lua_CFunction f);
+
+// ---- sort.c ----
+
+// table.sort that stops at an interrupt.
+void open_sort(lua_State *L);
+
+// ---- programs.c ----
+
+// os.execute and io.popen that stop at an interrupt.
+void open_programs(lua_State *L);
+
+// ---- patterns.c ----
+
+// string.find and its kin that stop at an interrupt.
+void open_patterns(lua_State *L);
 
 // ---- show.c ----
 

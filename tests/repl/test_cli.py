@@ -122,26 +122,64 @@ class CommandLine(unittest.TestCase):
         r = run("-e", "io.open('/proc/self/status'):read('a'):match('VmHWM:%s*(%d+) kB')")
         self.assertLess(int(r.stdout.strip().strip('"')), 16 * 1024)
 
+    def interrupted(self, code, input=None):
+        """What is written after SIGINT, and the seconds until the end."""
+        p = subprocess.Popen([NABLUA, "-e", "print 'begun' io.stdout:flush() " + code], stdin=input,
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        try:
+            self.assertEqual(p.stdout.readline(), "begun\n")
+            time.sleep(0.2)
+            before = time.monotonic()
+            p.send_signal(signal.SIGINT)
+            out, err = p.communicate(timeout=TIMEOUT)
+            self.assertEqual(p.returncode, 130, (code, err))
+            return out, err, time.monotonic() - before
+        finally:
+            p.kill()
+
     def test_control_c_stops_everything(self):
         for code in ("while true do end", "while true do pcall(function() while true do end end) end",
+                     "while true do xpcall(function() while true do end end, debug.traceback) end",
                      "coroutine.wrap(function() while true do end end)()", "nb.sleep(60)", "os.execute 'sleep 60'",
+                     "while true do coroutine.resume(coroutine.create(function() while true do end end)) end",
+                     "io.popen 'sleep 60':read 'a'", "io.popen('sleep 60', 'w'):close()",
+                     "for _ in io.popen 'while true; do echo; sleep 0.1; done':lines() do end",
+                     "local s = ('a'):rep(3000):find(('.-'):rep(20) .. 'b')", "local s = ('a'):rep(3000):match(('a*'):rep(20) .. 'b')",
+                     "for _ in ('a'):rep(3000):gmatch(('a-'):rep(20) .. 'b') do end",
+                     "local s = ('a'):rep(3000):gsub(('a?a*'):rep(20) .. 'b', '')",
+                     "local t = {} for i = 1, 2e6 do t[i] = math.random() end while true do table.sort(t) t[1], t[2e6] = 1, 0 end",
+                     "local t = {} for i = 1, 1e5 do t[i] = i % 7 end while true do table.sort(t, function(a, b) return a < b end) end",
                      "local a = nb.rand(1500, 1500) while true do a:matmul(a) end",
                      "local f = nb.rand(5000000) for i = 1, 100 do f:sort() end",
                      "setmetatable({}, {__index = function() while true do end end}).x()"):
-            p = subprocess.Popen([NABLUA, "-e", "print 'begun' io.stdout:flush() " + code], stdout=subprocess.PIPE,
-                                 stderr=subprocess.PIPE, text=True)
-            try:
-                self.assertEqual(p.stdout.readline(), "begun\n")
-                time.sleep(0.2)
-                before = time.monotonic()
-                p.send_signal(signal.SIGINT)
-                _, err = p.communicate(timeout=TIMEOUT)
-                self.assertLess(time.monotonic() - before, 20 if SANITIZED else 3, code)
-                self.assertEqual(p.returncode, 130, code)
-                self.assertTrue(err.startswith("nablua: interrupted\n"), err)
-            finally:
-                p.kill()
+            out, err, seconds = self.interrupted(code)
+            self.assertLess(seconds, 20 if SANITIZED else 2, code)
+            self.assertTrue(err.startswith("nablua: interrupted\n"), (code, err))
 
+    def test_control_c_ends_the_reading_of_standard_input(self):
+        read, write = os.pipe()
+        try:
+            out, err, seconds = self.interrupted("print(io.read())", read)
+            self.assertTrue(err.startswith("nablua: interrupted\n"), err)
+        finally:
+            os.close(read)
+            os.close(write)
+
+    def test_what_is_to_be_closed_may_finish(self):
+        close = "local c <close> = setmetatable({}, {__close = function() %s end}) while true do end"
+        work = "local x = 0 for i = 1, 1e6 do x = x + 1 end print('closed', x, nb.ones(2):sum():item())"
+        out, _, seconds = self.interrupted(close % work)
+        self.assertEqual(out, "closed\t1000000\t2.0\n")
+        out, _, _ = self.interrupted("pcall(function() %s end) print 'never'" % (close % "print 'closed'"))
+        self.assertEqual(out, "closed\n")
+        if not SANITIZED:
+            _, _, seconds = self.interrupted(close % "while true do end")
+            self.assertTrue(0.9 < seconds < 3, seconds)
+        # Another interrupt ends it at once.
+        out, _, seconds = self.interrupted(
+            close % "print 'closing' nb.sleep(0.1) os.execute('kill -INT ' .. io.open('/proc/self/stat'):read 'n') "
+                    "while true do end print 'never'")
+        self.assertEqual(out, "closing\n")
 
 class Terminal:
     """The prompt in a pseudo-terminal."""
