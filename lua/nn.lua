@@ -30,8 +30,8 @@ registry.add {
   example = "nn.init.constant(nb.zeros(2), 3)  --> {3, 3}",
 }
 
-for _, part in ipairs { "linear", "convolution", "pooling", "normalization", "containers", "activations", "losses",
-  "gradients" } do
+for _, part in ipairs { "linear", "convolution", "pooling", "normalization", "containers", "activations", "recurrent",
+  "attention", "transformer", "losses", "gradients" } do
   for name, value in pairs(require("nablua.nn." .. part)) do nn[name] = value end
 end
 for name, value in pairs(require "nablua.fit") do nn[name] = value end

@@ -48,6 +48,8 @@ local types = {
   positive = { "a number above 0", function(v) return is_number(v) and v > 0 end },
   ["non-negative"] = { "a number of at least 0", function(v) return is_number(v) and v >= 0 end },
   fraction = { "a number from 0 to below 1", function(v) return is_number(v) and v >= 0 and v < 1 end },
+  ["share or false"] = { "a number from 0 to 1, or false",
+    function(v) return v == false or (is_number(v) and v >= 0 and v <= 1) end },
   ["two fractions"] = { "a table of two numbers from 0 to below 1", function(v)
     return is_list_of(v, function(x) return is_number(x) and x >= 0 and x < 1 end) and #v == 2
   end },

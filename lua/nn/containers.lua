@@ -1,9 +1,9 @@
 -- SPDX-License-Identifier: MIT
 -- Modules made of modules, and those that only pass on or reshape.
 local native = require "nablua.native"
-local nb = require "nablua.core"
 local module = require "nablua.nn.module"
 local options = require "nablua.options"
+local shared = require "nablua.nn.shared"
 
 local M = {}
 
@@ -80,9 +80,7 @@ M.Dropout = module.define("nn.Dropout", {
   source = "Srivastava et al. 2014", see = { "net:train", "net:eval" },
   example = "nn.Dropout(0.2):eval()(nb.tensor{1, 2})  --> {1, 2}",
   forward = function(self, x)
-    if not self.training or self.p == 0 then return x end
-    local keep = nb.rand_like(x):ge(self.p):to(x.dtype)
-    return x * (keep / (1 - self.p))
+    return self.training and shared.dropped(x, self.p) or x
   end,
 })
 

@@ -16,7 +16,7 @@ local function params(more)
   local list = {
     { name = "in_channels", type = "size" },
     { name = "out_channels", type = "size" },
-    { name = "kernel", type = "sizes", doc = "rows and columns of a filter; one number serves for both" },
+    { name = "kernel_size", type = "sizes", doc = "rows and columns of a filter; one number serves for both" },
     { name = "stride", type = "sizes", default = 1 },
     { name = "padding", type = "counts", default = 0, doc = "zeros added at each edge" },
     { name = "dilation", type = "sizes", default = 1 },
@@ -43,11 +43,11 @@ local function define(name, dims, operator, transposed, spec)
     local outer, inner = o.out_channels, o.in_channels
     if transposed then outer, inner = inner, outer end
     local shape, fan = { outer, inner // o.groups }, inner // o.groups
-    for d, size in ipairs(sizes(o.kernel, dims)) do
+    for d, size in ipairs(sizes(o.kernel_size, dims)) do
       shape[d + 2], fan = size, fan * size
     end
     if #shape ~= dims + 2 then
-      native.raise(("%s: kernel must be one number or %d, got %d"):format(where, dims, #shape - 2))
+      native.raise(("%s: kernel_size must be one number or %d, got %d"):format(where, dims, #shape - 2))
     end
     self.weight = module.parameter(1 / math.sqrt(fan), table.unpack(shape))
     if o.bias then self.bias = module.parameter(1 / math.sqrt(fan), o.out_channels) end

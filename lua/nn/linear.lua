@@ -4,6 +4,7 @@ local native = require "nablua.native"
 local nb = require "nablua.core"
 local module = require "nablua.nn.module"
 local options = require "nablua.options"
+local shared = require "nablua.nn.shared"
 
 local Linear = module.define("nn.Linear", {
   doc = "y = x·Wᵀ + b on the last dimension; W is out × in.",
@@ -29,22 +30,32 @@ local Linear = module.define("nn.Linear", {
       native.raise(("Linear: the last dimension of the input must be %d, got shape %s%s"):format(self.in_features,
         options.shape(shape), #shape > 2 and "; nn.Flatten() makes rows of images" or ""))
     end
-    local y = x:matmul(self.weight.T)
-    return self.bias and y + self.bias or y
+    return shared.affine(x, self.weight, self.bias)
   end,
 })
 
 local Embedding = module.define("nn.Embedding", {
-  doc = "A learned vector for each of the numbers 1..count: x of any shape gets one more dimension.",
+  doc = "A learned vector for each of the numbers 1..num_embeddings: x of any shape gets one more dimension.",
   params = {
-    { name = "count", type = "size", doc = "how many vectors" },
-    { name = "size", type = "size", doc = "numbers in a vector" },
+    { name = "num_embeddings", type = "size", doc = "how many vectors" },
+    { name = "embedding_dim", type = "size", doc = "numbers in a vector" },
+    { name = "padding_idx", type = "size", optional = true, doc = "the number whose vector is zeros and never learns" },
   },
   example = "nn.Embedding(10, 3)(nb.tensor{1, 10}).shape  --> {2, 3}",
   init = function(self, o)
-    self.weight = nb.randn(o.count, o.size, { requires_grad = true })
+    if o.padding_idx and o.padding_idx > o.num_embeddings then
+      native.raise(("nn.Embedding: padding_idx must be a number from 1 to %d, got %d"):format(o.num_embeddings,
+        o.padding_idx))
+    end
+    local weight = nb.randn(o.num_embeddings, o.embedding_dim)
+    if o.padding_idx then weight[o.padding_idx] = 0 end
+    weight.requires_grad = true
+    self.weight = weight
   end,
-  forward = function(self, x) return self.weight:index_select(1, x) end,
+  forward = function(self, x)
+    local y = self.weight:index_select(1, x)
+    return self.padding_idx and nb.where(x:eq(self.padding_idx):unsqueeze(-1), y:detach(), y) or y
+  end,
 })
 
 return { Linear = Linear, Embedding = Embedding }

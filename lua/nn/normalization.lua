@@ -7,11 +7,17 @@ local options = require "nablua.options"
 
 local eps = { name = "eps", type = "non-negative", default = 1e-5, doc = "added to the variance" }
 local affine = { name = "affine", type = "boolean", default = true, doc = "whether there is a weight and a bias" }
+local elementwise = { name = "elementwise_affine", type = "boolean", default = true,
+  doc = "whether there is a weight for each element" }
 
-local function add_affine(self, wanted, ...)
-  if not wanted then return end
-  self.weight = nb.ones({ ... }, { requires_grad = true })
-  self.bias = nb.zeros({ ... }, { requires_grad = true })
+local function add_affine(self, weight, bias, sizes)
+  if weight then self.weight = nb.ones(sizes, { requires_grad = true }) end
+  if weight and bias then self.bias = nb.zeros(sizes, { requires_grad = true }) end
+end
+
+local function scaled(self, y)
+  if self.weight then y = y * self.weight end
+  return self.bias and y + self.bias or y
 end
 
 -- Mean and variance (divided by n) over the dimensions `dims`, which stay with size 1.
@@ -25,11 +31,11 @@ local function normalize(x, mean, variance, epsilon)
 end
 
 -- weight and bias as 1 × channels × 1 ..., to fit x.
-local function scale_channels(self, y, weight)
-  if not weight then return y end
-  local shape = { 1, weight:numel() }
+local function scale_channels(self, y)
+  if not self.weight then return y end
+  local shape = { 1, self.weight:numel() }
   for d = 3, y:dim() do shape[d] = 1 end
-  return y * weight:view(shape) + self.bias:view(shape)
+  return y * self.weight:view(shape) + self.bias:view(shape)
 end
 
 local function check_channels(self, x, count, ranks)
@@ -39,44 +45,53 @@ local function check_channels(self, x, count, ranks)
     options.shape(shape)))
 end
 
+-- Moves the running values towards those of a batch of n elements a channel.
+local function learn_running(self, mean, variance, n)
+  self.num_batches_tracked:add_(1)
+  local m = self.momentum or 1 / self.num_batches_tracked:item()
+  self.running_mean:mul_(1 - m):add_(mean:detach():view(-1) * m)
+  self.running_var:mul_(1 - m):add_(variance:detach():view(-1) * (m * n / (n - 1)))
+end
+
 local function define_batch_norm(name, ranks, example)
   return module.define("nn." .. name, {
     doc = "Normalises each channel of " .. ranks.text .. " over the batch; evaluation uses running values.",
     source = "Ioffe and Szegedy 2015", see = { "net:train", "net:eval" }, example = example,
     params = {
-      { name = "channels", type = "size" },
+      { name = "num_features", type = "size", doc = "channels" },
       eps,
-      { name = "momentum", type = "fraction", default = 0.1, doc = "weight of a new batch in the running values" },
+      { name = "momentum", type = "share or false", default = 0.1,
+        doc = "weight of a new batch in the running values; false: that of all batches alike" },
       affine,
+      { name = "track_running_stats", type = "boolean", default = true,
+        doc = "whether there are running values; without, evaluation uses the batch's too" },
     },
     init = function(self, o)
-      add_affine(self, o.affine, o.channels)
-      self.running_mean = nb.zeros(o.channels)
-      self.running_var = nb.ones(o.channels)
+      add_affine(self, o.affine, true, { o.num_features })
+      if not o.track_running_stats then return end
+      self.running_mean = nb.zeros(o.num_features)
+      self.running_var = nb.ones(o.num_features)
+      self.num_batches_tracked = nb.tensor(0, { dtype = "i64" })
     end,
     forward = function(self, x)
-      check_channels(self, x, self.channels, ranks)
-      local shape, dims = { 1, self.channels }, { 1 }
+      check_channels(self, x, self.num_features, ranks)
+      local shape, dims = { 1, self.num_features }, { 1 }
       for d = 3, x:dim() do
         shape[d], dims[#dims + 1] = 1, d
       end
       local mean, variance
-      if self.training then
-        local n = x:numel() / self.channels
-        if n < 2 then
+      if self.training or not self.running_mean then
+        local n = x:numel() / self.num_features
+        if n < 2 and self.training then
           native.raise(("%s: training needs more than one value for each channel, got shape %s"):format(self:kind(),
             options.shape(x)))
         end
         mean, variance = moments(x, dims)
-        nb.no_grad(function()
-          local m = self.momentum
-          self.running_mean:mul_(1 - m):add_(mean:detach():view(-1) * m)
-          self.running_var:mul_(1 - m):add_(variance:detach():view(-1) * (m * n / (n - 1)))
-        end)
+        if self.running_mean then nb.no_grad(learn_running, self, mean, variance, n) end
       else
         mean, variance = self.running_mean:view(shape), self.running_var:view(shape)
       end
-      return scale_channels(self, normalize(x, mean, variance, self.eps), self.weight)
+      return scale_channels(self, normalize(x, mean, variance, self.eps))
     end,
   })
 end
@@ -101,7 +116,8 @@ local function as_list(v)
   return type(v) == "table" and v or { v }
 end
 
-local shape_param = { name = "shape", type = "sizes", doc = "the last dimension's size, or a table of the last ones'" }
+local shape_param = { name = "normalized_shape", type = "sizes",
+  doc = "the last dimension's size, or a table of the last ones'" }
 
 return {
   BatchNorm1d = define_batch_norm("BatchNorm1d", { text = "batch × channels (× length)", [2] = true, [3] = true },
@@ -110,51 +126,53 @@ return {
     "nn.BatchNorm2d(3)(nb.randn(2, 3, 4, 4)).shape  --> {2, 3, 4, 4}"),
   LayerNorm = module.define("nn.LayerNorm", {
     doc = "Normalises the last dimension, or the last few, of every sample by itself.",
-    source = "Ba, Kiros and Hinton 2016", params = { shape_param, eps, affine },
+    source = "Ba, Kiros and Hinton 2016", params = { shape_param, eps, elementwise,
+      { name = "bias", type = "boolean", default = true } },
     example = "nn.LayerNorm(2)(nb.tensor{{1, 3}, {10, 30}})  --> {{-1, 1}, {-1, 1}}",
     init = function(self, o)
-      rawset(self, "sizes", as_list(o.shape))
-      add_affine(self, o.affine, table.unpack(self.sizes))
+      rawset(self, "sizes", as_list(o.normalized_shape))
+      o.bias = o.bias and o.elementwise_affine
+      add_affine(self, o.elementwise_affine, o.bias, self.sizes)
     end,
     forward = function(self, x)
       check_trailing(self, x)
       local mean, variance = moments(x, trailing(self.sizes))
-      local y = normalize(x, mean, variance, self.eps)
-      return self.weight and y * self.weight + self.bias or y
+      return scaled(self, normalize(x, mean, variance, self.eps))
     end,
   }),
   RMSNorm = module.define("nn.RMSNorm", {
     doc = "Divides the last dimension, or the last few, by their root mean square: x/√(mean(x²) + eps).",
-    source = "Zhang and Sennrich 2019", params = { shape_param, eps, affine },
+    source = "Zhang and Sennrich 2019", params = { shape_param, { name = "eps", type = "non-negative", optional = true,
+      doc = "added to the mean of squares; left out: the dtype's smallest step at 1" }, elementwise },
     example = "nn.RMSNorm(2)(nb.tensor{3, 3})  --> {1, 1}",
     init = function(self, o)
-      rawset(self, "sizes", as_list(o.shape))
-      if o.affine then self.weight = nb.ones(self.sizes, { requires_grad = true }) end
+      rawset(self, "sizes", as_list(o.normalized_shape))
+      add_affine(self, o.elementwise_affine, false, self.sizes)
     end,
     forward = function(self, x)
       check_trailing(self, x)
-      local y = x * (x:square():mean(trailing(self.sizes), { keepdim = true }) + self.eps):rsqrt()
-      return self.weight and y * self.weight or y
+      local added = self.eps or (x.dtype == "f64" and 2 ^ -52 or 2 ^ -23)
+      return scaled(self, x * (x:square():mean(trailing(self.sizes), { keepdim = true }) + added):rsqrt())
     end,
   }),
   GroupNorm = module.define("nn.GroupNorm", {
     doc = "Normalises groups of channels of every sample by itself.", source = "Wu and He 2018",
-    params = { { name = "groups", type = "size" }, { name = "channels", type = "size" }, eps, affine },
+    params = { { name = "num_groups", type = "size" }, { name = "num_channels", type = "size" }, eps, affine },
     example = "nn.GroupNorm(2, 4)(nb.randn(2, 4, 3, 3)).shape  --> {2, 4, 3, 3}",
     init = function(self, o)
-      if o.channels % o.groups ~= 0 then
-        native.raise(("nn.GroupNorm: %d groups do not divide %d channels"):format(o.groups, o.channels))
+      if o.num_channels % o.num_groups ~= 0 then
+        native.raise(("nn.GroupNorm: %d groups do not divide %d channels"):format(o.num_groups, o.num_channels))
       end
-      add_affine(self, o.affine, o.channels)
+      add_affine(self, o.affine, true, { o.num_channels })
     end,
     forward = function(self, x)
       local shape = x.shape
-      if #shape < 2 or shape[2] ~= self.channels then
-        check_channels(self, x, self.channels, { text = "batch × channels × ..." })
+      if #shape < 2 or shape[2] ~= self.num_channels then
+        check_channels(self, x, self.num_channels, { text = "batch × channels × ..." })
       end
-      local parts = x:reshape(shape[1], self.groups, -1)
+      local parts = x:reshape(shape[1], self.num_groups, -1)
       local mean, variance = moments(parts, { 3 })
-      return scale_channels(self, normalize(parts, mean, variance, self.eps):reshape(shape), self.weight)
+      return scale_channels(self, normalize(parts, mean, variance, self.eps):reshape(shape))
     end,
   }),
 }

@@ -5,7 +5,7 @@ local module = require "nablua.nn.module"
 
 local function params(more)
   return {
-    { name = "kernel", type = "sizes", doc = "rows and columns of a window; one number serves for both" },
+    { name = "kernel_size", type = "sizes", doc = "rows and columns of a window; one number serves for both" },
     { name = "stride", type = "sizes", optional = true, doc = "step between windows; the kernel's size when left out" },
     { name = "padding", type = "counts", default = 0 },
     more,
@@ -18,7 +18,7 @@ return {
     params = params(), see = { "nb.max_pool2d" },
     example = "nn.MaxPool2d(2)(nb.tensor{{{{1, 2}, {3, 4}}}})  --> {{{{4}}}}",
     forward = function(self, x)
-      return nb.max_pool2d(x, self.kernel, { stride = self.stride, padding = self.padding })
+      return nb.max_pool2d(x, self.kernel_size, { stride = self.stride, padding = self.padding })
     end,
   }),
   AvgPool2d = module.define("nn.AvgPool2d", {
@@ -26,7 +26,7 @@ return {
     params = params { name = "count_include_pad", type = "boolean", default = true, doc = "padded zeros count" },
     example = "nn.AvgPool2d(2)(nb.tensor{{{{1, 2}, {3, 4}}}})  --> {{{{2.5}}}}",
     forward = function(self, x)
-      return nb.avg_pool2d(x, self.kernel,
+      return nb.avg_pool2d(x, self.kernel_size,
         { stride = self.stride, padding = self.padding, count_include_pad = self.count_include_pad or false })
     end,
   }),

@@ -84,4 +84,19 @@ function M.finite_difference(f, x, eps)
   return out
 end
 
+-- Every gradient of a module, of its input and its parameters, against finite differences.
+function M.assert_gradients(net, x)
+  net:to("f64")
+  x.requires_grad = true
+  local weights = nb.rand(net(x).shape, { dtype = "f64" }) + 0.5
+  local function value() return (net(x) * weights):sum() end
+  local inputs = { x, table.unpack(net:parameters()) }
+  local gradients = { nb.grad(value(), inputs) }
+  for k, input in ipairs(inputs) do
+    local want = M.finite_difference(function() return value():item() end, input, 1e-6)
+    local wrong = M.difference(M.flat(gradients[k]), want, 1e-5)
+    if wrong then lu.fail(("%s, gradient %d: %s"):format(tostring(net), k, wrong)) end
+  end
+end
+
 return M

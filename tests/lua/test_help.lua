@@ -150,7 +150,7 @@ end
 
 function T.test_a_page_shows_signature_parameters_example()
   local text = tostring(nb.help("nn.Conv2d"))
-  for _, piece in ipairs { "nn.Conv2d(in_channels, out_channels, kernel, {stride=1, padding=0,", "Parameters",
+  for _, piece in ipairs { "nn.Conv2d(in_channels, out_channels, kernel_size, {stride=1, padding=0,", "Parameters",
     "zeros added at each edge", "Example", "See also: nb.conv2d" } do
     lu.assertStrContains(text, piece)
   end

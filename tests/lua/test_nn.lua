@@ -22,21 +22,6 @@ local function f64(...)
   return nb.randn({ ... }, { dtype = "f64" })
 end
 
--- Every gradient of a module, of its input and its parameters, against finite differences.
-local function assert_gradients(net, x)
-  net:to("f64")
-  x.requires_grad = true
-  local weights = nb.rand(net(x).shape, { dtype = "f64" }) + 0.5
-  local function value() return (net(x) * weights):sum() end
-  local inputs = { x, table.unpack(net:parameters()) }
-  local gradients = { nb.grad(value(), inputs) }
-  for k, input in ipairs(inputs) do
-    local want = numeric.finite_difference(function() return value():item() end, input, 1e-6)
-    local wrong = numeric.difference(flat(gradients[k]), want, 1e-5)
-    if wrong then lu.fail(("%s, gradient %d: %s"):format(tostring(net), k, wrong)) end
-  end
-end
-
 -- ---- modules ----
 
 local Block = nn.module("Block", function(self, n)
@@ -230,18 +215,18 @@ end
 
 function T.test_gradients_of_layers_agree_with_finite_differences()
   nb.seed(11)
-  assert_gradients(nn.Linear(3, 2), f64(4, 3))
-  assert_gradients(nn.Conv1d(2, 3, 3, { padding = 1 }), f64(2, 2, 5))
-  assert_gradients(nn.Conv2d(2, 4, 3, { stride = 2, padding = 1, groups = 2 }), f64(2, 2, 5, 5))
-  assert_gradients(nn.ConvTranspose2d(2, 3, 3, { stride = 2, output_padding = 1 }), f64(1, 2, 3, 3))
-  assert_gradients(nn.BatchNorm1d(3), f64(5, 3))
-  assert_gradients(nn.BatchNorm2d(2), f64(2, 2, 3, 3))
-  assert_gradients(nn.LayerNorm({ 2, 3 }), f64(4, 2, 3))
-  assert_gradients(nn.RMSNorm(3), f64(4, 3))
-  assert_gradients(nn.GroupNorm(2, 4), f64(2, 4, 3))
-  assert_gradients(nn.AvgPool2d(2), f64(1, 2, 4, 4))
-  assert_gradients(nn.MaxPool2d(2, { stride = 1 }), f64(1, 2, 4, 4))
-  assert_gradients(nn.Sequential(nn.Flatten(), nn.Linear(12, 2), nn.GELU()), f64(2, 3, 4))
+  numeric.assert_gradients(nn.Linear(3, 2), f64(4, 3))
+  numeric.assert_gradients(nn.Conv1d(2, 3, 3, { padding = 1 }), f64(2, 2, 5))
+  numeric.assert_gradients(nn.Conv2d(2, 4, 3, { stride = 2, padding = 1, groups = 2 }), f64(2, 2, 5, 5))
+  numeric.assert_gradients(nn.ConvTranspose2d(2, 3, 3, { stride = 2, output_padding = 1 }), f64(1, 2, 3, 3))
+  numeric.assert_gradients(nn.BatchNorm1d(3), f64(5, 3))
+  numeric.assert_gradients(nn.BatchNorm2d(2), f64(2, 2, 3, 3))
+  numeric.assert_gradients(nn.LayerNorm({ 2, 3 }), f64(4, 2, 3))
+  numeric.assert_gradients(nn.RMSNorm(3), f64(4, 3))
+  numeric.assert_gradients(nn.GroupNorm(2, 4), f64(2, 4, 3))
+  numeric.assert_gradients(nn.AvgPool2d(2), f64(1, 2, 4, 4))
+  numeric.assert_gradients(nn.MaxPool2d(2, { stride = 1 }), f64(1, 2, 4, 4))
+  numeric.assert_gradients(nn.Sequential(nn.Flatten(), nn.Linear(12, 2), nn.GELU()), f64(2, 3, 4))
 end
 
 function T.test_initial_weights_have_the_default_bounds()
@@ -308,7 +293,7 @@ function T.test_batch_norm_normalises_and_learns_running_values()
 end
 
 function T.test_layer_norm_rows_have_mean_0_and_variance_1()
-  local y = nn.LayerNorm(50, { affine = false })(nb.randn(4, 50) * 3 + 1)
+  local y = nn.LayerNorm(50, { elementwise_affine = false })(nb.randn(4, 50) * 3 + 1)
   assert_close(y:mean(2), { 0, 0, 0, 0 }, 1e-5)
   assert_close(y:var(2, { correction = 0 }), { 1, 1, 1, 1 }, 1e-4)
   -- One group over all channels is LayerNorm of the sample, one for each is instance normalisation.

@@ -1,0 +1,275 @@
+-- SPDX-License-Identifier: MIT
+-- Layers for sequences: recurrent ones and attention, against their formulas written out, and finite differences.
+local lu = require "luaunit"
+local nb = require "nablua"
+local numeric = require "numeric"
+local nn = nb.nn
+
+local T = {}
+
+local assert_error = numeric.assert_error
+
+local function assert_close(have, want, tolerance)
+  lu.assertEquals(have.shape, want.shape)
+  local wrong = numeric.difference(numeric.flat(have), numeric.flat(want), tolerance or 1e-5)
+  if wrong then lu.fail(wrong) end
+end
+
+local function f64(...)
+  return nb.randn({ ... }, { dtype = "f64" })
+end
+
+-- ---- recurrent layers ----
+
+local function sigmoid(v) return 1 / (1 + math.exp(-v)) end
+
+local function tanh(v)
+  return (math.exp(v) - math.exp(-v)) / (math.exp(v) + math.exp(-v))
+end
+
+-- One step of each cell for numbers: w and u are the columns of weight_ih and weight_hh, b and d the biases.
+local steps = {}
+
+function steps.RNN(w, u, b, d, x, h)
+  return tanh(w[1] * x + b[1] + u[1] * h + d[1])
+end
+
+function steps.LSTM(w, u, b, d, x, h, c)
+  local z = {}
+  for k = 1, 4 do z[k] = w[k] * x + b[k] + u[k] * h + d[k] end
+  c = sigmoid(z[2]) * c + sigmoid(z[1]) * tanh(z[3])
+  return sigmoid(z[4]) * tanh(c), c
+end
+
+function steps.GRU(w, u, b, d, x, h)
+  local r = sigmoid(w[1] * x + b[1] + u[1] * h + d[1])
+  local z = sigmoid(w[2] * x + b[2] + u[2] * h + d[2])
+  local n = tanh(w[3] * x + b[3] + r * (u[3] * h + d[3]))
+  return (1 - z) * n + z * h
+end
+
+function T.test_cells_of_one_number_follow_their_formulas()
+  nb.seed(1)
+  local input = { 0.5, -1, 2 }
+  for name, step in pairs(steps) do
+    local layer = nn[name](1, 1):to("f64")
+    local w, u = numeric.flat(layer.weight_ih_l0), numeric.flat(layer.weight_hh_l0)
+    local b, d = numeric.flat(layer.bias_ih_l0), numeric.flat(layer.bias_hh_l0)
+    local h, c, want = 0.25, -0.5, {}
+    for t, x in ipairs(input) do
+      h, c = step(w, u, b, d, x, h, c)
+      want[t] = { { h } }
+    end
+    local y, last, last_c = layer(nb.tensor(input, { dtype = "f64" }):view(3, 1, 1),
+      nb.full({ 1, 1, 1 }, 0.25, { dtype = "f64" }),
+      name == "LSTM" and nb.full({ 1, 1, 1 }, -0.5, { dtype = "f64" }) or nil)
+    assert_close(y, nb.tensor(want, { dtype = "f64" }), 1e-12)
+    lu.assertAlmostEquals(last:item(), h, 1e-12)
+    if c and name == "LSTM" then lu.assertAlmostEquals(last_c:item(), c, 1e-12) end
+  end
+end
+
+function T.test_gradients_of_recurrent_layers_agree_with_finite_differences()
+  nb.seed(2)
+  numeric.assert_gradients(nn.RNN(3, 2, 2), f64(5, 2, 3))
+  numeric.assert_gradients(nn.RNN(2, 3, { nonlinearity = "relu", bias = false }), f64(3, 1, 2))
+  numeric.assert_gradients(nn.LSTM(3, 2, { num_layers = 2, bidirectional = true }), f64(4, 2, 3))
+  numeric.assert_gradients(nn.LSTM(2, 3, { proj_size = 2, batch_first = true }), f64(2, 3, 2))
+  numeric.assert_gradients(nn.GRU(3, 2, { bidirectional = true }), f64(4, 2, 3))
+  numeric.assert_gradients(nn.GRU(3, 2), f64(4, 3))
+end
+
+function T.test_the_backward_direction_is_a_layer_on_the_reversed_sequence()
+  nb.seed(3)
+  for _, name in ipairs { "RNN", "LSTM", "GRU" } do
+    local both, one = nn[name](3, 4, { bidirectional = true }), nn[name](3, 4)
+    local state = {}
+    for path, t in pairs(both:state()) do
+      local forward = path:match("^(.*)_reverse$")
+      if forward then state[forward] = t end
+    end
+    one:load_state(state)
+    local x = nb.randn(6, 2, 3)
+    local y, h = both(x)
+    local z, last = one(x:flip(1))
+    assert_close(y[{ nb.ALL, nb.ALL, { 5, 8 } }], z:flip(1), 1e-6)
+    assert_close(h[2], last[1], 1e-6)
+  end
+end
+
+function T.test_layers_stack_and_batches_are_independent()
+  nb.seed(4)
+  local two, first, second = nn.LSTM(3, 4, 2), nn.LSTM(3, 4), nn.LSTM(4, 4)
+  local state = two:state()
+  for k, layer in ipairs { first, second } do
+    local own = {}
+    for path in pairs(layer:state()) do own[path] = state[path:gsub("l0$", "l" .. k - 1)] end
+    layer:load_state(own)
+  end
+  local x = nb.randn(5, 2, 3)
+  local y, h, c = two(x)
+  assert_close(y, (second((first(x)))), 1e-6)
+  lu.assertEquals({ h.shape, c.shape }, { { 2, 2, 4 }, { 2, 2, 4 } })
+  assert_close(y[5], h[2], 0)
+  -- One sequence without a batch dimension, and the batch first.
+  local alone = two(x[{ nb.ALL, 2 }])
+  assert_close(alone, y[{ nb.ALL, 2 }], 1e-6)
+  local turned = nn.LSTM(3, 4, 2, { batch_first = true }):load_state(state)
+  assert_close(turned(x:transpose(1, 2)), y:transpose(1, 2), 1e-6)
+end
+
+function T.test_a_sequence_goes_on_from_the_state_of_its_first_part()
+  nb.seed(5)
+  for _, name in ipairs { "RNN", "LSTM", "GRU" } do
+    local layer, x = nn[name](3, 4, 2), nb.randn(7, 2, 3)
+    local whole, h_end = layer(x)
+    local a, h, c = layer(x:narrow(1, 1, 3))
+    local b, h2 = layer(x:narrow(1, 4, 4), h, c)
+    assert_close(nb.cat({ a, b }, 1), whole, 1e-6)
+    assert_close(h2, h_end, 1e-6)
+    if c then assert_close((layer(x:narrow(1, 4, 4), { h, c })), b, 0) end
+  end
+end
+
+function T.test_dropout_is_between_layers_in_training_only()
+  nb.seed(6)
+  local layer, x = nn.GRU(3, 40, 2, { dropout = 0.5 }), nb.randn(4, 2, 3)
+  lu.assertNotEquals(layer(x):sum():item(), layer(x):sum():item())
+  layer:eval()
+  lu.assertEquals(layer(x):sum():item(), layer(x):sum():item())
+  local single = nn.GRU(3, 40, { dropout = 0.5 })
+  lu.assertEquals(single(x):sum():item(), single(x):sum():item())
+end
+
+function T.test_recurrent_layers_serve_in_a_sequence_and_name_what_does_not_fit()
+  local net = nn.Sequential { nn.Embedding(5, 3), nn.LSTM(3, 4), nn.Linear(4, 2) }
+  lu.assertEquals(net(nb.randint(1, 5, 6, 2)).shape, { 6, 2, 2 })
+  assert_error({ "layer 2, LSTM(3, 4)", "3 features", "6×2×5" },
+    function() return nn.Sequential { nn.Identity(), nn.LSTM(3, 4) }(nb.ones(6, 2, 5)) end)
+  local lstm = nn.LSTM(3, 4)
+  assert_error({ "state c", "1×2×4", "1×2×5" }, lstm, nb.ones(6, 2, 3), nb.zeros(1, 2, 4), nb.zeros(1, 2, 5))
+  assert_error({ "no elements", "0×2×3" }, lstm, nb.ones(0, 2, 3))
+  assert_error({ "must be a tensor", "3" }, lstm, 3)
+  assert_error({ "hidden_size is missing" }, nn.LSTM, 3)
+  assert_error({ "nonlinearity", "tanh, relu" }, nn.RNN, 3, 4, { nonlinearity = "gelu" })
+end
+
+-- ---- attention ----
+
+-- One head after the other, one query after the other.
+local function attention_by_hand(m, x, allowed)
+  local n, length, width = table.unpack(x.shape)
+  local size = width // m.num_heads
+  local out = nb.zeros({ n, length, width }, { dtype = x.dtype })
+  for i = 1, n do
+    local q, k, v = table.unpack((x[i]:matmul(m.in_proj_weight.T) + m.in_proj_bias):chunk(3, 2))
+    for head = 1, m.num_heads do
+      local columns = { (head - 1) * size + 1, head * size }
+      for row = 1, length do
+        local scores, values = {}, {}
+        for key = 1, length do
+          if allowed(i, row, key) then
+            scores[#scores + 1] = (q[{ row, columns }] * k[{ key, columns }]):sum():item() / math.sqrt(size)
+            values[#values + 1] = v[{ key, columns }]
+          end
+        end
+        local total, sum = 0, nb.zeros(size)
+        for j, s in ipairs(scores) do
+          total = total + math.exp(s)
+          sum = sum + values[j] * math.exp(s)
+        end
+        if total > 0 then out[{ i, row, columns }] = sum / total end
+      end
+    end
+  end
+  return out:matmul(m.out_proj.weight.T) + m.out_proj.bias
+end
+
+local function attention(width, heads, options)
+  local m = nn.MultiheadAttention(width, heads, options):to("f64")
+  nb.no_grad(function()
+    for _, p in ipairs(m:parameters()) do p:copy_(f64(table.unpack(p.shape)) * 0.5) end
+  end)
+  return m
+end
+
+function T.test_attention_by_hand()
+  nb.seed(7)
+  local m, x = attention(6, 3, { batch_first = true }), f64(2, 4, 6)
+  nb.no_grad(function()
+    assert_close((m(x)), attention_by_hand(m, x, function() return true end), 1e-10)
+    assert_close((m(x, { is_causal = true })), attention_by_hand(m, x, function(_, q, k) return k <= q end), 1e-10)
+    local hidden = nb.tensor({ { 0, 0, 1, 1 }, { 0, 1, 0, 0 } }, { dtype = "bool" })
+    assert_close((m(x, { key_padding_mask = hidden })), attention_by_hand(m, x, function(i, _, k)
+      return hidden:at(i, k) == false
+    end), 1e-10)
+    -- A query that sees no key gets zeros, which the last layer takes to its bias.
+    local nothing = nb.zeros({ 4, 4 }, { dtype = "bool" })
+    nothing[2] = true
+    assert_close((m(x, { attn_mask = nothing })), attention_by_hand(m, x, function(_, q) return q ~= 2 end), 1e-10)
+  end)
+end
+
+function T.test_masks_of_numbers_and_of_truth_agree()
+  nb.seed(8)
+  local m, x = attention(4, 2), f64(5, 2, 4)
+  local later = nb.ones({ 5, 5 }, { dtype = "bool" }):triu(1)
+  local numbers = nb.zeros({ 5, 5 }, { dtype = "f64" }):masked_fill(later, -math.huge)
+  local want, weights = m(x, { is_causal = true })
+  assert_close((m(x, x, x, { attn_mask = later })), want, 1e-12)
+  assert_close((m(x, { attn_mask = numbers })), want, 1e-12)
+  assert_close((m(x, { attn_mask = later:expand(4, 5, 5) })), want, 1e-12)
+  lu.assertEquals(weights.shape, { 2, 5, 5 })
+  assert_close(weights:sum(3), nb.ones({ 2, 5 }, { dtype = "f64" }), 1e-12)
+  lu.assertEquals(weights:triu(1):abs():max():item(), 0)
+  local _, each = m(x, { average_attn_weights = false })
+  lu.assertEquals(each.shape, { 2, 2, 5, 5 })
+  lu.assertEquals(select("#", m(x, { need_weights = false })), 1)
+end
+
+function T.test_gradients_of_attention_agree_with_finite_differences()
+  nb.seed(9)
+  local Causal = nn.module("Causal", function(self, m) self.m = m end)
+  function Causal:forward(x) return (self.m(x, { is_causal = true })) end
+  numeric.assert_gradients(Causal(nn.MultiheadAttention(4, 2)), f64(3, 2, 4))
+  local Cross = nn.module("Cross", function(self, m) self.m = m end)
+  local memory = f64(4, 2, 3)
+  function Cross:forward(x) return (self.m(x, memory)) end
+  numeric.assert_gradients(Cross(nn.MultiheadAttention(4, 2, { kdim = 3, vdim = 3, add_bias_kv = true,
+    add_zero_attn = true })), f64(3, 2, 4))
+  for _, first in ipairs { true, false } do
+    local layer = nn.TransformerEncoderLayer(4, 2, { dim_feedforward = 3, dropout = 0, norm_first = first,
+      activation = "gelu", batch_first = true })
+    numeric.assert_gradients(layer, f64(2, 3, 4))
+  end
+end
+
+function T.test_gradients_stay_numbers_where_a_query_sees_nothing()
+  local m, x = attention(4, 2), f64(3, 1, 4)
+  x.requires_grad = true
+  m(x, { attn_mask = nb.ones({ 3, 3 }, { dtype = "bool" }) }):sum():backward()
+  lu.assertEquals(x.grad:ne(x.grad):any():item(), false)
+end
+
+function T.test_attention_names_what_does_not_fit()
+  local m, x = nn.MultiheadAttention(4, 2), nb.ones(3, 2, 4)
+  assert_error({ "heads", "3", "4" }, nn.MultiheadAttention, 4, 3)
+  assert_error({ "query", "4 features", "3×2×5" }, m, nb.ones(3, 2, 5))
+  assert_error({ "one batch size" }, m, x, nb.ones(3, 1, 4))
+  assert_error({ "key and value" }, m, x, nb.ones(3, 2, 4), nb.ones(5, 2, 4))
+  assert_error({ "attn_mask", "3×3 or 4×3×3", "2×2" }, m, x, { attn_mask = nb.zeros(2, 2) })
+  assert_error({ "key_padding_mask", "2×3", "3×2" }, m, x, { key_padding_mask = nb.zeros(3, 2) })
+  assert_error({ '"attn_mask"' }, m, x, { atn_mask = nb.zeros(3, 3) })
+  assert_error({ "activation", '"sine"' }, nn.TransformerEncoderLayer, 4, 2, { activation = "sine" })
+end
+
+function T.test_a_transformer_layer_keeps_its_parts_under_their_usual_names()
+  local names = {}
+  for path in nn.TransformerEncoderLayer(4, 2):named_parameters() do names[#names + 1] = path end
+  lu.assertEquals(names, { "self_attn.in_proj_weight", "self_attn.in_proj_bias", "self_attn.out_proj.weight",
+    "self_attn.out_proj.bias", "linear1.weight", "linear1.bias", "linear2.weight", "linear2.bias", "norm1.weight",
+    "norm1.bias", "norm2.weight", "norm2.bias" })
+  lu.assertEquals(#nn.TransformerEncoderLayer(4, 2, { bias = false }):parameters(), 6)
+end
+
+return T
