@@ -277,7 +277,10 @@ static bool backward_conv2d(Backward *b) {
   Tensor *g = b->grad[0];
   Conv v;
   if (!conv_sizes(nb_arg(b, 0), false, &v, s->err)) return false;
-  if (nb_wants(b, 0) && !nb_give(b, 0, to_input(s, &v, g, nb_in(b, 1)))) return false;
+  if (nb_wants(b, 0)) {
+    const Layout *x = &nb_in(b, 0)->layout;
+    if (!nb_give(b, 0, nb_layout_numel(x) ? to_input(s, &v, g, nb_in(b, 1)) : nb_full(s, x, 0))) return false;
+  }
   if (nb_wants(b, 1) && !nb_give(b, 1, to_weight(s, &v, nb_in(b, 0), g))) return false;
   return !nb_in(b, 2) || !nb_wants(b, 2) || nb_give(b, 2, to_bias(s, g, 3));
 }
@@ -299,8 +302,9 @@ static bool backward_conv1d(Backward *b) {
   Tensor *g = as_flat_image(s, b->grad[0]);
   if (!g) return false;
   if (nb_wants(b, 0)) {
-    Tensor *gx = to_input(s, &v, g, as_flat_image(s, nb_in(b, 1)));
-    if (!gx || !nb_give(b, 0, nb_reshape_like(s, gx, &nb_in(b, 0)->layout))) return false;
+    const Layout *x = &nb_in(b, 0)->layout;
+    Tensor *gx = nb_layout_numel(x) ? to_input(s, &v, g, as_flat_image(s, nb_in(b, 1))) : nb_full(s, x, 0);
+    if (!gx || !nb_give(b, 0, nb_reshape_like(s, gx, x))) return false;
   }
   if (nb_wants(b, 1)) {
     Tensor *gw = to_weight(s, &v, as_flat_image(s, nb_in(b, 0)), g);

@@ -44,9 +44,11 @@ static Plan make_plan(const Layout *x, const bool mask[NB_MAX_DIMS]) {
       p.stride[p.reduced++] = step;
     }
   }
-  if (!p.reduced) {
-    p.shape[0] = 1;
-    p.stride[p.reduced++] = 0;
+  // Without elements there is one run, of none.
+  if (!p.reduced || p.count == 0) {
+    p.shape[0] = p.count ? 1 : 0;
+    p.stride[0] = 0;
+    p.reduced = 1;
   }
   return p;
 }
@@ -141,7 +143,7 @@ SUM_COLUMNS(sum_columns_i64, int64_t, uint64_t, uint64_t)
       do {                                                                  \
         const T *x = (const T *)nb_tensor_data(r->x) + offset;              \
         for (int64_t i = 0; i < n; i++) total *= (Sum)x[i * step];          \
-      } while (p->count && next_run(p, at, &offset));                       \
+      } while (next_run(p, at, &offset));                                   \
       ((T *)nb_tensor_data(r->out))[o] = (T)total;                          \
     }                                                                       \
   }
@@ -455,11 +457,61 @@ static bool mean_backward(Backward *b) {
   return nb_give(b, 0, nb_expand_like(s, g, x));
 }
 
-// ∏ of the others: the whole product over x, or, where x is the only zero, the product of the rest.
+static bool has_zero(const Tensor *is_zero) {
+  int64_t n = nb_layout_numel(&is_zero->layout);
+  return memchr(nb_tensor_data(is_zero), 1, (size_t)n);
+}
+
+// The products of all elements before (or after) each one along the last dimension, by doubling steps: moved by 1, then
+// multiplied with itself moved by 1, 2, 4 ...
+static Tensor *products_beside(Scope *s, Tensor *x, bool before) {
+  int64_t n = x->layout.shape[x->layout.ndim - 1];
+  Tensor *p = x;
+  for (int64_t step = 0; p && step < n; step = step ? 2 * step : 1) {
+    int64_t by = before ? (step ? step : 1) : -(step ? step : 1);
+    Tensor *moved =
+        nb_op(s, "pad", (Value[NB_MAX_PARAMS]){{.tensor = p}, {.ints = {(int64_t[]){by, -by}, 2}}, {.number = 1}});
+    p = step ? nb_mul(s, p, moved) : moved;
+  }
+  return p;
+}
+
+// ∏ of the others without a division, so that it can be differentiated where elements are 0.
+static Tensor *products_of_others(Scope *s, Tensor *x, const Value *dims) {
+  bool mask[NB_MAX_DIMS];
+  int64_t order[NB_MAX_DIMS], back[NB_MAX_DIMS], rows = 1, n = 1;
+  int count = 0;
+  const Layout *l = &x->layout;
+  if (l->ndim == 0) return nb_full(s, l, 1);
+  if (nb_dims(dims, l->ndim, mask, s->err) < 0) return NULL;
+  for (int reduced = 0; reduced < 2; reduced++) {
+    for (int d = 0; d < l->ndim; d++) {
+      if (mask[d] != reduced) continue;
+      *(reduced ? &n : &rows) *= l->shape[d];
+      order[count] = d + 1;
+      back[d] = ++count;
+    }
+  }
+  Tensor *sorted = nb_op(s, "permute", (Value[NB_MAX_PARAMS]){{.tensor = x}, {.ints = {order, count}}});
+  if (!sorted) return NULL;
+  Tensor *flat = nb_reshape(s, sorted, (int64_t[]){rows, n}, 2);
+  if (!flat) return NULL;
+  Tensor *others = nb_mul(s, products_beside(s, flat, true), products_beside(s, flat, false));
+  others = nb_reshape_like(s, others, &sorted->layout);
+  return others ? nb_op(s, "permute", (Value[NB_MAX_PARAMS]){{.tensor = others}, {.ints = {back, count}}}) : NULL;
+}
+
+// ∏ of the others: the whole product over x, or, where x is the only zero, the product of the rest.  That choice is
+// right in value but not in slope, so second derivatives at zeros go the longer way.
 static bool prod_backward(Backward *b) {
   Scope *s = b->scope;
   Tensor *x = nb_in(b, 0), *zero = nb_full(s, &(Layout){.dtype = x->layout.dtype}, 0);
   Tensor *one = nb_full(s, &(Layout){.dtype = x->layout.dtype}, 1), *is_zero = nb_binary(s, "eq", x, zero);
+  if (!is_zero) return false;
+  if (nb_grad_enabled() && has_zero(is_zero)) {
+    Tensor *g = with_dims(b, b->grad[0], nb_arg(b, 1));
+    return nb_give(b, 0, nb_mul(s, g, products_of_others(s, x, nb_arg(b, 1))));
+  }
   Tensor *rest = nb_where(s, is_zero, one, x);
   Tensor *product = reduce(s, "prod", rest, nb_arg(b, 1), true);
   Tensor *zeros = reduce(s, "sum", nb_to(s, is_zero, x->layout.dtype), nb_arg(b, 1), true);
@@ -507,9 +559,18 @@ static bool var_backward(Backward *b) {
   return nb_give(b, 0, nb_muln(s, nb_mul(s, g, deviation(b)), 2 / degrees(b)));
 }
 
+// y with 1 in place of 0, for divisions whose other side is 0 there too.
+static Tensor *not_zero(Scope *s, Tensor *y) {
+  if (!y) return NULL;
+  Tensor *zero = nb_full(s, &(Layout){.dtype = y->layout.dtype}, 0),
+         *one = nb_full(s, &(Layout){.dtype = y->layout.dtype}, 1);
+  return nb_where(s, nb_binary(s, "eq", y, zero), one, y);
+}
+
+// Equal elements, which have no deviation, get the gradient 0.
 static bool std_backward(Backward *b) {
   Scope *s = b->scope;
-  Tensor *g = with_dims(b, nb_div(s, b->grad[0], nb_out(b, 0)), nb_arg(b, 1));
+  Tensor *g = with_dims(b, nb_div(s, b->grad[0], not_zero(s, nb_out(b, 0))), nb_arg(b, 1));
   return nb_give(b, 0, nb_muln(s, nb_mul(s, g, deviation(b)), 1 / degrees(b)));
 }
 
@@ -527,10 +588,7 @@ static bool norm_backward(Backward *b) {
   Tensor *x = nb_in(b, 0), *y = with_dims(b, nb_out(b, 0), nb_arg(b, 1)), *g = with_dims(b, b->grad[0], nb_arg(b, 1));
   if (!y || !g) return false;
   if (p == 1) return nb_give(b, 0, nb_mul(s, g, nb_unary(s, "sign", x)));
-  Tensor *zero = nb_full(s, &(Layout){.dtype = y->layout.dtype}, 0),
-         *one = nb_full(s, &(Layout){.dtype = y->layout.dtype}, 1);
-  Tensor *safe = nb_where(s, nb_binary(s, "eq", y, zero), one, y);
-  Tensor *ratio = nb_div(s, x, safe);
+  Tensor *ratio = nb_div(s, x, not_zero(s, y));
   if (p != 2) ratio = nb_mul(s, nb_unary(s, "sign", x), nb_pown(s, nb_unary(s, "abs", ratio), p - 1));
   return nb_give(b, 0, nb_mul(s, g, ratio));
 }
@@ -562,7 +620,7 @@ static const Op ops[] = {
      .doc = "The product over all elements, or over one or several dimensions.",
      .example = "nb.prod(nb.tensor{2, 3, 4})  --> 24",
      .derivative = "∏ of the others",
-     .sample = {.lo = 0.5, .hi = 2, .args = DIMS_SAMPLE},
+     .sample = {.lo = 0.5, .hi = 2, .args = DIMS_SAMPLE "; f(2,2,{lo=0,hi=0}), 2"},
      .params = {DIMS_PARAMS},
      .saves = NB_SAVE_IN(0),
      .shape = shape_sum,

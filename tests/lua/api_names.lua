@@ -1,0 +1,23 @@
+-- SPDX-License-Identifier: MIT
+-- The public names that were promised, by prefix: each must be callable (a field or topic: known) and documented, with
+-- an example that runs.  "nb.|t:" stands for both, nb.f(t, ...) and t:f(...).  A promise is only ever added to.
+return {
+  { "nb.", "tensor zeros ones full empty arange linspace eye rand randn randint randperm" },
+  { "nb.|t:", "one_hot zeros_like ones_like full_like empty_like rand_like randn_like to" },
+  { "t.", "shape dtype grad requires_grad name T" },
+  { "t:", "size dim numel item totable stats at rows" },
+  { "nb.", "ALL NEW" },
+  { "nb.|t:", [[
+    add sub mul div pow mod neg eq ne lt le gt ge matmul mm logical_and logical_or logical_not
+    abs exp log log1p expm1 sqrt rsqrt square sin cos tan asin acos atan atan2 sinh cosh tanh sigmoid relu leaky_relu
+    elu gelu silu softplus sign floor ceil round clamp maximum minimum where erf reciprocal
+    sum mean prod max min argmax argmin var std norm any all logsumexp cumsum softmax log_softmax
+    reshape view transpose permute squeeze unsqueeze expand flatten contiguous cat stack split chunk tile
+    repeat_interleave flip roll pad tril triu diag
+    gather scatter scatter_add index_select index_add masked_select masked_fill sort topk unique nonzero
+    dot outer trace
+    conv1d conv2d conv_transpose2d max_pool2d avg_pool2d adaptive_avg_pool2d unfold]] },
+  { "t:", "add_ sub_ mul_ div_ fill_ copy_ zero_ clamp_ exp_ relu_ masked_fill_ scatter_add_ index_add_" },
+  { "t:", "backward detach retain_grad" },
+  { "nb.", "grad no_grad seed threads memory" },
+}

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: MIT
+# What nablua's operators are called in PyTorch: by the same name where nothing is said here.
+#
+# Dimensions and index tensors arrive counted from 0; indices among the results are expected counted from 1.
+import torch
+import torch.nn.functional as F
+
+at_least = 1500
+
+DTYPES = {"f32": torch.float32, "f64": torch.float64, "i64": torch.int64, "u8": torch.uint8, "bool": torch.bool}
+
+
+def typed(options, default="f32"):
+    return DTYPES[options.get("dtype", default)]
+
+
+def sizes_of(numbers):
+    return numbers[0] if len(numbers) == 1 and isinstance(numbers[0], list) else list(numbers)
+
+
+def found(result):
+    """Values and places, the places counted from 1."""
+    return result if isinstance(result, torch.Tensor) else (result[0], result[1] + 1)
+
+
+def extreme(name):
+    def call(x, dim=None, **options):
+        function = getattr(torch, name)
+        return found(function(x) if dim is None else function(x, dim, **options))
+    return call
+
+
+def reduce_all(function):
+    """A reduction whose dimensions may be left out, and which PyTorch gives one dimension at a time."""
+    def call(x, dim=None, keepdim=False):
+        dims = range(x.dim()) if dim is None else [dim] if isinstance(dim, int) else dim
+        for d in sorted((d % max(x.dim(), 1) for d in dims), reverse=True):
+            x = function(x, d, keepdim)
+        return x
+    return call
+
+
+def spread(function):
+    """var and std: the correction is an option of PyTorch 1.13's long form only."""
+    def call(x, dim=None, keepdim=False, correction=1):
+        if x.dim() == 0:  # whose gradient is infinite in PyTorch, and NaN for a vector of one element
+            x, dim = x.reshape(1), 0
+        dims = list(range(x.dim())) if dim is None else [dim] if isinstance(dim, int) else dim
+        return function(x, dims, correction=correction, keepdim=keepdim)
+    return call
+
+
+def norm(x, dim=None, keepdim=False, p=2):
+    return torch.linalg.vector_norm(x, p, dim=dim, keepdim=keepdim)
+
+
+def slice_of(x, dim, first, last, step=1):
+    n = x.shape[dim]
+    first, last = (v + n if v < 0 else v - 1 for v in (first, last))
+    return x.index_select(dim, torch.arange(first, last + 1, step))
+
+
+def index_rows(x, dim, index):
+    out = x.index_select(dim, index.flatten())
+    dim %= x.dim()
+    return out.reshape(x.shape[:dim] + index.shape + x.shape[dim + 1:])
+
+
+def index_add(x, dim, index, src):
+    dim %= x.dim()
+    return x.index_add(dim, index.flatten(), src.reshape(x.shape[:dim] + (index.numel(),) + x.shape[dim + 1:]))
+
+
+def source(x, index, src):
+    """The part of src that an index of its size reaches; PyTorch 1.13 has no gradient of a larger one."""
+    if not isinstance(src, torch.Tensor):
+        return torch.full(index.shape, src, dtype=x.dtype)
+    return src[tuple(slice(n) for n in index.shape)]
+
+
+def scatter(x, dim, index, src):
+    """The last of several values for one place stays.  PyTorch gives the others a gradient too."""
+    src = source(x, index, src)
+    last = torch.full(x.shape, -1).scatter(dim, index, torch.arange(index.numel()).reshape(index.shape))
+    if index.numel() == 0:
+        return x + 0 * src.sum()
+    return torch.where(last < 0, x, src.flatten()[last.clamp(min=0)])
+
+
+def masked_fill(x, mask, value):
+    return torch.where(mask, value if isinstance(value, torch.Tensor) else torch.tensor(float(value), dtype=x.dtype), x)
+
+
+def some_channels(function):
+    """PyTorch takes a convolution over no channels, but gives it another shape."""
+    def call(x, w, *rest, **options):
+        if w.shape[1] == 0:
+            raise RuntimeError("no channels")
+        return function(x, w, *rest, **options)
+    return call
+
+
+def unique(x):
+    values, inverse, counts = torch.unique(x, return_inverse=True, return_counts=True)
+    return values, inverse + 1, counts
+
+
+def planes(function):
+    """A pooling of all last two dimensions; PyTorch knows three or four."""
+    def call(x, *rest, **options):
+        y = function(x.reshape((-1, 1) + x.shape[-2:]), *rest, **options)
+        return y.reshape(x.shape[:-2] + y.shape[-2:])
+    return call
+
+
+def cross_entropy(x, target):
+    """Of classes in the second dimension, or the only one; without a reduction over the batch."""
+    return F.cross_entropy(x, target, reduction="none")
+
+
+OWN = {
+    # making
+    "zeros": lambda *n, **o: torch.zeros(sizes_of(n), dtype=typed(o)),
+    "ones": lambda *n, **o: torch.ones(sizes_of(n), dtype=typed(o)),
+    "full": lambda n, value, **o: torch.full(n, float(value), dtype=typed(o)),
+    "arange": lambda a, b=None, step=1, **o: torch.arange(
+        1 if b is None else a, (a if b is None else b) + step / 2, step, dtype=typed(o)) if a <= (a if b is None else b) else torch.empty(0),
+    "linspace": lambda a, b, n, **o: torch.linspace(a, b, n, dtype=typed(o)),
+    "eye": lambda n, m=None, **o: torch.eye(n, n if m is None else m, dtype=typed(o)),
+    "one_hot": lambda i, n, **o: F.one_hot(i, n).to(typed(o)),
+    # elementwise
+    "mod": torch.remainder,
+    "floordiv": lambda x, y: torch.div(x, y, rounding_mode="floor"),
+    "clamp": lambda x, min=None, max=None: x if min is None and max is None else torch.clamp(x, min, max),
+    "bce_with_logits": lambda z, y: F.binary_cross_entropy_with_logits(*torch.broadcast_tensors(z, y), reduction="none"),
+    "binary_cross_entropy": lambda p, y: F.binary_cross_entropy(*torch.broadcast_tensors(p, y), reduction="none"),
+    "cross_entropy": cross_entropy,
+    # reductions
+    "max": extreme("max"),
+    "min": extreme("min"),
+    "argmax": lambda x, dim=None, **o: torch.argmax(x, dim, **o) + 1,
+    "argmin": lambda x, dim=None, **o: torch.argmin(x, dim, **o) + 1,
+    "prod": reduce_all(torch.prod),
+    "any": lambda x, *a, **o: reduce_all(torch.any)(x.bool(), *a, **o),
+    "all": lambda x, *a, **o: reduce_all(torch.all)(x.bool(), *a, **o),
+    "logsumexp": lambda x, dim=None, keepdim=False: torch.logsumexp(x, list(range(x.dim())) if dim is None else dim, keepdim),
+    "var": spread(torch.var),
+    "std": spread(torch.std),
+    "norm": norm,
+    # shape
+    "to": lambda x, dtype: x.to(DTYPES[dtype]),
+    "flip": lambda x, dims=None: torch.flip(x, list(range(x.dim())) if dims is None else [dims] if isinstance(dims, int) else dims),
+    "diag": lambda x, k=0: torch.diag(x, k) if x.dim() == 1 else torch.diagonal(x, k),
+    "permute": lambda x, dims: x.permute([d - 1 if d > 0 else d for d in dims]),
+    "select": lambda x, dim, i: x.select(dim, i - 1 if i > 0 else i),
+    "slice": slice_of,
+    "narrow": lambda x, dim, start, n: x.narrow(dim, start - 1 if start > 0 else start, n),
+    "pad": lambda x, amounts, value=0: F.pad(x, amounts, value=value),
+    "index_select": index_rows,
+    "index_add": index_add,
+    "scatter": scatter,
+    "scatter_add": lambda x, dim, index, src: x.scatter_add(dim, index, source(x, index, src)),
+    "masked_fill": masked_fill,
+    "nonzero": lambda m: torch.nonzero(m) + 1,
+    "sort": lambda x, dim=-1, **o: found(torch.sort(x, dim=dim, stable=True, **o)),
+    "argsort": lambda x, dim=-1, **o: torch.sort(x, dim=dim, stable=True, **o)[1] + 1,
+    "topk": lambda *a, **o: found(torch.topk(*a, **o)),
+    "unique": unique,
+    # convolution and pooling
+    "conv1d": some_channels(F.conv1d),
+    "conv2d": some_channels(F.conv2d),
+    "max_pool2d": planes(F.max_pool2d),
+    "avg_pool2d": planes(F.avg_pool2d),
+    "adaptive_avg_pool2d": planes(F.adaptive_avg_pool2d),
+}
+
+
+def peers(name):
+    short = name.split(".")[-1]
+    for home in (OWN, vars(torch), vars(F)):
+        if short in home:
+            return home[short]
+    return getattr(torch.Tensor, short, None)
