@@ -194,7 +194,7 @@ end
 local function define(name, spec)
   local where = "optim." .. name
   spec.name = name
-  local meta = { __name = name, __tostring = to_text }
+  local meta = { __name = name, __tostring = to_text, methods = Optimizer }
   function meta.__index(self, key)
     if Optimizer[key] then return Optimizer[key] end
     if is_option(spec, key) then return rawget(self, "groups")[1][key] end

@@ -1,8 +1,9 @@
 -- SPDX-License-Identifier: MIT
 -- The one register of everything public: what help, completion, the reference and the tests are made from.
 --
--- An entry is { name=, kind=, doc=, example=, signature=, params=, see=, family=, value= }: `name` is what a
--- user types ("nn.Linear", "nb.relu", "t:item"), `value` what it names.  Operators come from their rows.
+-- An entry is { name=, kind=, doc=, example=, signature=, params=, see=, family=, value=, returns= }: `name` is what a
+-- user types ("nn.Linear", "nb.relu", "t:item"), `value` what it names; returns = "tensor" tells completion what a
+-- call gives, where the kind does not.  Operators come from their rows.
 local native = require "nablua.native"
 local core = require "nablua.core"
 local options = require "nablua.options"

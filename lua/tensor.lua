@@ -202,7 +202,7 @@ local function document(entries)
 end
 
 document {
-  { name = "nb.tensor", signature = "nb.tensor(value, {dtype=, requires_grad=false, name=})",
+  { name = "nb.tensor", signature = "nb.tensor(value, {dtype=, requires_grad=false, name=})", returns = "tensor",
     doc = "A tensor of a number, a boolean or nested tables; f32 unless told, bool for booleans.",
     params = { { name = "value", type = "number or table" },
       { name = "dtype", type = "dtype", optional = true, choices = { "f32", "f64", "i64", "u8", "bool" } },
@@ -285,7 +285,8 @@ document {
   { name = "t:is_contiguous", signature = "t:is_contiguous()",
     doc = "Whether the elements lie in memory in row-major order.",
     example = "nb.zeros(2, 3).T:is_contiguous()  --> false" },
-  { name = "t:detach", signature = "t:detach()", doc = "The same memory without history: no gradient flows through.",
+  { name = "t:detach", signature = "t:detach()", returns = "tensor",
+    doc = "The same memory without history: no gradient flows through.",
     example = "nb.zeros(2, {requires_grad=true}):detach().requires_grad  --> false" },
   { name = "t:retain_grad", signature = "t:retain_grad()",
     doc = "Makes backward leave the gradient of this intermediate result in its .grad.  Returns the tensor.",

@@ -49,6 +49,7 @@ local function define(name, entry)
     local o = options.read(where, entry.params, ...)
     return nb.no_grad(fill, o.t, o, where)
   end
+  entry.returns = "tensor"
   registry.define(init, "nn.init.", name, entry)
 end
 

@@ -51,7 +51,7 @@ local function define(class_name, function_name, spec)
   end
   local where = "nn." .. function_name
   registry.define(M, "nn.", function_name, {
-    doc = spec.doc, example = spec.example, see = { "nn." .. class_name }, params = params,
+    doc = spec.doc, example = spec.example, see = { "nn." .. class_name }, params = params, returns = "tensor",
     signature = options.signature(where, { { name = "prediction" }, { name = "target" }, table.unpack(params) }),
     function(prediction, target, given)
       return compute(where, options.check(where, params, given), prediction, target)

@@ -54,8 +54,8 @@ local function each_field(value, see)
     end
     local meta = getmetatable(value)
     local index = type(meta) == "table" and rawget(meta, "__index")
-    -- A class says where its methods are even when __index is a function.
-    value = type(index) == "function" and rawget(meta, "class") or index
+    -- Where __index is a function, the metatable says which table has the methods.
+    value = type(index) == "function" and (rawget(meta, "methods") or rawget(meta, "class")) or index
     seen = seen + 1
   end
 end
@@ -70,31 +70,128 @@ local function field(value, name)
     if found ~= nil then return found end
     local meta = getmetatable(value)
     local index = type(meta) == "table" and rawget(meta, "__index")
-    value = type(index) == "function" and rawget(meta, "class") or index
+    value = type(index) == "function" and (rawget(meta, "methods") or rawget(meta, "class")) or index
   end
 end
 
--- The value of a chain such as `net[1].weight` or `a["b"]`; known tells whether it is certain.
-local function chain_value(text)
-  local name, rest = text:match("^([%a_][%w_]*)(.*)$")
-  if not name then return text:match("^[\"'].*[\"']$") and "" or nil end
-  local value = variable(name)
-  while rest ~= "" do
-    local key, after = rest:match("^%s*[.:]%s*([%a_][%w_]*)(.*)$")
-    if not key then
-      key, after = rest:match("^%[(%-?%d+)%](.*)$")
-      if key then key = math.tointeger(tonumber(key)) else key, after = rest:match("^%[[\"']([^\"']*)[\"']%](.*)$") end
-      if key == nil then return nil end
-      if nb.is_tensor(value) then return value end  -- an element or a row of a tensor is one
-      if type(value) ~= "table" then return nil end
-      value = rawget(value, key)
+-- ---- expressions ----
+
+-- What is known of an expression without running it: a value, a class whose instance it is, or that it is a tensor.
+local A_TENSOR = { tensor = true }
+
+-- The first byte of the expression that ends the text, such as `net[1]`, `f(x):sum()`, `"text"`; nil for none.
+local function expression_start(text)
+  local i, start = #text, nil
+  while i > 0 do
+    local c = text:sub(i, i)
+    if c:match("[%w_]") then
+      start = text:sub(1, i):find("[%w_]+$")
+      local before = text:sub(1, start - 1):find("[.:]%s*$")
+      if not before or text:sub(1, before):match("%.%.$") then return start end
+      i = #text:sub(1, before - 1):match("^(.-)%s*$")
+    elseif c:match("[%)%]}\"']") then
+      local depth = 0
+      if c == '"' or c == "'" then
+        i = i - 1
+        while i > 0 and text:sub(i, i) ~= c do i = i - 1 end
+      else
+        repeat
+          local d = text:sub(i, i)
+          depth = depth + (d:match("[%)%]}]") and 1 or d:match("[%(%[{]") and -1 or 0)
+          i = i - 1
+        until depth == 0 or i == 0
+        i = i + 1
+      end
+      if i <= 0 then return nil end
+      start = i
+      i = #text:sub(1, i - 1):match("^(.-)%s*$")
+      if not text:sub(i, i):match("[%w_%)%]\"']") then return start end
     else
-      value = field(value, key)
+      return start
     end
-    if value == nil then return nil end
+  end
+  return start
+end
+
+-- What a call of `f` gives.
+local function result_of(f, method)
+  if f.class then return A_TENSOR end  -- a module applied
+  local value = f.value
+  if value == nil then return nil end
+  local meta = type(value) == "table" and getmetatable(value)
+  if type(meta) == "table" and rawget(meta, "class") and not rawget(value, "forward") then return A_TENSOR end
+  local entry = registry.find(value)
+  if not entry or entry.value ~= value and not method then return nil end
+  if entry.kind == "operator" or entry.returns == "tensor" or entry.name:match("^t:.*[^_]_$") then return A_TENSOR end
+  if type(value) == "table" and rawget(value, "forward") then return { class = value } end
+end
+
+local member
+
+-- What is known of the whole of `text`, an expression; nil when nothing is.
+local function known(text)
+  local at, name, rest = nil, text:match("^([%a_][%w_]*)(.*)$")
+  local method = false
+  if name then
+    at = { value = variable(name) }
+  elseif text:match("^[\"']") then
+    local quote = text:sub(1, 1)
+    at, rest = { value = "" }, text:match("^" .. quote .. "[^" .. quote .. "]*" .. quote .. "(.*)$")
+  elseif text:match("^%b()") then
+    local inner
+    inner, rest = text:match("^(%b())(.*)$")
+    inner = inner:sub(2, -2):match("^%s*(.-)%s*$")
+    -- Arithmetic of a tensor is one: the operand that ends the expression tells.
+    local start = expression_start(inner)
+    at = start and known(inner:sub(start))
+    if start and start > 1 and not (at and member(at) == "tensor") then at = nil end
+  end
+  while at and rest and rest:match("%S") do
+    local separator, key, after = rest:match("^%s*([.:])%s*([%a_][%w_]*)(.*)$")
+    if key then
+      local value
+      if at.tensor then value = native.methods[key] else value = field(at.class or at.value, key) end
+      if member(at) == "tensor" and (key == "T" or key == "grad") then
+        at = A_TENSOR
+      else
+        at = value ~= nil and { value = value } or nil
+      end
+      method = separator == ":"
+    elseif rest:match("^%s*%b()") or rest:match("^%s*%b{}") then
+      at, after = result_of(at, method), rest:match("^%s*%b()(.*)$") or rest:match("^%s*%b{}(.*)$")
+    elseif rest:match("^%s*%b[]") then
+      local index
+      index, after = rest:match("^%s*(%b[])(.*)$")
+      key = math.tointeger(tonumber(index:match("^%[%s*(%-?%d+)%s*%]$"))) or index:match("^%[[\"']([^\"']*)[\"']%]$")
+      if member(at) == "tensor" then  -- an element or a row of a tensor is one
+        at = A_TENSOR
+      elseif key and type(at.value) == "table" then
+        at = { value = rawget(at.value, key) }
+      else
+        at = nil
+      end
+    else
+      at = nil
+    end
     rest = after
   end
-  return value
+  if at and (at.value ~= nil or at.class or at.tensor) then return at end
+end
+
+function member(at)
+  return (at.tensor or nb.is_tensor(at.value)) and "tensor" or type(at.class or at.value)
+end
+
+-- The value whose fields an expression has, or a tensor to stand for one that would have to be computed.
+local some_tensor
+local function value_of(text)
+  local at = known(text)
+  if not at then return nil end
+  if at.tensor then
+    some_tensor = some_tensor or nb.zeros(1)
+    return some_tensor
+  end
+  return at.class or at.value
 end
 
 -- ---- matches ----
@@ -176,7 +273,7 @@ local function options_of(text)
   local name, inside = open_call(text)
   if not name or not inside:match("^[^=]*$") and not inside:match(",%s*[%w_]*$") then return nil end
   local method = name:match("[.:]([%a_][%w_]*)$")
-  local value = chain_value(name)
+  local value = value_of(name)
   local entry = value ~= nil and registry.find(value) or registry.find(name)
   if not entry and method then entry = registry.find(method) end
   if not entry or not entry.params then return nil end
@@ -224,7 +321,7 @@ function complete.complete(text)
   local inside, head, quote = open_string(text)
   if inside then
     local chain = head:match("([%a_][%w_.:%[%]\"']*)%[$")
-    local value = chain and chain_value(chain)
+    local value = chain and value_of(chain)
     if value then
       local found, see = collector(inside)
       each_field(value, see)
@@ -234,21 +331,20 @@ function complete.complete(text)
     return #inside, sorted(paths(inside))
   end
   text = text:gsub("^%s*%?+%s*", "")
-  local chain, separator, prefix = text:match("([%a_][%w_.:%[%]\"'%-]*)%s*([.:])%s*([%a_]?[%w_]*)$")
-  if not chain and text:match("[\"']%s*:%s*[%w_]*$") then
-    chain, separator, prefix = '""', ":", text:match("([%w_]*)$")
-  end
-  if chain and not chain:match("%.%.") then
-    local value = chain_value(chain)
+  local object, separator, prefix = text:match("^(.-)%s*([.:])%s*([%a_]?[%w_]*)$")
+  if object and not object:match("%.$") and not (separator == "." and object:match("^.*%f[%w_]%d+$")) then
+    local start = expression_start(object)
+    local value
+    if start then value = value_of(object:sub(start)) end
     if value == nil then return #prefix, {} end
     local found, see = collector(prefix)
-    each_field(value, function(name, member, kind, doc)
+    each_field(value, function(name, item, kind, doc)
       if not name:match("^[%a_][%w_]*$") then return end
       if name:match("^_") and prefix == "" then return end
-      local meta = type(member) == "table" and getmetatable(member)
-      local callable = type(member) == "function" or type(meta) == "table" and rawget(meta, "__call") ~= nil
+      local meta = type(item) == "table" and getmetatable(item)
+      local callable = type(item) == "function" or type(meta) == "table" and rawget(meta, "__call") ~= nil
       if separator == ":" and not callable then return end
-      see(name, member, kind, doc)
+      see(name, item, kind, doc)
     end)
     return #prefix, sorted(found)
   end

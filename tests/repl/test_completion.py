@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: MIT
+"""What completes an expression: the methods of what it would give, found without running it."""
+import os
+import subprocess
+import unittest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+NABLUA = os.environ.get("NABLUA", os.path.join(ROOT, "build/release/nablua"))
+
+SETUP = """
+net = nn.Sequential{ nn.Linear(2, 3), nn.Tanh() }
+x, y = nb.ones(2, 2), nb.ones(2, 2)
+s = { a = { bell = { 1, 2 } } }
+opt = optim.SGD(net:parameters(), {lr=0.1})
+function ruin() ran = true; return nb.ones(1) end
+"""
+
+# Text before the cursor, and what is offered (beginning with, then never).
+CASES = [
+    ("nb.rand(3, 4):mat", ["matmul"], []),
+    ("nb.rand(3, 4):matmul(x):su", ["sub", "sum"], []),
+    ("nb.rand(2):add_(3):su", ["sub", "sum"], []),
+    ("net(x):sig", ["sigmoid", "sign"], []),
+    ("(y - net(x)):pow(2):mea", ["mean"], []),
+    ("(1 + #x.shape):", [], ["abs", "print"]),
+    ("nn.Linear(3, 4):para", ["parameters"], ["print"]),
+    ("net[1].wei", ["weight"], []),
+    ("net[1].weight.T:su", ["sum"], []),
+    ("nn.mse(x, y):back", ["backward"], []),
+    ("nb.tensor{1, 2}:su", ["sum"], []),
+    ("print(net[1]:forw", ["forward"], []),
+    ("opt:st", ["step", "state"], []),
+    ("s.a.be", ["bell"], []),
+    ("s['a'].", ["bell"], []),
+    ("'text':re", ["rep", "reverse"], []),
+    ("x = 1.5 + prin", ["print"], []),
+    ("a..prin", ["print"], []),
+    ("unknown(3):prin", [], ["print"]),
+    ("ruin():su", [], ["sum"]),
+    ("f(')'):prin", [], ["print"]),
+    (")):prin", [], ["print"]),
+    ("x:sum{1}:it", ["item"], []),
+]
+
+
+class Completion(unittest.TestCase):
+    def test_expressions(self):
+        lines = [SETUP, 'local complete = require "nablua.session.complete".complete']
+        for text, _, _ in CASES:
+            lines.append(
+                "do local n, list = complete(%s) for i = 1, #list do list[i] = list[i].text end\n"
+                "print(table.concat(list, ' ')) end" % ('"' + text.replace('"', '\\"') + '"'))
+        lines.append("print(ran)")
+        run = subprocess.run([NABLUA, "-"], input="\n".join(lines), capture_output=True, text=True, timeout=60)
+        self.assertEqual(run.stderr, "")
+        *offers, ran = run.stdout.rstrip("\n").split("\n")
+        self.assertEqual(ran, "nil", "completion ran the user's code")
+        for (text, wanted, never), offer in zip(CASES, offers, strict=True):
+            with self.subTest(text):
+                names = offer.split()
+                for name in wanted:
+                    self.assertIn(name, names)
+                for name in never:
+                    self.assertNotIn(name, names)
+
+
+if __name__ == "__main__":
+    unittest.main()
