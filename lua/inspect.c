@@ -198,7 +198,7 @@ static void push_input(lua_State *L, const Node *n, int param, int e, Tensor *t,
 }
 
 static void push_record(lua_State *L, Node *n, int records, int places) {
-  lua_createtable(L, 0, 10);
+  lua_createtable(L, 0, 12);
   lua_pushstring(L, n->op->name);
   lua_setfield(L, -2, "op");
   nb_push_node(L, n);
@@ -206,6 +206,8 @@ static void push_record(lua_State *L, Node *n, int records, int places) {
   nb_set_site(L, n->site);
   lua_pushinteger(L, (lua_Integer)n->order);
   lua_setfield(L, -2, "order");
+  lua_pushinteger(L, n->edge_count);
+  lua_setfield(L, -2, "edges");
   if (n->freed) {
     lua_pushfstring(L, "%s:%d", n->freed_at.source ? n->freed_at.source : "?", n->freed_at.line);
     lua_setfield(L, -2, "freed");
@@ -335,6 +337,15 @@ static int storage(lua_State *L) {
   return 2;
 }
 
+// native.made_by(t): the order of the node that made it, and which output it is; nothing for a leaf or a constant.
+static int made_by(lua_State *L) {
+  Tensor *t = nb_check_tensor(L, 1);
+  if (!t->node) return 0;
+  lua_pushinteger(L, (lua_Integer)t->node->order);
+  lua_pushinteger(L, t->output + 1);
+  return 2;
+}
+
 // native.overwrite(t, values, version): writes values of the same shape and dtype, and takes the version back (or
 // forward) to one that was theirs: for a replay, after which pending backwards must work again.
 static int overwrite(lua_State *L) {
@@ -352,8 +363,9 @@ static int overwrite(lua_State *L) {
 }
 
 void nb_open_inspect(lua_State *L) {
-  static const luaL_Reg functions[] = {{"tape", tape},       {"node_backward", node_backward}, {"id", id},
-                                       {"storage", storage}, {"overwrite", overwrite},         {NULL, NULL}};
+  static const luaL_Reg functions[] = {
+      {"tape", tape},       {"node_backward", node_backward}, {"id", id},  {"storage", storage},
+      {"made_by", made_by}, {"overwrite", overwrite},         {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
   luaL_newmetatable(L, node_name);
   lua_pushcfunction(L, collect_node);

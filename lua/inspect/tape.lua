@@ -9,6 +9,7 @@
 --                 node =, output = which node and which of its outputs made it,
 --                 or leaf = the tensor that requires grad, id =, name = "1.weight", layer = "1" }
 --             with changed = true where the value was changed in place since
+--   edges     how many inputs there are; one that was left out is nil
 --   outputs   [k] = { shape =, dtype =, value = where kept }
 --   layer     the path of the layer whose parameters it reads, where it does
 --   freed     "file:line" of the backward that freed it, where one did

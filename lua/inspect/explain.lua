@@ -1,0 +1,409 @@
+-- SPDX-License-Identifier: MIT
+-- inspect.explain: ∂J/∂W as the product of factors along the paths from J to W, with symbols and with numbers.
+--
+-- A factor takes the error that arrives and gives the one that leaves; applied in order to 1 they give ∂J/∂W.  Its
+-- symbol is that of one local derivative; what only reshapes or scales on the way to it belongs to it.
+local native = require "nablua.native"
+local nb = require "nablua.core"
+local options = require "nablua.options"
+local paths = require "nablua.inspect.paths"
+local symbols = require "nablua.inspect.symbols"
+local tape = require "nablua.inspect.tape"
+local text = require "nablua.inspect.text"
+local looks = require "nablua.inspect.explanation"
+
+local MOST_PATHS = 8  -- of a part that is written out as a sum
+local SHRINKS = 0.5   -- a factor is marked from here down
+
+local explain = {}
+
+-- ---- symbols of products and sums ----
+
+-- A number as a formula has it: 1/5 rather than 0.200.
+local function scale_text(scale)
+  local inverse = 1 / scale
+  if math.abs(scale) < 1 and math.abs(inverse - math.floor(inverse + 0.5)) < 1e-6 * math.abs(inverse) then
+    return (scale < 0 and "−" or "") .. "1/" .. ("%d"):format(math.floor(math.abs(inverse) + 0.5))
+  end
+  return (text.number(scale):gsub("(%.%d-)0+$", "%1"):gsub("%.$", ""))
+end
+
+-- The product of a list of rules: symbol (nil where it is the identity) and number.
+local function product(list)
+  local parts, latex, scale = {}, {}, 1
+  for _, r in ipairs(list) do
+    scale = scale * (r.scale or 1) / (r.mean or 1)
+    if r.symbol then
+      parts[#parts + 1], latex[#latex + 1] = r.symbol.text, r.symbol.latex
+    end
+  end
+  if #parts == 0 then return nil, scale end
+  return symbols.new(table.concat(parts, "·"), table.concat(latex, " ")), scale
+end
+
+local sum_of
+
+-- What one edge of `from` and all behind it up to `to` do.
+local function branch(self, from, edge, to)
+  local list = { symbols.rule(self.names, self.paths.nodes[from], edge.input, from) }
+  local i = edge.to
+  while i ~= to do
+    local over, edges = self.paths.over[i], self.paths.next[i]
+    if #edges == 1 and edges[1].to == over then
+      list[#list + 1] = symbols.rule(self.names, self.paths.nodes[i], edges[1].input, i)
+    else
+      list[#list + 1] = { symbol = sum_of(self, i, over) }
+    end
+    i = over
+  end
+  return product(list)
+end
+
+-- The symbol of a part where paths part and meet again: (I + W⁽²⁾·σ'(z⁽²⁾)·W⁽¹⁾).
+function sum_of(self, from, to)
+  local count = self.paths:between(from, to)
+  if count > MOST_PATHS then
+    local n = count < 1e6 and ("%d"):format(count) or text.number(count)
+    return symbols.new("Σ(" .. n .. " paths)", "\\sum_{" .. n:gsub("·", "\\cdot "):gsub("[⁰-⁹]+", "") ..
+      "\\,\\mathrm{paths}}")
+  end
+  local plain, latex = {}, {}
+  for k, edge in ipairs(self.paths.next[from]) do
+    local s, scale = branch(self, from, edge, to)
+    local sign = scale < 0 and (k == 1 and "−" or " − ") or (k == 1 and "" or " + ")
+    local size = math.abs(scale)
+    local body = s or symbols.new("I")
+    local number = size ~= 1 and scale_text(size) or nil
+    local drop = number and not s
+    plain[k] = sign .. (number or "") .. (drop and "" or (number and "·" or "") .. body.text)
+    latex[k] = sign:gsub("−", "-") .. (number or "") .. (drop and "" or (number and "\\," or "") .. body.latex)
+  end
+  return symbols.new("(" .. table.concat(plain) .. ")", "\\left(" .. table.concat(latex) .. "\\right)")
+end
+
+-- ---- factors ----
+
+local function norm(grads)
+  local total = 0
+  for _, g in pairs(grads) do
+    local n = g:detach():to("f64"):norm():item()
+    total = total + n * n
+  end
+  return math.sqrt(total)
+end
+
+local Factor = {}
+Factor.__index = Factor
+Factor.__name = "factor"
+Factor.__tostring = function(self) return self.symbol end
+
+local function wrap(self, d)
+  if not nb.is_tensor(d) then
+    native.raise("explain: a factor applies to a tensor, got " .. options.describe(d))
+  end
+  return { [self.output] = d }
+end
+
+local function carry(self, grads, uses)
+  for _, s in ipairs(self.segments) do grads = self.whole.paths:carry(grads, s.from, s.to, s.edge, uses) end
+  return grads
+end
+
+-- The error this factor makes of the arriving one.
+function Factor:apply(d)
+  local grads = self.whole.inside(function() return nb.no_grad(carry, self, wrap(self, d)) end)
+  return grads[self.output_after] or select(2, next(grads))
+end
+
+-- J's gradient by itself.
+local function start(J)
+  return { [select(2, native.made_by(J))] = nb.ones_like(J:detach()) }
+end
+
+local function close_to(a, b)
+  local size = math.max(b:abs():max():item(), 1e-6)
+  return (a - b):abs():max():item() <= 1e-3 * size + 1e-6
+end
+
+-- Whether the error δ at a σ or log softmax is scale·(ŷ − y) for the y of the loss: the cross-entropies, however they
+-- are written.
+local function is_error(self, segments, delta, scale)
+  local last = segments[#segments]
+  local node = self.paths.nodes[last.from]
+  local out = node.outputs[1]
+  local d = delta[1]
+  if not (out and out.value and d and last.edge) then return false end
+  local guess = out.value:detach()
+  if node.op == "log_softmax" then
+    guess = guess:exp()
+    local target = guess - d / math.abs(scale)
+    local dim = node.args.dim or -1
+    return target:min():item() > -1e-3 and target:max():item() < 1 + 1e-3 and
+      close_to(target:sum(dim), nb.ones_like(target:sum(dim)))
+  end
+  local logs = false
+  local found
+  for s = 1, #segments - 1 do
+    for _, i in ipairs(self.paths:part(segments[s].from, segments[s].to)) do
+      local n = self.paths.nodes[i]
+      logs = logs or n.op == "log" or n.op == "log1p" or n.op == "binary_cross_entropy"
+      for _, input in pairs(n.inputs) do
+        local y = not input.node and not input.leaf and input.value
+        if y and y:numel() == guess:numel() and symbols.numel(input.shape) == guess:numel() then
+          found = found or close_to((guess - y:detach():reshape(guess.shape)) * math.abs(scale), d)
+        end
+      end
+    end
+  end
+  return logs and found
+end
+
+local function segment_rule(self, s)
+  if not s.edge then return { symbol = sum_of(self, s.from, s.to), kind = "sum" } end
+  local node = self.paths.nodes[s.from]
+  return symbols.rule(self.names, node, s.edge.input, s.from)
+end
+
+-- The values of an elementwise factor: its rule applied to ones.
+local function local_derivative(self, s)
+  local node = self.paths.nodes[s.from]
+  local out = node.outputs[s.output or 1]
+  if not out then return nil end
+  local ones = nb.ones(out.shape, { dtype = out.dtype })
+  local given = self.paths:carry({ [s.output or 1] = ones }, s.from, s.to, s.edge)
+  return given[1] or select(2, next(given))
+end
+
+local function finish(self, f, delta)
+  f.whole = self
+  f.delta = norm(delta)
+  f.shape_after = (select(2, next(delta)) or nb.zeros(1)).shape
+  f.output_after = next(delta)
+  return setmetatable(f, Factor)
+end
+
+-- The product of numbers before the first symbol: "2/n" of n elements.
+local function coefficient(scale, n)
+  local negative = scale < 0
+  local size = math.abs(scale)
+  local number = size ~= 1 and scale_text(size) or nil
+  local plain = n > 1 and ("%s/n"):format(number or "") or number or ""
+  local latex = n > 1 and ("\\frac{%s}{n}"):format(number or "1") or number or ""
+  return negative, plain, latex
+end
+
+-- The loss's own factor, with its numbers: (ŷ−y)·2/n.
+local function with_coefficient(s, scale, n)
+  local negative, plain, latex = coefficient(scale, n)
+  local sign = negative and "−" or ""
+  if plain == "" then return symbols.new(sign .. s.text, (negative and "-" or "") .. s.latex) end
+  local join = plain:sub(1, 1) == "/" and "" or "·"
+  return symbols.new(sign .. s.text .. join .. plain, (negative and "-" or "") .. s.latex .. "\\," .. latex)
+end
+
+-- Measures a factor: the shape and size of its own values.
+local function measure(self, f, r, s, delta, scale)
+  f.kind = r.kind or "other"
+  if r.kind == "elementwise" then
+    local d = r.values or local_derivative(self, s)
+    if d then
+      f.shape, f.norm = d.shape, d:detach():to("f64"):abs():mean():item() * math.abs(scale or 1)
+    end
+  elseif r.kind == "matrix" then
+    f.shape = r.shape
+    if r.value then f.norm = r.value:detach():to("f64"):norm():item() end
+  end
+  f.shape = f.shape or (select(2, next(delta)) or nb.zeros(1)).shape
+end
+
+local function build(self)
+  local grads = start(self.J)
+  local factors, pending = {}, {}        -- pending: segments without a symbol so far
+  local scale, n = 1, 1                  -- the numbers among them
+  local before = 1
+  local list = self.paths:segments()
+  local head = true
+  local output = next(grads)
+  local function emit(r, s, symbol, uses)
+    local f = { symbol = symbol.text, latex = symbol.latex, segments = pending, output = output,
+      gain = 0, op = self.paths.nodes[s.from].op, uses = uses }
+    measure(self, f, r, s, grads, head and scale / n or scale)
+    factors[#factors + 1] = finish(self, f, grads)
+    f.gain = before > 0 and f.delta / before or 0
+    before, output, pending, scale, head = f.delta, next(grads), {}, 1, false
+    if factors[1] == f then self.n, n = n > 1 and n or nil, 1 end
+  end
+  for k, s in ipairs(list) do
+    s.output = next(grads)
+    local r = segment_rule(self, s)
+    local node = self.paths.nodes[s.from]
+    local uses = s.to == paths.END and not s.edge and {} or nil
+    pending[#pending + 1] = s
+    grads = self.paths:carry(grads, s.from, s.to, s.edge, uses and function(i, input, g)
+      uses[#uses + 1] = { op = self.paths.nodes[i].op, input = input, norm = norm { g },
+        line = self.paths.nodes[i].line, source = self.paths.nodes[i].source }
+    end)
+    local ends = node.op == "sigmoid" or node.op == "log_softmax"
+    if head and ends and #pending > 1 and is_error(self, pending, grads, 1 / n) then
+      local out = node.outputs[1].value:detach()
+      r = { kind = "elementwise", values = select(2, next(grads)) * n,
+        symbol = symbols.error, shape = out.shape }
+      for j = #factors, 1, -1 do factors[j] = nil end
+      before, scale = 1, 1
+      emit(r, s, with_coefficient(symbols.error, 1, n), uses)
+    elseif head and r.symbol and not (ends and #pending == 1) and self.hold[k] then
+      scale = scale * (r.scale or 1)  -- may yet turn out to be the error: wait for the σ
+      n = n * (r.mean or 1)
+    elseif r.symbol then
+      scale = scale * (r.scale or 1)
+      n = n * (r.mean or 1)
+      local symbol = r.symbol
+      if head then
+        symbol = with_coefficient(symbol, scale, n)
+      elseif scale ~= 1 or n > 1 then
+        local number = scale_text(scale / n)
+        symbol = symbols.new(number .. "·" .. symbol.text, number .. "\\," .. symbol.latex)
+        n = 1
+      end
+      emit(r, s, symbol, uses)
+    else
+      scale = scale * (r.scale or 1)
+      n = n * (r.mean or 1)
+    end
+  end
+  if #pending > 0 then
+    local last = factors[#factors]
+    if last and scale == 1 and n == 1 then  -- what only reshapes belongs to the factor before
+      for _, s in ipairs(pending) do last.segments[#last.segments + 1] = s end
+      finish(self, last, grads)
+    else
+      local negative, plain, latex = coefficient(scale, n)
+      if plain:sub(1, 1) == "/" then plain = "1" .. plain end
+      local symbol = symbols.new((negative and "−" or "") .. (plain == "" and "1" or plain),
+        (negative and "-" or "") .. (latex == "" and "1" or latex))
+      emit({ kind = "other" }, pending[#pending], symbol)
+    end
+  end
+  self.grads = grads
+  return factors
+end
+
+-- Which of the first segments may be parts of a cross-entropy written by hand, up to the σ that ends it.
+local function find_hold(self)
+  local hold, list = {}, self.paths:segments()
+  local logs = false
+  for k, s in ipairs(list) do
+    local node = self.paths.nodes[s.from]
+    if (node.op == "sigmoid" or node.op == "log_softmax") and s.edge then
+      if not logs and node.op == "sigmoid" then return {} end
+      local segments, grads, n = {}, start(self.J), 1
+      for j = 1, k do
+        segments[j] = list[j]
+        grads = self.paths:carry(grads, list[j].from, list[j].to, list[j].edge)
+        n = n * (list[j].edge and segment_rule(self, list[j]).mean or 1)
+      end
+      if not is_error(self, segments, grads, 1 / n) then return {} end
+      for j = 1, k - 1 do hold[j] = true end
+      return hold
+    end
+    if k > 12 then return {} end
+    for _, i in ipairs(self.paths:part(s.from, s.to)) do
+      local op = self.paths.nodes[i].op
+      if op == "matmul" or op == "linear" or #self.paths:part(s.from, s.to) > 40 then return {} end
+      logs = logs or op == "log" or op == "log1p" or op == "binary_cross_entropy"
+    end
+  end
+  return {}
+end
+
+-- ---- the object ----
+
+local Explanation = {}
+local meta = { __name = "explanation", __index = Explanation }
+
+-- ∂J/∂w: the factors applied in order to 1.
+function Explanation:value()
+  local grads = self.inside(function()
+    return nb.no_grad(function()
+      local g = start(self.J)
+      for _, f in ipairs(self.factors) do g = carry(f, g) end
+      return g
+    end)
+  end)
+  return select(2, next(grads))
+end
+
+local function target_of(w, read)
+  local order, output = native.made_by(w)
+  if not order then return { id = native.id(w) } end
+  for i, node in ipairs(read.nodes) do
+    if node.order == order then return { node = i, output = output } end
+  end
+  return { id = 0 }
+end
+
+local function name_of(self, target)
+  if target.node then return self.names:output(target.node) end
+  return self.names.leaves[target.id] or symbols.new("w")
+end
+
+local function refuse(what, ...)
+  native.raise("explain: " .. what:format(...))
+end
+
+local function check(J, w)
+  if not nb.is_tensor(J) then
+    refuse("J must be a tensor, the loss as a single number, got %s", options.describe(J))
+  end
+  if not nb.is_tensor(w) then
+    refuse("w must be a tensor, such as net[1].weight, got %s", options.describe(w))
+  end
+  if J:numel() ~= 1 then
+    refuse("J must be a single number, got shape %s; reduce it with :mean() or :sum()", options.shape(J))
+  end
+  if J.is_leaf then
+    refuse("J was not computed from tensors that require grad, or outside of recording (nb.no_grad)")
+  end
+end
+
+-- Explains ∂J/∂w.  `inside(f)` calls f while the tape's values are what they were.
+function explain.explain(J, w, inside)
+  check(J, w)
+  local self = setmetatable({ J = J, w = w, inside = inside or function(f) return f() end }, meta)
+  return self.inside(function()
+    return nb.no_grad(function()
+      local read = tape.read(J)
+      for _, node in ipairs(read.nodes) do
+        if node.freed then
+          refuse("the tape was freed by the backward at %s; explain before it, compute J again, or call " ..
+            "J:backward({retain_graph=true})", node.freed)
+        end
+      end
+      local target = target_of(w, read)
+      self.paths = paths.find(read, target)
+      if not self.paths then
+        refuse("J does not depend on this tensor (%s); its gradient is zero", w.name or options.describe(w))
+      end
+      self.names = symbols.name(read)
+      self.symbol = name_of(self, target)
+      self.hold = find_hold(self)
+      self.factors = build(self)
+      local plain, latex = {}, {}
+      for i, f in ipairs(self.factors) do plain[i], latex[i] = f.symbol, f.latex end
+      self.formula = ("∂J/∂%s = %s"):format(self.symbol.text, table.concat(plain, "·"))
+      self.latex = ("\\frac{\\partial J}{\\partial %s} = %s"):format(self.symbol.latex, table.concat(latex, " \\cdot "))
+      self.norm = norm(self.grads)
+      self.grads = nil
+      for i = 2, #self.factors - 1 do
+        local f = self.factors[i]
+        f.shrinks = f.gain < SHRINKS
+        if f.shrinks and (not self.shrank or f.gain < self.shrank.gain) then self.shrank = f end
+      end
+      return self
+    end)
+  end)
+end
+
+text.shown(meta, looks.form, looks.rich)
+
+return explain

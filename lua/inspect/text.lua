@@ -1,0 +1,134 @@
+-- SPDX-License-Identifier: MIT
+-- How inspection writes: numbers, superscripts, columns that align, colours, HTML.
+local text = {}
+
+local SUPERSCRIPT = { ["0"] = "⁰", ["1"] = "¹", ["2"] = "²", ["3"] = "³", ["4"] = "⁴", ["5"] = "⁵", ["6"] = "⁶",
+  ["7"] = "⁷", ["8"] = "⁸", ["9"] = "⁹", ["-"] = "⁻" }
+local SUBSCRIPT = { ["0"] = "₀", ["1"] = "₁", ["2"] = "₂", ["3"] = "₃", ["4"] = "₄", ["5"] = "₅", ["6"] = "₆",
+  ["7"] = "₇", ["8"] = "₈", ["9"] = "₉" }
+
+function text.superscript(n)
+  return (tostring(n):gsub(".", SUPERSCRIPT))
+end
+
+function text.subscript(n)
+  return (tostring(n):gsub(".", SUBSCRIPT))
+end
+
+-- How many columns a terminal needs; escape sequences need none.
+function text.width(s)
+  s = s:gsub("\27%[[%d;]*m", "")
+  return utf8.len(s) or #s
+end
+
+function text.pad(s, columns, side)
+  local missing = columns - text.width(s)
+  if missing <= 0 then return s end
+  if side == "right" then return (" "):rep(missing) .. s end
+  if side == "center" then return (" "):rep(missing // 2) .. s .. (" "):rep(missing - missing // 2) end
+  return s .. (" "):rep(missing)
+end
+
+-- Cut to so many columns, with … where something is missing.
+function text.cut(s, columns)
+  if text.width(s) <= columns then return s end
+  return s:sub(1, utf8.offset(s, math.max(columns, 1)) - 1) .. "…"
+end
+
+-- Lines of at most so many columns, parted at spaces.
+function text.wrap(s, columns)
+  local lines, line = {}, nil
+  for word in s:gmatch("%S+") do
+    if line and text.width(line) + text.width(word) + 1 > columns then
+      lines[#lines + 1], line = line, word
+    else
+      line = line and line .. " " .. word or word
+    end
+  end
+  lines[#lines + 1] = line
+  return lines
+end
+
+-- Three significant digits, without exponents where they can be avoided.
+function text.number(v)
+  if v ~= v then return "NaN" end
+  if v == math.huge or v == -math.huge then return v > 0 and "∞" or "−∞" end
+  if v == 0 then return "0" end
+  local size = math.abs(v)
+  if size >= 1e5 or size < 1e-3 then
+    local mantissa, exponent = ("%.1e"):format(v):match("^(.*)e(.*)$")
+    return ("%s·10%s"):format(mantissa:gsub("-", "−"), text.superscript(math.tointeger(tonumber(exponent))))
+  end
+  if v == math.floor(v) then return (("%d"):format(v):gsub("-", "−")) end
+  local digits = math.max(0, 2 - math.floor(math.log(size, 10)))
+  return ((("%." .. digits .. "f"):format(v):gsub("-", "−")))
+end
+
+-- 1234567 → 1 234 567
+function text.count(n)
+  local s = ("%d"):format(n)
+  return (s:reverse():gsub("(%d%d%d)", "%1\u{2009}"):reverse():gsub("^\u{2009}", ""))
+end
+
+function text.bytes(n)
+  if n < 1000 then return ("%d B"):format(n) end
+  for _, unit in ipairs { "kB", "MB", "GB" } do
+    n = n / 1000
+    if n < 1000 or unit == "GB" then return ("%.3g %s"):format(n, unit) end
+  end
+end
+
+local COLORS = { red = "31", green = "32", yellow = "33", blue = "34", magenta = "35", cyan = "36", bold = "1",
+  dim = "2", warn = "1;31" }
+
+-- A function that colours where the settings want it, and passes on where not.
+function text.painter(settings)
+  if not settings or not settings.color then return function(_, s) return s end end
+  return function(color, s) return ("\27[%sm%s\27[0m"):format(COLORS[color], s) end
+end
+
+function text.escape(s)
+  return (s:gsub("[&<>\"]", { ["&"] = "&amp;", ["<"] = "&lt;", [">"] = "&gt;", ['"'] = "&quot;" }))
+end
+
+-- Rows of strings as aligned lines; sides[i] is "right" for a column of numbers.  `between` goes between columns.
+function text.columns(rows, sides, between)
+  local widths, lines = {}, {}
+  for _, row in ipairs(rows) do
+    for i, cell in ipairs(row) do widths[i] = math.max(widths[i] or 0, text.width(cell)) end
+  end
+  for k, row in ipairs(rows) do
+    local cells = {}
+    for i, cell in ipairs(row) do cells[i] = text.pad(cell, widths[i], sides and sides[i]) end
+    lines[k] = table.concat(cells, between or "  "):gsub("%s+$", "")
+  end
+  return lines
+end
+
+-- The same as an HTML table with a heading row.
+function text.html_table(head, rows, sides)
+  local function line(cells, tag)
+    local parts = {}
+    for i, cell in ipairs(cells) do
+      parts[i] = ('<%s style="text-align:%s">%s</%s>'):format(tag, sides and sides[i] or "left", text.escape(cell), tag)
+    end
+    return "<tr>" .. table.concat(parts) .. "</tr>"
+  end
+  local lines = { "<table>", head and "<thead>" .. line(head, "th") .. "</thead>" or "", "<tbody>" }
+  for _, row in ipairs(rows) do lines[#lines + 1] = line(row, "td") end
+  lines[#lines + 1] = "</tbody></table>"
+  return table.concat(lines, "\n")
+end
+
+-- Gives a class of objects its text: `form(self, settings)` for the terminal and tostring.
+function text.shown(meta, form, rich)
+  meta.__tostring = function(self) return form(self, { width = 100 }) end
+  meta.__display = function(self, settings)
+    local bundle = rich and settings.rich and rich(self, settings) or {}
+    bundle["text/plain"] = form(self, settings)
+    return bundle
+  end
+  return meta
+end
+
+return text
