@@ -1,0 +1,125 @@
+-- SPDX-License-Identifier: MIT
+-- Works a to f in nablua, driven by works.py: reads "work threads seconds", answers with microseconds a step.
+local nb = require "nablua"
+local nn, optim = nb.nn, nb.optim
+
+-- A function that takes one training step.
+local function trainer(net, loss, opt, x, y)
+  return function()
+    opt:zero_grad()
+    local J = loss(net(x), y)
+    J:backward()
+    opt:step()
+    return J
+  end
+end
+
+local function mlp(sizes)
+  local layers = {}
+  for i = 2, #sizes do
+    layers[#layers + 1] = nn.Linear(sizes[i - 1], sizes[i])
+    if i < #sizes then layers[#layers + 1] = nn.ReLU() end
+  end
+  return nn.Sequential(layers)
+end
+
+local function classifier(net, x, optimizer, lr)
+  local y = nb.randint(1, 10, x:size(1))
+  return trainer(net, nn.CrossEntropyLoss(), optimizer(net:parameters(), { lr = lr }), x, y)
+end
+
+-- An LSTM layer of operators, for as long as nn has none.
+local LSTM = nn.LSTM or nn.module("LSTM", function(self, inputs, units)
+  self.wx, self.wh = nn.Linear(inputs, 4 * units), nn.Linear(units, 4 * units)
+  self.units = units
+end)
+if not nn.LSTM then
+  function LSTM:forward(x)
+    local n = self.units
+    local h, c = nb.zeros(x:size(2), n), nb.zeros(x:size(2), n)
+    for t = 1, x:size(1) do
+      local z = self.wx(x[t]) + self.wh(h)
+      local gates = z:split(n, 2)
+      local i, f, g, o = gates[1]:sigmoid(), gates[2]:sigmoid(), gates[3]:tanh(), gates[4]:sigmoid()
+      c = f * c + i * g
+      h = o * c:tanh()
+    end
+    return nil, { h, c }
+  end
+end
+
+local works = {
+  a = function()
+    local net = nn.Sequential { nn.Linear(2, 4), nn.Sigmoid(), nn.Linear(4, 1), nn.Sigmoid() }
+    local x, y = nb.tensor { { 0, 0 }, { 0, 1 }, { 1, 0 }, { 1, 1 } }, nb.tensor { { 0 }, { 1 }, { 1 }, { 0 } }
+    return trainer(net, nn.MSELoss(), optim.SGD(net:parameters(), { lr = 0.5 }), x, y)
+  end,
+  b_sgd = function() return classifier(mlp { 784, 256, 128, 10 }, nb.rand(64, 784), optim.SGD, 0.01) end,
+  b_adam = function() return classifier(mlp { 784, 256, 128, 10 }, nb.rand(64, 784), optim.Adam, 1e-3) end,
+  c = function() return classifier(mlp { 784, 1024, 1024, 10 }, nb.rand(512, 784), optim.SGD, 0.01) end,
+  d = function()
+    local net = nn.Sequential {
+      nn.Conv2d(1, 6, 5, { padding = 2 }), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2),
+      nn.Flatten(), nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10),
+    }
+    return classifier(net, nb.rand(64, 1, 28, 28), optim.SGD, 0.01)
+  end,
+  e = function()
+    local x = nb.randn(1000000)
+    x.requires_grad = true
+    return function()
+      x.grad = nil
+      local J = ((x * 1.5 + 0.5):tanh() * x:sigmoid()):sum()
+      J:backward()
+      return J
+    end
+  end,
+  f = function()
+    local lstm, head = LSTM(128, 128), nn.Linear(128, 10)
+    local net = nn.Sequential { lstm, head }
+    local x, y = nb.randn(64, 32, 128), nb.randint(1, 10, 32)
+    local opt, loss = optim.Adam(net:parameters(), { lr = 1e-3 }), nn.CrossEntropyLoss()
+    return function()
+      opt:zero_grad()
+      local _, state = lstm(x)
+      local h = state[1]
+      if h:dim() == 3 then h = h[1] end
+      local J = loss(head(h), y)
+      J:backward()
+      opt:step()
+      return J
+    end
+  end,
+}
+
+local made = {}
+local now = require "nablua.native".clock
+
+for line in io.lines() do
+  local name, threads, seconds = line:match("^(%S+) (%d+) (%S+)$")
+  local mode, work = "eager", name
+  if name:match("^compiled:") then mode, work = "compiled", name:match(":(.*)") end
+  nb.threads(math.tointeger(threads))
+  if mode == "compiled" and not nb.compile then
+    print("nan")
+  else
+    if not made[name] then
+      made[name] = works[work]()
+      if mode == "compiled" then made[name] = nb.compile(made[name]) end
+    end
+    local step, per = made[name], {}
+    for _ = 1, 3 do step() end
+    local start = now()
+    step()
+    local once = math.max(now() - start, 1e-7)
+    local batch, stop = math.max(1, math.floor(tonumber(seconds) / 15 / once)), now() + tonumber(seconds)
+    repeat
+      start = now()
+      for _ = 1, batch do step() end
+      per[#per + 1] = (now() - start) / batch
+    until now() > stop and #per >= 3
+    table.sort(per)
+    print(("%.3f"):format(per[(#per + 1) // 2] * 1e6))
+  end
+  io.flush()
+end

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: MIT
+"""Works a to f in PyTorch, driven by works.py: reads "work threads seconds", answers with microseconds a step."""
+import statistics
+import sys
+import time
+
+import torch
+from torch import nn
+
+FUSED = tuple(int(n) for n in torch.__version__.split("+")[0].split(".")[:2]) >= (2, 4)
+
+
+def optimizer(kind, net, lr):
+    """The fastest form this PyTorch has."""
+    if FUSED:
+        return kind(net.parameters(), lr=lr, fused=True)
+    return kind(net.parameters(), lr=lr, foreach=True)
+
+
+def trainer(net, loss, opt, x, y):
+    def step():
+        opt.zero_grad(set_to_none=True)
+        value = loss(net(x), y)
+        value.backward()
+        opt.step()
+        return value
+    return step
+
+
+def mlp(*sizes):
+    layers = []
+    for a, b in zip(sizes, sizes[1:]):
+        layers += [nn.Linear(a, b), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+def classifier(net, x, kind, lr):
+    return trainer(net, nn.CrossEntropyLoss(), optimizer(kind, net, lr), x, torch.randint(0, 10, (x.shape[0],)))
+
+
+def work_a():
+    net = nn.Sequential(nn.Linear(2, 4), nn.Sigmoid(), nn.Linear(4, 1), nn.Sigmoid())
+    x, y = torch.tensor([[0., 0], [0, 1], [1, 0], [1, 1]]), torch.tensor([[0.], [1], [1], [0]])
+    return trainer(net, nn.MSELoss(), optimizer(torch.optim.SGD, net, 0.5), x, y)
+
+
+def lenet():
+    return nn.Sequential(
+        nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10))
+
+
+def chain():
+    return chain_of(torch.randn(1000000, requires_grad=True))
+
+
+def chain_of(x):
+    def step():
+        x.grad = None
+        value = (torch.tanh(x * 1.5 + 0.5) * torch.sigmoid(x)).sum()
+        value.backward()
+        return value
+    return step
+
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.head = nn.LSTM(128, 128), nn.Linear(128, 10)
+
+    def forward(self, x):
+        _, (h, _) = self.lstm(x)
+        return self.head(h[0])
+
+
+WORKS = {
+    "a": work_a,
+    "b_sgd": lambda: classifier(mlp(784, 256, 128, 10), torch.rand(64, 784), torch.optim.SGD, 0.01),
+    "b_adam": lambda: classifier(mlp(784, 256, 128, 10), torch.rand(64, 784), torch.optim.Adam, 1e-3),
+    "c": lambda: classifier(mlp(784, 1024, 1024, 10), torch.rand(512, 784), torch.optim.SGD, 0.01),
+    "d": lambda: classifier(lenet(), torch.rand(64, 1, 28, 28), torch.optim.SGD, 0.01),
+    "e": chain,
+    "f": lambda: classifier_sequence(),
+}
+
+
+def classifier_sequence():
+    net = Recurrent()
+    return trainer(net, nn.CrossEntropyLoss(), optimizer(torch.optim.Adam, net, 1e-3), torch.randn(64, 32, 128),
+                   torch.randint(0, 10, (32,)))
+
+
+def measure(step, seconds):
+    for _ in range(3):
+        step()
+    start = time.perf_counter()
+    step()
+    batch = max(1, int(seconds / 15 / (time.perf_counter() - start)))
+    per, stop = [], time.perf_counter() + seconds
+    while time.perf_counter() < stop or len(per) < 3:
+        start = time.perf_counter()
+        for _ in range(batch):
+            step()
+        per.append((time.perf_counter() - start) / batch)
+    return statistics.median(per) * 1e6
+
+
+def main():
+    made = {}
+    print("PyTorch " + torch.__version__, flush=True)
+    for line in sys.stdin:
+        name, threads, seconds = line.split()
+        mode, _, work = name.rpartition(":")
+        torch.set_num_threads(int(threads))
+        try:
+            key = (name, threads) if mode else name
+            if key not in made:
+                made[key] = WORKS[work]()
+                if mode:
+                    made[key] = torch.compile(made[key])
+            print(measure(made[key], float(seconds)), flush=True)
+        except Exception as problem:  # no compiler, no support: a missing figure, not a missing table
+            print("%s: %s" % (name, str(problem).split("\n")[0]), file=sys.stderr)
+            print("nan", flush=True)
+
+
+main()
