@@ -125,6 +125,7 @@ define("normalize", {
 -- ---- files ----
 
 require "nablua.data.csv" (define)
+require "nablua.data.images" (define)
 
 define("idx", {
   doc = "Reads an IDX file (the format of MNIST), plain or gzip.", signature = "data.idx(path)",

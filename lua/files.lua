@@ -1,11 +1,12 @@
 -- SPDX-License-Identifier: MIT
--- nb.save and nb.load: states in safetensors files, single arrays in npy.
+-- nb.save and nb.load: states in safetensors files, arrays in npy and npz, and by extension what data reads.
 --
 -- A state is a table, nested as it may be, of tensors, numbers, strings and booleans.  Its tensors are
 -- stored under dotted names; what is no tensor, and keys that are numbers, go into the file's notes, so
 -- that a state comes back as it was and other programs still find plain names.
 local native = require "nablua.native"
 local nb = require "nablua.core"
+local options = require "nablua.options"
 local registry = require "nablua.registry"
 
 local files = {}
@@ -132,35 +133,82 @@ local function load_safetensors(path)
   return state
 end
 
+local function save_npz(path, state, o)
+  if nb.is_tensor(state) then state = { arr_0 = state } end  -- NumPy's name for one without
+  local names, tensors, taken = {}, {}, {}
+  walk("save", state, "", "", function(name, _, value)
+    if type(value) == "number" then
+      value = nb.tensor(value, { dtype = math.type(value) == "integer" and "i64" or "f64" })
+    elseif type(value) == "boolean" then
+      value = nb.tensor(value)
+    elseif type(value) == "table" then
+      return
+    elseif not nb.is_tensor(value) then
+      native.raise(("save: %s is a %s; an npz file holds tensors and numbers"):format(name, type(value)))
+    end
+    if taken[name] then native.raise(("save: two entries have the name %s"):format(name)) end
+    taken[name] = true
+    names[#names + 1], tensors[#tensors + 1] = name, value
+  end, {})
+  native.npz_write(path, names, tensors, o.compress)
+end
+
+local function load_npz(path)
+  local names, tensors = native.npz_read(path)
+  local state = {}
+  for i, name in ipairs(names) do state[name] = tensors[i] end
+  return state
+end
+
+-- A reader that is a function of `data`, which is made later.
+local function by_data(name)
+  return function(path) return nb.data[name](path) end
+end
+
+-- By extension, in the order that messages have them.
 local formats = {
-  safetensors = { save = save_safetensors, load = load_safetensors },
-  npy = {
+  { "safetensors", save = save_safetensors, load = load_safetensors },
+  { "npy",
     save = function(path, t)
       if not nb.is_tensor(t) then native.raise("save: an npy file holds one tensor, got a " .. type(t)) end
       native.npy_write(path, t)
     end,
-    load = native.npy_read,
-  },
-  idx = { load = native.idx_read },
+    load = native.npy_read },
+  { "npz", save = save_npz, load = load_npz, params = { { name = "compress", type = "boolean", default = false } } },
+  { "csv", load = by_data "csv" },
+  { "tsv", load = by_data "csv" },
+  { "png", load = by_data "image" },
+  { "jpg", load = by_data "image" },
+  { "jpeg", load = by_data "image" },
+  { "idx", load = native.idx_read },
 }
+
+-- The extension, without a ".gz" behind it.
+local function extension_of(path)
+  local name = path:match("[^/]*$"):gsub("%.[gG][zZ]$", "")
+  if name:match("idx%d%-ubyte$") then return "idx" end
+  local extension = name:match("%.([%w]+)$")
+  return extension and extension:lower()
+end
 
 local function format_of(where, path, way)
   if type(path) ~= "string" then native.raise(("%s: the path must be a string, got a %s"):format(where, type(path))) end
-  local extension = path:match("%.([%w]+)$")
-  local format = extension and formats[extension]
-  if not format and path:match("idx%d%-ubyte") then format = formats.idx end
-  if not format or not format[way] then
-    native.raise(("%s: %s: the extension must be .safetensors or .npy"):format(where, path))
+  local extension, there = extension_of(path), {}
+  for _, format in ipairs(formats) do
+    if format[way] and format[1] == extension then return format end
+    if format[way] then there[#there + 1] = "." .. format[1] end
   end
-  return format
+  native.raise(("%s: %s: the extension must be one of %s%s"):format(where, path, table.concat(there, ", "),
+    (extension == "pt" or extension == "pth") and "; PyTorch's own files hold code, write them anew there with " ..
+    "safetensors.torch.save_file" or ""))
 end
 
-function files.save(path, state)
+function files.save(path, state, given)
   local format = format_of("save", path, "save")
   if type(state) ~= "table" and not nb.is_tensor(state) then
     native.raise(("save: needs a tensor or a table of tensors, got a %s"):format(type(state)))
   end
-  format.save(path, state)
+  format.save(path, state, options.check("save", format.params or {}, given))
 end
 
 function files.load(path)
@@ -168,9 +216,11 @@ function files.load(path)
 end
 
 registry.define(nb, "nb.", "save", {
-  doc = "Writes a state (a table of tensors, numbers, strings, or one tensor) to a .safetensors or .npy file, " ..
-    "replacing it as a whole.",
-  signature = "nb.save(path, state)", see = { "nb.load", "net:state" },
+  doc = "Writes a state (a table of tensors, numbers, strings and such tables, or one tensor) to a .safetensors, " ..
+    ".npz or .npy file, replacing it as a whole.  npz, NumPy's, has dotted names in place of tables inside.",
+  signature = "nb.save(path, state, {compress=false})", see = { "nb.load", "net:state", "opt:state" },
+  params = { { name = "path", type = "string" }, { name = "state", type = "table or tensor" },
+    { name = "compress", type = "boolean", default = false, doc = "for npz" } },
   example = [[
 local path = os.tmpname() .. ".safetensors"
 nb.save(path, { w = nb.ones(2), step = 7 })
@@ -180,8 +230,9 @@ return s.step  --> 7]],
   files.save,
 })
 registry.define(nb, "nb.", "load", {
-  doc = "Reads what nb.save wrote, or any .safetensors, .npy or IDX file.",
-  signature = "nb.load(path)", see = { "nb.save", "net:load_state" },
+  doc = "Reads what nb.save wrote, or any .safetensors, .npz, .npy, .csv, .png, .jpg or IDX file, as its extension " ..
+    "says.",
+  signature = "nb.load(path)", see = { "nb.save", "net:load_state", "data.csv" },
   example = [[
 local path = os.tmpname() .. ".npy"
 nb.save(path, nb.tensor{1, 2})

@@ -2,9 +2,23 @@
 // Files of tensors, for the Lua sources that make nb.load, nb.save and data.
 #include "nablua/io.h"
 
+#include <dirent.h>
+#include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "binding.h"
+
+// Pushes `size` zero bytes that the collector hands to `close`.
+static void *new_closed(lua_State *L, size_t size, lua_CFunction close) {
+  void *file = lua_newuserdatauv(L, size, 0);
+  memset(file, 0, size);
+  lua_createtable(L, 0, 1);
+  lua_pushcfunction(L, close);
+  lua_setfield(L, -2, "__gc");
+  lua_setmetatable(L, -2);
+  return file;
+}
 
 static int push_read(lua_State *L, Tensor *(*read)(const char *, Error *)) {
   Error err;
@@ -26,6 +40,42 @@ static int npy_read(lua_State *L) {
   return push_read(L, nb_npy_read);
 }
 
+// native.image_read(path, channels)
+static int image_read(lua_State *L) {
+  Error err;
+  const char *path = luaL_checkstring(L, 1);
+  int channels = (int)luaL_checkinteger(L, 2);
+  luaL_argcheck(L, channels >= 0 && channels <= 4, 2, "0 to 4");
+  Tensor **slot = nb_new_tensor(L);
+  if (!(*slot = nb_image_read(path, channels, &err))) return nb_raise(L, &err);
+  nb_feed_collector(L, *slot);
+  return 1;
+}
+
+static int close_folder(lua_State *L) {
+  DIR **folder = lua_touserdata(L, 1);
+  if (*folder) closedir(*folder);
+  *folder = NULL;
+  return 0;
+}
+
+// native.folder(path): the names in a folder but for hidden ones, in no order, and whether each is a folder.
+static int folder(lua_State *L) {
+  const char *path = luaL_checkstring(L, 1);
+  DIR **dir = new_closed(L, sizeof *dir, close_folder);
+  if (!(*dir = opendir(path))) return nb_raisef(L, "cannot open the folder %s: %s", path, strerror(errno));
+  lua_newtable(L);
+  for (struct dirent *entry; (entry = readdir(*dir));) {
+    struct stat st;
+    if (entry->d_name[0] == '.') continue;
+    lua_pushboolean(L, fstatat(dirfd(*dir), entry->d_name, &st, 0) == 0 && S_ISDIR(st.st_mode));
+    lua_setfield(L, -2, entry->d_name);
+  }
+  closedir(*dir);
+  *dir = NULL;
+  return 1;
+}
+
 // native.npy_write(path, t)
 static int npy_write(lua_State *L) {
   Error err;
@@ -34,27 +84,16 @@ static int npy_write(lua_State *L) {
 }
 
 static int close_file(lua_State *L) {
-  nb_safetensors_close(lua_touserdata(L, 1));
+  nb_tensor_file_close(lua_touserdata(L, 1));
   return 0;
 }
 
-// Pushes `size` zero bytes that the collector hands to `close`.
-static void *new_closed(lua_State *L, size_t size, lua_CFunction close) {
-  void *file = lua_newuserdatauv(L, size, 0);
-  memset(file, 0, size);
-  lua_createtable(L, 0, 1);
-  lua_pushcfunction(L, close);
-  lua_setfield(L, -2, "__gc");
-  lua_setmetatable(L, -2);
-  return file;
-}
-
-// native.safetensors_read(path): names in order, tensors in the same order, notes by key
-static int safetensors_read(lua_State *L) {
+// Names in order, tensors in the same order, notes by key.
+static int push_file(lua_State *L, bool (*read)(const char *, TensorFile *, Error *)) {
   Error err;
   const char *path = luaL_checkstring(L, 1);
   TensorFile *file = new_closed(L, sizeof *file, close_file);
-  if (!nb_safetensors_read(path, file, &err)) return nb_raise(L, &err);
+  if (!read(path, file, &err)) return nb_raise(L, &err);
   lua_newtable(L);  // names
   lua_newtable(L);  // tensors
   for (size_t i = 0; i < file->count; i++) {
@@ -75,20 +114,50 @@ static int safetensors_read(lua_State *L) {
   return 3;
 }
 
-// native.safetensors_write(path, names, tensors, note keys, note values)
-static int safetensors_write(lua_State *L) {
-  Error err;
-  const char *path = luaL_checkstring(L, 1);
-  for (int i = 2; i <= 5; i++) luaL_checktype(L, i, LUA_TTABLE);
-  size_t count = lua_rawlen(L, 2), notes = lua_rawlen(L, 4);
-  NamedTensor *tensors = lua_newuserdatauv(L, (count + 1) * sizeof *tensors, 0);
-  Note *note = lua_newuserdatauv(L, (notes + 1) * sizeof *note, 0);
-  for (size_t i = 0; i < count; i++) {  // the tables keep strings and tensors alive
+// native.safetensors_read(path)
+static int safetensors_read(lua_State *L) {
+  return push_file(L, nb_safetensors_read);
+}
+
+// native.npz_read(path)
+static int npz_read(lua_State *L) {
+  return push_file(L, nb_npz_read);
+}
+
+// The names and tensors of the lists at 2 and 3, which keep them alive.
+static NamedTensor *named_tensors(lua_State *L, size_t *count) {
+  luaL_checktype(L, 2, LUA_TTABLE);
+  luaL_checktype(L, 3, LUA_TTABLE);
+  *count = lua_rawlen(L, 2);
+  NamedTensor *tensors = lua_newuserdatauv(L, (*count + 1) * sizeof *tensors, 0);
+  for (size_t i = 0; i < *count; i++) {
     lua_rawgeti(L, 2, (lua_Integer)i + 1);
     lua_rawgeti(L, 3, (lua_Integer)i + 1);
     tensors[i] = (NamedTensor){luaL_checkstring(L, -2), nb_check_tensor(L, -1)};
     lua_pop(L, 2);
   }
+  return tensors;
+}
+
+// native.npz_write(path, names, tensors, compress)
+static int npz_write(lua_State *L) {
+  Error err;
+  size_t count;
+  const char *path = luaL_checkstring(L, 1);
+  const NamedTensor *tensors = named_tensors(L, &count);
+  return nb_npz_write(path, tensors, count, lua_toboolean(L, 4), &err) ? 0 : nb_raise(L, &err);
+}
+
+// native.safetensors_write(path, names, tensors, note keys, note values)
+static int safetensors_write(lua_State *L) {
+  Error err;
+  size_t count;
+  const char *path = luaL_checkstring(L, 1);
+  luaL_checktype(L, 4, LUA_TTABLE);
+  luaL_checktype(L, 5, LUA_TTABLE);
+  const NamedTensor *tensors = named_tensors(L, &count);
+  size_t notes = lua_rawlen(L, 4);
+  Note *note = lua_newuserdatauv(L, (notes + 1) * sizeof *note, 0);
   for (size_t i = 0; i < notes; i++) {
     lua_rawgeti(L, 4, (lua_Integer)i + 1);
     lua_rawgeti(L, 5, (lua_Integer)i + 1);
@@ -188,9 +257,13 @@ static int csv_read(lua_State *L) {
 
 void nb_open_io(lua_State *L) {
   static const luaL_Reg functions[] = {{"csv_read", csv_read},
+                                       {"folder", folder},
                                        {"idx_read", idx_read},
+                                       {"image_read", image_read},
                                        {"npy_read", npy_read},
                                        {"npy_write", npy_write},
+                                       {"npz_read", npz_read},
+                                       {"npz_write", npz_write},
                                        {"safetensors_read", safetensors_read},
                                        {"safetensors_write", safetensors_write},
                                        {NULL, NULL}};

@@ -64,6 +64,12 @@ local types = {
     local meta = getmetatable(v)
     return type(v) == "function" or (type(meta) == "table" and meta.__call ~= nil)
   end },
+  ["string or strings"] = { "a string or a table of strings", function(v)
+    return type(v) == "string" or is_list_of(v, function(x) return type(x) == "string" end)
+  end },
+  ["two sizes"] = { "a table of two whole numbers of at least 1", function(v)
+    return is_list_of(v, is_size) and #v == 2
+  end },
   table = { "a table", function(v) return type(v) == "table" end },
   tensor = { "a tensor", core.is_tensor },
 }

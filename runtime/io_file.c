@@ -71,6 +71,11 @@ static int64_t read_piece(Input *in, void *data, uint64_t size) {
 
 bool nb_input_some(Input *in, void *data, size_t size, size_t *got, Error *err) {
   if (!nb_poll(err)) return false;
+  if (in->unpack) {
+    if (!nb_zip_some(in, data, size, got, err)) return false;
+    in->at += *got;
+    return true;
+  }
   int64_t n = read_piece(in, data, size);
   if (n < 0 && !in->gz)
     return nb_fail(err, NB_ERROR_FILE, "cannot read %s after byte %llu: %s", in->path, (unsigned long long)in->at,
@@ -177,6 +182,8 @@ bool nb_output_open(Output *out, const char *path, Error *err) {
   struct stat st;
   out->path = path;
   out->fd = -1;
+  out->at = 0;
+  out->pack = NULL;
   bool exists = stat(path, &st) == 0;
   if (strlen(path) >= sizeof out->target) return cannot_write(out, ENAMETOOLONG, err);
   if (!*path || path[strlen(path) - 1] == '/') return cannot_write(out, *path ? EISDIR : ENOENT, err);
@@ -217,12 +224,33 @@ static ssize_t write_quietly(int fd, const void *data, size_t size) {
 bool nb_output_write(Output *out, const void *data, uint64_t size, Error *err) {
   const char *from = data;
   while (size > 0) {
+    size_t piece = (size_t)(size < CHUNK ? size : CHUNK);
     if (!nb_poll(err)) return false;
-    ssize_t done = write_quietly(out->fd, from, (size_t)(size < CHUNK ? size : CHUNK));
+    if (out->pack) {
+      if (!nb_zip_pack(out, from, piece, err)) return false;
+      from += piece;
+      size -= piece;
+      continue;
+    }
+    ssize_t done = write_quietly(out->fd, from, piece);
     if (done < 0 && errno == EINTR) continue;
     if (done < 0) return cannot_write(out, errno, err);
     from += done;
     size -= (uint64_t)done;
+    out->at += (uint64_t)done;
+  }
+  return true;
+}
+
+bool nb_output_patch(Output *out, uint64_t at, const void *data, size_t size, Error *err) {
+  const char *from = data;
+  while (size > 0) {
+    ssize_t done = pwrite(out->fd, from, size, (off_t)at);
+    if (done < 0 && errno == EINTR) continue;
+    if (done < 0) return cannot_write(out, errno, err);
+    from += done;
+    at += (uint64_t)done;
+    size -= (size_t)done;
   }
   return true;
 }

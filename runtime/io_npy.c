@@ -174,37 +174,56 @@ static Tensor *as_fortran(Tensor *t, Error *err) {
   return view;
 }
 
-Tensor *nb_npy_read(const char *path, Error *err) {
-  Input in;
+Tensor *nb_npy_read_from(Input *in, Error *err) {
   Parser p;
   Tensor *t = NULL;
-  if (!nb_input_open(&in, path, err)) return NULL;
-  if (read_header(&in, &p, err) && check_size(&in, &p, err) && (t = nb_tensor_new(&p.layout, err)) &&
-      !nb_input_tensor(&in, p.wire, p.swap, t, err))
+  if (read_header(in, &p, err) && check_size(in, &p, err) && (t = nb_tensor_new(&p.layout, err)) &&
+      !nb_input_tensor(in, p.wire, p.swap, t, err))
     nb_tensor_release(&t);
-  nb_input_close(&in);
   return t && p.fortran && t->layout.ndim > 1 ? as_fortran(t, err) : t;
 }
 
-bool nb_npy_write(const char *path, const Tensor *t, Error *err) {
-  char text[512];
+Tensor *nb_npy_read(const char *path, Error *err) {
+  Input in;
+  if (!nb_input_open(&in, path, err)) return NULL;
+  Tensor *t = nb_npy_read_from(&in, err);
+  nb_input_close(&in);
+  return t;
+}
+
+// Writes the header into `text`, which must hold 512 bytes; returns its length.
+static size_t format_header(char *text, const Tensor *t) {
+  enum { SIZE = 512 };
   const Wire *w = nb_wire_of(t->layout.dtype);
   size_t used = sizeof MAGIC + 4;  // room for magic, version and length
   memcpy(text, MAGIC, sizeof MAGIC);
-  used += (size_t)snprintf(text + used, sizeof text - used, "{'descr': '%c%s', 'fortran_order': False, 'shape': (",
+  used += (size_t)snprintf(text + used, SIZE - used, "{'descr': '%c%s', 'fortran_order': False, 'shape': (",
                            w->size == 1 ? '|' : '<', w->npy);
   for (int d = 0; d < t->layout.ndim; d++)
-    used += (size_t)snprintf(text + used, sizeof text - used, d ? " %lld," : "%lld,", (long long)t->layout.shape[d]);
+    used += (size_t)snprintf(text + used, SIZE - used, d ? " %lld," : "%lld,", (long long)t->layout.shape[d]);
   if (t->layout.ndim > 1) used--;  // (3,) but (3, 4)
-  used += (size_t)snprintf(text + used, sizeof text - used, "), }");
+  used += (size_t)snprintf(text + used, SIZE - used, "), }");
   while ((used + 1) % ALIGNMENT) text[used++] = ' ';
   text[used++] = '\n';
   text[6] = 1;
   text[7] = 0;
   text[8] = (char)((used - 10) & 255);
   text[9] = (char)((used - 10) >> 8);
+  return used;
+}
+
+uint64_t nb_npy_size(const Tensor *t) {
+  char text[512];
+  return format_header(text, t) + (uint64_t)nb_layout_numel(&t->layout) * nb_dtype_size(t->layout.dtype);
+}
+
+bool nb_npy_write_to(Output *out, const Tensor *t, Error *err) {
+  char text[512];
+  return nb_output_write(out, text, format_header(text, t), err) && nb_output_tensor(out, t, err);
+}
+
+bool nb_npy_write(const char *path, const Tensor *t, Error *err) {
   Output out;
   if (!nb_output_open(&out, path, err)) return false;
-  bool ok = nb_output_write(&out, text, used, err) && nb_output_tensor(&out, t, err);
-  return nb_output_close(&out, ok, err);
+  return nb_output_close(&out, nb_npy_write_to(&out, t, err), err);
 }

@@ -30,9 +30,11 @@ bool nb_wire_bytes(const Wire *w, const Layout *l, uint64_t *bytes);
 typedef struct Input {
   const char *path;
   int fd;
-  void *gz;       // zlib's, when the file is compressed
-  uint64_t size;  // of the file on disk
-  uint64_t at;    // bytes read so far, unpacked
+  void *gz;               // zlib's, when the file is compressed
+  uint64_t size;          // of the file on disk, or of the archive's member
+  uint64_t at;            // bytes read so far, unpacked
+  struct Unpack *unpack;  // when it is a member of an archive
+  const struct Zip *zip;
 } Input;
 
 bool nb_input_open(Input *in, const char *path, Error *err);
@@ -58,6 +60,8 @@ void nb_input_close(Input *in);
 typedef struct Output {
   const char *path;       // as given, for messages
   int fd;                 // of the temporary file
+  uint64_t at;            // bytes written
+  struct Pack *pack;      // while what is written is a member of an archive
   char target[PATH_MAX];  // where a symbolic link leads
   char temporary[PATH_MAX + 64];
 } Output;
@@ -65,11 +69,58 @@ typedef struct Output {
 bool nb_output_open(Output *out, const char *path, Error *err);
 bool nb_output_write(Output *out, const void *data, uint64_t size, Error *err);
 
+// Replaces bytes that were written before.
+bool nb_output_patch(Output *out, uint64_t at, const void *data, size_t size, Error *err);
+
 // Writes the elements in row-major order whatever the strides.
 bool nb_output_tensor(Output *out, const Tensor *t, Error *err);
 
 // When `ok`, syncs and renames the temporary file; else, or when that fails, removes it.  Returns whether
 // the file is in place.
 bool nb_output_close(Output *out, bool ok, Error *err);
+
+// ---- npy within other files ----
+
+Tensor *nb_npy_read_from(Input *in, Error *err);
+bool nb_npy_write_to(Output *out, const Tensor *t, Error *err);
+uint64_t nb_npy_size(const Tensor *t);  // bytes that the writer will write
+
+// ---- zip archives ----
+
+typedef struct ZipMember {
+  const char *name;
+  uint64_t local, data;   // where its header and its bytes begin
+  uint64_t packed, size;  // bytes in the file, and unpacked
+  uint32_t crc;
+  bool deflated;
+  size_t entry_size;  // of its record in the directory
+} ZipMember;
+
+typedef struct Zip {
+  Input in;
+  size_t count, names_size;
+  ZipMember *members;  // in the file's order; none overlaps another
+  char *names;
+  char title[1200];  // of the member being read, for messages
+} Zip;
+
+// Opens an archive and checks its directory.  On failure `zip` is closed.
+bool nb_zip_open(Zip *zip, const char *path, Error *err);
+void nb_zip_close(Zip *zip);
+
+// Makes `in` read a member, one at a time; nb_zip_end checks its checksum after its last byte, nb_zip_leave frees it.
+bool nb_zip_enter(Zip *zip, const ZipMember *m, Input *in, Error *err);
+bool nb_zip_some(Input *in, void *data, size_t size, size_t *got, Error *err);
+bool nb_zip_end(Input *in, Error *err);
+void nb_zip_leave(Input *in);
+
+// Between these all that is written goes into the member, whose name, size and `deflated` are set; the second completes
+// it.  nb_zip_abandon frees one that could not be completed; without one it does nothing.
+bool nb_zip_begin(Output *out, ZipMember *m, Error *err);
+bool nb_zip_finish(Output *out, ZipMember *m, Error *err);
+void nb_zip_abandon(Output *out);
+bool nb_zip_pack(Output *out, const void *data, size_t size, Error *err);
+
+bool nb_zip_directory(Output *out, const ZipMember *members, size_t count, Error *err);
 
 #endif

@@ -229,15 +229,16 @@ bool nb_safetensors_read(const char *path, TensorFile *file, Error *err) {
   bool ok = read_header(&r, err) && parse_entries(&r, err) && check_cover(&r, err) && read_tensors(&r, err);
   nb_free(r.spans, r.capacity * sizeof *r.spans);
   nb_input_close(&r.in);
-  if (!ok) nb_safetensors_close(file);
+  if (!ok) nb_tensor_file_close(file);
   return ok;
 }
 
-void nb_safetensors_close(TensorFile *file) {
+void nb_tensor_file_close(TensorFile *file) {
   for (size_t i = 0; i < file->count; i++) nb_tensor_release(&file->tensors[i].tensor);
   nb_free(file->tensors, file->count * sizeof *file->tensors);
   nb_free(file->notes, file->note_count * sizeof *file->notes);
   json_decref(file->header);
+  nb_free(file->texts, file->texts_size);
   *file = (TensorFile){0};
 }
 

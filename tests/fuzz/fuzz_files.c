@@ -12,6 +12,28 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+static void read_archive(const char *path, bool (*read)(const char *, TensorFile *, Error *)) {
+  Error err;
+  TensorFile file;
+  read(path, &file, &err);
+  nb_tensor_file_close(&file);
+}
+
+static void read_csv(const char *path, bool header, char delimiter) {
+  static const char *const missing[] = {"", "NA"};
+  Error err;
+  CsvFile file;
+  CsvOptions o = {.quote = '"', .header = header, .delimiter = delimiter, .missing = missing, .missing_count = 2};
+  if (!nb_csv_open(path, &o, &file, &err)) return;
+  for (size_t i = 0; i < file.count; i++) file.columns[i].kind = i % 4 == 3 ? NB_CSV_TEXT : NB_CSV_AUTO;
+  nb_csv_read(&file, &err);
+  nb_csv_close(&file);
+}
+
+static void read_tensor(Tensor *t) {
+  nb_tensor_release(&t);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   char path[64];
   Error err;
@@ -19,13 +41,26 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   int fd = memfd_create("fuzz", 0);
   if (fd < 0 || write(fd, data + 1, size - 1) != (ssize_t)(size - 1)) abort();
   snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-  if (data[0] % 3 == 0) {
-    TensorFile file;
-    nb_safetensors_read(path, &file, &err);
-    nb_safetensors_close(&file);
-  } else {
-    Tensor *t = data[0] % 3 == 1 ? nb_npy_read(path, &err) : nb_idx_read(path, &err);
-    nb_tensor_release(&t);
+  nb_memory_set_limit((size_t)256 << 20);
+  switch (data[0] % 8) {
+    case 0:
+      read_archive(path, nb_safetensors_read);
+      break;
+    case 1:
+      read_archive(path, nb_npz_read);
+      break;
+    case 2:
+      read_tensor(nb_npy_read(path, &err));
+      break;
+    case 3:
+      read_tensor(nb_idx_read(path, &err));
+      break;
+    case 4:
+    case 5:
+      read_tensor(nb_image_read(path, data[0] / 8 % 5, &err));
+      break;
+    default:
+      read_csv(path, data[0] % 8 == 6, data[0] < 128 ? '\0' : ' ');
   }
   close(fd);
   if (nb_memory_stats().live != 0) abort();

@@ -54,7 +54,12 @@ function T.test_all_dtypes_and_layouts_come_back()
     nb.save(path("one.safetensors"), t)
     same(nb.load(path("one.safetensors")), t)
   end
-  lu.assertEquals(#names(), 3)
+  for _, compress in ipairs { false, true } do
+    nb.save(path("a.npz"), state, { compress = compress })
+    back = nb.load(path("a.npz"))
+    for name, t in pairs(state) do same(back[name], t) end
+  end
+  lu.assertEquals(#names(), 4)
 end
 
 function T.test_tables_of_a_state_come_back_as_they_were()
@@ -114,7 +119,7 @@ function T.test_what_cannot_be_saved_leaves_the_old_file()
     assert_error({ case[2] }, nb.save, path("k.safetensors"), case[1])
     lu.assertEquals(read("k.safetensors"), before)
   end
-  assert_error({ "k.pth", "safetensors" }, nb.save, path("k.pth"), {})
+  assert_error({ "k.pth", "safetensors", "save_file" }, nb.save, path("k.pth"), {})
   assert_error({ "nowhere" }, nb.save, path("nowhere/k.safetensors"), {})
   os.execute("chmod u-w " .. files.folder)
   if not io.open(path("probe"), "w") then  -- root writes everywhere
@@ -202,6 +207,91 @@ function T.test_idx_files_plain_and_packed()
   assert_error({ "cut.gz" }, nb.data.idx, write("cut.gz", packed:sub(1, -6)))
 end
 
+-- ---- npz ----
+
+-- A zip archive of stored members, with what `change` does to each header and record.
+local function zip(members, change)
+  change = change or {}
+  local body, directory = "", ""
+  for i, m in ipairs(members) do
+    local c = change[i] or {}
+    local crc, size = c.crc or 0, c.size or #m[2]
+    local common = string.pack("<I2I2I2I2I4I4I4I2I2", c.flags or 0, c.method or 0, 0, 33, crc, c.packed or #m[2], size,
+      #m[1], 0)
+    directory = directory .. "PK\1\2" .. string.pack("<I2I2", 20, 20) .. common ..
+      string.pack("<I2I2I2I4I4", 0, 0, 0, 0, c.at or #body) .. (c.name or m[1])
+    body = body .. "PK\3\4" .. string.pack("<I2", 20) .. common .. m[1] .. m[2]
+  end
+  return body .. directory .. "PK\5\6" .. string.pack("<I2I2I2I2I4I4I2", 0, 0, change.count or #members,
+    change.count or #members, change.directory_size or #directory, change.directory or #body, 0)
+end
+
+-- Crafted once by NumPy's rules: u8 7 8 9.
+local ARRAY = "\x93NUMPY\1\0" .. string.pack("<s2", "{'descr': '|u1', 'fortran_order': False, 'shape': (3,), }") ..
+  "\7\8\9"
+
+local function crc32(bytes)
+  local crc = 0xffffffff
+  for i = 1, #bytes do
+    crc = crc ~ bytes:byte(i)
+    for _ = 1, 8 do crc = crc & 1 == 1 and (crc >> 1) ~ 0xedb88320 or crc >> 1 end
+  end
+  return crc ~ 0xffffffff
+end
+
+function T.test_npz_holds_arrays_by_name()
+  local good = { crc = crc32(ARRAY) }
+  local state = nb.load(write("t.npz", zip({ { "w.npy", ARRAY }, { "b/c.npy", ARRAY } }, { good, good })))
+  lu.assertEquals({ state.w:totable(), state["b/c"]:totable() }, { { 7, 8, 9 }, { 7, 8, 9 } })
+  lu.assertEquals(nb.load(write("t.npz", zip {})), {})
+  nb.save(path("t.npz"), { net = { ["1.weight"] = nb.ones(2) }, epoch = 3, lr = 0.5, on = true })
+  state = nb.load(path("t.npz"))
+  lu.assertEquals({ state["net.1.weight"]:totable(), state.epoch:item(), state.epoch.dtype, state.lr:item(),
+    state.lr.dtype, state.on.dtype }, { { 1, 1 }, 3, "i64", 0.5, "f64", "bool" })
+  nb.save(path("t.npz"), nb.ones(3))
+  lu.assertEquals(nb.load(path("t.npz")).arr_0:totable(), { 1, 1, 1 })
+  nb.save(path("small.npz"), nb.zeros(100000), { compress = true })
+  lu.assertTrue(#read("small.npz") < 2000)
+  assert_error({ "a string" }, nb.save, path("t.npz"), { a = "text" })
+  assert_error({ '"compres"' }, nb.save, path("t.npz"), nb.ones(1), { compres = true })
+  assert_error({ '"compress"' }, nb.save, path("t.safetensors"), nb.ones(1), { compress = true })
+end
+
+function T.test_broken_archives_say_what_is_wrong()
+  local a, b, good = { "a.npy", ARRAY }, { "b.npy", ARRAY }, { crc = crc32(ARRAY) }
+  local function one(change) return zip({ a }, { setmetatable(change, { __index = good }) }) end
+  for name, case in pairs {
+    empty = { "", "record at its end" }, ["no archive"] = { ("x"):rep(100), "record at its end" },
+    ["cut short"] = { zip({ a }, { good }):sub(1, -5), "record at its end" },
+    ["a wrong checksum"] = { one { crc = 5 }, 'member "a.npy"', "checksum" },
+    ["a text"] = { zip { { "notes.txt", "hi" } }, '"notes.txt"', ".npy" },
+    ["a name twice"] = { zip({ a, a }, { good, good }), 'two arrays', '"a"' },
+    ["bytes shared"] = { zip({ a, b }, { good, { crc = good.crc, at = 0, name = "a.npy" } }), "overlap" },
+    ["two names"] = { one { name = "c.npy" }, "two names" }, ["two sizes"] = { one { size = 5 }, "two sizes" },
+    ["a member outside"] = { one { at = 5000 }, "lies outside" },
+    ["data outside"] = { one { packed = 5000, size = 5000 }, '"a.npy"', "end before" },
+    ["another method"] = { one { method = 14 }, "method 14" }, ["a secret"] = { one { flags = 1 }, "encrypted" },
+    ["a directory outside"] = { zip({ a }, { good, directory = 100000 }), "outside" },
+    ["many members"] = { zip({ a }, { good, count = 60000 }), "60000 members" },
+    ["zip64 without its record"] = { zip({ a }, { good, count = 65535 }), "zip64" },
+    ["a bomb"] = { one { method = 8, size = 4000000000 }, "4000000000 bytes", "more than" },
+    ["no deflated data"] = { one { method = 8 }, 'member "a.npy"' },
+    ["a broken array"] = { zip({ { "a.npy", "nonsense of its own" } }, { { crc = 0 } }), 'member "a.npy"', "npy" },
+    ["an array cut short"] = { zip({ { "a.npy", ARRAY:sub(1, -2) } }, { good }), 'member "a.npy"', "truncated" },
+  } do
+    local ok, message = pcall(assert_error, { "bad.npz", table.unpack(case, 2) }, nb.load, write("bad.npz", case[1]))
+    if not ok then lu.fail(("%s: %s"):format(name, type(message) == "table" and message.msg or message)) end
+  end
+end
+
+function T.test_formats_by_extension()
+  lu.assertEquals(nb.load(write("t.CSV", "a,b\n1,2\n")).columns.b:totable(), { 2 })
+  lu.assertEquals(nb.load(write("x-idx1-ubyte", idx(8, { 2 }, "\1\2"))):totable(), { 1, 2 })
+  assert_error({ "t.txt", ".safetensors, .npy, .npz" }, nb.save, path("t.txt"), {})
+  assert_error({ "model", ".csv" }, nb.load, path("model"))
+  assert_error({ "t.idx" }, nb.save, path("t.idx"), nb.ones(1))
+end
+
 -- Cut anywhere and with any byte changed, a file is read or refused, and nothing else happens.
 local function torture(name, bytes, load)
   for n = 0, #bytes - 1 do assert_error({ name }, load, write(name, bytes:sub(1, n))) end
@@ -218,6 +308,8 @@ function T.test_files_cut_or_changed_anywhere()
   torture("t.safetensors", read("t.safetensors"), nb.load)
   nb.save(path("t.npy"), nb.tensor { { 1, 2 } })
   torture("t.npy", read("t.npy"), nb.load)
+  nb.save(path("t.npz"), { w = nb.tensor { { 1, 2 } } }, { compress = true })
+  torture("t.npz", read("t.npz"), nb.load)
   torture("t-idx", idx(8, { 2, 2 }, "1234"), nb.data.idx)
 end
 

@@ -9,6 +9,8 @@ local T = {}
 
 local assert_error = numeric.assert_error
 
+function T.setUp() nb.seed(11) end
+
 -- Ten points on a line.
 local function line()
   local x = nb.linspace(-1, 1, 10):view(10, 1)

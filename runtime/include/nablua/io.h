@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Files of tensors: safetensors, npy, IDX, CSV.
+// Files of tensors: safetensors, npy, npz, IDX, CSV, PNG, JPEG.
 //
 // A file is checked against its own header before anything is allocated: what it declares must be
 // what it holds, to the byte.  Writing goes to a temporary file in the same folder, which is synced and
@@ -25,15 +25,17 @@ typedef struct TensorFile {
   size_t count, note_count;
   NamedTensor *tensors;  // in the order of the header
   Note *notes;           // __metadata__
-  void *header;          // owns the texts
+  void *header;          // owns the texts, or
+  char *texts;           // does, with this size
+  size_t texts_size;
 } TensorFile;
+
+// Releases what a TensorFile still holds; an empty one is fine.
+void nb_tensor_file_close(TensorFile *file);
 
 // Reads a whole safetensors file.  F32 F64 I64 U8 BOOL come as they are, F16 and BF16 as f32, I8 I16
 // I32 U16 U32 as i64.  On failure `file` is empty.
 bool nb_safetensors_read(const char *path, TensorFile *file, Error *err);
-
-// Releases what a TensorFile still holds; an empty one is fine.
-void nb_safetensors_close(TensorFile *file);
 
 // Replaces the file at `path`.  The header keeps the given order; the data lies larger dtypes first, so
 // that all of it is aligned.  Tensors may have any strides.
@@ -45,9 +47,18 @@ bool nb_safetensors_write(const char *path, const NamedTensor *tensors, size_t c
 Tensor *nb_npy_read(const char *path, Error *err);
 bool nb_npy_write(const char *path, const Tensor *t, Error *err);
 
+// Reads an archive of NumPy arrays, compressed or not; names come in order, without ".npy".  On failure `file` is
+// empty.
+bool nb_npz_read(const char *path, TensorFile *file, Error *err);
+bool nb_npz_write(const char *path, const NamedTensor *tensors, size_t count, bool compress, Error *err);
+
 // Reads an IDX file (the format of MNIST), plain or compressed by gzip: unsigned bytes as u8, other whole
 // numbers as i64, floats as they are.
 Tensor *nb_idx_read(const char *path, Error *err);
+
+// Reads a PNG or JPEG picture, whichever it is: u8, channels × height × width.  Channels: 1 grey, 2 grey and alpha,
+// 3 RGB, 4 RGB and alpha; 0 takes those of the file.  Palettes become RGB, 16 bits become 8, CMYK becomes RGB.
+Tensor *nb_image_read(const char *path, int channels, Error *err);
 
 // ---- CSV ----
 
