@@ -216,6 +216,7 @@ function files.load(path)
 end
 
 registry.define(nb, "nb.", "save", {
+  family = "Files",
   doc = "Writes a state (a table of tensors, numbers, strings and such tables, or one tensor) to a .safetensors, " ..
     ".npz or .npy file, replacing it as a whole.  npz, NumPy's, has dotted names in place of tables inside.",
   signature = "nb.save(path, state, {compress=false})", see = { "nb.load", "net:state", "opt:state" },
@@ -230,6 +231,7 @@ return s.step  --> 7]],
   files.save,
 })
 registry.define(nb, "nb.", "load", {
+  family = "Files",
   doc = "Reads what nb.save wrote, or any .safetensors, .npz, .npy, .csv, .png, .jpg or IDX file, as its extension " ..
     "says.",
   signature = "nb.load(path)", see = { "nb.save", "net:load_state", "data.csv" },

@@ -300,6 +300,7 @@ local function run_epoch(run, train, valid, metrics, o)
 end
 
 registry.define(fit, "nn.", "fit", {
+  family = "Training",
   doc = "Trains a net: for every batch forward, loss, backward, update.  Returns a history of one number an epoch: " ..
     "loss, the metrics, and valid_... of each.  An interrupt or error keeps the net as it is; with checkpoint= the " ..
     "same call goes on later where it stopped, to the same numbers.",

@@ -1,134 +1,14 @@
 -- SPDX-License-Identifier: MIT
--- nb.help: what the registry knows of a name or value, as text and as Markdown.
+-- nb.help: what the registry knows of a name or value; the pages are made in reference.lua.
 local native = require "nablua.native"
-local nb = require "nablua.core"
 local options = require "nablua.options"
 local registry = require "nablua.registry"
 
 local help = {}
 
--- ---- one entry ----
-
--- Lines of a parameter list: name, type, default, doc.
-local function parameter_rows(entry)
-  local rows = {}
-  for _, p in ipairs(entry.params or {}) do
-    local kind = p.choices and table.concat(p.choices, " | ") or p.type or ""
-    local default = p.default ~= nil and not (type(p.default) == "number" and p.default ~= p.default) and
-      "default " .. options.show(p.default) or p.optional and "optional" or ""
-    rows[#rows + 1] = { p.name, kind, default, p.doc or "" }
-  end
-  return rows
-end
-
-local function aligned(rows, indent)
-  local widths = {}
-  for _, row in ipairs(rows) do
-    for i, cell in ipairs(row) do widths[i] = math.max(widths[i] or 0, utf8.len(cell) or #cell) end
-  end
-  local lines = {}
-  for r, row in ipairs(rows) do
-    local cells = {}
-    for i, cell in ipairs(row) do
-      if widths[i] > 0 then cells[#cells + 1] = cell .. (" "):rep(widths[i] - (utf8.len(cell) or #cell)) end
-    end
-    lines[r] = (indent .. table.concat(cells, "  ")):gsub("%s+$", "")
-  end
-  return lines
-end
-
-local function entry_text(entry)
-  local lines = { entry.signature or entry.name, "  " .. (entry.doc or "") }
-  local function add(title, list)
-    if not list or #list == 0 then return end
-    lines[#lines + 1] = ""
-    if title then lines[#lines + 1] = title end
-    table.move(list, 1, #list, #lines + 1, lines)
-  end
-  add("Parameters", aligned(parameter_rows(entry), "  "))
-  if entry.derivative then add(nil, { "Derivative: " .. entry.derivative }) end
-  if entry.no_grad then add(nil, { "No gradient: " .. entry.no_grad .. "." }) end
-  local example = {}
-  for line in ((entry.example or "") .. "\n"):gmatch("(.-)\n") do
-    if line ~= "" then example[#example + 1] = "  " .. line end
-  end
-  add("Example", example)
-  if entry.source then add(nil, { "Source: " .. entry.source }) end
-  if entry.see and #entry.see > 0 then add(nil, { "See also: " .. table.concat(entry.see, ", ") }) end
-  return table.concat(lines, "\n")
-end
-
-local function cell(text)
-  return (text:gsub("|", "\\|"))
-end
-
-local function entry_markdown(entry, level)
-  local lines = { ("%s %s"):format(("#"):rep(level), entry.name), "", "```lua", entry.signature or entry.name, "```",
-    entry.doc or "" }
-  local function add(...)
-    lines[#lines + 1] = ""
-    for _, line in ipairs { ... } do lines[#lines + 1] = line end
-  end
-  local rows = parameter_rows(entry)
-  if #rows > 0 then
-    add("| parameter | type | | |", "|---|---|---|---|")
-    for _, row in ipairs(rows) do
-      lines[#lines + 1] = ("| `%s` | %s | %s | %s |"):format(cell(row[1]), cell(row[2]), cell(row[3]), cell(row[4]))
-    end
-  end
-  if entry.derivative then add("Derivative: " .. entry.derivative) end
-  if entry.no_grad then add("No gradient: " .. entry.no_grad .. ".") end
-  if entry.example then add("```lua", entry.example, "```") end
-  if entry.source then add("Source: " .. entry.source .. ".") end
-  if entry.see and #entry.see > 0 then add("See also: `" .. table.concat(entry.see, "`, `") .. "`.") end
-  return table.concat(lines, "\n")
-end
-
--- ---- all of it ----
-
--- Lists of entries with their headings, in the reference's order; operators by family.
-local function sections()
-  local list, by_title = {}, {}
-  local function section(title)
-    if not by_title[title] then
-      by_title[title] = { title = title }
-      list[#list + 1] = by_title[title]
-    end
-    return by_title[title]
-  end
-  for _, kind in ipairs(registry.kinds) do
-    for _, entry in ipairs(registry.all()) do
-      if entry.kind == kind[1] then
-        table.insert(section(entry.family or kind[2]), entry)
-      end
-    end
-  end
-  return list
-end
-
-local function wrapped(words, indent, width)
-  local lines, line = {}, indent
-  for _, word in ipairs(words) do
-    if #line + #word > width and line ~= indent then
-      lines[#lines + 1] = line
-      line = indent
-    end
-    line = line .. (line == indent and "" or "  ") .. word
-  end
-  lines[#lines + 1] = line
-  return table.concat(lines, "\n")
-end
-
-local function overview()
-  local lines = { "help(\"name\") or help(value) says more; nablua --doc prints all of it.", "" }
-  for _, s in ipairs(sections()) do
-    local names = {}
-    for i, entry in ipairs(s) do names[i] = entry.name:gsub("^nb%.", "") end
-    table.sort(names)
-    lines[#lines + 1] = s.title
-    lines[#lines + 1] = wrapped(names, "  ", 78)
-  end
-  return table.concat(lines, "\n")
+-- The pages are made by a module that is loaded when the first is asked for.
+local function reference()
+  return require "nablua.reference"
 end
 
 local function no_entry(x, near)
@@ -148,7 +28,7 @@ end
 local function text_of(x)
   local entry, near, others = registry.find(x)
   if not entry then native.raise("help: " .. no_entry(x, near)) end
-  local text = entry_text(entry)
+  local text = reference().text(entry)
   if others and #others > 1 then
     local names = {}
     for i = 2, #others do names[i - 1] = others[i].name end
@@ -171,23 +51,25 @@ end
 
 local function make_page(...)
   if select("#", ...) == 0 then
-    return setmetatable({ text = overview(), markdown = "```\n" .. overview() .. "\n```" }, page)
+    local text = reference().overview()
+    return setmetatable({ text = text, markdown = "```\n" .. text .. "\n```" }, page)
   end
   local x = (...)
   if x == nil then native.raise("help: the value is nil; a name can be asked for in quotes: help(\"relu\")") end
   local entry = entry_of(x)
-  return setmetatable({ text = text_of(x), markdown = entry_markdown(entry, 3), entry = entry }, page)
+  local markdown = entry.kind == "topic" and reference().topic_markdown(entry) or reference().markdown(entry, 3)
+  return setmetatable({ text = text_of(x), markdown = markdown, entry = entry }, page)
 end
 
 help.help = setmetatable({}, {
   __name = "help",
   __call = function(_, ...) return make_page(...) end,
-  __tostring = function() return overview() end,
+  __tostring = function() return reference().overview() end,
 })
 
 registry.add {
   name = "nb.help", kind = "function", value = help.help, signature = "nb.help([name or value])",
-  doc = "What there is to know of a name or value: signature, parameters, example.  Without arguments, all names.",
+  doc = "What there is to know of a name or value: signature, parameters, example.  Without arguments, the topics.",
   example = "nb.help(\"relu\").entry.name  --> \"nb.relu\"", see = { "nb.help.text", "nb.help.markdown" },
 }
 
@@ -201,14 +83,15 @@ registry.define(help.help, "nb.help.", "markdown", {
   doc = "The help on a name as Markdown; without a name the whole reference.", signature = "nb.help.markdown([name])",
   example = "nb.help.markdown(\"relu\"):match(\"^### nb.relu\")  --> \"### nb.relu\"",
   function(name)
-    if name ~= nil then return entry_markdown(entry_of(name), 3) end
-    local parts = { "# nablua " .. nb.version }
-    for _, s in ipairs(sections()) do
-      parts[#parts + 1] = "## " .. s.title
-      for _, entry in ipairs(s) do parts[#parts + 1] = entry_markdown(entry, 3) end
-    end
-    return table.concat(parts, "\n\n") .. "\n"
+    if name == nil then return reference().whole() end
+    return reference().markdown(entry_of(name), 3)
   end,
+})
+
+registry.define(help.help, "nb.help.", "meta", {
+  doc = "The file that lets editors with a Lua Language Server complete and check names; nablua --meta prints it.",
+  signature = "nb.help.meta()", example = "nb.help.meta():match(\"^%-%-%-@meta\")  --> \"---@meta\"",
+  function() return require("nablua.meta").text() end,
 })
 
 -- The functions a name stands for: one, or those of a class.

@@ -12,6 +12,7 @@ local function define(name, entry)
 end
 
 registry.define(nb, "nb.", "anomaly", {
+  family = "Gradients",
   doc = "Whether every result is checked, in backward too: with true, the first NaN or infinity is an error at the " ..
     "operator that made it, which names its operands and their ranges.", signature = "nb.anomaly([on])",
   example = "nb.anomaly()  --> false",

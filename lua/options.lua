@@ -222,7 +222,7 @@ end
 function options.show(v)
   if type(v) ~= "table" or getmetatable(v) then return type(v) == "string" and ("%q"):format(v) or tostring(v) end
   local parts = {}
-  for i, item in ipairs(v) do parts[i] = tostring(item) end
+  for i, item in ipairs(v) do parts[i] = options.show(item) end
   return "{" .. table.concat(parts, ", ") .. "}"
 end
 

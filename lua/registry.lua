@@ -16,13 +16,6 @@ local by_last = {}                                -- "Linear" → list of entrie
 local by_value = setmetatable({}, { __mode = "k" })
 local rows                                        -- operator name → row
 
--- The kinds in the reference's order, with their headings.
-registry.kinds = {
-  { "topic", "Topics" }, { "function", "Functions" }, { "operator", "Operators" }, { "method", "Methods" },
-  { "field", "Fields" }, { "layer", "Layers" }, { "activation", "Activation layers" }, { "loss", "Loss layers" },
-  { "optimizer", "Optimizers" }, { "scheduler", "Learning rate schedules" }, { "class", "Classes" },
-}
-
 local function last_part(name)
   return name:match("[^.:]+$")
 end

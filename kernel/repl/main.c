@@ -73,12 +73,13 @@ static const char usage[] =
     "nablua -e CODE              run a string; may repeat; -i afterwards: prompt with what it defined\n"
     "nablua -                    run standard input; also when standard input is not a terminal\n"
     "nablua --doc [NAME]         print the reference (all of it, or one name) as Markdown\n"
+    "nablua --meta               print what editors with a Lua Language Server read\n"
     "nablua --traceback ...      show the library's frames in errors\n"
     "nablua --version | --help\n"
     "Environment: NABLUA_THREADS, NABLUA_MEMORY (such as 2G), NABLUA_SEED, LUA_PATH, LUA_CPATH\n";
 
 typedef struct Options {
-  bool interactive, banner, document;
+  bool interactive, banner, document, meta;
   const char *name;      // --doc NAME
   const char *code[64];  // -e
   int code_count;
@@ -118,6 +119,8 @@ static int read_command_line(int argc, char **argv, Options *o, bool *traceback)
     } else if (strcmp(a, "--doc") == 0) {
       o->document = true;
       if (i + 1 < argc) o->name = argv[++i];
+    } else if (strcmp(a, "--meta") == 0) {
+      o->meta = true;
     } else if (*a == '-' && a[1]) {
       return bad_usage("there is no option", a);
     } else {
@@ -187,6 +190,7 @@ static int run(const Options *o) {
   SessionStatus status = SESSION_OK;
   bool prompt = o->interactive;
   if (o->document) return exit_status(print_reference(o->name));
+  if (o->meta) return exit_status(evaluate("io.write(nb.help.meta());"));
   for (int i = 0; i < o->code_count && status == SESSION_OK; i++) status = evaluate(o->code[i]);
   if (status == SESSION_OK && o->file)
     status = session_run_file(session, o->file, o->arguments, o->argument_count);

@@ -202,24 +202,6 @@ local function matrix_of(self, names)
   return nb.stack(parts, 2), titles
 end
 
-Csv.matrix = registry.add {
-  name = "csv:matrix", kind = "method", signature = "csv:matrix([names])", see = { "data.csv" },
-  doc = "The columns of a CSV file, or those named, side by side, a row for each of its rows; a column of labels " ..
-    "becomes one column of 0 and 1 for each label.",
-  example = [[
-local path = os.tmpname()
-local f <close> = io.open(path, "w")
-f:write("size,color\n1,red\n2,blue\n"):flush()
-local t = data.csv(path)
-os.remove(path)
-return t:matrix()  --> {{1, 0, 1}, {2, 1, 0}}]],
-  value = function(self, names)
-    names = names or self.names
-    if type(names) ~= "table" then fail("matrix needs a list of names, got %s", options.describe(names)) end
-    return (matrix_of(self, names))
-  end,
-}
-
 -- x, y and what belongs to them.
 local function add_target(self, plan)
   local features = {}
@@ -310,4 +292,22 @@ os.remove(path)
 return iris.y  --> {1, 2, 1}]],
     read,
   })
+
+  Csv.matrix = registry.add {
+    name = "csv:matrix", kind = "method", signature = "csv:matrix([names])", see = { "data.csv" },
+    doc = "The columns of a CSV file, or those named, side by side, a row for each of its rows; a column of labels " ..
+      "becomes one column of 0 and 1 for each label.",
+    example = [[
+local path = os.tmpname()
+local f <close> = io.open(path, "w")
+f:write("size,color\n1,red\n2,blue\n"):flush()
+local t = data.csv(path)
+os.remove(path)
+return t:matrix()  --> {{1, 0, 1}, {2, 1, 0}}]],
+    value = function(self, names)
+      names = names or self.names
+      if type(names) ~= "table" then fail("matrix needs a list of names, got %s", options.describe(names)) end
+      return (matrix_of(self, names))
+    end,
+  }
 end

@@ -5,8 +5,9 @@ local module = require "nablua.nn.module"
 local registry = require "nablua.registry"
 
 local names = {
-  Sigmoid = "sigmoid", Tanh = "tanh", ReLU = "relu", LeakyReLU = "leaky_relu", ELU = "elu", GELU = "gelu",
-  SiLU = "silu", Softplus = "softplus", Softmax = "softmax", LogSoftmax = "log_softmax",
+  { "Sigmoid", "sigmoid" }, { "Tanh", "tanh" }, { "ReLU", "relu" }, { "LeakyReLU", "leaky_relu" }, { "ELU", "elu" },
+  { "GELU", "gelu" }, { "SiLU", "silu" }, { "Softplus", "softplus" }, { "Softmax", "softmax" },
+  { "LogSoftmax", "log_softmax" },
 }
 
 -- The layer's parameters: all of the operator's but x.  A dimension is the last one when left out.
@@ -25,7 +26,8 @@ end
 
 local M = {}
 
-for name, operator in pairs(names) do
+for _, pair in ipairs(names) do
+  local name, operator = table.unpack(pair)
   local row, apply = registry.rows()[operator], nb[operator]
   local params = parameters(row)
   M[name] = module.define("nn." .. name, {

@@ -13,6 +13,7 @@ local params = {
 }
 
 registry.define(M, "nn.", "clip_grad_norm", {
+  family = "Training",
   doc = "Scales all gradients together so that their common norm is at most max_norm; returns the norm before.",
   params = params, source = "Pascanu, Mikolov and Bengio 2013",
   example = "local w = nb.tensor({3, 4}, {requires_grad=true}); (w * w):sum():backward(); " ..

@@ -51,6 +51,7 @@ local function define(class_name, function_name, spec)
   end
   local where = "nn." .. function_name
   registry.define(M, "nn.", function_name, {
+    family = "Loss functions",
     doc = spec.doc, example = spec.example, see = { "nn." .. class_name }, params = params, returns = "tensor",
     signature = options.signature(where, { { name = "prediction" }, { name = "target" }, table.unpack(params) }),
     function(prediction, target, given)

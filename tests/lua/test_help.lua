@@ -156,13 +156,75 @@ function T.test_a_page_shows_signature_parameters_example()
   end
   lu.assertStrContains(nb.help.text "tanh", "Derivative: 1 − tanh² x")
   lu.assertStrContains(nb.help.text "floor", "No gradient")
-  lu.assertStrContains(tostring(nb.help()), "nn.Linear")
+end
+
+function T.test_topics_list_their_names()
+  local overview = tostring(nb.help())
+  for _, topic in ipairs { "tensor", "operators", "gradients", "nn", "optim", "data", "inspect", "session" } do
+    lu.assertStrContains(overview, "\n  " .. topic .. " ")
+    local page = nb.help(topic)
+    lu.assertEquals(page.entry.kind, "topic")
+    for line in page.text:gmatch("[^\n]+") do
+      if not line:find("%-%->") then lu.assertTrue(utf8.len(line) <= 100, line) end
+    end
+  end
+  lu.assertStrContains(nb.help.text "nn", "  nn.Linear ")
+  lu.assertStrContains(nb.help.text "operators", "  relu ")
+  lu.assertStrContains(nb.help.text "gradients", "  t:backward ")
+  lu.assertStrContains(nb.help.text "data", "Files\n  save  Writes")
+  lu.assertStrContains(nb.help "optim".markdown, "| `optim.Adam` | Steps scaled")
+  lu.assertTrue(select(2, overview:gsub("\n", "")) < 20)
+end
+
+-- Whatever is registered has its place in one chapter, and the order does not change from run to run.
+function T.test_every_entry_is_in_one_section()
+  local seen = {}
+  for _, chapter in ipairs(require("nablua.reference").chapters()) do
+    for _, section in ipairs(chapter.sections) do
+      for _, entry in ipairs(section) do
+        lu.assertNil(seen[entry.name], entry.name)
+        seen[entry.name] = true
+      end
+    end
+  end
+  for _, entry in ipairs(registry.all()) do
+    if entry.kind ~= "topic" then lu.assertTrue(seen[entry.name], entry.name) end
+  end
+end
+
+function T.test_the_file_for_editors_is_lua_and_complete()
+  local text = nb.help.meta()
+  lu.assertNotNil(load(text, "meta", "t"))
+  local declared = {}
+  for name in text:gmatch("\nfunction ([%w_.:]+)%(") do declared[name] = true end
+  local names = { t = "Tensor", net = "Module", opt = "Optimizer", schedule = "Schedule" }
+  local missing, n = {}, 0
+  for _, entry in ipairs(registry.all()) do
+    local prefix, method = entry.name:match("^(%a%w*):([%w_]+)$")
+    local name = prefix and (names[prefix] or prefix:gsub("^%l", string.upper)) .. ":" .. method or entry.name
+    if entry.kind ~= "topic" and entry.kind ~= "field" and name:match("^[%w_.:]+$") then
+      n = n + 1
+      if not declared[name] then missing[#missing + 1] = name end
+    end
+  end
+  lu.assertEquals(missing, {})
+  lu.assertTrue(n > 200)
+  lu.assertStrContains(text, "---@param in_channels integer\n")
+  lu.assertStrContains(text, "function Tensor:sum(dim, options) end")
+  lu.assertStrContains(text, "---@param options? { keepdim?: boolean }\n---@return Tensor")
 end
 
 function T.test_the_reference_has_every_entry()
   local text = nb.help.markdown()
-  for _, entry in ipairs(registry.all()) do lu.assertStrContains(text, "\n### " .. entry.name .. "\n") end
-  lu.assertStrContains(text, "## Activations")
+  for _, entry in ipairs(registry.all()) do
+    if entry.kind ~= "topic" then
+      local heading = text:find("\n#### " .. entry.name .. "\n", 1, true)
+      lu.assertTrue(heading ~= nil or text:find("| `" .. entry.signature:gsub("|", "\\|"), 1, true) ~= nil, entry.name)
+    end
+  end
+  lu.assertStrContains(text, "\n### Activations\n")
+  -- Links of the contents lead to headings.
+  for title in text:gmatch("%[([^%]\n]+)%]%(#") do lu.assertTrue(text:find("\n##+ " .. title .. "\n") ~= nil, title) end
 end
 
 function T.test_nearest_names()
