@@ -220,6 +220,7 @@ end
 
 -- A value as Lua writes it: {0.9, 0.999}.
 function options.show(v)
+  if math.type(v) == "float" then return ("%.14g"):format(v) end
   if type(v) ~= "table" or getmetatable(v) then return type(v) == "string" and ("%q"):format(v) or tostring(v) end
   local parts = {}
   for i, item in ipairs(v) do parts[i] = options.show(item) end

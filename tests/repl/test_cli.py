@@ -63,7 +63,7 @@ class CommandLine(unittest.TestCase):
         self.assertIn("max(x, 0)", run("--doc", "relu").stdout)
         whole = run("--doc").stdout
         for name in ("nb.matmul", "nn.Linear", "optim.Adam", "data.batches"):
-            self.assertRegex(whole, r"(?m)^### %s$" % re.escape(name))
+            self.assertRegex(whole, r"(?m)^#### %s$" % re.escape(name))
 
     def test_wrong_usage(self):
         for arguments, piece in ((["--nonsense"], "--nonsense"), (["-e"], "-e"), (["no such file.lua"], "no such file"),
