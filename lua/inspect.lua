@@ -2,7 +2,7 @@
 -- The module `inspect`: backpropagation made visible, gathered from its files.
 local nb = require "nablua.core"
 local native = require "nablua.native"
-local explain = require "nablua.inspect.explain"
+local step = require "nablua.inspect.step"
 local registry = require "nablua.registry"
 
 local inspect = {}
@@ -23,14 +23,31 @@ define("explain", {
   doc = "∂J/∂w as the product of factors along the paths from J to w: symbols, shapes, sizes, and the factor that " ..
     "shrank it.  J's tape must be live (before J:backward, or with retain_graph).  Fields: formula, latex, factors " ..
     "(symbol, shape, norm, gain, :apply(d)), shrank; :value() is the gradient.",
-  signature = "inspect.explain(J, w)", see = { "nb.grad" },
-  params = { { name = "J", type = "tensor", doc = "the loss, a single number" },
+  signature = "inspect.explain(J, w)", see = { "inspect.step", "nb.grad" },
+  params = { { name = "J", type = "tensor", doc = "the loss, or a stepper; without it the last stepper is meant" },
     { name = "w", type = "tensor", doc = "a parameter, or another tensor that J was computed from" } },
   example = [[
 local net = nn.Sequential{ nn.Linear(2, 3), nn.Sigmoid(), nn.Linear(3, 1) }
 local J = nn.bce_with_logits(net(nb.ones(1, 2)), nb.ones(1, 1))
 return inspect.explain(J, net[1].weight).formula  --> "∂J/∂W⁽¹⁾ = (ŷ−y)·W⁽²⁾·σ'(z⁽²⁾)·X"]],
-  explain.explain,
+  step.explain,
+})
+
+define("step", {
+  doc = "One training step as a film: forward, loss, backward, update.  The program runs once and is recorded; " ..
+    "s:next(n), s:back(n), s:to(name, \"forward\"|\"backward\") and s:run() move over the record, and parameters, " ..
+    "gradients, buffers, optimizer and random numbers follow bit for bit.  Lua variables and printed output do not.  " ..
+    "Fields: pos count phase op layer formula inputs output grad_in grad_out deposits J.",
+  signature = "inspect.step(net, x, y, {loss=, opt=, lr=})  or  inspect.step(f, ...)", see = { "inspect.explain" },
+  params = { { name = "net", type = "module or function", doc = "or f(...), which returns the loss J" },
+    { name = "loss", type = "function", optional = true, doc = "loss(net(x), y)" },
+    { name = "opt", type = "optimizer", optional = true, doc = "whose step is the update" },
+    { name = "lr", type = "number", optional = true, doc = "instead of opt: plain gradient descent" } },
+  example = [[
+local net = nn.Sequential{ nn.Linear(2, 4), nn.Sigmoid(), nn.Linear(4, 1), nn.Sigmoid() }
+local s = inspect.step(net, nb.ones(4, 2), nb.ones(4, 1), {loss=nn.MSELoss(), lr=0.5})
+return s:next().formula  --> "z⁽²⁾ = X·W⁽¹⁾+b⁽¹⁾"]],
+  step.step,
 })
 
 registry.add {

@@ -67,6 +67,7 @@ end
 function Names:input(node, k)
   local input = node.inputs[k]
   if not input then return symbol("·", "\\cdot") end
+  if input == self.target then return Y end
   if input.leaf then return self.leaves[input.id] or symbol("w") end
   if input.node then return self:output(input.node) end
   local key = constant_key(input)

@@ -1,0 +1,100 @@
+-- SPDX-License-Identifier: MIT
+-- Runs a program once and records it: every operator with its values, every backward rule, and what changed, so that
+-- the changes can be undone and done again bit for bit.
+--
+-- A change is { undo = f, redo = f }.  Recorded values are the tensors themselves; one that is about to be written in
+-- place is copied first, and the record keeps the copy.
+local native = require "nablua.native"
+local nb = require "nablua.core"
+
+local record = {}
+
+local function copy(t)
+  return nb.no_grad(function() return t:detach():clone() end)
+end
+
+local function values_change(t, before, before_version, after, after_version)
+  return { undo = function() native.overwrite(t, before, before_version) end,
+    redo = function() native.overwrite(t, after, after_version) end }
+end
+
+local function random_change(before, after)
+  return { undo = function() native.random_state(before[1], before[2]) end,
+    redo = function() native.random_state(after[1], after[2]) end }
+end
+
+function record.grad_change(t, before, after)
+  return { undo = function() t.grad = before end, redo = function() t.grad = after end }
+end
+
+-- A change of tensors that f makes, which is done at once.
+function record.change(tensors, f)
+  local before, list = {}, {}
+  for i, t in ipairs(tensors) do before[i] = { copy(t), select(2, native.storage(t)) } end
+  f()
+  for i, t in ipairs(tensors) do
+    list[i] = values_change(t, before[i][1], before[i][2], copy(t), select(2, native.storage(t)))
+  end
+  return list
+end
+
+local function new_recorder(events)
+  local slots = {}  -- storage → places in the record that show its values
+  local random = { native.random_state() }
+  local writing
+  local function keep(holder, key)
+    local id = native.storage(holder[key])
+    slots[id] = slots[id] or {}
+    table.insert(slots[id], { holder, key })
+  end
+  local function before_write(target)
+    local id, version = native.storage(target)
+    for _, slot in ipairs(slots[id] or {}) do slot[1][slot[2]] = copy(slot[1][slot[2]]) end
+    slots[id] = nil
+    writing = { copy(target), version }
+  end
+  return function(e)
+    if e.kind == "write" then return before_write(e.target) end
+    e.changes = {}
+    if e.kind == "apply" then
+      if e.in_place then
+        local t = e.outputs[1]
+        e.changes[1] = values_change(t, writing[1], writing[2], copy(t), select(2, native.storage(t)))
+      end
+      for _, input in pairs(e.inputs) do keep(input, "value") end
+      for k in ipairs(e.outputs) do keep(e.outputs, k) end
+      local now = { native.random_state() }
+      if now[1] ~= random[1] or now[2] ~= random[2] then
+        e.changes[#e.changes + 1] = random_change(random, now)
+        random = now
+      end
+    end
+    events[#events + 1] = e
+  end
+end
+
+-- Calls f and appends what it does to `events`; its results.  An error undoes all and is raised again.
+function record.run(events, f, ...)
+  native.observe(new_recorder(events))
+  local results = table.pack(pcall(f, ...))
+  native.observe(nil)
+  if not results[1] then
+    record.undo(events)
+    error(results[2], 0)
+  end
+  return table.unpack(results, 2, results.n)
+end
+
+function record.undo(events)
+  for i = #events, 1, -1 do
+    for k = #events[i].changes, 1, -1 do events[i].changes[k].undo() end
+  end
+end
+
+function record.redo(events)
+  for _, e in ipairs(events) do
+    for _, change in ipairs(e.changes) do change.redo() end
+  end
+end
+
+return record
