@@ -3,6 +3,7 @@
 local nb = require "nablua.core"
 local native = require "nablua.native"
 local step = require "nablua.inspect.step"
+local summary = require "nablua.inspect.summary"
 local registry = require "nablua.registry"
 
 local inspect = {}
@@ -35,9 +36,9 @@ return inspect.explain(J, net[1].weight).formula  --> "∂J/∂W⁽¹⁾ = (ŷ�
 
 define("step", {
   doc = "One training step as a film: forward, loss, backward, update.  The program runs once and is recorded; " ..
-    "s:next(n), s:back(n), s:to(name, \"forward\"|\"backward\") and s:run() move over the record, and parameters, " ..
-    "gradients, buffers, optimizer and random numbers follow bit for bit.  Lua variables and printed output do not.  " ..
-    "Fields: pos count phase op layer formula inputs output grad_in grad_out deposits J.",
+    "s:next(n), s:back(n), s:to(name, \"forward\"|\"backward\") and s:run() move over the record, and " ..
+    "parameters, gradients, buffers, optimizer and random numbers follow bit for bit.  Lua variables and printed " ..
+    "output do not.  Fields: pos count phase op layer formula inputs output grad_in grad_out deposits J.",
   signature = "inspect.step(net, x, y, {loss=, opt=, lr=})  or  inspect.step(f, ...)", see = { "inspect.explain" },
   params = { { name = "net", type = "module or function", doc = "or f(...), which returns the loss J" },
     { name = "loss", type = "function", optional = true, doc = "loss(net(x), y)" },
@@ -48,6 +49,19 @@ local net = nn.Sequential{ nn.Linear(2, 4), nn.Sigmoid(), nn.Linear(4, 1), nn.Si
 local s = inspect.step(net, nb.ones(4, 2), nb.ones(4, 1), {loss=nn.MSELoss(), lr=0.5})
 return s:next().formula  --> "z⁽²⁾ = X·W⁽¹⁾+b⁽¹⁾"]],
   step.step,
+})
+
+define("summary", {
+  doc = "A table of a net's layers for an input: path, kind, shapes, parameters, memory.  Where a shape does not " ..
+    "fit, the table up to that layer, what it expected, what it got, and the smallest change that fits.  Rows have " ..
+    "path, kind, shape, params, bytes; .total; .failure where there is one.",
+  signature = "inspect.summary(net, input)", see = { "inspect.step" },
+  params = { { name = "net", type = "module" },
+    { name = "input", type = "tensor", doc = "what the net is called with" } },
+  example = [[
+local net = nn.Sequential{ nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2) }
+return inspect.summary(net, nb.zeros(1, 3)).total.params  --> 50]],
+  summary.summary,
 })
 
 registry.add {

@@ -55,7 +55,7 @@ static Site site_now(void *user) {
   return (Site){intern(ar.short_src), ar.currentline};
 }
 
-// The modules whose calls are on the stack, outermost first.
+// The modules whose calls are on the stack, outermost first; the field `input` is what the outermost was called with.
 int nb_push_modules(lua_State *L) {
   lua_Debug ar;
   int count = 0;
@@ -68,6 +68,8 @@ int nb_push_modules(lua_State *L) {
     lua_pop(L, 1);
     if (!is_call || !lua_getlocal(L, &ar, 1)) continue;
     lua_rawseti(L, -3, ++count);
+    if (!lua_getlocal(L, &ar, 2)) continue;
+    lua_setfield(L, -3, "input");  // the outermost call's comes last
   }
   lua_pop(L, 1);
   for (int i = 1, j = count; i < j; i++, j--) {
@@ -79,8 +81,8 @@ int nb_push_modules(lua_State *L) {
   return count;
 }
 
-// Appends " (in layer ...)" for the modules whose calls are on the stack.  The description is
-// written in Lua, where modules are known; if it fails the error goes without.
+// Appends what describe(modules, message) says, " (in layer ...)" and where shapes do not fit a table of the layers:
+// written in Lua, where modules are known.  If it fails the error goes without.
 static void add_layer(lua_State *L) {
   lua_rawgetp(L, LUA_REGISTRYINDEX, &describe_key);
   if (!lua_isfunction(L, -1)) {
@@ -91,9 +93,8 @@ static void add_layer(lua_State *L) {
     lua_pop(L, 2);
     return;
   }
-  if (lua_pcall(L, 1, 1, 0) == LUA_OK && lua_isstring(L, -1)) {
-    lua_pushfstring(L, " (in %s)", lua_tostring(L, -1));
-    lua_remove(L, -2);
+  lua_pushvalue(L, -3);
+  if (lua_pcall(L, 2, 1, 0) == LUA_OK && lua_isstring(L, -1)) {
     lua_concat(L, 2);
   } else {
     lua_pop(L, 1);
@@ -193,17 +194,45 @@ static int raise_message(lua_State *L) {
   return throw_message(L);
 }
 
+static bool traced;  // somebody listens to the calls of modules
+static const char trace_key;
+
+// trace(module, whether it enters, its input or result)
+static void tell_trace(lua_State *L, bool enters, int base) {
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &trace_key);
+  lua_pushvalue(L, 1);
+  lua_pushboolean(L, enters);
+  if (enters)
+    lua_pushvalue(L, base >= 2 ? 2 : 1);
+  else if (lua_gettop(L) - 3 > base)
+    lua_pushvalue(L, base + 1);
+  else
+    lua_pushnil(L);
+  lua_call(L, 3, 0);
+}
+
+// native.trace(f): f hears of every call of a module; nil ends it.
+static int trace(lua_State *L) {
+  if (!lua_isnoneornil(L, 1)) luaL_checktype(L, 1, LUA_TFUNCTION);
+  lua_settop(L, 1);
+  traced = !lua_isnil(L, 1);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &trace_key);
+  return 0;
+}
+
 // The __call of modules: self:forward(...).  A C function, so that it stays on the stack with its
 // module at index 1, where add_layer finds it.
 static int module_call(lua_State *L) {
   int arguments = lua_gettop(L) - 1;
   lua_getfield(L, 1, "forward");
   if (lua_isnil(L, -1)) return nb_raisef(L, "this module has no forward method; define function M:forward(x) ... end");
-  luaL_checkstack(L, arguments + 2, NULL);
+  luaL_checkstack(L, arguments + 6, NULL);
   lua_pushvalue(L, 1);
   for (int i = 2; i <= arguments + 1; i++) lua_pushvalue(L, i);
   int base = arguments + 1;
+  if (traced) tell_trace(L, true, base);
   lua_call(L, arguments + 1, LUA_MULTRET);
+  if (traced) tell_trace(L, false, base);
   return lua_gettop(L) - base;
 }
 
@@ -216,8 +245,11 @@ static int set_describe(lua_State *L) {
 }
 
 void nb_open_raise(lua_State *L) {
-  static const luaL_Reg functions[] = {
-      {"raise", raise_message}, {"module_call", module_call}, {"set_describe", set_describe}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"raise", raise_message},
+                                       {"module_call", module_call},
+                                       {"set_describe", set_describe},
+                                       {"trace", trace},
+                                       {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
   lua_getfield(L, -1, "module_call");
   lua_rawsetp(L, LUA_REGISTRYINDEX, &call_key);

@@ -112,8 +112,8 @@ local function group_forward(events)
       end
       if not current or current.module ~= own or again or not own and not current.open then
         close()
-        current = { phase = "forward", events = {}, module = own, seen = {}, path = e.modules[1] and module.path(e.modules),
-          source = e.source, line = e.line }
+        current = { phase = "forward", events = {}, module = own, seen = {}, source = e.source, line = e.line,
+          path = e.modules[1] and module.path(e.modules) }
       end
       for _, input in pairs(e.inputs) do current.seen[input.id .. e.op] = true end
       current.events[#current.events + 1] = e
@@ -413,7 +413,9 @@ end
 function Stepper:to(name, phase)
   if name == "start" then return seek(self, 0) end
   if name == "end" then return seek(self, self.count) end
-  if type(name) ~= "string" then native.raise("to: needs the name of a layer or operator, got " .. options.describe(name)) end
+  if type(name) ~= "string" then
+    native.raise("to: needs the name of a layer or operator, got " .. options.describe(name))
+  end
   local known, seen = {}, {}
   for i = 1, self.count do
     local at = (self.pos + i - 1) % self.count + 1

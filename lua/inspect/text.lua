@@ -64,10 +64,10 @@ function text.number(v)
   return ((("%." .. digits .. "f"):format(v):gsub("-", "−")))
 end
 
--- 1234567 → 1 234 567
+-- 1234567 → 1,234,567
 function text.count(n)
-  local s = ("%d"):format(n)
-  return (s:reverse():gsub("(%d%d%d)", "%1\u{2009}"):reverse():gsub("^\u{2009}", ""))
+  local s = ("%d"):format(n):reverse():gsub("(%d%d%d)", "%1,"):reverse()
+  return (s:gsub("^,", ""))
 end
 
 function text.bytes(n)

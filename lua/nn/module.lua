@@ -458,10 +458,15 @@ function module.path(stack)
   end
 end
 
--- "layer 3, Linear(784 → 10)"
-native.set_describe(function(stack)
+-- Appended to a message from inside a net: " (in layer 3, Linear(784 → 10))", and what module.teach adds.
+native.set_describe(function(stack, message)
   local path = module.path(stack)
-  return (path and "layer " .. path .. ", " or "") .. title(stack[#stack])
+  local where = (" (in %s%s)"):format(path and "layer " .. path .. ", " or "", title(stack[#stack]))
+  local ok, lesson = pcall(module.teach, stack, message)
+  return where .. (ok and lesson or "")
 end)
+
+-- Set by inspection: what else a message from inside a net says.
+function module.teach() end
 
 return module

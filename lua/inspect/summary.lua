@@ -1,0 +1,246 @@
+-- SPDX-License-Identifier: MIT
+-- inspect.summary: a table of a net's layers and what flows between them; and the lesson of shapes that do not fit.
+--
+-- The net runs once, on the given input; what that changes (running means, random numbers) is undone.
+local native = require "nablua.native"
+local nb = require "nablua.core"
+local module = require "nablua.nn.module"
+local options = require "nablua.options"
+local record = require "nablua.inspect.record"
+local text = require "nablua.inspect.text"
+
+local summary = {}
+
+local BYTES = { f32 = 4, f64 = 8, i64 = 8, u8 = 1, bool = 1 }
+
+local function bytes_of(t)
+  return t:numel() * BYTES[t.dtype]
+end
+
+local function shape_of(v)
+  return nb.is_tensor(v) and options.shape(v) or options.describe(v)
+end
+
+local function has_children(m)
+  for path in m:named_modules() do
+    if path ~= "" then return true end
+  end
+  return false
+end
+
+-- Runs net(input) and gives one row for each call of a layer, and the error where one failed.
+local function run(net, inputs)
+  local rows, open, paths, seen = {}, {}, {}, {}
+  for path, m in net:named_modules() do paths[m] = path end
+  local function on_call(m, enters, value)
+    if not paths[m] or has_children(m) then return end
+    if enters then
+      local row = { path = paths[m], kind = m:kind(), title = module.title(m), input = shape_of(value), module = m,
+        params = 0, bytes = 0, given = value }
+      for _, p in ipairs(m:parameters()) do
+        if not seen[p] then
+          seen[p] = true
+          row.params, row.bytes = row.params + p:numel(), row.bytes + bytes_of(p)
+        else
+          row.shared = true
+        end
+      end
+      rows[#rows + 1], open[#open + 1] = row, row
+    else
+      local row = table.remove(open)
+      row.shape = nb.is_tensor(value) and value.shape or nil
+      row.output = shape_of(value)
+      row.given = nil
+      if nb.is_tensor(value) then row.activation = bytes_of(value) end
+    end
+  end
+  local events = {}
+  local anomaly = native.anomaly()
+  native.anomaly(false)
+  native.trace(on_call)
+  local ok, result = pcall(record.run, events, function()
+    return nb.no_grad(function() return net(table.unpack(inputs)) end)
+  end)
+  native.trace(nil)
+  native.anomaly(anomaly)
+  if ok then record.undo(events) end
+  return rows, ok, result, open[#open]
+end
+
+-- ---- what would fit ----
+
+local fits = {}
+
+function fits.Linear(m, x)
+  local n = 1
+  for d = 2, x:dim() do n = n * x:size(d) end
+  local last = x:dim() > 0 and x:size(-1) or 1
+  if x:dim() > 2 and n == m.in_features then return "nn.Flatten()", "before it" end
+  if x:dim() == 1 and x:numel() ~= m.in_features then
+    return ("nn.Linear(%d, %d)"):format(last, m.out_features), "in its place"
+  end
+  if x:dim() > 2 then
+    return ("nn.Flatten(), nn.Linear(%d, %d)"):format(n, m.out_features), "in its place"
+  end
+  return ("nn.Linear(%d, %d)"):format(last, m.out_features), "in its place"
+end
+
+local function convolution(dims)
+  return function(m, x)
+    local channels = m.in_channels
+    if x:dim() == dims + 1 and channels == 1 then
+      return "x:unsqueeze(2)", "as the input, for a dimension of 1 channel"
+    end
+    if x:dim() == dims + 1 and x:size(1) == channels then
+      return "x:unsqueeze(1)", "as the input, for a batch of one"
+    end
+    if x:dim() ~= dims + 2 then return nil end
+    if x:size(2) ~= channels then
+      if x:size(-1) == channels and dims == 2 then
+        return "x:permute(1, 4, 2, 3)", "as the input: channels come before rows and columns"
+      end
+      local kernel = table.move(m.weight.shape, 3, dims + 2, 1, {})
+      kernel = kernel[1] == kernel[#kernel] and tostring(kernel[1]) or options.show(kernel)
+      return ("nn.%s(%d, %d, %s)"):format(m:kind(), x:size(2), m.out_channels, kernel), "in its place"
+    end
+    return "a smaller kernel, or {padding=1}", "in its place"
+  end
+end
+fits.Conv1d, fits.Conv2d, fits.ConvTranspose2d = convolution(1), convolution(2), convolution(2)
+
+local function normalisation(m, x)
+  if x:dim() < 2 then return nil end
+  return ("nn.%s(%d)"):format(m:kind(), x:size(2)), "in its place"
+end
+fits.BatchNorm1d, fits.BatchNorm2d = normalisation, normalisation
+
+function fits.LayerNorm(m, x)
+  if x:dim() == 0 then return nil end
+  return ("nn.%s(%d)"):format(m:kind(), x:size(-1)), "in its place"
+end
+fits.RMSNorm = fits.LayerNorm
+
+-- What a layer expects of its input.
+local expects = {
+  Linear = function(m) return "…×" .. m.in_features end,
+  Conv1d = function(m) return ("N×%d×L"):format(m.in_channels) end,
+  Conv2d = function(m) return ("N×%d×H×W"):format(m.in_channels) end,
+  ConvTranspose2d = function(m) return ("N×%d×H×W"):format(m.in_channels) end,
+  BatchNorm1d = function(m) return ("N×%d"):format(m.num_features) end,
+  BatchNorm2d = function(m) return ("N×%d×H×W"):format(m.num_features) end,
+  LayerNorm = function(m) return "…×" .. options.shape(m.sizes) end,
+  RMSNorm = function(m) return "…×" .. options.shape(m.sizes) end,
+}
+
+local function failure(row)
+  local f = { path = row.path, title = row.title, got = row.input }
+  local expect, fit = expects[row.kind], fits[row.kind]
+  local known, words = pcall(expect or error, row.module)
+  f.expected = known and words or nil
+  if fit and nb.is_tensor(row.given) then f.change, f.how = fit(row.module, row.given) end
+  return f
+end
+
+-- ---- the object ----
+
+local meta = { __name = "summary" }
+
+local function cells(row, failed)
+  local mark = failed and "✗ " or "  "
+  return { mark .. (row.path == "" and "·" or row.path), row.title, row.input,
+    failed and "" or row.output or "", row.shared and row.params == 0 and "shared" or
+      row.params > 0 and text.count(row.params) or "", row.activation and text.bytes(row.activation) or "" }
+end
+
+local HEAD = { "  layer", "kind", "input", "output", "parameters", "activation" }
+local SIDES = { "left", "left", "left", "left", "right", "right" }
+
+local function failure_lines(f)
+  local lines = {}
+  if f.expected then lines[1] = ("✗ expected %s, got %s"):format(f.expected, f.got) end
+  if f.change then lines[#lines + 1] = ("  what would fit: %s %s"):format(f.change, f.how) end
+  return lines
+end
+
+local function form(self, settings)
+  local paint = text.painter(settings)
+  local rows = { HEAD }
+  for i, row in ipairs(self) do rows[i + 1] = cells(row, self.failure and row == self.failed) end
+  local lines = text.columns(rows, SIDES)
+  for i, line in ipairs(lines) do
+    line = text.cut(line, math.max(settings.width or 80, 20))
+    lines[i] = i == 1 and paint("dim", line) or line:find("^✗") and paint("warn", line) or line
+  end
+  if self.failure then
+    for _, line in ipairs(failure_lines(self.failure)) do lines[#lines + 1] = paint("yellow", line) end
+    if self.error then lines[#lines + 1] = self.error end
+  else
+    lines[#lines + 1] = ("  %s parameters, %s; activations %s for this input"):format(text.count(self.total.params),
+      text.bytes(self.total.bytes), text.bytes(self.total.activation))
+  end
+  return table.concat(lines, "\n")
+end
+
+local function rich(self)
+  local rows = {}
+  for i, row in ipairs(self) do rows[i] = cells(row, self.failure and row == self.failed) end
+  local below = self.failure and table.concat(failure_lines(self.failure), "<br>") or
+    ("%s parameters, %s; activations %s"):format(text.count(self.total.params), text.bytes(self.total.bytes),
+      text.bytes(self.total.activation))
+  return { ["text/html"] = text.html_table(HEAD, rows, SIDES) .. "<p>" .. below .. "</p>" }
+end
+text.shown(meta, form, rich)
+
+-- The first line of an error without the place and without a lesson.
+local function plain_error(message)
+  return (tostring(message):match("^[^\n]*"))
+end
+
+local function about_shapes(message)
+  message = tostring(message)
+  return message:find("shape", 1, true) or message:find("channels", 1, true)
+end
+
+function summary.summary(net, ...)
+  if not module.is(net) then native.raise("inspect.summary: needs a net, got " .. options.describe(net)) end
+  local inputs = table.pack(...)
+  if inputs.n == 0 then
+    native.raise("inspect.summary: needs an input too, such as nb.zeros(1, 784): shapes are those of a run")
+  end
+  local rows, ok, result, failed = run(net, inputs)
+  local self = setmetatable(rows, meta)
+  self.total = { params = 0, bytes = 0, activation = 0 }
+  for _, p in ipairs(net:parameters()) do
+    self.total.params, self.total.bytes = self.total.params + p:numel(), self.total.bytes + bytes_of(p)
+  end
+  for _, row in ipairs(rows) do self.total.activation = self.total.activation + (row.activation or 0) end
+  if not ok then
+    if not failed or not about_shapes(result) then error(result, 0) end
+    self.failed, self.failure, self.error = failed, failure(failed), plain_error(result)
+    failed.given = nil
+  end
+  return self
+end
+
+-- ---- errors that teach ----
+
+local teaching = false
+
+-- The table up to the failing layer, for a message about shapes from inside a net.
+function module.teach(stack, message)
+  if teaching or not about_shapes(message) then return "" end
+  if #stack < 2 or not nb.is_tensor(stack.input) or message:find("\n", 1, true) then return "" end
+  teaching = true
+  local ok, lesson = pcall(function()
+    local rows, fine, _, failed = run(stack[1], { stack.input })
+    if fine or not failed then return "" end
+    local self = setmetatable(rows, meta)
+    self.failed, self.failure = failed, failure(failed)
+    while #rows > 12 do table.remove(rows, 1) end
+    return "\n" .. form(self, { width = 100 })
+  end)
+  teaching = false
+  return ok and lesson or ""
+end
+
+return summary

@@ -1,0 +1,76 @@
+-- SPDX-License-Identifier: MIT
+-- inspect.summary, and errors about shapes that show the net up to the failing layer.
+local lu = require "luaunit"
+local nb = require "nablua"
+local numeric = require "numeric"
+local nn, inspect = nb.nn, nb.inspect
+
+local T = {}
+
+local function cnn()
+  return nn.Sequential { nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
+    nn.Linear(1352, 10) }
+end
+
+function T.test_a_table_of_layers()
+  local s = inspect.summary(cnn(), nb.zeros(2, 1, 28, 28))
+  lu.assertEquals(#s, 6)
+  lu.assertEquals({ s[1].path, s[1].kind, s[1].params, s[1].bytes }, { "1", "Conv2d", 80, 320 })
+  lu.assertEquals(s[1].shape, { 2, 8, 26, 26 })
+  lu.assertEquals(s.total.params, 80 + 16 + 13530)
+  lu.assertStrContains(tostring(s), "13,626 parameters")
+  local html = getmetatable(s).__display(s, { rich = true, width = 80 })["text/html"]
+  lu.assertStrContains(html, "<td style=\"text-align:left\">Conv2d(1, 8, 3)</td>")
+end
+
+function T.test_looking_changes_nothing()
+  local net = cnn()
+  local mean = net[2].running_mean:totable()
+  nb.seed(5)
+  local want = nb.rand(1):item()
+  nb.seed(5)
+  inspect.summary(nn.Sequential { nn.Dropout(0.5), net }, nb.ones(2, 1, 28, 28))
+  lu.assertEquals(nb.rand(1):item(), want)
+  lu.assertEquals(net[2].running_mean:totable(), mean)
+end
+
+-- What is suggested in place of the layer, tried.
+local function try(change)
+  return assert(load("return " .. change, "change", "t", { nn = nn, nb = nb }))()
+end
+
+function T.test_what_does_not_fit_is_shown_with_what_would()
+  local x = nb.zeros(2, 1, 32, 32)
+  local net = cnn()
+  local s = inspect.summary(net, x)
+  lu.assertEquals(s.failure, { path = "6", title = "Linear(1352 → 10)", got = "2×1800", expected = "…×1352",
+    change = "nn.Linear(1800, 10)", how = "in its place" })
+  net[6] = try(s.failure.change)
+  lu.assertNil(inspect.summary(net, x).failure)
+  s = inspect.summary(cnn(), nb.zeros(2, 3, 28, 28))
+  lu.assertEquals(s.failure.change, "nn.Conv2d(3, 8, 3)")
+  lu.assertEquals(inspect.summary(cnn(), nb.zeros(2, 28, 28)).failure.change, "x:unsqueeze(2)")
+  s = inspect.summary(nn.Sequential { nn.Linear(784, 10) }, nb.zeros(2, 28, 28))
+  lu.assertEquals({ s.failure.change, s.failure.how }, { "nn.Flatten()", "before it" })
+  s = inspect.summary(nn.Sequential { nn.Linear(4, 6), nn.BatchNorm1d(5) }, nb.zeros(2, 4))
+  lu.assertEquals(s.failure.change, "nn.BatchNorm1d(6)")
+end
+
+function T.test_an_error_teaches()
+  local net = nn.Sequential { nn.Linear(784, 10), nn.ReLU(), nn.Linear(12, 3) }
+  numeric.assert_error({ "test_summary.lua", "must be 12, got shape 2×10", "in layer 3", "1      Linear(784 → 10)",
+    "✗ 3", "expected …×12, got 2×10", "nn.Linear(10, 3)" }, function() return net(nb.zeros(2, 784)) end)
+  -- An error about something else has no table.
+  local ok, message = pcall(function() return nn.Sequential { function() error("other") end }(nb.zeros(1)) end)
+  lu.assertFalse(ok)
+  lu.assertNil(message:find("\n", 1, true))
+end
+
+function T.test_bad_input()
+  numeric.assert_error({ "needs a net" }, inspect.summary, 3, nb.zeros(1))
+  numeric.assert_error({ "needs an input" }, inspect.summary, nn.ReLU())
+  lu.assertEquals(inspect.summary(nn.ReLU(), nb.zeros(3)).total.params, 0)
+  numeric.assert_error({ "mine" }, inspect.summary, nn.Lambda(function() error("mine") end), nb.zeros(1))
+end
+
+return T
