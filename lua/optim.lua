@@ -13,6 +13,7 @@ local optim = {}
 local Optimizer = {}  -- methods
 local spec_of = setmetatable({}, { __mode = "k" })    -- optimizer → its entry
 local memory_of = setmetatable({}, { __mode = "k" })  -- optimizer → parameter → what it remembers
+local defaults_of = setmetatable({}, { __mode = "k" })  -- optimizer → options of a group that gives none
 
 local function method(name, entry)
   entry.name, entry.kind, entry.value = "opt:" .. name, "method", entry[1]
@@ -31,23 +32,52 @@ local function each_parameter(self, visit)
   end
 end
 
+-- What is remembered of a parameter.
+local function remembered_of(self, p)
+  local all = memory_of[self]
+  if not all[p] then all[p] = { step = 0 } end
+  return all[p]
+end
+
+-- The loss that a closure gives, with gradients recorded whatever the mode.
+local function evaluate(closure)
+  local before <close> = setmetatable({ mode = nb.grad_enabled() }, {
+    __close = function(self) nb.set_grad_enabled(self.mode) end,
+  })
+  nb.set_grad_enabled(true)
+  return closure(), before
+end
+
 method("step", {
-  doc = "Moves every parameter that has a gradient one step.", signature = "opt:step()", see = { "opt:zero_grad" },
+  doc = "Moves every parameter that has a gradient one step.  A function that clears the gradients, computes the " ..
+    "loss, calls backward and returns the loss may be given: it is called first, and its loss returned.  LBFGS " ..
+    "needs it, and calls it several times.",
+  signature = "opt:step([closure])", see = { "opt:zero_grad" },
   example = "local w = nb.tensor({3}, {requires_grad=true}); (w * w):sum():backward(); " ..
     "optim.SGD({w}, {lr=0.1}):step(); return w  --> {2.4}",
-  function(self)
-    local update, memory = spec_of[self].update, memory_of[self]
+  function(self, closure)
+    local spec = spec_of[self]
+    if closure ~= nil and type(closure) ~= "function" then
+      native.raise("step: takes a function that returns the loss, got " .. options.describe(closure))
+    end
+    if spec.step then
+      if not closure then
+        native.raise(("step: %s evaluates the loss several times: opt:step(function() opt:zero_grad(); " ..
+          "local J = ...; J:backward(); return J end)"):format(spec.name))
+      end
+      local group = self.groups[1]
+      local m = remembered_of(self, group.params[1])
+      return nb.no_grad(spec.step, group, m, function() return (evaluate(closure)) end)
+    end
+    local loss = closure and evaluate(closure)
     nb.no_grad(each_parameter, self, function(p, group)
       local g = p.grad
       if not g then return end
-      local m = memory[p]
-      if not m then
-        m = { step = 0 }
-        memory[p] = m
-      end
+      local m = remembered_of(self, p)
       m.step = m.step + 1
-      update(p, g, m, group)
+      spec.update(p, group.maximize and -g or g, m, group)
     end)
+    return loss
   end,
 })
 
@@ -69,7 +99,7 @@ method("state", {
     local function put(path, value)
       if nb.is_tensor(value) then
         state[path] = value:clone()
-      elseif type(value) == "number" then
+      elseif type(value) == "number" or type(value) == "table" then
         state[path] = nb.tensor(value, { dtype = "f64" })
       end
     end
@@ -87,6 +117,18 @@ local function shape_text(t)
   return nb.is_tensor(t) and options.shape(t) or options.describe(t)
 end
 
+-- The shape of what an optimizer remembers under `name`; numbers have "()".
+local function shape_of(name, p)
+  return name == "step" and "()" or shape_text(p)
+end
+
+local function is_option(spec, name)
+  for _, p in ipairs(spec.params) do
+    if p.name == name then return true end
+  end
+  return false
+end
+
 -- What a state holds, sorted out: memory by parameter number, options by group number.
 local function sort_state(self, state)
   local parameters, memory, groups = {}, {}, {}
@@ -95,18 +137,19 @@ local function sort_state(self, state)
     local group, option = tostring(path):match("^group%.(%d+)%.(.+)$")
     local number, name = tostring(path):match("^(%d+)%.(.+)$")
     local p = number and parameters[math.tointeger(tonumber(number))]
-    if group and self.groups[tonumber(group)] and nb.is_tensor(value) and value:numel() == 1 then
-      groups[#groups + 1] = { self.groups[tonumber(group)], option, value:item() }
+    local home = group and self.groups[tonumber(group)]
+    if home and is_option(spec_of[self], option) and nb.is_tensor(value) and value:dim() <= 1 then
+      groups[#groups + 1] = { home, option, value:dim() == 0 and value:item() or value:totable() }
     elseif not p then
       native.raise(("load_state: the state has an entry %s that this optimizer of %d parameters has no place for")
         :format(options.describe(path), #parameters))
     else
-      local wanted = name == "step" and "()" or shape_text(p)
+      local wanted = spec_of[self].shape_of(name, p, value, parameters)
       if shape_text(value) ~= wanted then
         native.raise(("load_state: %s must have shape %s, got %s"):format(path, wanted, shape_text(value)))
       end
-      memory[p] = memory[p] or {}
-      memory[p][name] = name == "step" and value:item() or value:detach():clone()
+      memory[p] = memory[p] or { step = 0 }
+      memory[p][name] = wanted == "()" and value:item() or value:detach():clone()
     end
   end
   return memory, groups
@@ -149,27 +192,66 @@ local function check_parameters(where, list)
   end
 end
 
+-- One group { params = {...}, lr = ..., ... } with the defaults for what it leaves open.
+local function make_group(where, spec, entry, defaults)
+  if type(entry) ~= "table" or getmetatable(entry) then
+    native.raise(("%s: a group must be a table {params=, lr=, ...}, got %s"):format(where, options.describe(entry)))
+  end
+  local own = {}
+  for name, value in pairs(entry) do
+    if name ~= "params" then own[name] = value end
+  end
+  check_parameters(where, entry.params)
+  for name, value in pairs(defaults) do
+    if own[name] == nil then own[name] = value end
+  end
+  local group = options.check(where, spec.params, own)
+  group.params = entry.params
+  if spec.check then spec.check(where, group) end
+  return group
+end
+
+-- A parameter belongs to one group.
+local function check_distinct(where, groups)
+  local home = {}
+  for k, group in ipairs(groups) do
+    for _, p in ipairs(group.params) do
+      if home[p] then
+        native.raise(("%s: groups %d and %d share a parameter of shape %s"):format(where, home[p], k, options.shape(p)))
+      end
+    end
+    for _, p in ipairs(group.params) do home[p] = k end
+  end
+end
+
 -- A list of tensors is one group; a list of { params=, lr=, ... } several.
-local function make_groups(where, spec, list, given)
+local function make_groups(where, spec, list, defaults)
   local groups = {}
   local first = type(list) == "table" and not nb.is_tensor(list) and not getmetatable(list) and list[1]
   if type(first) ~= "table" or getmetatable(first) then list = { { params = list } } end
-  local defaults = options.check(where, spec.params, given)
-  for k, entry in ipairs(list) do
-    local own = {}
-    for name, value in pairs(entry) do
-      if name ~= "params" then own[name] = value end
-    end
-    check_parameters(where, entry.params)
-    for name, value in pairs(defaults) do
-      if own[name] == nil then own[name] = value end
-    end
-    groups[k] = options.check(where, spec.params, own)
-    groups[k].params = entry.params
-    if spec.check then spec.check(where, groups[k]) end
+  if spec.step and #list > 1 then
+    native.raise(("%s: takes one group of parameters, got %d"):format(where, #list))
   end
+  for k, entry in ipairs(list) do groups[k] = make_group(where, spec, entry, defaults) end
+  check_distinct(where, groups)
   return groups
 end
+
+method("add_group", {
+  doc = "Adds a group of parameters, with options of its own where it gives them: {params=, lr=, ...}.",
+  signature = "opt:add_group{params=, ...}", see = { "opt:step" },
+  example = "local opt = optim.SGD({nb.zeros(2, {requires_grad=true})}, {lr=0.5}); " ..
+    "opt:add_group{params={nb.zeros(3, {requires_grad=true})}, lr=0.1}; return #opt.groups  --> 2",
+  function(self, entry)
+    local spec = spec_of[self]
+    local where = "optim." .. spec.name
+    if spec.step then native.raise(where .. ": takes one group of parameters") end
+    local groups = table.move(self.groups, 1, #self.groups, 1, {})
+    groups[#groups + 1] = make_group(where, spec, entry, defaults_of[self])
+    check_distinct(where, groups)
+    self.groups[#groups] = groups[#groups]
+  end,
+})
 
 local function option_names(spec)
   local names = {}
@@ -177,23 +259,24 @@ local function option_names(spec)
   return names
 end
 
-local function is_option(spec, name)
-  for _, p in ipairs(spec.params) do
-    if p.name == name then return true end
-  end
-  return false
-end
-
 local function to_text(self)
   local spec, parts, n = spec_of[self], {}, 0
   each_parameter(self, function() n = n + 1 end)
-  for _, p in ipairs(spec.params) do parts[#parts + 1] = p.name .. "=" .. options.show(self[p.name]) end
+  for _, p in ipairs(spec.params) do
+    local value = self[p.name]
+    if value ~= nil and value ~= false then parts[#parts + 1] = p.name .. "=" .. options.show(value) end
+  end
   return ("%s(%d parameters, %s)"):format(spec.name, n, table.concat(parts, ", "))
 end
 
+local maximize = { name = "maximize", type = "boolean", default = false, doc = "go up, along the gradient" }
+
+-- An optimizer: either update(p, g, m, group), which moves the parameter p with the gradient g and may remember things
+-- in m, or step(group, m, evaluate) for all parameters together.
 local function define(name, spec)
   local where = "optim." .. name
-  spec.name = name
+  spec.name, spec.shape_of = name, spec.shape_of or shape_of
+  if not spec.step then spec.params[#spec.params + 1] = maximize end
   local meta = { __name = name, __tostring = to_text, methods = Optimizer }
   function meta.__index(self, key)
     if Optimizer[key] then return Optimizer[key] end
@@ -213,8 +296,9 @@ local function define(name, spec)
     params = { parameters, table.unpack(spec.params) }, see = { "opt:step", "opt:zero_grad", "opt:state" },
     signature = options.signature(where, { parameters, table.unpack(spec.params) }),
     function(list, given)
-      local self = setmetatable({ groups = make_groups(where, spec, list, given) }, meta)
-      spec_of[self], memory_of[self] = spec, setmetatable({}, { __mode = "k" })
+      local defaults = options.check(where, spec.params, given)
+      local self = setmetatable({ groups = make_groups(where, spec, list, defaults) }, meta)
+      spec_of[self], memory_of[self], defaults_of[self] = spec, setmetatable({}, { __mode = "k" }), defaults
       return self
     end,
   })
@@ -283,14 +367,21 @@ local function adam_step(p, g, m, o)
   local beta1, beta2 = o.betas[1], o.betas[2]
   mean:mul_(beta1):add_(g * (1 - beta1))
   square:mul_(beta2):add_(g:square():mul_(1 - beta2))
+  if o.amsgrad then
+    local largest = remembered(m, "largest", p)
+    square = largest:copy_(largest:maximum(square))
+  end
   local divisor = square:sqrt():mul_(1 / math.sqrt(1 - beta2 ^ m.step)):add_(o.eps)
   p:sub_((mean / divisor):mul_(o.lr / (1 - beta1 ^ m.step)))
 end
 
+local amsgrad = { name = "amsgrad", type = "boolean", default = false,
+  doc = "divide by the largest mean of squares so far" }
+
 define("Adam", {
   doc = "Steps scaled by running means of the gradient and of its square, corrected for their start at 0.",
   source = "Kingma and Ba 2015", example = one_step:format("Adam", "lr=0.1", "2.9"),
-  params = { lr(1e-3), betas, eps(1e-8), weight_decay },
+  params = { lr(1e-3), betas, eps(1e-8), weight_decay, amsgrad },
   update = function(p, g, m, o) adam_step(p, decayed(g, p, o.weight_decay), m, o) end,
 })
 
@@ -299,6 +390,7 @@ define("AdamW", {
   source = "Loshchilov and Hutter 2019", example = one_step:format("AdamW", "lr=0.1, weight_decay=0", "2.9"),
   params = { lr(1e-3), betas, eps(1e-8),
     { name = "weight_decay", type = "non-negative", default = 0.01, doc = "times lr·w, taken off the weights" },
+    amsgrad,
   },
   update = function(p, g, m, o)
     p:mul_(1 - o.lr * o.weight_decay)
@@ -311,13 +403,20 @@ define("RMSprop", {
   source = "Tieleman and Hinton 2012", example = one_step:format("RMSprop", "lr=0.1", "2"),
   params = {
     lr(1e-2), { name = "alpha", type = "fraction", default = 0.99, doc = "share of the old mean of squares" },
-    eps(1e-8), { name = "momentum", type = "non-negative", default = 0 }, weight_decay,
+    eps(1e-8), { name = "momentum", type = "non-negative", default = 0 },
+    { name = "centered", type = "boolean", default = false, doc = "divide by the standard deviation of gradients" },
+    weight_decay,
   },
   update = function(p, g, m, o)
     g = decayed(g, p, o.weight_decay)
     local square = remembered(m, "square", p)
     square:mul_(o.alpha):add_(g:square():mul_(1 - o.alpha))
-    local step = g / square:sqrt():add_(o.eps)
+    local spread = square
+    if o.centered then
+      local mean = remembered(m, "mean", p):mul_(o.alpha):add_(g * (1 - o.alpha))
+      spread = square - mean:square()
+    end
+    local step = g / spread:sqrt():add_(o.eps)
     if o.momentum ~= 0 then step = remembered(m, "momentum", p):mul_(o.momentum):add_(step) end
     p:sub_(step * o.lr)
   end,
@@ -330,14 +429,18 @@ define("Adagrad", {
     lr(1e-2),
     { name = "lr_decay", type = "non-negative", default = 0, doc = "lr is divided by 1 + steps·lr_decay" },
     eps(1e-10), weight_decay,
+    { name = "initial_accumulator_value", type = "non-negative", default = 0, doc = "the sum of squares at first" },
   },
   update = function(p, g, m, o)
     g = decayed(g, p, o.weight_decay)
-    local total = remembered(m, "total", p)
+    local total = m.total or nb.full_like(p:detach(), o.initial_accumulator_value)
+    m.total = total
     total:add_(g:square())
     p:sub_((g / total:sqrt():add_(o.eps)):mul_(o.lr / (1 + (m.step - 1) * o.lr_decay)))
   end,
 })
+
+define("LBFGS", require "nablua.optim.lbfgs")
 
 registry.add {
   name = "optim", kind = "topic", value = optim, doc = "Optimizers, and schedules of their learning rate.",

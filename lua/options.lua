@@ -58,6 +58,10 @@ local types = {
       return type(x) == "string"
     end))
   end },
+  rates = { "a number above 0, or a table of them", function(v)
+    local function is_rate(x) return is_number(x) and x > 0 end
+    return is_rate(v) or is_list_of(v, is_rate)
+  end },
   numbers = { "a table of numbers", function(v) return is_list_of(v, is_number) end },
   string = { "a string", function(v) return type(v) == "string" end },
   ["function"] = { "a function", function(v)

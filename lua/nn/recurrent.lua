@@ -145,9 +145,12 @@ local function define(name, spec)
       local y
       y, h, c = run(self, spec.cell, x, h, c)
       if not batched then
-        return y:squeeze(2), h:squeeze(2), c and c:squeeze(2)
+        y, h, c = y:squeeze(2), h:squeeze(2), c and c:squeeze(2)
+      elseif self.batch_first then
+        y = y:transpose(1, 2)
       end
-      return self.batch_first and y:transpose(1, 2) or y, h, c
+      if c then return y, h, c end
+      return y, h
     end,
   })
 end

@@ -12,9 +12,11 @@ local is_optimizer
 
 local Schedule = {}
 
-local function set_rates(self, ...)
+local function set_rates(self, loss)
+  if self.watch then self:watch(loss) end
   for k, group in ipairs(self.optimizer.groups) do
-    group.lr = self.rate(self, self.steps, self.base[k], group.lr, ...)
+    group.lr = self:rate(self.steps, self.base[k], group.lr, k)
+    if self.set then self:set(self.steps, group) end
   end
 end
 
@@ -25,14 +27,17 @@ Schedule.step = registry.add {
     "optim.StepLR(opt, {step_size=1}):step(); return opt.lr  --> 0.1",
   value = function(self, loss)
     self.steps = self.steps + 1
+    if self.after and self.steps > self.warmup then return self.after:step(loss) end
     set_rates(self, loss)
   end,
 }
 
--- What a schedule keeps beside its options.
+-- What a state holds beside `base` and `after`: the options, and what a schedule remembers.
 local function each_field(self, visit)
-  for _, p in ipairs(self.params) do visit(p.name) end
-  for _, name in ipairs { "steps", "best", "waited", "cut", "seen" } do visit(name) end
+  for _, p in ipairs(self.params) do
+    if p.name ~= "after" then visit(p.name) end
+  end
+  for _, name in ipairs { "steps", "best", "waited", "resting" } do visit(name) end
 end
 
 Schedule.state = registry.add {
@@ -43,6 +48,7 @@ Schedule.state = registry.add {
   value = function(self)
     local state = { base = table.move(self.base, 1, #self.base, 1, {}) }
     each_field(self, function(name) state[name] = self[name] end)
+    state.after = self.after and self.after:state()
     return state
   end,
 }
@@ -58,7 +64,11 @@ Schedule.load_state = registry.add {
       native.raise(("load_state: the state must be that of a schedule of %d parameter groups, got %s")
         :format(#self.base, type(state) == "table" and "another" or options.describe(state)))
     end
-    local known, fresh = { base = true }, {}
+    if (state.after ~= nil) ~= (self.after ~= nil) then
+      native.raise(("load_state: the state is of a schedule %s another after it"):format(state.after and "with" or
+        "without"))
+    end
+    local known, fresh = { base = true, after = true }, {}
     each_field(self, function(name)
       known[name] = true
       local value, kind = state[name], type(self[name])
@@ -72,11 +82,14 @@ Schedule.load_state = registry.add {
         native.raise(("load_state: the state has %s, which %s does not"):format(options.describe(name), tostring(self)))
       end
     end
+    if self.after then self.after:load_state(state.after) end
     each_field(self, function(name) self[name] = fresh[name] end)
     for k, rate in ipairs(state.base) do self.base[k] = rate end
   end,
 }
 
+-- A schedule: rate(self, t, base, now, k) is the rate of group k after t steps, whose own is `base`; watch(self, loss)
+-- is called before, set(self, t, group) after it.
 local function define(name, spec)
   local where = "optim." .. name
   local meta = { __index = Schedule, __name = name }
@@ -97,8 +110,10 @@ local function define(name, spec)
         end
       end
       local self = setmetatable(options.check(where, spec.params, given), meta)
-      self.optimizer, self.rate, self.params, self.steps, self.base = opt, spec.rate, spec.params, 0, {}
+      self.optimizer, self.params, self.steps, self.base = opt, spec.params, 0, {}
+      self.rate, self.watch, self.set = spec.rate, spec.watch, spec.set
       for k, group in ipairs(opt.groups) do self.base[k] = group.lr end
+      if spec.check then spec.check(where, self) end
       if spec.at_start then set_rates(self) end
       return self
     end,
@@ -134,53 +149,129 @@ define("CosineLR", {
 })
 
 define("WarmupLR", {
-  doc = "Lets the learning rate rise evenly from start·lr to lr within `warmup` steps.",
+  doc = "Lets the learning rate rise evenly from start·lr to lr within `warmup` steps; then it stays, or `after` " ..
+    "goes on from there: optim.WarmupLR(opt, {warmup=100, after=optim.CosineLR(opt, {total_steps=900})}).",
   params = { needed("warmup", "size", "steps until the full rate"),
-    { name = "start", type = "fraction", default = 0, doc = "share of the rate to begin with" } },
+    { name = "start", type = "fraction", default = 0, doc = "share of the rate to begin with" },
+    { name = "after", type = "table", optional = true,
+      doc = "a schedule of the same optimizer for the steps that follow" },
+  },
   example = after_one:format("WarmupLR", "warmup=4", "", "0.25"),
   at_start = true,
+  check = function(where, self)
+    if self.after and (type(self.after.step) ~= "function" or self.after.optimizer ~= self.optimizer) then
+      native.raise(where .. ": after must be a schedule of the same optimizer")
+    end
+  end,
   rate = function(o, t, base) return base * (o.start + (1 - o.start) * math.min(t / o.warmup, 1)) end,
 })
 
+-- ---- one cycle ----
+
+local anneal = {
+  cos = cosine,
+  linear = function(a, b, x) return a + (b - a) * x end,
+}
+
+-- The value at step t of a curve through levels[1], levels[2], ... that are reached at the steps ends[1], ends[2], ...
+local function along(o, t, levels, ends)
+  local first = 0
+  for i, last in ipairs(ends) do
+    if t <= last or i == #ends then
+      return anneal[o.anneal_strategy](levels[i], levels[i + 1], math.min((t - first) / (last - first), 1))
+    end
+    first = last
+  end
+end
+
+local function cycle(o, t, low, high, lowest)
+  local top, finish = o.pct_start * o.total_steps - 1, o.total_steps - 1
+  if o.three_phase then
+    return along(o, t, { low, high, low, lowest }, { top, 2 * o.pct_start * o.total_steps - 2, finish })
+  end
+  return along(o, t, { low, high, lowest }, { top, finish })
+end
+
 define("OneCycleLR", {
-  doc = "Lets the learning rate rise to max_lr and fall to almost nothing, along half cosines.",
+  doc = "Lets the learning rate rise to max_lr and fall to almost nothing, along half cosines or lines; a momentum " ..
+    "(of SGD and RMSprop where they have one, of Adam beta 1) moves the other way.",
   source = "Smith and Topin 2018",
-  params = { needed("max_lr", "positive"), needed("total_steps", "size"),
+  params = {
+    needed("max_lr", "rates", "the highest rate, or a table of one for each group"), needed("total_steps", "size"),
     { name = "pct_start", type = "fraction", default = 0.3, doc = "share of the steps that rise" },
+    { name = "anneal_strategy", choices = { "cos", "linear" }, default = "cos" },
+    { name = "cycle_momentum", type = "boolean", default = true },
+    { name = "base_momentum", type = "fraction", default = 0.85, doc = "momentum at the highest rate" },
+    { name = "max_momentum", type = "fraction", default = 0.95, doc = "momentum at both ends" },
     { name = "div_factor", type = "positive", default = 25, doc = "begins at max_lr/div_factor" },
-    { name = "final_div_factor", type = "positive", default = 1e4, doc = "ends at the first rate over it" } },
+    { name = "final_div_factor", type = "positive", default = 1e4, doc = "ends at the first rate over it" },
+    { name = "three_phase", type = "boolean", default = false,
+      doc = "falls to the first rate as fast as it rose, then to the last" },
+  },
   example = after_one:format("OneCycleLR", "max_lr=1, total_steps=10, pct_start=0.2", "", "1"),
   at_start = true,
-  rate = function(o, t)
-    local first, last = o.max_lr / o.div_factor, o.max_lr / o.div_factor / o.final_div_factor
-    local top = o.pct_start * o.total_steps - 1  -- the step of the highest rate
-    local finish = o.total_steps - 1
-    if t <= top then return cosine(first, o.max_lr, t / top) end
-    return cosine(o.max_lr, last, math.min((t - top) / (finish - top), 1))
+  check = function(where, self)
+    if type(self.max_lr) == "table" and #self.max_lr ~= #self.optimizer.groups then
+      native.raise(("%s: max_lr must have one rate for each of %d groups, got %d"):format(where,
+        #self.optimizer.groups, #self.max_lr))
+    end
+  end,
+  rate = function(o, t, _, _, k)
+    local highest = type(o.max_lr) == "table" and o.max_lr[k] or o.max_lr
+    local first = highest / o.div_factor
+    return cycle(o, t, first, highest, first / o.final_div_factor)
+  end,
+  set = function(o, t, group)
+    if not o.cycle_momentum then return end
+    local momentum = cycle(o, t, o.max_momentum, o.base_momentum, o.max_momentum)
+    if group.betas then
+      group.betas = { momentum, group.betas[2] }
+    elseif group.momentum and group.momentum > 0 then
+      group.momentum = momentum
+    end
   end,
 })
 
+-- ---- on a plateau ----
+
+local function is_better(o, loss)
+  local best, margin = o.best, o.threshold
+  if not best then return true end
+  if o.threshold_mode == "rel" then margin = math.abs(best) * margin end
+  if o.mode == "min" then return loss < best - margin end
+  return loss > best + margin
+end
+
 define("ReduceLROnPlateau", {
-  doc = "Multiplies the learning rate by factor when the loss given to step() has not fallen for `patience` steps.",
-  params = { { name = "factor", type = "fraction", default = 0.1 }, { name = "patience", type = "count", default = 10 },
-    { name = "threshold", type = "non-negative", default = 1e-4, doc = "relative fall that counts" },
-    { name = "min_lr", type = "non-negative", default = 0 } },
+  doc = "Multiplies the learning rate by factor when the loss given to step() has not fallen for more than " ..
+    "`patience` steps.",
+  params = {
+    { name = "mode", choices = { "min", "max" }, default = "min", doc = "whether less or more is better" },
+    { name = "factor", type = "fraction", default = 0.1 }, { name = "patience", type = "count", default = 10 },
+    { name = "threshold", type = "non-negative", default = 1e-4, doc = "the change that counts" },
+    { name = "threshold_mode", choices = { "rel", "abs" }, default = "rel",
+      doc = "a share of the best loss, or a difference" },
+    { name = "cooldown", type = "count", default = 0, doc = "steps after a cut that do not count as waiting" },
+    { name = "min_lr", type = "non-negative", default = 0 },
+    { name = "eps", type = "non-negative", default = 1e-8, doc = "smaller changes of the rate are not made" } },
   example = after_one:format("ReduceLROnPlateau", "patience=0", "1); schedule:step(1", "0.1"),
-  rate = function(o, t, _, now, loss)
-    if o.seen == t then return o.cut and math.max(now * o.factor, o.min_lr) or now end
+  watch = function(o, loss)
     loss = type(loss) == "userdata" and loss:item() or loss
     if type(loss) ~= "number" then
       native.raise("schedule:step: ReduceLROnPlateau needs the loss, got " .. options.describe(loss))
     end
-    o.seen = t
-    if not o.best or loss < o.best * (1 - o.threshold) then
+    o.waited, o.resting, o.cut = o.waited or 0, o.resting or 0, false
+    if is_better(o, loss) then
       o.best, o.waited = loss, 0
     else
       o.waited = o.waited + 1
     end
-    o.cut = o.waited > o.patience
-    if o.cut then o.waited = 0 end
-    return o.cut and math.max(now * o.factor, o.min_lr) or now
+    if o.resting > 0 then o.resting, o.waited = o.resting - 1, 0 end
+    if o.waited > o.patience then o.cut, o.resting, o.waited = true, o.cooldown, 0 end
+  end,
+  rate = function(o, _, _, now)
+    local lower = math.max(now * o.factor, o.min_lr)
+    return o.cut and now - lower > o.eps and lower or now
   end,
 })
 

@@ -20,4 +20,19 @@ return {
   { "t:", "add_ sub_ mul_ div_ fill_ copy_ zero_ clamp_ exp_ relu_ masked_fill_ scatter_add_ index_add_" },
   { "t:", "backward detach retain_grad" },
   { "nb.", "grad no_grad seed threads memory" },
+  { "nn.", "module is_module fit clip_grad_norm clip_grad_value" },
+  { "net:", [[
+    parameters named_parameters named_modules train eval apply zero_grad state load_state to kind]] },
+  { "nn.", [[
+    Linear Conv1d Conv2d ConvTranspose2d MaxPool2d AvgPool2d AdaptiveAvgPool2d BatchNorm1d BatchNorm2d LayerNorm
+    GroupNorm RMSNorm Dropout Embedding RNN LSTM GRU MultiheadAttention TransformerEncoderLayer Flatten Identity
+    Sequential ModuleList Lambda Sigmoid Tanh ReLU LeakyReLU ELU GELU SiLU Softplus Softmax LogSoftmax
+    MSELoss L1Loss HuberLoss BCELoss BCEWithLogitsLoss CrossEntropyLoss NLLLoss KLDivLoss HingeLoss
+    mse l1 huber bce bce_with_logits cross_entropy nll kl_div hinge]] },
+  { "init.", [[
+    xavier_uniform xavier_normal kaiming_uniform kaiming_normal orthogonal constant uniform normal trunc_normal zeros
+    ones eye dirac gain]] },
+  { "optim.", "SGD Adam AdamW RMSprop Adagrad LBFGS StepLR CosineLR OneCycleLR ReduceLROnPlateau WarmupLR" },
+  { "opt:", "step zero_grad state load_state add_group" },
+  { "schedule:", "step state load_state" },
 }

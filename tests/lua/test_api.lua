@@ -8,7 +8,10 @@ local names = require "api_names"
 
 local T = {}
 
-local homes = { nb = nb, nn = nb.nn, init = nb.nn.init, optim = nb.optim, data = nb.data, t = native.methods }
+local net = nb.nn.Linear(1, 1)
+local opt = nb.optim.SGD(net:parameters())
+local homes = { nb = nb, nn = nb.nn, init = nb.nn.init, optim = nb.optim, data = nb.data, t = native.methods, net = net,
+  opt = opt, schedule = nb.optim.StepLR(opt, { step_size = 1 }) }
 
 -- What the name names: nb.relu, nn.init.constant, t:item; nil for a field, which only a tensor has.
 local function value_of(name)

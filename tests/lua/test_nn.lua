@@ -262,6 +262,65 @@ function T.test_initialisers_reach_their_spread()
   lu.assertTrue(nn.init.normal(nn.Linear(2, 2).weight, 0, 1).requires_grad)
 end
 
+function T.test_orthogonal_matrices_keep_lengths()
+  nb.seed(6)
+  for _, shape in ipairs { { 5, 8 }, { 8, 5 }, { 4, 2, 3 }, { 1, 4 } } do
+    local w = nn.init.orthogonal(nb.zeros(shape, { dtype = "f64" }), { gain = 2 }):view(shape[1], -1)
+    local gram = shape[1] <= w:size(2) and w:matmul(w.T) or w.T:matmul(w)
+    assert_close(gram, nb.eye(#gram, { dtype = "f64" }) * 4, 1e-12)
+  end
+end
+
+function T.test_initialisers_with_patterns()
+  nb.seed(7)
+  local w = nn.init.trunc_normal(nb.zeros(100, 100), { mean = 1, std = 2, a = 0, b = 2 })
+  lu.assertTrue(w:min():item() >= 0 and w:max():item() <= 2)
+  lu.assertAlmostEquals(w:mean():item(), 1, 0.02)
+  local tail = nn.init.trunc_normal(nb.zeros(50, { dtype = "f64" }), { a = 4, b = 4.5 })
+  lu.assertTrue(tail:min():item() >= 4 and tail:max():item() <= 4.5 and tail:std():item() > 0)
+  assert_error({ "a..b" }, nn.init.trunc_normal, w, { a = 1, b = 1 })
+  local x = nb.randn(2, 3, 5)
+  local conv = nn.Conv1d(3, 4, 3, { padding = 1, bias = false })
+  nn.init.dirac(conv.weight)
+  assert_close(conv(x)[{ nb.ALL, { 1, 3 } }], x)
+  assert_close(conv(x)[{ nb.ALL, 4 }], nb.zeros(2, 5))
+  assert_close(nn.init.eye(nb.ones(2, 3)), { 1, 0, 0, 0, 1, 0 }, 0)
+  lu.assertAlmostEquals(nn.init.gain("leaky_relu", 1), 1, 1e-12)
+  assert_error({ "nonlinearity", "tanh" }, nn.init.gain, "tan")
+end
+
+function T.test_clipping_takes_lists_tensors_and_modules()
+  local w = nb.tensor({ 3, 4 }, { requires_grad = true })
+  local function fresh() w.grad = nb.tensor { 6, -8 } end
+  fresh()
+  lu.assertEquals(nn.clip_grad_norm(w, 5), 10)
+  assert_close(w.grad, { 3, -4 })
+  fresh()
+  lu.assertEquals(nn.clip_grad_norm({ w }, 4, math.huge), 8)
+  assert_close(w.grad, { 3, -4 })
+  fresh()
+  lu.assertAlmostEquals(nn.clip_grad_norm({ w }, 7, { norm_type = 1 }), 14, 1e-5)
+  assert_close(w.grad, { 3, -4 })
+  nn.clip_grad_value({ w }, 3.5)
+  assert_close(w.grad, { 3, -3.5 })
+  local net = nn.Linear(2, 1)
+  net(nb.full({ 1, 2 }, 100)):sum():backward()
+  lu.assertTrue(nn.clip_grad_norm(net, 1) > 100)
+  assert_close(net.weight.grad:square():sum() + net.bias.grad:square():sum(), 1)
+  w.grad = nb.tensor { 0 / 0, 1 }
+  assert_error({ "NaN" }, nn.clip_grad_norm, { w }, 1, { error_if_nonfinite = true })
+  assert_error({ "parameters", "3" }, nn.clip_grad_norm, 3, 1)
+  assert_error({ "entry 1" }, nn.clip_grad_value, { 3 }, 1)
+end
+
+function T.test_a_padding_vector_is_zero_and_never_learns()
+  local e = nn.Embedding(4, 2, { padding_idx = 2 })
+  assert_close(e(nb.tensor { 2 }), { 0, 0 })
+  e(nb.tensor { 1, 2, 2 }):sum():backward()
+  assert_close(e.weight.grad, { 1, 1, 0, 0, 0, 0, 0, 0 })
+  assert_error({ "padding_idx", "1 to 4", "5" }, nn.Embedding, 4, 2, { padding_idx = 5 })
+end
+
 function T.test_dropout_keeps_the_mean_and_stops_in_evaluation()
   nb.seed(4)
   local drop = nn.Dropout(0.25)

@@ -172,6 +172,100 @@ function T.test_constructors_check_their_arguments()
   assert_error({ "betas" }, optim.Adam, { w }, { betas = { 0.9 } })
 end
 
+-- ---- closures and LBFGS ----
+
+-- The closure of f(w), for opt:step.
+local function closure(opt, f)
+  return function()
+    opt:zero_grad()
+    local J = f()
+    J:backward()
+    return J
+  end
+end
+
+function T.test_a_closure_is_called_first_and_its_loss_returned()
+  local w = weight { 3 }
+  local opt = optim.SGD({ w }, { lr = 0.1 })
+  local f = closure(opt, function() return (w * w):sum() end)
+  lu.assertEquals(nb.no_grad(function() return opt:step(f) end):item(), 9)
+  lu.assertAlmostEquals(w:item(), 2.4, 1e-6)
+  lu.assertTrue(nb.grad_enabled())
+  assert_error({ "step", "function" }, opt.step, opt, 3)
+  lu.assertNil(opt:step())
+end
+
+-- Rosenbrock's valley, whose only minimum is at (1, 1).
+local function rosenbrock(w)
+  return (1 - w[1]) ^ 2 + 100 * (w[2] - w[1] ^ 2) ^ 2
+end
+
+function T.test_lbfgs_finds_the_end_of_a_bent_valley()
+  local w = nb.tensor({ -1.2, 1 }, { dtype = "f64", requires_grad = true })
+  local opt, evaluations = optim.LBFGS({ w }, { line_search_fn = "strong_wolfe", max_iter = 60, max_eval = 200,
+    tolerance_change = 1e-14 }), 0
+  opt:step(closure(opt, function()
+    evaluations = evaluations + 1
+    return rosenbrock(w)
+  end))
+  lu.assertAlmostEquals(w[1]:item(), 1, 1e-6)
+  lu.assertAlmostEquals(w[2]:item(), 1, 1e-6)
+  lu.assertTrue(evaluations < 80)
+end
+
+function T.test_lbfgs_goes_on_from_its_state()
+  local function run(w, opt, n)
+    for _ = 1, n do opt:step(closure(opt, function() return rosenbrock(w) end)) end
+  end
+  local options = { lr = 1e-3, max_iter = 2, history_size = 3 }
+  local a = nb.tensor({ 0.5, 1 }, { dtype = "f64", requires_grad = true })
+  local whole = optim.LBFGS({ a }, options)
+  run(a, whole, 4)
+  local state, b = whole:state(), nb.tensor(a:totable(), { dtype = "f64", requires_grad = true })
+  run(a, whole, 4)
+  local resumed = optim.LBFGS({ b }, { lr = 9 })
+  resumed:load_state(state)
+  for name, value in pairs(options) do resumed[name] = value end
+  run(b, resumed, 4)
+  lu.assertEquals(b:totable(), a:totable())
+  assert_error({ "1.s", "2×2" }, resumed.load_state, resumed, { ["1.s"] = nb.zeros(2, 3) })
+end
+
+function T.test_lbfgs_needs_a_closure_and_one_group()
+  local w = weight { 1 }
+  local opt = optim.LBFGS({ w })
+  assert_error({ "LBFGS", "opt:step(function()" }, opt.step, opt)
+  assert_error({ "one group" }, optim.LBFGS, { { params = { w } }, { params = { weight { 2 } } } })
+  assert_error({ "line_search_fn", "strong_wolfe" }, optim.LBFGS, { w }, { line_search_fn = "armijo" })
+  -- A loss that is not a number ends the step, with the parameters as they were.
+  opt:step(closure(opt, function() return (w * (0 / 0)):sum() end))
+  lu.assertEquals(w:item(), 1)
+end
+
+-- ---- groups ----
+
+function T.test_groups_are_added_with_options_of_their_own()
+  local a, b, c = weight { 1 }, weight { 1 }, weight { 1 }
+  local opt = optim.SGD({ a }, { lr = 0.5 })
+  opt:add_group { params = { b }, lr = 0.25 }
+  opt:add_group { params = { c } }
+  for _, p in ipairs { a, b, c } do p.grad = nb.ones_like(p:detach()) end
+  opt:step()
+  lu.assertEquals({ a:item(), b:item(), c:item() }, { 0.5, 0.75, 0.5 })
+  assert_error({ "groups 2 and 4", "share" }, opt.add_group, opt, { params = { b } })
+  lu.assertEquals(#opt.groups, 3)
+  assert_error({ '"lrr"' }, opt.add_group, opt, { params = { weight { 1 } }, lrr = 1 })
+  assert_error({ "groups 1 and 2", "share" }, optim.SGD, { { params = { a } }, { params = { a } } })
+end
+
+function T.test_betas_are_part_of_the_state()
+  local w = weight { 1 }
+  local opt = optim.Adam({ w }, { betas = { 0.5, 0.75 } })
+  local other = optim.Adam({ w })
+  other:load_state(opt:state())
+  lu.assertEquals(other.betas, { 0.5, 0.75 })
+end
+
 -- ---- schedules ----
 
 -- The rates that a schedule gives, the first before any step.
@@ -211,6 +305,48 @@ function T.test_plateau_waits_for_patience()
   assert_rates(rates(8, "ReduceLROnPlateau", { factor = 0.5, patience = 1 }, losses),
     { 1, 1, 1, 1, 0.5, 0.5, 0.25, 0.25, 0.25 })
   assert_error({ "ReduceLROnPlateau", "loss" }, rates, 1, "ReduceLROnPlateau", {})
+end
+
+function T.test_warmup_hands_over_to_the_schedule_after_it()
+  local function make()
+    local opt = optim.SGD({ weight { 1 } }, { lr = 1 })
+    return opt, optim.WarmupLR(opt, { warmup = 2, after = optim.StepLR(opt, { step_size = 2, gamma = 0.5 }) })
+  end
+  local opt, schedule = make()
+  local list, state = { opt.lr }, nil
+  for i = 1, 6 do
+    schedule:step()
+    list[i + 1] = opt.lr
+    if i == 3 then state = schedule:state() end
+  end
+  assert_rates(list, { 0, 0.5, 1, 1, 0.5, 0.5, 0.25 })
+  local twin, resumed = make()
+  resumed:load_state(state)
+  twin.lr = 1
+  resumed:step()
+  lu.assertEquals(twin.lr, 0.5)
+  local other = optim.SGD({ weight { 1 } }, { lr = 1 })
+  assert_error({ "after", "same optimizer" }, optim.WarmupLR, other, { warmup = 2, after = schedule })
+end
+
+function T.test_one_cycle_moves_momentum_the_other_way()
+  local opt = optim.Adam({ weight { 1 } })
+  local schedule = optim.OneCycleLR(opt, { max_lr = 1, total_steps = 11, pct_start = 6 / 11 })
+  lu.assertEquals(opt.betas, { 0.95, 0.999 })
+  for _ = 1, 5 do schedule:step() end
+  lu.assertAlmostEquals(opt.lr, 1, 1e-12)
+  lu.assertAlmostEquals(opt.betas[1], 0.85, 1e-12)
+  -- A momentum of 0 is not switched on.
+  opt = optim.SGD({ weight { 1 } })
+  optim.OneCycleLR(opt, { max_lr = 1, total_steps = 11 }):step()
+  lu.assertEquals(opt.momentum, 0)
+  assert_error({ "max_lr", "1 groups", "2" }, optim.OneCycleLR, opt, { max_lr = { 1, 2 }, total_steps = 3 })
+end
+
+function T.test_plateau_of_what_should_rise_with_rests()
+  assert_rates(rates(6, "ReduceLROnPlateau",
+    { mode = "max", factor = 0.5, patience = 0, cooldown = 2, threshold = 0.5, threshold_mode = "abs" },
+    { 1, 1.25, 1.25, 1.25, 1.25, 2 }), { 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25 })
 end
 
 function T.test_schedules_check_their_arguments()

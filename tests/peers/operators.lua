@@ -10,32 +10,13 @@ package.preload.luaunit = function() return {} end  -- numeric.lua names it; not
 
 local nb = require "nablua"
 local native = require "nablua.native"
-local numeric = require "numeric"
+local draw = require "draw"
 local record = require("recorder").new(arg[1])
+local pick = draw.pick
 
 local seed = math.tointeger(tonumber(arg[2])) or 1
 nb.seed(seed)
 math.randomseed(seed)
-
-local function pick(list)
-  return list[math.random(#list)]
-end
-
--- ---- tensors ----
-
-local function transposed(t)
-  if t:dim() < 2 then return t end
-  local order, back = {}, {}
-  for d = 1, t:dim() do order[d] = t:dim() + 1 - d end
-  for i, d in ipairs(order) do back[d] = i end
-  return t:permute(order):contiguous():permute(back)
-end
-
-local function as_it_is(t)
-  return t
-end
-
-local layouts = { as_it_is, numeric.strided, transposed }
 
 -- f, i and m of a sample, for the row and dtype.
 local function environment(row, dtype)
@@ -48,15 +29,15 @@ local function environment(row, dtype)
       local range = table.remove(shape)
       a, b = range.lo or a, range.hi or b
     end
-    local t = pick(layouts)(nb.rand(shape, { dtype = dtype }) * (b - a) + a)
+    local t = draw.laid_out(nb.rand(shape, { dtype = dtype }) * (b - a) + a)
     t.requires_grad = true
     return t
   end
   function env.i(max, ...)
-    return pick(layouts)(nb.randint(1, math.max(max, 1), { ... }))
+    return draw.laid_out(nb.randint(1, math.max(max, 1), { ... }))
   end
   function env.m(...)
-    return pick(layouts)(nb.rand({ ... }):gt(0.4))
+    return draw.laid_out(nb.rand({ ... }):gt(0.4))
   end
   return env
 end
