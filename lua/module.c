@@ -12,8 +12,12 @@
 static int load_source(lua_State *L) {
   char chunk[80];
   const LuaSource *s = &nb_lua_sources[lua_tointeger(L, lua_upvalueindex(1))];
+  // Compiled code is for the very version that made it, and was made by the build; users' chunks are text only.
+  bool compiled = strcmp(lua_ident, nb_lua_compiler) == 0;
   snprintf(chunk, sizeof chunk, "=%s", s->name);
-  if (luaL_loadbufferx(L, (const char *)s->text, s->size, chunk, "t") != LUA_OK) return lua_error(L);
+  if (luaL_loadbufferx(L, (const char *)(compiled ? s->code : s->text), compiled ? s->code_size : s->size, chunk,
+                       compiled ? "b" : "t") != LUA_OK)
+    return lua_error(L);
   lua_insert(L, 1);
   lua_call(L, lua_gettop(L) - 1, 1);
   return 1;

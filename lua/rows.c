@@ -165,7 +165,22 @@ static int rows(lua_State *L) {
   return 1;
 }
 
+// native.row(name): one of them, or nil.
+static int row(lua_State *L) {
+  const char *name = luaL_checkstring(L, 1);
+  for (const OpFamily *const *f = nb_families; *f; f++) {
+    for (int i = 0; i < (*f)->count; i++) {
+      if (strcmp((*f)->ops[i].name, name) != 0) continue;
+      push_row(L, *f, &(*f)->ops[i]);
+      return 1;
+    }
+  }
+  return 0;
+}
+
 void nb_open_rows(lua_State *L) {
   lua_pushcfunction(L, rows);
   lua_setfield(L, -2, "rows");
+  lua_pushcfunction(L, row);
+  lua_setfield(L, -2, "row");
 }

@@ -6,7 +6,6 @@ local nb = require "nablua.core"
 local options = require "nablua.options"
 local registry = require "nablua.registry"
 
-registry.rows()  -- the operators come first in the reference
 local methods = native.methods
 
 -- ---- made of operators: as nb.f(t, ...) and t:f(...) ----

@@ -28,7 +28,7 @@ local M = {}
 
 for _, pair in ipairs(names) do
   local name, operator = table.unpack(pair)
-  local row, apply = registry.rows()[operator], nb[operator]
+  local row, apply = registry.row(operator), nb[operator]
   local params = parameters(row)
   M[name] = module.define("nn." .. name, {
     kind = "activation", doc = row.doc, source = row.source, params = params, see = { "nb." .. operator },
