@@ -40,6 +40,7 @@ static void on_crash(int number) {
   void *frames[64];
   kernel_log("crashed: %s", strsignal(number));
   backtrace_symbols_fd(frames, backtrace(frames, 64), kernel_log_descriptor());
+  if (the_kernel->session) session_end_programs(the_kernel->session);
   signal(number, SIG_DFL);
   raise(number);
 }
@@ -106,6 +107,7 @@ static Job *next_job(Kernel *k) {
 static void evaluate(Kernel *k) {
   for (Job *job; (job = next_job(k)) != NULL; free(job)) request_handle(k, SHELL, &job->frames, job->number);
   Session *session = k->session;
+  session_end_programs(session);
   k->session = NULL;  // an interrupt may still come
   session_free(session);
   pthread_mutex_lock(&k->lock);

@@ -156,6 +156,8 @@ _Noreturn static void end(Kernel *k) {
     struct timespec now = in_seconds(0);
     late = now.tv_sec > last.tv_sec || (now.tv_sec == last.tv_sec && now.tv_nsec >= last.tv_nsec);
   }
+  Session *stuck = k->session;
+  if (!k->closed && stuck) session_end_programs(stuck);
   pthread_mutex_unlock(&k->lock);
   outbox_close(k->outbox);
   last = in_seconds(PATIENCE_S);

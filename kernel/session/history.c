@@ -75,7 +75,8 @@ void session_history_close(Session *s) {
 }
 
 void remember_input(Session *s, const char *code, size_t length) {
-  if (!s->history) return;
+  enum { LONGEST = 1 << 20 };  // bytes: nobody wants to see more again
+  if (!s->history || length > LONGEST) return;
   if (s->history_session == 0) {  // a session is noted with its first input
     char now[32];
     time_t t = time(NULL);

@@ -15,9 +15,27 @@
 
 #include "session_private.h"
 
+// ---- those that run, by the leader of their group ----
+
+static void note(Session *s, pid_t before, pid_t after) {
+  for (int i = 0; i < MOST_PROGRAMS; i++) {
+    if (s->programs[i] != before) continue;
+    s->programs[i] = after;
+    return;
+  }
+}
+
+void session_end_programs(Session *s) {
+  if (isatty(STDIN_FILENO)) return;  // the terminal tells them
+  for (int i = 0; i < MOST_PROGRAMS; i++)
+    if (s->programs[i]) kill(-s->programs[i], SIGTERM);
+}
+
+// ---- running ----
+
 // Waits for the program in short sleeps, which a signal ends.  An interrupt ends it, and `limit` seconds do if that is
 // not 0.  -1 when there is nothing to wait for.
-static int wait_for(const Session *s, pid_t child, double limit, bool *stopped) {
+static int wait_for(Session *s, pid_t child, double limit, bool *stopped) {
   pid_t target = isatty(STDIN_FILENO) ? child : -child;  // see start
   struct timespec nap = {.tv_nsec = 200000};
   double waited = 0;
@@ -25,7 +43,10 @@ static int wait_for(const Session *s, pid_t child, double limit, bool *stopped) 
   *stopped = false;
   for (int after = 0;;) {
     pid_t done = waitpid(child, &status, WNOHANG);
-    if (done != 0) return done < 0 ? -1 : status;
+    if (done != 0) {
+      note(s, child, 0);
+      return done < 0 ? -1 : status;
+    }
     if (s->interrupted) *stopped = true;
     if (*stopped || (limit > 0 && waited > limit)) {
       if (after == 0) kill(target, SIGTERM);
@@ -39,7 +60,7 @@ static int wait_for(const Session *s, pid_t child, double limit, bool *stopped) 
 
 // Starts the command with `stream` (STDIN_FILENO, STDOUT_FILENO) on `fd`, or with the streams of this program when fd
 // is -1.  Returns an errno.
-static int start(const Session *s, const char *command, int fd, int stream, pid_t *child) {
+static int start(Session *s, const char *command, int fd, int stream, pid_t *child) {
   char *const arguments[] = {"sh", "-c", (char *)(uintptr_t)command, NULL};
   posix_spawnattr_t attributes;
   posix_spawn_file_actions_t actions;
@@ -53,6 +74,7 @@ static int start(const Session *s, const char *command, int fd, int stream, pid_
   int failure = posix_spawn(child, "/bin/sh", &actions, &attributes, arguments, environ);
   posix_spawn_file_actions_destroy(&actions);
   posix_spawnattr_destroy(&attributes);
+  if (!failure) note(s, 0, *child);
   return failure;
 }
 

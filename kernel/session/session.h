@@ -69,6 +69,9 @@ void session_interrupt(Session *s);
 // Whether what runs was asked to stop: a sink that waits returns then.
 bool session_interrupted(const Session *s);
 
+// Ends the programs that os.execute and io.popen started and that still run.  Safe in a signal handler.
+void session_end_programs(Session *s);
+
 // Whether the user can be asked now; if not, input() is an error.  At first the sink's `ask` decides.
 void session_allow_input(Session *s, bool allowed);
 

@@ -5,11 +5,12 @@
 
 #include <lua.h>
 #include <signal.h>
+#include <sys/types.h>
 
 #include "chunk.h"
 #include "session.h"
 
-enum { MOST_MIMES = 16 };
+enum { MOST_PROGRAMS = 32, MOST_MIMES = 16 };
 
 struct Session {
   lua_State *L;
@@ -31,6 +32,7 @@ struct Session {
   struct sqlite3 *history;
   long long history_session;  // the row of this session, 0 before its first input
   Mime mimes[MOST_MIMES];
+  volatile pid_t programs[MOST_PROGRAMS];  // that were started and not waited for to their end; 0: none
 };
 
 Session *session_of(lua_State *L);
