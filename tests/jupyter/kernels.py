@@ -140,6 +140,11 @@ def kernel(name="nablua", **options):
             manager.shutdown_kernel(now=False)
 
 
+def slack():
+    """How much longer than alone things may take now: other programs use the processors too, and sanitizers slow."""
+    return max(1, 3 * os.getloadavg()[0] / os.cpu_count()) * (20 if SANITIZED else 1)
+
+
 def process_of(manager):
     return manager.provisioner.process if hasattr(manager, "provisioner") else manager.kernel
 
