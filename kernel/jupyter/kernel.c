@@ -119,11 +119,9 @@ static void evaluate(Kernel *k) {
 // ---- starting ----
 
 static bool start_session(Kernel *k, char *reason, size_t size) {
-  char unkept[256];
   Sink sink = kernel_sink(k);
   if (!(k->session = session_new(&sink, reason, size))) return false;
   session_set_display(k->session, false, true, 100);
-  if (!session_history_open(k->session, NULL, unkept, sizeof unkept)) kernel_log("the history is not kept: %s", unkept);
   return true;
 }
 

@@ -47,7 +47,7 @@ typedef struct Kernel {
   // The evaluator's own.
   Session *volatile session;
   Message *request;  // that is being answered
-  bool silent;
+  bool silent, has_history;
   json_t *payload;                   // of the reply to the cell
   json_t *problem;                   // of the cell that failed: ename, evalue, traceback
   unsigned long long abort_through;  // cells up to this job came before a cell failed

@@ -48,6 +48,7 @@ struct Outbox {
   Item *first, *last;
   size_t backlog;
   bool closed, quiet, has_parent;
+  bool others;  // programs may have written into the pipes
   zmq_msg_t parent;
   int event, pipes[STREAMS];
   // Of the io thread: what waits for the rest of its character, and whose it is.
@@ -135,6 +136,7 @@ static void add_text(Outbox *o, int stream, const char *data, size_t length) {
 }
 
 static void empty_pipes(Outbox *o) {
+  if (!o->others && !is_sender) return;  // spares a call of the system for each line that is printed
   static _Thread_local char buffer[1 << 14];
   struct pollfd ready[STREAMS] = {{o->pipes[OUT], POLLIN, 0}, {o->pipes[ERR], POLLIN, 0}};
   if (poll(ready, STREAMS, 0) <= 0) return;
@@ -230,6 +232,12 @@ void outbox_begin(Outbox *o, zmq_msg_t *header, bool quiet) {
   zmq_msg_copy(&o->parent, header);
   o->has_parent = true;
   o->quiet = quiet;
+  pthread_mutex_unlock(&o->lock);
+}
+
+void outbox_expect_programs(Outbox *o) {
+  pthread_mutex_lock(&o->lock);
+  o->others = true;
   pthread_mutex_unlock(&o->lock);
 }
 

@@ -34,6 +34,9 @@ void outbox_publish(Outbox *o, const char *type, zmq_msg_t *parent, json_t *cont
 // What is printed from here on answers the message of this header; `quiet`: nobody shall see it.
 void outbox_begin(Outbox *o, zmq_msg_t *header, bool quiet);
 
+// From here on other programs may write where this one does, and their order counts.
+void outbox_expect_programs(Outbox *o);
+
 // Everything printed so far stands before what is added next.
 void outbox_flush(Outbox *o);
 

@@ -31,6 +31,14 @@ static json_t *bad_request(const char *what) {
   return json_pack("{s:s, s:s, s:s, s:[]}", "status", "error", "ename", "BadRequest", "evalue", what, "traceback");
 }
 
+// The history is opened when it is first needed: a kernel that waits is small.
+static void need_history(Kernel *k) {
+  char reason[256];
+  if (k->has_history) return;
+  k->has_history = true;
+  if (!session_history_open(k->session, NULL, reason, sizeof reason)) kernel_log("the history is not kept: %s", reason);
+}
+
 // ---- execute ----
 
 typedef struct Expression {
@@ -84,11 +92,11 @@ static json_t *execute(Kernel *k, Message *m) {
   if (!k->silent)
     outbox_publish(k->outbox, "execute_input", message_header(m),
                    json_pack("{s:o, s:i}", "code", json_text(code, length), "execution_count", count));
+  if (counted) need_history(k);
   session_allow_input(k->session, flag(m->content, "allow_stdin", true));
   json_decref(k->problem);
   k->problem = NULL;
   k->payload = json_array();
-  atomic_store(&k->evaluating, true);
   SessionStatus status = SESSION_OK;
   if (!is_blank(code, length))
     status = counted ? session_eval(k->session, code, length) : session_eval_apart(k->session, code, length, NULL);
@@ -101,7 +109,6 @@ static json_t *execute(Kernel *k, Message *m) {
     json_object_set_new(reply, "status", json_string("error"));
     json_object_set_new(reply, "user_expressions", json_object());
   }
-  atomic_store(&k->evaluating, false);
   json_object_set_new(reply, "execution_count", json_integer(count));
   json_object_set_new(reply, "payload", k->payload);
   k->payload = NULL;
@@ -191,8 +198,61 @@ static json_t *history(Kernel *k, Message *m) {
   } else {
     q.kind = HISTORY_TAIL;
   }
+  need_history(k);
   session_history(k->session, &q, see_line, &lines);
   return json_pack("{s:o}", "history", lines.list);
+}
+
+// ---- comms ----
+
+static void see_comm(void *user, const char *id, const char *target) {
+  json_object_set_new(user, id, json_pack("{s:s}", "target_name", target));
+}
+
+static json_t *comm_info(Kernel *k, Message *m) {
+  json_t *all = json_object(), *wanted = json_object(), *comm;
+  size_t length;
+  const char *target = text(m->content, "target_name", &length), *id;
+  session_comms(k->session, see_comm, all);
+  json_object_foreach(all, id, comm) {
+    const char *name = json_string_value(json_object_get(comm, "target_name"));
+    if (!target || !*target || strcmp(name, target) == 0) json_object_set(wanted, id, comm);
+  }
+  json_decref(all);
+  return json_pack("{s:o}", "comms", wanted);
+}
+
+// Hands the message to the user's handler; who opens what nobody knows is told that it is closed.
+static json_t *comm_message(Kernel *k, Message *m, int kind) {
+  size_t length;
+  int count = (int)message_buffer_count(m);
+  const char *target = text(m->content, "target_name", &length), *id = text(m->content, "comm_id", &length);
+  char *data = json_dumps(json_object_get(m->content, "data"), JSON_COMPACT | JSON_ENCODE_ANY);
+  Mime *buffers = calloc((size_t)count + 1, sizeof *buffers);
+  Comm c = {.kind = kind, .id = id, .target = target ? target : "", .data = data ? data : "{}", .buffers = buffers};
+  c.length = strlen(c.data);
+  for (; buffers && c.buffer_count < count; c.buffer_count++) {
+    zmq_msg_t *b = message_buffer(m, (size_t)c.buffer_count);
+    buffers[c.buffer_count] = (Mime){"", zmq_msg_data(b), zmq_msg_size(b)};
+  }
+  session_allow_input(k->session, false);
+  if (id && !session_comm(k->session, &c) && kind == SESSION_COMM_OPEN)
+    outbox_publish(k->outbox, "comm_close", message_header(m), json_pack("{s:s, s:{}}", "comm_id", id, "data"));
+  free(data);
+  free(buffers);
+  return NULL;
+}
+
+static json_t *comm_open(Kernel *k, Message *m) {
+  return comm_message(k, m, SESSION_COMM_OPEN);
+}
+
+static json_t *comm_msg(Kernel *k, Message *m) {
+  return comm_message(k, m, SESSION_COMM_MESSAGE);
+}
+
+static json_t *comm_close(Kernel *k, Message *m) {
+  return comm_message(k, m, SESSION_COMM_CLOSE);
 }
 
 // ---- the kernel itself ----
@@ -206,11 +266,6 @@ static json_t *kernel_info(Kernel *k, Message *m) {
                    "banner", "nablua " NABLUA_VERSION "   ?name or help(name) explains", "debugger", 0,
                    "supported_features", "help_links", "text", "Lua Reference", "url",
                    "https://www.lua.org/manual/5.4/");
-}
-
-static json_t *comm_info(Kernel *k, Message *m) {
-  (void)k, (void)m;
-  return json_pack("{s:{}}", "comms");
 }
 
 static json_t *connect(Kernel *k, Message *m) {
@@ -253,6 +308,9 @@ static const Handler handlers[] = {
     {"is_complete_request", "is_complete_reply", ON_SHELL, is_complete},
     {"history_request", "history_reply", ON_SHELL, history},
     {"comm_info_request", "comm_info_reply", ON_SHELL, comm_info},
+    {"comm_open", NULL, ON_SHELL, comm_open},
+    {"comm_msg", NULL, ON_SHELL, comm_msg},
+    {"comm_close", NULL, ON_SHELL, comm_close},
     {"connect_request", "connect_reply", ON_SHELL, connect},
     {"kernel_info_request", "kernel_info_reply", ON_BOTH, kernel_info},
     {"shutdown_request", "shutdown_reply", ON_BOTH, shutdown},
@@ -294,6 +352,7 @@ void request_handle(Kernel *k, Channel channel, Frames *frames, unsigned long lo
   }
   const Handler *h = find_handler(m.type, channel);
   bool executes = h && h->answer == execute;
+  if (channel == SHELL) atomic_store(&k->evaluating, true);  // before io hears of it: it then looks for what is printed
   publish_status(k, &m, "busy");
   if (executes && number <= k->abort_through) {
     reply(k, channel, &m, h->reply, json_pack("{s:s}", "status", "aborted"));
@@ -306,8 +365,9 @@ void request_handle(Kernel *k, Channel channel, Frames *frames, unsigned long lo
     json_t *content = h ? h->answer(k, &m) : NULL;
     outbox_end(k->outbox);
     k->request = NULL;
-    if (h) reply(k, channel, &m, h->reply, content);
+    if (h && h->reply) reply(k, channel, &m, h->reply, content);
   }
+  if (channel == SHELL) atomic_store(&k->evaluating, false);
   publish_status(k, &m, "idle");
   message_free(&m);
 }

@@ -102,6 +102,30 @@ static void error(void *user, const Problem *p) {
   publish(k, "error", json_deep_copy(k->problem));
 }
 
+static void comm(void *user, const Comm *c) {
+  static const char *const types[] = {
+      [SESSION_COMM_OPEN] = "comm_open", [SESSION_COMM_MESSAGE] = "comm_msg", [SESSION_COMM_CLOSE] = "comm_close"};
+  Kernel *k = user;
+  Frames f = {0};
+  json_t *data = json_loadb(c->data, c->length, 0, NULL);
+  json_t *content = json_pack("{s:s, s:o}", "comm_id", c->id, "data", data ? data : json_object());
+  if (c->kind == SESSION_COMM_OPEN)
+    json_object_set_new(content, "target_name", json_text(c->target, strlen(c->target)));
+  outbox_flush(k->outbox);
+  frames_add_bytes(&f, types[c->kind], strlen(types[c->kind]));
+  if (!wire_write(k->wire, &f, types[c->kind], k->request ? message_header(k->request) : NULL, content)) {
+    frames_free(&f);
+    return;
+  }
+  for (int i = 0; i < c->buffer_count; i++) frames_add_bytes(&f, c->buffers[i].data, c->buffers[i].length);
+  outbox_post(k->outbox, IOPUB, &f);
+}
+
+static void program(void *user) {
+  Kernel *k = user;
+  outbox_expect_programs(k->outbox);
+}
+
 // ---- input() ----
 
 static void ask_client(Kernel *k, const char *prompt, bool hidden) {
@@ -144,6 +168,13 @@ static char *ask(void *user, const char *prompt, bool hidden) {
 }
 
 Sink kernel_sink(Kernel *k) {
-  return (Sink){
-      .user = k, .value = value, .page = page, .display = display, .clear = clear, .error = error, .ask = ask};
+  return (Sink){.user = k,
+                .value = value,
+                .page = page,
+                .display = display,
+                .clear = clear,
+                .error = error,
+                .ask = ask,
+                .program = program,
+                .comm = comm};
 }

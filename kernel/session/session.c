@@ -561,9 +561,14 @@ void session_set_display(Session *s, bool color, bool rich, int width) {
 
 // What the Lua part of the session may ask of this one: the module nablua.session.native.
 static int open_native(lua_State *L) {
-  static const luaL_Reg functions[] = {
-      {"evaluate", evaluate}, {"local_value", local_value}, {"files", matching_files}, {"ask", ask_user}, {NULL, NULL}};
-  static const char *const tables[] = {"kept", "sources", "standard", NULL};
+  static const luaL_Reg functions[] = {{"evaluate", evaluate},
+                                       {"local_value", local_value},
+                                       {"files", matching_files},
+                                       {"ask", ask_user},
+                                       {"send_comm", send_comm},
+                                       {"new_comm_id", new_comm_id},
+                                       {NULL, NULL}};
+  static const char *const tables[] = {"kept", "sources", "standard", "comms", NULL};
   luaL_newlib(L, functions);
   for (int i = 0; tables[i]; i++) {
     push_session_table(L, tables[i]);
@@ -574,7 +579,7 @@ static int open_native(lua_State *L) {
 
 static int open_library(lua_State *L) {
   static const char *const modules[] = {"nn", "optim", "data", "inspect", "plot", "help", NULL};
-  static const char *const tables[] = {"kept", "sources", "held", "modules", "standard", NULL};
+  static const char *const tables[] = {"kept", "sources", "held", "modules", "standard", "comms", NULL};
   luaL_openlibs(L);
   lua_warning(L, "@on", 0);
   lua_createtable(L, 0, 3);

@@ -28,6 +28,16 @@ typedef struct Problem {
   const char *frames;
 } Problem;
 
+// A message between an object of the user and its counterpart in the client.
+typedef struct Comm {
+  enum { SESSION_COMM_OPEN, SESSION_COMM_MESSAGE, SESSION_COMM_CLOSE } kind;
+  const char *id, *target;  // the target of an opening
+  const char *data;         // JSON
+  size_t length;
+  const Mime *buffers;  // bytes that came along; their types do not count
+  int buffer_count;
+} Comm;
+
 // What the session tells its front end; everything is valid during the call only.
 typedef struct Sink {
   void *user;
@@ -35,7 +45,8 @@ typedef struct Sink {
   void (*page)(void *user, const Bundle *page);                // what ?name asked for; NULL: it is a value
   void (*display)(void *user, const Bundle *value, const char *id, bool update);  // id may be NULL
   void (*clear)(void *user, bool wait);
-  void (*program)(void *user);  // another program is about to write where this one does; may be NULL
+  void (*comm)(void *user, const Comm *comm);  // NULL: there is no client to talk to
+  void (*program)(void *user);                 // another program is about to write where this one does; may be NULL
   void (*error)(void *user, const Problem *problem);
   char *(*ask)(void *user, const char *prompt, bool hidden);  // a line from malloc; NULL at the end of input
 } Sink;
@@ -112,6 +123,15 @@ typedef struct HistoryEntry {
 // Shows what the query finds, the oldest first.
 void session_history(Session *s, const HistoryQuery *query, void (*see)(void *user, const HistoryEntry *entry),
                      void *user);
+
+// ---- comms ----
+
+// Hands what a client sent to the user's handler, whose errors go to the sink.  False when nobody knows the comm, or
+// the target of an opening.
+bool session_comm(Session *s, const Comm *comm);
+
+// Shows the comms that are open.
+void session_comms(Session *s, void (*see)(void *user, const char *id, const char *target), void *user);
 
 // ---- looking at inputs ----
 

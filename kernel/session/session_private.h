@@ -55,6 +55,11 @@ int explain_error(lua_State *L);
 void remember_input(Session *s, const char *code, size_t length);
 void remember_output(Session *s, const char *text, size_t length);
 
+// ---- comms.c ----
+
+int send_comm(lua_State *L);
+int new_comm_id(lua_State *L);
+
 // ---- complete.c ----
 
 int matching_files(lua_State *L);

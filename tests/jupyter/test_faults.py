@@ -53,6 +53,7 @@ CODE = {
     "one native": ("local a = nb.randn(6000, 6000); a:matmul(a);",
                    "import numpy; a = numpy.random.rand(6000, 6000); a @ a; None"),
     "fail": ("error('on purpose')", "raise Exception('on purpose')"),
+    "fail late": ("nb.sleep(0.3) error('on purpose')", "import time; time.sleep(0.3); raise Exception('on purpose')"),
     "set": ("x = %d", "x = %d"),
     "recursion": ("local function f() return 1 + f() end f()", "def f(): return 1 + f()\nf()"),
     "memory": ("('x'):rep(1 << 62)", "'x' * (1 << 62)"),
@@ -353,9 +354,9 @@ class Clients(unittest.TestCase):
 
     def test_an_error_aborts_what_is_queued_and_nothing_else(self):
         with kernel(NAME, stderr=subprocess.DEVNULL) as (_, c):
-            for _ in range(5):
+            for _ in range(3):
                 c.run(code("set", 0))
-                cells = [c.execute(code("fail"))] + [c.execute(code("set", i)) for i in range(1, 6)]
+                cells = [c.execute(code("fail late"))] + [c.execute(code("set", i)) for i in range(1, 6)]
                 info = c.kernel_info()
                 self.assertEqual(c.reply(cells[0])["content"]["status"], "error")
                 for cell in cells[1:]:
