@@ -42,13 +42,21 @@ static const char script[] =
     "end\n"
     "function tests.load() net:load_state(nb.load(path .. '.safetensors')) end\n"
     "function tests.save() nb.save(path .. '.safetensors', net:state()) end\n"
+    "function tests.archive()\n"
+    "  nb.save(path .. '.npz', { x = x, y = y }, { compress = true })\n"
+    "  assert(nb.load(path .. '.npz').x:eq(x):all():item())\n"
+    "end\n"
+    "local f = io.open(path .. '.csv', 'w')\n"
+    "f:write('a,\"b c\",kind\\n1,2,x\\n3,,y\\n'):close()\n"
+    "function tests.table() nb.data.csv(path .. '.csv', { target = 'kind', missing = 'mean' }) end\n"
     "function tests.index()\n"
     "  local t = nb.tensor{{1, 2, 3}, {4, 5, 6}}\n"
     "  t[{1, {2, 3}}] = nb.tensor{7, 8}\n"
     "  t[t:gt(4)] = 0\n"
     "  return tostring(t[{nb.ALL, 2}])\n"
     "end\n"
-    "function tests.clean() os.remove(path) os.remove(path .. '.safetensors') end\n"
+    "function tests.clean() os.remove(path) os.remove(path .. '.safetensors') os.remove(path .. '.npz')"
+    " os.remove(path .. '.csv') end\n"
     "return tests\n";
 
 static bool again;  // Lua collects and asks once more: that must fail too
@@ -138,6 +146,14 @@ static void test_saving(void **state) {
   fail_each(state, "save");
 }
 
+static void test_archive(void **state) {
+  fail_each(state, "archive");
+}
+
+static void test_table(void **state) {
+  fail_each(state, "table");
+}
+
 static void test_indexing(void **state) {
   fail_each(state, "index");
 }
@@ -169,7 +185,8 @@ static int teardown(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(test_training_step), cmocka_unit_test(test_convolution_step),
-                                     cmocka_unit_test(test_loading), cmocka_unit_test(test_saving),
+                                     cmocka_unit_test(test_loading),       cmocka_unit_test(test_saving),
+                                     cmocka_unit_test(test_archive),       cmocka_unit_test(test_table),
                                      cmocka_unit_test(test_indexing)};
   return cmocka_run_group_tests(tests, setup, teardown);
 }
