@@ -15,6 +15,7 @@ local types = {
   table = "table", tensor = "Tensor", mask = "Tensor", ["index tensor"] = "Tensor",
   ["tensor or number"] = "Tensor|number",
   ["number or table"] = "any", ["tensor or table"] = "Tensor|Tensor[]", ["table or tensor"] = "table|Tensor",
+  module = "Module", ["module or function"] = "Module|function", optimizer = "Optimizer",
   ["table of tensors"] = "Tensor[]", dtype = '"f32"|"f64"|"i64"|"u8"|"bool"',
 }
 

@@ -374,9 +374,11 @@ static bool more_rows(CsvReader *r, Error *err) {
 
 static bool add_row(CsvReader *r, Error *err) {
   CsvFile *f = r->file;
-  if (r->count != f->count)
-    return nb_fail(err, NB_ERROR_FILE, "%s:%llu: a row should have %zu values, as the first line has; this one has %zu",
-                   r->in.path, (unsigned long long)r->record_line, f->count, r->count);
+  if (r->count != f->count) {
+    nb_fail(err, NB_ERROR_FILE, "%s:%llu: a row should have %zu values, as the first line has; this one has %zu",
+            r->in.path, (unsigned long long)r->record_line, f->count, r->count);
+    return f->rows == 0 && r->options.header && nb_fail_more(err, "; a first line that holds no names can be skipped");
+  }
   if (f->rows == r->capacity && !more_rows(r, err)) return false;
   for (size_t i = 0; i < f->count; i++) {
     CsvColumn *c = &f->columns[i];

@@ -35,4 +35,6 @@ return {
   { "optim.", "SGD Adam AdamW RMSprop Adagrad LBFGS StepLR CosineLR OneCycleLR ReduceLROnPlateau WarmupLR" },
   { "opt:", "step zero_grad state load_state add_group" },
   { "schedule:", "step state load_state" },
+  { "nb.", "save load random_state help pretty progress" },
+  { "data.", "batches split normalize csv image images resize idx fashion_mnist xor moons spirals circles blobs" },
 }

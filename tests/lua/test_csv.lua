@@ -105,6 +105,7 @@ end
 
 function T.test_broken_files_say_where()
   for name, case in pairs {
+    ["a first line of no names"] = { "150,4\n1,2,3\n", "t.csv:2", "has 3", "skipped" },
     ["a long row"] = { "a,b\n1,2\n3,4,5\n", "t.csv:3", "2 values", "has 3" },
     ["a short row"] = { "a,b\n1,2\n\n3\n", "t.csv:4", "2 values", "has 1" },
     ["text among numbers"] = { "a,age\n1,2\n3,4\n5,old\n", "t.csv:4", "column 2 (age)", "number", "line 2", '"old"' },
