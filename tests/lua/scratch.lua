@@ -37,4 +37,14 @@ function scratch:remove()
   os.execute("chmod -R u+w " .. self.folder .. " && rm -r " .. self.folder)
 end
 
+-- The checksum of zip and PNG.
+function scratch.crc32(bytes)
+  local crc = 0xffffffff
+  for i = 1, #bytes do
+    crc = crc ~ bytes:byte(i)
+    for _ = 1, 8 do crc = crc & 1 == 1 and (crc >> 1) ~ 0xedb88320 or crc >> 1 end
+  end
+  return crc ~ 0xffffffff
+end
+
 return scratch

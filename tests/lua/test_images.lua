@@ -16,17 +16,8 @@ function T.tearDown() files:remove() end
 
 -- ---- a PNG writer (RFC 2083, with zlib's stored blocks) ----
 
-local function crc32(bytes)
-  local crc = 0xffffffff
-  for i = 1, #bytes do
-    crc = crc ~ bytes:byte(i)
-    for _ = 1, 8 do crc = crc & 1 == 1 and (crc >> 1) ~ 0xedb88320 or crc >> 1 end
-  end
-  return crc ~ 0xffffffff
-end
-
 local function chunk(kind, bytes)
-  return string.pack(">I4", #bytes) .. kind .. bytes .. string.pack(">I4", crc32(kind .. bytes))
+  return string.pack(">I4", #bytes) .. kind .. bytes .. string.pack(">I4", scratch.crc32(kind .. bytes))
 end
 
 local function stored(bytes)
