@@ -110,6 +110,11 @@ function checkpoint.open(path, every, run)
   if not path:match("%.safetensors$") then
     native.raise(("nn.fit: the checkpoint must be a .safetensors file, got %s"):format(options.describe(path)))
   end
+  for name, object in pairs { net = run.net, opt = run.opt, schedule = run.schedule } do
+    if type(object.state) ~= "function" or type(object.load_state) ~= "function" then
+      native.raise(("nn.fit: %s has no state and load_state, without which there is no checkpoint"):format(name))
+    end
+  end
   if exists(path) then
     local state = files.load(path)
     check(self, state)

@@ -148,11 +148,8 @@ local function pass_over(run, batches)
   return batch[1]
 end
 
-local function train_step(run, batch, target, o)
-  local net, opt = run.net, run.opt
-  opt:zero_grad()
-  local output = forward(net, batch)
-  local J = run.loss(output, target)
+-- The loss as a number; one that is none ends the training before it spoils the parameters.
+local function value_of(run, J)
   local value = nb.is_tensor(J) and J:numel() == 1 and J:item()
   if not value then
     native.raise(("nn.fit: the loss must give a tensor of one number, got %s"):format(options.describe(J)))
@@ -161,9 +158,23 @@ local function train_step(run, batch, target, o)
     native.raise(("nn.fit: the loss is %s in epoch %d, batch %d; the net is as it was before that batch.  A lower " ..
       "learning rate or clip= may help"):format(value ~= value and "NaN" or "infinite", run.epoch, run.batch + 1))
   end
-  J:backward()
-  if o.clip then require("nablua.nn").clip_grad_norm(run.parameters, o.clip) end
-  opt:step()
+  return value
+end
+
+-- Forward, loss, backward, update.  The optimizer calls for the loss, since LBFGS does so several times; what is
+-- counted is the first.
+local function train_step(run, batch, target, o)
+  local output, value
+  run.opt:step(function()
+    run.opt:zero_grad()
+    local out = forward(run.net, batch)
+    local J = run.loss(out, target)
+    local number = value_of(run, J)
+    if not output then output, value = out, number end
+    J:backward()
+    if o.clip then require("nablua.nn").clip_grad_norm(run.parameters, o.clip) end
+    return J
+  end)
   if run.schedule and o.schedule_per == "batch" then run.schedule:step(value) end
   run.tally:add(output, target, value)
 end
@@ -305,14 +316,18 @@ registry.define(fit, "nn.", "fit", {
     "loss, the metrics, and valid_... of each.  An interrupt or error keeps the net as it is; with checkpoint= the " ..
     "same call goes on later where it stopped, to the same numbers.",
   signature = "nn.fit(net, loss, opt, train, {epochs=1, size=32, valid=, metrics=, schedule=, checkpoint=, ...})",
-  params = { { name = "net" }, { name = "loss", doc = "a module or function of output and target" },
-    { name = "opt" }, { name = "train", doc = "{x, y} or what data.batches gives; the last of a batch is the target" },
+  params = { { name = "net", type = "module" },
+    { name = "loss", type = "module or function", doc = "of output and target" },
+    { name = "opt", type = "optimizer" },
+    { name = "train", type = "table or batches",
+      doc = "{x, y} or what data.batches gives; the last of a batch is the target" },
     table.unpack(params) },
   see = { "data.batches", "optim", "net:train" },
   example = [[
 local net = nn.Linear(1, 1)
 local x = nb.linspace(-1, 1, 8):view(8, 1)
-local history = nn.fit(net, nn.MSELoss(), optim.SGD(net:parameters(), {lr=0.1}), {x, 2 * x}, {epochs=3, progress=false})
+local opt = optim.SGD(net:parameters(), {lr=0.1})
+local history = nn.fit(net, nn.MSELoss(), opt, {x, 2 * x}, {epochs=3, progress=false})
 return #history.loss  --> 3]],
   function(net, loss, opt, train, given)
     check(net, loss, opt)

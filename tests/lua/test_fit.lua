@@ -196,6 +196,15 @@ function T.test_gradients_are_clipped_together()
   lu.assertAlmostEquals(step[2], 0.8, 1e-4)
 end
 
+function T.test_lbfgs_asks_for_the_loss_itself()
+  local x, y = line()
+  local net = nn.Linear(1, 1)
+  local history = nn.fit(net, nn.MSELoss(), optim.LBFGS(net:parameters(), { lr = 0.5 }), { x, y },
+    { epochs = 15, size = 10, progress = false })
+  lu.assertAlmostEquals(net.weight:item(), 3, 1e-3)
+  lu.assertTrue(history.loss[1] > history.loss[15])
+end
+
 function T.test_a_loss_that_is_no_number_stops_before_the_step()
   local x, y = line()
   local net = nn.Linear(1, 1)
