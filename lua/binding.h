@@ -49,6 +49,8 @@ void nb_open_core(lua_State *L);
 // Adds to the table on top: `nablua.native`, what Lua sources of the module use and users do not.
 void nb_open_tensor(lua_State *L);
 void nb_open_raise(lua_State *L);
+void nb_open_raster(lua_State *L);
+void nb_open_process(lua_State *L);
 void nb_open_rows(lua_State *L);
 void nb_open_machine(lua_State *L);
 void nb_open_io(lua_State *L);

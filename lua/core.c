@@ -200,11 +200,17 @@ static int is_terminal(lua_State *L) {
   return 1;
 }
 
+// native.columns(): the terminal's columns and rows.
 static int columns(lua_State *L) {
   struct winsize w;
-  int n = 80;
-  if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col > 0) n = w.ws_col;
-  lua_pushinteger(L, n);
+  bool known = ioctl(STDOUT_FILENO, TIOCGWINSZ, &w) == 0;
+  lua_pushinteger(L, known && w.ws_col > 0 ? w.ws_col : 80);
+  lua_pushinteger(L, known && w.ws_row > 0 ? w.ws_row : 24);
+  return 2;
+}
+
+static int interrupted(lua_State *L) {
+  lua_pushboolean(L, nb_interrupted());
   return 1;
 }
 
@@ -245,7 +251,7 @@ void nb_open_core(lua_State *L) {
 
 void nb_open_machine(lua_State *L) {
   static const luaL_Reg functions[] = {
-      {"clock", clock_seconds},   {"isatty", is_terminal},        {"columns", columns}, {"text", text},
-      {"fail_alloc", fail_alloc}, {"random_state", random_state}, {NULL, NULL}};
+      {"clock", clock_seconds}, {"isatty", is_terminal},    {"interrupted", interrupted},   {"columns", columns},
+      {"text", text},           {"fail_alloc", fail_alloc}, {"random_state", random_state}, {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
 }

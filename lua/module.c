@@ -39,6 +39,8 @@ static int open_native(lua_State *L) {
   lua_newtable(L);  // native
   nb_open_tensor(L);
   nb_open_raise(L);
+  nb_open_raster(L);
+  nb_open_process(L);
   nb_open_rows(L);
   nb_open_machine(L);
   nb_open_io(L);
