@@ -137,6 +137,17 @@ function display.bundle(v, settings)
   return { ["text/plain"] = display.pretty(v) }
 end
 
+-- What a session puts here: show(value, {id=}) and update(value, id), as its globals display and update_display, which
+-- a user may hide; and live(), whether updates can be seen before the input ends. Without a session nothing is shown.
+display.show, display.update, display.live = nil, nil, nil
+
+-- Values with a state that is not drawn yet; at an input's end each is told by v:settle().
+display.pending = setmetatable({}, { __mode = "k" })
+
+function display.settle()
+  for v in pairs(display.pending) do v:settle() end
+end
+
 -- What a terminal shows of a value.
 function display.text(v)
   return display.bundle(v)["text/plain"]

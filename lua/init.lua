@@ -11,11 +11,12 @@ nb.help = require("nablua.help").help
 nb.nn = require "nablua.nn"
 nb.optim = require "nablua.optim"
 nb.data = require "nablua.data"
+nb.plot = require "nablua.plot"
 nb.inspect = require "nablua.inspect"
 
 registry.add {
   name = "nb", kind = "topic", value = nb, doc = "Tensors, operators and gradients.",
-  example = "nb.tensor{1, 2} + 1  --> {2, 3}", see = { "nn", "optim", "data", "tensor" },
+  example = "nb.tensor{1, 2} + 1  --> {2, 3}", see = { "nn", "optim", "data", "plot", "tensor" },
 }
 
 return nb

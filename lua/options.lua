@@ -62,6 +62,7 @@ local types = {
     local function is_rate(x) return is_number(x) and x > 0 end
     return is_rate(v) or is_list_of(v, is_rate)
   end },
+  pixels = { "a whole number of pixels from 60 to 8000", function(v) return whole(v) and v >= 60 and v <= 8000 end },
   numbers = { "a table of numbers", function(v) return is_list_of(v, is_number) end },
   string = { "a string", function(v) return type(v) == "string" end },
   ["function"] = { "a function", function(v)

@@ -18,6 +18,7 @@ local rules = {
   { "^net:", "Methods of modules" }, { "^opt:", "Methods of optimizers" }, { "^schedule:", "Methods of schedules" },
   { "^nn%.init%.", "Initial values" }, { "^nn%.", "Modules" }, { "^data%.", "Sets of samples" },
   { "^csv:", "Sets of samples" }, { "^inspect[.:]", "Inspection" }, { "^plot[.:]", "Plots" },
+  { "^p:", "Plots" },
 }
 local OTHERS = "Session and machine"
 

@@ -229,6 +229,7 @@ int main(int argc, char **argv) {
   struct sigaction action = {.sa_handler = on_sigint};  // no restart: io.read ends, too
   sigaction(SIGINT, &action, NULL);
   session_set_traceback(session, traceback);
+  session_set_display(session, repl_colors(), false, 0);
   apply_environment();
   status = run(&options);
   screen_finish();

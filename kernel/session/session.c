@@ -415,6 +415,8 @@ static SessionStatus eval(Session *s, const char *code, size_t length, const cha
     if (status == SESSION_OK) status = call_and_show(s, 0, hidden);
     text_free(&rest);
   }
+  lua_pushcfunction(L, settle_values);
+  protected_call(s, 0, 0);
   lua_pushcfunction(L, note_hidden_modules);
   if (lua_pcall(L, 0, 0, 0) != LUA_OK) lua_pop(L, 1);
   lua_settop(L, top);
@@ -473,7 +475,10 @@ SessionStatus session_run_file(Session *s, const char *path, char *const *argume
   Script script = {path, arguments, count};
   lua_pushcfunction(s->L, run_script);
   lua_pushlightuserdata(s->L, &script);
-  return protected_call(s, 1, 0);
+  SessionStatus status = protected_call(s, 1, 0);
+  lua_pushcfunction(s->L, settle_values);
+  protected_call(s, 0, 0);
+  return status;
 }
 
 // ---- looking at inputs ----

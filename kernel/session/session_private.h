@@ -95,6 +95,9 @@ void push_bundle(lua_State *L, Session *s, int index);
 // The bundle at the top of the stack, valid while it stays there.
 Bundle read_bundle(lua_State *L, Session *s);
 
+// Draws the last states of values that are updated while something runs.
+int settle_values(lua_State *L);
+
 // input(prompt, {password=}): a line from the user, nil at the end of input.
 int ask_user(lua_State *L);
 

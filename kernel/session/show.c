@@ -4,6 +4,7 @@
 #include <lua.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "session_private.h"
 
@@ -39,6 +40,22 @@ Bundle read_bundle(lua_State *L, Session *s) {
       s->mimes[count++] = m;
   }
   return (Bundle){s->mimes, count};
+}
+
+// Whether what is updated can be seen while something runs: in a notebook, or at a terminal.
+static int live(lua_State *L) {
+  lua_pushboolean(L, session_of(L)->rich || isatty(STDOUT_FILENO));
+  return 1;
+}
+
+int settle_values(lua_State *L) {
+  lua_settop(L, 0);
+  lua_getglobal(L, "require");
+  lua_pushliteral(L, "nablua.display");
+  lua_call(L, 1, 1);
+  lua_getfield(L, -1, "settle");
+  lua_call(L, 0, 0);
+  return 0;
 }
 
 static const char *display_id(lua_State *L, int index) {
@@ -133,5 +150,11 @@ void open_display(lua_State *L) {
                                        {"breakpoint", breakpoint},     {NULL, NULL}};
   lua_pushglobaltable(L);
   luaL_setfuncs(L, functions, 0);
-  lua_pop(L, 1);
+  // For the library, which does not look at globals.
+  lua_getglobal(L, "require");
+  lua_pushliteral(L, "nablua.display");
+  lua_call(L, 1, 1);
+  static const luaL_Reg library[] = {{"show", display}, {"update", update_display}, {"live", live}, {NULL, NULL}};
+  luaL_setfuncs(L, library, 0);
+  lua_pop(L, 2);
 }

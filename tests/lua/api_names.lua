@@ -2,6 +2,9 @@
 -- The public names that were promised, by prefix: each must be callable (a field or topic: known) and documented, with
 -- an example that runs.  "nb.|t:" stands for both, nb.f(t, ...) and t:f(...).  A promise is only ever added to.
 return {
+  { "plot.", "curve scatter histogram heatmap confusion boundary activation images filters ridgeline" },
+  { "inspect.", "graph diagram" },
+  { "p:", "save update close" },
   { "nb.", "tensor zeros ones full empty arange linspace eye rand randn randint randperm" },
   { "nb.|t:", "one_hot zeros_like ones_like full_like empty_like rand_like randn_like to" },
   { "t.", "shape dtype grad requires_grad name T" },

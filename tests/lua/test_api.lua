@@ -11,7 +11,8 @@ local T = {}
 local net = nb.nn.Linear(1, 1)
 local opt = nb.optim.SGD(net:parameters())
 local homes = { nb = nb, nn = nb.nn, init = nb.nn.init, optim = nb.optim, data = nb.data, t = native.methods, net = net,
-  opt = opt, schedule = nb.optim.StepLR(opt, { step_size = 1 }) }
+  opt = opt, schedule = nb.optim.StepLR(opt, { step_size = 1 }), plot = nb.plot, inspect = nb.inspect,
+  p = nb.plot.curve { 1 } }
 
 -- What the name names: nb.relu, nn.init.constant, t:item; nil for a field, which only a tensor has.
 local function value_of(name)
@@ -25,7 +26,8 @@ local function is_callable(v)
 end
 
 local function run(example)
-  local env = setmetatable({ nb = nb, nn = nb.nn, optim = nb.optim, data = nb.data }, { __index = _G })
+  local env = setmetatable({ nb = nb, nn = nb.nn, optim = nb.optim, data = nb.data, plot = nb.plot,
+    inspect = nb.inspect }, { __index = _G })
   local code = example:match("^(.-)%s*%-%->") or example
   local chunk = load("return " .. code, "example", "t", env) or assert(load(code, "example", "t", env))
   chunk()

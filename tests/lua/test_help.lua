@@ -16,15 +16,17 @@ local function public_names()
       if type(name) == "string" and not (skip and skip[name]) then names[prefix .. name] = value end
     end
   end
-  add("nb.", nb, { nn = true, optim = true, data = true })
+  add("nb.", nb, { nn = true, optim = true, data = true, plot = true })
   add("nb.help.", nb.help)
   add("nn.", nb.nn, { init = true })
   add("nn.init.", nb.nn.init)
   add("optim.", nb.optim)
   add("data.", nb.data)
+  add("plot.", nb.plot)
   add("t:", native.methods)
   add("net:", require("nablua.nn.module").Module, { training = true })
   local opt = nb.optim.SGD { nb.zeros(1, { requires_grad = true }) }
+  for _, name in ipairs { "save", "update", "close" } do names["p:" .. name] = nb.plot.curve({ 1 })[name] end
   for _, name in ipairs { "step", "zero_grad", "state", "load_state" } do names["opt:" .. name] = opt[name] end
   return names
 end

@@ -24,7 +24,8 @@ def environment(home=None, **more):
     """Variables of a terminal without colours, whose user has no files but those below `home`."""
     env = {k: v for k, v in os.environ.items() if not k.startswith("NABLUA")}
     env.update(TERM="xterm", NO_COLOR="1", INPUTRC="/dev/null", LC_ALL="C.UTF-8", XDG_STATE_HOME=home or HOME.name,
-               XDG_CONFIG_HOME=home or HOME.name, **more)
+               XDG_CONFIG_HOME=home or HOME.name)
+    env.update(more)
     return env
 
 

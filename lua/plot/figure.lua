@@ -1,0 +1,204 @@
+-- SPDX-License-Identifier: MIT
+-- The plot object: made by a kind of plot, shown in a terminal or notebook, saved, updated while something runs.
+--
+-- A kind describes what to draw as a scene, which knows neither characters nor gnuplot:
+--   { title=, width=, height=, columns=, panels = { panel, ... } }
+--   panel  { title=, xlabel=, ylabel=, note=, x = axis, y = axis, marks = { mark, ... },
+-- ends = direct labels { y=, text=, color= }, legend = { text=, color=, mark= }, bar = { scale=, low=, high= }, square
+-- = one unit is as long on both axes, plain = no grid, bands = areas one above another } mark { type = "line" |
+-- "points" | "bars" | "area" | "raster" | "texts", ... }, see terminal.lua and gnuplot.lua
+local native = require "nablua.native"
+local display = require "nablua.display"
+local gnuplot = require "nablua.plot.gnuplot"
+local options = require "nablua.options"
+local registry = require "nablua.registry"
+local terminal = require "nablua.plot.terminal"
+
+local figure = {}
+
+local Figure = { __name = "plot" }
+Figure.__index = Figure
+
+-- ---- showing ----
+
+local function scene_of(self)
+  local scene = self.spec.scene(self)
+  scene.fixed = self.options.width and self.options.height
+  scene.width, scene.height = self.options.width or scene.width, self.options.height or scene.height
+  return scene
+end
+
+-- The plot as SVG text; needs gnuplot.
+local function svg(self)
+  return self.spec.svg and self.spec.svg(self) or gnuplot.draw(scene_of(self), "svg")
+end
+
+local function text(self, settings)
+  if self.spec.text then return self.spec.text(self, settings) end
+  return terminal.draw(scene_of(self), settings)
+end
+
+function Figure:__display(settings)
+  local bundle = { ["text/plain"] = text(self, settings) }
+  if settings.rich then
+    local ok, drawing = pcall(svg, self)
+    if ok then
+      bundle["image/svg+xml"] = drawing
+    elseif native.interrupted() then
+      error(drawing, 0)
+    else
+      bundle["text/plain"] = bundle["text/plain"] .. "\n(" .. tostring(drawing):gsub("^[^\n]-: ", "", 1) .. ")"
+    end
+  end
+  return bundle
+end
+
+function Figure:__tostring()
+  return text(self, { color = false })
+end
+
+-- ---- methods ----
+
+local function method(name, entry)
+  entry.name, entry.kind, entry.value = "p:" .. name, "method", entry[1]
+  entry[1] = nil
+  Figure[name] = registry.add(entry)
+end
+
+method("save", {
+  doc = "Writes the plot to a file: .svg, .png (with twice as many pixels as width and height say, or scale=) or " ..
+    ".txt.  Returns the plot.  Drawings need gnuplot, graphs Graphviz; an error says how to install them.",
+  signature = "p:save(path, {scale=2})", see = { "plot.curve" },
+  params = { { name = "path", type = "string" },
+    { name = "scale", type = "size", default = 2, doc = "pixels of a PNG in a unit of width and height" } },
+  example = "pcall(function() plot.curve({3, 2, 1}):save(\"loss.doc\") end)  --> false",
+  function(self, path, given)
+    if type(path) ~= "string" then
+      native.raise("save: the path must be a string, got " .. options.describe(path))
+    end
+    local o = options.check("save", { { name = "scale", type = "size", default = 2 } }, given)
+    local extension = path:match("%.(%w+)$")
+    local kind = extension and extension:lower()
+    local content
+    if kind == "svg" then
+      content = svg(self)
+    elseif kind == "png" then
+      if o.scale > 8 then native.raise("save: scale must be 1 to 8, got " .. o.scale) end
+      content = self.spec.png and self.spec.png(self, o.scale) or gnuplot.draw(scene_of(self), "png", o.scale)
+    elseif kind == "txt" then
+      content = text(self, { width = 80, color = false }) .. "\n"
+    else
+      native.raise(("save: the file's name must end in .svg, .png or .txt, got %s"):format(options.describe(path)))
+    end
+    local file, why = io.open(path, "wb")
+    local ok = file
+    if file then
+      ok, why = file:write(content)
+      local closed, late = file:close()
+      if ok and not closed then ok, why = nil, late end
+    end
+    if not ok then native.raise("save: " .. tostring(why)) end
+    return self
+  end,
+})
+
+-- ---- in place, while something runs ----
+
+local SHARE = 10     -- of the time at most a tenth is spent drawing
+local LEAST = 0.1    -- seconds between drawings
+local count = 0
+
+local function redraw(self)
+  local start = native.clock()
+  self.stale = nil
+  if self.id then
+    display.update(self, self.id)
+  else
+    count = count + 1
+    self.id = "nablua-plot-" .. count
+    display.show(self, { id = self.id })
+  end
+  self.drawn = native.clock()
+  self.pause = math.max(LEAST, math.min(SHARE * (self.drawn - start), 10))
+end
+
+method("update", {
+  doc = "Takes new data, as the plot's function does, and redraws the plot in its place, at most ten times a " ..
+    "second.  " ..
+    "A curve takes numbers by name too, and goes on with them: p:update{loss=0.3}.  Without data it is drawn anew, " ..
+    "of " ..
+    "a net what it decides now.  Returns the plot.",
+  signature = "p:update(...)", see = { "p:close", "plot.curve" },
+  example = "plot.curve({loss={3, 2}}):update{loss=1}.kind  --> \"curve\"",
+  function(self, ...)
+    if select("#", ...) > 0 or self.spec.update then
+      if self.spec.update then
+        self.spec.update(self, ...)
+      else
+        self.data = self.spec.read(self.spec.arguments(...), self)
+      end
+    end
+    if display.show then
+      self.stale = true
+      if display.live() and (not self.drawn or native.clock() - self.drawn >= self.pause) then redraw(self) end
+      display.pending[self] = self.stale
+    end
+    return self
+  end,
+})
+
+method("close", {
+  doc = "Draws the last update, if the plot has not yet; this happens by itself at the input's end.",
+  signature = "p:close()", see = { "p:update" }, example = "plot.curve({3, 2, 1}):close()",
+  function(self)
+    display.pending[self] = nil
+    if self.stale and display.show then redraw(self) end
+  end,
+})
+
+Figure.settle = Figure.close
+Figure.__close = Figure.close
+
+-- ---- kinds ----
+
+local common = {
+  title = { type = "string", doc = "above the plot" },
+  xlabel = { type = "string", doc = "below the x axis" },
+  ylabel = { type = "string", doc = "beside the y axis" },
+  logx = { type = "boolean", default = false, doc = "logarithmic x axis" },
+  logy = { type = "boolean", default = false, doc = "logarithmic y axis" },
+  legend = { type = "boolean", default = true, doc = "name the series" },
+  width = { type = "pixels", doc = "pixels of drawings" },
+  height = { type = "pixels", doc = "pixels of drawings" },
+}
+
+-- Defines plot.NAME in `home`.  `spec`:
+--   params, common   how its arguments are read: its own (options.lua), and the names of the common ones
+--   read(o)          the data, checked, from the arguments' values
+--   scene(self)      what to draw, from self.data and self.options
+--   update           how p:update takes data, where it is not as the function does
+--   text, svg, png   for what is no scene
+--   doc, signature, example, see
+function figure.define(home, prefix, name, spec)
+  local where, params = prefix .. name, {}
+  for _, p in ipairs(spec.params) do params[#params + 1] = p end
+  for _, key in ipairs(spec.common or { "title", "width", "height" }) do
+    local p = { name = key }
+    for k, v in pairs(common[key]) do p[k] = v end
+    if p.default == nil then p.optional = true end
+    params[#params + 1] = p
+  end
+  spec.params = params
+  function spec.arguments(...) return options.read(where, params, ...) end
+  registry.define(home, prefix, name, {
+    doc = spec.doc, signature = spec.signature, params = params, example = spec.example, see = spec.see,
+    value = function(...)
+      local o = spec.arguments(...)
+      local self = setmetatable({ kind = name, spec = spec, options = o }, Figure)
+      self.data = spec.read(o, self)
+      return self
+    end,
+  })
+end
+
+return figure

@@ -1,0 +1,190 @@
+-- SPDX-License-Identifier: MIT
+-- How plots look: the colours of series, the colour scales of numbers, and text that cannot break a drawing.
+local nb = require "nablua.core"
+
+local style = {}
+
+-- ---- colours ----
+
+-- Okabe and Ito's palette, which colour-blind people can tell apart (Color Universal Design, 2008), with the yellow
+-- darkened for white paper.  `cell` is the terminal's, lighter, for dark and light backgrounds; `shade` a dark one.
+style.colors = {
+  { rgb = "#0072B2", cell = 75, tint = { 204, 227, 241 }, shade = { 0, 0, 135 } },     -- blue
+  { rgb = "#D55E00", cell = 208, tint = { 248, 221, 204 }, shade = { 95, 0, 0 } },   -- vermilion
+  { rgb = "#009E73", cell = 78, tint = { 204, 236, 227 }, shade = { 0, 95, 0 } },     -- green
+  { rgb = "#CC79A7", cell = 176, tint = { 246, 228, 238 }, shade = { 95, 0, 95 } },   -- purple
+  { rgb = "#B58900", cell = 220, tint = { 246, 234, 196 }, shade = { 95, 95, 0 } },    -- ochre
+  { rgb = "#56B4E9", cell = 117, tint = { 221, 240, 251 }, shade = { 0, 95, 135 } },  -- sky
+  { rgb = "#666666", cell = 250, tint = { 228, 228, 228 }, shade = { 58, 58, 58 } },   -- grey
+  { rgb = "#882255", cell = 168, tint = { 234, 210, 222 }, shade = { 135, 0, 95 } },   -- wine
+  { rgb = "#999933", cell = 143, tint = { 235, 235, 214 }, shade = { 95, 95, 95 } },   -- olive
+  { rgb = "#332288", cell = 105, tint = { 214, 210, 231 }, shade = { 0, 0, 95 } },   -- indigo
+}
+
+style.colors[1].fill = "#B3D4E8"
+
+function style.color(i)
+  return style.colors[(i - 1) % #style.colors + 1]
+end
+
+-- What is neither data nor text of the user.
+style.ink = { rgb = "#222222", cell = nil }
+style.soft = { rgb = "#666666", cell = 245 }
+style.faint = { rgb = "#E4E4E4", cell = 242 }
+
+-- ---- scales: number → colour ----
+
+local stops = {
+  -- viridis (Smith and van der Walt 2015), sampled at ninths
+  sequential = { { 68, 1, 84 }, { 71, 44, 122 }, { 59, 81, 139 }, { 44, 113, 142 }, { 33, 144, 141 }, { 39, 173, 129 },
+    { 92, 200, 99 }, { 170, 220, 50 }, { 253, 231, 37 } },
+  -- after ColorBrewer's RdBu: blue below zero, white at it, red above
+  diverging = { { 5, 48, 97 }, { 33, 102, 172 }, { 67, 147, 195 }, { 146, 197, 222 }, { 247, 247, 247 },
+    { 244, 165, 130 }, { 214, 96, 77 }, { 178, 24, 43 }, { 103, 0, 31 } },
+  grey = { { 0, 0, 0 }, { 255, 255, 255 } },
+  -- white to blue, for counts that carry their number
+  counts = { { 255, 255, 255 }, { 222, 235, 247 }, { 158, 202, 225 }, { 66, 146, 198 }, { 8, 81, 156 }, { 8, 48,
+    107 } },
+}
+style.scales = { "sequential", "diverging", "grey", "counts" }
+
+local MISSING = { 200, 200, 200 }
+local tables = {}
+
+-- The scale's 256 colours, and one for what is no number: u8 257×3.
+function style.scale(name)
+  if not tables[name] then
+    local rows, list = {}, stops[name]
+    for i = 0, 255 do
+      local at = i / 255 * (#list - 1)
+      local k = math.min(math.floor(at), #list - 2)
+      local a, b, rest = list[k + 1], list[k + 2], at - k
+      local row = {}
+      for c = 1, 3 do row[c] = math.floor(a[c] + (b[c] - a[c]) * rest + 0.5) end
+      rows[i + 1] = row
+    end
+    rows[257] = MISSING
+    tables[name] = nb.tensor(rows, { dtype = "u8" })
+  end
+  return tables[name]
+end
+
+-- Colours of a matrix of f64, u8 H×W×3.  What is no number is grey; infinities have the colours of the ends.
+function style.colorize(values, low, high, name)
+  local h, w = values:size(1), values:size(2)
+  if high <= low then low, high = low - 0.5, high + 0.5 end
+  -- By halves: the span of the largest numbers has no number.
+  local at = ((values / 2 - low / 2) / (high / 2 - low / 2) * 255):clamp(0, 255)
+  local index = nb.where(at:ne(at), 256, at + 0.5):floor() + 1
+  return style.scale(name):index_select(1, index:to("i64"):flatten()):view(h, w, 3)
+end
+
+-- Whether text on the colour of value `v` should be white.
+function style.dark(v, low, high, name)
+  if v ~= v then return false end
+  local list = stops[name]
+  local at = (v / 2 - low / 2) / (high / 2 - low / 2)
+  at = at ~= at and 0.5 or math.min(math.max(at, 0), 1)
+  local c = list[math.floor(at * (#list - 1) + 1.5)]
+  return 0.299 * c[1] + 0.587 * c[2] + 0.114 * c[3] < 140
+end
+
+-- ---- text ----
+
+local LONGEST = 200
+
+-- Control characters, and those that turn the direction of what follows.
+local function harmful(code)
+  return code < 32 or (code >= 127 and code < 160) or (code >= 0x200E and code <= 0x200F) or
+    (code >= 0x2028 and code <= 0x202E) or (code >= 0x2066 and code <= 0x2069) or code >= 0xFFFE and code <= 0xFFFF or
+    (code >= 0xD800 and code <= 0xDFFF) or code > 0x10FFFF
+end
+
+-- The text in one line of valid UTF-8, without what a terminal or XML would choke on.
+function style.clean(text)
+  text = tostring(text)
+  if not text:find("[^\32-\126]") and #text <= LONGEST then return text end
+  local out, i = {}, 1
+  while i <= #text and #out < LONGEST do
+    local next_bad = utf8.len(text, i, i)
+    if next_bad then
+      local code = utf8.codepoint(text, i)
+      out[#out + 1] = harmful(code) and " " or utf8.char(code)
+      i = utf8.offset(text, 2, i)
+    else
+      out[#out + 1] = "\u{FFFD}"
+      i = i + 1
+    end
+  end
+  if i <= #text then out[#out] = "…" end
+  return table.concat(out)
+end
+
+-- First and last code points that take no column, and those that take two (after Unicode 15's tables, coarsely).
+local none = { { 0x300, 0x36F }, { 0x483, 0x489 }, { 0x591, 0x5BD }, { 0x610, 0x61A }, { 0x64B, 0x65F },
+  { 0x1AB0, 0x1AFF }, { 0x1DC0, 0x1DFF }, { 0x200B, 0x200D }, { 0x20D0, 0x20FF }, { 0xFE00, 0xFE0F },
+  { 0xFE20, 0xFE2F } }
+local two = { { 0x1100, 0x115F }, { 0x231A, 0x231B }, { 0x2E80, 0x303E }, { 0x3041, 0xA4CF }, { 0xAC00, 0xD7A3 },
+  { 0xF900, 0xFAFF }, { 0xFE30, 0xFE6F }, { 0xFF00, 0xFF60 }, { 0xFFE0, 0xFFE6 }, { 0x1F300, 0x1F64F },
+  { 0x1F680, 0x1F6FF }, { 0x1F900, 0x1FAFF }, { 0x20000, 0x3FFFD } }
+
+local function within(list, code)
+  for _, span in ipairs(list) do
+    if code >= span[1] and code <= span[2] then return true end
+  end
+  return false
+end
+
+-- Columns of a character in a terminal.
+function style.columns(code)
+  if code < 0x300 then return 1 end
+  return within(none, code) and 0 or within(two, code) and 2 or 1
+end
+
+-- Columns of clean text.
+function style.width(text)
+  local n = 0
+  for _, code in utf8.codes(text) do n = n + style.columns(code) end
+  return n
+end
+
+-- The text, cut with … to at most `columns`.
+function style.fit(text, columns)
+  if columns <= 0 then return "" end
+  if style.width(text) <= columns then return text end
+  local n = 0
+  for at, code in utf8.codes(text) do
+    n = n + style.columns(code)
+    if n > columns - 1 then return text:sub(1, at - 1) .. "…" end
+  end
+end
+
+-- ---- numbers ----
+
+local raised = { ["0"] = "⁰", ["1"] = "¹", ["2"] = "²", ["3"] = "³", ["4"] = "⁴", ["5"] = "⁵", ["6"] = "⁶",
+  ["7"] = "⁷",
+  ["8"] = "⁸", ["9"] = "⁹", ["-"] = "⁻" }
+
+-- "10⁻³"
+function style.power(exponent)
+  return "10" .. ("%d"):format(exponent):gsub(".", raised)
+end
+
+-- A number for people, of about `digits` digits: 0.01234, 1.2·10⁻⁷.
+function style.number(v, digits)
+  digits = digits or 4
+  if v ~= v then return "nan" end
+  if v == math.huge then return "∞" end
+  if v == -math.huge then return "−∞" end
+  local size = math.abs(v)
+  if size ~= 0 and (size < 1e-4 or size >= 1e6) then
+    local mantissa, exponent = ("%." .. digits - 1 .. "e"):format(v):match("^(.-)e(.*)$")
+    mantissa = mantissa:gsub("%.?0+$", "")
+    local power = style.power(math.tointeger(tonumber(exponent)))
+    if mantissa == "1" or mantissa == "-1" then return mantissa:gsub("1", "") .. power end
+    return mantissa .. "·" .. power
+  end
+  return (("%." .. digits .. "g"):format(v):gsub("e%+?(-?)0*(%d+)", "e%1%2"))
+end
+
+return style
