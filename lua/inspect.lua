@@ -69,4 +69,8 @@ registry.add {
   example = "type(inspect)  --> \"table\"",
 }
 
+for _, name in ipairs { "graph", "diagram" } do
+  require("nablua.plot.figure").define(inspect, "inspect.", name, require("nablua.inspect." .. name))
+end
+
 return inspect

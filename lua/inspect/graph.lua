@@ -1,0 +1,259 @@
+-- SPDX-License-Identifier: MIT
+-- inspect.graph: the computation behind a tensor, with its shapes, values and gradients, through dot and as text.
+local native = require "nablua.native"
+local nb = require "nablua.core"
+local options = require "nablua.options"
+local program = require "nablua.plot.program"
+local style = require "nablua.plot.style"
+local tape = require "nablua.inspect.tape"
+
+local MOST_DRAWN = 100   -- boxes in a drawing
+local MOST_LISTED = 50   -- lines in a terminal
+
+-- ---- reading ----
+
+-- What a tensor holds, in few characters: its number, or the norm of its values.
+local function value_text(t)
+  if not t or t:numel() == 0 then return "" end
+  t = t:detach():to("f64")
+  if t:numel() == 1 then return style.number(t:flatten():at(1), 3) end
+  return "‖·‖ " .. style.number(t:norm():item(), 3)
+end
+
+-- Walks back from J: norms of ∂J by node and output, and by leaf.  Nothing where a backward has freed the tape, or
+-- where J is no scalar.
+local function gradients(J, nodes)
+  local of_node, of_leaf = {}, {}
+  for i = 1, #nodes do of_node[i] = {} end
+  local freed = false
+  for _, node in ipairs(nodes) do freed = freed or node.freed end
+  if freed or #nodes == 0 or J:numel() ~= 1 then return of_node, of_leaf end
+  local function add(home, key, g) home[key] = home[key] and home[key] + g or g end
+  nb.no_grad(function()
+    local _, output = native.made_by(J)
+    of_node[#nodes][output or 1] = nb.ones_like(J:detach())
+    for i = #nodes, 1, -1 do
+      local node, given = nodes[i], {}
+      for k, g in pairs(of_node[i]) do given[k] = g end
+      if next(given) then
+        for k = 1, 64 do given[k] = given[k] or false end
+        for k, g in ipairs(native.node_backward(node.node, given)) do
+          local input = node.inputs[k]
+          if g and input and input.node then
+            add(of_node[input.node], input.output, g)
+          elseif g and input and input.leaf then
+            add(of_leaf, input.id, g)
+          end
+        end
+      end
+      -- Only sizes are shown: let go of what lies behind.
+      for k, g in pairs(of_node[i]) do of_node[i][k] = g:norm():item() end
+    end
+  end)
+  for key, g in pairs(of_leaf) do of_leaf[key] = g:norm():item() end
+  return of_node, of_leaf
+end
+
+-- The graph as a list of boxes in order of creation, each { kind = "operator" | "parameter" | "input" | "result", name
+-- =, shape =, value =, gradient =, layer =, source =, line =, from = { { box = index, output = } } }.
+local function read(J)
+  local nodes = tape.read(J).nodes
+  if #nodes == 0 then
+    native.raise("inspect.graph: nothing was recorded for this tensor; it needs to come from operators on tensors " ..
+      "that " ..
+      "require grad, outside nb.no_grad")
+  end
+  local of_node, of_leaf = gradients(J, nodes)
+  local skipped = math.max(0, #nodes - MOST_DRAWN)
+  local boxes, of_index, known = {}, {}, {}
+  local function put(box)
+    boxes[#boxes + 1] = box
+    return #boxes
+  end
+  local function outside(input)
+    local key = input.id or input.value and native.storage(input.value)
+    if key and known[key] then return known[key] end
+    local at = put { kind = input.leaf and "parameter" or "input", name = input.name or input.param,
+      layer = input.layer,
+      shape = input.shape, value = value_text(input.value), gradient = input.id and of_leaf[input.id], from = {} }
+    if key then known[key] = at end
+    return at
+  end
+  -- What is made of a layer's parameters alone (their transpose, say) belongs to the layer, and so does what uses it.
+  local pure = {}
+  for i = skipped + 1, #nodes do
+    local node = nodes[i]
+    local from, last = {}, 0
+    local only = true
+    for _, input in pairs(node.inputs) do
+      local maker = input.node and pure[input.node]
+      node.layer = node.layer or maker or nil
+      only = only and (maker or input.leaf)
+    end
+    pure[i] = only and node.layer or nil
+    for k in pairs(node.inputs) do last = math.max(last, k) end
+    for k = 1, last do
+      local input = node.inputs[k]
+      if input and not input.node then
+        from[#from + 1] = outside(input)
+      elseif input then
+        from[#from + 1] = of_index[input.node] or 0  -- 0: what was skipped
+      end
+    end
+    local out = node.outputs[1] or {}
+    local is_last = i == #nodes
+    local value = out.value or (is_last and J) or nil
+    of_index[i] = put { kind = is_last and "result" or "operator", name = node.op, layer = node.layer, from = from,
+      shape = out.shape or (is_last and J.shape) or nil, value = value_text(value), gradient = of_node[i][1],
+      source = node.source, line = node.line }
+  end
+  return { boxes = boxes, skipped = skipped, operators = #nodes, freed = nodes[#nodes].freed }
+end
+
+-- ---- text: one line for each result, in order of creation ----
+
+local function text(self, settings)
+  local width = settings.width or native.columns()
+  local d, rows, names, n = self.data, {}, {}, 0
+  local widest = { 0, 0, 0, 0 }
+  for i, box in ipairs(d.boxes) do
+    if box.kind == "operator" or box.kind == "result" then
+      n = n + 1
+      names[i] = box.kind == "result" and "J" or "v" .. n
+      local inputs = {}
+      for k, from in ipairs(box.from) do inputs[k] = from == 0 and "…" or names[from] end
+      local row = { names[i] .. " = " .. box.name .. "(" .. table.concat(inputs, ", ") .. ")",
+        box.shape and options.shape(box.shape) or "", box.value or "",
+        box.gradient and "∂ " .. style.number(box.gradient, 3) or "", box.layer and "layer " .. box.layer or "" }
+      if box.source then
+        row[5] = row[5] .. (row[5] ~= "" and "  " or "") .. box.source:match("[^/]*$") .. ":" .. box.line
+      end
+      rows[#rows + 1] = row
+    else
+      names[i] = style.clean(box.name or "?")
+      rows[#rows + 1] = { names[i], box.shape and options.shape(box.shape) or "", box.value or "",
+        box.gradient and "∂ " .. style.number(box.gradient, 3) or "",
+        box.kind == "parameter" and "requires grad" or "",
+        color = box.kind == "parameter" and style.colors[1].cell or style.soft.cell }
+    end
+    for k = 1, 4 do widest[k] = math.max(widest[k], style.width(rows[#rows][k])) end
+  end
+  widest[1] = math.min(widest[1], math.max(12, width // 2))
+  local lines = {}
+  local hidden = math.max(0, #rows - MOST_LISTED)
+  if d.skipped + hidden > 0 then
+    lines[1] = style.fit(("… %d lines before these"):format(d.skipped + hidden), width)
+  end
+  for i = hidden + 1, #rows do
+    local row = rows[i]
+    local line = {}
+    for k = 1, 5 do
+      local cell = style.fit(style.clean(row[k]), k == 1 and widest[1] or 60)
+      line[k] = cell .. (" "):rep((widest[k] or 0) - style.width(cell))
+    end
+    local whole = style.fit(table.concat(line, "  "):gsub("%s+$", ""), width)
+    if settings.color then
+      whole = row.color and ("\27[38;5;%dm%s\27[0m"):format(row.color, whole) or whole
+    end
+    lines[#lines + 1] = whole
+  end
+  if d.freed then lines[#lines + 1] = style.fit("a backward at " .. d.freed .. " has freed the tape: no gradients",
+    width) end
+  return table.concat(lines, "\n")
+end
+
+-- ---- through dot ----
+
+local function html(s)
+  return (style.clean(s):gsub("[&<>\"]", { ["&"] = "&amp;", ["<"] = "&lt;", [">"] = "&gt;", ['"'] = "&quot;" }))
+end
+
+local looks = {
+  operator = 'fillcolor="#F5F5F5" color="#888888"',
+  result = 'fillcolor="#F8DDCC" color="#D55E00"',
+  parameter = 'fillcolor="#CCE3F1" color="#0072B2"',
+  input = 'fillcolor="#FFFFFF" color="#BBBBBB"',
+}
+
+local function label(box)
+  local parts = { "<b>" .. html(box.name or "?") .. "</b>" }
+  local second = box.shape and #box.shape > 0 and options.shape(box.shape) or ""
+  if box.value and box.value ~= "" then second = second .. (second ~= "" and "   " or "") .. box.value end
+  if second ~= "" then parts[2] = ('<font point-size="10" color="#555555">%s</font>'):format(html(second)) end
+  if box.gradient then
+    parts[#parts + 1] = ('<font point-size="10" color="#D55E00">∂J  ' ..
+      '%s</font>'):format(html(style.number(box.gradient, 3)))
+  end
+  return table.concat(parts, "<br/>")
+end
+
+-- The graph in dot's language.  Lines are the thicker the larger the gradient that flows back along them.
+local function to_dot(d)
+  local out = { 'digraph { rankdir=TB; bgcolor="white"; ranksep=0.28; nodesep=0.22; fontname="Helvetica";',
+    'node [shape=box, style="filled,rounded", fontname="Helvetica", fontsize=12, margin="0.10,0.05", penwidth=1.2];',
+    'edge [color="#888888", arrowsize=0.6];' }
+  local from = math.max(1, #d.boxes - MOST_DRAWN + 1)
+  -- dot's searches for the best places take minutes for a graph such as an unrolled loop.
+  if #d.boxes - from > 40 then out[#out + 1] = "nslimit=1; nslimit1=1; mclimit=0.2; splines=polyline;" end
+  local largest, smallest
+  for i = from, #d.boxes do
+    local g = d.boxes[i].gradient
+    if g and g > 0 and g < math.huge then largest, smallest = math.max(largest or g, g), math.min(smallest or g, g) end
+  end
+  local function thickness(g)
+    if not g or not largest or g <= 0 or g ~= g then return 1 end
+    if largest == smallest then return 2 end
+    return 0.6 + 3 * (math.log(g) - math.log(smallest)) / (math.log(largest) - math.log(smallest))
+  end
+  local layers, order = {}, {}
+  for i = from, #d.boxes do
+    local box = d.boxes[i]
+    local tip = box.source and box.source .. ":" .. box.line or box.kind
+    local line = ('n%d [label=<%s>, tooltip="%s", %s];'):format(i, label(box), html(tip):gsub("\\", "\\\\"),
+      looks[box.kind])
+    if box.layer then
+      if not layers[box.layer] then
+        layers[box.layer] = {}
+        order[#order + 1] = box.layer
+      end
+      table.insert(layers[box.layer], line)
+    else
+      out[#out + 1] = line
+    end
+  end
+  for k, layer in ipairs(order) do
+    out[#out + 1] = ('subgraph cluster_%d { label=<<font point-size="11" color="#555555">layer %s</font>>; ' ..
+      'labeljust=l; ' ..
+      'style="rounded"; color="#DDDDDD"; %s }'):format(k, html(layer), table.concat(layers[layer], " "))
+  end
+  local cut = d.skipped > 0 or from > 1
+  if cut then out[#out + 1] = 'n0 [label="…", shape=plaintext, style=""];' end
+  for i = from, #d.boxes do
+    local seen = {}
+    for _, k in ipairs(d.boxes[i].from) do
+      k = k < from and 0 or k
+      if not (k == 0 and seen[0]) then
+        seen[k] = true
+        local g = k > 0 and d.boxes[k].gradient
+        out[#out + 1] = ('n%d -> n%d [penwidth=%.2f%s];'):format(k, i, thickness(g), g and ', color="#D98E5F"' or "")
+      end
+    end
+  end
+  out[#out + 1] = "}"
+  return table.concat(out, "\n")
+end
+
+return {
+  doc = "The computation that made a tensor: operators with their shapes, values and the gradient of J that " ..
+    "reaches each; " ..
+    "parameters in blue.  Keeps the tape.  A drawing through Graphviz, a list in the terminal.",
+  signature = "inspect.graph(J)",
+  example = [[
+local w = nb.tensor({1, 2}, {requires_grad=true, name="w"})
+return inspect.graph((w * w):sum()).data.operators  --> 2]], see = { "inspect.diagram" },
+  params = { { name = "J", type = "tensor" } }, common = {},
+  read = function(o) return read(o.J) end,
+  text = text,
+  svg = function(self) return program.dot(to_dot(self.data), "svg") end,
+  png = function(self, scale) return program.dot(to_dot(self.data), "png", { "-Gdpi=" .. 72 * scale }) end,
+}
