@@ -69,6 +69,16 @@ class Examples(unittest.TestCase):
         self.assertEqual([name for name, _ in found[:2]], ["s1", "age"])
         self.assertAlmostEqual(float(found[0][1]) / float(found[1][1]), -1.5, delta=0.2)
 
+    def test_activations_are_drawn_and_sigmoids_vanish(self):
+        text = run("activations.lua")
+        for name in ("sigmoid", "tanh", "relu"):
+            self.assertRegex(text, r"(?m)^.*[⠀-⣿].*%s  [\d.]+$" % name)
+
+    @unittest.skipIf(re.search(r"/(asan|tsan|hostile)/", NABLUA), "slow with sanitizers")
+    def test_live_plots_are_shown_once_where_there_is_no_terminal(self):
+        text = run("live.lua")
+        self.assertEqual((text.count("Loss\n"), text.count("What the net decides")), (1, 1))
+
 
 if __name__ == "__main__":
     unittest.main()
