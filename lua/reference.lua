@@ -31,22 +31,22 @@ local function section_of(entry)
   return OTHERS
 end
 
--- The topic of each chapter and the sections it has; those that no chapter names are operators'.
+-- The topic of each chapter, its title, and the sections it has; those that no chapter names are operators'.
 local chapters = {
-  { "tensor", "Making tensors", "Random numbers", "Methods of tensors", "Fields of tensors" },
-  { "operators", "*", "In place" },
-  { "gradients", "Gradients" },
-  { "nn", "Modules", "Methods of modules", "Layers", "Activation layers", "Loss layers", "Loss functions",
+  { "tensor", "Tensors", "Making tensors", "Random numbers", "Methods of tensors", "Fields of tensors" },
+  { "operators", "Operators", "*", "In place" },
+  { "gradients", "Gradients", "Gradients" },
+  { "nn", "Nets", "Modules", "Methods of modules", "Layers", "Activation layers", "Loss layers", "Loss functions",
     "Initial values" },
-  { "optim", "Training", "Optimizers", "Methods of optimizers", "Learning rate schedules",
+  { "optim", "Training", "Training", "Optimizers", "Methods of optimizers", "Learning rate schedules",
     "Methods of schedules" },
-  { "data", "Sets of samples", "Files" },
-  { "inspect", "Inspection" },
-  { "plot", "Plots" },
-  { "session", OTHERS },
+  { "data", "Data", "Sets of samples", "Files" },
+  { "inspect", "Inspection", "Inspection" },
+  { "plot", "Plots", "Plots" },
+  { "session", OTHERS, OTHERS },
 }
 
--- { topic =, sections = { { title =, entry ... }, ... } }, in order.
+-- { topic =, title =, sections = { { title =, entry ... }, ... } }, in order.
 function reference.chapters()
   local by_title, titles, known = {}, {}, {}
   for _, entry in ipairs(registry.all()) do
@@ -60,12 +60,12 @@ function reference.chapters()
     end
   end
   for _, chapter in ipairs(chapters) do
-    for i = 2, #chapter do known[chapter[i]] = true end
+    for i = 3, #chapter do known[chapter[i]] = true end
   end
   local list = {}
   for _, chapter in ipairs(chapters) do
     local sections = {}
-    for i = 2, #chapter do
+    for i = 3, #chapter do
       if chapter[i] == "*" then
         for _, title in ipairs(titles) do
           if not known[title] then sections[#sections + 1] = by_title[title] end
@@ -75,7 +75,9 @@ function reference.chapters()
       end
     end
     local topic = registry.find(chapter[1])
-    if topic and topic.kind == "topic" then list[#list + 1] = { topic = topic, sections = sections } end
+    if topic and topic.kind == "topic" then
+      list[#list + 1] = { topic = topic, title = chapter[2], sections = sections }
+    end
   end
   return list
 end
@@ -285,42 +287,43 @@ local function anchor(title)
   return (title:lower():gsub("[^%w%- _]", ""):gsub(" ", "-"))
 end
 
-local function section_markdown(section)
-  local parts = { "### " .. section.title }
+local function section_markdown(section, parts)
   if section.title == "In place" then
     local rows = { "| | |", "|---|---|" }
     for _, entry in ipairs(section) do
       rows[#rows + 1] = ("| `%s` | %s |"):format(cell(entry.signature or entry.name), cell(entry.doc))
     end
-    parts[2] = table.concat(rows, "\n")
+    parts[#parts + 1] = table.concat(rows, "\n")
   else
     for _, entry in ipairs(section) do parts[#parts + 1] = reference.markdown(entry, 4) end
   end
-  return table.concat(parts, "\n\n")
 end
 
--- A title for a topic: its name with a capital, but for those that are Lua names.
-local function title_of(topic)
-  return topic.title or topic.name
+-- Whether a section has a heading: not one that is all its chapter has.
+local function stands_out(chapter, section)
+  return section.title ~= chapter.title
 end
 
 function reference.whole()
-  local chapter_list, contents, parts = reference.chapters(), {}, {}
+  local chapter_list, contents = reference.chapters(), {}
   for i, chapter in ipairs(chapter_list) do
-    local title = title_of(chapter.topic)
-    contents[#contents + 1] = ("%d. [%s](#%s): %s."):format(i, title, anchor(title), brief(chapter.topic))
-    local sections = {}
-    for k, section in ipairs(chapter.sections) do
-      sections[k] = ("[%s](#%s)"):format(section.title, anchor(section.title))
+    contents[#contents + 1] = ("%d. [%s](#%s): %s."):format(i, chapter.title, anchor(chapter.title),
+      brief(chapter.topic))
+    local links = {}
+    for _, section in ipairs(chapter.sections) do
+      if stands_out(chapter, section) then
+        links[#links + 1] = ("[%s](#%s)"):format(section.title, anchor(section.title))
+      end
     end
-    contents[#contents + 1] = "   " .. table.concat(sections, ", ")
+    if #links > 0 then contents[#contents + 1] = "   " .. table.concat(links, ", ") end
   end
-  parts[1] = "# nablua " .. nb.version
-  parts[2] = table.concat(contents, "\n")
+  local parts = { "# nablua " .. nb.version, table.concat(contents, "\n") }
   for _, chapter in ipairs(chapter_list) do
-    local intro = setmetatable({ name = title_of(chapter.topic) }, { __index = chapter.topic })
-    parts[#parts + 1] = reference.markdown(intro, 2)
-    for _, section in ipairs(chapter.sections) do parts[#parts + 1] = section_markdown(section) end
+    parts[#parts + 1] = reference.markdown(setmetatable({ name = chapter.title }, { __index = chapter.topic }), 2)
+    for _, section in ipairs(chapter.sections) do
+      if stands_out(chapter, section) then parts[#parts + 1] = "### " .. section.title end
+      section_markdown(section, parts)
+    end
   end
   return table.concat(parts, "\n\n") .. "\n"
 end
