@@ -3,6 +3,7 @@
 local native = require "nablua.native"
 local nb = require "nablua.core"
 local checkpoint = require "nablua.checkpoint"
+local display = require "nablua.display"
 local module = require "nablua.nn.module"
 local options = require "nablua.options"
 local progress = require "nablua.progress"
@@ -29,6 +30,8 @@ local params = {
   { name = "checkpoint_every", type = "size", optional = true, doc = "batches between checkpoints, in place of time" },
   { name = "callback", type = "function", optional = true,
     doc = "called after each epoch with {epoch, loss, net, opt, history}; returning true ends the training" },
+  { name = "plot", type = "boolean", default = false,
+    doc = "draws the losses as a curve, anew in its place after each epoch" },
   { name = "progress", type = "boolean", default = true, doc = "a bar on a terminal, and one line for each epoch" },
 }
 
@@ -284,6 +287,19 @@ local function open_checkpoint(run, o)
   end
 end
 
+-- Goes on with the curve by what an epoch gave.
+local function extend_curve(run, epoch)
+  local history = run.history
+  run.curve:update { loss = history.loss[epoch], valid_loss = history.valid_loss and history.valid_loss[epoch] }
+end
+
+local function open_curve(run, o)
+  if not o.plot then return end
+  run.curve = nb.plot.curve({}, { title = "training", xlabel = "epoch" })
+  for epoch = 1, run.epoch - 1 do extend_curve(run, epoch) end
+  return run.curve
+end
+
 -- One epoch with all that follows it; true when it was the last.
 local function run_epoch(run, train, valid, metrics, o)
   local label = ("epoch %d/%d"):format(run.epoch, o.epochs)
@@ -298,7 +314,9 @@ local function run_epoch(run, train, valid, metrics, o)
   local seconds = native.clock() - run.began
   run.history.seconds[run.epoch] = seconds
   bar:close()
-  if o.progress then print(("%s  %.1f s"):format(line, seconds)) end
+  if run.curve then extend_curve(run, run.epoch) end
+  local drawn = run.curve and display.live and display.live()
+  if o.progress and not drawn then print(("%s  %.1f s"):format(line, seconds)) end
   local patience_over = watch(run, o)
   if patience_over and o.progress then
     print(("no new minimum for %d epochs; the best was epoch %d"):format(run.waited, run.best_epoch))
@@ -315,7 +333,7 @@ registry.define(fit, "nn.", "fit", {
   doc = "Trains a net: for every batch forward, loss, backward, update.  Returns a history of one number an epoch: " ..
     "loss, the metrics, and valid_... of each.  An interrupt or error keeps the net as it is; with checkpoint= the " ..
     "same call goes on later where it stopped, to the same numbers.",
-  signature = "nn.fit(net, loss, opt, train, {epochs=1, size=32, valid=, metrics=, schedule=, checkpoint=, ...})",
+  signature = "nn.fit(net, loss, opt, train, {epochs=1, size=32, valid=, metrics=, plot=, checkpoint=, ...})",
   params = { { name = "net", type = "module" },
     { name = "loss", type = "module or function", doc = "of output and target" },
     { name = "opt", type = "optimizer" },
@@ -340,6 +358,7 @@ return #history.loss  --> 3]],
       batch = 0, began = native.clock(), waited = 0, tally = new_tally(metrics), history = { seconds = {} } }
     open_checkpoint(run, o)
     local _ <close> = guard(net, opt)
+    local _ <close> = open_curve(run, o)
     net:train()
     while run.epoch <= o.epochs and not run.ended do run_epoch(run, train, valid, metrics, o) end
     if run.best_state then net:load_state(run.best_state) end

@@ -234,6 +234,21 @@ function T.test_batches_of_several_inputs()
   lu.assertTrue(history.loss[100] < 1e-3)
 end
 
+function T.test_a_curve_of_the_losses()
+  local curve, real = nil, nb.plot.curve
+  nb.plot.curve = function(...)
+    curve = real(...)
+    return curve
+  end
+  local x, y = line()
+  local ok, _, history = pcall(fit_line, { epochs = 3, plot = true, progress = false, valid = { x, y } })
+  nb.plot.curve = real
+  lu.assertTrue(ok)
+  local series = {}
+  for _, s in ipairs(curve.data) do series[s.name] = s.rows or s.y:totable() end
+  lu.assertEquals(series, { loss = history.loss, valid_loss = history.valid_loss })
+end
+
 function T.test_arguments_are_checked()
   local x, y = line()
   local net = nn.Linear(1, 1)
