@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Editing with readline: Enter continues an input that is not complete, arrows move inside the block, the text is
-// coloured as Lua, Tab completes with what a name is.
-//
-// The block is drawn by our own redisplay, because readline's knows neither colours in the text nor a prompt for
-// continued lines.
+// Editing with readline: Enter continues an input that is not complete, arrows move inside the block, Tab completes
+// with what a name is.
 #include "editor.h"
 
 #include <errno.h>
@@ -15,6 +12,8 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "bytes.h"
+#include "drawing.h"
 #include "screen.h"
 
 #ifdef NABLUA_EDITOR_READLINE
@@ -32,26 +31,13 @@ void editor_interrupt(void) {
   interrupted = 1;
 }
 
-// ---- without an editor ----
+static volatile sig_atomic_t leaving;
 
-typedef struct Block {
-  char *data;
-  size_t length, capacity;
-} Block;
-
-static bool append(Block *t, const char *data, size_t length) {
-  if (t->length + length + 1 > t->capacity) {
-    size_t capacity = (t->length + length + 1) * 2;
-    char *bigger = realloc(t->data, capacity);
-    if (!bigger) return false;
-    t->data = bigger;
-    t->capacity = capacity;
-  }
-  memcpy(t->data + t->length, data, length);
-  t->length += length;
-  t->data[t->length] = '\0';
-  return true;
+void editor_leave(void) {
+  leaving = interrupted = 1;
 }
+
+// ---- without an editor ----
 
 // A line without its end, to be freed; NULL at the end of input.
 static char *plain_line(const char *prompt) {
@@ -76,13 +62,13 @@ static bool incomplete(const char *text, size_t length, int *indent) {
 
 // Line by line until the input is complete; an empty line ends it as it is.
 static char *read_lines(int number, char *(*read_line)(const char *prompt)) {
-  Block block = {0};
+  Bytes block = {0};
   char prompt[32];
   for (;;) {
     snprintf(prompt, sizeof prompt, "%d> ", number);
     if (block.length) memset(prompt, ' ', strlen(prompt) - 2), prompt[strlen(prompt) - 2] = '|';
-    char *line = read_line(prompt);
-    if (interrupted) {
+    char *line = leaving ? NULL : read_line(prompt);
+    if (interrupted && !leaving) {
       interrupted = 0;
       block.length = 0;
       putchar('\n');
@@ -94,7 +80,9 @@ static char *read_lines(int number, char *(*read_line)(const char *prompt)) {
       free(block.data);
       return NULL;
     }
-    if (line && ((block.length && !append(&block, "\n", 1)) || !append(&block, line, strlen(line)))) end = true;
+    if (line && block.length) bytes_add(&block, "\n", 1);
+    if (line) bytes_add(&block, line, strlen(line));
+    end = end || block.failed;
     free(line);
     if (end || !incomplete(block.data, block.length, NULL)) return block.data;
   }
@@ -125,138 +113,7 @@ void editor_remember(const char *input) {
 
 #else
 
-// ---- drawing ----
-
-static int rows_above_cursor;  // of the block as it was drawn last
-static int drawn_width;        // of the terminal then
-
-static const char *color_code(SessionColor color) {
-  static const char *const codes[] = {"", "\033[35m", "\033[36m", "\033[32m", "\033[90m", "\033[33m"};
-  return codes[color];
-}
-
-static int character(const char *text, size_t length, int *columns) {
-  int bytes;
-  *columns = screen_columns(text, length, &bytes);
-  return bytes;
-}
-
-// Where drawing has come to.
-typedef struct Pen {
-  Block out;
-  int row, column, width;
-  int cursor_row, cursor_column;
-} Pen;
-
-static void put(Pen *p, const char *text) {
-  append(&p->out, text, strlen(text));
-}
-
-static void put_character(Pen *p, const char *text, size_t length, int columns) {
-  if (p->column + columns > p->width) {
-    p->row++;
-    p->column = 0;
-  }
-  append(&p->out, text, length);
-  p->column += columns;
-  if (p->column == p->width) {  // step over the margin now, so that the cursor is where we say
-    put(p, " \r\033[K");
-    p->row++;
-    p->column = 0;
-  }
-}
-
-static void put_prompt(Pen *p, const char *prompt) {
-  bool hidden = false;
-  size_t length = strlen(prompt);
-  for (size_t i = 0; i < length;) {
-    int columns, n = character(prompt + i, length - i, &columns);
-    if (prompt[i] == RL_PROMPT_START_IGNORE || prompt[i] == RL_PROMPT_END_IGNORE)
-      hidden = prompt[i] == RL_PROMPT_START_IGNORE;
-    else if (hidden)
-      append(&p->out, prompt + i, (size_t)n);
-    else
-      put_character(p, prompt + i, (size_t)n, columns);
-    i += (size_t)n;
-  }
-}
-
-static char continued[32];  // the prompt of further lines
-
-static void put_text(Pen *p, const char *text, size_t length, size_t cursor) {
-  size_t begin = 0, end = 0;
-  SessionColor color = SESSION_PLAIN;
-  bool more = colored;
-  for (size_t i = 0; i <= length;) {
-    if (i == cursor) {
-      p->cursor_row = p->row;
-      p->cursor_column = p->column;
-    }
-    if (i == length) break;
-    while (more && i >= end) {
-      if (color != SESSION_PLAIN) put(p, "\033[0m");
-      color = SESSION_PLAIN;
-      more = session_color(text, length, end, &begin, &end, &color);
-      if (more && begin > i) break;
-    }
-    if (more && i == begin) put(p, color_code(color));
-    int columns, n = character(text + i, length - i, &columns);
-    if (text[i] == '\n') {
-      if (color != SESSION_PLAIN) put(p, "\033[0m");
-      put(p, "\033[K\r\n");
-      p->row++;
-      p->column = 0;
-      put_prompt(p, continued);
-      if (color != SESSION_PLAIN && i + 1 < end) put(p, color_code(color));
-    } else if ((unsigned char)text[i] < 32) {
-      put_character(p, "^", 1, 1);
-      char letter[2] = {(char)(text[i] + 64), 0};
-      put_character(p, letter, 1, 1);
-    } else {
-      put_character(p, text + i, (size_t)n, columns);
-    }
-    i += (size_t)n;
-  }
-  if (color != SESSION_PLAIN) put(p, "\033[0m");
-}
-
-static void move(Pen *p, int rows) {
-  char code[16];
-  if (rows == 0) return;
-  snprintf(code, sizeof code, "\033[%d%c", rows < 0 ? -rows : rows, rows < 0 ? 'A' : 'B');
-  put(p, code);
-}
-
-// The block as it looks at this width, from where the pen is.
-static void put_block(Pen *p) {
-  put_prompt(p, rl_display_prompt ? rl_display_prompt : "");
-  put_text(p, rl_line_buffer, (size_t)rl_end, (size_t)rl_point);
-}
-
-static void redisplay(void) {
-  Pen p = {.width = screen_size().columns};
-  char code[16];
-  if (p.width != drawn_width && rows_above_cursor > 0) {  // the terminal has wrapped what stands there anew
-    Pen anew = {.width = p.width};
-    put_block(&anew);
-    rows_above_cursor = anew.cursor_row;
-    free(anew.out.data);
-  }
-  drawn_width = p.width;
-  put(&p, "\r");
-  move(&p, -rows_above_cursor);
-  put_block(&p);
-  put(&p, "\033[J\r");
-  move(&p, p.cursor_row - p.row);
-  if (p.cursor_column > 0) {
-    snprintf(code, sizeof code, "\033[%dC", p.cursor_column);
-    put(&p, code);
-  }
-  rows_above_cursor = p.cursor_row;
-  if (p.out.data) fwrite(p.out.data, 1, p.out.length, stdout);
-  fflush(stdout);
-  free(p.out.data);
-}
+static bool asking;  // for a line that a program wants, not for an input
 
 // ---- keys ----
 
@@ -280,15 +137,15 @@ static bool after_empty_lines(void) {
 static int accept(int count, int key) {
   (void)count, (void)key;
   int indent;
-  if (!interrupted && incomplete(rl_line_buffer, (size_t)rl_end, &indent) && !after_empty_lines()) {
+  if (!interrupted && menu_has_chosen()) return 0;  // taken as it stands; the menu closes
+  if (!interrupted && !asking && incomplete(rl_line_buffer, (size_t)rl_end, &indent) && !after_empty_lines()) {
     char line[64];
     incomplete(rl_line_buffer, (size_t)rl_point, &indent);  // as what stands before the cursor asks
     snprintf(line, sizeof line, "\n%*s", indent < 40 ? indent : 40, "");
     rl_insert_text(line);
     return 0;
   }
-  rl_point = rl_end;
-  redisplay();
+  drawing_finish();
   fputs(interrupted ? "^C\r\n" : "\r\n", stdout);
   rl_newline(1, '\n');
   return 0;
@@ -315,20 +172,52 @@ static int close_block(int count, int key) {
   return 0;
 }
 
+static int choose_in_menu(int by);
+
+static int up(int count, int key);
+static int down(int count, int key);
+
+static bool searching;  // the keys go through the inputs that begin like the one that was typed
+
+// To an older or a newer input.
+static int through_history(int count, int key, bool older) {
+  rl_command_func_t *search = older ? rl_history_search_backward : rl_history_search_forward;
+  bool goes_on = rl_last_func == up || rl_last_func == down;
+  if (!goes_on) searching = rl_point > 0;
+  if (!searching) return older ? rl_get_previous_history(count, key) : rl_get_next_history(count, key);
+  if (goes_on) rl_last_func = search;
+  return search(count, key);
+}
+
 static int up(int count, int key) {
+  if (menu_has_chosen()) return choose_in_menu(-1);
   int begin = line_begin(rl_point);
-  if (begin == 0) return rl_get_previous_history(count, key);
+  if (begin == 0) return through_history(count, key, true);
   int above = line_begin(begin - 1), column = rl_point - begin;
   rl_point = above + column < begin - 1 ? above + column : begin - 1;
   return 0;
 }
 
 static int down(int count, int key) {
+  if (menu_has_chosen()) return choose_in_menu(1);
   int end = line_end(rl_point);
-  if (end == rl_end) return rl_get_next_history(count, key);
+  if (end == rl_end || (searching && (rl_last_func == up || rl_last_func == down)))
+    return through_history(count, key, false);
+  searching = false;
   int column = rl_point - line_begin(rl_point), below = line_end(end + 1);
   rl_point = end + 1 + column < below ? end + 1 + column : below;
   return 0;
+}
+
+// Takes what is suggested; false when nothing is.
+static bool take_suggestion(void) {
+  const char *text = drawing_suggestion();
+  if (text) rl_insert_text(text);
+  return text;
+}
+
+static int forward(int count, int key) {
+  return take_suggestion() ? 0 : rl_forward_char(count, key);
 }
 
 static int home(int count, int key) {
@@ -339,6 +228,7 @@ static int home(int count, int key) {
 
 static int end_of_line(int count, int key) {
   (void)count, (void)key;
+  if (take_suggestion()) return 0;
   rl_point = line_end(rl_point);
   return 0;
 }
@@ -346,9 +236,26 @@ static int end_of_line(int count, int key) {
 static int clear_screen(int count, int key) {
   (void)count, (void)key;
   fputs("\033[H\033[2J", stdout);
-  rows_above_cursor = 0;
-  redisplay();
+  drawing_begin(NULL);
+  drawing_redraw();
   return 0;
+}
+
+// Takes a paste without the line ends behind it, and a single line without its prompt.
+static int paste(int count, int key) {
+  int begin = rl_point, result;
+  bool alone = rl_end == 0;
+  result = rl_bracketed_paste_begin(count, key);
+  int end = rl_point;
+  while (end > begin && strchr("\r\n", rl_line_buffer[end - 1])) end--;
+  if (end < rl_point) rl_delete_text(end, rl_point), rl_point = end;
+  int prompt = (int)strspn(rl_line_buffer, "0123456789");
+  if (alone && prompt > 0 && strncmp(rl_line_buffer + prompt, "> ", 2) == 0 &&
+      !memchr(rl_line_buffer, '\n', (size_t)rl_end)) {
+    rl_delete_text(0, prompt + 2);
+    rl_point = rl_end;
+  }
+  return result;
 }
 
 // ---- completion ----
@@ -364,61 +271,31 @@ static size_t common_prefix(const Completions *c) {
   return n;
 }
 
-static int text_columns(const char *text) {
-  int total = 0, columns;
-  for (size_t length = strlen(text), i = 0; i < length;
-       i += (size_t)character(text + i, length - i, &columns), total += columns)
-    ;
-  return total;
+static void replace(int begin, int end, const char *text) {
+  rl_begin_undo_group();
+  rl_delete_text(begin, end);
+  rl_point = begin;
+  rl_insert_text(text);
+  rl_end_undo_group();
 }
 
-// Prints text cut to so many columns.
-static void print_cut(const char *text, int most) {
-  size_t length = strlen(text), i = 0;
-  for (int used = 0, columns; i < length && text[i] != '\n'; i += (size_t)character(text + i, length - i, &columns)) {
-    character(text + i, length - i, &columns);
-    if (used + columns > most) break;
-    used += columns;
-  }
-  fwrite(text, 1, i, stdout);
+// The next or the one before in the menu, into the text.
+static int choose_in_menu(int by) {
+  int begin, end;
+  const char *text = menu_choose(by, &begin, &end);
+  replace(begin, end, text);
+  return 0;
 }
 
-// The matches below the block: with what they are while they are few, in columns when many.
-static void show_matches(const Completions *c) {
-  enum { DESCRIBED = 16 };
-  ScreenSize size = screen_size();
-  int rows = size.rows, width = size.columns, widest = 0, point = rl_point;
-  for (int i = 0; i < c->count; i++) {
-    int columns = text_columns(c->items[i].text);
-    if (columns > widest) widest = columns;
-  }
-  rl_point = rl_end;
-  redisplay();
-  rl_point = point;
-  fputs("\n", stdout);
-  int across = c->count <= DESCRIBED ? 1 : width / (widest + 2);
-  if (across < 1) across = 1;
-  int lines = (c->count + across - 1) / across, most = rows > 6 ? rows - 4 : 2;
-  for (int line = 0; line < lines && line < most; line++) {
-    for (int k = 0; k < across && line + k * lines < c->count; k++) {
-      const Completion *item = &c->items[line + k * lines];
-      printf("%s%*s  ", item->text, widest - text_columns(item->text), "");
-      if (across > 1) continue;
-      if (colored) fputs("\033[90m", stdout);
-      printf("%-9s ", item->kind);
-      print_cut(item->note, width - widest - 14);
-      if (colored) fputs("\033[0m", stdout);
-    }
-    fputc('\n', stdout);
-  }
-  if (lines > most) printf("... %d in all\n", c->count);
-  rows_above_cursor = 0;
-  redisplay();
+static int complete_back(int count, int key) {
+  (void)count, (void)key;
+  return menu_is_open() ? choose_in_menu(-1) : rl_ding();
 }
 
 static int complete(int count, int key) {
   (void)count, (void)key;
   Completions c;
+  if (menu_is_open()) return choose_in_menu(1);
   // At a line's beginning Tab indents.
   int begin = line_begin(rl_point), i = begin;
   while (i < rl_point && rl_line_buffer[i] == ' ') i++;
@@ -435,15 +312,11 @@ static int complete(int count, int key) {
   if (prefix > typed || c.count == 1) {
     char *text = strndup(c.items[0].text, prefix);
     if (!text) return 0;
-    rl_begin_undo_group();
-    rl_delete_text((int)c.begin, (int)c.end);
-    rl_point = (int)c.begin;
-    rl_insert_text(text);
-    rl_end_undo_group();
+    replace((int)c.begin, (int)c.end, text);
     free(text);
-  } else {
-    show_matches(&c);
+    c.end = c.begin + prefix;
   }
+  if (c.count > 1) menu_open(&c);
   return 0;
 }
 
@@ -465,13 +338,15 @@ static void on_resize(int number) {
 
 static void suspend(void) {
   suspended = 0;
+  screen_accept_pastes(false);
   rl_deprep_terminal();
   signal(SIGTSTP, SIG_DFL);
   raise(SIGTSTP);
   signal(SIGTSTP, on_suspend);
   rl_prep_terminal(1);
-  rows_above_cursor = 0;
-  redisplay();
+  screen_accept_pastes(true);
+  drawing_begin(NULL);
+  drawing_redraw();
 }
 
 // The next byte; an interrupt gives the input up by pressing Enter.
@@ -482,7 +357,7 @@ static int next_byte(FILE *stream) {
     if (suspended) suspend();
     if (resized) {
       resized = 0;
-      redisplay();
+      drawing_redraw();
     }
     struct pollfd p = {.fd = fileno(stream), .events = POLLIN};
     if (poll(&p, 1, -1) < 0) {
@@ -502,6 +377,11 @@ static int bind_keys(void) {
   rl_bind_key('\n', accept);
   rl_bind_keyseq("\\e\\r", accept);
   rl_bind_key('\t', complete);
+  rl_bind_keyseq("\\e[Z", complete_back);
+  rl_bind_keyseq("\\e[200~", paste);
+  rl_bind_key(6, forward);  // Ctrl-F
+  rl_bind_keyseq("\\e[C", forward);
+  rl_bind_keyseq("\\eOC", forward);
   rl_bind_key('\f', clear_screen);
   for (const char *c = "dlef})"; *c; c++) rl_bind_key(*c, close_block);
   for (int i = 0; i < 2; i++) {
@@ -518,15 +398,23 @@ static int bind_keys(void) {
 void editor_open(Session *s, bool color) {
   session = s;
   colored = color;
+  drawing_open(color);
   rl_readline_name = "nablua";
   rl_outstream = screen_stream();
   rl_catch_signals = 0;
   rl_catch_sigwinch = 0;
-  rl_redisplay_function = redisplay;
+  rl_redisplay_function = drawing_redraw;
   rl_getc_function = next_byte;
   rl_startup_hook = bind_keys;
-  rl_variable_bind("enable-bracketed-paste", "on");
   stifle_history(5000);
+}
+
+// Readline with pastes in brackets, which it asks for only where it draws itself.
+static char *read_edited(const char *prompt) {
+  screen_accept_pastes(true);
+  char *line = readline(prompt);
+  screen_accept_pastes(false);
+  return line;
 }
 
 char *editor_read(int number) {
@@ -538,15 +426,18 @@ char *editor_read(int number) {
   sigaction(SIGWINCH, &resize, NULL);
   for (;;) {
     snprintf(prompt, sizeof prompt, colored ? "\001\033[1;32m\002%d>\001\033[0m\002 " : "%d> ", number);
+    char continued[32];
     snprintf(continued, sizeof continued, "%d> ", number);
     size_t n = strlen(continued);
     memset(continued, ' ', n);
     continued[n - 2] = '|';
-    rows_above_cursor = 0;
-    char *input = readline(prompt);
-    if (!interrupted) {
+    drawing_begin(continued);
+    char *input = leaving ? NULL : read_edited(prompt);
+    if (!interrupted || leaving) {
       signal(SIGTSTP, SIG_DFL);
-      return input;
+      if (!leaving) return input;
+      free(input);
+      return NULL;
     }
     interrupted = 0;
     free(input);
@@ -560,6 +451,29 @@ void editor_remember(const char *input) {
 
 #endif
 
+#ifdef NABLUA_EDITOR_READLINE
+
+// A line with editing and a history of its own.
+static char *edited_line(const char *prompt) {
+  static HISTORY_STATE own;
+  HISTORY_STATE *inputs = history_get_history_state();
+  if (!inputs) return NULL;
+  history_set_history_state(&own);
+  drawing_begin("| ");
+  asking = true;
+  char *line = read_edited(prompt);
+  asking = false;
+  if (line && *line && !interrupted) add_history(line);
+  HISTORY_STATE *now = history_get_history_state();
+  if (now) own = *now;
+  free(now);
+  history_set_history_state(inputs);
+  free(inputs);
+  return line;
+}
+
+#endif
+
 char *editor_ask(const char *prompt, bool hidden) {
   struct termios before, silent;
   bool quiet = hidden && tcgetattr(STDIN_FILENO, &before) == 0;
@@ -568,6 +482,14 @@ char *editor_ask(const char *prompt, bool hidden) {
     silent.c_lflag &= ~(tcflag_t)ECHO;
     tcsetattr(STDIN_FILENO, TCSANOW, &silent);
   }
+#ifdef NABLUA_EDITOR_READLINE
+  if (session && !hidden && isatty(STDIN_FILENO) && isatty(STDOUT_FILENO)) {
+    char *line = edited_line(prompt);
+    if (!interrupted) return line;
+    free(line);
+    return NULL;
+  }
+#endif
   fputs(prompt, stdout);
   fflush(stdout);
   // Not poll alone: a signal may come just before it.

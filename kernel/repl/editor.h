@@ -23,4 +23,7 @@ void editor_remember(const char *input);
 // Notes an interrupt: the input at the prompt is given up.  Safe in a signal handler.
 void editor_interrupt(void);
 
+// The same, and there will be no further input.  Safe in a signal handler.
+void editor_leave(void);
+
 #endif

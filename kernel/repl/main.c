@@ -24,6 +24,16 @@ static void on_sigint(int number) {
   errno = kept;
 }
 
+static volatile sig_atomic_t leaving;  // the signal that ends the program
+
+// The terminal is gone, or the machine goes down: what runs is stopped, so that what is to be closed is closed.
+static void on_leave(int number) {
+  leaving = number;
+  on_sigint(number);
+  editor_leave();
+  alarm(3);  // for what does not stop
+}
+
 static void show_value(void *user, int number, const Bundle *value) {
   (void)user;
   (void)number;
@@ -228,6 +238,10 @@ int main(int argc, char **argv) {
   }
   struct sigaction action = {.sa_handler = on_sigint};  // no restart: io.read ends, too
   sigaction(SIGINT, &action, NULL);
+  action.sa_handler = on_leave;
+  if (signal(SIGHUP, SIG_IGN) != SIG_IGN) sigaction(SIGHUP, &action, NULL);  // nohup wants it ignored
+  sigaction(SIGTERM, &action, NULL);
+  signal(SIGXFSZ, SIG_IGN);  // a file that may not grow is an error, not the end
   session_set_traceback(session, traceback);
   session_set_display(session, repl_colors(), false, 0);
   apply_environment();
@@ -235,5 +249,5 @@ int main(int argc, char **argv) {
   screen_finish();
   session_free(session);
   fflush(stdout);
-  return status;
+  return leaving ? 128 + leaving : status;
 }

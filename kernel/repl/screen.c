@@ -17,6 +17,8 @@
 #include <unistd.h>
 #include <wchar.h>
 
+#include "bytes.h"
+
 typedef struct Block {
   struct Block *next;
   char *id;
@@ -221,6 +223,7 @@ void screen_open(void) {
   if (!out) return;
   fflush(stdout);
   terminal = stdout;
+  setvbuf(terminal, NULL, _IONBF, 0);  // what readline writes there keeps its order with the rest
   stdout = out;
   if (err) stderr = err;
   width = screen_size().columns;
@@ -255,6 +258,11 @@ void screen_fresh_line(void) {
   if (terminal && column > 0) fputc('\n', stdout);
 }
 
+void screen_accept_pastes(bool accept) {
+  flush();
+  if (terminal) write_all(accept ? "\033[?2004h" : "\033[?2004l", 8);
+}
+
 void screen_clear(bool wait) {
   flush();
   if (!terminal) return;
@@ -282,36 +290,14 @@ static Block *new_block(const char *id) {
   return *last = b;
 }
 
-// Text being made; `failed` when there was no memory.
-typedef struct Drawing {
-  char *data;
-  size_t length, capacity;
-  bool failed;
-} Drawing;
-
-static void put(Drawing *d, const char *data, size_t length) {
-  if (d->length + length > d->capacity) {
-    size_t capacity = (d->length + length) * 2;
-    char *bigger = realloc(d->data, capacity);
-    if (!bigger) {
-      d->failed = true;
-      return;
-    }
-    d->data = bigger;
-    d->capacity = capacity;
-  }
-  memcpy(d->data + d->length, data, length);
-  d->length += length;
-}
-
-static void put_code(Drawing *d, const char *format, int n) {
+static void put_code(Bytes *d, const char *format, int n) {
   char code[32];
-  if (n > 0) put(d, code, (size_t)snprintf(code, sizeof code, format, n));
+  if (n > 0) bytes_add(d, code, (size_t)snprintf(code, sizeof code, format, n));
 }
 
 // Draws the text as rows that end in a new line each, none wider than the terminal and at most `most`; what stood in
 // a row before is cleared.  Returns the number of rows.
-static int put_rows(Drawing *d, const char *text, size_t length, int most) {
+static int put_rows(Bytes *d, const char *text, size_t length, int most) {
   int rows = 0, columns = 0, bytes;
   for (size_t i = 0; i <= length; i += (size_t)bytes) {
     int wide = 0;
@@ -326,13 +312,13 @@ static int put_rows(Drawing *d, const char *text, size_t length, int most) {
       continue;  // a control character would move the cursor
     }
     if (end || columns + wide > width) {
-      if (columns < width) put(d, "\033[K", 3);
-      put(d, "\r\n", 2);
+      if (columns < width) bytes_add(d, "\033[K", 3);
+      bytes_add(d, "\r\n", 2);
       columns = 0;
       if (++rows == most) return rows;
     }
     if (!end) {
-      put(d, text + i, (size_t)bytes);
+      bytes_add(d, text + i, (size_t)bytes);
       columns += wide;
     }
   }
@@ -345,16 +331,16 @@ static void move_lower_blocks(const Block *above, int by) {
 }
 
 // Puts rows where the block stands, with more or fewer of them than before if need be.
-static void redraw(Block *b, const Drawing *rows, int height) {
-  Drawing d = {0};
+static void redraw(Block *b, const Bytes *rows, int height) {
+  Bytes d = {0};
   int more = height - b->rows;
   if (column >= width) {  // step over the margin, where a terminal waits with the next row
-    put(&d, " \r", 2);
+    bytes_add(&d, " \r", 2);
     row++, column = 0;
   }
   int below = row - b->top - b->rows;
   if (more > 0) {  // room at the bottom, then below the block
-    for (int i = 0; i < more; i++) put(&d, "\n", 1);
+    for (int i = 0; i < more; i++) bytes_add(&d, "\n", 1);
     put_code(&d, "\033[%dA", more + below);
     put_code(&d, "\033[%dL", more);
     put_code(&d, "\033[%dA", b->rows);
@@ -363,8 +349,8 @@ static void redraw(Block *b, const Drawing *rows, int height) {
     put_code(&d, "\033[%dM", -more);
     put_code(&d, "\033[%dA", height);
   }
-  put(&d, "\r", 1);
-  put(&d, rows->data, rows->length);
+  bytes_add(&d, "\r", 1);
+  bytes_add(&d, rows->data, rows->length);
   put_code(&d, "\033[%dB", below);
   put_code(&d, "\033[%dC", column);
   if (!d.failed) {
@@ -373,10 +359,10 @@ static void redraw(Block *b, const Drawing *rows, int height) {
     move_lower_blocks(b, more);
     b->rows = height;
   }
-  free(d.data);
+  bytes_free(&d);
 }
 
-static void append(Block *b, const Drawing *rows, int height) {
+static void append(Block *b, const Bytes *rows, int height) {
   if (column > 0) write_all("\r\n", 2), row++, column = 0;
   write_all(rows->data, rows->length);
   b->top = row;
@@ -392,7 +378,7 @@ static void show_block(Block *b, const char *text, size_t length, bool update) {
     width = size.columns;
     pending_input = typed_ahead();
   }
-  Drawing rows = {0};
+  Bytes rows = {0};
   int height = put_rows(&rows, text, length, size.rows - 1);
   bool visible = row - b->top < size.rows && row - b->top + height - b->rows < size.rows;
   if (rows.failed) {
@@ -402,7 +388,7 @@ static void show_block(Block *b, const char *text, size_t length, bool update) {
   } else {
     append(b, &rows, height);
   }
-  free(rows.data);
+  bytes_free(&rows);
 }
 
 static void hold(Block *b, const char *text, size_t length) {

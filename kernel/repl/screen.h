@@ -33,6 +33,9 @@ void screen_note(const char *text, size_t length);
 // Clears what was written since screen_begin; with `wait` when something more is written.
 void screen_clear(bool wait);
 
+// Makes the terminal put what is pasted in brackets, or no longer.
+void screen_accept_pastes(bool accept);
+
 // The stream that stdout was: the terminal itself.
 FILE *screen_stream(void);
 

@@ -144,8 +144,8 @@ int explain_error(lua_State *L) {
   } else {
     push_message(L);
     lua_setfield(L, -2, "message");
-    note_frames(L);
   }
+  note_frames(L);
   push_frames(L, s);
   lua_setfield(L, -2, "frames");
   return 1;

@@ -69,7 +69,12 @@ static int start(Session *s, const char *command, int fd, int stream, pid_t *chi
   posix_spawnattr_init(&attributes);
   posix_spawn_file_actions_init(&actions);
   // At a terminal Ctrl-C reaches all that runs there; elsewhere what the command starts must be ended with it.
-  if (!isatty(STDIN_FILENO)) posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP);
+  short group = isatty(STDIN_FILENO) ? 0 : POSIX_SPAWN_SETPGROUP;
+  sigset_t ours;
+  sigemptyset(&ours);
+  sigaddset(&ours, SIGXFSZ);  // ignored here
+  posix_spawnattr_setsigdefault(&attributes, &ours);
+  posix_spawnattr_setflags(&attributes, group | POSIX_SPAWN_SETSIGDEF);
   if (fd >= 0) posix_spawn_file_actions_adddup2(&actions, fd, stream);
   int failure = posix_spawn(child, "/bin/sh", &actions, &attributes, arguments, environ);
   posix_spawn_file_actions_destroy(&actions);

@@ -5,13 +5,16 @@
 #include <lauxlib.h>
 #include <lua.h>
 #include <lualib.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "lexer.h"
 #include "nablua/interrupt.h"
+#include "nablua/memory.h"
 #include "nablua_lua.h"
+#include "pasted.h"
 #include "session_private.h"
 
 static const char session_key, tables_key;
@@ -169,7 +172,12 @@ static bool check(lua_State *L, Session *s, bool value, const char *source) {
   chunk_plain(s->chunk, value, &s->text);
   if (s->text.failed) luaL_error(L, "not enough memory for this input");
   int status = luaL_loadbufferx(L, s->text.data ? s->text.data : "", s->text.length, source, "t");
-  if (status == LUA_OK) lua_pop(L, 1);
+  if (status == LUA_OK) {
+    lua_pop(L, 1);
+  } else if (lua_istable(L, -1)) {  // nested too deep: an error that explain_error has seen
+    lua_getfield(L, -1, "message");
+    lua_remove(L, -2);
+  }
   return status == LUA_OK;
 }
 
@@ -184,7 +192,7 @@ static bool choose(lua_State *L, Session *s, bool *value, const char *source) {
     }
     // Of the two messages the one about what was meant: the one that got further, which a lone expression's has.
     const char *with = lua_tostring(L, -2), *without = lua_tostring(L, -1);
-    bool open = strstr(with, "<eof>") && !strstr(without, "<eof>");
+    bool open = strstr(with, "near <eof>") && !strstr(without, "near <eof>");
     lua_pop(L, open ? 1 : 0);
     if (!open) lua_remove(L, -2);
     return false;
@@ -226,12 +234,26 @@ static int compile_protected(lua_State *L) {
 // evaluate(code): what commands use to run code as the input that they are part of.
 static int evaluate(lua_State *L) {
   Session *s = session_of(L);
-  Source source = {.name = "=command"};
+  char name[32];
+  snprintf(name, sizeof name, "=input %d", s->number);
+  Source source = {.name = name};
   source.code = luaL_checklstring(L, 1, &source.length);
   lua_settop(L, 1);
   compile(L, s, &source);
   lua_call(L, 0, LUA_MULTRET);
   return lua_gettop(L) - 1;
+}
+
+// remember(code): what the input of this number is from now on, for %history and the frames of errors.
+static int remember_code(lua_State *L) {
+  Session *s = session_of(L);
+  char name[32];
+  luaL_checkstring(L, 1);
+  snprintf(name, sizeof name, "input %d", s->number);
+  push_session_table(L, "sources");
+  lua_pushvalue(L, 1);
+  lua_setfield(L, -2, name);
+  return 0;
 }
 
 // The value of a kept variable, by name; nil when there is none.
@@ -286,6 +308,10 @@ static int show_input_values(lua_State *L) {
   Bundle b = read_bundle(L, s);
   if (s->sink.page && count == 1 && is_page(L)) {
     s->sink.page(s->sink.user, &b);
+    return 0;
+  }
+  if (s->more_follows) {  // the value of an input is its last
+    s->sink.display(s->sink.user, &b, NULL, false);
     return 0;
   }
   if (!s->apart) remember_output(s, b.items[0].data, b.items[0].length);
@@ -376,44 +402,106 @@ static int note_hidden_modules(lua_State *L) {
   return 0;
 }
 
-static SessionStatus eval(Session *s, const char *code, size_t length, const char *name) {
+// ---- completeness ----
+
+static int check_protected(lua_State *L) {
+  Session *s = session_of(L);
+  const Source *source = lua_touserdata(L, 1);
+  bool value;
+  begin_chunk(L, s, source->code, source->length);
+  return choose(L, s, &value, source->name) ? 0 : lua_error(L);
+}
+
+// Whether the text ends in "\\", or in "\\z" and spaces.
+static bool continues_string(const char *code, size_t length) {
+  if (length > 0 && code[length - 1] == '\\') return true;
+  while (length > 0 && is_space(code[length - 1])) length--;
+  return length > 1 && code[length - 1] == 'z' && code[length - 2] == '\\';
+}
+
+// Completeness of an input without prompts.
+static SessionCompleteness judge(Session *s, const char *code, size_t length, int *indent) {
+  static const char mark[] = "<eof>";
   lua_State *L = s->L;
-  SessionStatus status = SESSION_OK;
+  SessionCompleteness result = SESSION_COMPLETE;
   size_t at = 0, end;
-  int top = lua_gettop(L);
+  if (indent) *indent = 0;
+  while (command_line(code, length, &at, &end)) at = end;
+  Source source = {code + at, length - at, "=input"};
+  lua_pushcfunction(L, check_protected);
+  lua_pushlightuserdata(L, &source);
+  if (lua_pcall(L, 1, 0, 0) != LUA_OK) {
+    size_t n;
+    const char *message = lua_tolstring(L, -1, &n);
+    bool open = message && n >= sizeof mark - 1 && strcmp(message + n - (sizeof mark - 1), mark) == 0;
+    // A quoted string cannot go on in another line, unless a backslash says so.
+    if (open && strstr(message, ": unfinished string near") && !continues_string(source.code, source.length))
+      open = false;
+    result = open ? SESSION_INCOMPLETE : SESSION_INVALID;
+    if (open && indent && s->chunk) *indent = 2 * chunk_depth(s->chunk);
+    lua_pop(L, 1);
+  }
+  forget_chunk(s);
+  return result;
+}
+
+// ---- evaluating ----
+
+static SessionStatus remember(Session *s, const Source *source) {
+  lua_pushcfunction(s->L, remember_source);
+  lua_pushlightuserdata(s->L, (void *)(uintptr_t)source);
+  return protected_call(s, 1, 0);
+}
+
+// Evaluates what stands from byte `at` on.
+static SessionStatus eval_from(Session *s, const Source *source, size_t at) {
+  lua_State *L = s->L;
+  const char *code = source->code;
+  size_t length = source->length, end;
+  SessionStatus status = remember(s, source);
   while (status == SESSION_OK && command_line(code, length, &at, &end)) {
-    Source line = {code + at, end - at, name};
-    lua_pushcfunction(L, remember_source);
-    lua_pushlightuserdata(L, &line);
-    if ((status = protected_call(s, 1, 0)) != SESSION_OK) break;
     lua_pushcfunction(L, run_command);
-    lua_pushlstring(L, line.code, line.length);
+    lua_pushlstring(L, code + at, end - at);
     status = call_and_show(s, 1, false);
     at = end;
   }
-  if (status == SESSION_OK && at < length) {
-    // Lines count from the input's first, so the rest is compiled behind as many line ends.
-    Source source = {code, length, name};
-    Text rest = {0};
-    if (at > 0) {
-      for (size_t i = 0; i < at; i++)
-        if (code[i] == '\n') text_add(&rest, "\n", 1);
-      text_add(&rest, code + at, length - at);
-      source.code = rest.failed ? "" : rest.data;
-      source.length = rest.length;
+  if (status != SESSION_OK || at == length) return status;
+  // Lines count from the input's first, so the rest is compiled behind as many line ends.
+  Text rest = {0};
+  for (size_t i = 0; i < at; i++)
+    if (code[i] == '\n') text_add(&rest, "\n", 1);
+  text_add(&rest, code + at, length - at);
+  Source lua = {rest.failed ? "" : rest.data, rest.length, source->name};
+  lua_pushcfunction(L, compile_protected);
+  lua_pushlightuserdata(L, &lua);
+  status = protected_call(s, 1, 1);
+  bool hidden = s->chunk && chunk_is_quiet(s->chunk);
+  forget_chunk(s);
+  if (status == SESSION_OK) status = call_and_show(s, 0, hidden);
+  text_free(&rest);
+  return status;
+}
+
+// Whether the text is what a prompt showed, prompts included, and nothing that Lua understands.
+static bool is_pasted(Session *s, const char *code, size_t length) {
+  return pasted_begins(code, length) && judge(s, code, length, NULL) == SESSION_INVALID;
+}
+
+static SessionStatus eval(Session *s, const char *code, size_t length, const char *name) {
+  lua_State *L = s->L;
+  SessionStatus status = SESSION_OK;
+  int top = lua_gettop(L);
+  if (is_pasted(s, code, length)) {  // input by input
+    Text clean = {0};
+    for (size_t at = 0, begin = 0; status == SESSION_OK && pasted_next(code, length, &at, &clean) && !clean.failed;
+         begin = clean.length) {
+      s->more_follows = at < length;
+      status = eval_from(s, &(Source){clean.data, clean.length, name}, begin);
     }
-    lua_pushcfunction(L, remember_source);
-    lua_pushlightuserdata(L, &source);
-    status = protected_call(s, 1, 0);
-    if (status == SESSION_OK) {
-      lua_pushcfunction(L, compile_protected);
-      lua_pushlightuserdata(L, &source);
-      status = protected_call(s, 1, 1);
-    }
-    bool hidden = s->chunk && chunk_is_quiet(s->chunk);
-    forget_chunk(s);
-    if (status == SESSION_OK) status = call_and_show(s, 0, hidden);
-    text_free(&rest);
+    s->more_follows = false;
+    text_free(&clean);
+  } else {
+    status = eval_from(s, &(Source){code, length, name}, 0);
   }
   lua_pushcfunction(L, settle_values);
   protected_call(s, 0, 0);
@@ -483,43 +571,14 @@ SessionStatus session_run_file(Session *s, const char *path, char *const *argume
 
 // ---- looking at inputs ----
 
-static int check_protected(lua_State *L) {
-  Session *s = session_of(L);
-  const Source *source = lua_touserdata(L, 1);
-  bool value;
-  begin_chunk(L, s, source->code, source->length);
-  return choose(L, s, &value, source->name) ? 0 : lua_error(L);
-}
-
-// Whether the text ends in "\\", or in "\\z" and spaces.
-static bool continues_string(const char *code, size_t length) {
-  if (length > 0 && code[length - 1] == '\\') return true;
-  while (length > 0 && is_space(code[length - 1])) length--;
-  return length > 1 && code[length - 1] == 'z' && code[length - 2] == '\\';
-}
-
 SessionCompleteness session_is_complete(Session *s, const char *code, size_t length, int *indent) {
-  static const char mark[] = "<eof>";
-  lua_State *L = s->L;
-  SessionCompleteness result = SESSION_COMPLETE;
-  size_t at = 0, end;
-  if (indent) *indent = 0;
-  while (command_line(code, length, &at, &end)) at = end;
-  Source source = {code + at, length - at, "=input"};
-  lua_pushcfunction(L, check_protected);
-  lua_pushlightuserdata(L, &source);
-  if (lua_pcall(L, 1, 0, 0) != LUA_OK) {
-    size_t n;
-    const char *message = lua_tolstring(L, -1, &n);
-    bool open = message && n >= sizeof mark - 1 && strcmp(message + n - (sizeof mark - 1), mark) == 0;
-    // A quoted string cannot go on in another line, unless a backslash says so.
-    if (open && strstr(message, ": unfinished string near") && !continues_string(source.code, source.length))
-      open = false;
-    result = open ? SESSION_INCOMPLETE : SESSION_INVALID;
-    if (open && indent && s->chunk) *indent = 2 * chunk_depth(s->chunk);
-    lua_pop(L, 1);
-  }
-  forget_chunk(s);
+  SessionCompleteness result = judge(s, code, length, indent);
+  if (result != SESSION_INVALID || !pasted_begins(code, length)) return result;
+  Text clean = {0};
+  size_t begin = 0, at = 0;
+  for (size_t before = 0; pasted_next(code, length, &at, &clean); before = clean.length) begin = before;
+  if (!clean.failed) result = judge(s, clean.data + begin, clean.length - begin, indent);
+  text_free(&clean);
   return result;
 }
 
@@ -567,6 +626,7 @@ void session_set_display(Session *s, bool color, bool rich, int width) {
 // What the Lua part of the session may ask of this one: the module nablua.session.native.
 static int open_native(lua_State *L) {
   static const luaL_Reg functions[] = {{"evaluate", evaluate},
+                                       {"remember", remember_code},
                                        {"local_value", local_value},
                                        {"files", matching_files},
                                        {"ask", ask_user},
@@ -625,6 +685,22 @@ static int open_library(lua_State *L) {
   return 0;
 }
 
+// Lua's allocations count against the same limit as the tensors': an error, before the machine runs out of memory.
+static void *allocate(void *user, void *block, size_t before, size_t after) {
+  enum { STEP = 1 << 20 };  // the limit is looked at once in so many bytes
+  Session *s = user;
+  size_t old = block ? before : 0;  // else `before` is the kind of object
+  if (after > old && s->lua_bytes + (after - old) > s->look_at) {
+    MemoryStats m = nb_memory_stats();
+    if (s->lua_bytes + (after - old) + m.live > m.limit) return NULL;
+    s->look_at = s->lua_bytes + (after - old) + STEP;
+  }
+  void *result = s->allocate(s->allocate_user, block, before, after);
+  if (result || after == 0) s->lua_bytes += after - old;
+  if (s->lua_bytes + 2 * STEP < s->look_at) s->look_at = s->lua_bytes + STEP;
+  return result;
+}
+
 Session *session_new(const Sink *sink, char *reason, size_t size) {
   Session *s = calloc(1, sizeof *s);
   lua_State *L = s ? luaL_newstate() : NULL;
@@ -635,6 +711,8 @@ Session *session_new(const Sink *sink, char *reason, size_t size) {
   }
   s->L = L;
   s->sink = *sink;
+  s->allocate = lua_getallocf(L, &s->allocate_user);
+  lua_setallocf(L, allocate, s);
   s->mimes[0] = (Mime){"text/plain", "", 0};
   lua_pushlightuserdata(L, s);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &session_key);

@@ -14,6 +14,9 @@ enum { MOST_PROGRAMS = 32, MOST_MIMES = 16 };
 
 struct Session {
   lua_State *L;
+  lua_Alloc allocate;  // Lua's own, below the one that counts
+  void *allocate_user;
+  size_t lua_bytes, look_at;
   lua_State *volatile running;        // the coroutine that runs: the one a hook must be set on
   volatile sig_atomic_t active;       // evaluating: an interrupt has something to stop
   volatile sig_atomic_t interrupted;  // 1, or 2 after a second interrupt
@@ -22,9 +25,10 @@ struct Session {
   Sink sink;
   bool full_traceback, color, rich;
   int width;
-  int number;  // of the input that runs or ran last
-  bool apart;  // what runs is no input
-  bool deaf;   // the user cannot be asked
+  int number;         // of the input that runs or ran last
+  bool apart;         // what runs is no input
+  bool more_follows;  // of pasted inputs that are one
+  bool deaf;          // the user cannot be asked
   // Of the input that is being made ready; here so that an error on the way leaks nothing.
   Chunk *chunk;
   Text text;

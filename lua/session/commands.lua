@@ -99,6 +99,48 @@ command("run", "%run FILE [args]", "Runs a file; its globals are here afterwards
   return table.unpack(results, 1, results.n)
 end)
 
+-- What %edit opens: the text, and the file to keep it in when that is the user's own.
+local function to_edit(what)
+  local last = 0
+  while session.sources["input " .. last + 1] do last = last + 1 end
+  if what == "" then return last > 1 and session.sources["input " .. last - 1] or "" end
+  if math.tointeger(tonumber(what)) then
+    local source = session.sources["input " .. math.tointeger(tonumber(what))]
+    return source or native.raise("%edit: there is no input " .. what)
+  end
+  local value = commands.resolve(what)
+  if type(value) == "function" then
+    return commands.source_of(value) or native.raise(("%%edit: %s has no Lua source"):format(what))
+  end
+  return nil, what
+end
+
+command("edit", "%edit [N | NAME | FILE]", "Opens the last input, input N, a function or a file in $EDITOR and runs it.",
+  function(what)
+    if not native.isatty(0) then native.raise("%edit: an editor needs a terminal, and there is none here") end
+    local text, path = to_edit(what)
+    local own = path
+    if not own then
+      path = os.tmpname()
+      os.rename(path, path .. ".lua")  -- editors go by the ending
+      path = path .. ".lua"
+      local f <close> = assert(io.open(path, "w"))
+      f:write(text)
+    end
+    local editor = os.getenv "VISUAL" or os.getenv "EDITOR" or "vi"
+    local ok, _, code = os.execute(("%s '%s'"):format(editor, path:gsub("'", "'\\''")))
+    local f = io.open(path)
+    local edited = f and f:read "a"
+    if f then f:close() end
+    if not own then os.remove(path) end
+    if not ok then native.raise(("%%edit: %s ended with status %s; nothing was run"):format(editor, code)) end
+    if own then return by_name.run.run(own) end
+    if not edited or edited:match "^%s*$" then return end
+    print((edited:gsub("%s+$", "")))
+    session.remember(edited)
+    return session.evaluate(edited)
+  end)
+
 command("save", "%save FILE", "Writes the inputs of this session into a file.", function(path)
   need("%save FILE", path)
   local f, message = io.open(path, "w")
@@ -106,7 +148,8 @@ command("save", "%save FILE", "Writes the inputs of this session into a file.", 
   for i = 1, math.huge do
     local source = session.sources["input " .. i]
     if not source then break end
-    if not source:match("^%s*[%%?]") then f:write(source, "\n") end
+    while source:match("^%s*[%%?]") do source = source:gsub("^%s*[^\n]*\n?", "") end  -- commands are no Lua
+    if source:match("%S") then f:write(source, "\n") end
   end
   f:close()
   print("saved as " .. path)
@@ -208,7 +251,7 @@ function commands.resolve(name)
   return value
 end
 
-local function source_of(f)
+function commands.source_of(f)
   local info = debug.getinfo(f, "S")
   if info.what == "C" then return nil end
   local lines = source_lines(info.source, info.linedefined, info.lastlinedefined)
@@ -241,7 +284,7 @@ function commands.explain(name, with_source)
   if #parts == 0 then error(page, 0) end
   if with_source then
     local ok, source = pcall(function()
-      return type(value) == "function" and source_of(value) or help.source(value ~= nil and value or name)
+      return type(value) == "function" and commands.source_of(value) or help.source(value ~= nil and value or name)
     end)
     parts[#parts + 1] = ok and source or "written in C; there is no Lua source"
   end

@@ -13,7 +13,12 @@ local MOST = 500
 local keywords = { "and", "break", "do", "else", "elseif", "end", "false", "for", "function", "goto", "if", "in",
   "local", "nil", "not", "or", "repeat", "return", "then", "true", "until", "while" }
 
+-- The variables of the frame that %debug or a breakpoint looks into: set by the debugger while it asks.
+complete.frame = nil
+
 local function variable(name)
+  local frame = complete.frame
+  if frame and frame.has(name) then return frame.value(name) end
   if session.kept[name] then return session.local_value(name) end
   return rawget(_G, name)
 end
@@ -23,7 +28,8 @@ end
 local function kind_of(value)
   local entry = value ~= nil and type(value) ~= "number" and type(value) ~= "string" and type(value) ~= "boolean" and
     not nb.is_tensor(value) and registry.find(value)
-  if entry and (entry.value == value) then return entry.kind, entry.doc end
+  -- The class of an object has an entry, too; a function's may be its method's.
+  if entry and (entry.value == value or type(value) == "function") then return entry.kind, entry.doc end
   if nb.is_tensor(value) then return "tensor" end
   return type(value)
 end
@@ -221,6 +227,7 @@ end
 
 local function names(prefix)
   local found, see = collector(prefix)
+  for _, name in ipairs(complete.frame and complete.frame.names or {}) do see(name, complete.frame.value(name)) end
   for name in next, session.kept do see(name, session.local_value(name)) end
   for name, value in next, _G do
     if type(name) == "string" and name:match("^[%a_][%w_]*$") then see(name, value) end

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- Looking into frames: those of the last error, kept as they were, and those of a breakpoint, which go on afterwards.
 local native = require "nablua.native"
+local complete = require "nablua.session.complete"
 local display = require "nablua.display"
 local session = require "nablua.session.native"
 local source_lines = require "nablua.session.source"
@@ -71,14 +72,21 @@ end
 
 -- ---- evaluating in a frame ----
 
+local function has(frame, name)
+  return frame.slots[name] or frame.upvalues[name]
+end
+
+local function value_of(frame, name)
+  if frame.slots[name] then return frame.values[name] end
+  return select(2, getupvalue(frame.func, frame.upvalues[name]))
+end
+
 -- An environment in which the frame's variables are names.
 local function environment(frame)
   return setmetatable({}, {
     __index = function(_, name)
-      if frame.slots[name] then return frame.values[name] end
-      local upvalue = frame.upvalues[name]
-      if upvalue then return (select(2, getupvalue(frame.func, upvalue))) end
-      return _G[name]
+      if has(frame, name) then return value_of(frame, name) end
+      return session.local_value(name) or _G[name]
     end,
     __newindex = function(_, name, value)
       if frame.slots[name] then
@@ -131,9 +139,7 @@ end
 
 local function show_variables(frame)
   for _, name in ipairs(frame.names) do
-    local value = frame.values[name]
-    if frame.upvalues[name] then value = select(2, getupvalue(frame.func, frame.upvalues[name])) end
-    print(("  %s = %s"):format(name, display.brief(value)))
+    print(("  %s = %s"):format(name, display.brief(value_of(frame, name))))
   end
 end
 
@@ -158,7 +164,11 @@ end
 local function prompt(frames)
   local at = 1
   show_frame(frames[1])
+  local _ <close> = setmetatable({}, { __close = function() complete.frame = nil end })
   while true do
+    local frame = frames[at]
+    complete.frame = { names = frame.names, has = function(name) return has(frame, name) end,
+      value = function(name) return value_of(frame, name) end }
     local line = session.ask("debug> ")
     if not line then
       print()

@@ -39,13 +39,15 @@ class Screen(pyte.Screen):
 
 
 class Terminal:
-    def __init__(self, *arguments, home=None, columns=100, rows=120, **variables):
+    def __init__(self, *arguments, home=None, columns=100, rows=120, prepare=None, **variables):
         self.screen = Screen(columns, rows)
         self.stream = pyte.ByteStream(self.screen)
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
             fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
             os.chdir(ROOT)
+            if prepare:
+                prepare()
             os.execve(NABLUA, [NABLUA, *(arguments or ("--no-banner",))], environment(home, **variables))
 
     def resize(self, columns, rows):

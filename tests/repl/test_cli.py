@@ -1,19 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""The command line and the plain prompt, as a user's shell and terminal see them."""
+"""The command line, as a user's shell sees it."""
 import os
-import pty
 import re
-import select
 import signal
 import subprocess
 import tempfile
 import time
 import unittest
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-NABLUA = os.environ.get("NABLUA", os.path.join(ROOT, "build/release/nablua"))
-SANITIZED = bool(re.search(r"/(asan|tsan|hostile)/", NABLUA))
-TIMEOUT = 120 if SANITIZED else 30
+from terminal import NABLUA, SANITIZED, TIMEOUT
 
 
 def run(*arguments, stdin="", env=None):
@@ -180,182 +175,6 @@ class CommandLine(unittest.TestCase):
             close % "print 'closing' nb.sleep(0.1) os.execute('kill -INT ' .. io.open('/proc/self/stat'):read 'n') "
                     "while true do end print 'never'")
         self.assertEqual(out, "closing\n")
-
-class Terminal:
-    """The prompt in a pseudo-terminal."""
-
-    def __init__(self, *arguments, home=None):
-        self.pid, self.fd = pty.fork()
-        if self.pid == 0:
-            os.environ.update(TERM="xterm", NO_COLOR="1", INPUTRC="/dev/null", XDG_STATE_HOME=home or "/dev/null",
-                              XDG_CONFIG_HOME=home or "/dev/null")
-            os.execv(NABLUA, [NABLUA, *arguments])
-        self.text = ""
-
-    def wait_for(self, pattern):
-        """Reads until the text since the last call matches; returns that text."""
-        end = time.monotonic() + TIMEOUT
-        while time.monotonic() < end:
-            found = re.search(pattern, self.text)
-            if found:
-                text, self.text = self.text[:found.end()], self.text[found.end():]
-                return text
-            if select.select([self.fd], [], [], 0.5)[0]:
-                try:
-                    self.text += re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|\x1b[=>]|\r", "",
-                                        os.read(self.fd, 65536).decode("utf-8", "replace"))
-                except OSError:
-                    break
-        raise AssertionError("no %r in %r" % (pattern, self.text))
-
-    def type(self, text):
-        os.write(self.fd, text.encode())
-
-    def close(self):
-        try:
-            os.kill(self.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        os.close(self.fd)
-
-    def status(self):
-        for _ in range(TIMEOUT * 10):
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                return os.waitstatus_to_exitcode(status)
-            time.sleep(0.1)
-        raise AssertionError("still running")
-
-
-PROMPT = r"(?m)^\d+> $"
-
-
-class Prompt(unittest.TestCase):
-    def setUp(self):
-        home = tempfile.TemporaryDirectory()
-        self.addCleanup(home.cleanup)
-        self.home = home.name
-        self.begin()
-
-    def begin(self):
-        self.t = Terminal("--no-banner", home=self.home)
-        self.addCleanup(self.t.close)
-        self.t.wait_for(PROMPT)
-
-    def answer(self, line):
-        self.t.type(line + "\r")
-        return self.t.wait_for(PROMPT)
-
-    def test_values_errors_and_help(self):
-        self.assertIn("\n2\n", self.answer("1 + 1"))
-        self.assertIn("\n4\n", self.answer("_ * 2"))
-        self.assertIn("\n3\n", self.answer("x = 3; x"))
-        text = self.answer("nb.ones(2):matmul(nb.ones(3))")
-        self.assertIn("matmul", text)
-        self.assertIn("\n3\n", self.answer("x"))
-        self.assertIn("nn.Linear", self.answer("?nn.Linear"))
-        self.assertIn("nb.relu", self.answer("relu?"))
-
-    def test_several_lines_are_one_input(self):
-        self.t.type("function double(x)\r")
-        self.t.wait_for(r"\|  *$")
-        self.t.type("return 2 * x\r")
-        self.t.wait_for(r"\|  *$")
-        self.answer("end")
-        self.assertIn("\n42\n", self.answer("double(21)"))
-
-    def test_control_c_keeps_everything(self):
-        self.answer("kept = 7")
-        self.t.type("while true do end\r")
-        time.sleep(0.3)
-        self.t.type("\x03")
-        self.t.wait_for(PROMPT)
-        self.assertIn("\n7\n", self.answer("kept"))
-        self.t.type("half a line")
-        self.t.wait_for("half a line")
-        self.t.type("\x03")
-        self.t.wait_for(PROMPT)
-        self.assertIn("\n8\n", self.answer("kept + 1"))
-
-    def test_history_brings_blocks_back_whole_in_the_next_session(self):
-        self.t.type("function five()\rreturn 5\rend\r")
-        self.t.wait_for(r"2> $")
-        self.t.type("\x04")
-        self.assertEqual(self.t.status(), 0)
-        self.begin()
-        self.t.type("\x1b[A")  # up
-        self.t.wait_for(r"function five\(\)\n | +return 5\n | end")
-        self.t.type("\r")
-        self.t.wait_for(r"2> $")
-        self.assertIn("\n5\n", self.answer("five()"))
-
-    def test_the_init_file_runs_first_and_its_errors_are_shown(self):
-        os.makedirs(os.path.join(self.home, "nablua"), exist_ok=True)
-        with open(os.path.join(self.home, "nablua/init.lua"), "w") as f:
-            f.write("greeting = 'hello'\nerror 'and stop'\n")
-        self.begin()
-        self.assertIn('\n"hello"\n', self.answer("greeting"))
-
-    def test_tab_completes(self):
-        self.t.type("nb.matm\t")
-        self.t.wait_for(r"nb\.matmul")
-        self.t.type("\x15nb.log\t\t")
-        self.t.wait_for(r"log1p +operator ")
-        self.t.type("\x15" + "s" * 40 + "\t\x03")
-        self.t.wait_for(PROMPT)
-
-    def debug(self, line):
-        self.t.type(line + "\r")
-        return self.t.wait_for(r"(?m)^debug> $")
-
-    def test_debug_looks_into_the_frames_of_an_error(self):
-        self.answer("local scale = 10")
-        self.answer("function layer(x) local w = nb.ones(3, 2) local y = x:matmul(w) return y * scale end")
-        self.answer("function net(x) local h = x * 2 local out = layer(h) return out end")
-        self.assertIn("matmul", self.answer("net(nb.ones(2, 4))"))
-        self.assertIn("function layer", self.debug("%debug"))
-        self.assertRegex(self.debug(":locals"), r"x = tensor f32 2×4\n +w = tensor f32 3×2\n +scale = 10")
-        self.assertIn("{ 3, 2 }", self.debug("w.shape"))
-        self.assertIn("in 'net'", self.debug(":up"))
-        self.assertIn("f32 2×4", self.debug("h"))
-        self.assertIn("nil", self.debug("w.shape"))  # not a name here: the error is said, the prompt goes on
-        self.debug(":down")
-        self.debug("scale = 5")  # an upvalue: the program's own variable
-        self.answer(":continue")
-        self.assertIn("\n5\n", self.answer("scale"))
-        self.t.type("%debug\r")
-        self.t.wait_for(r"(?m)^debug> $")
-        self.t.type("\x03")
-        self.t.wait_for(PROMPT)
-        self.assertIn("\n2\n", self.answer("1 + 1"))
-
-    def test_breakpoint_stops_in_the_callers_frame(self):
-        self.answer("function f(n) local double = 2 * n breakpoint() return double end")
-        self.t.type("f(4)\r")
-        self.t.wait_for(r"(?m)^debug> $")
-        self.assertIn("\n8\n", self.debug("double"))
-        self.debug("double = 41")
-        self.assertIn("\n41\n", self.answer(":c"))
-
-    def test_input_asks_and_hides(self):
-        self.t.type("name = input('who? ')\r")
-        self.t.wait_for(r"who\? $")
-        self.answer("Ada")
-        self.assertIn('"Ada"', self.answer("name"))
-        self.t.type("secret = input('word? ', {password = true})\r")
-        self.t.wait_for(r"word\? $")
-        self.assertNotIn("hidden", self.answer("hidden"))
-        self.assertIn('"hidden"', self.answer("secret"))
-
-    def test_a_paste_is_one_input(self):
-        lines = ["total = 0"] + ["total = total + %d" % i for i in range(1, 30)] + ["total"]
-        self.t.type("\x1b[200~" + "\n".join(lines) + "\x1b[201~\r")
-        self.assertIn("\n435\n", self.t.wait_for(r"2> $"))
-
-    def test_control_d_leaves(self):
-        self.t.type("\x04")
-        self.assertEqual(self.t.status(), 0)
-
 
 if __name__ == "__main__":
     unittest.main()
