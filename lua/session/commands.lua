@@ -115,7 +115,7 @@ local function to_edit(what)
   return nil, what
 end
 
-command("edit", "%edit [N | NAME | FILE]", "Opens the last input, input N, a function or a file in $EDITOR; then runs it.",
+command("edit", "%edit [N|NAME|FILE]", "Opens the last input, input N, a function or a file in $EDITOR; runs it.",
   function(what)
     if not native.isatty(0) then native.raise("%edit: an editor needs a terminal, and there is none here") end
     local text, path = to_edit(what)
