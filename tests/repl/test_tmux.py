@@ -116,8 +116,11 @@ class InTmux(unittest.TestCase):
         self.type("nn.L")
         self.key("Tab")
         self.wait_for(r"(?m)^Linear +layer +y = ")
-        self.key("Tab", "Tab", "Tab", "Tab", "Tab")
-        self.wait_for(r"4> nn\.Linear\n")
+        for name in re.findall(r"(?m)^(L\w+) +\w+ ", self.screen()):
+            self.key("Tab")
+            self.wait_for(r"4> nn\.%s\n" % name)
+            if name == "Linear":
+                break
         self.keep("menu")
         self.key("Enter")
         self.wait_for(r"4> nn\.Linear\Z")
