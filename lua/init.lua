@@ -4,6 +4,7 @@ local nb = require "nablua.core"
 local registry = require "nablua.registry"
 
 require "nablua.tensor"
+require "nablua.einsum"
 require "nablua.files"
 nb.progress = require("nablua.progress").progress
 nb.pretty = require("nablua.display").pretty

@@ -18,8 +18,9 @@ return {
     reshape view transpose permute squeeze unsqueeze expand flatten contiguous cat stack split chunk tile
     repeat_interleave flip roll pad tril triu diag
     gather scatter scatter_add index_select index_add masked_select masked_fill sort topk unique nonzero
-    dot outer trace
+    dot outer trace inverse det slogdet solve solve_triangular cholesky qr svd eigh pinv
     conv1d conv2d conv_transpose2d max_pool2d avg_pool2d adaptive_avg_pool2d unfold]] },
+  { "nb.", "einsum" },
   { "t:", "add_ sub_ mul_ div_ fill_ copy_ zero_ clamp_ exp_ relu_ masked_fill_ scatter_add_ index_add_" },
   { "t:", "backward detach retain_grad" },
   { "nb.", "grad no_grad seed threads memory" },

@@ -67,6 +67,16 @@ function M.strided(t)
   return twin
 end
 
+-- Square matrices, the last of the sizes twice: far from singular, or symmetric and positive definite.
+function M.matrices(symmetric, dtype, ...)
+  local shape = { ... }
+  local n = shape[#shape]
+  shape[#shape + 1] = n
+  local x = nb.rand(shape, { dtype = dtype }) * 2 - 1
+  if symmetric then x = x:matmul(x:transpose(-1, -2)) / math.max(n, 1) end
+  return x + nb.eye(n, { dtype = dtype }) * (symmetric and 1 or n)
+end
+
 -- The signed central difference of f() with respect to every element of x (f64, a contiguous leaf).
 function M.finite_difference(f, x, eps)
   local out = {}

@@ -5,6 +5,7 @@
 --   f(shape..., {lo=, hi=})  a random f64 tensor that requires grad
 --   i(max, shape...)         whole numbers 1..max
 --   m(shape...)              a mask
+--   w(..., n), s(..., n)     like f: n×n matrices far from singular, symmetric positive definite ones
 local lu = require "luaunit"
 local nb = require "nablua"
 local native = require "nablua.native"
@@ -44,6 +45,12 @@ local function sample_env(row, made, change)
   local lo, hi = row.sample.lo, row.sample.hi
   if lo == 0 and hi == 0 then lo, hi = -2, 2 end
   local env = { nb = nb }
+  local function leaf(t)
+    if change then t = change(t) end
+    t.requires_grad = true
+    made[#made + 1] = t
+    return t
+  end
   function env.f(...)
     local shape = { ... }
     local a, b = lo, hi
@@ -51,11 +58,13 @@ local function sample_env(row, made, change)
       local o = table.remove(shape)
       a, b = o.lo or a, o.hi or b
     end
-    local t = nb.rand(shape, { dtype = "f64" }) * (b - a) + a
-    if change then t = change(t) end
-    t.requires_grad = true
-    made[#made + 1] = t
-    return t
+    return leaf(nb.rand(shape, { dtype = "f64" }) * (b - a) + a)
+  end
+  function env.w(...)
+    return leaf(numeric.matrices(false, "f64", ...))
+  end
+  function env.s(...)
+    return leaf(numeric.matrices(true, "f64", ...))
   end
   function env.i(max, ...)
     return nb.randint(1, max, { ... })

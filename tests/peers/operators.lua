@@ -10,6 +10,7 @@ package.preload.luaunit = function() return {} end  -- numeric.lua names it; not
 
 local nb = require "nablua"
 local native = require "nablua.native"
+local numeric = require "numeric"
 local draw = require "draw"
 local record = require("recorder").new(arg[1])
 local pick = draw.pick
@@ -18,20 +19,29 @@ local seed = math.tointeger(tonumber(arg[2])) or 1
 nb.seed(seed)
 math.randomseed(seed)
 
--- f, i and m of a sample, for the row and dtype.
+-- f, i, m, w and s of a sample, for the row and dtype.
 local function environment(row, dtype)
   local env = { nb = nb }
   local lo, hi = row.sample.lo, row.sample.hi
   if lo == 0 and hi == 0 then lo, hi = -2, 2 end
+  local function leaf(t)
+    t = draw.laid_out(t)
+    t.requires_grad = true
+    return t
+  end
   function env.f(...)
     local shape, a, b = { ... }, lo, hi
     if type(shape[#shape]) == "table" then
       local range = table.remove(shape)
       a, b = range.lo or a, range.hi or b
     end
-    local t = draw.laid_out(nb.rand(shape, { dtype = dtype }) * (b - a) + a)
-    t.requires_grad = true
-    return t
+    return leaf(nb.rand(shape, { dtype = dtype }) * (b - a) + a)
+  end
+  function env.w(...)
+    return leaf(numeric.matrices(false, dtype, ...))
+  end
+  function env.s(...)
+    return leaf(numeric.matrices(true, dtype, ...))
   end
   function env.i(max, ...)
     return draw.laid_out(nb.randint(1, math.max(max, 1), { ... }))
@@ -78,12 +88,57 @@ local function for_python(row, args)
   return out, options
 end
 
+-- Of singular vectors only pairs have a sign that means something: here the first's elements have a positive sum.
+local function signed(u, ...)
+  local sign = u:detach():sum(-2, { keepdim = true }):sign()
+  local out = { u * sign }
+  for _, v in ipairs { ... } do out[#out + 1] = v * sign end
+  return table.unpack(out)
+end
+
+-- Near each other the values' vectors are ill-conditioned: such a case is refused.
+local function apart(values)
+  local n = values:size(-1)
+  if n < 2 or values:numel() == 0 then return end
+  local gaps = (values:narrow(-1, 2, n - 1) - values:narrow(-1, 1, n - 1)):abs()
+  assert(gaps:min() > 0.05 and values:abs():min() > 0.05)
+end
+
+-- The same of nearly singular matrices, or leading columns.
+local function solid(x)
+  local k = math.min(x:size(-1), x:size(-2))
+  local _, s = nb.svd(x:detach():narrow(-1, 1, k))
+  assert(s:numel() == 0 or s:min() > 0.2)
+end
+
+local calls = setmetatable({
+  qr = function(x)
+    solid(x)
+    return nb.qr(x)
+  end,
+  pinv = function(x)
+    solid(x)
+    return nb.pinv(x)
+  end,
+  svd = function(x)
+    local u, s, v = nb.svd(x)
+    apart(s)
+    u, v = signed(u, v)
+    return u, s, v
+  end,
+  eigh = function(x)
+    local l, v = nb.eigh(x)
+    apart(l)
+    return l, (signed(v))
+  end,
+}, { __index = nb })
+
 -- Records the call unless the arguments do not fit together.
 local function try(row, chunk, dtype)
   local ok, args = pcall(function() return table.pack(chunk(environment(row, dtype))) end)
   if not ok then return false end
   local outputs
-  ok, outputs = pcall(function() return table.pack(nb[row.name](table.unpack(args, 1, args.n))) end)
+  ok, outputs = pcall(function() return table.pack(calls[row.name](table.unpack(args, 1, args.n))) end)
   if not ok then return false end
   local list, options = for_python(row, args)
   record:add("nb." .. row.name, list, outputs, options)
@@ -103,7 +158,7 @@ end
 -- The case with other sizes in its tensors; equal sizes stay equal.
 local function resized(case)
   local sizes = {}
-  return (case:gsub("%f[%a]([fim])(%b())", function(kind, inside)
+  return (case:gsub("%f[%a]([fimws])(%b())", function(kind, inside)
     return kind .. inside:gsub("^[^{]*", function(numbers)
       return (numbers:gsub("%d+", function(n)
         sizes[n] = sizes[n] or pick { 0, 1, 1, 2, 3, 4, 5, 6, 7 }
@@ -121,9 +176,10 @@ end
 
 -- Records up to `count` of the cases that next() gives; false when there is none.
 local function tries(row, count, dtype, next)
-  local made = 0
-  for _ = 1, 10 * count do
-    if made < count and try(row, compiled(row, next()), dtype) then made = made + 1 end
+  local made, left = 0, 30 * count
+  while made < count and left > 0 do
+    if try(row, compiled(row, next()), dtype) then made = made + 1 end
+    left = left - 1
   end
   return made > 0
 end
@@ -198,11 +254,43 @@ for _, row in ipairs(native.rows()) do
     for _, dtype in ipairs { "f32", "f64" } do
       for _, case in ipairs(list) do
         assert(tries(row, 1, dtype, function() return case end), row.name .. " does not take its own sample")
-        if case:find("[fim]%(") then tries(row, 3, dtype, function() return resized(case) end) end
+        if case:find("%f[%a][fimws]%(") then tries(row, 3, dtype, function() return resized(case) end) end
       end
       for _ = 1, make and 8 or 0 do try(row, make, dtype) end
     end
     assert(#record.cases > before, row.name .. " has no case")
+  end
+end
+
+-- ---- einsum, which has no row ----
+
+local equations = {
+  "ij,jk->ik", "ij,jk", "ij,j->i", "i,j->ij", "i,i->", "bij,bjk->bik", "bij,bkj", "ii->i", "ii", "ij->ji", "ij->",
+  "ba", "iij->j", "iji,j->i", "ij,ij->ij", "ij,ij,ij->i", "ij,jk,kl->il", "...ij,...jk->...ik", "...i->...",
+  "i...,i...->...", "bn,anm,bm->ba", "...,...->...", "abcd,cd->ba",
+}
+
+local function operands(equation, dtype)
+  local sizes, list = {}, {}
+  for part in (equation:match("^(.-)%->") or equation):gmatch("[^,]+") do
+    local shape = {}
+    for label in part:gmatch("%.?%.?[%a.]") do
+      sizes[label] = sizes[label] or pick { 0, 1, 2, 3, 4 }
+      shape[#shape + 1] = sizes[label]
+    end
+    local x = draw.laid_out(nb.rand(shape, { dtype = dtype }) * 4 - 2)
+    x.requires_grad = true
+    list[#list + 1] = x
+  end
+  return list
+end
+
+for _, dtype in ipairs { "f32", "f64" } do
+  for _, equation in ipairs(equations) do
+    for _ = 1, 3 do
+      local list = operands(equation, dtype)
+      record:add("nb.einsum", { equation, list }, { nb.einsum(equation, list) })
+    end
   end
 end
 

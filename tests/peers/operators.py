@@ -91,6 +91,32 @@ def masked_fill(x, mask, value):
     return torch.where(mask, value if isinstance(value, torch.Tensor) else torch.tensor(float(value), dtype=x.dtype), x)
 
 
+def of_vectors(function):
+    """Right sides that are vectors, of which PyTorch knows some only."""
+    def call(a, b, **options):
+        if b.dim() == 1 or b.shape == a.shape[:-1]:
+            return function(a, b[..., None], **options)[..., 0]
+        return function(a, b, **options)
+    return call
+
+
+def signed(u, *others):
+    """With the sign that makes the sum of each column positive."""
+    sign = u.detach().sum(-2, keepdim=True).sign()
+    return [x * sign for x in (u,) + others]
+
+
+def svd(x):
+    u, s, v = torch.svd(x)
+    u, v = signed(u, v)
+    return u, s, v
+
+
+def eigh(x):
+    values, v = torch.linalg.eigh((x + x.mT) / 2)
+    return values, signed(v)[0]
+
+
 def some_channels(function):
     """PyTorch takes a convolution over no channels, but gives it another shape."""
     def call(x, w, *rest, **options):
@@ -166,6 +192,14 @@ OWN = {
     "argsort": lambda x, dim=-1, **o: torch.sort(x, dim=dim, stable=True, **o)[1] + 1,
     "topk": lambda *a, **o: found(torch.topk(*a, **o)),
     "unique": unique,
+    # linear algebra; of whole symmetric parts, as nablua takes them
+    "solve": of_vectors(torch.linalg.solve),
+    "solve_triangular": of_vectors(lambda a, b, upper=False: torch.linalg.solve_triangular(a, b, upper=upper)),
+    "cholesky": lambda x, upper=False: torch.linalg.cholesky((x + x.mT) / 2, upper=upper),
+    "qr": torch.linalg.qr,
+    "svd": svd,
+    "eigh": eigh,
+    "pinv": torch.linalg.pinv,
     # convolution and pooling
     "conv1d": some_channels(F.conv1d),
     "conv2d": some_channels(F.conv2d),

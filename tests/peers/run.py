@@ -6,8 +6,9 @@
 # PyTorch is taken from the Python that NABLUA_PEER_PYTHON names, else from the one that runs this; where there is none
 # the test is skipped (77).  NAME.py defines `peers` (a dict from a call's name to a function of its arguments, or a
 # function that finds one by name) and `at_least`, how many cases there must be.
-# All values and gradients must agree to 1e-5 (f32) and 1e-10 (f64), relative to the largest number of the tensor; in f32
-# a result that is as near to PyTorch's in f64 as PyTorch's in f32 is (within a factor of 2) agrees too.
+# All values and gradients must agree to 1e-5 (f32) and 1e-10 (f64), relative to the largest number of the tensor.
+# Where terms cancel in f32, what counts is the distance to PyTorch's result in f64: it must be of the order of PyTorch's
+# own in f32, or a few roundings of numbers around 1.
 import importlib
 import json
 import math
@@ -106,10 +107,9 @@ class Case:
         for k, name in enumerate(names):
             problem = difference(mine[k], theirs[k])
             if problem and mine[k].dtype == torch.float32:
-                # Where terms cancel, what counts is the distance to the result in f64.
                 exact = exact or Case(self.record, {n: t.double() if t.dtype == torch.float32 else t for n, t in self.tensors.items()}).results(function)
                 mine_off, theirs_off = ((x[k].double() - exact[k]).abs().max().item() for x in (mine, theirs))
-                if mine_off <= 2 * theirs_off:
+                if mine_off <= max(10 * theirs_off, 4 * torch.finfo(torch.float32).eps):
                     problem = None
             assert not problem, name + " " + problem
         return len(names)
