@@ -5,6 +5,7 @@ local registry = require "nablua.registry"
 
 require "nablua.tensor"
 require "nablua.einsum"
+require "nablua.operator"
 require "nablua.files"
 nb.progress = require("nablua.progress").progress
 nb.pretty = require("nablua.display").pretty

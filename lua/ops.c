@@ -182,6 +182,8 @@ static void read_value(Reader *r, int i, int index, bool positional) {
     case NB_PARAM_CHOICE:
       r->args[i].choice = read_choice(r, p, index);
       break;
+    case NB_PARAM_OBJECT:  // of rows that do not come this way
+      break;
   }
 }
 
@@ -218,6 +220,9 @@ static void set_default(Reader *r, int i) {
       break;
     case NB_PARAM_CHOICE:
       v->choice = 0;
+      break;
+    case NB_PARAM_OBJECT:
+      v->object = NULL;
       break;
   }
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "binding.h"
+#include "callback.h"
 #include "nablua/tape.h"
 
 static lua_State *current;
@@ -115,6 +116,10 @@ static int throw_message(lua_State *L) {
 }
 
 int nb_raise(lua_State *L, const Error *err) {
+  if (err->kind == NB_ERROR_CALLBACK) {
+    nb_push_kept(L);
+    return lua_error(L);
+  }
   lua_pushstring(L, err->message);
   if (err->kind == NB_ERROR_INTERRUPT) return lua_error(L);
   return throw_message(L);

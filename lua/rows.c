@@ -28,7 +28,8 @@ static const char *kind_name(ParamKind kind) {
                                       [NB_PARAM_NUMBER] = "number",
                                       [NB_PARAM_FLAG] = "boolean",
                                       [NB_PARAM_DTYPE] = "dtype",
-                                      [NB_PARAM_CHOICE] = "string"};
+                                      [NB_PARAM_CHOICE] = "string",
+                                      [NB_PARAM_OBJECT] = "object"};
   return names[kind];
 }
 

@@ -313,6 +313,12 @@ document {
   { name = "t:detach", family = "Gradients", signature = "t:detach()", returns = "tensor",
     doc = "The same memory without history: no gradient flows through.",
     example = "nb.zeros(2, {requires_grad=true}):detach().requires_grad  --> false" },
+  { name = "t:register_hook", family = "Gradients", signature = "t:register_hook(f)",
+    doc = "Calls f(g) with the whole gradient g of t in every backward; what f returns takes its place.  Returns a " ..
+      "handle: handle:remove() ends it.  A later change of t in place makes a new value, which the hook is not for.",
+    params = { { name = "f", type = "function", doc = "gets the gradient; returns another of its shape, or nothing" } },
+    example = "local w = nb.tensor(3, {requires_grad=true}); w:register_hook(function(g) return g / 2 end); " ..
+      "(w * w):backward(); return w.grad  --> 3", see = { "t:backward", "t:retain_grad" } },
   { name = "t:retain_grad", family = "Gradients", signature = "t:retain_grad()",
     doc = "Makes backward leave the gradient of this intermediate result in its .grad.  Returns the tensor.",
     example = "local w = nb.tensor(3, {requires_grad=true}); local z = (w * 2):retain_grad(); (z * z):backward(); " ..

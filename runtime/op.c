@@ -53,6 +53,12 @@ int nb_op_params(const Op *op) {
   return n;
 }
 
+void nb_object_release(Object **slot) {
+  Object *object = *slot;
+  *slot = NULL;
+  if (object && --object->refs == 0) object->destroy(object);
+}
+
 static int output_count(const Op *op) {
   return op->outputs ? op->outputs : 1;
 }

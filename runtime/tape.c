@@ -62,7 +62,10 @@ static void drop_values(Node *n) {
     Tensor **list;
     for (int j = 0, count = tensors_of(n->op, n->args, i, &list); j < count; j++) nb_tensor_release(&list[j]);
   }
+  for (int i = 0; n->args && i < NB_MAX_PARAMS && n->op->params[i].name; i++)
+    if (n->op->params[i].kind == NB_PARAM_OBJECT) nb_object_release(&n->args[i].object);
   for (int i = 0; i < NB_MAX_OUTPUTS; i++) nb_tensor_release(&n->saved_out[i]);
+  nb_hooks_release(&n->hooks);  // what a hook's function refers to may well be the node
   for (int i = 0; i < n->edge_count; i++) {
     nb_node_release(&n->edges[i].node);
     nb_tensor_release(&n->edges[i].leaf);
@@ -128,6 +131,7 @@ static Node *node_new(const Op *op, const Value *args, Error *err) {
     ParamKind kind = op->params[i].kind;
     if (kind <= NB_PARAM_MASK) continue;
     n->args[i] = args[i];
+    if (kind == NB_PARAM_OBJECT) args[i].object->refs++;
     if (kind == NB_PARAM_TENSORS) {
       n->args[i].tensors.items = (Tensor **)list;
       list += (size_t)args[i].tensors.count * sizeof(Tensor *);
@@ -216,6 +220,7 @@ bool nb_rebind(Call *c, Tensor *target, Error *err) {
 typedef struct Pending {
   Node *node;  // owned
   Tensor *grad[NB_MAX_OUTPUTS];
+  void *before;  // node->run of the backward within which this one was called
 } Pending;
 
 typedef struct LeafGrad {
@@ -290,7 +295,7 @@ static Pending *pending_of(Run *r, Node *n) {
     return NULL;
   if (r->heap_count == r->heap_capacity && !grow(&r->heap, r->heap_count, &r->heap_capacity, sizeof *r->heap, r->err))
     return NULL;
-  r->pending[r->pending_count] = (Pending){.node = nb_node_retain(n)};
+  r->pending[r->pending_count] = (Pending){.node = nb_node_retain(n), .before = n->run};
   heap_push(r, r->pending_count++);
   n->run = (void *)(intptr_t)r->pending_count;
   return &r->pending[r->pending_count - 1];
@@ -387,8 +392,12 @@ static bool keep_grads(Run *r, const Pending *p) {
 }
 
 static bool visit(Run *r, int index) {
+  Node *n = r->pending[index].node;
+  for (int i = 0; n->hooks && i < NB_MAX_OUTPUTS; i++) {
+    Tensor **grad = &r->pending[index].grad[i];
+    if (*grad && !nb_hooks_call(n->hooks, i, grad, r->err)) return false;
+  }
   Pending p = r->pending[index];
-  Node *n = p.node;
   if (!nb_poll(r->err) || !keep_grads(r, &p)) return false;
   Tensor *few[8] = {NULL}, **given = few;
   size_t bytes = (size_t)n->edge_count * sizeof *given;
@@ -445,6 +454,8 @@ static bool walk(Run *r, Tensor *J, Tensor *grad) {
   Edge root = {.node = J->node, .leaf = J->node ? NULL : J, .output = J->output};
   ok = grad && send(r, &root, grad);
   while (ok && r->heap_count > 0) ok = visit(r, heap_pop(r));
+  for (int i = 0; ok && i < r->leaf_count; i++)
+    ok = nb_hooks_call(r->leaves[i].leaf->hooks, 0, &r->leaves[i].grad, r->err);
   grad_enabled = before;
   nb_scope_close(&s);
   return ok;
@@ -454,7 +465,7 @@ static void run_end(Run *r) {
   nb_observe(r->observer);
   for (int i = 0; i < r->pending_count; i++) {
     for (int j = 0; j < NB_MAX_OUTPUTS; j++) nb_tensor_release(&r->pending[i].grad[j]);
-    r->pending[i].node->run = NULL;
+    r->pending[i].node->run = r->pending[i].before;
     nb_node_release(&r->pending[i].node);
   }
   for (int i = 0; i < r->leaf_count; i++) {

@@ -5,6 +5,19 @@
 
 #include "nablua/op.h"
 
+struct Hook {
+  int32_t refs;
+  bool removed;
+  int output;  // of the node
+  HookFunction f;
+  Hook *next;  // owned
+};
+
+// Passes the gradient of an output through the hooks of a list; *grad, owned, becomes what they return.
+bool nb_hooks_call(Hook *hooks, int output, Tensor **grad, Error *err);
+
+void nb_hooks_release(Hook **hooks);
+
 // Makes the node of a finished call and ties its outputs to it.
 bool nb_record(Call *c, Error *err);
 

@@ -7,6 +7,7 @@
 
 #include "nablua/memory.h"
 #include "nablua/tape.h"
+#include "tape_private.h"
 
 static const struct {
   const char *name;
@@ -102,6 +103,7 @@ static Tensor *header_new(const Layout *l, Error *err) {
   t->layout = *l;
   t->storage = NULL;
   t->node = NULL;
+  t->hooks = NULL;
   t->grad = NULL;
   t->name = NULL;
   return t;
@@ -162,6 +164,7 @@ void nb_tensor_release(Tensor **slot) {
   if (t->node) nb_node_forget(t);
   nb_node_release(&t->node);
   nb_tensor_release(&t->grad);
+  nb_hooks_release(&t->hooks);
   storage_release(t->storage);
   if (t->name) nb_free(t->name, strlen(t->name) + 1);
   nb_free(t, sizeof *t);

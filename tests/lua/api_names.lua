@@ -22,8 +22,8 @@ return {
     conv1d conv2d conv_transpose2d max_pool2d avg_pool2d adaptive_avg_pool2d unfold]] },
   { "nb.", "einsum" },
   { "t:", "add_ sub_ mul_ div_ fill_ copy_ zero_ clamp_ exp_ relu_ masked_fill_ scatter_add_ index_add_" },
-  { "t:", "backward detach retain_grad" },
-  { "nb.", "grad no_grad seed threads memory" },
+  { "t:", "backward detach retain_grad register_hook" },
+  { "nb.", "operator anomaly grad no_grad seed threads memory" },
   { "nn.", "module is_module fit clip_grad_norm clip_grad_value" },
   { "net:", [[
     parameters named_parameters named_modules train eval apply zero_grad state load_state to kind]] },

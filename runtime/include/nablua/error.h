@@ -10,11 +10,12 @@
 
 typedef enum ErrorKind {
   NB_ERROR_NONE,
-  NB_ERROR_ARGUMENT,  // what the caller passed: shapes, dtypes, ranges, options
-  NB_ERROR_STATE,     // right arguments at the wrong time: a freed tape, a changed tensor
-  NB_ERROR_MEMORY,    // no memory, or the limit was reached
-  NB_ERROR_FILE,      // reading or writing failed, or the content is not what it should be
-  NB_ERROR_INTERRUPT  // the user asked to stop
+  NB_ERROR_ARGUMENT,   // what the caller passed: shapes, dtypes, ranges, options
+  NB_ERROR_STATE,      // right arguments at the wrong time: a freed tape, a changed tensor
+  NB_ERROR_MEMORY,     // no memory, or the limit was reached
+  NB_ERROR_FILE,       // reading or writing failed, or the content is not what it should be
+  NB_ERROR_INTERRUPT,  // the user asked to stop
+  NB_ERROR_CALLBACK    // a function that the embedder passed in failed; the embedder keeps what it said
 } ErrorKind;
 
 typedef struct Error {

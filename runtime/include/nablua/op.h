@@ -26,7 +26,8 @@ typedef enum ParamKind {
   NB_PARAM_NUMBER,   // a number
   NB_PARAM_FLAG,     // true or false
   NB_PARAM_DTYPE,    // "f32" ...
-  NB_PARAM_CHOICE    // one of the strings in `choices`
+  NB_PARAM_CHOICE,   // one of the strings in `choices`
+  NB_PARAM_OBJECT    // something of the embedder's, for rows made at run time; not readable from Lua
 } ParamKind;
 
 typedef struct Param {
@@ -39,6 +40,14 @@ typedef struct Param {
   double fallback;      // NUMBER, INT, FLAG, DTYPE: the value when left out
   const char *choices;  // CHOICE: "mean|sum|none"; the first is the default
 } Param;
+
+// Something counted that a call carries to its backward: nodes hold references to it.
+typedef struct Object {
+  int32_t refs;
+  void (*destroy)(struct Object *object);
+} Object;
+
+void nb_object_release(Object **object);  // sets it to NULL; NULL is ignored
 
 // One argument, as its row's Param says.  What was left out arrives as: tensor NULL, DIM 0,
 // INTS and DIMS count -1, the others their fallback.
@@ -57,6 +66,7 @@ typedef union Value {
   bool flag;
   DType dtype;
   int choice;
+  Object *object;
 } Value;
 
 typedef struct Op Op;

@@ -35,6 +35,7 @@ struct Node {
   Tensor *saved_out[3];
   uint32_t out_version[3];
   Tensor *watcher[3];  // not owned: the live tensors that stand for the outputs and want their gradient
+  struct Hook *hooks;  // owned
   size_t bytes;        // of this block, which holds args, edges and lists too
   bool freed;          // a backward has released the saved values ...
   Site freed_at;       // ... from this line
@@ -65,6 +66,27 @@ bool nb_grad(Tensor *J, Tensor *grad, Tensor *const *x, int count, BackwardOptio
 
 // Makes the tensor, which must be an intermediate, keep its gradient at the next backward.
 void nb_tensor_retain_grad(Tensor *t);
+
+// A function that sees the gradient of one tensor and may replace it.
+typedef struct HookFunction {
+  // Gets the whole gradient, all paths added up; returns it, or another of its shape, owned by the caller.  NULL with
+  // `err` filled stops the backward.
+  Tensor *(*call)(void *user, Tensor *grad, Error *err);
+  void (*release)(void *user);
+  void *user;
+} HookFunction;
+
+typedef struct Hook Hook;
+
+// Calls `f`, which now belongs to the hook, in every backward that reaches `t`, which must be tracked, in the order of
+// registration.  The hook is for the value that t has now: a later change in place gives t another history, and the
+// hook stays with the old.  On failure `f` is the caller's still.
+Hook *nb_tensor_hook(Tensor *t, HookFunction f, Error *err);
+
+// Ends the hook's calls; it may be called within one.  NULL is ignored.
+void nb_hook_remove(Hook *hook);
+
+void nb_hook_release(Hook **hook);
 
 // Applies the node's backward rule: `grad` has dJ/d(output) for each of its NB_MAX_OUTPUTS outputs, or NULL; given[i],
 // which must be NULL, becomes the owned gradient of edge i where somebody wants it.  Fails on a freed tape

@@ -57,10 +57,11 @@ struct Tensor {
   int output;          // which output of `node` this is
   uint32_t history;    // storage->history when this tensor's own history was last current
   Layout layout;
-  Storage *storage;  // NULL only in shapes kept by the tape without their data
-  Node *node;        // owned; NULL for leaves and constants
-  Tensor *grad;      // owned
-  char *name;        // owned; NULL when unnamed
+  Storage *storage;    // NULL only in shapes kept by the tape without their data
+  Node *node;          // owned; NULL for leaves and constants
+  struct Hook *hooks;  // a leaf's, owned; those of other tensors are their node's
+  Tensor *grad;        // owned
+  char *name;          // owned; NULL when unnamed
 };
 
 size_t nb_dtype_size(DType dtype);
