@@ -18,7 +18,8 @@ local function panel_of(series, o)
     local x = axis.transform(s.x or values.count(s.y:numel()), o.logx)
     local y = axis.transform(s.y, o.logy)
     counted = counted and not s.x
-    marks[i] = { type = "line", x = x, y = y, color = s.color or style.color(i), number = i, dashed = s.dashed,
+    marks[i] = { type = "line", x = x, y = y, color = s.color or style.series(i, #series), number = i,
+      dashed = s.dashed,
       width = s.width }
     xs[i], ys[i] = { x, y }, { y, x }
     if o.legend ~= false then

@@ -266,7 +266,7 @@ local function add_ends(script, panel, at)
   end
   spread(ends, at.height)
   for _, e in ipairs(ends) do
-    script:label(e.text, at.left + at.width + 8, at.top + e.at, { color = e.color.rgb })
+    if e.at >= -SIZE then script:label(e.text, at.left + at.width + 8, at.top + e.at, { color = e.color.rgb }) end
   end
 end
 

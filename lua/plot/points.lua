@@ -158,9 +158,9 @@ kinds.histogram = {
         local floor = nb.full({ 1 }, o.logy and -1 or 0, { dtype = "f64" })
         local heights = counts:masked_fill(counts:ne(counts), -1):repeat_interleave(2)
         marks[i] = { type = "line", x = edges:contiguous(), y = nb.cat({ floor, heights, floor }, 1):contiguous(),
-          color = style.color(i), number = i }
+          color = style.series(i, #self.data), number = i }
         if o.legend then
-          legend[i] = { text = self.data[i].name, color = style.color(i), mark = "line", number = i }
+          legend[i] = { text = self.data[i].name, color = marks[i].color, mark = "line", number = i }
         end
       end
     end

@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- How plots look: the colours of series, the colour scales of numbers, and text that cannot break a drawing.
+local native = require "nablua.native"
 local nb = require "nablua.core"
 
 local style = {}
@@ -25,6 +26,24 @@ style.colors[1].fill = "#B3D4E8"
 
 function style.color(i)
   return style.colors[(i - 1) % #style.colors + 1]
+end
+
+local many = {}
+
+-- The colour of series i of n: of more than the palette has one along the sequential scale, as of layers in their
+-- order.
+function style.series(i, n)
+  if n <= #style.colors then return style.color(i) end
+  local share = math.floor((i - 1) / (n - 1) * 230)  -- its yellow end is too light for paper
+  if not many[share] then
+    local rgb = style.scale("sequential")[share + 1]
+    local c = rgb:totable()
+    many[share] = { rgb = ("#%02X%02X%02X"):format(c[1], c[2], c[3]),
+      cell = native.xterm(style.scale("sequential")[{ { 26 + share * 229 // 230,
+        26 + share * 229 // 230 } }]:contiguous()
+        :view(1, 1, 3))[1] }
+  end
+  return many[share]
 end
 
 -- What is neither data nor text of the user.

@@ -81,10 +81,14 @@ local function is_plain(v)
   return type(v) == "table" and not getmetatable(v)
 end
 
+-- Losses first; numbers in names in their order, so that layer 10 follows layer 9.
 local function by_rank(a, b)
   local x, y = a:match("loss") and 0 or 1, b:match("loss") and 0 or 1
   if x ~= y then return x < y end
-  return a < b
+  local function padded(name)
+    return (name:gsub("%d+", function(digits) return ("0"):rep(12 - #digits) .. digits end))
+  end
+  return padded(a) < padded(b)
 end
 
 -- A list of { name =, x =, y = } from what a user calls series:

@@ -120,6 +120,24 @@ function T.test_update_goes_on_and_replaces()
   lu.assertEquals(p.data[1].y:totable(), { 7, 8, 9 })
 end
 
+function T.test_series_by_name_have_an_order()
+  local names = {}
+  for i, s in ipairs(plot.curve({ ["layer 10"] = { 1 }, ["layer 9"] = { 1 }, loss = { 1 }, accuracy = { 1 } }).data) do
+    names[i] = s.name
+  end
+  lu.assertEquals(names, { "loss", "accuracy", "layer 9", "layer 10" })
+  -- What nn.fit returns, without its seconds.
+  lu.assertEquals(#plot.curve({ loss = { 1, 2 }, seconds = { 3, 3 } }).data, 1)
+  local series = {}
+  for i = 1, 30 do series[i] = { i, i + 1 } end
+  local p, colors = plot.curve(series), {}
+  for _, mark in ipairs(p.spec.scene(p).panels[1].marks) do colors[mark.color.rgb] = true end
+  local different = 0
+  for _ in pairs(colors) do different = different + 1 end
+  lu.assertEquals(different, 30)
+  check_width(p, 80, true)
+end
+
 -- ---- axes ----
 
 function T.test_ticks_are_round_and_inside()
