@@ -8,8 +8,7 @@ local plot = {}
 registry.add {
   name = "plot", kind = "topic", value = plot,
   doc = "Pictures of series, points, matrices, images and nets: shown as the last value, p:save(\"loss.svg\") for " ..
-    "a file, " ..
-    "p:update(...) while something runs.",
+    "a file, p:update(...) while something runs.",
   example = "tostring(plot.curve{3, 2, 1}):find(\"1\") ~= nil  --> true",
   see = { "plot.curve", "plot.scatter", "plot.histogram", "plot.heatmap", "plot.confusion", "plot.boundary",
     "plot.activation", "plot.images", "plot.filters", "plot.ridgeline", "p:save", "p:update" },

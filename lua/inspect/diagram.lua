@@ -208,8 +208,7 @@ local function text(self, settings)
     screen:write(math.max(1, math.floor(x + 1 - #size / 2)), rows + 1, size, style.soft.cell)
     title = style.fit(title, math.floor(gap) - 1)
     screen:write(math.min(math.max(1, math.floor(x + 1 - style.width(title) / 2)), width - style.width(title) + 1),
-      rows + 2,
-      title, style.soft.cell)
+      rows + 2, title, style.soft.cell)
   end
   local plus, minus, largest = legend(d)
   local column = screen:write(1, rows + 3, "━━ " .. plus .. "  ", POSITIVE.cell)
@@ -252,8 +251,7 @@ local function to_dot(self)
   each_weight(d, function(i, a, b, v, share)
     local color = v > 0 and POSITIVE or NEGATIVE
     out[#out + 1] = ('c%d_%d -> c%d_%d [color="%s%02X", penwidth=%.2f, tooltip="%s"];'):format(i, a, i + 1, b,
-      color.rgb,
-      math.floor(70 + 185 * share), 0.3 + 4.2 * share, style.number(v, 4))
+      color.rgb, math.floor(70 + 185 * share), 0.3 + 4.2 * share, style.number(v, 4))
   end)
   for i, c in ipairs(d.columns) do
     local largest = 0
@@ -269,8 +267,7 @@ local function to_dot(self)
         local v = c.values and c.values[neuron]
         local color, white = fill(v, largest)
         out[#out + 1] = ('c%d_%d [pos="%g,%g!", fillcolor="%s", fontcolor="%s", label="%s", tooltip="neuron ' ..
-          '%d"];'):format(i, k,
-          x, y, color, white and "white" or "#222222", v and style.number(v, 2) or "", neuron)
+          '%d"];'):format(i, k, x, y, color, white and "white" or "#222222", v and style.number(v, 2) or "", neuron)
       end
     end
     out[#out + 1] = ('t%d [pos="%g,%g!", shape=plaintext, style="", fixedsize=false, fontsize=13, label=<%s<br/>' ..
@@ -296,9 +293,8 @@ local layout = { "-Kneato", "-n2" }
 
 return {
   doc = "A net of linear layers as a lecture draws it: a line for each weight, red above zero and blue below, the " ..
-    "thicker " ..
-    "the larger; with x the activations for one input, with show=\"gradient\" ∂J/∂w in place of w.  Large " ..
-    "layers are elided.",
+    "thicker the larger; with x the activations for one input, with show=\"gradient\" ∂J/∂w in place of w.  " ..
+    "Large layers are elided.",
   signature = "inspect.diagram(net, {x=, show=\"weight\", title=})",
   example = "#inspect.diagram(nn.Sequential{ nn.Linear(3, 4), nn.Sigmoid(), nn.Linear(4, 2) }).data.columns  --> 3",
   see = { "inspect.graph", "plot.heatmap" },

@@ -74,8 +74,8 @@ local function read(J)
     local key = input.id or input.value and native.storage(input.value)
     if key and known[key] then return known[key] end
     local at = put { kind = input.leaf and "parameter" or "input", name = input.name or input.param,
-      layer = input.layer,
-      shape = input.shape, value = value_text(input.value), gradient = input.id and of_leaf[input.id], from = {} }
+      layer = input.layer, shape = input.shape, value = value_text(input.value), from = {},
+      gradient = input.id and of_leaf[input.id] }
     if key then known[key] = at end
     return at
   end
@@ -245,8 +245,7 @@ end
 
 return {
   doc = "The computation that made a tensor: operators with their shapes, values and the gradient of J that " ..
-    "reaches each; " ..
-    "parameters in blue.  Keeps the tape.  A drawing through Graphviz, a list in the terminal.",
+    "reaches each; parameters in blue.  Keeps the tape.  A drawing through Graphviz, a list in the terminal.",
   signature = "inspect.graph(J)",
   example = [[
 local w = nb.tensor({1, 2}, {requires_grad=true, name="w"})

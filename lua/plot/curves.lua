@@ -19,8 +19,7 @@ local function panel_of(series, o)
     local y = axis.transform(s.y, o.logy)
     counted = counted and not s.x
     marks[i] = { type = "line", x = x, y = y, color = s.color or style.series(i, #series), number = i,
-      dashed = s.dashed,
-      width = s.width }
+      dashed = s.dashed, width = s.width }
     xs[i], ys[i] = { x, y }, { y, x }
     if o.legend ~= false then
       local last = values.last(y)
@@ -42,8 +41,7 @@ end
 kinds.curve = {
   doc = "Lines: losses over epochs, or any series.  Each is labelled at its end with its name and last value.  " ..
     "Series are a vector, a matrix of columns, a list, or a table of vectors or {x=, y=} by name, such as what " ..
-    "nn.fit " ..
-    "returns.",
+    "nn.fit returns.",
   signature = "plot.curve(series, {title=, xlabel=, ylabel=, logx=false, logy=false, legend=true, width=, height=})",
   example = "plot.curve({train={3, 2, 1}, valid={3, 2.5, 2}}, {xlabel=\"epoch\", logy=true}).kind  --> \"curve\"",
   see = { "p:update", "p:save", "nn.fit" },
@@ -157,9 +155,9 @@ kinds.activation = {
       local p = panel_of({ { name = "f", x = f.x, y = f.y, width = 2.5 },
         { name = "f′", x = f.x, y = f.slope, color = style.color(2), dashed = true, width = 2.5 } },
         { title = n > 1 and f.name or self.options.title or f.name, xlabel = "z", values = false })
-      p.ends, p.legend = nil, { { text = n > 1 and "f" or f.name .. "(z)", color = style.color(1), mark = "line",
-        number = 1 },
-        { text = n > 1 and "f′" or f.name .. "′(z)", color = style.color(2), mark = "line", number = 2 } }
+      local names = n > 1 and { "f", "f′" } or { f.name .. "(z)", f.name .. "′(z)" }
+      p.ends, p.legend = nil, {}
+      for k = 1, 2 do p.legend[k] = { text = names[k], color = style.color(k), mark = "line", number = k } end
       panels[i] = p
     end
     local columns = n <= 3 and n or n == 4 and 2 or 3
@@ -187,8 +185,7 @@ end
 
 kinds.ridgeline = {
   doc = "Distributions one above another, each scaled to its own highest: gradients layer by layer, or weights " ..
-    "step by " ..
-    "step.",
+    "step by step.",
   signature = "plot.ridgeline(samples, {title=, xlabel=, logx=false, width=, height=})",
   example = "plot.ridgeline({W1=nb.randn(99), W2=nb.randn(99)}).kind  --> \"ridgeline\"", see = { "plot.histogram" },
   params = { { name = "samples", type = "any",

@@ -124,10 +124,8 @@ end
 
 method("update", {
   doc = "Takes new data, as the plot's function does, and redraws the plot in its place, at most ten times a " ..
-    "second.  " ..
-    "A curve takes numbers by name too, and goes on with them: p:update{loss=0.3}.  Without data it is drawn anew, " ..
-    "of " ..
-    "a net what it decides now.  Returns the plot.",
+    "second.  A curve takes numbers by name too, and goes on with them: p:update{loss=0.3}.  Without data it is " ..
+    "drawn anew, of a net what it decides now.  Returns the plot.",
   signature = "p:update(...)", see = { "p:close", "plot.curve" },
   example = "plot.curve({loss={3, 2}}):update{loss=1}.kind  --> \"curve\"",
   function(self, ...)

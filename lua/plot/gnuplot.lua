@@ -47,8 +47,7 @@ local function image(pixels, x0, x1, y0, y1)
   local dx, dy = (x1 - x0) / w, (y1 - y0) / h
   local how = pixels:size(3) == 4 and "1:2:3:4 with rgbalpha" or "1:2:3 with rgbimage"
   return ("'-' binary array=(%d,%d) format='%%uchar' origin=(%s,%s) dx=%s dy=%s using %s"):format(w, h,
-    num(x0 + dx / 2),
-    num(y0 + dy / 2), num(dx), num(dy), how), native.bytes(pixels:flip(1):contiguous())
+    num(x0 + dx / 2), num(y0 + dy / 2), num(dx), num(dy), how), native.bytes(pixels:flip(1):contiguous())
 end
 
 -- Where there are too many points or lines for a drawing of each: an image of how many there are.
@@ -101,8 +100,7 @@ function draw.points(mark, panel)
     -- A white rim, so that points stand out from what lies below.
     local rim, again = inline({ mark.x, mark.y }, 2)
     return ("%s using 1:2 with points pt 7 ps %s lc rgb 'white', %s using 1:2 with points pt 7 ps %s lc rgb " ..
-      "'%s'"):format(rim,
-      num(size * 1.5), source, num(size), mark.color.rgb), again .. data
+      "'%s'"):format(rim, num(size * 1.5), source, num(size), mark.color.rgb), again .. data
   end
   return ("%s using 1:2 with points pt 7 ps %s lc rgb '%s'"):format(source, num(size), mark.color.rgb), data
 end

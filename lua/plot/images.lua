@@ -65,8 +65,7 @@ local MOST_CELLS = 4000000
 
 kinds.heatmap = {
   doc = "A matrix as coloured cells, row 1 at the top; small ones with their numbers.  Values of both signs are " ..
-    "blue " ..
-    "below zero and red above it.",
+    "blue below zero and red above it.",
   signature = "plot.heatmap(matrix, {rows=, columns=, range=, scale=, numbers=, title=, xlabel=, ylabel=, ...})",
   example = "plot.heatmap(nb.randn(8, 12), {title=\"W1\"}).kind  --> \"heatmap\"", see = { "plot.confusion" },
   params = { { name = "matrix", type = "any" },
@@ -128,8 +127,7 @@ end
 
 kinds.confusion = {
   doc = "How often each class (rows) was taken for each (columns): from class numbers 1..K, or rows of scores, or " ..
-    "the " ..
-    "matrix itself.  Colours are shares of the row, so that rare classes show.",
+    "the matrix itself.  Colours are shares of the row, so that rare classes show.",
   signature = "plot.confusion(truth, [guess], {classes=, title=, width=, height=})",
   example = "plot.confusion({1, 2, 2}, {1, 2, 1}).data:at(2, 1)  --> 1", see = { "plot.heatmap", "nn.fit" },
   params = { { name = "truth", type = "any", doc = "class numbers, or a K×K matrix of counts" },
@@ -171,11 +169,12 @@ kinds.confusion = {
     local total = m:sum(2, { keepdim = true })
     local share = nb.where(total:gt(0), m / total, 0)
     local right, all = m:diag():sum():item(), m:sum():item()
-    local panel = { title = o.title, xlabel = "predicted", ylabel = "true", plain = true, x = index_axis(k, o.classes),
-      y = downward(k, o.classes), square = true,
-      note = all > 0 and ("%s of %s right (%.1f %%)"):format(style.number(right, 9), style.number(all, 9),
-        100 * right / all) or
-        "no data",
+    local note = "no data"
+    if all > 0 then
+      note = ("%s of %s right (%.1f %%)"):format(style.number(right, 9), style.number(all, 9), 100 * right / all)
+    end
+    local panel = { title = o.title, xlabel = "predicted", ylabel = "true", plain = true, square = true, note = note,
+      x = index_axis(k, o.classes), y = downward(k, o.classes),
       marks = { { type = "raster", rgb = style.colorize(share, 0, 1, "counts"), x0 = 0.5, x1 = k + 0.5, y0 = 0.5,
         y1 = k + 0.5 } } }
     if k <= 25 then
@@ -257,16 +256,14 @@ local function sheet_scene(self, list, labels)
   x.hidden, y.hidden = true, true
   local pixels = math.max(480, math.min(900, width * 6))
   return { width = pixels, height = pixels * height / width + (o.title and 60 or 30) + (self.bar and 10 or 0),
-    panels = { { title = o.title, x = x, y = y, square = true, plain = true, note = self.note, pixels = { width,
-      height },
-      bar = self.bar, marks = { { type = "raster", rgb = sheet, cells = compose(list, columns, h, w, gap, 0), x0 = 0,
-        x1 = width, y0 = 0, y1 = height } } } } }
+    panels = { { title = o.title, x = x, y = y, square = true, plain = true, note = self.note, bar = self.bar,
+      pixels = { width, height }, marks = { { type = "raster", rgb = sheet, x0 = 0, x1 = width, y0 = 0, y1 = height,
+        cells = compose(list, columns, h, w, gap, 0) } } } } }
 end
 
 kinds.images = {
   doc = "Images in a grid: n×H×W, n×1×H×W or n×3×H×W; one as H×W.  u8 counts from 0 to 255, other dtypes " ..
-    "from their least " ..
-    "to their largest number.",
+    "from their least to their largest number.",
   signature = "plot.images(x, {columns=, labels=, range=, scale=\"grey\", title=, width=, height=})",
   example = "plot.images(nb.rand(6, 8, 8), {columns=3}).kind  --> \"images\"", see = { "plot.filters" },
   params = { { name = "x", type = "tensor" },
@@ -325,8 +322,7 @@ end
 
 kinds.filters = {
   doc = "What a layer's filters look for: of a convolution each filter (in each input channel, or coloured where " ..
-    "there are " ..
-    "three), of a linear layer over square images each row.  Blue is negative, white zero, red positive.",
+    "there are three), of a linear layer over square images each row.  Blue is negative, white zero, red positive.",
   signature = "plot.filters(layer, {columns=, title=, width=, height=})",
   example = "plot.filters(nn.Conv2d(1, 8, 5)).kind  --> \"filters\"", see = { "plot.images", "nn.Conv2d" },
   params = { { name = "layer", type = "any", doc = "a net, whose first convolution is shown, a layer, or a weight" },

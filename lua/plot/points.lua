@@ -112,8 +112,7 @@ end
 
 kinds.histogram = {
   doc = "How often values occur: bars for one set, outlines for several by name.  Without bins= their number " ..
-    "follows " ..
-    "the data.",
+    "follows the data.",
   signature = "plot.histogram(values, {bins=, title=, xlabel=, ylabel=, logx=false, logy=false, ...})",
   example = "plot.histogram(nb.randn(1000), {bins=20}).kind  --> \"histogram\"", see = { "plot.ridgeline" },
   params = { { name = "values", type = "any", doc = "a tensor of any shape, or several by name" },
@@ -150,8 +149,7 @@ kinds.histogram = {
       most = math.max(most, top or 0)
       if #self.data == 1 then
         marks[1] = { type = "bars", low = x.low, high = x.high, counts = counts:masked_fill(counts:ne(counts),
-          -1):contiguous(),
-          color = style.color(1) }
+          -1):contiguous(), color = style.color(1) }
       else
         -- The outline: up and down at every edge.
         local edges = nb.linspace(x.low, x.high, bins + 1, { dtype = "f64" }):repeat_interleave(2)
@@ -167,8 +165,7 @@ kinds.histogram = {
     local y = axis.new(o.logy and -0.3 or 0, math.max(most, o.logy and 0.1 or 1) * 1.05, { log = o.logy })
     local lost, count = values.lost(all)
     return { panels = { { title = o.title, xlabel = o.xlabel, ylabel = o.ylabel or "count", marks = marks,
-      legend = legend,
-      x = x, y = y, note = values.note(lost, count, o.logx) } } }
+      legend = legend, x = x, y = y, note = values.note(lost, count, o.logx) } } }
   end,
 }
 
@@ -208,8 +205,7 @@ end
 
 kinds.boundary = {
   doc = "What a net of two inputs decides over the plane, with the points of a set above it.  Nets of one output " ..
-    "decide " ..
-    "at 0, or at 0.5 where they end in a sigmoid; those of several by the largest.",
+    "decide at 0, or at 0.5 where they end in a sigmoid; those of several by the largest.",
   signature = "plot.boundary(net, {x=, y=, classes=, range=, title=, xlabel=, ylabel=, ...})",
   example = [[
 local x, y = data.moons(60)
@@ -283,8 +279,7 @@ return plot.boundary(nn.Linear(2, 2), {x=x, y=y}).kind  --> "boundary"]], see = 
     end
     local lost, all = values.lost(d.x and { { d.x, d.y } } or {})
     return { width = 520, height = 460, panels = { { title = o.title, xlabel = o.xlabel, ylabel = o.ylabel,
-      marks = marks,
-      legend = legend, x = x, y = y, plain = true, note = all > 0 and values.note(lost, all) or nil } } }
+      marks = marks, legend = legend, x = x, y = y, plain = true, note = all > 0 and values.note(lost, all) or nil } } }
   end,
 }
 
