@@ -256,13 +256,14 @@ static int braille(lua_State *L) {
   return 1;
 }
 
-// native.resize(rgb u8 H×W×3, height, width): the mean of the pixels that each new one covers, the nearest where it
-// covers none.
+// native.resize(rgb u8 H×W×3, height, width, [nearest]): the mean of the pixels that each new one covers, the nearest
+// where it covers none; or always the one in the middle, where a mixture of colours would mean nothing.
 static int resize(lua_State *L) {
   Error err;
   const Tensor *from = contiguous(L, 1, NB_U8, 3);
   int64_t h = from->layout.shape[0], w = from->layout.shape[1], c = from->layout.shape[2];
   int64_t height = luaL_checkinteger(L, 2), width = luaL_checkinteger(L, 3);
+  bool nearest = lua_toboolean(L, 4);
   luaL_argcheck(L, h > 0 && w > 0 && height > 0 && width > 0, 1, "needs pixels");
   Layout l = {.dtype = NB_U8, .ndim = 3, .shape = {height, width, c}};
   nb_layout_pack(&l);
@@ -274,11 +275,13 @@ static int resize(lua_State *L) {
   uint8_t *target = nb_tensor_data(*slot);
   for (int64_t i = 0; i < height; i++) {
     int64_t top = i * h / height, bottom = (i + 1) * h / height;
-    if (bottom <= top) bottom = top + 1;
+    if (nearest) top = (top + bottom) / 2;
+    if (nearest || bottom <= top) bottom = top + 1;
     poll(L, 0);
     for (int64_t j = 0; j < width; j++) {
       int64_t left = j * w / width, right = (j + 1) * w / width;
-      if (right <= left) right = left + 1;
+      if (nearest) left = (left + right) / 2;
+      if (nearest || right <= left) right = left + 1;
       for (int64_t k = 0; k < c; k++) {
         int64_t sum = 0, count = (bottom - top) * (right - left);
         for (int64_t y = top; y < bottom; y++)

@@ -264,8 +264,8 @@ return plot.boundary(nn.Linear(2, 2), {x=x, y=y}).kind  --> "boundary"]], see = 
       return nb.tensor(rows, { dtype = "u8" }):index_select(1, class:to("i64")):view(GRID, GRID, 3)
     end
     local shades = ((class:to("f64") - 0.5) * (255 / k)):to("u8"):view(GRID, GRID, 1):expand(GRID, GRID, 3):contiguous()
-    local marks = { { type = "raster", rgb = lut "tint", cells = lut "shade", mono = shades, x0 = x.low, x1 = x.high,
-      y0 = y.low, y1 = y.high } }
+    local marks = { { type = "raster", classes = true, rgb = lut "tint", cells = lut "shade", mono = shades,
+      x0 = x.low, x1 = x.high, y0 = y.low, y1 = y.high } }
     local legend = {}
     local zero = d.groups and d.groups[1] and d.groups[1].value == 0
     for i, g in ipairs(d.groups or d.x and { {} } or {}) do

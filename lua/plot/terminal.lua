@@ -174,7 +174,7 @@ function draw.raster(at, screen, mark, settings)
   local rgb = mark.cells or mark.rgb
   if not settings.color and at.texts then return end
   if not settings.color then
-    local small = native.resize(mark.mono or rgb, rows, columns)
+    local small = native.resize(mark.mono or rgb, rows, columns, mark.classes)
     local light = small:to("f64"):mean(3):totable()
     for i = 1, rows do
       for j = 1, columns do
@@ -184,7 +184,7 @@ function draw.raster(at, screen, mark, settings)
     end
     return
   end
-  local pixels = native.xterm(native.resize(rgb, rows * 2, columns))
+  local pixels = native.xterm(native.resize(rgb, rows * 2, columns, mark.classes))
   for i = 1, rows do
     for j = 1, columns do
       local upper, lower = pixels[(2 * i - 2) * columns + j], pixels[(2 * i - 1) * columns + j]
