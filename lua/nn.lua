@@ -31,7 +31,7 @@ registry.add {
 }
 
 for _, part in ipairs { "linear", "convolution", "pooling", "normalization", "containers", "activations", "recurrent",
-  "attention", "transformer", "losses", "gradients" } do
+  "attention", "transformer", "losses", "gradients", "hooks" } do
   for name, value in pairs(require("nablua.nn." .. part)) do nn[name] = value end
 end
 for name, value in pairs(require "nablua.fit") do nn[name] = value end

@@ -211,41 +211,67 @@ local function listed(title, paths)
   return title .. " " .. (shown or table.concat(paths, ", "))
 end
 
+-- The state with the numbers in its paths moved by `shift`: PyTorch's lists count from 0.
+local function renumbered(state, shift)
+  local out = {}
+  for path, t in pairs(state) do
+    out[type(path) ~= "string" and path or (("." .. path):gsub("%.(%d+)%f[.\0]", function(n)
+      return "." .. math.tointeger(n) + shift
+    end):sub(2))] = t
+  end
+  return out
+end
+
+-- What keeps a state from fitting the tensors that walk_state finds: nil, or lists as text; and the tensors by path.
+local function compare_state(self, state, strict)
+  local missing, unexpected, misshaped, mine = {}, {}, {}, {}
+  walk_state(self, function(path, value)
+    mine[path] = value
+    local theirs = state[path]
+    if theirs == nil then
+      missing[#missing + 1] = path
+    elseif not nb.is_tensor(theirs) then
+      misshaped[#misshaped + 1] = ("%s (%s)"):format(path, options.describe(theirs))
+    elseif options.shape(theirs) ~= options.shape(value) then
+      misshaped[#misshaped + 1] = ("%s (%s, the module has %s)"):format(path, options.shape(theirs),
+        options.shape(value))
+    end
+  end)
+  for path in pairs(state) do
+    if not mine[path] then unexpected[#unexpected + 1] = tostring(path) end
+  end
+  local complaints = {}
+  if strict then
+    complaints[1] = listed("missing:", missing)
+    complaints[#complaints + 1] = listed("unexpected:", unexpected)
+  end
+  complaints[#complaints + 1] = listed("of another shape:", misshaped)
+  return #complaints > 0 and table.concat(complaints, "; ") or nil, mine
+end
+
+local load_params = {
+  { name = "strict", type = "boolean", default = true },
+  { name = "from", choices = { "nablua", "pytorch" }, default = "nablua",
+    doc = "whose paths they are: PyTorch's lists count from 0" },
+}
+
 method("load_state", {
   doc = "Writes a state into the module's tensors.  Missing, unexpected and wrongly shaped entries are an error " ..
-    "that lists them and changes nothing; {strict=false} ignores the missing and unexpected.  Returns the module.",
-  signature = "net:load_state(state, {strict=true})", see = { "net:state", "nb.load" },
-  params = { { name = "state", type = "table" }, { name = "strict", type = "boolean", default = true } },
+    "that lists them and changes nothing; {strict=false} ignores the missing and unexpected, {from=\"pytorch\"} " ..
+    "takes paths with lists that count from 0.  Returns the module.",
+  see = { "net:state", "nb.load" }, params = { { name = "state", type = "table" }, table.unpack(load_params) },
   example = "local net = nn.Linear(3, 2); return net:load_state(net:state()).out_features  --> 2",
   function(self, state, given)
     if type(state) ~= "table" then
       native.raise("load_state: the state must be a table, got " .. options.describe(state))
     end
-    local strict = options.check("load_state", { { name = "strict", type = "boolean", default = true } }, given).strict
-    local missing, unexpected, misshaped, mine = {}, {}, {}, {}
-    walk_state(self, function(path, value)
-      mine[path] = value
-      local theirs = state[path]
-      if theirs == nil then
-        missing[#missing + 1] = path
-      elseif not nb.is_tensor(theirs) then
-        misshaped[#misshaped + 1] = ("%s (%s)"):format(path, options.describe(theirs))
-      elseif options.shape(theirs) ~= options.shape(value) then
-        misshaped[#misshaped + 1] = ("%s (%s, the module has %s)"):format(path, options.shape(theirs),
-          options.shape(value))
-      end
-    end)
-    for path in pairs(state) do
-      if not mine[path] then unexpected[#unexpected + 1] = tostring(path) end
-    end
-    local complaints = {}
-    if strict then
-      complaints[1] = listed("missing:", missing)
-      complaints[#complaints + 1] = listed("unexpected:", unexpected)
-    end
-    complaints[#complaints + 1] = listed("of another shape:", misshaped)
-    if #complaints > 0 then
-      native.raise(("load_state: the state does not fit %s; %s"):format(self:kind(), table.concat(complaints, "; ")))
+    local o = options.check("load_state", load_params, given)
+    if o.from == "pytorch" then state = renumbered(state, 1) end
+    local complaint, mine = compare_state(self, state, o.strict)
+    if complaint then
+      local fits = o.from == "nablua" and next(state) ~= nil and not compare_state(self, renumbered(state, 1), true)
+      native.raise(("load_state: the state does not fit %s; %s%s"):format(self:kind(), complaint,
+        fits and "; with its lists counted from 0, as PyTorch has them, it does: pass {from=\"pytorch\"}" or ""))
     end
     nb.no_grad(function()
       for path, value in pairs(mine) do

@@ -41,6 +41,10 @@ return {
     },
     source = "Vaswani et al. 2017", see = { "nn.MultiheadAttention" },
     example = "nn.TransformerEncoderLayer(8, 2, {batch_first=true})(nb.randn(3, 5, 8)).shape  --> {3, 5, 8}",
+    describe = function(self)
+      return ("%d, %d heads, %d → %d → %d"):format(self.d_model, self.nhead, self.d_model, self.dim_feedforward,
+        self.d_model)
+    end,
     init = function(self, o)
       self.self_attn = attention.MultiheadAttention(o.d_model, o.nhead,
         { dropout = o.dropout, bias = o.bias, batch_first = o.batch_first })

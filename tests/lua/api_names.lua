@@ -26,7 +26,8 @@ return {
   { "nb.", "operator anomaly grad no_grad seed threads memory" },
   { "nn.", "module is_module fit clip_grad_norm clip_grad_value" },
   { "net:", [[
-    parameters named_parameters named_modules train eval apply zero_grad state load_state to kind]] },
+    parameters named_parameters named_modules train eval apply zero_grad state load_state to kind
+    register_forward_hook register_forward_pre_hook register_backward_hook]] },
   { "nn.", [[
     Linear Conv1d Conv2d ConvTranspose2d MaxPool2d AvgPool2d AdaptiveAvgPool2d BatchNorm1d BatchNorm2d LayerNorm
     GroupNorm RMSNorm Dropout Embedding RNN LSTM GRU MultiheadAttention TransformerEncoderLayer Flatten Identity

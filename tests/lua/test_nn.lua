@@ -152,6 +152,21 @@ function T.test_load_state_lists_what_does_not_fit_and_changes_nothing()
   assert_error({ "stirct", "strict" }, net.load_state, net, state, { stirct = false })
 end
 
+function T.test_a_state_of_pytorch_counts_its_lists_from_0()
+  local net = nn.Sequential { nn.Linear(2, 3), nn.Sequential { nn.LSTM(3, 2, 2) } }
+  local theirs = {}
+  for path, t in pairs(net:state()) do
+    theirs[path:gsub("^1", "0"):gsub("^2%.1", "1.0")] = t + 1
+  end
+  lu.assertNotNil(theirs["1.0.weight_ih_l1"])
+  local want = theirs["0.bias"]
+  assert_error({ "missing: 1.bias", "unexpected: 0.bias", '{from="pytorch"}' }, net.load_state, net, theirs)
+  net:load_state(theirs, { from = "pytorch" })
+  assert_close(net[1].bias, want, 0)
+  assert_close(net[2][1].weight_ih_l1, theirs["1.0.weight_ih_l1"], 0)
+  assert_error({ "from", "pytorch" }, net.load_state, net, theirs, { from = "jax" })
+end
+
 function T.test_to_converts_shared_tensors_once()
   local a, b = nn.Linear(3, 3), nn.BatchNorm1d(3)
   local net = nn.Sequential(a, b, nn.Linear(3, 3))
@@ -200,6 +215,123 @@ function T.test_constructors_check_their_arguments()
   assert_error({ "nn.Conv2d", "groups", "divide" }, nn.Conv2d, 3, 8, 3, { groups = 2 })
   assert_error({ "nn.Dropout", "p must be" }, nn.Dropout, 1.5)
   assert_error({ "nn.module", "string" }, nn.module, 3)
+end
+
+-- ---- hooks ----
+
+function T.test_forward_hooks_see_and_replace_until_they_are_removed()
+  local net, log = nn.Sequential { nn.Linear(2, 3), nn.ReLU() }, {}
+  local x = nb.ones(1, 2)
+  local want = net(x)
+  local first = net[1]:register_forward_pre_hook(function(m, inputs)
+    log[#log + 1] = m:kind() .. " gets " .. inputs[1]:dim()
+    return inputs[1] * 0
+  end)
+  local second = net[1]:register_forward_hook(function(_, inputs, output)
+    log[#log + 1] = ("gave %d of %g"):format(output:size(2), inputs[1]:sum():item())
+  end)
+  local third = net[2]:register_forward_hook(function(_, _, output) return output + 1 end)
+  assert_close(net(x), nb.relu(net[1].bias) + 1)
+  lu.assertEquals(log, { "Linear gets 2", "gave 3 of 0" })
+  lu.assertStrContains(tostring(first), "forward pre hook of Linear")
+  for _, hook in ipairs { first, second, third } do hook:remove() end
+  first:remove()
+  assert_close(net(x), want, 0)
+  lu.assertEquals(#log, 2)
+  -- A hook may remove itself; one that fails is an error in the layer.
+  local once
+  local count = 0
+  once = net:register_forward_hook(function()
+    count = count + 1
+    once:remove()
+  end)
+  net(x)
+  net(x)
+  lu.assertEquals(count, 1)
+  net[2]:register_forward_hook(function(_, _, y) return y:matmul(nb.ones(7)) end)
+  assert_error({ "layer 2, ReLU" }, net, x)
+  assert_error({ "register_forward_hook", "function", "3" }, net.register_forward_hook, net, 3)
+end
+
+function T.test_hooks_of_layers_with_several_outputs()
+  local lstm, shapes = nn.LSTM(2, 3), {}
+  lstm:register_forward_hook(function(_, _, y, h, c)
+    shapes = { y.shape, h.shape, c.shape }
+    return y, h * 0, c
+  end)
+  local _, h, c = lstm(nb.ones(4, 1, 2))
+  lu.assertEquals(shapes, { { 4, 1, 3 }, { 1, 1, 3 }, { 1, 1, 3 } })
+  lu.assertEquals(h:abs():max():item(), 0)
+  lu.assertTrue(c:abs():max():item() > 0)
+end
+
+function T.test_backward_hooks_see_what_passes_through_this_module_alone()
+  local fc = nn.Linear(2, 2)
+  local x = nb.tensor({ { 1, 2 } }, { requires_grad = true })
+  local gx, gy
+  local hook = fc:register_backward_hook(function(_, inputs, outputs) gx, gy = inputs[1], outputs[1] end)
+  local function run()
+    x.grad = nil
+    local J = (fc(x) * nb.tensor { 2, 3 } + x * 10):sum()  -- x goes another way too
+    J:backward()
+    return x.grad
+  end
+  local want = nb.tensor { { 2, 3 } }:matmul(fc.weight:detach())
+  assert_close(run(), want + 10)
+  assert_close(gy, { 2, 3 })
+  assert_close(gx, want)
+  -- What it returns goes on instead.
+  local double = fc:register_backward_hook(function(_, inputs) return inputs[1] * 2 end)
+  assert_close(run(), want * 2 + 10)
+  hook:remove()
+  double:remove()
+  gx = nil
+  assert_close(run(), want + 10)
+  lu.assertNil(gx)
+end
+
+function T.test_backward_hooks_live_with_changes_in_place()
+  local x = nb.tensor({ -1, 2 }, { requires_grad = true })
+  local log = {}
+  local function watch(m)
+    m:register_backward_hook(function(_, inputs, outputs)
+      log[#log + 1] = { flat(inputs[1]), flat(outputs[1]) }
+    end)
+    return m
+  end
+  -- The module changes its input, the caller changes its output.
+  local scale = watch(nn.Lambda(function(v) return v * 5 end))
+  local relu = watch(nn.Lambda(function(v) return v:relu_() end))
+  local y = scale(relu(scale(x)))
+  y:mul_(3)
+  y:sum():backward()
+  assert_close(x.grad, { 0, 75 })
+  lu.assertEquals(log, { { { 15, 15 }, { 3, 3 } }, { { 0, 15 }, { 15, 15 } }, { { 0, 75 }, { 0, 15 } } })
+end
+
+function T.test_backward_hooks_of_first_layers_and_of_several_inputs()
+  local fc, seen = nn.Linear(2, 1), nil
+  fc:register_backward_hook(function(_, inputs, outputs) seen = { inputs.n, inputs[1], flat(outputs[1]) } end)
+  fc(nb.ones(3, 2)):sum():backward()
+  lu.assertEquals(seen, { 1, nil, { 1, 1, 1 } })
+  nb.no_grad(function() return fc(nb.ones(3, 2)) end)
+  local Product = nn.module("Product")
+  function Product.forward(_, a, b) return a * b end
+  local m, a, b = Product(), nb.tensor({ 2 }, { requires_grad = true }), nb.tensor({ 3 }, { requires_grad = true })
+  local got
+  local hook = m:register_backward_hook(function(_, inputs) got = { inputs[1]:item(), inputs[2]:item() } end)
+  m(a, b):backward()
+  lu.assertEquals(got, { 3, 2 })
+  hook:remove()
+  m:register_backward_hook(function(_, inputs) return inputs[1] end)
+  assert_error({ "Product", "one input", "2" }, function() m(a, b):backward() end)
+  -- The very input as output.
+  local id = nn.Identity()
+  id:register_backward_hook(function(_, inputs, outputs) got = { inputs[1]:item(), outputs[1]:item() } end)
+  a.grad = nil
+  (id(a) * 7):backward()
+  lu.assertEquals(got, { 7, 7 })
+  lu.assertEquals(a.grad:item(), 7)
 end
 
 -- ---- layers ----

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The quick examples do what they say; the two on Fashion-MNIST check their own accuracy when run."""
+"""The quick examples do what they say; those on Fashion-MNIST check their own accuracy when run."""
 import gzip
 import os
 import random
@@ -78,6 +78,30 @@ class Examples(unittest.TestCase):
     def test_live_plots_are_shown_once_where_there_is_no_terminal(self):
         text = run("live.lua")
         self.assertEqual((text.count("Loss\n"), text.count("What the net decides")), (1, 1))
+
+    def test_a_layer_of_ones_own_learns_and_explains_itself(self):
+        text = run("custom_layer.lua")
+        self.assertIn("Radial(features, units, {width=1})", text)
+        self.assertIn("gives the same scores: true", text)
+        self.assertGreater(float(re.findall(r"accuracy ([\d.]+) %", text)[-1]), 90)
+
+    # The two that write, on a text so simple that a few steps are enough to show they learn it.
+    def check_writer(self, name, *settings):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "text")
+            with open(path, "w") as f:
+                f.write("And God said, Let there be light: and there was light.\n" * 100)
+            text = run(name, path, *settings)
+        losses = [float(v) for v in re.findall(r"(?m)^step .*unseen text ([\d.]+)", text)]
+        self.assertGreater(losses[0], 2.5)
+        self.assertLess(losses[-1], 0.7)
+        self.assertRegex(text, r"(?ms)^And God said.{100}")
+
+    def test_a_recurrent_net_writes(self):
+        self.check_writer("char_rnn.lua", "60", "64")
+
+    def test_a_transformer_writes(self):
+        self.check_writer("transformer.lua", "60")
 
 
 if __name__ == "__main__":
