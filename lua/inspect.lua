@@ -1,9 +1,12 @@
 -- SPDX-License-Identifier: MIT
 -- The module `inspect`: backpropagation made visible, gathered from its files.
 local nb = require "nablua.core"
+local diagnose = require "nablua.inspect.diagnose"
+local gradcheck = require "nablua.inspect.gradcheck"
 local native = require "nablua.native"
 local step = require "nablua.inspect.step"
 local summary = require "nablua.inspect.summary"
+local watch = require "nablua.inspect.watch"
 local registry = require "nablua.registry"
 
 local inspect = {}
@@ -62,6 +65,45 @@ define("summary", {
 local net = nn.Sequential{ nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2) }
 return inspect.summary(net, nb.zeros(1, 3)).total.params  --> 50]],
   summary.summary,
+})
+
+define("gradcheck", {
+  doc = "The tape's gradients of f(inputs...) against signed central differences in f64, entry by entry.  Inputs " ..
+    "are converted to f64; f64 leaves, such as net:to(\"f64\"):parameters(), are checked themselves.  Fields: ok, " ..
+    "worst (input, index, tape, numeric, error), max_error.",
+  signature = "inspect.gradcheck(f, {inputs}, {eps=, tol=})", see = { "nb.grad" },
+  params = { { name = "f", type = "function" }, { name = "inputs", type = "table" },
+    { name = "eps", type = "number", default = 1e-6 }, { name = "tol", type = "number", default = 1e-5 } },
+  example = "inspect.gradcheck(function(x) return x:sin() end, { nb.randn(3) }).ok  --> true",
+  gradcheck.gradcheck,
+})
+
+define("watch", {
+  doc = "Listens to a net while it trains: for every step the spread of each layer's output, the gradient that " ..
+    "arrives there, saturated and dead units, and how far each parameter moved.  w.history, " ..
+    "w:curves(\"grad\"), w:detach().",
+  signature = "inspect.watch(net)", see = { "inspect.diagnose" }, params = { { name = "net", type = "module" } },
+  example = [[
+local net = nn.Linear(2, 1)
+local w = inspect.watch(net)
+net(nb.ones(1, 2)):sum():backward()
+return #w:detach().history  --> 1]],
+  watch.watch,
+})
+
+define("diagnose", {
+  doc = "Looks for what keeps a net from learning: vanishing gradients, exploding values, dead ReLUs, saturated " ..
+    "units, unscaled inputs, NaN, a loss that does not fit and more; with opt, steps that are too large.  A list of " ..
+    "findings {illness, layer, evidence, remedy}; the remedy is a line of Lua.  Nothing is changed.",
+  signature = "inspect.diagnose(net, x, y, loss, {opt=, steps=5})", see = { "inspect.watch", "inspect.explain" },
+  params = { { name = "net", type = "module" }, { name = "x", type = "tensor" }, { name = "y", type = "tensor" },
+    { name = "loss", type = "function" }, { name = "opt", type = "optimizer", optional = true },
+    { name = "steps", type = "integer", default = 5, doc = "of training, to judge the learning rate by" } },
+  example = [[
+local net = nn.Sequential{ nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 1), nn.Sigmoid() }
+local x, y = data.xor()
+return inspect.diagnose(net, x, y, nn.BCEWithLogitsLoss())[1].remedy  --> "net[4] = nn.Identity()"]],
+  diagnose.diagnose,
 })
 
 registry.add {

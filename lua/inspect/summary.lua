@@ -6,6 +6,7 @@ local native = require "nablua.native"
 local nb = require "nablua.core"
 local module = require "nablua.nn.module"
 local options = require "nablua.options"
+local calls = require "nablua.inspect.calls"
 local record = require "nablua.inspect.record"
 local text = require "nablua.inspect.text"
 
@@ -57,11 +58,9 @@ local function run(net, inputs)
   local events = {}
   local anomaly = native.anomaly()
   native.anomaly(false)
-  native.trace(on_call)
-  local ok, result = pcall(record.run, events, function()
+  local ok, result = pcall(calls.during, on_call, record.run, events, function()
     return nb.no_grad(function() return net(table.unpack(inputs)) end)
   end)
-  native.trace(nil)
   native.anomaly(anomaly)
   if ok then record.undo(events) end
   return rows, ok, result, open[#open]
