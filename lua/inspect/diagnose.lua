@@ -436,8 +436,14 @@ illness("vanishing gradients", function(p, report)
   local remedy = "net:apply(function(m) if m.weight and m.weight:dim() > 1 then " ..
     "nn.init.kaiming_normal(m.weight) end end)"
   if #list > 0 then
-    local edits = {}
-    for i, layer in ipairs(list) do edits[i] = expression(layer.path) .. " = nn.ReLU()" end
+    local edits, flat = {}, true
+    for i, layer in ipairs(list) do
+      edits[i] = expression(layer.path) .. " = nn.ReLU()"
+      flat = flat and layer.kind == list[1].kind and layer.path:match("^%d+$")
+    end
+    if flat and #list > 2 then
+      edits = { ("for i = 1, #net - 1 do if net[i]:kind() == %q then net[i] = nn.ReLU() end end"):format(list[1].kind) }
+    end
     remedy = table.concat(edits, "; ") .. "; " .. remedy
   end
   report(first.layer, ("the gradient of %s is %s of that of %s (%s against %s)%s"):format(first.path,

@@ -136,8 +136,10 @@ local function verdict(self)
   local f, count = self.shrank, 0
   for _, g in ipairs(self.factors) do if g.shrinks then count = count + 1 end end
   local why = WHY[f.op] and "; " .. WHY[f.op] or ""
-  return ("▼ %s the signal; %s most, to ×%s%s"):format(count == 1 and "one factor shrinks" or
-    ("%d factors shrink"):format(count), f.symbol, text.number(f.gain), why)
+  if count == 1 then
+    return ("▼ one factor shrinks the signal: %s, to ×%s%s"):format(f.symbol, text.number(f.gain), why)
+  end
+  return ("▼ %d factors shrink the signal, most of all %s, to ×%s%s"):format(count, f.symbol, text.number(f.gain), why)
 end
 
 -- Where a weight that is used several times gets its gradient from, by use.

@@ -126,12 +126,6 @@ end
 
 -- ---- symbols ----
 
-local function error_name(s)
-  if s == "J" then return "∂J/∂J" end
-  local k = s:match("^z(⁽.*⁾)$")
-  return k and "δ" .. k or "∂J/∂" .. s
-end
-
 -- What the error at node i becomes on its way to a place outside of the group, as a product or a sum of products.
 local function local_factors(self, group, i, to)
   local found = {}
@@ -277,7 +271,7 @@ local function group_backward(self, events)
 end
 
 local function describe_backward(self, g)
-  local incoming = error_name(g.of.symbol or "·")
+  local incoming = text.error_name(g.of.symbol or "·")
   local lines = {}
   local function line(left, to)
     local factor = local_factors(self, g, g.first, to)
@@ -288,7 +282,7 @@ local function describe_backward(self, g)
     line("∂J/∂" .. d.name, function(input) return input.id == d.id end)
   end
   for _, o in ipairs(g.outgoing) do
-    line(error_name(o.name), function(input) return input.node == o.node end)
+    line(text.error_name(o.name), function(input) return input.node == o.node end)
   end
   g.formulas = lines
   g.formula = lines[1] or incoming

@@ -60,13 +60,15 @@ local function backward_lines(g, width)
   local lines = {}
   for i = 2, #g.formulas do lines[#lines + 1] = (" "):rep(2) .. g.formulas[i] end
   local parts = {}
-  if g.grad_in and g.of.symbol ~= "J" then parts[1] = "|δ in| " .. text.number(norm(g.grad_in)) end
-  for _, o in ipairs(g.outgoing) do parts[#parts + 1] = ("|∂J/∂%s| %s"):format(o.name, text.number(norm(o.grad))) end
-  for _, d in ipairs(g.deposits) do parts[#parts + 1] = ("|∂J/∂%s| %s"):format(d.name, text.number(norm(d.grad))) end
+  local function size(name, t) return ("|%s| %s"):format(name, text.number(norm(t))) end
+  if g.grad_in and g.of.symbol ~= "J" then parts[1] = size(text.error_name(g.of.symbol or "·"), g.grad_in) .. "   →" end
+  for _, o in ipairs(g.outgoing) do parts[#parts + 1] = size(text.error_name(o.name), o.grad) end
+  for _, d in ipairs(g.deposits) do parts[#parts + 1] = size("∂J/∂" .. d.name, d.grad) end
   lines[#lines + 1] = "  " .. table.concat(parts, "   ")
   local shown = g.deposits[1] or g.outgoing[1]
   if shown then
-    lines[#lines + 1] = ("  ∂J/∂%s =   %s"):format(shown.name, options.shape(shown.grad))
+    lines[#lines + 1] = ("  %s =   %s"):format(shown.leaf and "∂J/∂" .. shown.name or text.error_name(shown.name),
+      options.shape(shown.grad))
     append(lines, values(shown.grad, width))
   end
   return lines
@@ -98,8 +100,9 @@ local function heading(self, g, settings)
   local left = ("%s %d/%d"):format(g.phase, at, of)
   local formula = g.formula
   local right = place(g)
-  local room = math.max((settings.width or 80) - text.width(left) - text.width(formula) - 3, 2)
-  local gap = room > text.width(right) + 1 and (" "):rep(math.min(room - text.width(right), 12)) or "\n  "
+  local taken = text.width(left) + 3 + text.width(formula)
+  local gap = math.max(52 - taken, 3)
+  gap = taken + gap + text.width(right) <= math.max(settings.width or 80, 80) and (" "):rep(gap) or "\n  "
   return paint(color, left) .. "   " .. paint("bold", formula) .. gap .. paint("dim", right)
 end
 

@@ -57,7 +57,8 @@ function text.number(v)
   local size = math.abs(v)
   if size >= 1e5 or size < 1e-3 then
     local mantissa, exponent = ("%.1e"):format(v):match("^(.*)e(.*)$")
-    return ("%s·10%s"):format(mantissa:gsub("-", "−"), text.superscript(math.tointeger(tonumber(exponent))))
+    mantissa = mantissa == "1.0" and "" or mantissa == "-1.0" and "−" or mantissa:gsub("-", "−") .. "·"
+    return mantissa .. "10" .. text.superscript(math.tointeger(tonumber(exponent)))
   end
   if v == math.floor(v) then return (("%d"):format(v):gsub("-", "−")) end
   local digits = math.max(0, 2 - math.floor(math.log(size, 10)))
@@ -76,6 +77,12 @@ function text.bytes(n)
     n = n / 1000
     if n < 1000 or unit == "GB" then return ("%.3g %s"):format(n, unit) end
   end
+end
+
+-- ∂J/∂ of a symbol: the lecture's δ⁽²⁾ for z⁽²⁾.
+function text.error_name(s)
+  local k = s:match("^z(⁽.*⁾)$")
+  return k and "δ" .. k or "∂J/∂" .. s
 end
 
 local COLORS = { red = "31", green = "32", yellow = "33", blue = "34", magenta = "35", cyan = "36", bold = "1",

@@ -36,6 +36,40 @@ class Examples(unittest.TestCase):
         for _, difference in rows:
             self.assertLess(float(difference), 1e-6)
 
+    def test_backpropagation_is_shown_step_by_step(self):
+        text = run("backpropagation.lua")
+        for line in ("forward 1/6   z⁽²⁾ = X·W⁽¹⁾+b⁽¹⁾", "backward 6/6   ∂J/∂W⁽¹⁾ = δ⁽²⁾·X",
+                     "∂J/∂W⁽³⁾ = (ŷ−y)·a⁽³⁾", "∂J/∂W⁽²⁾ = (ŷ−y)·W⁽³⁾·σ'(z⁽³⁾)·a⁽²⁾",
+                     "∂J/∂W⁽¹⁾ = (ŷ−y)·W⁽³⁾·σ'(z⁽³⁾)·W⁽²⁾·σ'(z⁽²⁾)·X",
+                     "∂J/∂W⁽¹⁾ = (ŷ−y)·σ'(z⁽⁴⁾)·W⁽³⁾·σ'(z⁽³⁾)·W⁽²⁾·σ'(z⁽²⁾)·X", "✓ gradients agree"):
+            self.assertIn(line, text)
+
+    def test_gradients_vanish_for_sigmoid_and_not_for_relu(self):
+        text = run("vanishing.lua")
+        shares = {m[0]: [float(v) for v in m[1].split()] for m in
+                  re.findall(r"(?m)^(σ|tanh|ReLU|leaky ReLU) +((?:[\d.]+e[+-]\d+ *){5})$", text)}
+        self.assertEqual(sorted(shares), ["ReLU", "leaky ReLU", "tanh", "σ"])
+        self.assertEqual(shares["σ"], sorted(shares["σ"], reverse=True))
+        self.assertLess(shares["σ"][-1], 1e-8)
+        for name in ("tanh", "ReLU", "leaky ReLU"):
+            self.assertGreater(shares[name][-1], 1e-3)
+        self.assertIn("1. vanishing gradients   1", text)
+        self.assertIn("✓ no findings", text.split("After the remedy")[1])
+
+    def test_numbers_go_wrong_only_in_the_naive_forms(self):
+        text = run("numerics.lua")
+        self.assertRegex(text, r"e\^z / Σ e\^z +nan")
+        self.assertRegex(text, r"z:softmax\(\) +0\.0900")
+        self.assertRegex(text, r"log\(1 − σ\(z\)\) +inf")
+        self.assertRegex(text, r"bce_with_logits +40")
+        self.assertRegex(text, r"numerics\.lua:\d+: log: anomaly")
+
+    def test_descent_by_hand_and_by_optimizer_agree(self):
+        text = run("descent.lua")
+        losses = re.findall(r"(?m)^(?:by hand|optim.SGD) +step +\d+ +J ([\d.]+)$", text)
+        self.assertEqual(losses[:3], losses[3:])
+        self.assertIn("The weights agree.", text)
+
     def test_spirals_separate_and_repeat(self):
         text = run("spirals.lua")
         accuracy = [float(v) for v in re.findall(r"accuracy ([\d.]+) %", text)]
