@@ -53,6 +53,17 @@ static const char script[] =
     "local f = io.open(path .. '.csv', 'w')\n"
     "f:write('a,\"b c\",kind\\n1,2,x\\n3,,y\\n'):close()\n"
     "function tests.table() nb.data.csv(path .. '.csv', { target = 'kind', missing = 'mean' }) end\n"
+    "local native, w = require 'nablua.native', nb.ones(2, 3, {requires_grad = true})\n"
+    "function tests.tape()\n"
+    "  local nodes = native.tape(nb.cat({w, w * w}, 1):sum())\n"
+    "  native.node_backward(nodes[1].node, { nb.ones(2, 3) })\n"
+    "end\n"
+    "function tests.observe()\n"
+    "  native.observe(function(e) e.kind = nil end)\n"
+    "  local ok, message = pcall(function() nb.zeros(2):add_(1); (w * w):sum():backward(); w.grad = nil end)\n"
+    "  native.observe(nil)\n"
+    "  if not ok then error(message, 0) end\n"
+    "end\n"
     "function tests.index()\n"
     "  local t = nb.tensor{{1, 2, 3}, {4, 5, 6}}\n"
     "  t[{1, {2, 3}}] = nb.tensor{7, 8}\n"
@@ -170,6 +181,14 @@ static void test_indexing(void **state) {
   fail_each(state, "index");
 }
 
+static void test_reading_the_tape(void **state) {
+  fail_each(state, "tape");
+}
+
+static void test_observing(void **state) {
+  fail_each(state, "observe");
+}
+
 static int setup(void **state) {
   lua_State *L = lua_newstate(allocate, NULL);
   if (!L) return 1;
@@ -197,9 +216,9 @@ static int teardown(void **state) {
 
 int main(void) {
   const struct CMUnitTest drawing[] = {cmocka_unit_test(test_plotting), cmocka_unit_test(test_program)};
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_training_step), cmocka_unit_test(test_convolution_step),
-                                     cmocka_unit_test(test_loading),       cmocka_unit_test(test_saving),
-                                     cmocka_unit_test(test_archive),       cmocka_unit_test(test_table),
-                                     cmocka_unit_test(test_indexing)};
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_training_step), cmocka_unit_test(test_convolution_step), cmocka_unit_test(test_loading),
+      cmocka_unit_test(test_saving),        cmocka_unit_test(test_archive),          cmocka_unit_test(test_table),
+      cmocka_unit_test(test_indexing),      cmocka_unit_test(test_reading_the_tape), cmocka_unit_test(test_observing)};
   return cmocka_run_group_tests(tests, setup, teardown) + cmocka_run_group_tests(drawing, setup, teardown);
 }
