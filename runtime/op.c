@@ -158,7 +158,38 @@ static bool allocate(Call *c, Error *err) {
   return true;
 }
 
-static bool apply(const Op *op, const Value *args, Tensor **out, Error *err) {
+// ---- watching: these apply again with no observer ----
+
+static const Observer *observer;
+
+const Observer *nb_observe(const Observer *o) {
+  const Observer *before = observer;
+  observer = o;
+  return before;
+}
+
+__attribute__((noinline, cold)) static bool apply_observed(const Op *op, const Value *args, Tensor **out, Error *err) {
+  const Observer *o = nb_observe(NULL);
+  bool ok = nb_apply(op, args, out, err);
+  if (ok && o->applied) {
+    int count = nb_op_results(op, args);
+    ok = o->applied(o->user, op, args, out, count, false, err);
+    for (int i = 0; !ok && i < count; i++) nb_tensor_release(&out[i]);
+  }
+  nb_observe(o);
+  return ok;
+}
+
+__attribute__((noinline, cold)) static bool apply_inplace_observed(const Op *op, const Value *args, Error *err) {
+  const Observer *o = nb_observe(NULL);
+  bool ok = (!o->writing || o->writing(o->user, args[0].tensor, err)) && nb_apply_inplace(op, args, err);
+  if (ok && o->applied) ok = o->applied(o->user, op, args, &(Tensor *){args[0].tensor}, 1, true, err);
+  nb_observe(o);
+  return ok;
+}
+
+bool nb_apply(const Op *op, const Value *args, Tensor **out, Error *err) {
+  if (observer) return apply_observed(op, args, out, err);
   Value local[NB_MAX_PARAMS];
   Call c = {.op = op, .args = local, .compute = NB_DTYPES, .view = op->view};
   Scope s;
@@ -219,7 +250,8 @@ static bool check_target(const Op *op, const Call *c, const Tensor *t, Error *er
   return true;
 }
 
-static bool apply_inplace(const Op *op, const Value *args, Error *err) {
+bool nb_apply_inplace(const Op *op, const Value *args, Error *err) {
+  if (observer) return apply_inplace_observed(op, args, err);
   Value local[NB_MAX_PARAMS];
   Call c = {.op = op, .args = local, .compute = NB_DTYPES};
   Scope s;
@@ -256,42 +288,4 @@ done:
   nb_scope_close(&s);
   if (!ok) name_error(op, err);
   return ok;
-}
-
-// ---- watching ----
-
-static const Observer *observer;
-
-const Observer *nb_observe(const Observer *o) {
-  const Observer *before = observer;
-  observer = o;
-  return before;
-}
-
-static bool apply_observed(const Op *op, const Value *args, Tensor **out, Error *err) {
-  const Observer *o = nb_observe(NULL);
-  bool ok = apply(op, args, out, err);
-  if (ok && o->applied) {
-    int count = nb_op_results(op, args);
-    ok = o->applied(o->user, op, args, out, count, false, err);
-    for (int i = 0; !ok && i < count; i++) nb_tensor_release(&out[i]);
-  }
-  nb_observe(o);
-  return ok;
-}
-
-static bool apply_inplace_observed(const Op *op, const Value *args, Error *err) {
-  const Observer *o = nb_observe(NULL);
-  bool ok = (!o->writing || o->writing(o->user, args[0].tensor, err)) && apply_inplace(op, args, err);
-  if (ok && o->applied) ok = o->applied(o->user, op, args, &(Tensor *){args[0].tensor}, 1, true, err);
-  nb_observe(o);
-  return ok;
-}
-
-bool nb_apply(const Op *op, const Value *args, Tensor **out, Error *err) {
-  return observer ? apply_observed(op, args, out, err) : apply(op, args, out, err);
-}
-
-bool nb_apply_inplace(const Op *op, const Value *args, Error *err) {
-  return observer ? apply_inplace_observed(op, args, err) : apply_inplace(op, args, err);
 }
