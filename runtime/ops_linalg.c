@@ -295,7 +295,8 @@ static bool solve_forward(Call *c, Error *err) {
 
 // The gradients of a and b, given that of b: −(∂b)·yᵀ
 static Tensor *outer_product(Scope *s, const Layout *a, const Layout *b, Tensor *gb, Tensor *y) {
-  if (gb && y && is_vector(a, b)) {
+  if (!gb || !y) return NULL;
+  if (is_vector(a, b)) {
     gb = nb_op(s, "unsqueeze", (Value[NB_MAX_PARAMS]){{.tensor = gb}, {.integer = -1}});
     y = nb_op(s, "unsqueeze", (Value[NB_MAX_PARAMS]){{.tensor = y}, {.integer = -1}});
   }
@@ -327,8 +328,10 @@ static bool triangular_backward(Backward *b) {
   Scope *s = b->scope;
   Tensor *a = nb_in(b, 0), *right = nb_in(b, 1), *y = nb_out(b, 0);
   bool upper = nb_arg(b, 2)->flag;
+  Tensor *at = nb_transposed(s, a);
+  if (!at) return false;
   Tensor *gb = nb_op(s, "solve_triangular",
-                     (Value[NB_MAX_PARAMS]){{.tensor = nb_transposed(s, a)}, {.tensor = b->grad[0]}, {.flag = !upper}});
+                     (Value[NB_MAX_PARAMS]){{.tensor = at}, {.tensor = b->grad[0]}, {.flag = !upper}});
   if (nb_wants(b, 0)) {
     Tensor *ga = outer_product(s, &a->layout, &right->layout, gb, y);
     if (!nb_give(b, 0, nb_triangle(s, ga, upper ? "triu" : "tril", 0))) return false;

@@ -76,8 +76,8 @@ static bool qr_forward(Call *c, Error *err) {
       if (!nb_poll(err)) goto done;
     }
   }
-  r = nb_op(&s, "narrow",
-            (Value[NB_MAX_PARAMS]){{.tensor = nb_transposed(&s, a)}, {.integer = -2}, {.integer = 1}, {.integer = k}});
+  if (!(r = nb_transposed(&s, a))) goto done;
+  r = nb_op(&s, "narrow", (Value[NB_MAX_PARAMS]){{.tensor = r}, {.integer = -2}, {.integer = 1}, {.integer = k}});
   r = nb_triangle(&s, r, "triu", 0);
   q = nb_transposed(&s, q);
   if (!(ok = q && r)) goto done;

@@ -52,7 +52,7 @@ function T.test_graph_after_backward_says_so()
   local before = tostring(inspect.graph(J))
   lu.assertStrContains(before, "layer 3")
   J:backward()
-  lu.assertStrContains(tostring(inspect.graph(J)), "has freed the tape")
+  lu.assertStrContains(tostring(inspect.graph(J)), "a backward at ")  -- cut where the path is long
   numeric.assert_error({ "inspect.graph", "nothing was recorded" }, inspect.graph, nb.ones(2))
 end
 
