@@ -64,8 +64,7 @@ function sum_of(self, from, to)
   local count = self.paths:between(from, to)
   if count > MOST_PATHS then
     local n = count < 1e6 and ("%d"):format(count) or text.number(count)
-    return symbols.new("Σ(" .. n .. " paths)", "\\sum_{" .. n:gsub("·", "\\cdot "):gsub("[⁰-⁹]+", "") ..
-      "\\,\\mathrm{paths}}")
+    return symbols.new("Σ(" .. n .. " paths)", "\\sum_{" .. text.latex(n) .. "\\,\\mathrm{paths}}")
   end
   local plain, latex = {}, {}
   for k, edge in ipairs(self.paths.next[from]) do
@@ -76,7 +75,8 @@ function sum_of(self, from, to)
     local number = size ~= 1 and scale_text(size) or nil
     local drop = number and not s
     plain[k] = sign .. (number or "") .. (drop and "" or (number and "·" or "") .. body.text)
-    latex[k] = sign:gsub("−", "-") .. (number or "") .. (drop and "" or (number and "\\," or "") .. body.latex)
+    latex[k] = sign:gsub("−", "-") .. (number and text.latex(number) or "") ..
+      (drop and "" or (number and "\\," or "") .. body.latex)
   end
   return symbols.new("(" .. table.concat(plain) .. ")", "\\left(" .. table.concat(latex) .. "\\right)")
 end
@@ -188,7 +188,8 @@ local function coefficient(scale, n)
   local size = math.abs(scale)
   local number = size ~= 1 and scale_text(size) or nil
   local plain = n > 1 and ("%s/n"):format(number or "") or number or ""
-  local latex = n > 1 and ("\\frac{%s}{n}"):format(number or "1") or number or ""
+  local over = number and text.latex(number)
+  local latex = n > 1 and ("\\frac{%s}{n}"):format(over or "1") or over or ""
   return negative, plain, latex
 end
 
@@ -262,7 +263,7 @@ local function build(self)
         symbol = with_coefficient(symbol, scale, n)
       elseif scale ~= 1 or n > 1 then
         local number = scale_text(scale / n)
-        symbol = symbols.new(number .. "·" .. symbol.text, number .. "\\," .. symbol.latex)
+        symbol = symbols.new(number .. "·" .. symbol.text, text.latex(number) .. "\\," .. symbol.latex)
         n = 1
       end
       emit(r, s, symbol, uses)

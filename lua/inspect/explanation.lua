@@ -186,8 +186,10 @@ local function rich(self)
       parts[i] = "\\cdots"
     else
       local under = { options.shape(f.shape):gsub("×", "\\times "):gsub("%(%)", "1") .. "" }
-      if f.norm then under[2] = text.number(f.norm):gsub("·10([⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+)", "") end
-      under[3] = f.shrinks and i < #list and ("\\color{red}{\\times %.2g\\,\\blacktriangledown}"):format(f.gain) or nil
+      if f.norm then under[2] = text.latex(text.number(f.norm)) end
+      if f.shrinks and i < #list then
+        under[3] = ("\\color{red}{\\times %s\\,\\blacktriangledown}"):format(text.latex(text.number(f.gain)))
+      end
       parts[i] = ("\\underbrace{%s}_{\\substack{%s}}"):format(f.latex, table.concat(under, "\\\\ "))
     end
   end

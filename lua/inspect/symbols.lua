@@ -74,7 +74,7 @@ function Names:input(node, k)
   if key and self.constants[key] then return self.constants[key] end
   if input.value and numel(input.shape) == 1 then
     local number = text.number(input.value:item() + 0.0)
-    return symbol(number, (number:gsub("·10.*$", function(e) return "\\cdot" .. e:sub(3) end)))
+    return symbol(number, text.latex(number))
   end
   if input.value and input.value.name then return named(input.value.name) end
   return symbol("c")

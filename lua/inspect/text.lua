@@ -65,6 +65,18 @@ function text.number(v)
   return ((("%." .. digits .. "f"):format(v):gsub("-", "−")))
 end
 
+local PLAIN = {}
+for plain, raised in pairs(SUPERSCRIPT) do PLAIN[raised] = plain end
+
+-- A number's text as LaTeX: 3.2·10⁻⁵ is 3.2\cdot 10^{-5}.
+function text.latex(s)
+  s = s:gsub("−", "-"):gsub("∞", "\\infty")
+  s = s:gsub("10([^%w%p]+)$", function(raised)
+    return "10^{" .. raised:gsub(utf8.charpattern, PLAIN) .. "}"
+  end)
+  return (s:gsub("·", "\\cdot "))
+end
+
 -- 1234567 → 1,234,567
 function text.count(n)
   local s = ("%d"):format(n):reverse():gsub("(%d%d%d)", "%1,"):reverse()

@@ -76,6 +76,14 @@ function T.test_the_same_as_latex()
   lu.assertEquals(open, close)
 end
 
+function T.test_small_numbers_keep_their_size_in_latex()
+  local w = nb.tensor({ 1e-7, 2e-7 }, { requires_grad = true, name = "w" })
+  local e = inspect.explain((w * w:detach()):sum() * 3e-6, w)
+  local latex = getmetatable(e).__display(e, { rich = true, width = 80 })["text/latex"]
+  lu.assertStrContains(latex, "\\cdot 10^{-")
+  lu.assertNil(latex:find("[\x80-\xff]"), latex)
+end
+
 -- The factors applied in order to 1 against the tape's own gradient.
 local function check(J, w, what)
   local e = inspect.explain(J, w)
