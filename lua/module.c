@@ -80,8 +80,12 @@ int luaopen_nablua(lua_State *L) {
     lua_pushcclosure(L, load_source, 1);
     lua_setfield(L, -2, nb_lua_sources[i].name);
   }
+  // Nothing of it becomes garbage: collecting meanwhile would only walk through it.
+  bool collecting = lua_gc(L, LUA_GCISRUNNING);
+  lua_gc(L, LUA_GCSTOP);
   lua_getglobal(L, "require");
   lua_pushliteral(L, "nablua.init");
-  lua_call(L, 1, 1);
-  return 1;
+  int status = lua_pcall(L, 1, 1, 0);
+  if (collecting) lua_gc(L, LUA_GCRESTART);
+  return status == LUA_OK ? 1 : lua_error(L);
 }

@@ -20,10 +20,14 @@ local function last_part(name)
   return name:match("[^.:]+$")
 end
 
+local function add_signature(entry)
+  if entry.params and not entry.signature then entry.signature = options.signature(entry.name, entry.params) end
+end
+
 -- Adds an entry, or replaces the one of that name.  Returns its value.
 function registry.add(entry)
   local old = by_name[entry.name]
-  if entry.params and not entry.signature then entry.signature = options.signature(entry.name, entry.params) end
+  if rows then add_signature(entry) end
   by_name[entry.name] = entry
   if old then
     for i, e in ipairs(entries) do
@@ -101,13 +105,16 @@ local function add_row(row)
 end
 
 -- The operator rows by name.  They are read when they are first asked for, since they take a third of a start, and
--- stand before what was registered meanwhile.
+-- stand before what was registered meanwhile, whose signatures are made now too.
 function registry.rows()
   if rows then return rows end
   local before, before_last = entries, by_last
   rows, entries, by_last = {}, {}, {}
   for _, row in ipairs(native.rows()) do add_row(row) end
-  table.move(before, 1, #before, #entries + 1, entries)
+  for _, entry in ipairs(before) do
+    add_signature(entry)
+    entries[#entries + 1] = entry
+  end
   for last, list in pairs(before_last) do
     by_last[last] = by_last[last] or {}
     table.move(list, 1, #list, #by_last[last] + 1, by_last[last])
