@@ -332,13 +332,15 @@ bool chunk_wrapped(const Chunk *c, bool value, int (*lookup)(void *user, const c
   // A call as an argument is no tail call, so that the input is among an error's frames.
   const char *before = value ? "return " CHUNK_VALUES "(" : NULL;
   size_t at = 0, end = code_end(c, value);
+  if (value && !c->quiet && c->count > 1) end = c->tokens[c->count - 2].end;  // without a comment
   for (int i = 0; i < c->declared; i++) {
     add_code(c, at, c->declarations[i].end, before, out);
     add_keep(c, &c->declarations[i], out);
     at = c->declarations[i].end;
   }
   add_code(c, at, end, before, out);
-  add(out, value ? "\n)end " : "\nend ");
+  // In the line of the value, whose errors Lua finds at the parenthesis.
+  add(out, value ? ")end " : "\nend ");
   for (int i = 1; i < functions; i++) add(out, "end)(...)");
   return true;
 }
