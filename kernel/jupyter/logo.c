@@ -10,7 +10,7 @@
 // In units of a 64×64 square; the drawing below has the same shapes.
 const char logo_svg[] =
     "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 64 64\">"
-    "<circle cx=\"30\" cy=\"34\" r=\"28\" fill=\"#1b2a7a\"/>"
+    "<circle cx=\"30\" cy=\"34\" r=\"26\" fill=\"#1b2a7a\"/>"
     "<circle cx=\"55\" cy=\"9\" r=\"8\" fill=\"#1b2a7a\"/>"
     "<path d=\"M11 20H49L30 54ZM22 26L30 41L38 26Z\" fill=\"#fff\" fill-rule=\"evenodd\"/>"
     "</svg>\n";
@@ -32,7 +32,7 @@ static bool in_nabla(Point p, double left, double right, double top, double tip)
 // The colour at a point with its opacity, each from 0 to 1.
 static void color_at(Point p, double rgba[4]) {
   static const double blue[4] = {0x1b / 255.0, 0x2a / 255.0, 0x7a / 255.0, 1}, white[4] = {1, 1, 1, 1}, none[4] = {0};
-  bool disc = in_disc(p, 30, 34, 28) || in_disc(p, 55, 9, 8);
+  bool disc = in_disc(p, 30, 34, 26) || in_disc(p, 55, 9, 8);
   bool nabla = in_nabla(p, 11, 49, 20, 54) && !in_nabla(p, 22, 38, 26, 41);
   memcpy(rgba, nabla ? white : disc ? blue : none, sizeof blue);
 }

@@ -36,6 +36,9 @@ static json_t *mime_json(const Mime *m) {
     json_t *j = json_loadb(m->data, m->length, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
     if (j) return j;
   }
+  // A drawing stands inside a page: without the declaration of a document, which nbconvert refuses too.
+  const char *svg = strcmp(m->type, "image/svg+xml") == 0 ? memmem(m->data, m->length, "<svg", 4) : NULL;
+  if (svg) return json_text(svg, m->length - (size_t)(svg - m->data));
   return json_text(m->data, m->length);
 }
 

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: MIT
+"""JupyterLab 4 in a headless Chromium: what a person sees and does.
+
+Needs a Python with jupyterlab and playwright: the one of NABLUA_JUPYTERLAB, or that of `./dev notebook`, else the one
+that runs this.  Screenshots go to the folder NABLUA_SCREENSHOTS.
+"""
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import unittest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+for python in (os.environ.get("NABLUA_JUPYTERLAB", ""), os.path.join(ROOT, "build/notebook/bin/python")):
+    if os.path.exists(python) and os.path.dirname(python) != os.path.dirname(sys.executable):
+        os.environ.pop("NABLUA_JUPYTERLAB", None)
+        os.execv(python, [python] + sys.argv)
+
+import kernels  # noqa: E402  (in the Python that was chosen)
+
+try:
+    import jupyterlab  # noqa: F401
+    from playwright.sync_api import expect, sync_playwright
+except ImportError:
+    kernels.skip("this needs a Python with jupyterlab and playwright, see NABLUA_JUPYTERLAB")
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+if not CHROMIUM:
+    kernels.skip("this needs chromium")
+if kernels.SANITIZED:
+    kernels.skip("once is enough")
+SCREENSHOTS = os.environ.get("NABLUA_SCREENSHOTS")
+SECONDS = 1000
+os.environ["NABLUA_SAMPLES"] = "12800"
+
+
+def notebook(*sources):
+    cells = [{"cell_type": "code", "id": "c%d" % i, "metadata": {}, "execution_count": None, "outputs": [], "source": s}
+             for i, s in enumerate(sources)]
+    return {"cells": cells, "nbformat": 4, "nbformat_minor": 5,
+            "metadata": {"kernelspec": {"name": "nablua", "display_name": "Lua (nablua)", "language": "lua"}}}
+
+
+class Lab(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = os.path.join(kernels.HOME, "work")
+        os.makedirs(cls.folder, exist_ok=True)
+        cls.server = subprocess.Popen(
+            [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--port=0", "--ServerApp.token=",
+             "--ServerApp.password=", "--ServerApp.disable_check_xsrf=True", "--LabApp.news_url=", "--notebook-dir", cls.folder],
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        for line in cls.server.stderr:
+            found = re.search(r"http://(?:localhost|127\.0\.0\.1):(\d+)/", line)
+            if found:
+                cls.url = "http://127.0.0.1:%s" % found.group(1)
+                break
+        cls.playwright = sync_playwright().start()
+        cls.browser = cls.playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.browser.close()
+        cls.playwright.stop()
+        cls.server.terminate()
+        cls.server.communicate()
+
+    def open(self, name, content):
+        with open(os.path.join(self.folder, name), "w", encoding="utf-8") as f:
+            json.dump(content, f)
+        page = self.browser.new_page(viewport={"width": 1200, "height": 900})
+        page.set_default_timeout(60 * SECONDS)
+        page.goto("%s/lab/tree/%s?reset" % (self.url, name))
+        page.wait_for_selector(".jp-Notebook .jp-CodeCell")
+        page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']", state="attached")
+        self.addCleanup(page.close)
+        return page
+
+    def menu(self, page, menu, item):
+        page.locator(".lm-MenuBar-itemLabel", has_text=re.compile("^%s$" % menu)).click()
+        page.locator(".lm-Menu-itemLabel", has_text=re.compile("^%s$" % item)).first.click()
+
+    def run_cell(self, page, index):
+        page.locator(".jp-CodeCell .cm-content").nth(index).click()
+        page.keyboard.press("Control+Enter")
+
+    def output(self, page, index):
+        return page.locator(".jp-CodeCell").nth(index).locator(".jp-OutputArea-output")
+
+    def shoot(self, page, name):
+        if SCREENSHOTS:
+            page.screenshot(path=os.path.join(SCREENSHOTS, name + ".png"))
+
+    def run_all(self, name):
+        """Runs an example; looks for a drawing, and for what should not be there."""
+        with open(os.path.join(ROOT, "examples", name + ".ipynb"), encoding="utf-8") as f:
+            page = self.open(name + ".ipynb", json.load(f))
+        count = page.locator(".jp-CodeCell").count()
+        self.menu(page, "Run", "Run All Cells")
+        expect(page.locator(".jp-CodeCell").nth(count - 1).locator(".jp-InputPrompt")).to_have_text("[%d]:" % count,
+                                                                                                   timeout=300 * SECONDS)
+        drawing = page.locator(".jp-RenderedSVG img")
+        expect(drawing.first).to_be_visible()
+        self.assertGreater(drawing.first.evaluate("image => image.naturalWidth"), 100)
+        self.assertEqual(page.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.error']").count(), 0)
+        self.assertEqual(page.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']").count(), 0)
+        for i in range(count):
+            page.locator(".jp-CodeCell").nth(i).scroll_into_view_if_needed()
+            self.shoot(page, "%s_%02d" % (name, i + 1))
+        return page
+
+    def test_backpropagation(self):
+        page = self.run_all("backpropagation")
+        expect(page.locator(".jp-RenderedLatex mjx-container").first).to_be_attached()
+
+    def test_vanishing_gradients(self):
+        self.run_all("vanishing_gradients")
+
+    def test_fashion_mnist(self):
+        self.run_all("fashion_mnist")
+
+    def test_completion_inspector_input_interrupt_restart(self):
+        page = self.open("tools.ipynb", notebook("nb.log_sof", "return input('name? ')",
+                                                 "net = nn.Linear(2, 2); while true do net(nb.ones(1, 2)) end",
+                                                 "net", "nb.tensor{1, 2}", "not_there.field"))
+        page.locator(".jp-CodeCell .cm-content").nth(0).click()
+        page.keyboard.press("End")
+        for _ in range(10):  # JupyterLab may not be ready to complete yet; a single match is taken at once
+            page.keyboard.press("Tab")
+            time.sleep(1)
+            if "nb.log_softmax" in page.locator(".jp-CodeCell .cm-content").nth(0).inner_text():
+                break
+        self.shoot(page, "single_completion")
+        expect(page.locator(".jp-CodeCell .cm-content").nth(0)).to_contain_text("nb.log_softmax")
+        page.keyboard.press("End")
+        page.keyboard.type("; nb.s")
+        page.keyboard.press("Tab")
+        expect(page.locator(".jp-Completer-item").first).to_be_visible()
+        self.assertGreater(page.locator(".jp-Completer-item").count(), 5)
+        self.shoot(page, "completion")
+        page.keyboard.press("Escape")
+        page.locator(".jp-CodeCell .cm-content").nth(4).click()
+        page.keyboard.press("Home")
+        for _ in range(5):
+            page.keyboard.press("ArrowRight")
+        page.keyboard.press("Shift+Tab")
+        expect(page.locator(".jp-Tooltip")).to_contain_text("tensor")
+        self.shoot(page, "tooltip")
+        page.keyboard.press("Escape")
+        self.run_cell(page, 1)
+        box = page.locator(".jp-Stdin-input")
+        box.fill("Ada")
+        box.press("Enter")
+        expect(self.output(page, 1).last).to_contain_text('"Ada"')
+        self.run_cell(page, 2)
+        time.sleep(1)
+        self.menu(page, "Kernel", "Interrupt Kernel")
+        expect(self.output(page, 2).first).to_contain_text("KeyboardInterrupt")
+        self.shoot(page, "interrupted")
+        self.run_cell(page, 3)
+        expect(self.output(page, 3).first).to_contain_text("Linear")
+        self.run_cell(page, 5)
+        expect(self.output(page, 5).first).to_contain_text("not_there")
+        self.shoot(page, "error")
+        self.menu(page, "Kernel", "Restart Kernel…")
+        page.locator(".jp-Dialog button", has_text="Restart").click()
+        page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']", state="attached")
+        self.run_cell(page, 3)
+        expect(page.locator(".jp-CodeCell").nth(3).locator(".jp-InputPrompt")).to_have_text("[1]:")
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: MIT
+"""The example notebooks, run whole by nbclient and by nbconvert; tracked without outputs."""
+import glob
+import json
+import os
+import subprocess
+import sys
+import unittest
+
+import kernels
+
+try:
+    import nbclient
+    import nbformat
+except ImportError:
+    kernels.skip("this needs nbclient and nbformat")
+
+os.environ["NABLUA_SAMPLES"] = "128" if kernels.SANITIZED else "1280"
+LONG = 600
+
+
+class Notebooks(unittest.TestCase):
+    pass
+
+
+def add(path):
+    name = os.path.splitext(os.path.basename(path))[0]
+
+    def run(self):
+        with open(path, encoding="utf-8") as f:
+            raw = json.load(f)
+        for cell in raw["cells"]:
+            if cell["cell_type"] == "code":
+                self.assertEqual((cell["outputs"], cell["execution_count"]), ([], None), "outputs are not for the repository")
+        notebook = nbformat.read(path, as_version=4)
+        nbformat.validate(notebook)
+        nbclient.NotebookClient(notebook, timeout=LONG, kernel_name="nablua").execute(cwd=os.path.dirname(path))
+        kinds = set()
+        for cell in notebook.cells:
+            for output in cell.get("outputs", []):
+                self.assertNotEqual(output["output_type"], "error")
+                kinds |= set(output.get("data", {}))
+                # What is drawn again and again stays one output.
+            self.assertLess(len(cell.get("outputs", [])), 12)
+        self.assertIn("image/svg+xml", kinds)
+
+    setattr(Notebooks, "test_" + name, run)
+
+
+for notebook_path in sorted(glob.glob(os.path.join(kernels.ROOT, "examples/*.ipynb"))):
+    add(notebook_path)
+
+
+class Convert(unittest.TestCase):
+    @unittest.skipIf(kernels.SANITIZED, "once is enough")
+    def test_nbconvert_makes_a_page(self):
+        path = os.path.join(kernels.ROOT, "examples/backpropagation.ipynb")
+        r = subprocess.run([sys.executable, "-m", "nbconvert", "--execute", "--to", "html", "--output-dir", kernels.HOME, path],
+                           capture_output=True, text=True, timeout=LONG)
+        self.assertEqual(r.returncode, 0, r.stderr)
+        with open(os.path.join(kernels.HOME, "backpropagation.html"), encoding="utf-8") as f:
+            page = f.read()
+        self.assertIn("<svg", page)
+        self.assertIn("underbrace", page)
+
+
+if __name__ == "__main__":
+    unittest.main()
