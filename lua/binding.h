@@ -58,6 +58,7 @@ void nb_open_inspect(lua_State *L);
 void nb_open_observe(lua_State *L);
 void nb_open_callback(lua_State *L);
 void nb_open_custom(lua_State *L);
+void nb_open_compile(lua_State *L);
 
 // The tensor's metatable, and the table of its methods.
 void nb_push_metatable(lua_State *L);

@@ -15,6 +15,7 @@ nb.optim = require "nablua.optim"
 nb.data = require "nablua.data"
 nb.plot = require "nablua.plot"
 nb.inspect = require "nablua.inspect"
+require "nablua.compile"
 
 registry.add {
   name = "nb", kind = "topic", value = nb, doc = "Tensors, operators and gradients.",

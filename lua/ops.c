@@ -8,6 +8,7 @@
 
 #include "binding.h"
 #include "nablua/memory.h"
+#include "nablua/plan.h"
 
 enum { MAX_INTS = 64 };
 
@@ -38,6 +39,7 @@ static int64_t read_int(Reader *r, const Param *p, int index) {
   if (is_int && lua_type(r->L, index) == LUA_TNUMBER) return value;
   Tensor *t = nb_test_tensor(r->L, index);
   if (t && nb_layout_numel(&t->layout) == 1) {
+    nb_plan_refuse("it uses a tensor's value as a number");
     double v = nb_tensor_get(t, 0);
     if (v == rint(v) && fabs(v) < 9e15) return (int64_t)v;
   }
@@ -164,9 +166,10 @@ static void read_value(Reader *r, int i, int index, bool positional) {
       break;
     case NB_PARAM_NUMBER: {
       Tensor *t = nb_test_tensor(L, index);
-      if (t && nb_layout_numel(&t->layout) == 1)
+      if (t && nb_layout_numel(&t->layout) == 1) {
+        nb_plan_refuse("it uses a tensor's value as a number");
         r->args[i].number = nb_tensor_get(t, 0);
-      else if (lua_type(L, index) == LUA_TNUMBER)
+      } else if (lua_type(L, index) == LUA_TNUMBER)
         r->args[i].number = lua_tonumber(L, index);
       else
         bad(r, p, "a number", index);

@@ -35,8 +35,25 @@ end
 -- What is remembered of a parameter.
 local function remembered_of(self, p)
   local all = memory_of[self]
-  if not all[p] then all[p] = { step = 0 } end
+  if not all[p] then all[p] = { step = nb.tensor(0, { dtype = "f64" }) } end
   return all[p]
+end
+
+-- In C, where the rule has such a form and the parameters lie in rows.
+local function step_in_one_pass(self, spec, group)
+  return spec.rule and not (group.maximize or group.amsgrad or group.centered) and
+    native.optimize(group.params, memory_of[self], spec.rule(group))
+end
+
+local function step_by_rules(self, spec, group)
+  for _, p in ipairs(group.params) do
+    local g = p.grad
+    if g then
+      local m = remembered_of(self, p)
+      m.step:add_(1)
+      spec.update(p, group.maximize and -g or g, m, group)
+    end
+  end
 end
 
 -- The loss that a closure gives, with gradients recorded whatever the mode.
@@ -70,13 +87,15 @@ method("step", {
       return nb.no_grad(spec.step, group, m, function() return (evaluate(closure)) end)
     end
     local loss = closure and evaluate(closure)
-    nb.no_grad(each_parameter, self, function(p, group)
-      local g = p.grad
-      if not g then return end
-      local m = remembered_of(self, p)
-      m.step = m.step + 1
-      spec.update(p, group.maximize and -g or g, m, group)
-    end)
+    for _, group in ipairs(self.groups) do
+      if step_in_one_pass(self, spec, group) then
+        local rules = native.recorded_rules
+        if rules then rules[#rules + 1] = { spec.rule, group } end
+      else
+        native.plan_refuse("it steps an optimizer rule by rule, whose numbers may change")
+        nb.no_grad(step_by_rules, self, spec, group)
+      end
+    end
     return loss
   end,
 })
@@ -148,8 +167,9 @@ local function sort_state(self, state)
       if shape_text(value) ~= wanted then
         native.raise(("load_state: %s must have shape %s, got %s"):format(path, wanted, shape_text(value)))
       end
-      memory[p] = memory[p] or { step = 0 }
-      memory[p][name] = wanted == "()" and value:item() or value:detach():clone()
+      memory[p] = memory[p] or { step = nb.tensor(0, { dtype = "f64" }) }
+      local scalar = wanted == "()" and name ~= "step" and p:dim() > 0
+      memory[p][name] = scalar and value:item() or value:detach():clone()
     end
   end
   return memory, groups
@@ -359,20 +379,23 @@ define("SGD", {
     end
     p:sub_(g * o.lr)
   end,
+  rule = function(o)
+    return "sgd", o.momentum ~= 0 and "momentum", nil, o.lr, o.weight_decay, o.momentum, o.dampening, o.nesterov
+  end,
 })
 
 -- The step both Adams take.
 local function adam_step(p, g, m, o)
   local mean, square = remembered(m, "mean", p), remembered(m, "square", p)
-  local beta1, beta2 = o.betas[1], o.betas[2]
+  local beta1, beta2, t = o.betas[1], o.betas[2], m.step:item()
   mean:mul_(beta1):add_(g * (1 - beta1))
   square:mul_(beta2):add_(g:square():mul_(1 - beta2))
   if o.amsgrad then
     local largest = remembered(m, "largest", p)
     square = largest:copy_(largest:maximum(square))
   end
-  local divisor = square:sqrt():mul_(1 / math.sqrt(1 - beta2 ^ m.step)):add_(o.eps)
-  p:sub_((mean / divisor):mul_(o.lr / (1 - beta1 ^ m.step)))
+  local divisor = square:sqrt():mul_(1 / math.sqrt(1 - beta2 ^ t)):add_(o.eps)
+  p:sub_((mean / divisor):mul_(o.lr / (1 - beta1 ^ t)))
 end
 
 local amsgrad = { name = "amsgrad", type = "boolean", default = false,
@@ -383,6 +406,9 @@ define("Adam", {
   source = "Kingma and Ba 2015", example = one_step:format("Adam", "lr=0.1", "2.9"),
   params = { lr(1e-3), betas, eps(1e-8), weight_decay, amsgrad },
   update = function(p, g, m, o) adam_step(p, decayed(g, p, o.weight_decay), m, o) end,
+  rule = function(o)
+    return "adam", "mean", "square", o.lr, o.weight_decay, 0, 0, false, o.betas[1], o.betas[2], o.eps, false
+  end,
 })
 
 define("AdamW", {
@@ -395,6 +421,9 @@ define("AdamW", {
   update = function(p, g, m, o)
     p:mul_(1 - o.lr * o.weight_decay)
     adam_step(p, g, m, o)
+  end,
+  rule = function(o)
+    return "adam", "mean", "square", o.lr, o.weight_decay, 0, 0, false, o.betas[1], o.betas[2], o.eps, true
   end,
 })
 
@@ -420,6 +449,10 @@ define("RMSprop", {
     if o.momentum ~= 0 then step = remembered(m, "momentum", p):mul_(o.momentum):add_(step) end
     p:sub_(step * o.lr)
   end,
+  rule = function(o)
+    return "rmsprop", o.momentum ~= 0 and "momentum", "square", o.lr, o.weight_decay, o.momentum, 0, false, 0, o.alpha,
+      o.eps
+  end,
 })
 
 define("Adagrad", {
@@ -436,7 +469,7 @@ define("Adagrad", {
     local total = m.total or nb.full_like(p:detach(), o.initial_accumulator_value)
     m.total = total
     total:add_(g:square())
-    p:sub_((g / total:sqrt():add_(o.eps)):mul_(o.lr / (1 + (m.step - 1) * o.lr_decay)))
+    p:sub_((g / total:sqrt():add_(o.eps)):mul_(o.lr / (1 + (m.step:item() - 1) * o.lr_decay)))
   end,
 })
 

@@ -5,6 +5,7 @@
 
 #include "binding.h"
 #include "nablua/memory.h"
+#include "nablua/plan.h"
 #include "nablua/tape.h"
 
 static const char metatable_key, methods_key;
@@ -122,6 +123,7 @@ static int collect(lua_State *L) {
 }
 
 void nb_push_element(lua_State *L, const Tensor *t, int64_t offset) {
+  nb_plan_refuse("it reads a number out of a tensor, on which what it does may depend");
   switch (t->layout.dtype) {
     case NB_BOOL:
       lua_pushboolean(L, nb_tensor_get(t, offset) != 0);
@@ -174,6 +176,7 @@ static int at(lua_State *L) {
 }
 
 static int totable(lua_State *L) {
+  nb_plan_refuse("it reads a tensor into a table");
   nb_push_table(L, nb_check_tensor(L, 1));
   return 1;
 }
@@ -204,6 +207,15 @@ static int dim(lua_State *L) {
 
 static int numel(lua_State *L) {
   lua_pushinteger(L, nb_layout_numel(&nb_check_tensor(L, 1)->layout));
+  return 1;
+}
+
+// native.same_shape(a, b)
+static int same_shape(lua_State *L) {
+  const Layout *a = &nb_check_tensor(L, 1)->layout, *b = &nb_check_tensor(L, 2)->layout;
+  bool same = a->ndim == b->ndim;
+  for (int d = 0; same && d < a->ndim; d++) same = a->shape[d] == b->shape[d];
+  lua_pushboolean(L, same);
   return 1;
 }
 
@@ -411,8 +423,10 @@ static int set_grad(lua_State *L, Tensor *t) {
     if (g == t) return nb_raisef(L, "a tensor cannot be its own gradient; assign a :clone()");
     nb_tensor_retain(g);
   }
+  const Tensor *before = t->grad;
   nb_tensor_release(&t->grad);
   t->grad = g;
+  nb_plan_note_grad(t, before, true);
   return 0;
 }
 
@@ -447,6 +461,7 @@ static int set_field(lua_State *L) {
 // ---- metamethods ----
 
 static int tostring(lua_State *L) {
+  nb_plan_refuse("it prints a tensor");
   Tensor *t = nb_test_tensor(L, 1);
   if (!t)
     lua_pushliteral(L, "tensor (released)");
@@ -477,6 +492,7 @@ static double one_number(lua_State *L, int index, const char *sign, const char *
   }
   if (nb_layout_numel(&t->layout) != 1)
     nb_raisef(L, "%s gives one boolean in Lua, so it needs one-element tensors; use a:%s(b) for a mask", sign, method);
+  nb_plan_refuse("it compares a tensor's value, on which what it does may depend");
   return nb_tensor_get(t, 0);
 }
 
@@ -557,5 +573,7 @@ void nb_open_tensor(lua_State *L) {
   lua_setfield(L, -2, "__metatable");
   lua_pop(L, 1);
   lua_setfield(L, -2, "methods");
+  lua_pushcfunction(L, same_shape);
+  lua_setfield(L, -2, "same_shape");
   watch_cycles(L);
 }

@@ -178,6 +178,7 @@ Tensor *nb_sum_to(Scope *s, Tensor *a, const Layout *like) {
   int extra = a->layout.ndim - like->ndim;
   for (int d = 0; d < a->layout.ndim; d++)
     if (d < extra || (like->shape[d - extra] == 1 && a->layout.shape[d] != 1)) dims[count++] = d;
+  if (count == extra) return nb_sum_dims(s, a, dims, count, false);
   return nb_reshape_like(s, nb_sum_dims(s, a, dims, count, true), like);
 }
 

@@ -20,9 +20,9 @@
 // both operands run along k and one side is short, C is made of dot products.
 #include "gemm.h"
 
-#include <stdlib.h>
 #include <string.h>
 
+#include "cpu.h"
 #include "nablua/interrupt.h"
 #include "nablua/memory.h"
 #include "nablua/parallel.h"
@@ -93,24 +93,6 @@ typedef struct Product {
   char *buffers;               // one for each rectangle
   size_t x_bytes, part_bytes;  // of a rectangle: X's part, all
 } Product;
-
-// The best level of this machine: 0 portable, 1 AVX2, 2 AVX-512; NABLUA_CPU can lower it.
-static int cpu_level(void) {
-  static int known = -1;
-  if (known >= 0) return known;
-  int level = 0;
-#if X86
-  const char *wish = getenv("NABLUA_CPU");
-  __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) level = 1;
-  if (level && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq"))
-    level = 2;
-  if (wish && !strcmp(wish, "portable")) level = 0;
-  if (wish && !strcmp(wish, "avx2") && level > 1) level = 1;
-#endif
-  return known = level;
-}
 
 static int64_t least(int64_t a, int64_t b) {
   return a < b ? a : b;

@@ -6,23 +6,11 @@
 
 #include "nablua/interrupt.h"
 
-enum { MAX_OPERANDS = 5 };
-
-// Dimensions of size one are gone and neighbours that are walked alike are merged.
-typedef struct Walk {
-  Loop loop;
-  const Value *args;
-  int count, ndim;
-  int64_t shape[NB_MAX_DIMS];
-  int64_t stride[NB_MAX_DIMS][MAX_OPERANDS];  // bytes
-  char *base[MAX_OPERANDS];
-} Walk;
-
-static void plan(Walk *w, Tensor *const *t) {
+static void plan(LoopWalk *w, Tensor *const *t) {
   const Layout *out = &t[0]->layout;
   w->ndim = 0;
   for (int d = 0; d < out->ndim; d++) {
-    int64_t stride[MAX_OPERANDS];
+    int64_t stride[NB_MAX_OPERANDS];
     if (out->shape[d] == 1) continue;
     for (int i = 0; i < w->count; i++) {
       const Layout *l = &t[i]->layout;
@@ -48,14 +36,14 @@ static void plan(Walk *w, Tensor *const *t) {
 
 // Elements begin..end in row-major order of the merged shape.
 static void walk_range(int64_t begin, int64_t end, void *ctx) {
-  const Walk *w = ctx;
+  const LoopWalk *w = ctx;
   int64_t at[NB_MAX_DIMS], rest = begin, inner = w->shape[w->ndim - 1];
   for (int d = w->ndim - 1; d >= 0; d--) {
     at[d] = rest % w->shape[d];
     rest /= w->shape[d];
   }
   while (begin < end) {
-    char *p[MAX_OPERANDS];
+    char *p[NB_MAX_OPERANDS];
     int64_t n = inner - at[w->ndim - 1];
     if (n > end - begin) n = end - begin;
     for (int i = 0; i < w->count; i++) {
@@ -73,11 +61,39 @@ static void walk_range(int64_t begin, int64_t end, void *ctx) {
 }
 
 void nb_loop(Loop loop, const Value *args, Tensor *const *t, int count) {
-  Walk w = {.loop = loop, .args = args, .count = count};
+  LoopWalk w = {.loop = loop, .args = args, .count = count};
   int64_t n = nb_layout_numel(&t[0]->layout);
   if (n == 0) return;
   plan(&w, t);
   nb_parallel_for(n, NB_GRAIN, walk_range, &w);
+}
+
+void nb_walk_run(LoopWalk *w, Tensor *const *t) {
+  for (int i = 0; i < w->count; i++) w->base[i] = nb_tensor_data(t[i]);
+  if (w->ndim == 1 && w->shape[0] <= NB_GRAIN) {
+    w->loop(w->shape[0], w->base, w->stride[0], w->args);
+    return;
+  }
+  int64_t n = 1;
+  for (int d = 0; d < w->ndim; d++) n *= w->shape[d];
+  nb_parallel_for(n, NB_GRAIN, walk_range, w);
+}
+
+bool nb_walk_of(const Call *c, LoopWalk *w, Tensor *t[NB_MAX_OPERANDS]) {
+  w->count = 0;
+  if (c->op->forward != nb_forward_elementwise || nb_layout_numel(&c->out[0]->layout) == 0) return false;
+  t[0] = c->out[0];
+  int count = 1;
+  for (int i = 0; i < NB_MAX_PARAMS && c->op->params[i].name; i++) {
+    ParamKind kind = c->op->params[i].kind;
+    if (kind > NB_PARAM_MASK) continue;
+    Tensor *x = c->args[i].tensor;
+    if (!x || (kind != NB_PARAM_MASK && x->layout.dtype != c->compute)) return false;
+    t[count++] = x;
+  }
+  *w = (LoopWalk){.loop = c->op->loops[c->compute], .args = c->args, .count = count};
+  plan(w, t);
+  return true;
 }
 
 // ---- shape rules ----
@@ -163,7 +179,7 @@ bool nb_shape_compare(Call *c, Error *err) {
 }
 
 bool nb_forward_elementwise(Call *c, Error *err) {
-  Tensor *t[MAX_OPERANDS] = {c->out[0]};
+  Tensor *t[NB_MAX_OPERANDS] = {c->out[0]};
   Scope s;
   int count = 1;
   nb_scope_open(&s, err);

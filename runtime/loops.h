@@ -12,6 +12,26 @@
 // Several elements' worth of work is needed before a second thread helps.
 enum { NB_GRAIN = 16384 };
 
+enum { NB_MAX_OPERANDS = 5 };
+
+// How a loop runs over its operands: dimensions of size one are gone and neighbours that are walked alike
+// are merged.
+typedef struct LoopWalk {
+  Loop loop;
+  const Value *args;
+  int count, ndim;
+  int64_t shape[NB_MAX_DIMS];
+  int64_t stride[NB_MAX_DIMS][NB_MAX_OPERANDS];  // bytes
+  char *base[NB_MAX_OPERANDS];
+} LoopWalk;
+
+// The walk of a call whose row is elementwise and needs no cast, and its operands, the output first; else
+// false with a walk of no operands.
+bool nb_walk_of(const Call *c, LoopWalk *w, Tensor *t[NB_MAX_OPERANDS]);
+
+// Runs it on its operands, wherever their storage lies now.
+void nb_walk_run(LoopWalk *w, Tensor *const *t);
+
 // Runs `loop` over all elements of t[0] (the output) with t[1..count-1] broadcast to its shape.
 // All are in the dtype that the loop expects; NULL shape problems are the caller's to exclude.
 void nb_loop(Loop loop, const Value *args, Tensor *const *t, int count);
@@ -97,6 +117,24 @@ void nb_zero(Tensor *t);
         *(Out *)(p[0] + i * s[0]) = (Out)(expr);                                     \
       }                                                                              \
     }                                                                                \
+  }
+
+// The loop of a function that vector.h has: gathers what does not lie in a row.
+#define NB_UNARY_VECTOR(name, map)                                                      \
+  static void name(int64_t n, char *const *p, const int64_t *s, const Value *args) {    \
+    enum { ROW = 256 };                                                                 \
+    float row[ROW];                                                                     \
+    (void)args;                                                                         \
+    if (s[0] == (int64_t)sizeof(float) && s[1] == (int64_t)sizeof(float)) {             \
+      map(n, (float *)p[0], (const float *)p[1]);                                       \
+      return;                                                                           \
+    }                                                                                   \
+    for (int64_t i = 0; i < n; i += ROW) {                                              \
+      int64_t m = n - i < ROW ? n - i : ROW;                                            \
+      for (int64_t k = 0; k < m; k++) row[k] = *(const float *)(p[1] + (i + k) * s[1]); \
+      map(m, row, row);                                                                 \
+      for (int64_t k = 0; k < m; k++) *(float *)(p[0] + (i + k) * s[0]) = row[k];       \
+    }                                                                                   \
   }
 
 #define NB_UNARY_FLOATS(name, f32_expr, f64_expr) \

@@ -9,6 +9,7 @@
 #include "nablua/interrupt.h"
 #include "nablua/memory.h"
 #include "nablua/observe.h"
+#include "plan_private.h"
 #include "tape_private.h"
 
 extern const OpFamily ops_create, ops_arithmetic, ops_compare, ops_math, ops_activation, ops_reduce, ops_scan,
@@ -136,7 +137,7 @@ static bool prepare(const Op *op, Value *args, bool *tracked, Scope *s) {
 }
 
 // Puts the operator's name before a sentence that lacks it.
-static void name_error(const Op *op, Error *err) {
+void nb_op_name_error(const Op *op, Error *err) {
   size_t n = strlen(op->name);
   if (err->kind != NB_ERROR_ARGUMENT) return;
   if (strncmp(err->message, op->name, n) == 0 && err->message[n] == ':') return;
@@ -204,16 +205,20 @@ bool nb_apply(const Op *op, const Value *args, Tensor **out, Error *err) {
   if (!c.view) {
     // A forward composed of operators must not leave nodes of its own.
     bool grad = nb_grad_enabled();
+    Plan *plan = nb_recording;
     if (grad) nb_set_grad_enabled(false);
+    nb_recording = NULL;
     ok = op->forward(&c, err);
+    nb_recording = plan;
     if (grad) nb_set_grad_enabled(true);
     if (!ok || !(ok = nb_poll(err))) goto done;
   }
   ok = !tracked || nb_record(&c, err);
+  if (ok && nb_recording) nb_plan_note_call(&c, false);
 done:
   nb_scope_close(&s);
   if (!ok) {
-    name_error(op, err);
+    nb_op_name_error(op, err);
     for (int i = 0; i < count; i++) nb_tensor_release(&c.out[i]);
     return false;
   }
@@ -278,7 +283,11 @@ bool nb_apply_inplace(const Op *op, const Value *args, Error *err) {
     local[i].tensor = copy;
   }
   c.out[0] = target;
+  Plan *plan = nb_recording;
+  nb_recording = NULL;
   ok = op->forward(&c, err);
+  nb_recording = plan;
+  if (ok && plan) nb_plan_note_call(&c, true);
   nb_set_grad_enabled(grad);
   target->storage->version++;
   target->storage->written = nb_site_now();
@@ -286,6 +295,6 @@ bool nb_apply_inplace(const Op *op, const Value *args, Error *err) {
 done:
   nb_set_grad_enabled(grad);
   nb_scope_close(&s);
-  if (!ok) name_error(op, err);
+  if (!ok) nb_op_name_error(op, err);
   return ok;
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "loops.h"
+#include "vector.h"
 
 // 1/(1 + e^−x), from the side that cannot overflow.
 static float sigmoid_one_f32(float x) {
@@ -21,8 +22,10 @@ static double gelu_tanh_one(double x) {
   return 0.5 * x * (1 + tanh(0.79788456080286535588 * (x + 0.044715 * x * x * x)));
 }
 
-NB_UNARY_FLOATS(sigmoid, sigmoid_one_f32(x), sigmoid_one(x))
-NB_UNARY_FLOATS(tanh, tanhf(x), tanh(x))
+NB_UNARY_VECTOR(sigmoid_f32, vector_sigmoid)
+NB_UNARY(sigmoid_f64, double, double, sigmoid_one(x))
+NB_UNARY_VECTOR(tanh_f32, vector_tanh)
+NB_UNARY(tanh_f64, double, double, tanh(x))
 NB_UNARY_FLOATS(relu, x > 0 ? x : x != x ? x : 0, x > 0 ? x : x != x ? x : 0)
 NB_UNARY(relu_i64, int64_t, int64_t, x > 0 ? x : 0)
 NB_UNARY_FLOATS(leaky_relu, x > 0 ? x : x * (float)args[1].number, x > 0 ? x : x * args[1].number)
@@ -38,15 +41,23 @@ static double softplus_one(double x, const Value *args) {
 }
 NB_UNARY_FLOATS(softplus, (float)softplus_one((double)x, args), softplus_one(x, args))
 
+// First derivatives of the commonest activations in one pass each.  Where the backward is itself recorded, for
+// second derivatives, the rules below write them in operators; the tests compare the two.
+NB_BINARY_FLOATS(sigmoid_grad, x *(y *(1 - y)), x *(y *(1 - y)))
+NB_BINARY_FLOATS(tanh_grad, x *(1 - y * y), x *(1 - y * y))
+NB_BINARY_FLOATS(relu_grad, y > 0 ? x : 0, y > 0 ? x : 0)
+
 static bool sigmoid_backward(Backward *b) {
   Scope *s = b->scope;
   Tensor *y = nb_out(b, 0);
+  if (!nb_grad_enabled()) return nb_give(b, 0, nb_binary(s, "sigmoid_grad", b->grad[0], y));
   return nb_give(b, 0, nb_mul(s, b->grad[0], nb_mul(s, y, nb_rsub(s, 1, y))));
 }
 
 static bool tanh_backward(Backward *b) {
   Scope *s = b->scope;
   Tensor *y = nb_out(b, 0);
+  if (!nb_grad_enabled()) return nb_give(b, 0, nb_binary(s, "tanh_grad", b->grad[0], y));
   return nb_give(b, 0, nb_mul(s, b->grad[0], nb_rsub(s, 1, nb_mul(s, y, y))));
 }
 
@@ -57,6 +68,7 @@ static Tensor *positive(Backward *b, Tensor *t) {
 
 static bool relu_backward(Backward *b) {
   Tensor *g = b->grad[0];
+  if (!nb_grad_enabled()) return nb_give(b, 0, nb_binary(b->scope, "relu_grad", g, nb_out(b, 0)));
   return nb_give(b, 0, nb_mul(b->scope, g, nb_to(b->scope, positive(b, nb_out(b, 0)), g->layout.dtype)));
 }
 
@@ -148,8 +160,38 @@ typedef struct Slices {
       }                                                                          \
     }                                                                            \
   }
-SOFTMAX(softmax_f32, float, expf, logf)
 SOFTMAX(softmax_f64, double, exp, log)
+SOFTMAX(softmax_strided_f32, float, expf, logf)
+
+static void softmax_f32(int64_t begin, int64_t end, void *ctx) {
+  enum { ROW = 256 };
+  const Slices *w = ctx;
+  if (w->inner != 1) {
+    softmax_strided_f32(begin, end, ctx);
+    return;
+  }
+  float row[ROW];
+  for (int64_t r = begin, n = w->n; r < end; r++) {
+    const float *x = (const float *)nb_tensor_data(w->x) + r * n;
+    float *y = (float *)nb_tensor_data(w->y) + r * n, top = x[0];
+    double total = 0;
+    for (int64_t k = 1; k < n; k++) top = x[k] > top || x[k] != x[k] ? x[k] : top;
+    for (int64_t k = 0; k < n; k++) y[k] = x[k] - top;
+    for (int64_t k = 0; k < n; k += ROW) {
+      int64_t m = n - k < ROW ? n - k : ROW;
+      float *e = w->logarithm ? row : y + k;
+      vector_exp(m, e, y + k);
+      for (int64_t i = 0; i < m; i++) total += (double)e[i];
+    }
+    if (w->logarithm) {
+      float shift = (float)log(total);
+      for (int64_t k = 0; k < n; k++) y[k] -= shift;
+    } else {
+      float scale = (float)(1 / total);
+      for (int64_t k = 0; k < n; k++) y[k] *= scale;
+    }
+  }
+}
 
 static bool shape_softmax(Call *c, Error *err) {
   int d = 0;
@@ -202,7 +244,21 @@ static bool log_softmax_backward(Backward *b) {
 
 #define SIDES "f(3,4,{lo=0.1,hi=2}); f(3,4,{lo=-2,hi=-0.1})"
 
+#define GRAD_ROW(of, example_)                                                                              \
+  {                                                                                                         \
+    .name = #of "_grad", .doc = "δ times the derivative of " #of " whose value is y.", .example = example_, \
+    .no_grad = "it serves first derivatives", .internal = true, .params = {TENSOR("g"), TENSOR("y")},       \
+    .shape = nb_shape_elementwise, .forward = nb_forward_elementwise, .loops = NB_FLOAT_LOOPS(of##_grad)    \
+  }
+
 static const Op ops[] = {
+    GRAD_ROW(
+        sigmoid,
+        "local x = nb.tensor({0}, {requires_grad=true}); nb.sigmoid(x):sum():backward(); return x.grad  --> {0.25}"),
+    GRAD_ROW(tanh,
+             "local x = nb.tensor({0}, {requires_grad=true}); nb.tanh(x):sum():backward(); return x.grad  --> {1}"),
+    GRAD_ROW(relu,
+             "local x = nb.tensor({2}, {requires_grad=true}); nb.relu(x):sum():backward(); return x.grad  --> {1}"),
     {.name = "sigmoid",
      .doc = "σ(x) = 1/(1 + e^−x), elementwise.",
      .example = "nb.sigmoid(nb.tensor{0})  --> {0.5}",

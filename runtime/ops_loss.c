@@ -99,10 +99,54 @@ done:
   return ok;
 }
 
+// The whole gradient in one pass, for classes that lie in rows.
+static bool shape_like_first(Call *c, Error *err) {
+  (void)err;
+  c->layout[0] = c->args[0].tensor->layout;
+  c->compute = c->layout[0].dtype;
+  return true;
+}
+
+#define ROW_GRAD(T)                                                        \
+  do {                                                                     \
+    const T *g = nb_tensor_data(c->args[2].tensor);                        \
+    T *y = nb_tensor_data(p), *to = nb_tensor_data(c->out[0]);             \
+    for (int64_t i = 0; i < rows; i++, y += classes, to += classes) {      \
+      T scale = g[i * step];                                               \
+      NB_IVDEP for (int64_t j = 0; j < classes; j++) to[j] = y[j] * scale; \
+      to[k[i] - 1] = (y[k[i] - 1] - 1) * scale;                            \
+    }                                                                      \
+  } while (0)
+
+static bool cross_entropy_grad_forward(Call *c, Error *err) {
+  Scope s;
+  nb_scope_open(&s, err);
+  Tensor *z = c->args[0].tensor, *target = nb_contiguous(&s, c->args[1].tensor);
+  int last = z->layout.ndim - 1;
+  Tensor *p = nb_op(&s, "softmax", (Value[NB_MAX_PARAMS]){{.tensor = z}, {.integer = last + 1}});
+  bool ok = p && target && check_labels(target, z->layout.shape[last], err);
+  if (ok) {
+    const int64_t *k = nb_tensor_data(target);
+    const Layout *gl = &c->args[2].tensor->layout;
+    int64_t classes = z->layout.shape[last], rows = nb_layout_numel(&target->layout);
+    int64_t step = gl->ndim == 1 ? gl->strides[0] : 0;
+    if (c->compute == NB_F32)
+      ROW_GRAD(float);
+    else
+      ROW_GRAD(double);
+  }
+  nb_scope_close(&s);
+  return ok;
+}
+
 // softmax(z) − one_hot(target): the lecture's ŷ − y.
 static bool cross_entropy_backward(Backward *b) {
   Scope *s = b->scope;
   Tensor *z = nb_in(b, 0), *g = b->grad[0];
+  if (!nb_grad_enabled() && z->layout.ndim <= 2 && g->layout.dtype == z->layout.dtype)
+    return nb_give(
+        b, 0,
+        nb_op(s, "cross_entropy_grad", (Value[NB_MAX_PARAMS]){{.tensor = z}, {.tensor = nb_in(b, 1)}, {.tensor = g}}));
   int d = class_dim(&z->layout), last = z->layout.ndim - 1;
   Layout with = z->layout;
   with.shape[d] = 1;
@@ -115,6 +159,16 @@ static bool cross_entropy_backward(Backward *b) {
 }
 
 static const Op ops[] = {
+    {.name = "cross_entropy_grad",
+     .doc = "δ of cross_entropy's logits, rows of classes: (softmax(z) − one_hot(target))·g.",
+     .example = "local z = nb.tensor({0, 0}, {requires_grad=true}); nb.cross_entropy(z, nb.tensor(2)):backward(); "
+                "return z.grad  --> {0.5, -0.5}",
+     .no_grad = "it serves first derivatives",
+     .internal = true,
+     .sample = {.args = "f(5,3), i(3, 5), f(5); f(4), i(4), f()"},
+     .params = {TENSOR("logits"), INDEX("target"), TENSOR("g")},
+     .shape = shape_like_first,
+     .forward = cross_entropy_grad_forward},
     {.name = "bce_with_logits",
      .doc = "Binary cross-entropy of logits z and targets y in 0..1, elementwise: −y·log σ(z) − (1 − y)·log(1 − σ(z)).",
      .example = "nb.bce_with_logits(nb.tensor{0}, nb.tensor{1})  --> {0.693147}",

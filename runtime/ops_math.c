@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "loops.h"
+#include "vector.h"
 
 NB_UNARY_FLOATS(neg, -x, -x)
 NB_UNARY(neg_i64, int64_t, int64_t, (int64_t)(0 - (uint64_t)x))
@@ -12,7 +13,8 @@ NB_UNARY_FLOATS(sign, (float)((x > 0) - (x < 0)), (double)((x > 0) - (x < 0)))
 NB_UNARY(sign_i64, int64_t, int64_t, (x > 0) - (x < 0))
 NB_UNARY_FLOATS(square, x *x, x *x)
 NB_UNARY(square_i64, int64_t, int64_t, (int64_t)((uint64_t)x *(uint64_t)x))
-NB_UNARY_FLOATS(exp, expf(x), exp(x))
+NB_UNARY_VECTOR(exp_f32, vector_exp)
+NB_UNARY(exp_f64, double, double, exp(x))
 NB_UNARY_FLOATS(expm1, expm1f(x), expm1(x))
 NB_UNARY_FLOATS(log, logf(x), log(x))
 NB_UNARY_FLOATS(log1p, log1pf(x), log1p(x))

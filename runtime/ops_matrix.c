@@ -115,6 +115,91 @@ static bool matmul_backward(Backward *b) {
   return nb_give(b, 1, nb_reshape_like(s, nb_sum_to(s, gy, &ym), &nb_in(b, 1)->layout));
 }
 
+// ---- linear ----
+
+static bool shape_linear(Call *c, Error *err) {
+  char tx[NB_SHAPE_TEXT], tw[NB_SHAPE_TEXT], tb[NB_SHAPE_TEXT];
+  const Layout *x = &c->args[0].tensor->layout, *w = &c->args[1].tensor->layout;
+  const Layout *b = c->args[2].tensor ? &c->args[2].tensor->layout : NULL;
+  if (x->ndim == 0 || w->ndim != 2 || x->shape[x->ndim - 1] != w->shape[1])
+    return nb_fail(err, NB_ERROR_ARGUMENT,
+                   "needs x with a last dimension of %lld and a weight of out × in, got shapes %s and %s",
+                   w->ndim == 2 ? (long long)w->shape[1] : 1LL, nb_shape_text(x, tx), nb_shape_text(w, tw));
+  if (b && (b->ndim != 1 || b->shape[0] != w->shape[0]))
+    return nb_fail(err, NB_ERROR_ARGUMENT, "bias must have shape %lld for a weight of shape %s, got %s",
+                   (long long)w->shape[0], nb_shape_text(w, tw), nb_shape_text(b, tb));
+  c->compute = nb_dtype_promote(nb_dtype_promote(x->dtype, w->dtype), NB_F32);
+  if (b) c->compute = nb_dtype_promote(c->compute, b->dtype);
+  c->layout[0] = *x;
+  c->layout[0].shape[x->ndim - 1] = w->shape[0];
+  c->layout[0].dtype = c->compute;
+  return true;
+}
+
+typedef struct Bias {
+  char *y;
+  const char *b;
+  int64_t columns;
+  bool single;
+} Bias;
+
+#define ADD_BIAS(T)                                                 \
+  do {                                                              \
+    T *y = (T *)w->y + i * w->columns;                              \
+    const T *b = (const T *)w->b;                                   \
+    NB_IVDEP for (int64_t j = 0; j < w->columns; j++) y[j] += b[j]; \
+  } while (0)
+
+static void bias_body(int64_t begin, int64_t end, void *ctx) {
+  const Bias *w = ctx;
+  for (int64_t i = begin; i < end; i++) {
+    if (w->single)
+      ADD_BIAS(float);
+    else
+      ADD_BIAS(double);
+  }
+}
+
+static bool linear_forward(Call *c, Error *err) {
+  Scope s;
+  bool ok = false;
+  nb_scope_open(&s, err);
+  Tensor *x = nb_contiguous(&s, nb_to(&s, c->args[0].tensor, c->compute));
+  Tensor *w = with_unit_stride(&s, nb_to(&s, c->args[1].tensor, c->compute), false);
+  Tensor *b = c->args[2].tensor ? nb_contiguous(&s, nb_to(&s, c->args[2].tensor, c->compute)) : NULL;
+  if (!x || !w || (c->args[2].tensor && !b)) goto done;
+  int64_t out = w->layout.shape[0], in = w->layout.shape[1], rows = 1;
+  for (int d = 0; d < x->layout.ndim - 1; d++) rows *= x->layout.shape[d];
+  GemmMatrix p = {nb_tensor_data(x), in, false}, q = gemm_matrix(&w->layout, nb_tensor_data(w));
+  q.transposed = !q.transposed;
+  if (!nb_gemm(c->compute, rows, out, in, p, q, nb_tensor_data(c->out[0]), out, err)) goto done;
+  if (b) {
+    Bias bias = {nb_tensor_data(c->out[0]), nb_tensor_data(b), out, c->compute == NB_F32};
+    nb_parallel_for(rows, NB_GRAIN / (out + 1) + 1, bias_body, &bias);
+  }
+  ok = true;
+done:
+  nb_scope_close(&s);
+  return ok;
+}
+
+// With Y = X·Wᵀ + b: ∂J/∂X = δ·W, ∂J/∂W = δᵀ·X, ∂J/∂b = Σ δ.
+static bool linear_backward(Backward *b) {
+  Scope *s = b->scope;
+  Tensor *g = b->grad[0], *x = nb_in(b, 0), *w = nb_in(b, 1);
+  int last = x->layout.ndim - 1;
+  if (nb_wants(b, 0) && !nb_give(b, 0, nb_matmul(s, g, w))) return false;
+  if (nb_wants(b, 1)) {
+    int64_t rows = 1;
+    for (int d = 0; d < last; d++) rows *= x->layout.shape[d];
+    Tensor *flat_g = nb_reshape(s, g, (int64_t[]){rows, w->layout.shape[0]}, 2);
+    Tensor *flat_x = nb_reshape(s, x, (int64_t[]){rows, w->layout.shape[1]}, 2);
+    if (!nb_give(b, 1, nb_matmul(s, nb_swap(s, flat_g, 0, 1), flat_x))) return false;
+  }
+  if (!nb_in(b, 2) || !nb_wants(b, 2)) return true;
+  return nb_give(b, 2, nb_sum_to(s, g, &nb_in(b, 2)->layout));
+}
+
 static const Op ops[] = {
     {.name = "matmul",
      .doc = "The matrix product x · y; leading dimensions are batches and broadcast, a vector is a row or a column.",
@@ -127,5 +212,15 @@ static const Op ops[] = {
      .shape = shape_matmul,
      .forward = matmul_forward,
      .backward = matmul_backward},
+    {.name = "linear",
+     .doc = "x · weightᵀ + bias on the last dimension of x; weight is out × in.",
+     .example = "nb.linear(nb.tensor{{1, 2}}, nb.tensor{{1, 1}, {0, 1}}, nb.tensor{10, 0})  --> {{13, 2}}",
+     .derivative = "∂/∂x = δ·W, ∂/∂W = δᵀ·x, ∂/∂b = Σ δ",
+     .sample = {.args = "f(3,4), f(2,4), f(2); f(2,3,4), f(2,4), f(2); f(4), f(2,4), f(2); f(3,4), f(2,4)"},
+     .params = {TENSOR("x"), TENSOR("weight"), OPTIONAL_TENSOR("bias")},
+     .saves = NB_SAVE_IN(0) | NB_SAVE_IN(1),
+     .shape = shape_linear,
+     .forward = linear_forward,
+     .backward = linear_backward},
 };
 const OpFamily ops_matrix = {"Matrices", ops, COUNT(ops)};

@@ -9,6 +9,7 @@
 #include "nablua/memory.h"
 #include "nablua/observe.h"
 #include "nablua/op.h"
+#include "plan_private.h"
 #include "tape_private.h"
 
 static bool grad_enabled = true;
@@ -482,7 +483,8 @@ static bool deposit(Run *r, LeafGrad *g) {
   bool before = grad_enabled, ok = true;
   grad_enabled = r->options.create_graph;
   if (!g->leaf->grad && !r->options.create_graph) {
-    bool own = g->grad->refs == 1 && g->grad->storage->refs == 1 && nb_layout_contiguous(&g->grad->layout);
+    int held = nb_recording ? 2 : 1;  // a plan that is being recorded holds what operators made
+    bool own = g->grad->refs <= held && g->grad->storage->refs == 1 && nb_layout_contiguous(&g->grad->layout);
     if (!own) {
       Scope s;
       nb_scope_open(&s, r->err);
@@ -493,7 +495,9 @@ static bool deposit(Run *r, LeafGrad *g) {
       g->grad = copy;
     }
   }
+  const Tensor *was = g->leaf->grad;
   ok = accumulate(r, &g->leaf->grad, g->grad);
+  if (ok) nb_plan_note_grad(g->leaf, was, false);
 done:
   grad_enabled = before;
   return ok;

@@ -25,8 +25,8 @@ local Linear = module.define("nn.Linear", {
   end,
   forward = function(self, x)
     if not nb.is_tensor(x) then native.raise("Linear: the input must be a tensor, got " .. options.describe(x)) end
-    local shape = x.shape
-    if shape[#shape] ~= self.in_features then
+    if x:dim() == 0 or x:size(-1) ~= self.in_features then
+      local shape = x.shape
       native.raise(("Linear: the last dimension of the input must be %d, got shape %s%s"):format(self.in_features,
         options.shape(shape), #shape > 2 and "; nn.Flatten() makes rows of images" or ""))
     end

@@ -24,6 +24,7 @@ end
 
 -- Elementwise losses never broadcast: (4) against (4×1) would silently become 4×4.
 local function check_same_shape(where, prediction, target)
+  if native.same_shape(prediction, target) then return end
   if options.shape(prediction) == options.shape(target) then return end
   local hint = prediction:numel() == target:numel() and
     ("; target:view(%s) has the prediction's shape"):format(table.concat(prediction.shape, ", ")) or ""

@@ -4,15 +4,10 @@ local nb = require "nablua.core"
 
 local shared = {}
 
--- x·weightᵀ + bias on the last dimension of x, whose other dimensions are all rows of one product.
+-- x·weightᵀ + bias on the last dimension of x.
 function shared.affine(x, weight, bias)
-  local shape = x.shape
-  local rows = #shape > 2 and x:reshape(-1, shape[#shape]) or x
-  local y = rows:matmul(weight.T)
-  if bias then y = y + bias end
-  if #shape <= 2 then return y end
-  shape[#shape] = weight:size(1)
-  return y:view(shape)
+  if bias then return nb.linear(x, weight, bias) end
+  return nb.linear(x, weight)
 end
 
 -- Elements set to 0 with probability p, the others scaled by 1/(1 − p).

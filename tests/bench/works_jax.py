@@ -57,8 +57,7 @@ def adam(loss, lr):
 
 
 def with_moments(params):
-    zeros = jax.tree.map(jnp.zeros_like, params)
-    return (params, zeros, zeros, jnp.float32(0))
+    return (params, jax.tree.map(jnp.zeros_like, params), jax.tree.map(jnp.zeros_like, params), jnp.float32(0))
 
 
 def runner(step, state, x, y):

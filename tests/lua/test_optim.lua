@@ -356,4 +356,35 @@ function T.test_schedules_check_their_arguments()
   assert_error({ '"gama"', '"gamma"' }, optim.StepLR, opt, { step_size = 1, gama = 1 })
 end
 
+-- Parameters that do not lie in a row take the rules written in operators; those that do, the pass in C.
+function T.test_one_pass_equals_the_rules()
+  for _, case in ipairs {
+    { "SGD", { lr = 0.1 } }, { "SGD", { lr = 0.1, weight_decay = 0.1 } },
+    { "SGD", { lr = 0.1, momentum = 0.9, dampening = 0.3, weight_decay = 0.1 } },
+    { "SGD", { lr = 0.1, momentum = 0.9, nesterov = true } },
+    { "Adam", { lr = 0.1 } }, { "Adam", { lr = 0.1, weight_decay = 0.1, betas = { 0.8, 0.9 } } },
+    { "AdamW", { lr = 0.1, weight_decay = 0.3 } },
+    { "RMSprop", {} }, { "RMSprop", { momentum = 0.9, weight_decay = 0.1, eps = 1e-3 } },
+  } do
+    for _, dtype in ipairs { "f32", "f64" } do
+      nb.seed(7)
+      local start = nb.randn(5, 3):to(dtype)
+      local row = start:clone()
+      local column = start.T:clone().T:detach()
+      lu.assertFalse(column:is_contiguous())
+      row.requires_grad, column.requires_grad = true, true
+      local a, b = optim[case[1]]({ row }, case[2]), optim[case[1]]({ column }, case[2])
+      for _ = 1, 5 do
+        local g = nb.randn(5, 3):to(dtype)
+        row.grad, column.grad = g, g
+        a:step()
+        b:step()
+      end
+      local away = (row:detach() - column:detach()):abs():max():item()
+      lu.assertTrue(away <= (dtype == "f32" and 2e-6 or 1e-14), ("%s %s: %g"):format(case[1], dtype, away))
+      lu.assertTrue((row:detach() - start):abs():max():item() > 1e-3)
+    end
+  end
+end
+
 return T

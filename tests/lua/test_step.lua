@@ -35,7 +35,7 @@ function T.test_a_step_goes_layer_by_layer()
     "backward ∂J/∂ŷ = (ŷ−y)·2/n", "backward δ⁽³⁾ = ∂J/∂ŷ·σ'(z⁽³⁾)", "backward ∂J/∂W⁽²⁾ = δ⁽³⁾·a⁽²⁾",
     "backward δ⁽²⁾ = ∂J/∂a⁽²⁾·σ'(z⁽²⁾)", "backward ∂J/∂W⁽¹⁾ = δ⁽²⁾·X" })
   s:to("layer 3", "backward")
-  lu.assertEquals({ s.phase, s.layer, s.op }, { "backward", "3", "add" })
+  lu.assertEquals({ s.phase, s.layer, s.op }, { "backward", "3", "linear" })
   -- The values are those of the formulas.
   nb.no_grad(function()
     local W2 = net[3].weight

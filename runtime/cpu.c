@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: MIT
+// Finding out what instructions this machine has.
+#include "cpu.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+CpuLevel cpu_level(void) {
+  static int known = -1;
+  if (known >= 0) return (CpuLevel)known;
+  CpuLevel level = CPU_PORTABLE;
+#if defined(__x86_64__)
+  const char *wish = getenv("NABLUA_CPU");
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) level = CPU_AVX2;
+  if (level && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq"))
+    level = CPU_AVX512;
+  if (wish && !strcmp(wish, "portable")) level = CPU_PORTABLE;
+  if (wish && !strcmp(wish, "avx2") && level > CPU_AVX2) level = CPU_AVX2;
+#endif
+  known = (int)level;
+  return level;
+}

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: MIT
+// What instructions this machine has, for kernels that come in several forms.
+#ifndef NABLUA_CPU_H
+#define NABLUA_CPU_H
+
+typedef enum CpuLevel { CPU_PORTABLE, CPU_AVX2, CPU_AVX512, CPU_LEVELS } CpuLevel;
+
+#if defined(__x86_64__)
+#define CPU_AVX2_TARGET __attribute__((target("avx2,fma")))
+#define CPU_AVX512_TARGET __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,prefer-vector-width=512")))
+#endif
+
+// The best level of this machine; NABLUA_CPU=portable or avx2 lowers it.
+CpuLevel cpu_level(void);
+
+#endif

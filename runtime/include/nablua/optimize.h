@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: MIT
+// Optimizer steps in one pass over all parameters: gradients, what is remembered and weights are each
+// read and written once.
+#ifndef NABLUA_OPTIMIZE_H
+#define NABLUA_OPTIMIZE_H
+
+#include "nablua/tensor.h"
+
+typedef enum OptimizerKind { NB_SGD, NB_ADAM, NB_RMSPROP, NB_OPTIMIZERS } OptimizerKind;
+
+// The numbers of an update rule; each kind reads its own.
+typedef struct OptimizerRule {
+  OptimizerKind kind;
+  double lr, weight_decay;
+  bool decoupled;              // Adam: the decay is taken off the weights, as AdamW has it
+  double momentum, dampening;  // SGD; RMSprop has momentum too
+  bool nesterov;               // SGD
+  double beta1, beta2, eps;    // Adam; RMSprop's alpha is beta2
+} OptimizerRule;
+
+// A parameter, whose gradient is its `grad`, and what is remembered of it; all contiguous, of one
+// floating dtype and as many elements.  `first`: momentum, or Adam's mean; `second`: the mean of squares;
+// NULL where the rule needs none.  `step`: 0-d f64, how many steps were taken, this one included.
+typedef struct OptimizerSlot {
+  Tensor *weight, *first, *second, *step;
+} OptimizerSlot;
+
+// Whether a tensor and its gradient are such that nb_optimizer_step can serve them.
+bool nb_optimizer_serves(const Tensor *weight);
+
+// Adds 1 to every slot's `step` and moves its weight by the rule.  Slots are borrowed.  False after an interrupt,
+// when some weights may have moved and others not.
+bool nb_optimizer_step(const OptimizerRule *rule, const OptimizerSlot *slots, int count, Error *err);
+
+#endif

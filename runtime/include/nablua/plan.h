@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: MIT
+// Plans: what a function did with tensors, recorded once and replayed without it.
+//
+// Between nb_plan_begin and nb_plan_end every operator that is applied, those of backward walks included,
+// becomes a step; gradients that leaves receive and optimizer steps do too.  nb_plan_finish gives what
+// lives only inside a place in one block of memory and joins elementwise neighbours; nb_plan_run
+// then repeats the steps on other inputs of the same layouts.
+//
+//   inputs ──► stand-ins ──► step ─ step ─ [elementwise ─ elementwise ─ ...] ─ step ──► results
+//
+// A plan refuses what it could not repeat: values that Lua read, shapes that depend on values,
+// operators written in Lua.  The sentence says what and where.
+#ifndef NABLUA_PLAN_H
+#define NABLUA_PLAN_H
+
+#include "nablua/op.h"
+#include "nablua/optimize.h"
+
+typedef struct Plan Plan;
+
+typedef struct PlanStats {
+  int steps, groups, grouped;  // steps; groups of elementwise steps and how many are in them
+  size_t arena, apart;         // bytes of what lives only inside: in the plan's block, and were it kept apart
+} PlanStats;
+
+// Starts to record.  `stand_ins` are tensors to call the function with, copies of the inputs made by the
+// caller and not tracked; the plan retains them.  NULL when there is no memory or a plan is being recorded.
+Plan *nb_plan_begin(Tensor *const *stand_ins, int count, Error *err);
+
+// Stops to record.  `results` is what the function returned.  False when the plan is refused.
+bool nb_plan_end(Plan *p, Tensor *const *results, int count, Error *err);
+
+// Whether a second recording of the same function did the same on its own inputs; false with the difference.
+bool nb_plan_same(const Plan *a, const Plan *b, Error *err);
+
+// Plans the memory.  Call it when nothing else holds what the recording made and need not keep.
+bool nb_plan_finish(Plan *p, Error *err);
+
+// Whether the leaves' gradients are in the state that the recording began with; else it must be made anew.
+bool nb_plan_ready(const Plan *p);
+
+// Repeats the steps; `inputs` have the stand-ins' layouts and are contiguous.  On failure some steps were taken.
+bool nb_plan_run(Plan *p, Tensor *const *inputs, Error *err);
+
+// Changes the numbers of the kth optimizer step (from 0), as when the learning rate has moved.
+void nb_plan_set_rule(Plan *p, int k, const OptimizerRule *rule);
+
+int nb_plan_results(const Plan *p);
+Tensor *nb_plan_result(const Plan *p, int i);  // borrowed; the next run overwrites it
+
+PlanStats nb_plan_stats(const Plan *p);
+
+// Step i (from 0) in words: "linear 64×10", "group of 5: mul add ..."; false past the last.
+bool nb_plan_describe(const Plan *p, int i, char *text, size_t size);
+
+void nb_plan_free(Plan **p);
+
+// For whoever lets a value out of a tensor, or does what cannot be repeated: refuses the plan that is being
+// recorded, if there is one.  The first sentence stays.
+void nb_plan_refuse(const char *what);
+bool nb_plan_recording(void);
+
+// For whoever has changed a leaf's gradient, which was `before`.  `cleared`: the change does not depend on that.
+void nb_plan_note_grad(Tensor *leaf, const Tensor *before, bool cleared);
+
+#endif

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: MIT
+// One-pass optimizer steps.
+//
+// The formulas are those of lua/optim.lua, operation by operation, so that both give the same numbers.
+#include "nablua/optimize.h"
+
+#include <math.h>
+
+#include "cpu.h"
+#include "loops.h"
+#include "nablua/interrupt.h"
+#include "nablua/tape.h"
+#include "plan_private.h"
+
+typedef struct Step {
+  const OptimizerRule *rule;
+  char *p, *first, *second;
+  const char *g;
+  bool begins;         // the first step, when the momentum is the gradient
+  double step, scale;  // Adam: lr/(1 − β1^t), 1/√(1 − β2^t)
+} Step;
+
+#define SGD(T)                                                                             \
+  do {                                                                                     \
+    T *w = (T *)s->p, *v = (T *)s->first;                                                  \
+    const T *g = (const T *)s->g;                                                          \
+    const T lr = (T)o->lr, decay = (T)o->weight_decay, momentum = (T)o->momentum;          \
+    const T share = (T)(1 - o->dampening);                                                 \
+    if (!v) {                                                                              \
+      if (o->weight_decay == 0) {                                                          \
+        NB_IVDEP for (int64_t i = begin; i < end; i++) w[i] -= g[i] * lr;                  \
+      } else {                                                                             \
+        NB_IVDEP for (int64_t i = begin; i < end; i++) w[i] -= (g[i] + w[i] * decay) * lr; \
+      }                                                                                    \
+    } else {                                                                               \
+      const T keep = s->begins ? 0 : momentum, take = s->begins ? 1 : share;               \
+      const T ahead = o->nesterov ? momentum : 1, now = o->nesterov ? 1 : 0;               \
+      NB_IVDEP for (int64_t i = begin; i < end; i++) {                                     \
+        T d = o->weight_decay == 0 ? g[i] : g[i] + w[i] * decay;                           \
+        v[i] = v[i] * keep + d * take;                                                     \
+        w[i] -= (d * now + v[i] * ahead) * lr;                                             \
+      }                                                                                    \
+    }                                                                                      \
+  } while (0)
+
+#define ADAM(T, SQRT)                                                                           \
+  do {                                                                                          \
+    T *w = (T *)s->p, *m = (T *)s->first, *v = (T *)s->second;                                  \
+    const T *g = (const T *)s->g;                                                               \
+    const T b1 = (T)o->beta1, c1 = (T)(1 - o->beta1), b2 = (T)o->beta2, c2 = (T)(1 - o->beta2); \
+    const T step = (T)s->step, scale = (T)s->scale, eps = (T)o->eps;                            \
+    const T decay = o->decoupled ? 0 : (T)o->weight_decay;                                      \
+    const T shrink = o->decoupled ? (T)(1 - o->lr * o->weight_decay) : 1;                       \
+    NB_IVDEP for (int64_t i = begin; i < end; i++) {                                            \
+      T d = g[i] + w[i] * decay;                                                                \
+      m[i] = m[i] * b1 + d * c1;                                                                \
+      v[i] = v[i] * b2 + d * d * c2;                                                            \
+      w[i] = w[i] * shrink - m[i] / (SQRT(v[i]) * scale + eps) * step;                          \
+    }                                                                                           \
+  } while (0)
+
+#define RMSPROP(T, SQRT)                                                              \
+  do {                                                                                \
+    T *w = (T *)s->p, *m = (T *)s->first, *v = (T *)s->second;                        \
+    const T *g = (const T *)s->g;                                                     \
+    const T b2 = (T)o->beta2, c2 = (T)(1 - o->beta2), eps = (T)o->eps, lr = (T)o->lr; \
+    const T decay = (T)o->weight_decay, momentum = (T)o->momentum;                    \
+    NB_IVDEP for (int64_t i = begin; i < end; i++) {                                  \
+      T d = g[i] + w[i] * decay;                                                      \
+      v[i] = v[i] * b2 + d * d * c2;                                                  \
+      T move = d / (SQRT(v[i]) + eps);                                                \
+      if (m) move = m[i] = m[i] * momentum + move;                                    \
+      w[i] -= move * lr;                                                              \
+    }                                                                                 \
+  } while (0)
+
+#define BODY(name, TARGET)                                               \
+  TARGET static void name##_f32(int64_t begin, int64_t end, void *ctx) { \
+    const Step *s = ctx;                                                 \
+    const OptimizerRule *o = s->rule;                                    \
+    if (o->kind == NB_SGD)                                               \
+      SGD(float);                                                        \
+    else if (o->kind == NB_ADAM)                                         \
+      ADAM(float, sqrtf);                                                \
+    else                                                                 \
+      RMSPROP(float, sqrtf);                                             \
+  }                                                                      \
+  TARGET static void name##_f64(int64_t begin, int64_t end, void *ctx) { \
+    const Step *s = ctx;                                                 \
+    const OptimizerRule *o = s->rule;                                    \
+    if (o->kind == NB_SGD)                                               \
+      SGD(double);                                                       \
+    else if (o->kind == NB_ADAM)                                         \
+      ADAM(double, sqrt);                                                \
+    else                                                                 \
+      RMSPROP(double, sqrt);                                             \
+  }
+BODY(portable, )
+#if defined(__x86_64__)
+BODY(avx2, CPU_AVX2_TARGET)
+#else
+#define avx2_f32 portable_f32
+#define avx2_f64 portable_f64
+#endif
+
+bool nb_optimizer_serves(const Tensor *weight) {
+  const Layout *w = &weight->layout, *g = weight->grad ? &weight->grad->layout : NULL;
+  return g && nb_dtype_is_float(w->dtype) && g->dtype == w->dtype && nb_layout_contiguous(w) &&
+         nb_layout_contiguous(g) && !weight->node && !(nb_grad_enabled() && weight->grad->node);
+}
+
+bool nb_optimizer_step(const OptimizerRule *rule, const OptimizerSlot *slots, int count, Error *err) {
+  bool vectors = cpu_level() > CPU_PORTABLE;
+  if (nb_recording) nb_plan_note_optimizer(rule, slots, count);
+  for (int i = 0; i < count; i++) {
+    Tensor *w = slots[i].weight;
+    double t = nb_tensor_get(slots[i].step, 0) + 1;
+    Step s = {.rule = rule, .p = nb_tensor_data(w), .g = nb_tensor_data(w->grad), .begins = t == 1};
+    if (slots[i].first) s.first = nb_tensor_data(slots[i].first);
+    if (slots[i].second) s.second = nb_tensor_data(slots[i].second);
+    nb_tensor_set(slots[i].step, 0, t);
+    s.step = rule->lr / (1 - pow(rule->beta1, t));
+    s.scale = 1 / sqrt(1 - pow(rule->beta2, t));
+    bool single = w->layout.dtype == NB_F32;
+    nb_parallel_for(nb_layout_numel(&w->layout), NB_GRAIN,
+                    single ? (vectors ? avx2_f32 : portable_f32) : (vectors ? avx2_f64 : portable_f64), &s);
+    Tensor *changed[] = {w, slots[i].first, slots[i].second, slots[i].step};
+    for (int k = 0; k < 4; k++) {
+      if (!changed[k]) continue;
+      changed[k]->storage->version++;
+      changed[k]->storage->written = nb_site_now();
+    }
+  }
+  return nb_poll(err);
+}

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: MIT
+// The parts of a plan, shared by its recorder (plan.c) and its memory (plan_memory.c).
+#ifndef NABLUA_PLAN_STEPS_H
+#define NABLUA_PLAN_STEPS_H
+
+#include "loops.h"
+#include "nablua/optimize.h"
+#include "nablua/plan.h"
+
+enum { PLAN_INPUTS = 16, PLAN_LOCALS = 12 };
+
+typedef enum StepKind { STEP_CALL, STEP_IN_PLACE, STEP_GRAD, STEP_OPTIMIZER } StepKind;
+
+typedef struct PlanStep {
+  StepKind kind;
+  size_t bytes;  // of this block, which holds lists too
+  Site site;
+  // Calls.
+  Call call;
+  Value args[NB_MAX_PARAMS];
+  LoopWalk walk;                    // elementwise: how to run it without its forward; count 0 otherwise
+  Tensor *tensor[NB_MAX_OPERANDS];  // not owned: the walk's operands, the output first
+  int8_t local[NB_MAX_OPERANDS];    // in a group: 1 + the tile buffer of an operand that lives only there, or 0
+  int group;                        // of the first in a group: how many; of the others −1; 0 for those alone
+  // Gradients.
+  Tensor *leaf, *grad;
+  const Tensor *before;  // not owned, to compare with
+  bool cleared;
+  // Optimizers.
+  OptimizerRule rule;
+  OptimizerSlot *slots;
+  int slot_count;
+} PlanStep;
+
+struct Plan {
+  PlanStep **step;
+  int count, capacity;
+  Tensor *input[PLAN_INPUTS], *result[PLAN_INPUTS];
+  int inputs, results;
+  PlanStep **guard;  // the first gradient step of each leaf that depends on the state before
+  int grad_guards;
+  char *arena;
+  size_t arena_bytes;
+  Storage **moved;  // owned references by way of the steps: storages that lie in the arena
+  int moved_count;
+  PlanStats stats;
+  bool refused;
+  char reason[400];
+};
+
+// Storages by address: inputs are 0.., output o of step s is inputs + s·NB_MAX_OUTPUTS + o.
+typedef struct StorageMap {
+  const void **key;
+  int *value;
+  int size;  // a power of 2
+} StorageMap;
+
+bool storage_map_open(StorageMap *m, const Plan *p, Error *err);
+int storage_map_get(const StorageMap *m, const void *key);  // −1 when it is not there
+void storage_map_close(StorageMap *m);
+
+// Runs `count` elementwise steps from `first` on, tile by tile.
+void plan_run_group(Plan *p, int first, int count);
+
+// Takes the tensors out of the arena before they are released.
+void plan_return_memory(Plan *p);
+
+#endif

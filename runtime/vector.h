@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: MIT
+// f32 functions over vectors, within 2 units in the last place, in the best instructions of this machine.
+//
+// Infinities, NaN and results below the smallest normal number come out as libm's do.
+#ifndef NABLUA_VECTOR_H
+#define NABLUA_VECTOR_H
+
+#include <stdint.h>
+
+// out[i] = f(x[i]) for i < n; `out` may be `x`.
+typedef void VectorMap(int64_t n, float *out, const float *x);
+
+VectorMap vector_exp, vector_tanh, vector_sigmoid;
+
+#endif

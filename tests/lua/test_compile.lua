@@ -1,0 +1,268 @@
+-- SPDX-License-Identifier: MIT
+-- nb.compile: a replayed step equals the step that Lua takes, and what cannot be replayed is refused.
+local lu = require "luaunit"
+local nb = require "nablua"
+local numeric = require "numeric"
+local nn, optim = nb.nn, nb.optim
+
+local T = {}
+
+-- Runs f with standard error put aside: what f returns.
+local function silently(f, ...)
+  local before = io.stderr
+  local said = {}
+  io.stderr = { write = function(_, text) said[#said + 1] = text end }  -- luacheck: ignore 122
+  local results = table.pack(pcall(f, ...))
+  io.stderr = before  -- luacheck: ignore 122
+  if not results[1] then error(results[2], 0) end
+  return table.concat(said), table.unpack(results, 2, results.n)
+end
+
+local function classes(n, k) return function() return nb.randint(1, k, n) end end
+local function reals(...) local shape = { ... } return function() return nb.randn(shape) end end
+
+local nets = {
+  { function() return nn.Linear(6, 3) end, reals(4, 6) },
+  { function() return nn.Sequential { nn.Linear(6, 8), nn.Sigmoid(), nn.Linear(8, 3) } end, reals(4, 6) },
+  { function() return nn.Sequential { nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3), nn.Tanh() } end, reals(4, 6) },
+  { function() return nn.Sequential { nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3) } end, reals(4, 6) },
+  { function() return nn.Sequential { nn.Linear(6, 8), nn.LeakyReLU(), nn.Linear(8, 3) } end, reals(4, 6) },
+  { function() return nn.Sequential { nn.Linear(6, 8), nn.ELU(), nn.Linear(8, 3) } end, reals(4, 6) },
+  { function() return nn.Sequential { nn.Linear(6, 8), nn.GELU(), nn.Linear(8, 3) } end, reals(4, 6) },
+  { function() return nn.Sequential { nn.Linear(6, 8), nn.SiLU(), nn.Linear(8, 3) } end, reals(4, 6) },
+  { function() return nn.Sequential { nn.Linear(6, 8), nn.Softplus(), nn.Linear(8, 3) } end, reals(4, 6) },
+  { function() return nn.Sequential { nn.Linear(6, 8), nn.Softmax(), nn.Linear(8, 3) } end, reals(4, 6) },
+  { function() return nn.Sequential { nn.Linear(6, 8), nn.LayerNorm(8), nn.Linear(8, 3) } end, reals(4, 6) },
+  { function() return nn.Sequential { nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 3) } end, reals(4, 6) },
+  { function() return nn.Sequential { nn.Linear(6, 8), nn.Dropout(0.5), nn.Linear(8, 3) } end, reals(4, 6) },
+  { function() return nn.Sequential { nn.Linear(6, 8, { bias = false }), nn.Dropout(0.2), nn.ReLU() } end,
+    reals(4, 6) },
+  { function()
+    return nn.Sequential { nn.Conv2d(2, 4, 3, { padding = 1 }), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
+      nn.Linear(36, 3) }
+  end, reals(2, 2, 6, 6) },
+  { function()
+    return nn.Sequential { nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.Tanh(), nn.AvgPool2d(2), nn.Flatten() }
+  end, reals(2, 2, 6, 6) },
+  { function() return nn.Sequential { nn.ConvTranspose2d(2, 3, 2), nn.GroupNorm(3, 3), nn.Flatten() } end,
+    reals(2, 2, 4, 4) },
+  { function() return nn.Sequential { nn.Conv1d(2, 3, 3), nn.ReLU(), nn.Flatten() } end, reals(2, 2, 7) },
+  { function() return nn.Sequential { nn.Embedding(9, 4), nn.Flatten(), nn.Linear(12, 3) } end,
+    function() return nb.randint(1, 9, 4, 3) end },
+  { function() return nn.Sequential { nn.Linear(6, 8), nn.RMSNorm(8), nn.Lambda(function(x) return x * x + 1 end) } end,
+    reals(4, 6) },
+}
+local optimizers = {
+  { "SGD", { lr = 0.05 } }, { "SGD", { lr = 0.05, momentum = 0.9, nesterov = true } }, { "Adam", { lr = 0.01 } },
+  { "AdamW", { lr = 0.01, weight_decay = 0.1 } }, { "RMSprop", { lr = 0.01 } },
+}
+
+local function trainer(make, loss, name, opts)
+  nb.seed(11)
+  local net = make()
+  local opt = optim[name](net:parameters(), opts)
+  return net, opt, function(x, y)
+    opt:zero_grad()
+    local J = loss(net(x), y)
+    J:backward()
+    opt:step()
+    return J
+  end
+end
+
+-- Both steps see the same data and random numbers; losses, weights, buffers and gradients must agree.
+local function assert_equal_training(case, loss, name, opts, change)
+  local make, input, target = case[1], case[2], case[3]
+  local net, opt, eager = trainer(make, loss, name, opts)
+  local twin, twin_opt, step = trainer(make, loss, name, opts)
+  local compiled = nb.compile(step)
+  for i = 1, 8 do
+    nb.seed(i)
+    local x = input()
+    local y = target and target() or nil
+    if not y then nb.no_grad(function() y = nb.rand_like(net(x):detach()) end) end
+    if change and i == 6 then change(opt, twin_opt) end
+    nb.seed(100 + i)
+    local a = eager(x, y):item()
+    nb.seed(100 + i)
+    if not target then twin:load_state(net:state(), { strict = false }) end
+    local b = compiled(x, y):item()
+    lu.assertAlmostEquals(b, a, 1e-6 * math.max(1, math.abs(a)))
+  end
+  lu.assertStrContains(tostring(compiled), "replays")
+  lu.assertNotStrContains(tostring(compiled), " 0 replays")
+end
+
+function T.test_replays_equal_training_of_all_layers()
+  for i, case in ipairs(nets) do
+    local make, input = case[1], case[2]
+    local rule = optimizers[i % #optimizers + 1]
+    nb.seed(1)
+    local shape = make()(input()).shape
+    local net, opt, eager = trainer(make, nn.MSELoss(), rule[1], rule[2])
+    local twin, twin_opt, step = trainer(make, nn.MSELoss(), rule[1], rule[2])
+    local compiled = nb.compile(step)
+    for round = 1, 9 do
+      nb.seed(round)
+      local x, y = input(), nb.rand(shape)
+      if round == 7 then opt.lr, twin_opt.lr = 1e-3, 1e-3 end
+      nb.seed(100 + round)
+      local a = eager(x, y):item()
+      nb.seed(100 + round)
+      local b = compiled(x, y):item()
+      lu.assertAlmostEquals(b, a, 1e-6 * math.max(1, math.abs(a)), ("net %d, round %d"):format(i, round))
+    end
+    lu.assertStrContains(tostring(compiled), "6 replays", false, ("net %d: %s"):format(i, tostring(compiled)))
+    local mine, theirs = net:state(), twin:state()
+    for path, value in pairs(mine) do
+      lu.assertTrue((value - theirs[path]):abs():max():item() <= 1e-6, ("net %d: %s"):format(i, path))
+    end
+    local pairs_of = twin:parameters()
+    for k, p in ipairs(net:parameters()) do
+      lu.assertTrue((p.grad - pairs_of[k].grad):abs():max():item() <= 1e-6)
+    end
+  end
+end
+
+function T.test_losses_and_optimizers_replay()
+  local case = { function() return nn.Sequential { nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3) } end, reals(4, 6),
+    classes(4, 3) }
+  for _, rule in ipairs(optimizers) do
+    assert_equal_training(case, nn.CrossEntropyLoss(), rule[1], rule[2], function(a, b) a.lr, b.lr = 0.002, 0.002 end)
+  end
+end
+
+function T.test_long_elementwise_chains_replay_in_tiles()
+  nb.seed(2)
+  local x = nb.randn(70001)
+  x.requires_grad = true
+  local function step(a)
+    x.grad = nil
+    local J = ((x * 1.5 + a):tanh() * x:sigmoid() - x:relu()):sum()
+    J:backward()
+    return J
+  end
+  local compiled = nb.compile(step)
+  for i = 1, 6 do
+    local a = nb.tensor(i / 10)
+    local want = step(a):item()
+    local grad = x.grad:clone()
+    lu.assertAlmostEquals(compiled(a):item(), want, 1e-5 * math.abs(want))
+    lu.assertTrue((x.grad - grad):abs():max():item() <= 1e-6)
+  end
+  lu.assertStrContains(tostring(compiled), "elementwise groups")
+end
+
+function T.test_gradients_add_up_where_nothing_clears_them()
+  local w = nb.ones(3, { requires_grad = true })
+  local f = nb.compile(function(x) (w * x):sum():backward() end)
+  silently(function()
+    for i = 1, 6 do
+      f(nb.tensor { i, 1, 1 })
+      lu.assertEquals(w.grad:at(2), i)
+    end
+  end)
+  lu.assertEquals(w.grad:at(1), 21)
+end
+
+function T.test_inference_and_several_results()
+  local net = nn.Sequential { nn.Linear(4, 3), nn.ReLU() }
+  local f = nb.compile(function(x, k) return nb.no_grad(function() return net(x) end), k, x + 1 end)
+  for i = 1, 5 do
+    local x = nb.randn(2, 4)
+    local y, k, z = f(x, 7)
+    lu.assertEquals({ y:totable(), k, z:totable() }, { net(x):totable(), 7, (x + 1):totable() }, i)
+  end
+  local kept = f(nb.ones(2, 4), 7)
+  local before = kept:totable()
+  f(nb.zeros(2, 4), 7)
+  lu.assertEquals(kept:totable(), before)  -- results are the caller's own
+end
+
+function T.test_other_shapes_are_recorded_anew()
+  local f = nb.compile(function(x) return (x * 2):sum() end)
+  for _ = 1, 5 do
+    lu.assertEquals(f(nb.ones(3)):item(), 6)
+    lu.assertEquals(f(nb.ones(5, 2).T):item(), 20)
+  end
+end
+
+function T.test_modes_and_upvalues_are_watched()
+  local net = nn.Sequential { nn.Dropout(0.5) }
+  local scale = nb.tensor(2)
+  local f = nb.compile(function(x) return net(x):sum() * scale end)
+  for _ = 1, 5 do f(nb.ones(100)) end
+  net:eval()
+  for _ = 1, 5 do lu.assertEquals(f(nb.ones(100)):item(), 200) end
+  scale = nb.tensor(3)
+  for _ = 1, 5 do lu.assertEquals(f(nb.ones(100)):item(), 300) end
+end
+
+local function assert_refused(words, f, ...)
+  local compiled = nb.compile(f)
+  local args = table.pack(...)
+  local said, results = silently(function()
+    local list = {}
+    for i = 1, 6 do list[i] = compiled(table.unpack(args, 1, args.n)) end
+    return list
+  end)
+  for _, word in ipairs(words) do lu.assertStrContains(said, word) end
+  lu.assertStrContains(tostring(compiled), words[1])
+  return results
+end
+
+function T.test_what_cannot_be_kept_is_refused()
+  local x = nb.tensor { 1, 2, 3 }
+  local r = assert_refused({ "reads a number", "test_compile.lua" }, function(a)
+    if a:sum():item() > 5 then return a * 2 end
+    return a
+  end, x)
+  lu.assertEquals(r[6]:totable(), { 2, 4, 6 })
+  assert_refused({ "compares" }, function(a) return a[1] < 2 and a or -a end, x)
+  local write = io.write
+  io.write = function() end  -- luacheck: ignore 122
+  assert_refused({ "prints" }, function(a) io.write("here") return a + 1 end, x)
+  io.write = write  -- luacheck: ignore 122
+  assert_refused({ "random" }, function(a) return a * math.random() end, x)
+  assert_refused({ "depends on values" }, function(a) return a:masked_select(a:gt(1)) end, x)
+  local n = 0
+  assert_refused({ "another at each call" }, function(a) n = n + 1 return a * n end, x)
+  local w = nb.ones(3, { requires_grad = true })
+  r = assert_refused({ "on the tape" }, function(a) return (a * w):sum() end, x)
+  r[6]:backward()
+  lu.assertEquals(w.grad:totable(), { 1, 2, 3 })
+  numeric.assert_error({ "compile", "function" }, nb.compile, 5)
+end
+
+function T.test_errors_inside_leave_no_recording()
+  local bad = false
+  local f = nb.compile(function(x) if bad then error("stop") end return x + 1 end)
+  f(nb.ones(2))
+  bad = true
+  lu.assertErrorMsgContains("stop", f, nb.ones(2))
+  bad = false
+  for _ = 1, 4 do lu.assertEquals(f(nb.ones(2)):totable(), { 2, 2 }) end
+  -- Errors that only values show come in a replay, too.
+  local g = nb.compile(function(z, y) return nn.cross_entropy(z, y) end)
+  for _ = 1, 4 do g(nb.zeros(2, 3), nb.tensor { 1, 3 }) end
+  lu.assertErrorMsgContains("label 2 is 4", g, nb.zeros(2, 3), nb.tensor { 1, 4 })
+end
+
+function T.test_memory_of_a_replay_is_constant()
+  local net = nn.Sequential { nn.Linear(32, 64), nn.Tanh(), nn.Linear(64, 10) }
+  local opt = optim.Adam(net:parameters())
+  local x, y = nb.rand(16, 32), nb.randint(1, 10, 16)
+  local f = nb.compile(function(a, b)
+    opt:zero_grad()
+    nn.cross_entropy(net(a), b):backward()
+    opt:step()
+  end)
+  for _ = 1, 5 do f(x, y) end
+  collectgarbage()
+  local before = nb.memory().live
+  for _ = 1, 50 do f(x, y) end
+  collectgarbage()
+  lu.assertEquals(nb.memory().live, before)
+end
+
+return T
