@@ -111,6 +111,7 @@ bool nb_optimizer_serves(const Tensor *weight) {
 
 bool nb_optimizer_step(const OptimizerRule *rule, const OptimizerSlot *slots, int count, Error *err) {
   bool vectors = cpu_level() > CPU_PORTABLE;
+  Site site = nb_site_now();
   if (nb_recording) nb_plan_note_optimizer(rule, slots, count);
   for (int i = 0; i < count; i++) {
     Tensor *w = slots[i].weight;
@@ -128,7 +129,7 @@ bool nb_optimizer_step(const OptimizerRule *rule, const OptimizerSlot *slots, in
     for (int k = 0; k < 4; k++) {
       if (!changed[k]) continue;
       changed[k]->storage->version++;
-      changed[k]->storage->written = nb_site_now();
+      changed[k]->storage->written = site;
     }
   }
   return nb_poll(err);
