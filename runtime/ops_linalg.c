@@ -330,8 +330,8 @@ static bool triangular_backward(Backward *b) {
   bool upper = nb_arg(b, 2)->flag;
   Tensor *at = nb_transposed(s, a);
   if (!at) return false;
-  Tensor *gb = nb_op(s, "solve_triangular",
-                     (Value[NB_MAX_PARAMS]){{.tensor = at}, {.tensor = b->grad[0]}, {.flag = !upper}});
+  Tensor *gb =
+      nb_op(s, "solve_triangular", (Value[NB_MAX_PARAMS]){{.tensor = at}, {.tensor = b->grad[0]}, {.flag = !upper}});
   if (nb_wants(b, 0)) {
     Tensor *ga = outer_product(s, &a->layout, &right->layout, gb, y);
     if (!nb_give(b, 0, nb_triangle(s, ga, upper ? "triu" : "tril", 0))) return false;

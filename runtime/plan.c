@@ -252,6 +252,9 @@ static bool same_args(const Pair *pair, const PlanStep *a, const PlanStep *b, Er
       case NB_PARAM_CHOICE:
         same = x->choice == y->choice;
         break;
+      case NB_PARAM_OBJECT:
+        return nb_fail(err, NB_ERROR_STATE, "%s is computed by a function of Lua, which a plan cannot keep (%s:%d)",
+                       op->name, a->site.source ? a->site.source : "?", a->site.line);
     }
     if (!same)
       return nb_fail(err, NB_ERROR_STATE,
