@@ -14,13 +14,13 @@
 
 extern const OpFamily ops_create, ops_arithmetic, ops_compare, ops_math, ops_activation, ops_reduce, ops_scan,
     ops_shape, ops_join, ops_index, ops_lookup, ops_scatter, ops_mask, ops_sort, ops_pooling, ops_matrix,
-    ops_convolution, ops_loss, ops_random, ops_assign, ops_linalg, ops_spectral;
+    ops_convolution, ops_loss, ops_random, ops_assign, ops_view, ops_linalg, ops_spectral;
 
 // The order is the reference's.
 const OpFamily *const nb_families[] = {
     &ops_create,   &ops_arithmetic,  &ops_compare, &ops_math,    &ops_activation, &ops_reduce, &ops_scan,   &ops_shape,
     &ops_join,     &ops_index,       &ops_lookup,  &ops_scatter, &ops_mask,       &ops_sort,   &ops_matrix, &ops_linalg,
-    &ops_spectral, &ops_convolution, &ops_pooling, &ops_loss,    &ops_random,     &ops_assign, NULL};
+    &ops_spectral, &ops_convolution, &ops_pooling, &ops_loss,    &ops_random,     &ops_assign, &ops_view,   NULL};
 
 enum { TABLE = 1024 };
 
@@ -155,6 +155,8 @@ static bool allocate(Call *c, Error *err) {
     if (c->view && !nb_layout_check(&c->layout[i], err)) return false;
     c->out[i] = c->view ? nb_tensor_alias(c->args[0].tensor, &c->layout[i], err) : nb_tensor_new(&c->layout[i], err);
     if (!c->out[i]) return false;
+    const Tensor *x = c->view ? c->args[0].tensor : NULL;
+    if (x) c->out[i]->is_view = x->is_view || x->storage->owner == x;
   }
   return true;
 }
@@ -246,13 +248,29 @@ static bool check_target(const Op *op, const Call *c, const Tensor *t, Error *er
           err, NB_ERROR_ARGUMENT,
           "%s_: an expanded tensor has elements that share memory; call :contiguous() before writing in place",
           op->name);
-  if (nb_grad_enabled() && t->requires_grad && !t->node)
+  const Tensor *owner = t->is_view ? t->storage->owner : NULL;
+  bool leaf = t->requires_grad && !t->node, of_leaf = owner && owner->requires_grad && !owner->node;
+  if (nb_grad_enabled() && (leaf || of_leaf))
     return nb_fail(
         err, NB_ERROR_STATE,
-        "%s_: a leaf that requires grad cannot be changed in place while gradients are recorded; wrap the change "
+        "%s_: a%s leaf that requires grad cannot be changed in place while gradients are recorded; wrap the change "
         "in nb.no_grad(function() ... end)",
-        op->name);
+        op->name, leaf ? "" : " view of a");
   return true;
+}
+
+// The tape's side of a write: the target's history ends in it, and so does that of the tensor it is a view of.
+static bool record_write(Call *c, Tensor *target, bool tracked, bool owner_current, Error *err) {
+  Tensor *owner = target->is_view && owner_current ? target->storage->owner : NULL;
+  if (!nb_dtype_is_float(target->layout.dtype)) return true;
+  if (tracked) {
+    if (!nb_rebind(c, target, err)) return false;
+  } else if (target->node || (owner && nb_tensor_tracked(owner))) {
+    nb_unbind(target);  // what was written is constant
+  } else {
+    return true;
+  }
+  return !owner || nb_rebind_owner(owner, target, err);
 }
 
 bool nb_apply_inplace(const Op *op, const Value *args, Error *err) {
@@ -261,7 +279,8 @@ bool nb_apply_inplace(const Op *op, const Value *args, Error *err) {
   Call c = {.op = op, .args = local, .compute = NB_DTYPES};
   Scope s;
   bool ok = false, tracked, grad = nb_grad_enabled();
-  Tensor *target = args[0].tensor;
+  Tensor *target = args[0].tensor, *owner = target->storage->owner;
+  bool owner_current = owner && owner->history == target->storage->history;
   memcpy(local, args, (size_t)nb_op_params(op) * sizeof *local);
   nb_scope_open(&s, err);
   if (!prepare(op, local, &tracked, &s) || !op->shape(&c, err) || !check_target(op, &c, target, err)) goto done;
@@ -291,7 +310,7 @@ bool nb_apply_inplace(const Op *op, const Value *args, Error *err) {
   nb_set_grad_enabled(grad);
   target->storage->version++;
   target->storage->written = nb_site_now();
-  if (ok && tracked && nb_dtype_is_float(target->layout.dtype)) ok = nb_rebind(&c, target, err);
+  if (ok && grad) ok = record_write(&c, target, tracked, owner_current, err);
 done:
   nb_set_grad_enabled(grad);
   nb_scope_close(&s);

@@ -216,6 +216,22 @@ bool nb_rebind(Call *c, Tensor *target, Error *err) {
   return true;
 }
 
+void nb_unbind(Tensor *target) {
+  nb_node_forget(target);
+  nb_node_release(&target->node);
+  target->history = ++target->storage->history;
+}
+
+bool nb_rebind_owner(Tensor *owner, Tensor *view, Error *err) {
+  int64_t place[1 + 2 * NB_MAX_DIMS];
+  Call c = {.op = nb_op_find("view_put"),
+            .args = (Value[NB_MAX_PARAMS]){
+                {.tensor = owner}, {.tensor = view}, {.ints = {place, nb_view_place(&view->layout, place)}}}};
+  if (!nb_rebind(&c, owner, err)) return false;
+  view->history = owner->history;
+  return true;
+}
+
 // ---- backward ----
 
 typedef struct Pending {

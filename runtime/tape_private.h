@@ -24,4 +24,13 @@ bool nb_record(Call *c, Error *err);
 // The same for a call that wrote into `target`: its history now ends in this call.
 bool nb_rebind(Call *c, Tensor *target, Error *err);
 
+// The target has no history any more.
+void nb_unbind(Tensor *target);
+
+// After a write into `view`: its owner's history goes on with the view's new value put into it.
+bool nb_rebind_owner(Tensor *owner, Tensor *view, Error *err);
+
+// A view's layout as the rows view_take and view_put have it: {offset, sizes, strides}; returns how many numbers.
+int nb_view_place(const Layout *view, int64_t *place);
+
 #endif

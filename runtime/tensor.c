@@ -97,7 +97,7 @@ static Tensor *header_new(const Layout *l, Error *err) {
   Tensor *t = nb_alloc(sizeof *t, err);
   if (!t) return NULL;
   t->refs = 1;
-  t->requires_grad = t->retains_grad = false;
+  t->requires_grad = t->retains_grad = t->is_view = false;
   t->output = 0;
   t->history = 0;
   t->layout = *l;
@@ -124,6 +124,7 @@ Tensor *nb_tensor_new(const Layout *l, Error *err) {
   if (!s) goto fail;
   *s = (Storage){.refs = 1, .bytes = (size_t)nb_layout_numel(l) * nb_dtype_size(l->dtype)};
   t->storage = s;
+  s->owner = t;
   s->data = nb_alloc(s->bytes, err);
   if (!s->data) goto fail;
   return t;
@@ -164,6 +165,7 @@ void nb_tensor_release(Tensor **slot) {
   if (t->node) nb_node_forget(t);
   nb_node_release(&t->node);
   nb_tensor_release(&t->grad);
+  if (t->storage && t->storage->owner == t) t->storage->owner = NULL;
   nb_hooks_release(&t->hooks);
   storage_release(t->storage);
   if (t->name) nb_free(t->name, strlen(t->name) + 1);

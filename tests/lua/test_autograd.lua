@@ -118,10 +118,99 @@ function T.test_a_stale_view_is_refused_not_wrong()
   lu.assertStrContains(fails(function() return view * 2 end), "changed in place")
   buffer:sum():backward()
   lu.assertEquals(w.grad:totable(), { 3, 0 })
-  -- and the other way round: written through a view, the whole is out of date
-  local whole = nb.zeros(2, { dtype = "f64" })
-  whole[1]:copy_(w[2])
-  lu.assertStrContains(fails(function() return whole:sum() end), "changed in place")
+end
+
+function T.test_a_change_through_a_view_is_a_change_of_the_whole()
+  local w = leaf { { 1, 2, 3 }, { 4, 5, 6 } }
+  local whole = nb.zeros(2, 2, { dtype = "f64" })
+  whole[1][2] = w[{ 2, 1 }] * 3
+  whole.T[{ 2, 2 }]:copy_(w[{ 1, 1 }])
+  lu.assertEquals(whole:totable(), { { 0, 12 }, { 0, 1 } });
+  (whole * nb.tensor({ { 5, 7 }, { 11, 13 } }, { dtype = "f64" })):sum():backward()
+  lu.assertEquals(w.grad:totable(), { { 13, 0, 0 }, { 21, 0, 0 } })
+  -- the view goes on too, and its siblings are out of date
+  local x = w * 1
+  local row, other = x[1], x[2]
+  row:mul_(row):mul_(2)
+  lu.assertStrContains(fails(function() return other * 2 end), "changed in place")
+  local gw = nb.grad((x * x):sum() + row:sum(), w)  -- 4w⁴ + 2w² in the first row, w² in the second
+  lu.assertEquals(gw:totable(), { { 16 + 4, 128 + 8, 432 + 12 }, { 8, 10, 12 } })
+  -- constants stop the gradient where they are written, also through a view that was taken without recording
+  local y = w * 1
+  y[1]:fill_(9)
+  nb.no_grad(function() return y[2] end):zero_()
+  lu.assertEquals(nb.grad(y:sum(), w):totable(), { { 0, 0, 0 }, { 0, 0, 0 } })
+  local z = w * 2.5
+  z[1]:floor_()
+  z[2]:mul_(2)
+  lu.assertEquals(nb.grad(z:sum(), w):totable(), { { 0, 0, 0 }, { 5, 5, 5 } })
+  z = w * 2.5
+  z:sign_()
+  lu.assertFalse(z.requires_grad)
+end
+
+function T.test_a_view_of_a_leaf_cannot_be_changed_while_recording()
+  local w = leaf { 1, 2 }
+  lu.assertStrContains(fails(function() w[1]:add_(1) end), "a view of a leaf")
+  nb.no_grad(function() w[1]:add_(1) end)
+  lu.assertEquals(w:totable(), { 2, 2 })
+  lu.assertEquals(nb.grad((w * w):sum(), w):totable(), { 4, 4 })
+end
+
+-- Random changes through views of views, beside the same done by making new tensors.
+function T.test_random_changes_through_views_have_the_gradient_of_what_they_do()
+  nb.seed(4)
+  math.randomseed(4)
+  local function part(t)  -- a view, and the same place as a mask of the whole
+    local view, mask = t, nb.arange(1, 24):view(2, 3, 4)
+    for _ = 1, math.random(1, 3) do
+      local kind = math.random(4)
+      if kind == 1 and view:dim() > 1 then
+        local i = math.random(view:size(1))
+        view, mask = view[i], mask[i]
+      elseif kind == 2 and view:dim() > 1 then
+        view, mask = view:transpose(1, -1), mask:transpose(1, -1)
+      elseif kind == 3 then
+        local n = view:size(-1)
+        local first = math.random(n)
+        view, mask = view:slice(-1, first, n), mask:slice(-1, first, n)
+      else
+        view, mask = view:unsqueeze(1), mask:unsqueeze(1)
+      end
+    end
+    return view, mask
+  end
+  for _ = 1, 40 do
+    local w = nb.rand(2, 3, 4, { dtype = "f64", requires_grad = true })
+    local x, y = w * 1, w * 1
+    for _ = 1, 4 do
+      local view, places = part(x)
+      local flat, index = y:reshape(24), places:reshape(-1)
+      local old = flat[index]
+      local kind = math.random(3)
+      if kind == 1 then
+        view:mul_(view)
+        old = old * old
+      elseif kind == 2 then
+        view:add_(x:sum() * 0.1)
+        old = old + y:sum() * 0.1
+      else
+        view:sin_()
+        old = old:sin()
+      end
+      y = flat:scatter(1, index, old):view(2, 3, 4)
+    end
+    lu.assertTrue((x - y):abs():max():item() < 1e-12)
+    local weight = nb.rand(2, 3, 4, { dtype = "f64" })
+    local function derivatives(t)
+      local d = nb.grad((t * t * weight):sum(), w, { create_graph = true })
+      return d, nb.grad((d * d):sum(), w)
+    end
+    local dx, ddx = derivatives(x)
+    local dy, ddy = derivatives(y)
+    lu.assertTrue((dx - dy):abs():max():item() < 1e-9 * (1 + dy:abs():max():item()))
+    lu.assertTrue((ddx - ddy):abs():max():item() < 1e-9 * (1 + ddy:abs():max():item()))
+  end
 end
 
 function T.test_views_of_parameters_stay_usable_after_a_step()

@@ -29,6 +29,8 @@ typedef struct Site {
   int line;
 } Site;
 
+typedef struct Tensor Tensor;
+
 typedef struct Storage {
   int32_t refs;
   uint32_t version;  // rises with every write in place
@@ -36,6 +38,7 @@ typedef struct Storage {
   size_t bytes;
   Site written;  // where the last write in place happened
   char *data;
+  Tensor *owner;  // not owned: the tensor that was made with the storage, contiguous, while it lives
 } Storage;
 
 // What a shape rule computes: strides and offset count elements.
@@ -48,12 +51,12 @@ typedef struct Layout {
 } Layout;
 
 typedef struct Node Node;
-typedef struct Tensor Tensor;
 
 struct Tensor {
   int32_t refs;
   bool requires_grad;  // a leaf's wish; what comes from operators says so by `node`
   bool retains_grad;   // an intermediate's wish to keep its gradient
+  bool is_view;        // made from the storage's owner by operators: what is written into one is written into the other
   int output;          // which output of `node` this is
   uint32_t history;    // storage->history when this tensor's own history was last current
   Layout layout;
