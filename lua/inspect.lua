@@ -1,15 +1,22 @@
 -- SPDX-License-Identifier: MIT
 -- The module `inspect`: backpropagation made visible, gathered from its files.
 local nb = require "nablua.core"
-local diagnose = require "nablua.inspect.diagnose"
-local gradcheck = require "nablua.inspect.gradcheck"
 local native = require "nablua.native"
-local step = require "nablua.inspect.step"
-local summary = require "nablua.inspect.summary"
-local watch = require "nablua.inspect.watch"
+local module = require "nablua.nn.module"
 local registry = require "nablua.registry"
 
 local inspect = {}
+
+-- A function of a file that is read when it is first called: programs that do not look start sooner.
+local function late(file, name)
+  return function(...) return require("nablua.inspect." .. file)[name](...) end
+end
+
+-- The lesson about shapes, which the file of the summary puts in this one's place.
+function module.teach(stack, message)
+  require "nablua.inspect.summary"
+  return module.teach(stack, message)
+end
 
 local function define(name, entry)
   registry.define(inspect, "inspect.", name, entry)
@@ -34,7 +41,7 @@ define("explain", {
 local net = nn.Sequential{ nn.Linear(2, 3), nn.Sigmoid(), nn.Linear(3, 1) }
 local J = nn.bce_with_logits(net(nb.ones(1, 2)), nb.ones(1, 1))
 return inspect.explain(J, net[1].weight).formula  --> "∂J/∂W⁽¹⁾ = (ŷ−y)·W⁽²⁾·σ'(z⁽²⁾)·X"]],
-  step.explain,
+  late("step", "explain"),
 })
 
 define("step", {
@@ -51,7 +58,7 @@ define("step", {
 local net = nn.Sequential{ nn.Linear(2, 4), nn.Sigmoid(), nn.Linear(4, 1), nn.Sigmoid() }
 local s = inspect.step(net, nb.ones(4, 2), nb.ones(4, 1), {loss=nn.MSELoss(), lr=0.5})
 return s:next().formula  --> "z⁽²⁾ = X·W⁽¹⁾+b⁽¹⁾"]],
-  step.step,
+  late("step", "step"),
 })
 
 define("summary", {
@@ -64,7 +71,7 @@ define("summary", {
   example = [[
 local net = nn.Sequential{ nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2) }
 return inspect.summary(net, nb.zeros(1, 3)).total.params  --> 50]],
-  summary.summary,
+  late("summary", "summary"),
 })
 
 define("gradcheck", {
@@ -75,7 +82,7 @@ define("gradcheck", {
   params = { { name = "f", type = "function" }, { name = "inputs", type = "table" },
     { name = "eps", type = "number", default = 1e-6 }, { name = "tol", type = "number", default = 1e-5 } },
   example = "inspect.gradcheck(function(x) return x:sin() end, { nb.randn(3) }).ok  --> true",
-  gradcheck.gradcheck,
+  late("gradcheck", "gradcheck"),
 })
 
 define("watch", {
@@ -88,7 +95,7 @@ local net = nn.Linear(2, 1)
 local w = inspect.watch(net)
 net(nb.ones(1, 2)):sum():backward()
 return #w:detach().history  --> 1]],
-  watch.watch,
+  late("watch", "watch"),
 })
 
 define("diagnose", {
@@ -103,7 +110,7 @@ define("diagnose", {
 local net = nn.Sequential{ nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 1), nn.Sigmoid() }
 local x, y = data.xor()
 return inspect.diagnose(net, x, y, nn.BCEWithLogitsLoss())[1].remedy  --> "net[4] = nn.Identity()"]],
-  diagnose.diagnose,
+  late("diagnose", "diagnose"),
 })
 
 registry.add {
