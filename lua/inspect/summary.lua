@@ -29,16 +29,26 @@ local function has_children(m)
   return false
 end
 
+-- The parameters that a module holds itself; all of them where nothing is inside.
+local function own_parameters(m)
+  if not has_children(m) then return m:parameters() end
+  local list = {}
+  for _, v in pairs(m) do
+    if nb.is_tensor(v) and v.is_leaf and v.requires_grad then list[#list + 1] = v end
+  end
+  return list
+end
+
 -- Runs net(input) and gives one row for each call of a layer, and the error where one failed.
 local function run(net, inputs)
   local rows, open, paths, seen = {}, {}, {}, {}
   for path, m in net:named_modules() do paths[m] = path end
   local function on_call(m, enters, value)
-    if not paths[m] or has_children(m) then return end
+    if not paths[m] or has_children(m) and #own_parameters(m) == 0 then return end
     if enters then
       local row = { path = paths[m], kind = m:kind(), title = module.title(m), input = shape_of(value), module = m,
         params = 0, bytes = 0, given = value }
-      for _, p in ipairs(m:parameters()) do
+      for _, p in ipairs(own_parameters(m)) do
         if not seen[p] then
           seen[p] = true
           row.params, row.bytes = row.params + p:numel(), row.bytes + bytes_of(p)

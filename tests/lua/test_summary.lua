@@ -23,6 +23,18 @@ function T.test_a_table_of_layers()
   lu.assertStrContains(html, "<td style=\"text-align:left\">Conv2d(1, 8, 3)</td>")
 end
 
+local Scaled = nn.module("Scaled", function(self)
+  self.scale = nb.ones(3, { requires_grad = true })
+  self.inner = nn.Linear(3, 3)
+end)
+function Scaled:forward(x) return self.inner(x) * self.scale end
+
+function T.test_a_module_that_holds_both_has_a_row_for_its_own()
+  local s = inspect.summary(nn.Sequential { Scaled() }, nb.zeros(1, 3))
+  lu.assertEquals({ s[1].path, s[1].params, s[2].path, s[2].params }, { "1", 3, "1.inner", 12 })
+  lu.assertEquals(s[1].shape, { 1, 3 })
+end
+
 function T.test_looking_changes_nothing()
   local net = cnn()
   local mean = net[2].running_mean:totable()
