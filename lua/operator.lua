@@ -44,6 +44,7 @@ local function parameters_of(f)
 end
 
 registry.define(nb, "nb.", "operator", {
+  family = "Gradients",
   doc = "Makes an operator of two Lua functions; it joins nb, the methods of tensors, help and completion.  Making " ..
     "it again replaces it.  In forward, ctx:save(a, b) keeps tensors for backward, where ctx:saved() returns them; " ..
     "other values go into fields of ctx.  A backward written in operators has second derivatives.",

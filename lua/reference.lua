@@ -274,7 +274,9 @@ end
 
 function reference.overview()
   local rows = {}
-  for i, chapter in ipairs(reference.chapters()) do rows[i] = { chapter.topic.name, brief(chapter.topic) } end
+  for i, chapter in ipairs(reference.chapters()) do
+    rows[i] = { chapter.topic.name, cut(brief(chapter.topic), columns() - 14) }
+  end
   local lines = { 'help("topic") lists the names of a topic, help("name") or ?name explains one.', "" }
   append(lines, aligned(rows, "  "))
   lines[#lines + 1] = ""
