@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The quick examples do what they say; those on Fashion-MNIST check their own accuracy when run."""
 import gzip
+import math
 import os
 import random
 import re
@@ -76,6 +77,15 @@ class Examples(unittest.TestCase):
         self.assertGreater(accuracy[-1], 97)
         self.assertGreater(accuracy[-1], accuracy[0])
         self.assertEqual(text, run("spirals.lua"))
+
+    def test_a_step_learns_through_an_operator_of_its_own(self):
+        text = run("custom_operator.lua")
+        slopes = [float(v) for v in re.search(r"slopes of fire.*:  ([\d.]+)  ([\d.]+)  ([\d.]+)", text).groups()]
+        for z, slope in zip((-2, 0.5, 3), slopes):
+            sigmoid = 1 / (1 + math.exp(-z))
+            self.assertAlmostEqual(slope, sigmoid * (1 - sigmoid), delta=1e-4)
+        self.assertIn("a true derivative: false", text)
+        self.assertGreater(float(re.search(r"accuracy ([\d.]+) %", text).group(1)), 95)
 
     # The two on real tables, here with made ones in the same format.
     def test_iris_sorts_flowers(self):
