@@ -11,6 +11,7 @@
 #include "nablua/interrupt.h"
 #include "nablua/memory.h"
 #include "nablua/parallel.h"
+#include "nablua/plan.h"
 #include "nablua/random.h"
 #include "nablua/tape.h"
 
@@ -109,6 +110,7 @@ static int seed(lua_State *L) {
   int whole;
   lua_Integer value = lua_tointegerx(L, 1, &whole);
   if (!whole) return nb_raisef(L, "seed: needs a whole number, got %s", nb_kind_of(L, 1));
+  nb_plan_refuse("it seeds the random numbers");
   nb_random_set((RandomState){(uint64_t)value, 0});
   return 0;
 }

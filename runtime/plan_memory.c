@@ -113,11 +113,50 @@ static bool joins(const Plan *p, int first, int i) {
   return true;
 }
 
+typedef struct Sharing {
+  const Tensor *with;
+  bool shared;
+} Sharing;
+
+static void look_for(void *ctx, Tensor *t) {
+  Sharing *s = ctx;
+  s->shared = s->shared || t->storage == s->with->storage;
+}
+
+// Whether `a` uses what `b` writes.
+static bool uses(PlanStep *a, const PlanStep *b) {
+  Sharing s = {.shared = false};
+  for (int o = 0; o < NB_MAX_OUTPUTS; o++) {
+    if (!(s.with = b->call.out[o])) continue;
+    each_tensor(a, look_for, &s);
+  }
+  return s.shared;
+}
+
+// Brings a step that joins the group before `end` forward over calls that it has nothing to do with, such as
+// the sum of a loss between the elementwise steps of forward and backward.
+static bool draw_near(Plan *p, int first, int end) {
+  enum { FAR = 6 };
+  for (int j = end + 1; j < p->count && j <= end + FAR; j++) {
+    if (p->step[j - 1]->kind != STEP_CALL) return false;
+    bool free = p->step[j]->kind == STEP_CALL && flat(p->step[j]);
+    for (int d = end; free && d < j; d++) free = !uses(p->step[j], p->step[d]) && !uses(p->step[d], p->step[j]);
+    if (!free) continue;
+    PlanStep *moved = p->step[j];
+    memmove(p->step + end + 1, p->step + end, (size_t)(j - end) * sizeof *p->step);
+    p->step[end] = moved;
+    if (joins(p, first, end)) return true;
+    memmove(p->step + end, p->step + end + 1, (size_t)(j - end) * sizeof *p->step);
+    p->step[j] = moved;
+  }
+  return false;
+}
+
 static void make_groups(Plan *p) {
   for (int i = 0; i < p->count;) {
     int end = i + 1;
     if (flat(p->step[i]))
-      while (end < p->count && joins(p, i, end)) end++;
+      while (end < p->count && (joins(p, i, end) || draw_near(p, i, end))) end++;
     if (end - i > 1) {
       p->step[i]->group = end - i;
       for (int j = i + 1; j < end; j++) p->step[j]->group = -1;

@@ -224,6 +224,7 @@ function T.test_what_cannot_be_kept_is_refused()
   assert_refused({ "prints" }, function(a) io.write("here") return a + 1 end, x)
   io.write = write  -- luacheck: ignore 122
   assert_refused({ "random" }, function(a) return a * math.random() end, x)
+  assert_refused({ "seeds" }, function(a) nb.seed(1) return a + 1 end, x)
   assert_refused({ "depends on values" }, function(a) return a:masked_select(a:gt(1)) end, x)
   local n = 0
   assert_refused({ "another at each call" }, function(a) n = n + 1 return a * n end, x)
