@@ -102,7 +102,10 @@ void nb_plan_note_call(const Call *c, bool in_place) {
     refuse(p, "the shape of what %s gives depends on values", op->name);
     return;
   }
-  if (op->user) {
+  bool of_lua = op->user;
+  for (int i = 0; i < NB_MAX_PARAMS && op->params[i].name; i++)
+    of_lua = of_lua || op->params[i].kind == NB_PARAM_OBJECT;
+  if (of_lua) {
     refuse(p, "%s is an operator written in Lua", op->name);
     return;
   }
@@ -252,9 +255,8 @@ static bool same_args(const Pair *pair, const PlanStep *a, const PlanStep *b, Er
       case NB_PARAM_CHOICE:
         same = x->choice == y->choice;
         break;
-      case NB_PARAM_OBJECT:
-        return nb_fail(err, NB_ERROR_STATE, "%s is computed by a function of Lua, which a plan cannot keep (%s:%d)",
-                       op->name, a->site.source ? a->site.source : "?", a->site.line);
+      case NB_PARAM_OBJECT:  // refused when it was recorded
+        break;
     }
     if (!same)
       return nb_fail(err, NB_ERROR_STATE,
