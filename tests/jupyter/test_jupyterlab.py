@@ -33,7 +33,7 @@ if kernels.SANITIZED:
     kernels.skip("once is enough")
 SCREENSHOTS = os.environ.get("NABLUA_SCREENSHOTS")
 SECONDS = 1000
-os.environ["NABLUA_SAMPLES"] = "12800"
+os.environ["NABLUA_SAMPLES"] = "2560"
 
 
 def notebook(*sources):
