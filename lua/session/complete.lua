@@ -210,6 +210,12 @@ local function sorted(found)
     return a.text < b.text
   end)
   for i = #found, MOST + 1, -1 do found[i] = nil end
+  for _, match in ipairs(found) do  -- only now: there may be many more
+    if not match.kind then
+      match.kind, match.note = kind_of(match.value)
+      match.value, match.note = nil, match.note or ""
+    end
+  end
   return found
 end
 
@@ -218,10 +224,7 @@ local function collector(prefix)
   return found, function(text, value, kind, doc)
     if seen[text] or text:sub(1, #prefix) ~= prefix then return end
     seen[text] = true
-    if not kind then
-      kind, doc = kind_of(value)
-    end
-    found[#found + 1] = { text = text, kind = kind, note = doc or "" }
+    found[#found + 1] = { text = text, value = value, kind = kind, note = doc or "" }
   end
 end
 

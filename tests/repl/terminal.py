@@ -29,6 +29,11 @@ def environment(home=None, **more):
     return env
 
 
+def without_times(text):
+    """The text without the lines that tell how long an input took, which a busy machine brings anywhere."""
+    return re.sub(r"(?m)^\d+\.\d s\n", "", text)
+
+
 class Screen(pyte.Screen):
     """pyte 0.8 leaves a row as it was when the row to take its place has never been written."""
 

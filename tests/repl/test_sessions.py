@@ -8,7 +8,7 @@ import subprocess
 import sys
 import unittest
 
-from terminal import NABLUA, ROOT, TIMEOUT, Terminal, environment
+from terminal import NABLUA, ROOT, TIMEOUT, Terminal, environment, without_times
 
 sys.path.insert(0, os.path.join(ROOT, "tests/sessions"))
 import transcript  # noqa: E402
@@ -40,7 +40,7 @@ def in_terminal(steps):
                     t.wait_for(r"(?m)^ +\| *\Z")
                 t.type((line.lstrip(" ") if i > 0 else line) + "\r")
         t.wait_for_prompt(len(steps) + 1)
-        return t.text()
+        return without_times(t.text())
     finally:
         t.close()
 

@@ -13,7 +13,7 @@ import tempfile
 import time
 import unittest
 
-from terminal import NABLUA, ROOT, SANITIZED, TIMEOUT, environment
+from terminal import NABLUA, ROOT, SANITIZED, TIMEOUT, environment, without_times
 
 # What runs long, and what is true afterwards.
 WORK = {
@@ -56,7 +56,7 @@ class InTmux(unittest.TestCase):
                               text=True, check=False).stdout
 
     def screen(self):
-        return re.sub(r"(?m) +$", "", self.tmux("capture-pane", "-p")).rstrip("\n")
+        return without_times(re.sub(r"(?m) +$", "", self.tmux("capture-pane", "-p")).rstrip("\n"))
 
     def keep(self, name):
         folder = os.environ.get("NABLUA_SCREENS")
