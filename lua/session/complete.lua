@@ -203,12 +203,13 @@ end
 -- ---- matches ----
 
 local function sorted(found)
-  table.sort(found, function(a, b)
-    -- Names that begin with _ come last.
-    local x, y = a.text:match("^_") and 1 or 0, b.text:match("^_") and 1 or 0
-    if x ~= y then return x < y end
-    return a.text < b.text
-  end)
+  local keys, by_key = {}, {}
+  for i, match in ipairs(found) do
+    keys[i] = (match.text:byte() == 95 and "1" or "0") .. match.text  -- names that begin with _ come last
+    by_key[keys[i]] = match
+  end
+  table.sort(keys)
+  for i, key in ipairs(keys) do found[i] = by_key[key] end
   for i = #found, MOST + 1, -1 do found[i] = nil end
   for _, match in ipairs(found) do  -- only now: there may be many more
     if not match.kind then
