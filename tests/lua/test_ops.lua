@@ -111,9 +111,9 @@ end
 
 local function each_row(filter, check)
   local failures = {}
-  nb.seed(7)
   for _, row in ipairs(rows) do
     if filter(row) then
+      nb.seed(7)  -- a row's numbers do not depend on the rows before it
       local ok, err = pcall(check, row)
       if not ok then failures[#failures + 1] = row.name .. ": " .. tostring(err) end
     end
