@@ -48,9 +48,18 @@ class Lab(unittest.TestCase):
     def setUpClass(cls):
         cls.folder = os.path.join(kernels.HOME, "work")
         os.makedirs(cls.folder, exist_ok=True)
+        # All cells are in the page, not only those that are seen; and no questions about news.
+        settings = os.path.join(kernels.HOME, "lab-settings")
+        for plugin, content in (("notebook-extension/tracker", {"windowingMode": "none"}),
+                                ("apputils-extension/notification", {"fetchNews": "false", "checkForUpdates": False})):
+            path = os.path.join(settings, "@jupyterlab", plugin + ".jupyterlab-settings")
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "w", encoding="utf-8") as f:
+                json.dump(content, f)
         cls.server = subprocess.Popen(
             [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--port=0", "--ServerApp.token=",
-             "--ServerApp.password=", "--ServerApp.disable_check_xsrf=True", "--LabApp.news_url=", "--notebook-dir", cls.folder],
+             "--ServerApp.password=", "--ServerApp.disable_check_xsrf=True", "--LabApp.user_settings_dir=" + settings,
+             "--notebook-dir", cls.folder],
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         for line in cls.server.stderr:
             found = re.search(r"http://(?:localhost|127\.0\.0\.1):(\d+)/", line)
@@ -74,7 +83,8 @@ class Lab(unittest.TestCase):
         page.set_default_timeout(60 * SECONDS)
         page.goto("%s/lab/tree/%s?reset" % (self.url, name))
         page.wait_for_selector(".jp-Notebook .jp-CodeCell")
-        page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']", state="attached")
+        # Before the kernel has come, whoever runs a cell is asked for one.
+        expect(page.locator(".jp-StatusBar-Item", has_text="| Idle").first).to_be_visible(timeout=60 * SECONDS)
         self.addCleanup(page.close)
         return page
 
@@ -100,7 +110,7 @@ class Lab(unittest.TestCase):
         count = page.locator(".jp-CodeCell").count()
         self.menu(page, "Run", "Run All Cells")
         expect(page.locator(".jp-CodeCell").nth(count - 1).locator(".jp-InputPrompt")).to_have_text("[%d]:" % count,
-                                                                                                   timeout=300 * SECONDS)
+                                                                                                   timeout=120 * SECONDS)
         drawing = page.locator(".jp-RenderedSVG img")
         expect(drawing.first).to_be_visible()
         self.assertGreater(drawing.first.evaluate("image => image.naturalWidth"), 100)
