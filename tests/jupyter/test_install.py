@@ -55,7 +55,7 @@ class Install(unittest.TestCase):
             self.assertEqual((width, height), (size, size))
             middle = rows[size // 2]
             self.assertEqual(rows[0][:4], b"\0\0\0\0")                          # outside: nothing
-            self.assertEqual(tuple(middle[4 * 3:4 * 4]), (0x1b, 0x2a, 0x7a, 255))  # the disc
+            self.assertEqual(tuple(middle[size // 2:size // 2 + 4]), (0x1b, 0x2a, 0x7a, 255))  # an eighth from the left: the disc
         with open(os.path.join(folder, "logo-svg.svg"), encoding="utf-8") as f:
             self.assertIn("<svg", f.read())
         self.assertEqual(run("install", "--prefix", prefix).returncode, 0)  # again is fine
