@@ -12,7 +12,8 @@ local function sigmoid_slope(z)
 end
 
 nb.operator {
-  name = "fire", doc = "1 where z is above 0, else 0; backward as if it were σ(z).", derivative = "σ'(z), in place of 0",
+  name = "fire", doc = "1 where z is above 0, else 0; backward as if it were σ(z).",
+  derivative = "σ'(z), in place of 0",
   example = "nb.fire(nb.tensor{-1, 2})  --> {0, 1}",
   forward = function(ctx, z)
     ctx:save(z)
