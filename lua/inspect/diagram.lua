@@ -220,10 +220,6 @@ end
 
 -- ---- through dot, which only draws: every neuron has its place ----
 
-local function html(s)
-  return (style.clean(s):gsub("[&<>\"]", { ["&"] = "&amp;", ["<"] = "&lt;", [">"] = "&gt;", ['"'] = "&quot;" }))
-end
-
 local DOWN, SIZE = 52, 0.5  -- points, inches
 
 -- The colour of a neuron by its activation, and whether text on it is white.
@@ -271,7 +267,8 @@ local function to_dot(self)
       end
     end
     out[#out + 1] = ('t%d [pos="%g,%g!", shape=plaintext, style="", fixedsize=false, fontsize=13, label=<%s<br/>' ..
-      '<font color="#666666" point-size="11">%d</font>>];'):format(i, (i - 1) * across, -DOWN * 0.95, html(c.title),
+      '<font color="#666666" point-size="11">%d</font>>];'):format(i, (i - 1) * across, -DOWN * 0.95,
+        style.xml(c.title),
         c.n)
   end
   local plus, minus, largest = legend(d)
@@ -279,11 +276,11 @@ local function to_dot(self)
     'color="%s">' ..
     '━ %s</font>   <font color="%s">━ %s</font>   <font ' ..
     'color="#666666">%s</font>>];'):format((#d.columns - 1) * across / 2,
-    -DOWN * 1.75, POSITIVE.rgb, html(plus), NEGATIVE.rgb, html(minus), html(largest))
+    -DOWN * 1.75, POSITIVE.rgb, style.xml(plus), NEGATIVE.rgb, style.xml(minus), style.xml(largest))
   if self.options.title then
     out[#out + 1] = ('title [pos="%g,%g!", shape=plaintext, style="", fixedsize=false, fontsize=16, ' ..
       'label=<<b>%s</b>>];'):format(
-      (#d.columns - 1) * across / 2, most * DOWN, html(self.options.title))
+      (#d.columns - 1) * across / 2, most * DOWN, style.xml(self.options.title))
   end
   out[#out + 1] = "}"
   return table.concat(out, "\n")
@@ -307,15 +304,6 @@ return {
       native.raise("inspect.diagram: needs a net, got " .. options.describe(o.net))
     end
     return read(o)
-  end,
-  -- The net has changed, or an input is new.
-  update = function(self, net, given)
-    local o = {}
-    for key, v in pairs(self.options) do o[key] = v end
-    for key, v in pairs(options.check("update", { { name = "x", type = "tensor", optional = true } },
-      given)) do o[key] = v end
-    o.net = net or o.net
-    self.options, self.data = o, read(o)
   end,
   text = text,
   svg = function(self) return program.dot(to_dot(self), "svg", layout) end,

@@ -164,10 +164,6 @@ end
 
 -- ---- through dot ----
 
-local function html(s)
-  return (style.clean(s):gsub("[&<>\"]", { ["&"] = "&amp;", ["<"] = "&lt;", [">"] = "&gt;", ['"'] = "&quot;" }))
-end
-
 local looks = {
   operator = 'fillcolor="#F5F5F5" color="#888888"',
   result = 'fillcolor="#F8DDCC" color="#D55E00"',
@@ -176,13 +172,13 @@ local looks = {
 }
 
 local function label(box)
-  local parts = { "<b>" .. html(box.name or "?") .. "</b>" }
+  local parts = { "<b>" .. style.xml(box.name or "?") .. "</b>" }
   local second = box.shape and #box.shape > 0 and options.shape(box.shape) or ""
   if box.value and box.value ~= "" then second = second .. (second ~= "" and "   " or "") .. box.value end
-  if second ~= "" then parts[2] = ('<font point-size="10" color="#555555">%s</font>'):format(html(second)) end
+  if second ~= "" then parts[2] = ('<font point-size="10" color="#555555">%s</font>'):format(style.xml(second)) end
   if box.gradient then
     parts[#parts + 1] = ('<font point-size="10" color="#D55E00">∂J  ' ..
-      '%s</font>'):format(html(style.number(box.gradient, 3)))
+      '%s</font>'):format(style.xml(style.number(box.gradient, 3)))
   end
   return table.concat(parts, "<br/>")
 end
@@ -209,7 +205,7 @@ local function to_dot(d)
   for i = from, #d.boxes do
     local box = d.boxes[i]
     local tip = box.source and box.source .. ":" .. box.line or box.kind
-    local line = ('n%d [label=<%s>, tooltip="%s", %s];'):format(i, label(box), html(tip):gsub("\\", "\\\\"),
+    local line = ('n%d [label=<%s>, tooltip="%s", %s];'):format(i, label(box), style.xml(tip):gsub("\\", "\\\\"),
       looks[box.kind])
     if box.layer then
       if not layers[box.layer] then
@@ -224,7 +220,7 @@ local function to_dot(d)
   for k, layer in ipairs(order) do
     out[#out + 1] = ('subgraph cluster_%d { label=<<font point-size="11" color="#555555">layer %s</font>>; ' ..
       'labeljust=l; ' ..
-      'style="rounded"; color="#DDDDDD"; %s }'):format(k, html(layer), table.concat(layers[layer], " "))
+      'style="rounded"; color="#DDDDDD"; %s }'):format(k, style.xml(layer), table.concat(layers[layer], " "))
   end
   local cut = d.skipped > 0 or from > 1
   if cut then out[#out + 1] = 'n0 [label="…", shape=plaintext, style=""];' end

@@ -122,20 +122,38 @@ local function redraw(self)
   self.pause = math.max(LEAST, math.min(SHARE * (self.drawn - start), 10))
 end
 
+-- Reads the data anew: from the arguments given, as far as they are, and those of before.
+local function renew(self, ...)
+  local args, n, merged = { ... }, select("#", ...), {}
+  local required, places = 0, {}
+  for _, p in ipairs(self.spec.params) do
+    if p.default == nil and not p.optional then required = required + 1 end
+    if p.positional or p.default == nil and not p.optional then places[#places + 1] = p.name end
+  end
+  for key, v in pairs(self.options) do merged[key] = v end
+  if n > required and type(args[n]) == "table" and not getmetatable(args[n]) and #args[n] == 0 then
+    for key, v in pairs(args[n]) do merged[key] = v end
+    args[n] = nil
+  end
+  local same = args[1] == nil
+  for i, name in ipairs(places) do
+    if same then args[i] = self.options[name] end
+    merged[name] = nil
+  end
+  args[#places + 1] = merged
+  self.options = self.spec.arguments(table.unpack(args, 1, #places + 1))
+  self.data = self.spec.read(self.options, self)
+end
+
 method("update", {
   doc = "Takes new data, as the plot's function does, and redraws the plot in its place, at most ten times a " ..
-    "second.  A curve takes numbers by name too, and goes on with them: p:update{loss=0.3}.  Without data it is " ..
-    "drawn anew, of a net what it decides now.  Returns the plot.",
+    "second.  A curve takes numbers by name too, and goes on with them: p:update{loss=0.3}.  What is left out " ..
+    "stays; without data the net or tensor of before is read as it is now.  Returns the plot.",
   signature = "p:update(...)", see = { "p:close", "plot.curve" },
   example = "plot.curve({loss={3, 2}}):update{loss=1}.kind  --> \"curve\"",
   function(self, ...)
-    if select("#", ...) > 0 or self.spec.update then
-      if self.spec.update then
-        self.spec.update(self, ...)
-      else
-        self.data = self.spec.read(self.spec.arguments(...), self)
-      end
-    end
+    local take = self.spec.update or renew
+    take(self, ...)
     if display.show then
       self.stale = true
       if display.live() and (not self.drawn or native.clock() - self.drawn >= self.pause) then redraw(self) end

@@ -379,10 +379,6 @@ function gnuplot.draw(scene, format, scale)
   return finish(svg, scene)
 end
 
-local function xml(text)
-  return (style.clean(text):gsub("[&<>\"]", { ["&"] = "&amp;", ["<"] = "&lt;", [">"] = "&gt;", ['"'] = "&quot;" }))
-end
-
 -- What gnuplot leaves to be wished for: fonts to fall back on, the drawing's own title.
 function finish(svg, scene)
   local family = ('font-family="%s"'):format(FAMILY)
@@ -391,7 +387,7 @@ function finish(svg, scene)
   -- What it drew with is no title for people.
   svg = svg:gsub("<title>'%-' binary.-</title>", ""):gsub("<title>NaN</title>", "")
   local title = scene.title or scene.panels[1] and scene.panels[1].title or "plot"
-  svg = svg:gsub("<title>Gnuplot</title>", function() return "<title>" .. xml(title) .. "</title>" end, 1)
+  svg = svg:gsub("<title>Gnuplot</title>", function() return "<title>" .. style.xml(title) .. "</title>" end, 1)
   return (svg:gsub("<desc>.-</desc>", "<desc>drawn by nablua</desc>", 1))
 end
 

@@ -237,15 +237,6 @@ return plot.boundary(nn.Linear(2, 2), {x=x, y=y}).kind  --> "boundary"]], see = 
     d.out = decide(o.net, d.across, d.up)
     return d
   end,
-  update = function(self, net, given)
-    -- The points stay when only the net is given, or nothing but what has changed in it.
-    local o = {}
-    for key, v in pairs(self.options) do o[key] = v end
-    for key, v in pairs(options.check("update", { { name = "x", type = "tensor", optional = true },
-      { name = "y", type = "any", optional = true } }, given)) do o[key] = v end
-    o.net = net or o.net
-    self.options, self.data = o, self.spec.read(o)
-  end,
   scene = function(self)
     local o, d = self.options, self.data
     local x, y, out = d.across, d.up, d.out

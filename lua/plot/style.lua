@@ -139,6 +139,11 @@ function style.clean(text)
   return table.concat(out)
 end
 
+-- The text as XML, and dot's labels, have it.
+function style.xml(text)
+  return (style.clean(text):gsub("[&<>\"]", { ["&"] = "&amp;", ["<"] = "&lt;", [">"] = "&gt;", ['"'] = "&quot;" }))
+end
+
 -- First and last code points that take no column, and those that take two (after Unicode 15's tables, coarsely).
 local none = { { 0x300, 0x36F }, { 0x483, 0x489 }, { 0x591, 0x5BD }, { 0x610, 0x61A }, { 0x64B, 0x65F },
   { 0x1AB0, 0x1AFF }, { 0x1DC0, 0x1DFF }, { 0x200B, 0x200D }, { 0x20D0, 0x20FF }, { 0xFE00, 0xFE0F },

@@ -120,6 +120,33 @@ function T.test_update_goes_on_and_replaces()
   lu.assertEquals(p.data[1].y:totable(), { 7, 8, 9 })
 end
 
+function T.test_update_reads_anew_what_has_changed()
+  local w = nb.zeros(2, 2)
+  local p = plot.heatmap(w, { title = "W" })
+  w[{ 1, 2 }] = 7
+  lu.assertEquals(p:update().data:totable(), { { 0, 7 }, { 0, 0 } })
+  lu.assertEquals(p:update(nb.ones(1, 3)).data:totable(), { { 1, 1, 1 } })
+  lu.assertStrContains(tostring(p:update(nil, { title = "another" })), "another")
+  lu.assertEquals(p.data:size(2), 3)
+  local s = plot.scatter({ 1, 2 }, { 3, 4 }, { labels = { "a", "b" } })
+  lu.assertEquals(s:update({ 5, 6 }, { 7, 8 }).data.y:totable(), { 7, 8 })
+  lu.assertEquals(#s.data.groups, 2)
+  lu.assertEquals(s:update().data.y:totable(), { 7, 8 })
+  lu.assertEquals(s:update(nb.rand(2, 2)).data.x:numel(), 2)
+  local net = nn.Sequential { nn.Linear(2, 2) }
+  local x, y = data.moons(20)
+  local b = plot.boundary(net, { x = x, y = y })
+  nb.no_grad(function()
+    net[1].weight:zero_()
+    net[1].bias:copy_(nb.tensor { 0, 1 })
+  end)
+  lu.assertEquals(b:update().data.out:argmax(2):eq(2):all():item(), true)
+  lu.assertEquals(b:update(nil, { x = x[{ { 1, 5 } }], y = y[{ { 1, 5 } }] }).data.x:numel(), 5)
+  numeric.assert_error({ "net must be a function" }, b.update, b, 5)
+  numeric.assert_error({ "no option" }, b.update, b, net, { z = 1 })
+  lu.assertEquals(#plot.histogram({ a = { 1 } }):update({ a = { 1 }, b = { 2 } }).data, 2)
+end
+
 function T.test_series_by_name_have_an_order()
   local names = {}
   for i, s in ipairs(plot.curve({ ["layer 10"] = { 1 }, ["layer 9"] = { 1 }, loss = { 1 }, accuracy = { 1 } }).data) do
