@@ -85,6 +85,10 @@ static int start(Process *p, char *const *arguments, const int in[2], const int 
   status = posix_spawn_file_actions_adddup2(&actions, in[1], STDIN_FILENO);
   if (!status) status = posix_spawn_file_actions_adddup2(&actions, out[1], STDOUT_FILENO);
   if (!status) status = posix_spawn_file_actions_adddup2(&actions, err[1], STDERR_FILENO);
+#if __GLIBC_PREREQ(2, 34)
+  // What else is open here, a lock say, is not for it.
+  if (!status) status = posix_spawn_file_actions_addclosefrom_np(&actions, STDERR_FILENO + 1);
+#endif
   if (!status) status = posix_spawnp(&p->pid, arguments[0], &actions, &attributes, arguments, environ);
   if (status) p->pid = 0;
   posix_spawnattr_destroy(&attributes);

@@ -393,6 +393,10 @@ function T.test_programs_that_are_missing_or_fail()
   lu.assertEquals((process:exchange(long .. "END", "END", 30)), long)
   lu.assertEquals((process:exchange("again END", "END", 30)), "again ")
   process:close()
+  -- Nothing that is open here is open there.
+  local open <close> = assert(io.open(pictures.place:path("open"), "w"))
+  process = native.spawn { "sh", "-c", "ls -l /proc/self/fd" }
+  lu.assertNil(process:exchange("", nil, 10):find(pictures.place.folder, 1, true), open)
   process = native.spawn { "sleep", "60" }
   lu.assertErrorMsgContains("in time", process.exchange, process, "", "never", 0.1)
   lu.assertFalse(process:alive())
