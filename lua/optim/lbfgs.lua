@@ -157,7 +157,8 @@ local function step(o, m, closure)
   local loss, gradient = value(result), gather(params, "grad")
   local iteration = 0
   while iteration < o.max_iter and largest(gradient) > o.tolerance_grad do
-    iteration, m.step = iteration + 1, m.step + 1
+    iteration = iteration + 1
+    m.step:add_(1)
     if m.gradient then
       learn(m, gradient, o)
     else
@@ -166,7 +167,7 @@ local function step(o, m, closure)
     local d = direction(m, gradient)
     local before, slope = loss, dot(gradient, d)
     m.direction, m.gradient = d, gradient
-    m.rate = m.step == 1 and math.min(1, 1 / gradient:abs():sum():item()) * o.lr or o.lr
+    m.rate = m.step:item() == 1 and math.min(1, 1 / gradient:abs():sum():item()) * o.lr or o.lr
     if slope > -o.tolerance_change then break end
     local from = gather(params)
     if o.line_search_fn then
