@@ -5,7 +5,7 @@ local nb = require "nablua.core"
 local options = require "nablua.options"
 local registry = require "nablua.registry"
 
-local data = {}
+local data = registry.home "nablua.data"
 
 local function define(name, entry)
   local f = entry[1]

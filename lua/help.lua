@@ -107,7 +107,8 @@ registry.define(help.help, "nb.help.", "source", {
   example = "nb.help.source(\"nn.Linear\"):match(\"forward\")  --> \"forward\"",
   function(x)
     local parts = {}
-    for _, f in pairs(functions_of(entry_of(x).value)) do
+    local entry = entry_of(x)
+    for _, f in pairs(functions_of(entry.code and entry.code() or entry.value)) do
       local info = type(f) == "function" and debug.getinfo(f, "S")
       local text = info and info.what == "Lua" and native.sources[info.source:sub(2)]
       local n, lines = 0, {}

@@ -11,10 +11,10 @@ nb.progress = require("nablua.progress").progress
 nb.pretty = require("nablua.display").pretty
 nb.help = require("nablua.help").help
 nb.nn = require "nablua.nn"
-nb.optim = require "nablua.optim"
-nb.data = require "nablua.data"
-nb.plot = require "nablua.plot"
-nb.inspect = require "nablua.inspect"
+nb.optim = registry.late "nablua.optim"
+nb.data = registry.late "nablua.data"
+nb.plot = registry.late "nablua.plot"
+nb.inspect = registry.late "nablua.inspect"
 require "nablua.compile"
 
 registry.add {

@@ -1,36 +1,18 @@
 -- SPDX-License-Identifier: MIT
 -- The module `inspect`: backpropagation made visible, gathered from its files.
 local nb = require "nablua.core"
-local native = require "nablua.native"
-local module = require "nablua.nn.module"
 local registry = require "nablua.registry"
 
-local inspect = {}
+local inspect = registry.home "nablua.inspect"
 
--- A function of a file that is read when it is first called: programs that do not look start sooner.
-local function late(file, name)
-  return function(...) return require("nablua.inspect." .. file)[name](...) end
-end
-
--- The lesson about shapes, which the file of the summary puts in this one's place.
-function module.teach(stack, message)
-  require "nablua.inspect.summary"
-  return module.teach(stack, message)
-end
-
-local function define(name, entry)
+-- Defines a function of a file that is read when it is first called, or its source is asked for.
+local function define(name, file, entry)
+  function entry.code() return require("nablua.inspect." .. file)[name] end
+  entry.value = function(...) return entry.code()(...) end
   registry.define(inspect, "inspect.", name, entry)
 end
 
-registry.define(nb, "nb.", "anomaly", {
-  family = "Gradients",
-  doc = "Whether every result is checked, in backward too: with true, the first NaN or infinity is an error at the " ..
-    "operator that made it, which names its operands and their ranges.", signature = "nb.anomaly([on])",
-  example = "nb.anomaly()  --> false",
-  native.anomaly,
-})
-
-define("explain", {
+define("explain", "step", {
   doc = "∂J/∂w as the product of factors along the paths from J to w: symbols, shapes, sizes, and the factor that " ..
     "shrank it.  J's tape must be live (before J:backward, or with retain_graph).  Fields: formula, latex, factors " ..
     "(symbol, shape, norm, gain, :apply(d)), shrank; :value() is the gradient.",
@@ -41,10 +23,9 @@ define("explain", {
 local net = nn.Sequential{ nn.Linear(2, 3), nn.Sigmoid(), nn.Linear(3, 1) }
 local J = nn.bce_with_logits(net(nb.ones(1, 2)), nb.ones(1, 1))
 return inspect.explain(J, net[1].weight).formula  --> "∂J/∂W⁽¹⁾ = (ŷ−y)·W⁽²⁾·σ'(z⁽²⁾)·X"]],
-  late("step", "explain"),
 })
 
-define("step", {
+define("step", "step", {
   doc = "One training step as a film: forward, loss, backward, update.  The program runs once and is recorded; " ..
     "s:next(n), s:back(n), s:to(name, \"forward\"|\"backward\") and s:run() move over the record, and " ..
     "parameters, gradients, buffers, optimizer and random numbers follow bit for bit.  Lua variables and printed " ..
@@ -58,10 +39,9 @@ define("step", {
 local net = nn.Sequential{ nn.Linear(2, 4), nn.Sigmoid(), nn.Linear(4, 1), nn.Sigmoid() }
 local s = inspect.step(net, nb.ones(4, 2), nb.ones(4, 1), {loss=nn.MSELoss(), lr=0.5})
 return s:next().formula  --> "z⁽²⁾ = X·W⁽¹⁾+b⁽¹⁾"]],
-  late("step", "step"),
 })
 
-define("summary", {
+define("summary", "summary", {
   doc = "A table of a net's layers for an input: path, kind, shapes, parameters, memory.  Where a shape does not " ..
     "fit, the table up to that layer, what it expected, what it got, and the smallest change that fits.  Rows have " ..
     "path, kind, shape, params, bytes; .total; .failure where there is one.",
@@ -71,10 +51,9 @@ define("summary", {
   example = [[
 local net = nn.Sequential{ nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2) }
 return inspect.summary(net, nb.zeros(1, 3)).total.params  --> 50]],
-  late("summary", "summary"),
 })
 
-define("gradcheck", {
+define("gradcheck", "gradcheck", {
   doc = "The tape's gradients of f(inputs...) against signed central differences in f64, entry by entry.  Inputs " ..
     "are converted to f64; f64 leaves, such as net:to(\"f64\"):parameters(), are checked themselves.  Fields: ok, " ..
     "worst (input, index, tape, numeric, error), max_error.",
@@ -82,10 +61,9 @@ define("gradcheck", {
   params = { { name = "f", type = "function" }, { name = "inputs", type = "table" },
     { name = "eps", type = "number", default = 1e-6 }, { name = "tol", type = "number", default = 1e-5 } },
   example = "inspect.gradcheck(function(x) return x:sin() end, { nb.randn(3) }).ok  --> true",
-  late("gradcheck", "gradcheck"),
 })
 
-define("watch", {
+define("watch", "watch", {
   doc = "Listens to a net while it trains: for every step the spread of each layer's output, the gradient that " ..
     "arrives there, saturated and dead units, and how far each parameter moved.  w.history, " ..
     "w:curves(\"grad\"), w:detach().",
@@ -95,10 +73,9 @@ local net = nn.Linear(2, 1)
 local w = inspect.watch(net)
 net(nb.ones(1, 2)):sum():backward()
 return #w:detach().history  --> 1]],
-  late("watch", "watch"),
 })
 
-define("diagnose", {
+define("diagnose", "diagnose", {
   doc = "Looks for what keeps a net from learning: vanishing gradients, exploding values, dead ReLUs, saturated " ..
     "units, unscaled inputs, NaN, a loss that does not fit and more; with opt, steps that are too large.  A list of " ..
     "findings {illness, layer, evidence, remedy}; the remedy is a line of Lua.  Nothing is changed.",
@@ -110,7 +87,6 @@ define("diagnose", {
 local net = nn.Sequential{ nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 1), nn.Sigmoid() }
 local x, y = data.xor()
 return inspect.diagnose(net, x, y, nn.BCEWithLogitsLoss())[1].remedy  --> "net[4] = nn.Identity()"]],
-  late("diagnose", "diagnose"),
 })
 
 registry.add {
@@ -118,6 +94,7 @@ registry.add {
   example = "type(inspect)  --> \"table\"",
 }
 
+assert(nb.plot.curve)  -- loads plot first, in whose place figures register
 for _, name in ipairs { "graph", "diagram" } do
   require("nablua.plot.figure").define(inspect, "inspect.", name, require("nablua.inspect." .. name))
 end

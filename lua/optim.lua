@@ -8,7 +8,7 @@ local nb = require "nablua.core"
 local options = require "nablua.options"
 local registry = require "nablua.registry"
 
-local optim = {}
+local optim = registry.home "nablua.optim"
 
 local Optimizer = {}  -- methods
 local spec_of = setmetatable({}, { __mode = "k" })    -- optimizer → its entry

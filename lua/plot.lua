@@ -3,7 +3,7 @@
 local figure = require "nablua.plot.figure"
 local registry = require "nablua.registry"
 
-local plot = {}
+local plot = registry.home "nablua.plot"
 
 registry.add {
   name = "plot", kind = "topic", value = plot,

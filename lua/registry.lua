@@ -3,16 +3,18 @@
 --
 -- An entry is { name=, kind=, doc=, example=, signature=, params=, see=, family=, value=, returns= }: `name` is what a
 -- user types ("nn.Linear", "nb.relu", "t:item"), `value` what it names; returns = "tensor" tells completion what a
--- call gives, where the kind does not.  Operators come from their rows.
+-- call gives, where the kind does not; code() the function whose source is shown in place of value's.  Operators come
+-- from their rows.
 local native = require "nablua.native"
 local core = require "nablua.core"
 local options = require "nablua.options"
 
 local registry = {}
 
-local entries = {}                                -- in the order of their registration
 local by_name = {}                                -- full name → entry
-local by_last = {}                                -- "Linear" → list of entries
+local entries                                     -- in the order of their registration, once they are asked for
+local by_last                                     -- "Linear" → list of entries, likewise
+local order = {}                                  -- until then: names, and lists of a module's that is loaded late
 local by_value = setmetatable({}, { __mode = "k" })
 local rows                                        -- operator name → row
 
@@ -24,28 +26,80 @@ local function add_signature(entry)
   if entry.params and not entry.signature then entry.signature = options.signature(entry.name, entry.params) end
 end
 
+local function append(entry)
+  local last = last_part(entry.name)
+  entries[#entries + 1] = entry
+  by_last[last] = by_last[last] or {}
+  table.insert(by_last[last], entry)
+end
+
+local function replace(list, old, entry)
+  for i, e in ipairs(list) do
+    if e == old then list[i] = entry end
+  end
+end
+
 -- Adds an entry, or replaces the one of that name.  Returns its value.
 function registry.add(entry)
   local old = by_name[entry.name]
-  if rows then add_signature(entry) end
   by_name[entry.name] = entry
-  if old then
-    for i, e in ipairs(entries) do
-      if e == old then entries[i] = entry end
-    end
-    for i, e in ipairs(by_last[last_part(entry.name)]) do
-      if e == old then by_last[last_part(entry.name)][i] = entry end
-    end
+  if not rows then
+    if not old then order[#order + 1] = entry.name end
   else
-    entries[#entries + 1] = entry
-    local last = last_part(entry.name)
-    by_last[last] = by_last[last] or {}
-    table.insert(by_last[last], entry)
+    add_signature(entry)
+    if old then
+      replace(entries, old, entry)
+      replace(by_last[last_part(entry.name)], old, entry)
+    else
+      append(entry)
+    end
   end
   if entry.value ~= nil and type(entry.value) ~= "number" and type(entry.value) ~= "string" then
     by_value[entry.value] = entry
   end
   return entry.value
+end
+
+-- ---- modules that are loaded late ----
+
+local homes = {}  -- name of a module → the table that users know
+local late = {}   -- what loads each, in their order
+
+-- The table that a module fills, where registry.late has made one.
+function registry.home(name)
+  homes[name] = homes[name] or {}
+  return setmetatable(homes[name], nil)
+end
+
+-- The table of a module that is loaded when somebody first looks into it, or asks the registry: programs that do not
+-- use it start sooner.  What it registers stands at this place.
+function registry.late(name)
+  local home, meta, place = registry.home(name), {}, {}
+  if not rows then order[#order + 1] = place end
+  local function load()
+    if getmetatable(home) ~= meta then return end
+    local before = order
+    order = place
+    local ok, message = pcall(require, name)
+    order = before
+    if ok then return end
+    setmetatable(home, meta)
+    error(message, 0)
+  end
+  function meta.__index(_, key)
+    load()
+    return rawget(home, key)
+  end
+  function meta.__newindex(_, key, value)
+    load()
+    rawset(home, key, value)
+  end
+  function meta.__pairs()
+    load()
+    return next, home
+  end
+  late[#late + 1] = load
+  return setmetatable(home, meta)
 end
 
 -- Adds a function of `home` (a table such as nb, called `prefix`) together with its documentation.
@@ -104,21 +158,26 @@ local function add_row(row)
   if row.inplace and native.methods[row.name .. "_"] then add_in_place(row, entry.name) end
 end
 
+local function append_all(names)
+  for _, name in ipairs(names) do
+    if type(name) == "table" then
+      append_all(name)
+    else
+      add_signature(by_name[name])
+      append(by_name[name])
+    end
+  end
+end
+
 -- The operator rows by name.  They are read when they are first asked for, since they take a third of a start, and
 -- stand before what was registered meanwhile, whose signatures are made now too.
 function registry.rows()
   if rows then return rows end
-  local before, before_last = entries, by_last
+  for _, load in ipairs(late) do load() end
+  if rows then return rows end  -- a module that was loaded asked
   rows, entries, by_last = {}, {}, {}
   for _, row in ipairs(native.rows()) do add_row(row) end
-  for _, entry in ipairs(before) do
-    add_signature(entry)
-    entries[#entries + 1] = entry
-  end
-  for last, list in pairs(before_last) do
-    by_last[last] = by_last[last] or {}
-    table.move(list, 1, #list, #by_last[last] + 1, by_last[last])
-  end
+  append_all(order)
   return rows
 end
 

@@ -190,6 +190,8 @@ registry.define(nb, "nb.", "random_state", {
   end,
 })
 
+nb.anomaly = native.anomaly
+
 -- ---- documentation of what C makes ----
 
 local function document(entries)
@@ -223,6 +225,10 @@ document {
   { name = "nb.set_grad_enabled", family = "Gradients", signature = "nb.set_grad_enabled(on)", see = { "nb.no_grad" },
     doc = "Switches recording for backward on or off; nb.no_grad switches back by itself.",
     example = "nb.set_grad_enabled(true)" },
+  { name = "nb.anomaly", family = "Gradients",
+    signature = "nb.anomaly([on])", example = "nb.anomaly()  --> false",
+    doc = "Whether every result is checked, in backward too: with true, the first NaN or infinity is an error at " ..
+      "the operator that made it, which names its operands and their ranges." },
   { name = "nb.grad", family = "Gradients",
     signature = "nb.grad(J, {a, b, ...}, {grad=, retain_graph=false, create_graph=false})",
     doc = "∂J/∂a, ∂J/∂b ... as values, leaving every .grad alone; nil for a tensor J does not depend on.",

@@ -493,7 +493,10 @@ native.set_describe(function(stack, message)
   return where .. (ok and lesson or "")
 end)
 
--- Set by inspection: what else a message from inside a net says.
-function module.teach() end
+-- The lesson about shapes, which the file of the summary puts in this one's place.
+function module.teach(stack, message)
+  require "nablua.inspect.summary"
+  return module.teach(stack, message)
+end
 
 return module

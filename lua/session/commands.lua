@@ -243,6 +243,7 @@ function commands.resolve(name)
   local value
   local first, rest = name:match("^([%a_][%w_]*)(.*)$")
   if not first then return nil end
+  registry.rows()  -- the modules are loaded
   if session.kept[first] then value = session.local_value(first) else value = rawget(_G, first) end
   for key in rest:gmatch("[.:]([%a_][%w_]*)") do
     if type(value) ~= "table" then return nil end

@@ -317,6 +317,7 @@ end
 
 -- Completions of the text before the cursor: the bytes they replace, and a list of { text=, kind=, note= }.
 function complete.complete(text)
+  registry.rows()  -- what is looked at raw below is loaded
   local command = text:match("^%s*%%(%a*)$")
   if command then
     local found = {}
