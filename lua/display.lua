@@ -45,6 +45,18 @@ local function tensor_text(t)
   return ("tensor %s %s"):format(t.dtype, options.shape(t))
 end
 
+-- A function by its signature where it has an entry; of another one in Lua its parameters and where it is.
+local function function_text(f)
+  local entry = registry.find(f)
+  if entry and entry.signature then return "function " .. entry.signature end
+  local info = debug.getinfo(f, "Su")
+  if info.what == "C" then return tostring(f) end
+  local names = {}
+  for i = 1, info.nparams do names[i] = debug.getlocal(f, i) end
+  if info.isvararg then names[#names + 1] = "..." end
+  return ("function(%s)  %s:%d"):format(table.concat(names, ", "), info.short_src, info.linedefined)
+end
+
 local to_text
 
 local function table_text(t, indent, depth, path)
@@ -87,6 +99,7 @@ function to_text(v, indent, depth, path)
     end
     return table_text(v, indent, depth, path)
   end
+  if type(v) == "function" then return function_text(v) end
   return tostring(v)
 end
 
@@ -133,6 +146,10 @@ function display.bundle(v, settings)
       error("__display must return a table with text/plain, got " .. options.describe(bundle), 0)
     end
     return bundle
+  end
+  local entry = type(v) == "table" and registry.find(v)
+  if entry and entry.kind == "topic" and rawequal(entry.value, v) then
+    return { ["text/plain"] = require("nablua.reference").contents(entry) }
   end
   return { ["text/plain"] = display.pretty(v) }
 end

@@ -217,6 +217,43 @@ local function topic_lines(chapter)
   return lines
 end
 
+-- What a topic's table holds, as a value that is looked at: its doc, and the names of each section in a few lines.
+function reference.contents(entry)
+  local prefix, rows, row_of, left = entry.name .. ".", {}, {}, {}
+  local function put(title, name)
+    if not row_of[title] then
+      row_of[title] = { title, "" }
+      rows[#rows + 1] = row_of[title]
+    end
+    local row = row_of[title]
+    row[2] = row[2] .. (row[2] ~= "" and "  " or "") .. name
+    left[name] = nil
+  end
+  for name in next, entry.value do
+    if type(name) == "string" then left[name] = true end
+  end
+  for _, chapter in ipairs(reference.chapters()) do
+    for _, section in ipairs(chapter.sections) do
+      for _, item in ipairs(section) do
+        local name = item.name:sub(1, #prefix) == prefix and item.name:sub(#prefix + 1)
+        if name and left[name] then put(section.title, name) end
+      end
+    end
+  end
+  local others = {}
+  for name in pairs(left) do others[#others + 1] = name end
+  table.sort(others)
+  for _, name in ipairs(others) do
+    local value = rawget(entry.value, name)
+    local known = (type(value) == "table" or type(value) == "function") and registry.find(value)
+    put(not known and "Others" or known.kind == "topic" and "Modules" or section_of(known), name)
+  end
+  local lines = wrap(entry.name .. ": " .. (entry.doc or ""), columns(), "  ")
+  append(lines, aligned(rows, "  "))
+  lines[#lines + 1] = ("?%s says a line of each, ?%sNAME explains one."):format(entry.name, prefix)
+  return table.concat(lines, "\n")
+end
+
 -- The page of an entry as text; of a topic with the names that belong to it.
 function reference.text(entry)
   local lines = wrap(entry.signature or entry.name, columns(), "    ")

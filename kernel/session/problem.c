@@ -132,6 +132,20 @@ static void note_frames(lua_State *L) {
   lua_settop(L, top);
 }
 
+// Adds to the message on the top of the stack what an undefined global was meant to be.
+static void suggest_name(lua_State *L) {
+  int top = lua_gettop(L);
+  const char *message = lua_tostring(L, top);
+  if (!message || !strstr(message, "a nil value (global '")) return;
+  lua_getglobal(L, "require");
+  lua_pushliteral(L, "nablua.session.suggest");
+  if (lua_pcall(L, 1, 1, 0) == LUA_OK) {
+    lua_pushvalue(L, top);
+    if (lua_pcall(L, 1, 1, 0) == LUA_OK && lua_type(L, -1) == LUA_TSTRING) lua_replace(L, top);
+  }
+  lua_settop(L, top);
+}
+
 int explain_error(lua_State *L) {
   Session *s = session_of(L);
   luaL_checkstack(L, 10, NULL);
@@ -143,6 +157,7 @@ int explain_error(lua_State *L) {
     lua_setfield(L, -2, "message");
   } else {
     push_message(L);
+    suggest_name(L);
     lua_setfield(L, -2, "message");
   }
   note_frames(L);
