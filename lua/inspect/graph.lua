@@ -157,8 +157,10 @@ local function text(self, settings)
     end
     lines[#lines + 1] = whole
   end
-  if d.freed then lines[#lines + 1] = style.fit("a backward at " .. d.freed .. " has freed the tape: no gradients",
-    width) end
+  if d.freed then
+    lines[#lines + 1] = style.fit(("a backward at %s has freed the tape: no gradients")
+      :format(d.freed:match("[^/]*$")), width)
+  end
   return table.concat(lines, "\n")
 end
 
