@@ -44,18 +44,31 @@ local BIRTHS = {
   { "sinh", "infinite", function() return here(), nb.tensor { 200 }:sinh() end },
 }
 
+-- The message of f with anomalies looked for, which names a birth's line, operator and operands.
+local function birth_message(birth, f, ...)
+  local line = birth[3]()
+  nb.anomaly(true)
+  local ok, message = pcall(f, ...)
+  nb.anomaly(false)
+  lu.assertFalse(ok, birth[1])
+  lu.assertStrContains(message, ("test_anomaly.lua:%d: %s: anomaly"):format(line, birth[1]))
+  lu.assertStrContains(message, birth[2])
+  lu.assertStrContains(message, "operands: ")
+  return message
+end
+
 function T.test_births_are_named_with_operator_line_and_ranges()
   lu.assertEquals(#BIRTHS, 20)
-  for i, birth in ipairs(BIRTHS) do
-    local line = birth[3]()
-    nb.anomaly(true)
-    local ok, message = pcall(birth[3])
-    nb.anomaly(false)
-    lu.assertFalse(ok, birth[1])
-    lu.assertStrContains(message, ("test_anomaly.lua:%d: %s: anomaly"):format(line, birth[1]), false,
-      ("birth %d: %s"):format(i, message))
-    lu.assertStrContains(message, birth[2])
-    lu.assertStrContains(message, "operands: ")
+  for _, birth in ipairs(BIRTHS) do
+    lu.assertNotStrContains(birth_message(birth, birth[3]), "in layer")
+  end
+end
+
+function T.test_births_inside_a_net_are_named_with_the_layer_too()
+  for _, birth in ipairs(BIRTHS) do
+    local block = nn.Sequential { nn.ReLU(), nn.Lambda(function() return (select(2, birth[3]())) end) }
+    local net = nn.Sequential { nn.Linear(2, 2), block, nn.Linear(2, 1) }
+    lu.assertStrContains(birth_message(birth, net, nb.ones(1, 2)), "in layer 2.2, Lambda")
   end
 end
 
