@@ -65,8 +65,9 @@ define("gradcheck", "gradcheck", {
 
 define("watch", "watch", {
   doc = "Listens to a net while it trains: for every step the spread of each layer's output, the gradient that " ..
-    "arrives there, saturated and dead units, and how far each parameter moved.  w.history, " ..
-    "w:curves(\"grad\"), w:detach().",
+    "arrives there and at its weights, saturated and dead units, and how far each parameter moved.  Shown as a " ..
+    "picture: |∂J/∂W| over the steps, activations of the last.  w:curves(\"grad\") and w:ridgeline(\"gradients\") " ..
+    "are plots, w:series(\"grad\") numbers, w.history all there is; w:detach() ends it.",
   signature = "inspect.watch(net)", see = { "inspect.diagnose" }, params = { { name = "net", type = "module" } },
   example = [[
 local net = nn.Linear(2, 1)

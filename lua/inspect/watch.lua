@@ -1,14 +1,20 @@
 -- SPDX-License-Identifier: MIT
 -- inspect.watch: what flows through a net while it trains, step by step: activations, gradients, updates.
 --
--- It listens to the calls of the net's layers.  A step is a call of the net that is recorded for backward; its
--- gradients and its update are read when the next call begins, or when the history is asked for.
+-- It listens to the calls of the net's layers.  A step is a call of the net that is recorded for backward; the
+-- gradients of its outputs and its update are read when the next call begins, or when the history is asked for, those
+-- of its parameters when they arrive: the next step may clear them first.
 local native = require "nablua.native"
 local nb = require "nablua.core"
 local calls = require "nablua.inspect.calls"
+local curves = require "nablua.plot.curves"
+local figure = require "nablua.plot.figure"
+local gnuplot = require "nablua.plot.gnuplot"
 local measure = require "nablua.inspect.measure"
 local module = require "nablua.nn.module"
 local options = require "nablua.options"
+local style = require "nablua.plot.style"
+local terminal = require "nablua.plot.terminal"
 local text = require "nablua.inspect.text"
 
 local watch = {}
@@ -31,6 +37,27 @@ local function parameters_now(net)
   return list
 end
 
+-- Hooks on parameters that have none yet: what p.grad comes to, in every backward of a step.
+local function follow_parameters(state)
+  for path, p in state.net:named_parameters() do
+    local id = native.id(p)
+    if p.requires_grad and not state.hooks[id] then
+      state.hooks[id] = p:register_hook(function(g)
+        local sum = p.grad and nb.no_grad(function() return p.grad + g end) or g
+        if state.step then state.step.gradients[path] = measure.rms(sum) end
+      end)
+    end
+  end
+end
+
+local SAMPLE = 1000  -- numbers of an output, or of its gradient, that a ridge is drawn from
+
+local function sample(t)
+  t = nb.no_grad(function() return t:detach():flatten() end)
+  local stride = math.max(1, t:numel() // SAMPLE)
+  return nb.no_grad(function() return t[{ { 1, t:numel(), stride } }]:clone() end)
+end
+
 -- Ends the step under way: the gradients that arrived at its layers, and how far the parameters moved.
 local function finish(state)
   local step = state.step
@@ -41,6 +68,10 @@ local function finish(state)
     layer.output = nil
     local ok, g = pcall(function() return y.grad end)
     layer.grad = ok and g and measure.rms(g) or nil
+    local weight = state.weight[layer.path]
+    layer.weight_grad = weight and step.gradients[weight]
+    state.samples[layer.path] = { activations = y:numel() > 0 and sample(y) or nil,
+      gradients = ok and g and g:numel() > 0 and sample(g:abs()) or nil }
   end
   for path, p in state.net:named_parameters() do
     local before = step.before[path]
@@ -56,7 +87,9 @@ end
 
 local function begin(state)
   finish(state)
-  state.step = { layers = {}, updates = {}, before = parameters_now(state.net), number = #state.history + 1 }
+  follow_parameters(state)
+  state.step = { layers = {}, updates = {}, gradients = {}, before = parameters_now(state.net),
+    number = #state.history + 1 }
 end
 
 local function on_call(state, m, enters, value)
@@ -90,27 +123,127 @@ function Watch:detach()
   local state = watches[self]
   calls.stop(state.listener)
   finish(state)
+  for _, hook in pairs(state.hooks) do hook:remove() end
+  state.hooks = {}
   return self
 end
 
--- One number of every layer over the steps: curves{ ["1"] = {...} } of "grad", "std", "mean", "saturated".
-function Watch:curves(what)
-  local curves = {}
+-- One number of every layer over the steps: { ["1"] = {...} } of "weight_grad", "grad", "std", "mean", "saturated".
+function Watch:series(what)
+  local list = {}
   for i, step in ipairs(self.history) do
     for _, layer in ipairs(step.layers) do
-      curves[layer.path] = curves[layer.path] or {}
-      curves[layer.path][i] = layer[what] or 0
+      local series = list[layer.path] or {}
+      while #series < i do series[#series + 1] = 0 / 0 end
+      series[i] = layer[what] or series[i]
+      list[layer.path] = series
     end
   end
-  return curves
+  return list
+end
+
+-- ---- pictures ----
+
+local QUANTITIES = { weight_grad = "|∂J/∂W|", grad = "|∂J/∂a|", std = "spread of outputs", mean = "mean of outputs",
+  saturated = "share of saturated units" }
+local LOGARITHMIC = { weight_grad = true, grad = true, std = true }
+
+-- The layers that have something, in the order of their calls, coloured by depth: { name=, y=, color= }.
+local function by_depth(self, of)
+  local list, seen = {}, {}
+  local history = self.history
+  for _, layer in ipairs(#history > 0 and history[#history].layers or {}) do
+    local y = not seen[layer.path] and of(layer.path)
+    seen[layer.path] = true
+    if y then list[#list + 1] = { name = layer.path .. " " .. layer.kind, y = y } end
+  end
+  for i, s in ipairs(list) do s.color = style.depth(i, #list) end
+  return list
+end
+
+local function curves_scene(self, o)
+  local numbers = self:series(o.what)
+  local list = by_depth(self, function(path)
+    for _, v in ipairs(numbers[path]) do
+      if v == v then return nb.tensor(numbers[path], { dtype = "f64" }) end
+    end
+  end)
+  local logy = o.logy
+  if logy == nil then logy = LOGARITHMIC[o.what] end
+  return curves.curve.scene { data = list, options = { logy = logy, xlabel = o.xlabel or "step",
+    title = o.title or QUANTITIES[o.what] .. " by layer" } }
+end
+
+local RIDGES = 64
+
+local function ridge_scene(self, o)
+  local samples, gradients = watches[self].samples, o.what == "gradients"
+  local list = by_depth(self, function(path)
+    local t = samples[path] and samples[path][o.what]
+    return t and t:to("f64")
+  end)
+  return curves.ridgeline.scene { data = table.move(list, 1, math.min(#list, RIDGES), 1, {}),
+    options = { logx = gradients,
+      title = o.title or (gradients and "|∂J/∂a|" or "activations") .. " of the last step" } }
+end
+
+local function is_watch(where, w)
+  if not watches[w] then native.raise(where .. ": needs a watch, got " .. options.describe(w)) end
+end
+
+local EXAMPLE = [[
+local net = nn.Sequential{ nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1) }
+local w = inspect.watch(net)
+net(nb.ones(4, 2)):sum():backward()
+return ]]
+
+local function picture(name, spec)
+  spec.update = function() end  -- drawn from what the watch holds then
+  spec.read = function(o) is_watch("w:" .. name, o.watch) end
+  local draw = spec.draw
+  spec.scene = function(self) return draw(self.options.watch, self.options) end
+  table.insert(spec.params, 1, { name = "watch", type = "any", doc = "the watch itself" })
+  figure.define(Watch, "w:", name, spec)
+end
+
+picture("curves", {
+  doc = "A number of every layer over the steps, one colour scale by depth: the sizes (root mean squares) of " ..
+    "∂J/∂W as \"weight_grad\" or ∂J/∂a as \"grad\", or \"std\", \"mean\", \"saturated\" of the outputs.  p:update() " ..
+    "in the loop redraws it while the net trains.",
+  signature = "w:curves([what], {title=, logy=, width=, height=})", see = { "inspect.watch", "p:update" },
+  params = { { name = "what", type = "string", default = "weight_grad", positional = true,
+    choices = { "weight_grad", "grad", "std", "mean", "saturated" } },
+    { name = "logy", type = "boolean", optional = true, doc = "logarithmic y axis; for sizes without saying so" } },
+  common = { "title", "xlabel", "width", "height" },
+  example = EXAMPLE .. "w:detach():curves(\"grad\").kind  --> \"curves\"", draw = curves_scene,
+})
+
+picture("ridgeline", {
+  doc = "The distribution of every layer's \"activations\" in the last step, or of the \"gradients\" |∂J/∂a| that " ..
+    "arrived there, one above another.",
+  signature = "w:ridgeline([what], {title=, width=, height=})", see = { "inspect.watch", "plot.ridgeline" },
+  params = { { name = "what", type = "string", default = "activations", positional = true,
+    choices = { "activations", "gradients" } } },
+  example = EXAMPLE .. "w:detach():ridgeline().kind  --> \"ridgeline\"", draw = ridge_scene,
+})
+
+-- Both beside each other.
+local function scene(self)
+  local left, right = curves_scene(self, { what = "weight_grad" }), ridge_scene(self, { what = "activations" })
+  return { panels = { left.panels[1], right.panels[1] }, columns = 2, width = 1000,
+    height = math.max(380, math.min(1.1 * right.height, 1200)) }
 end
 
 function watch.watch(net)
   if not module.is(net) then native.raise("inspect.watch: needs a net, got " .. options.describe(net)) end
   local self = setmetatable({}, meta)
-  local state = { net = net, history = {}, leaf = {} }
+  local state = { net = net, history = {}, leaf = {}, weight = {}, samples = {}, hooks = {} }
   for path, m in net:named_modules() do
     if not has_children(m) then state.leaf[m] = path == "" and "net" or path end
+  end
+  for path, p in net:named_parameters() do
+    local layer = path:match("^(.*)%.[^.]*$") or "net"
+    if not state.weight[layer] or path:find("weight$") and p:dim() > 1 then state.weight[layer] = path end
   end
   state.listener = function(m, enters, value) on_call(state, m, enters, value) end
   watches[self] = state
@@ -140,8 +273,11 @@ local function form(self, settings)
   local paint = text.painter(settings)
   local columns = math.max(8, math.min(40, (settings.width or 80) - 56))
   local rows = { { "layer", "kind", "std", "|∂J/∂a|", "first → last step", "notes" } }
-  local grads = self:curves("grad")
+  local grads = self:series("grad")
   local final = history[#history]
+  if #final.layers == 0 then
+    return ("watched %d steps, and no layer computed anything from parameters"):format(#history)
+  end
   for _, layer in ipairs(final.layers) do
     local notes = {}
     if layer.saturated and layer.saturated > 0.5 then notes[1] = ("%d%% saturated"):format(layer.saturated * 100) end
@@ -162,8 +298,23 @@ local function form(self, settings)
   return table.concat(lines, "\n")
 end
 
-text.shown(meta, form, function(self, settings)
-  return { ["text/html"] = "<pre>" .. text.escape(form(self, { width = settings.width or 100 })) .. "</pre>" }
-end)
+meta.__tostring = function(self) return form(self, { width = 100 }) end
+
+function meta.__display(self, settings)
+  local words = form(self, settings)
+  if #self.history == 0 or #self.history[#self.history].layers == 0 then return { ["text/plain"] = words } end
+  local bundle = { ["text/plain"] = terminal.draw(scene(self), settings) .. "\n" .. words }
+  if settings.rich then
+    local ok, drawing = pcall(gnuplot.draw, scene(self), "svg")
+    if ok then
+      bundle["image/svg+xml"] = drawing
+    elseif native.interrupted() then
+      error(drawing, 0)
+    else
+      bundle["text/html"] = "<pre>" .. text.escape(words) .. "</pre>"
+    end
+  end
+  return bundle
+end
 
 return watch

@@ -218,7 +218,7 @@ kinds.ridgeline = {
     for i, s in ipairs(self.data) do
       names[n + 1 - i] = s.name or tostring(i)
       marks[i] = { type = "area", base = n - i, x = centres, height = density(all[i][1], x.low, x.high), reach = 1.6,
-        room = 0.95, color = style.color(1) }
+        room = 0.95, color = s.color or style.color(1) }
     end
     local lost, count = values.lost(all)
     local y, cells = axis.named(names), axis.named(names)

@@ -30,20 +30,27 @@ end
 
 local many = {}
 
--- The colour of series i of n: of more than the palette has one along the sequential scale, as of layers in their
--- order.
-function style.series(i, n)
-  if n <= #style.colors then return style.color(i) end
-  local share = math.floor((i - 1) / (n - 1) * 230)  -- its yellow end is too light for paper
+-- The colour of layer i of n in their order, along the sequential scale.
+function style.depth(i, n)
+  local share = n > 1 and math.floor((i - 1) / (n - 1) * 230) or 0  -- its yellow end is too light for paper
   if not many[share] then
     local rgb = style.scale("sequential")[share + 1]
     local c = rgb:totable()
-    many[share] = { rgb = ("#%02X%02X%02X"):format(c[1], c[2], c[3]),
+    local function hex(part)
+      local mixed = nb.tensor(c):mul(part):add(255 * (1 - part)):to("u8"):totable()
+      return ("#%02X%02X%02X"):format(table.unpack(mixed))
+    end
+    many[share] = { rgb = hex(1), fill = hex(0.35),
       cell = native.xterm(style.scale("sequential")[{ { 26 + share * 229 // 230,
         26 + share * 229 // 230 } }]:contiguous()
         :view(1, 1, 3))[1] }
   end
   return many[share]
+end
+
+-- The colour of series i of n; of more than the palette has as of layers.
+function style.series(i, n)
+  return n <= #style.colors and style.color(i) or style.depth(i, n)
 end
 
 -- What is neither data nor text of the user.

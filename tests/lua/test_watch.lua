@@ -3,6 +3,7 @@
 local lu = require "luaunit"
 local nb = require "nablua"
 local numeric = require "numeric"
+local pictures = require "pictures"
 local nn, optim, inspect = nb.nn, nb.optim, nb.inspect
 
 local T = {}
@@ -31,7 +32,7 @@ function T.test_activations_gradients_and_updates_by_step()
   local moved = nb.no_grad(function() return (net[1].weight - before):norm():item() / before:norm():item() end)
   lu.assertAlmostEquals(step.updates["1.weight"], moved, 1e-6)
   local x = train(net, 4)
-  lu.assertEquals({ #w.history, #w:curves("grad")["1"] }, { 5, 5 })
+  lu.assertEquals({ #w.history, #w:series("grad")["1"] }, { 5, 5 })
   -- Neither evaluation nor a detached watch records.
   net:eval()(x)
   nb.no_grad(function() net:train()(x) end)
@@ -53,7 +54,70 @@ function T.test_gradients_vanish_towards_the_input_of_a_deep_sigmoid_net()
   lu.assertTrue(layers[1].grad < 1e-2 * layers[#layers].grad)
 end
 
+function T.test_gradients_of_weights_are_those_that_the_optimizer_sees()
+  local net = nn.Sequential { nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1) }
+  local w = inspect.watch(net)
+  local x = nb.randn(8, 3)
+  net(x):sum():backward()
+  net(x):square():sum():backward()  -- adds to the first
+  local function rms(t) return t:norm():item() / math.sqrt(t:numel()) end
+  local weight = net[1].weight
+  local history, size = w.history, rms(weight.grad)
+  local first = nb.grad(net:eval()(x):sum(), weight)
+  net:train()
+  lu.assertAlmostEquals(history[1].layers[1].weight_grad, rms(first), 1e-6)
+  lu.assertAlmostEquals(history[2].layers[1].weight_grad, size, 1e-6)
+  lu.assertAlmostEquals(w:series("weight_grad")["1"][2], size, 1e-6)
+  lu.assertNil(w.history[1].layers[2].weight_grad)  -- Tanh has none
+  w:detach()
+  net(x):sum():backward()
+  lu.assertEquals(#w.history, 2)
+  lu.assertAlmostEquals(w.history[2].gradients["1.weight"], size, 1e-6)
+end
+
+function T.test_a_watch_is_a_picture()
+  nb.seed(3)
+  local net = nn.Sequential { nn.Linear(3, 4), nn.Sigmoid(), nn.Linear(4, 1) }
+  local w = inspect.watch(net)
+  local live = w:curves()
+  lu.assertStrContains(tostring(live), "no data")
+  for n = 1, 3 do
+    train(net, 1)
+    live:update()
+    lu.assertStrContains(tostring(live), "|∂J/∂W| by layer")
+    lu.assertStrContains(tostring(live), ("1 Linear  %.3g"):format(w:series("weight_grad")["1"][n]):sub(1, 12))
+  end
+  for _, p in ipairs { w:curves("grad"), w:curves("saturated", { title = "σ" }), w:ridgeline(),
+    w:ridgeline("gradients") } do
+    lu.assertStrContains(tostring(p), "2 Sigmoid")
+  end
+  local bundle = getmetatable(w).__display(w, { rich = true, width = 90, color = false })
+  for _, words in ipairs { "|∂J/∂W|", "activations", "watched 3 steps" } do
+    lu.assertStrContains(bundle["text/plain"], words)
+  end
+  for _, line in ipairs(pictures.lines(bundle["text/plain"])) do lu.assertTrue(utf8.len(line) <= 90, line) end
+  local drawing = bundle["image/svg+xml"]
+  if not drawing then return lu.assertStrContains(bundle["text/html"], "watched 3 steps") end
+  pictures.check_xml(drawing)
+  lu.assertStrContains(drawing, "3 Linear")
+end
+
+function T.test_values_that_are_not_finite_are_drawn_as_far_as_they_can_be()
+  local net = nn.Sequential { nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1) }
+  local w = inspect.watch(net)
+  nn.mse(net(nb.full({ 2, 3 }, 0 / 0)), nb.zeros(2, 1)):backward()
+  local shown = getmetatable(w).__display(w, { width = 20 })["text/plain"]
+  lu.assertStrContains(shown, "not finite")
+  tostring(w:ridgeline("gradients"))
+end
+
 function T.test_bad_input()
+  local watched = inspect.watch(nn.Sequential { nn.ReLU() })
+  numeric.assert_error({ "w:curves", "must be one of", "depth" }, watched.curves, watched, "depth")
+  numeric.assert_error({ "needs a watch", "3" }, watched.ridgeline, 3)
+  nn.Sequential { nn.ReLU() }(nb.ones(2))
+  lu.assertStrContains(tostring(watched), "nothing seen yet")
+  watched:detach()
   numeric.assert_error({ "needs a net" }, inspect.watch, 3)
   lu.assertStrContains(tostring(inspect.watch(nn.ReLU()):detach()), "nothing seen yet")
 end
