@@ -306,7 +306,7 @@ static void read_args(Reader *r) {
     if (lua_next(L, r->last))
       lua_pop(L, 2);
     else
-      wanted = r->last > 1 && r->op->params[r->last - 1].kind != NB_PARAM_TENSORS;
+      wanted = r->last > 1 && (r->last > NB_MAX_PARAMS || r->op->params[r->last - 1].kind != NB_PARAM_TENSORS);
     if (wanted) r->options = r->last--;
   }
   for (int i = 0; i < NB_MAX_PARAMS && r->op->params[i].name; i++) {
@@ -327,7 +327,7 @@ static void read_args(Reader *r) {
   for (int i = 0; i < NB_MAX_PARAMS && r->op->params[i].name; i++) {
     const Param *p = &r->op->params[i];
     if (r->given[i] || p->optional) continue;
-    if (p->kind == NB_PARAM_INTS) {  // zeros() is a scalar
+    if (p->kind == NB_PARAM_INTS && p->count == 0) {  // zeros() is a scalar
       r->args[i].ints.count = 0;
       continue;
     }

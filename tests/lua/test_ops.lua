@@ -407,6 +407,28 @@ function T.test_wrong_arguments_are_named()
   end)
 end
 
+function T.test_missing_sizes_are_named()
+  local checked = 0
+  each_row(has_inputs, function(row)
+    for k, p in ipairs(row.params) do
+      if p.name == "kernel" then
+        local args = arguments(row, assert(cases(row))[1])
+        local ok, err = pcall(call_of(row), table.unpack(args, 1, k - 1))
+        assert(not ok and err:find(row.name .. ": " .. p.name .. " is missing", 1, true), "unclear: " .. tostring(err))
+        checked = checked + 1
+      end
+    end
+  end)
+  assert(checked > 0)
+end
+
+function T.test_options_may_follow_many_sizes()
+  local sizes = {}
+  for i = 1, 40 do sizes[i] = 1 end
+  sizes[41] = {}
+  lu.assertErrorMsgContains("at most 8 dimensions", nb.zeros, table.unpack(sizes))
+end
+
 -- Numbers that no size, dimension or index should be: an error or a result, never a crash.
 function T.test_absurd_numbers_do_no_harm()
   local absurd = { 0, -1, -100, 1e15, -1e15, math.maxinteger, math.mininteger, 0 / 0, 1 / 0, 0.5, 2 ^ 40 }
