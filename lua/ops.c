@@ -23,6 +23,7 @@ typedef struct Reader {
   bool given[NB_MAX_PARAMS];
   bool is_number[NB_MAX_PARAMS];  // an OPERAND given as a Lua number, not yet a tensor
   bool is_whole[NB_MAX_PARAMS];
+  bool is_boolean[NB_MAX_PARAMS];
   double numbers[NB_MAX_PARAMS];
   int64_t ints[MAX_INTS];
   int int_count;
@@ -132,7 +133,7 @@ static void read_tensor(Reader *r, int i, int index) {
   if (p->kind != NB_PARAM_OPERAND) bad(r, p, "a tensor", index);
   if (lua_type(r->L, index) == LUA_TBOOLEAN) {
     r->numbers[i] = lua_toboolean(r->L, index);
-    r->is_whole[i] = true;
+    r->is_whole[i] = r->is_boolean[i] = true;
   } else if (lua_type(r->L, index) == LUA_TNUMBER) {
     r->numbers[i] = lua_tonumber(r->L, index);
     r->is_whole[i] = lua_isinteger(r->L, index);
@@ -347,6 +348,16 @@ static bool operand_dtype(const Reader *r, DType *dtype) {
   return found;
 }
 
+// True and false stand beside tensors of bool; beside others they are a slip, not 1 and 0.
+static void refuse_booleans(Reader *r) {
+  DType dtype = NB_BOOL;
+  if (!operand_dtype(r, &dtype) || dtype == NB_BOOL) return;
+  for (int i = 0; i < NB_MAX_PARAMS && r->op->params[i].name; i++)
+    if (r->is_boolean[i])
+      nb_raisef(r->L, "%s%s: %s must be a tensor or a number beside a tensor of %s, got %s", r->op->name, r->suffix,
+                r->op->params[i].name, nb_dtype_name(dtype), r->numbers[i] != 0 ? "true" : "false");
+}
+
 // Makes 0-d tensors of the numbers among the operands.  No Lua error from here to the release.
 static bool make_operands(Reader *r, Error *err) {
   DType dtype = NB_F32;
@@ -403,8 +414,10 @@ static int apply(lua_State *L) {
   r.options = r.int_count = 0;
   memset(r.given, 0, sizeof r.given);
   memset(r.is_number, 0, sizeof r.is_number);
+  memset(r.is_boolean, 0, sizeof r.is_boolean);
   nb_enter(L);
   read_args(&r);
+  refuse_booleans(&r);
   int count = nb_op_results(r.op, r.args);
   luaL_checkstack(L, count + 4, NULL);
   int first = lua_gettop(L) + 1;
@@ -428,9 +441,11 @@ static int apply_inplace(lua_State *L) {
   r.options = r.int_count = 0;
   memset(r.given, 0, sizeof r.given);
   memset(r.is_number, 0, sizeof r.is_number);
+  memset(r.is_boolean, 0, sizeof r.is_boolean);
   nb_enter(L);
   nb_check_tensor(L, 1);
   read_args(&r);
+  refuse_booleans(&r);
   bool ok = make_operands(&r, &err) && nb_apply_inplace(r.op, r.args, &err);
   release_operands(&r);
   if (!ok) return nb_raise(L, &err);

@@ -429,6 +429,16 @@ function T.test_options_may_follow_many_sizes()
   lu.assertErrorMsgContains("at most 8 dimensions", nb.zeros, table.unpack(sizes))
 end
 
+function T.test_booleans_are_no_numbers()
+  local t, mask = nb.tensor { 1, 2 }, nb.tensor { true, false }
+  lu.assertErrorMsgContains("add: y must be a tensor or a number beside a tensor of f32, got true",
+    function() return t + true end)
+  lu.assertErrorMsgContains("got false", function() return false * t end)
+  lu.assertErrorMsgContains("mul_: y must be", function() t:mul_(true) end)
+  lu.assertEquals(t:totable(), { 1, 2 })
+  lu.assertEquals(mask:eq(true):totable(), { true, false })
+end
+
 -- Numbers that no size, dimension or index should be: an error or a result, never a crash.
 function T.test_absurd_numbers_do_no_harm()
   local absurd = { 0, -1, -100, 1e15, -1e15, math.maxinteger, math.mininteger, 0 / 0, 1 / 0, 0.5, 2 ^ 40 }
