@@ -72,6 +72,12 @@ static int end(lua_State *L) {
   return outcome(L, nb_plan_end(p, t, count, &err), &err);
 }
 
+// native.plan_changed(plan, k): whether the kth input was written to while it was recorded.
+static int changed(lua_State *L) {
+  lua_pushboolean(L, nb_plan_changed(*check_plan(L, 1), (int)luaL_checkinteger(L, 2) - 1));
+  return 1;
+}
+
 static int same(lua_State *L) {
   Error err;
   return outcome(L, nb_plan_same(*check_plan(L, 1), *check_plan(L, 2), &err), &err);
@@ -235,13 +241,11 @@ static int plan_rule(lua_State *L) {
 }
 
 void nb_open_compile(lua_State *L) {
-  static const luaL_Reg functions[] = {{"plan_begin", begin},    {"plan_end", end},
-                                       {"plan_same", same},      {"plan_finish", finish},
-                                       {"plan_ready", ready},    {"plan_run", run},
-                                       {"plan_refuse", refuse},  {"recording", recording},
-                                       {"plan_stats", stats},    {"plan_describe", describe},
-                                       {"observing", observing}, {"optimize", optimize},
-                                       {"plan_rule", plan_rule}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"plan_begin", begin},     {"plan_end", end},           {"plan_same", same},
+                                       {"plan_changed", changed}, {"plan_finish", finish},     {"plan_ready", ready},
+                                       {"plan_run", run},         {"plan_refuse", refuse},     {"recording", recording},
+                                       {"plan_stats", stats},     {"plan_describe", describe}, {"observing", observing},
+                                       {"optimize", optimize},    {"plan_rule", plan_rule},    {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
   lua_createtable(L, 0, 2);
   lua_pushcfunction(L, collect);

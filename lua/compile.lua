@@ -50,6 +50,17 @@ local function stand_ins(args)
   return list
 end
 
+-- What f wrote to stand-ins reaches the arguments.
+local function write_back(plan, args, given)
+  local k = 0
+  for i = 1, args.n do
+    if nb.is_tensor(args[i]) then
+      k = k + 1
+      if native.plan_changed(plan, k) then args[i]:copy_(given[i]) end
+    end
+  end
+end
+
 -- Runs f on stand-ins while a plan is recorded: the record and f's results.
 local function record(f, args)
   local given = stand_ins(args)
@@ -60,12 +71,15 @@ local function record(f, args)
   do
     local _ <close> = setmetatable({}, { __close = function()
       native.recorded_rules = nil
-      if not results then native.plan_end(r.plan) end
+      if results then return end
+      native.plan_end(r.plan)
+      write_back(r.plan, args, given)
     end })
     local watched <close> = watch_doings()  -- luacheck: ignore 211
     results = table.pack(f(table.unpack(given, 1, given.n)))
   end
   local ok, reason = native.plan_end(r.plan, table.unpack(results, 1, results.n))
+  write_back(r.plan, args, given)
   if not ok then r.reason = reason end
   r.results = { n = results.n }
   for i = 1, results.n do r.results[i] = nb.is_tensor(results[i]) and native.plan_begin or results[i] end

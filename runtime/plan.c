@@ -47,7 +47,10 @@ Plan *nb_plan_begin(Tensor *const *stand_ins, int count, Error *err) {
   Plan *p = nb_alloc(sizeof *p, err);
   if (!p) return NULL;
   memset(p, 0, sizeof *p);
-  for (int i = 0; i < count; i++) p->input[i] = nb_tensor_retain(stand_ins[i]);
+  for (int i = 0; i < count; i++) {
+    p->input[i] = nb_tensor_retain(stand_ins[i]);
+    p->version[i] = stand_ins[i]->storage->version;
+  }
   p->inputs = count;
   return nb_recording = p;
 }
@@ -161,9 +164,15 @@ void nb_plan_note_optimizer(const OptimizerRule *rule, const OptimizerSlot *slot
   }
 }
 
+bool nb_plan_changed(const Plan *p, int i) {
+  return i >= 0 && i < p->inputs && p->input[i]->storage->version != p->version[i];
+}
+
 bool nb_plan_end(Plan *p, Tensor *const *results, int count, Error *err) {
   nb_recording = NULL;
   if (count > PLAN_INPUTS) refuse(p, "it returns more than %d tensors", PLAN_INPUTS);
+  for (int i = 0; i < p->inputs; i++)
+    if (nb_plan_changed(p, i)) refuse(p, "it changes an argument in place");
   for (int i = 0; i < count && !p->refused; i++) {
     if (results[i]->requires_grad || (results[i]->node && !results[i]->node->freed))
       refuse(p, "what it returns is on the tape; call backward inside it, or wrap it in nb.no_grad");

@@ -36,6 +36,7 @@ struct Plan {
   PlanStep **step;
   int count, capacity;
   Tensor *input[PLAN_INPUTS], *result[PLAN_INPUTS];
+  uint32_t version[PLAN_INPUTS];  // of the inputs' storages before it was recorded
   int inputs, results;
   PlanStep **guard;  // the first gradient step of each leaf that depends on the state before
   int grad_guards;

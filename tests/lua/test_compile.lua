@@ -270,4 +270,23 @@ function T.test_memory_of_a_replay_is_constant()
   lu.assertEquals(nb.memory().live, before)
 end
 
+-- Every call sees its own writes, and the plan is refused.
+function T.test_writes_to_arguments_reach_the_caller()
+  local f = nb.compile(function(x) x:mul_(3); return x:sum() end)
+  local said = silently(function()
+    for i = 1, 5 do
+      local x = nb.tensor { i, 2 * i }
+      lu.assertEquals(f(x):item(), 9 * i)
+      lu.assertEquals(x:totable(), { 3 * i, 6 * i })
+    end
+  end)
+  lu.assertStrContains(said, "changes an argument in place")
+  local fails = nb.compile(function(x) x[1] = 7; error("stop") end)
+  for _ = 1, 3 do
+    local x = nb.zeros(2)
+    lu.assertErrorMsgContains("stop", fails, x)
+    lu.assertEquals(x:totable(), { 7, 0 })
+  end
+end
+
 return T

@@ -30,6 +30,9 @@ Plan *nb_plan_begin(Tensor *const *stand_ins, int count, Error *err);
 // Stops to record.  `results` is what the function returned.  False when the plan is refused.
 bool nb_plan_end(Plan *p, Tensor *const *results, int count, Error *err);
 
+// Whether input i (from 0) was written to since the recording began; such a plan is refused.
+bool nb_plan_changed(const Plan *p, int i);
+
 // Whether a second recording of the same function did the same on its own inputs; false with the difference.
 bool nb_plan_same(const Plan *a, const Plan *b, Error *err);
 
