@@ -98,15 +98,30 @@ end
 
 -- ---- calling ----
 
+-- Tables, functions and such among the arguments are known by a number: an address may become another's.
+local function number_of(state, object)
+  local numbers = state.numbers
+  if not numbers[object] then
+    state.objects = state.objects + 1
+    numbers[object] = state.objects
+  end
+  return numbers[object]
+end
+
 -- Arguments of a kind share a plan: dtypes and shapes of tensors, other values as they are.
-local function key_of(args)
+local function key_of(state, args)
   local parts = { tostring(native.modes or 0) }
   for i = 1, args.n do
     local a = args[i]
+    local kind = type(a)
     if nb.is_tensor(a) then
       parts[i + 1] = a.dtype .. options.shape(a)
+    elseif kind == "number" or kind == "string" then
+      parts[i + 1] = ("%q"):format(a)
+    elseif kind == "nil" or kind == "boolean" then
+      parts[i + 1] = tostring(a)
     else
-      parts[i + 1] = type(a) .. tostring(a)
+      parts[i + 1] = kind .. " " .. number_of(state, a)
     end
   end
   return table.concat(parts, ";")
@@ -139,6 +154,10 @@ end
 local function slow(state, args, key)
   local entry = state.entries[key]
   if not entry then
+    if state.objects > 64 then
+      refuse(state, "its arguments are other tables or functions at each call; pass tensors and numbers")
+      return state.f(table.unpack(args, 1, args.n))
+    end
     state.entries[key] = { calls = 1 }
     return state.f(table.unpack(args, 1, args.n))
   end
@@ -191,7 +210,7 @@ function Compiled.__call(self, ...)
   local state = state_of[self]
   if state.reason or native.recording() or native.observing() then return state.f(...) end
   local args = table.pack(...)
-  local key = args.n == 0 and not native.modes and "" or key_of(args)
+  local key = args.n == 0 and not native.modes and "" or key_of(state, args)
   local entry = state.entries[key]
   local r = entry and entry.ready
   if r and (changed(state.f, entry.seen) or not native.plan_ready(r.plan)) then
@@ -247,7 +266,7 @@ registry.define(nb, "nb.", "compile", {
     end
     local self = setmetatable({}, Compiled)
     local call = type(f) == "function" and f or function(...) return f(...) end
-    state_of[self] = { f = call, entries = {}, replays = 0 }
+    state_of[self] = { f = call, entries = {}, replays = 0, objects = 0, numbers = setmetatable({}, { __mode = "k" }) }
     return self
   end,
 })

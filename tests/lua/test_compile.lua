@@ -289,4 +289,25 @@ function T.test_writes_to_arguments_reach_the_caller()
   end
 end
 
+-- Of arguments that are no tensors each other one is recorded anew, also where its text or address is the same.
+function T.test_other_values_are_told_apart()
+  local f = nb.compile(function(x, a) return x * (a - 2 ^ 53) end)
+  local x = nb.ones({ 1 }, { dtype = "f64" })
+  for _, a in ipairs { 2 ^ 53, 2 ^ 53 + 2 } do
+    for _ = 1, 5 do lu.assertEquals(f(x, a):item(), a - 2 ^ 53) end
+  end
+  local g = nb.compile(function(_, list) return x * list[1] end)
+  local said = silently(function()
+    for i = 0, 3999 do
+      local r = g(x, { i // 1000 })
+      if r:item() ~= i // 1000 then error("call " .. i .. " gave " .. r:item()) end
+    end
+  end)
+  lu.assertStrContains(said, "other tables or functions at each call")
+  local net = nn.Linear(2, 1)
+  local h = nb.compile(function(m, z) return nb.no_grad(function() return m(z) end) end)
+  for _ = 1, 5 do h(net, nb.ones(1, 2)) end
+  lu.assertStrContains(tostring(h), "2 replays")
+end
+
 return T
