@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: MIT
+"""The transcripts of tests/sessions through the kernel, each in a kernel of its own."""
+import concurrent.futures
+import os
+import re
+import sys
+import unittest
+
+from kernels import ROOT, kernel
+
+sys.path.insert(0, os.path.join(ROOT, "tests/sessions"))
+import transcript  # noqa: E402
+
+
+def shown(messages):
+    """What a terminal would show of the messages to a cell."""
+    text = ""
+    for m in messages:
+        content = m["content"]
+        if m["msg_type"] == "stream":
+            text += content["text"]
+        elif "data" in content:
+            text += content["data"]["text/plain"] + "\n"
+        elif m["msg_type"] == "error":
+            text += "\n".join([content["evalue"]] + content["traceback"][1:]) + "\n"
+    return re.sub("\033\\[[0-9;]*m", "", text)
+
+
+def disagreement(path):
+    """What a transcript and a kernel's answers differ in, or nothing."""
+    with kernel(cwd=ROOT) as (_, client):
+        for number, (lines, expected) in enumerate(transcript.read(path), 1):
+            reply, messages = client.run("\n".join(lines))
+            text = shown(messages) + "".join(page["data"]["text/plain"] + "\n" for page in reply.get("payload", []))
+            if not transcript.agrees(text, expected):
+                return "after input %d expected:\n%s\ngot:\n%s" % (number, expected, text)
+    return None
+
+
+class Transcripts(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.pool = concurrent.futures.ThreadPoolExecutor(8)  # most of the time a kernel starts or ends
+        cls.found = {name: cls.pool.submit(disagreement, path) for name, path in ALL}
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.pool.shutdown(cancel_futures=True)
+
+
+def add(name):
+    def run(self):
+        why = self.found[name].result()
+        if why:
+            self.fail(why)
+
+    setattr(Transcripts, "test_" + name, run)
+
+
+ALL = transcript.transcripts()
+for transcript_name, _ in ALL:
+    add(transcript_name)
+
+if __name__ == "__main__":
+    unittest.main()
