@@ -32,7 +32,8 @@ local params = {
     doc = "called after each epoch with {epoch, loss, net, opt, history}; returning true ends the training" },
   { name = "plot", type = "boolean", default = false,
     doc = "draws the losses as a curve, anew in its place after each epoch" },
-  { name = "progress", type = "boolean", default = true, doc = "a bar on a terminal, and one line for each epoch" },
+  { name = "progress", type = "boolean", default = true,
+    doc = "a bar in a terminal or notebook, and one line for each epoch" },
 }
 
 -- ---- what is measured ----
@@ -305,6 +306,8 @@ local function run_epoch(run, train, valid, metrics, o)
   local label = ("epoch %d/%d"):format(run.epoch, o.epochs)
   local bar <close> = progress.progress(count_of(train), { label = label })
   bar.visible = bar.visible and o.progress
+  bar:follow(run.bar)
+  run.bar = bar
   train_epoch(run, train, o, bar)
   local line = label .. record(run, run.tally, "", metrics)
   if valid then line = line .. record(run, evaluate(run, valid, metrics), "valid_", metrics) end

@@ -1,5 +1,7 @@
 -- SPDX-License-Identifier: MIT
--- The progress bar: rate, time left and a note such as the loss.  Silent when standard output is no terminal.
+-- The progress bar: rate, time left and a note such as the loss; a line of the terminal, or a display of a notebook
+-- that is updated.  Silent elsewhere.
+local display = require "nablua.display"
 local native = require "nablua.native"
 local options = require "nablua.options"
 local registry = require "nablua.registry"
@@ -28,11 +30,15 @@ local function bar_text(share, width)
 end
 
 local function line(self, now)
-  local seconds = math.max(now - self.start, 1e-9)
+  local seconds = math.max((self.ended or now) - self.start, 1e-9)
   local rate = self.done / seconds
   local share = self.total and self.total > 0 and math.min(self.done / self.total, 1)
   local tail = ("%s%.4g/s"):format(self.total and ("%d/%d  "):format(self.done, self.total) or self.done .. "  ", rate)
-  if share then tail = tail .. "  ETA " .. clock_text((self.total - self.done) / rate) end
+  if self.ended then
+    tail = ("%s  %.1f s"):format(tail, seconds)
+  elseif share then
+    tail = tail .. "  ETA " .. clock_text((self.total - self.done) / rate)
+  end
   if self.note ~= "" then tail = tail .. "  " .. self.note end
   local head = self.label ~= "" and self.label .. "  " or ""
   local room = native.columns() - (utf8.len(head) or #head) - (utf8.len(tail) or #tail) - 6
@@ -40,10 +46,31 @@ local function line(self, now)
   return head .. tail
 end
 
+-- Where bars are drawn, one after the other: { bar= the last, drawn= when, id= of the display }.
+local Place = {}
+Place.__index = Place
+
+local count = 0
+local held = {}  -- the places with a bar that closed too soon after it was drawn, until the input's end
+
 local function draw(self, now)
-  self.drawn = now
-  io.stdout:write("\r\27[K", line(self, now))
-  io.stdout:flush()
+  local place = self.place
+  place.drawn, place.bar = now, self
+  if native.isatty(1) then
+    io.stdout:write("\r\27[K", line(self, now))
+    io.stdout:flush()
+  elseif place.id then
+    display.update(self, place.id)
+  else
+    count = count + 1
+    place.id = "nablua-progress-" .. count
+    display.show(self, { id = place.id })
+  end
+end
+
+function Place:settle()
+  if held[self] and display.show then draw(self.bar, native.clock()) end
+  held[self], display.pending[self] = nil, nil
 end
 
 -- Counts one step more; the note stands at the end of the line.
@@ -52,16 +79,26 @@ function Bar:step(note)
   if not self.visible then return end
   if note then self.note = note end
   local now = native.clock()
-  if now - self.drawn >= REDRAW then draw(self, now) end
+  if now - self.place.drawn >= REDRAW then draw(self, now) end
 end
 
--- Removes the bar from the terminal.
+-- Removes the bar from the terminal; in a notebook it stays, as it is at its end.
 function Bar:close()
-  if self.visible and self.drawn > self.start then
+  local place = self.place
+  if not self.visible then return end
+  self.visible, self.ended = false, native.clock()
+  if not native.isatty(1) then
+    place.bar = self
+    if place.id then held[place], display.pending[place] = true, true end
+  elseif place.bar == self then
     io.stdout:write("\r\27[K")
     io.stdout:flush()
   end
-  self.visible = false
+end
+
+-- Goes on in the place of a bar that was closed.
+function Bar:follow(before)
+  self.place = before and before.place or self.place
 end
 
 Bar.__close = Bar.close
@@ -70,20 +107,25 @@ function Bar:__tostring()
   return line(self, native.clock())
 end
 
+function Bar:__display()
+  return { ["text/plain"] = tostring(self) }
+end
+
 local params = {
   { name = "total", type = "count", optional = true, positional = true, doc = "how many steps there will be" },
   { name = "label", type = "string", default = "", doc = "stands before the bar" },
 }
 
 registry.define(progress, "nb.", "progress", {
-  doc = "A progress bar with rate and time left; silent when standard output is no terminal.  " ..
-    "bar:step(note) counts, bar:close() removes it.", params = params,
+  doc = "A progress bar with rate and time left, in a terminal or a notebook; silent elsewhere.  bar:step(note) " ..
+    "counts; bar:close() ends it, which removes it from a terminal.", params = params,
   example = "local bar = nb.progress(3); for i = 1, 3 do bar:step() end; bar:close(); return bar.done  --> 3",
   function(...)
     local o = options.read("nb.progress", params, ...)
     local now = native.clock()
-    return setmetatable({ total = o.total, label = o.label, note = "", done = 0, start = now, drawn = now,
-      visible = native.isatty(1) }, Bar)
+    return setmetatable({ total = o.total, label = o.label, note = "", done = 0, start = now,
+      place = setmetatable({ drawn = now }, Place),
+      visible = native.isatty(1) or display.live ~= nil and display.live() }, Bar)
   end,
 })
 
