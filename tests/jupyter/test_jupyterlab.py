@@ -131,7 +131,20 @@ class Lab(unittest.TestCase):
     def test_fashion_mnist(self):
         self.run_all("fashion_mnist")
 
-    def test_completion_inspector_input_interrupt_restart(self):
+    def test_the_panel_that_explains_what_is_written(self):
+        page = self.open("panel.ipynb", notebook("nb.tensor{1, 2}", "nn.Linear(2, 3)"))
+        self.menu(page, "Help", "Show Contextual Help")
+        panel = page.locator(".jp-Inspector")
+        expect(panel).to_be_visible()
+        for index, (word, text) in enumerate((("nb.tensor", "nb.tensor("), ("nn.Linear", "in_features"))):
+            page.locator(".jp-CodeCell .cm-content").nth(index).click()
+            page.keyboard.press("Home")
+            for _ in range(len(word) - 2):
+                page.keyboard.press("ArrowRight")
+            expect(panel).to_contain_text(text)
+            self.shoot(page, "panel_%d" % (index + 1))
+
+    def test_completion_tooltip_input_interrupt_restart(self):
         page = self.open("tools.ipynb", notebook("nb.log_sof", "return input('name? ')",
                                                  "net = nn.Linear(2, 2); while true do net(nb.ones(1, 2)) end",
                                                  "net", "nb.tensor{1, 2}", "not_there.field"))
