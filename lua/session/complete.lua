@@ -202,15 +202,25 @@ end
 
 -- ---- matches ----
 
-local function sorted(found)
+-- Names that begin with _ come last.
+local function key_of(text)
+  return (text:byte() == 95 and "1" or "0") .. text
+end
+
+-- Sorts the matches and keeps the first MOST of them.  Returns the key of the last.
+local function keep_first(found)
   local keys, by_key = {}, {}
   for i, match in ipairs(found) do
-    keys[i] = (match.text:byte() == 95 and "1" or "0") .. match.text  -- names that begin with _ come last
+    keys[i] = key_of(match.text)
     by_key[keys[i]] = match
   end
   table.sort(keys)
-  for i, key in ipairs(keys) do found[i] = by_key[key] end
-  for i = #found, MOST + 1, -1 do found[i] = nil end
+  for i, key in ipairs(keys) do found[i] = i <= MOST and by_key[key] or nil end
+  return keys[MOST]
+end
+
+local function sorted(found)
+  keep_first(found)
   for _, match in ipairs(found) do  -- only now: there may be many more
     if not match.kind then
       match.kind, match.note = kind_of(match.value)
@@ -220,12 +230,14 @@ local function sorted(found)
   return found
 end
 
+-- A list, and what puts a name into it, once.  Of thousands those that come first are sorted out as they come.
 local function collector(prefix)
-  local found, seen = {}, {}
+  local found, seen, last = {}, {}, nil
   return found, function(text, value, kind, doc)
-    if seen[text] or text:sub(1, #prefix) ~= prefix then return end
+    if seen[text] or text:sub(1, #prefix) ~= prefix or last and key_of(text) > last then return end
     seen[text] = true
     found[#found + 1] = { text = text, value = value, kind = kind, note = doc or "" }
+    if #found == 2 * MOST then last = keep_first(found) end
   end
 end
 
@@ -352,7 +364,7 @@ function complete.complete(text)
     local found, see = collector(prefix)
     each_field(value, function(name, item, kind, doc)
       if not name:match("^[%a_][%w_]*$") then return end
-      if name:match("^_") and prefix == "" then return end
+      if prefix == "" and name:byte() == 95 then return end
       local meta = type(item) == "table" and getmetatable(item)
       local callable = type(item) == "function" or type(meta) == "table" and rawget(meta, "__call") ~= nil
       if separator == ":" and not callable then return end

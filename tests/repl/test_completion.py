@@ -63,6 +63,21 @@ class Completion(unittest.TestCase):
                 for name in never:
                     self.assertNotIn(name, names)
 
+    def test_of_thousands_the_first_are_offered(self):
+        run = subprocess.run([NABLUA, "-"], capture_output=True, text=True, timeout=60, input="""
+            local complete, want = require "nablua.session.complete".complete, {}
+            big = {}
+            for i = 0, 9999 do big[("n%05d"):format(i * 7919 % 10007)] = i; big["_" .. i] = i end
+            for name in pairs(big) do if name:match "^n" then want[#want + 1] = name end end
+            table.sort(want)
+            local n, list = complete("big.")
+            assert(n == 0 and #list == 500)
+            for i = 1, 500 do assert(list[i].text == want[i] and list[i].kind == "number") end
+            n, list = complete("big._1")
+            assert(n == 2 and #list == 500 and list[1].text == "_1" and list[2].text == "_10")
+            print "right" """)
+        self.assertEqual((run.stdout, run.stderr), ("right\n", ""))
+
 
 if __name__ == "__main__":
     unittest.main()
