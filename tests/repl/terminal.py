@@ -47,6 +47,7 @@ class Terminal:
     def __init__(self, *arguments, home=None, columns=100, rows=120, prepare=None, **variables):
         self.screen = Screen(columns, rows)
         self.stream = pyte.ByteStream(self.screen)
+        self.rows = []
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
             fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
@@ -59,8 +60,22 @@ class Terminal:
         self.screen.resize(rows, columns)
         fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
+    def row(self, y):
+        line, text = self.screen.buffer[y], []
+        for x in range(max(line, default=-1) + 1):
+            text.append(line[x].data)  # what stands right of a wide character is empty
+        return "".join(text).rstrip()
+
     def text(self):
-        return "\n".join(line.rstrip() for line in self.screen.display).rstrip()
+        """What is on the screen; only rows that changed are read anew, which is most of the time a test takes."""
+        if len(self.rows) != self.screen.lines:
+            self.rows = [""] * self.screen.lines
+            self.screen.dirty.update(range(self.screen.lines))
+        for y in self.screen.dirty:
+            if y < len(self.rows):
+                self.rows[y] = self.row(y)
+        self.screen.dirty.clear()
+        return "\n".join(self.rows).rstrip()
 
     def type(self, text):
         os.write(self.fd, text.encode())
