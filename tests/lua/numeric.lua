@@ -1,7 +1,8 @@
 -- SPDX-License-Identifier: MIT
--- What tests share: finite differences, comparing tensors with tables, strided twins, expecting errors.
+-- What tests share: samples of operators, finite differences, strided twins, expecting errors.
 local lu = require "luaunit"
 local nb = require "nablua"
+local native = require "nablua.native"
 
 local M = {}
 
@@ -107,6 +108,105 @@ function M.assert_gradients(net, x)
     local wrong = M.difference(M.flat(gradients[k]), want, 1e-5)
     if wrong then lu.fail(("%s, gradient %d: %s"):format(tostring(net), k, wrong)) end
   end
+end
+
+-- ---- samples of the operator table's rows ----
+--
+-- A row's sample makes its inputs.  It is Lua, with cases separated by ";", where
+--   f(shape..., {lo=, hi=})  a random f64 tensor that requires grad
+--   i(max, shape...)         whole numbers 1..max
+--   m(shape...)              a mask
+--   w(..., n), s(..., n)     like f: n×n matrices far from singular, symmetric positive definite ones
+
+function M.call_of(row)
+  return row.internal and native[row.name] or nb[row.name]
+end
+
+function M.is_tensor_kind(kind)
+  return kind == "tensor" or kind == "tensor or number"
+end
+
+local function default_sample(row)
+  local args = {}
+  for _, p in ipairs(row.params) do
+    if M.is_tensor_kind(p.kind) and not p.optional then
+      args[#args + 1] = "f(2,3,4)"
+    elseif p.kind == "mask" then
+      args[#args + 1] = "m(2,3,4)"
+    elseif not p.optional then
+      return nil
+    end
+  end
+  return table.concat(args, ", ")
+end
+
+-- The environment of a sample; `made` collects its f tensors in order.
+local function sample_env(row, made, change)
+  local lo, hi = row.sample.lo, row.sample.hi
+  if lo == 0 and hi == 0 then lo, hi = -2, 2 end
+  local env = { nb = nb }
+  local function leaf(t)
+    if change then t = change(t) end
+    t.requires_grad = true
+    made[#made + 1] = t
+    return t
+  end
+  function env.f(...)
+    local shape = { ... }
+    local a, b = lo, hi
+    if type(shape[#shape]) == "table" then
+      local o = table.remove(shape)
+      a, b = o.lo or a, o.hi or b
+    end
+    return leaf(nb.rand(shape, { dtype = "f64" }) * (b - a) + a)
+  end
+  function env.w(...)
+    return leaf(M.matrices(false, "f64", ...))
+  end
+  function env.s(...)
+    return leaf(M.matrices(true, "f64", ...))
+  end
+  function env.i(max, ...)
+    return nb.randint(1, max, { ... })
+  end
+  function env.m(...)
+    return nb.rand({ ... }):gt(0.4)
+  end
+  return env
+end
+
+function M.cases(row)
+  local text = row.sample.args or default_sample(row)
+  if not text then return nil end
+  local list = {}
+  for case in (text .. ";"):gmatch("(.-);") do
+    case = case:match("^%s*(.-)%s*$")
+    if case ~= "" then list[#list + 1] = case end
+  end
+  return list
+end
+
+-- The arguments of a case (packed), and its f tensors.
+function M.arguments(row, case, change)
+  local made = {}
+  local chunk = assert(load("return " .. case, row.name, "t", sample_env(row, made, change)))
+  return table.pack(chunk()), made
+end
+
+-- A scalar of all floating outputs, each weighted by fixed random numbers, so that no sign or
+-- transposition can cancel.
+function M.scalar_of(row, args, weights)
+  local out = table.pack(M.call_of(row)(table.unpack(args, 1, args.n)))
+  local J
+  for k = 1, out.n do
+    local y = out[k]
+    if y.dtype == "f64" or y.dtype == "f32" then
+      weights[k] = weights[k] or nb.rand(y.shape, { dtype = "f64" }) + 0.5
+      local part = (y * weights[k]):sum()
+      J = J and J + part or part
+    end
+  end
+  return J
 end
 
 return M

@@ -1,113 +1,15 @@
 -- SPDX-License-Identifier: MIT
 -- Tests derived from the operator table: every row is held to the same demands.
---
--- A row's sample makes its inputs.  It is Lua, with cases separated by ";", where
---   f(shape..., {lo=, hi=})  a random f64 tensor that requires grad
---   i(max, shape...)         whole numbers 1..max
---   m(shape...)              a mask
---   w(..., n), s(..., n)     like f: n×n matrices far from singular, symmetric positive definite ones
 local lu = require "luaunit"
 local nb = require "nablua"
 local native = require "nablua.native"
 local numeric = require "numeric"
 
-local flat = numeric.flat
+local flat, call_of, cases, arguments, scalar_of = numeric.flat, numeric.call_of, numeric.cases, numeric.arguments,
+  numeric.scalar_of
 local T = {}
 
 local rows = native.rows()
-
-local function call_of(row)
-  return row.internal and native[row.name] or nb[row.name]
-end
-
--- ---- samples ----
-
-local function is_tensor_kind(kind)
-  return kind == "tensor" or kind == "tensor or number"
-end
-
-local function default_sample(row)
-  local args = {}
-  for _, p in ipairs(row.params) do
-    if is_tensor_kind(p.kind) and not p.optional then
-      args[#args + 1] = "f(2,3,4)"
-    elseif p.kind == "mask" then
-      args[#args + 1] = "m(2,3,4)"
-    elseif not p.optional then
-      return nil
-    end
-  end
-  return table.concat(args, ", ")
-end
-
--- The environment of a sample; `made` collects its f tensors in order.
-local function sample_env(row, made, change)
-  local lo, hi = row.sample.lo, row.sample.hi
-  if lo == 0 and hi == 0 then lo, hi = -2, 2 end
-  local env = { nb = nb }
-  local function leaf(t)
-    if change then t = change(t) end
-    t.requires_grad = true
-    made[#made + 1] = t
-    return t
-  end
-  function env.f(...)
-    local shape = { ... }
-    local a, b = lo, hi
-    if type(shape[#shape]) == "table" then
-      local o = table.remove(shape)
-      a, b = o.lo or a, o.hi or b
-    end
-    return leaf(nb.rand(shape, { dtype = "f64" }) * (b - a) + a)
-  end
-  function env.w(...)
-    return leaf(numeric.matrices(false, "f64", ...))
-  end
-  function env.s(...)
-    return leaf(numeric.matrices(true, "f64", ...))
-  end
-  function env.i(max, ...)
-    return nb.randint(1, max, { ... })
-  end
-  function env.m(...)
-    return nb.rand({ ... }):gt(0.4)
-  end
-  return env
-end
-
-local function cases(row)
-  local text = row.sample.args or default_sample(row)
-  if not text then return nil end
-  local list = {}
-  for case in (text .. ";"):gmatch("(.-);") do
-    case = case:match("^%s*(.-)%s*$")
-    if case ~= "" then list[#list + 1] = case end
-  end
-  return list
-end
-
--- The arguments of a case (packed), and its f tensors.
-local function arguments(row, case, change)
-  local made = {}
-  local chunk = assert(load("return " .. case, row.name, "t", sample_env(row, made, change)))
-  return table.pack(chunk()), made
-end
-
--- A scalar of all floating outputs, each weighted by fixed random numbers, so that no sign or
--- transposition can cancel.
-local function scalar_of(row, args, weights)
-  local out = table.pack(call_of(row)(table.unpack(args, 1, args.n)))
-  local J
-  for k = 1, out.n do
-    local y = out[k]
-    if y.dtype == "f64" or y.dtype == "f32" then
-      weights[k] = weights[k] or nb.rand(y.shape, { dtype = "f64" }) + 0.5
-      local part = (y * weights[k]):sum()
-      J = J and J + part or part
-    end
-  end
-  return J
-end
 
 local function each_row(filter, check)
   local failures = {}
@@ -280,7 +182,7 @@ function T.test_empty_tensors_pass_through_elementwise_rows()
       for _, p in ipairs(row.params) do
         if p.kind == "mask" then
           args[#args + 1] = nb.zeros(shape, { dtype = "bool" })
-        elseif is_tensor_kind(p.kind) and not p.optional then
+        elseif numeric.is_tensor_kind(p.kind) and not p.optional then
           args[#args + 1] = nb.zeros(shape, { dtype = "f64", requires_grad = true })
           made[#made + 1] = args[#args]
         elseif not p.optional then
@@ -299,7 +201,7 @@ end
 function T.test_binary_rows_broadcast_with_right_gradients()
   local shapes = { { { 2, 3, 4 }, { 4 } }, { { 3, 1 }, { 1, 4 } }, { { 2, 3 }, {} }, { { 1 }, { 2, 1, 3 } } }
   each_row(function(row)
-    return elementwise(row) and row.has_backward and #row.params == 2 and is_tensor_kind(row.params[2].kind) and
+    return elementwise(row) and row.has_backward and #row.params == 2 and numeric.is_tensor_kind(row.params[2].kind) and
       not row.sample.args
   end, function(row)
     for _, pair in ipairs(shapes) do
@@ -386,7 +288,7 @@ function T.test_wrong_arguments_are_named()
   each_row(has_inputs, function(row)
     local case = assert(cases(row))[1]
     for k, p in ipairs(row.params) do
-      if (is_tensor_kind(p.kind) or p.kind == "index tensor" or p.kind == "mask") and not p.optional then
+      if (numeric.is_tensor_kind(p.kind) or p.kind == "index tensor" or p.kind == "mask") and not p.optional then
         local args = arguments(row, case)
         for _, bad in ipairs { "seven", print } do
           args[k] = bad
