@@ -10,7 +10,7 @@ local core = require "nablua.core"
 local options = {}
 
 local function whole(v)
-  return math.type(v) == "integer" or (math.type(v) == "float" and v % 1 == 0)
+  return math.type(v) ~= nil and math.tointeger(v) ~= nil
 end
 
 local function is_list_of(v, test)

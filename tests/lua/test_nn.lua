@@ -209,6 +209,8 @@ end
 function T.test_constructors_check_their_arguments()
   assert_error({ "nn.Linear", "out_features is missing" }, nn.Linear, 3)
   assert_error({ "nn.Linear", "in_features", "at least 1", "0" }, nn.Linear, 0, 3)
+  assert_error({ "nn.Linear", "in_features", "at least 1", "1e+300" }, nn.Linear, 1e300, 3)
+  assert_error({ "nn.RNN", "hidden_size", "at least 1", "inf" }, nn.RNN, 2, 1 / 0)
   assert_error({ "nn.Linear", '"bais"', '"bias"' }, nn.Linear, 3, 3, { bais = true })
   assert_error({ "nn.Linear", "bias", "true or false" }, nn.Linear, 3, 3, { bias = 1 })
   assert_error({ "nn.Conv2d", "too many arguments" }, nn.Conv2d, 1, 8, 3, 1)
