@@ -15,7 +15,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 KERNEL = os.environ.get("NABLUA_KERNEL", os.path.join(ROOT, "build/release/nablua-kernel"))
 BUILD = os.path.basename(os.path.dirname(KERNEL))
 SANITIZED = BUILD in ("asan", "tsan", "hostile")
-TIMEOUT = 120 if SANITIZED else 30
+TIMEOUT = int(os.environ.get("NABLUA_TEST_LIMIT") or (120 if SANITIZED else 30))
 
 
 def skip(why):
