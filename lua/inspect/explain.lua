@@ -63,7 +63,7 @@ end
 function sum_of(self, from, to)
   local count = self.paths:between(from, to)
   if count > MOST_PATHS then
-    local n = count < 1e6 and ("%d"):format(count) or text.number(count)
+    local n = count < 1e6 and ("%d"):format(count) or count == math.huge and ">10³⁰⁸" or text.number(count)
     return symbols.new("Σ(" .. n .. " paths)", "\\sum_{" .. text.latex(n) .. "\\,\\mathrm{paths}}")
   end
   local plain, latex = {}, {}

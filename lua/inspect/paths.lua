@@ -99,11 +99,11 @@ function Paths:carry(grads, from, to, only, uses)
   return arrived
 end
 
--- The number of paths from one vertex to another that all of them pass.
+-- The number of paths from one vertex to another that all of them pass; a float, since whole numbers would wrap.
 function Paths:between(from, to)
-  local list, count = self:part(from, to), { [to] = 1 }
+  local list, count = self:part(from, to), { [to] = 1.0 }
   for at = #list, 1, -1 do
-    local n = 0
+    local n = 0.0
     for _, edge in ipairs(self.next[list[at]]) do n = n + count[edge.to] end
     count[list[at]] = n
   end

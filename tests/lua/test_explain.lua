@@ -246,4 +246,13 @@ function T.test_what_cannot_be_explained()
   lu.assertStrContains(tostring(inspect.explain(nan, v)), "NaN")
 end
 
+-- 4^256 paths do not fit a whole number: wrapped to a small one they were all written out.
+function T.test_more_paths_than_can_be_counted()
+  local lstm = nb.nn.LSTM(2, 3, { batch_first = true })
+  local y = lstm(nb.randn(1, 256, 2))
+  local text = tostring(inspect.explain((y * y):mean(), lstm:parameters()[1]))
+  lu.assertStrContains(text, "paths)")
+  lu.assertTrue(#text < 5000)
+end
+
 return T
