@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: MIT
+// Reducing the first argument of a call, cast to c->compute (i64, f32 or f64), over dimensions.
+//
+// `dims` is a list of the user's dimensions as an argument holds it (none: all); the outputs have the remaining ones.
+#ifndef NABLUA_REDUCE_H
+#define NABLUA_REDUCE_H
+
+#include "nablua/op.h"
+
+// Sums and products into c->out[0]; over no elements 0 and 1.
+bool nb_reduce_sum(Call *c, const Value *dims, Error *err);
+bool nb_reduce_product(Call *c, const Value *dims, Error *err);
+
+// Into `out`, i64: the place, from 1 and row by row among the reduced elements, of the largest or smallest; the first
+// NaN where there is one.  There must be elements.
+bool nb_reduce_place(Call *c, Tensor *out, const Value *dims, bool largest, Error *err);
+
+#endif
