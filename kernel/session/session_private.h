@@ -49,6 +49,27 @@ SessionStatus protected_call(Session *s, int arguments, int results);
 // Pushes field `name` of the session's table in the registry: "kept", "sources", "results".
 void push_session_table(lua_State *L, const char *name);
 
+// ---- input.c ----
+
+typedef struct Source {
+  const char *code;
+  size_t length;
+  const char *name;  // "=input 3"
+} Source;
+
+// Leaves the function that an input is; raises an error where it is none.  s->chunk stays until forget_chunk.
+void compile(lua_State *L, Session *s, const Source *source);
+void forget_chunk(Session *s);
+
+// The value of a kept variable, by name; nil when there is none.
+int local_value(lua_State *L);
+
+// The line at `at` when it is a command, and where the next one begins.  Commands stand before any Lua.
+bool command_line(const char *code, size_t length, size_t *at, size_t *end);
+
+// Completeness of an input without prompts.
+SessionCompleteness judge(Session *s, const char *code, size_t length, int *indent);
+
 // ---- problem.c ----
 
 // The message handler: makes { name=, message=, frames= } of the error at index 1.

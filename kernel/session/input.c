@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: MIT
+// An input before it runs: its commands, whether it is complete, its colours, and compiling it with the locals of
+// earlier ones.
+#include <lauxlib.h>
+#include <string.h>
+
+#include "lexer.h"
+#include "pasted.h"
+#include "session_private.h"
+
+// ---- locals that stay ----
+//
+// kept[name] = { f, i, constant }: upvalue i of the closure f is the variable.
+
+// keep(f [, name]): the upvalues of f are variables to keep; with a name, a constant one.
+static int keep(lua_State *L) {
+  const char *constant = lua_tostring(L, 2), *name;
+  push_session_table(L, "kept");
+  int kept = lua_gettop(L);
+  bool found = false;
+  for (int i = 1; (name = lua_getupvalue(L, 1, i)) != NULL; i++) {
+    lua_pop(L, 1);
+    if (strcmp(name, "_ENV") == 0 || (constant && strcmp(name, constant) != 0)) continue;
+    found = true;
+    lua_createtable(L, 3, 0);
+    lua_pushvalue(L, 1);
+    lua_rawseti(L, -2, 1);
+    lua_pushinteger(L, i);
+    lua_rawseti(L, -2, 2);
+    lua_pushboolean(L, constant != NULL);
+    lua_rawseti(L, -2, 3);
+    lua_setfield(L, kept, name);
+  }
+  if (found || !constant) return 0;
+  // Lua puts constants such as 5 in the code, without a variable: make one.
+  lua_pushvalue(L, 1);
+  lua_call(L, 0, 1);
+  int value = lua_gettop(L);
+  lua_pushfstring(L, "local %s=... return function()return %s end", constant, constant);
+  if (luaL_loadstring(L, lua_tostring(L, -1)) != LUA_OK) return lua_error(L);
+  lua_pushvalue(L, value);
+  lua_call(L, 1, 1);
+  lua_pushcfunction(L, keep);
+  lua_insert(L, -2);
+  lua_pushvalue(L, 2);
+  lua_call(L, 2, 0);
+  return 0;
+}
+
+static int values(lua_State *L) {
+  return lua_gettop(L);
+}
+
+static int is_kept(void *user, const char *name, size_t length) {
+  lua_State *L = user;
+  lua_pushlstring(L, name, length);
+  int kept = lua_rawget(L, -2) == LUA_TTABLE;
+  if (kept) {
+    lua_rawgeti(L, -1, 3);
+    kept = lua_toboolean(L, -1) ? 2 : 1;
+    lua_pop(L, 1);
+  }
+  lua_pop(L, 1);
+  return kept;
+}
+
+// Joins the upvalues of the function on the top to the kept variables of the same names.
+static void join(lua_State *L) {
+  const char *name;
+  int f = lua_gettop(L);
+  push_session_table(L, "kept");
+  for (int i = 1; (name = lua_getupvalue(L, f, i)) != NULL; i++) {
+    lua_pop(L, 1);
+    if (lua_getfield(L, f + 1, name) == LUA_TTABLE) {
+      lua_rawgeti(L, -1, 1);
+      lua_rawgeti(L, -2, 2);
+      lua_upvaluejoin(L, f, i, -2, (int)lua_tointeger(L, -1));
+      lua_pop(L, 2);
+    }
+    lua_pop(L, 1);
+  }
+  lua_settop(L, f);
+}
+
+int local_value(lua_State *L) {
+  push_session_table(L, "kept");
+  lua_pushvalue(L, 1);
+  if (lua_rawget(L, -2) != LUA_TTABLE) return 0;
+  lua_rawgeti(L, -1, 1);
+  lua_rawgeti(L, -2, 2);
+  return lua_getupvalue(L, -2, (int)lua_tointeger(L, -1)) ? 1 : 0;
+}
+
+// ---- compiling ----
+
+void forget_chunk(Session *s) {
+  chunk_free(s->chunk);
+  s->chunk = NULL;
+  text_free(&s->text);
+}
+
+static void begin_chunk(lua_State *L, Session *s, const char *code, size_t length) {
+  forget_chunk(s);
+  if (!(s->chunk = chunk_new(code, length))) luaL_error(L, "not enough memory for this input");
+}
+
+// Compiles the input as it is, or as an expression.  Leaves nothing, or the message.
+static bool check(lua_State *L, Session *s, bool value, const char *source) {
+  s->text.length = 0;
+  chunk_plain(s->chunk, value, &s->text);
+  if (s->text.failed) luaL_error(L, "not enough memory for this input");
+  int status = luaL_loadbufferx(L, s->text.data ? s->text.data : "", s->text.length, source, "t");
+  if (status == LUA_OK) {
+    lua_pop(L, 1);
+  } else if (lua_istable(L, -1)) {  // nested too deep: an error that explain_error has seen
+    lua_getfield(L, -1, "message");
+    lua_remove(L, -2);
+  }
+  return status == LUA_OK;
+}
+
+// Whether the input is right, with a value or without.  Leaves nothing, or the message.
+static bool choose(lua_State *L, Session *s, bool *value, const char *source) {
+  *value = false;
+  if (chunk_ends_in_expression(s->chunk)) {
+    if (check(L, s, true, source)) return *value = true;
+    if (check(L, s, false, source)) {
+      lua_pop(L, 1);
+      return true;
+    }
+    // Of the two messages the one about what was meant: the one that got further, which a lone expression's has.
+    const char *with = lua_tostring(L, -2), *without = lua_tostring(L, -1);
+    bool open = strstr(with, "near <eof>") && !strstr(without, "near <eof>");
+    lua_pop(L, open ? 1 : 0);
+    if (!open) lua_remove(L, -2);
+    return false;
+  }
+  return check(L, s, false, source);
+}
+
+void compile(lua_State *L, Session *s, const Source *source) {
+  bool value;
+  begin_chunk(L, s, source->code, source->length);
+  if (!choose(L, s, &value, source->name)) lua_error(L);
+  push_session_table(L, "kept");
+  s->text.length = 0;
+  bool fits = chunk_wrapped(s->chunk, value, is_kept, L, &s->text);
+  lua_pop(L, 1);
+  if (!fits) luaL_error(L, "the input names more than 240 locals of earlier inputs; use globals or a table for some");
+  if (s->text.failed) luaL_error(L, "not enough memory for this input");
+  if (luaL_loadbufferx(L, s->text.data, s->text.length, source->name, "t") != LUA_OK) lua_error(L);
+  lua_pushcfunction(L, keep);
+  lua_pushcfunction(L, values);
+  lua_call(L, 2, 1);
+  join(L);
+}
+
+// ---- commands ----
+
+static bool is_space(char c) {
+  return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
+// Whether a whole input of one line asks for help: name? or name??
+static bool asks_at_end(const char *code, size_t length) {
+  while (length > 0 && is_space(code[length - 1])) length--;
+  if (length < 2 || code[length - 1] != '?' || memchr(code, '\n', length)) return false;
+  while (length > 0 && code[length - 1] == '?') length--;
+  for (size_t i = 0; i < length; i++)
+    if (!(code[i] == '_' || code[i] == '.' || code[i] == ':' || code[i] == ' ' || (code[i] >= '0' && code[i] <= '9') ||
+          ((code[i] | 32) >= 'a' && (code[i] | 32) <= 'z')))
+      return false;
+  return true;
+}
+
+bool command_line(const char *code, size_t length, size_t *at, size_t *end) {
+  while (*at < length && is_space(code[*at])) (*at)++;
+  if (*at == length) return false;
+  if (code[*at] != '%' && code[*at] != '?' && !asks_at_end(code + *at, length - *at)) return false;
+  const char *stop = memchr(code + *at, '\n', length - *at);
+  *end = stop ? (size_t)(stop - code) : length;
+  return true;
+}
+
+// ---- completeness ----
+
+static int check_protected(lua_State *L) {
+  Session *s = session_of(L);
+  const Source *source = lua_touserdata(L, 1);
+  bool value;
+  begin_chunk(L, s, source->code, source->length);
+  return choose(L, s, &value, source->name) ? 0 : lua_error(L);
+}
+
+// Whether the text ends in "\\", or in "\\z" and spaces.
+static bool continues_string(const char *code, size_t length) {
+  if (length > 0 && code[length - 1] == '\\') return true;
+  while (length > 0 && is_space(code[length - 1])) length--;
+  return length > 1 && code[length - 1] == 'z' && code[length - 2] == '\\';
+}
+
+SessionCompleteness judge(Session *s, const char *code, size_t length, int *indent) {
+  static const char mark[] = "<eof>";
+  lua_State *L = s->L;
+  SessionCompleteness result = SESSION_COMPLETE;
+  size_t at = 0, end;
+  if (indent) *indent = 0;
+  while (command_line(code, length, &at, &end)) at = end;
+  Source source = {code + at, length - at, "=input"};
+  lua_pushcfunction(L, check_protected);
+  lua_pushlightuserdata(L, &source);
+  if (lua_pcall(L, 1, 0, 0) != LUA_OK) {
+    size_t n;
+    const char *message = lua_tolstring(L, -1, &n);
+    bool open = message && n >= sizeof mark - 1 && strcmp(message + n - (sizeof mark - 1), mark) == 0;
+    // A quoted string cannot go on in another line, unless a backslash says so.
+    if (open && strstr(message, ": unfinished string near") && !continues_string(source.code, source.length))
+      open = false;
+    result = open ? SESSION_INCOMPLETE : SESSION_INVALID;
+    if (open && indent && s->chunk) *indent = 2 * chunk_depth(s->chunk);
+    lua_pop(L, 1);
+  }
+  forget_chunk(s);
+  return result;
+}
+
+SessionCompleteness session_is_complete(Session *s, const char *code, size_t length, int *indent) {
+  SessionCompleteness result = judge(s, code, length, indent);
+  if (result != SESSION_INVALID || !pasted_begins(code, length)) return result;
+  Text clean = {0};
+  size_t begin = 0, at = 0;
+  for (size_t before = 0; pasted_next(code, length, &at, &clean); before = clean.length) begin = before;
+  if (!clean.failed) result = judge(s, clean.data + begin, clean.length - begin, indent);
+  text_free(&clean);
+  return result;
+}
+
+bool session_color(const char *code, size_t length, size_t at, size_t *begin, size_t *end, SessionColor *color) {
+  static const SessionColor colors[] = {[TOKEN_KEYWORD] = SESSION_KEYWORD,
+                                        [TOKEN_NUMBER] = SESSION_NUMBER,
+                                        [TOKEN_STRING] = SESSION_STRING,
+                                        [TOKEN_COMMENT] = SESSION_COMMENT,
+                                        [TOKEN_BAD] = SESSION_PLAIN};
+  if (at == 0 && command_line(code, length, &at, end)) {
+    *begin = at;
+    *color = SESSION_COMMAND;
+    return true;
+  }
+  Token t = lexer_next(code, length, at);
+  if (t.kind == TOKEN_END) return false;
+  *begin = t.begin;
+  *end = t.end;
+  *color = colors[t.kind];
+  return true;
+}
