@@ -71,13 +71,6 @@ local function expression(path)
   return s
 end
 
-local function has_children(m)
-  for path in m:named_modules() do
-    if path ~= "" then return true end
-  end
-  return false
-end
-
 local function first_bad(t)
   return nb.no_grad(function()
     local d = t:detach():to("f64")
@@ -90,7 +83,7 @@ local function forward(p)
   p.layers, p.by_path = {}, {}
   local paths = {}
   for path, m in p.net:named_modules() do
-    if not has_children(m) then paths[m] = path end
+    if not module.has_children(m) then paths[m] = path end
   end
   local J = calls.during(function(m, enters, y)
     if enters or not paths[m] or not nb.is_tensor(y) or p.by_path[paths[m]] then return end

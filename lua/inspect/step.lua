@@ -85,13 +85,6 @@ end
 local STRUCTURAL = { transpose = true, reshape = true, view = true, expand = true, permute = true, unsqueeze = true,
   squeeze = true, contiguous = true, to = true, narrow = true, detach = true, clone = true }
 
-local function has_children(m)
-  for path in m:named_modules() do
-    if path ~= "" then return true end
-  end
-  return false
-end
-
 -- Forward events as steps.
 local function group_forward(events)
   local groups, current, leafy = {}, nil, {}
@@ -102,7 +95,7 @@ local function group_forward(events)
   for _, e in ipairs(events) do
     if e.kind == "apply" then
       local m = e.modules[#e.modules]
-      if m and leafy[m] == nil then leafy[m] = not has_children(m) end
+      if m and leafy[m] == nil then leafy[m] = not module.has_children(m) end
       local own = m and leafy[m] and m or nil
       local again = false
       if current and own and current.module == own then

@@ -22,16 +22,9 @@ local function shape_of(v)
   return nb.is_tensor(v) and options.shape(v) or options.describe(v)
 end
 
-local function has_children(m)
-  for path in m:named_modules() do
-    if path ~= "" then return true end
-  end
-  return false
-end
-
 -- The parameters that a module holds itself; all of them where nothing is inside.
 local function own_parameters(m)
-  if not has_children(m) then return m:parameters() end
+  if not module.has_children(m) then return m:parameters() end
   local list = {}
   for _, v in pairs(m) do
     if nb.is_tensor(v) and v.is_leaf and v.requires_grad then list[#list + 1] = v end
@@ -44,7 +37,7 @@ local function run(net, inputs)
   local rows, open, paths, seen = {}, {}, {}, {}
   for path, m in net:named_modules() do paths[m] = path end
   local function on_call(m, enters, value)
-    if not paths[m] or has_children(m) and #own_parameters(m) == 0 then return end
+    if not paths[m] or module.has_children(m) and #own_parameters(m) == 0 then return end
     if enters then
       local row = { path = paths[m], kind = m:kind(), title = module.title(m), input = shape_of(value), module = m,
         params = 0, bytes = 0, given = value }

@@ -22,13 +22,6 @@ local watch = {}
 local Watch = {}
 local watches = setmetatable({}, { __mode = "k" })  -- watch → its state
 
-local function has_children(m)
-  for path in m:named_modules() do
-    if path ~= "" then return true end
-  end
-  return false
-end
-
 local function parameters_now(net)
   local list = {}
   for path, p in net:named_parameters() do
@@ -239,7 +232,7 @@ function watch.watch(net)
   local self = setmetatable({}, meta)
   local state = { net = net, history = {}, leaf = {}, weight = {}, samples = {}, hooks = {} }
   for path, m in net:named_modules() do
-    if not has_children(m) then state.leaf[m] = path == "" and "net" or path end
+    if not module.has_children(m) then state.leaf[m] = path == "" and "net" or path end
   end
   for path, p in net:named_parameters() do
     local layer = path:match("^(.*)%.[^.]*$") or "net"

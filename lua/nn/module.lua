@@ -19,6 +19,14 @@ function module.is(v)
   return type(v) == "table" and records[v] ~= nil
 end
 
+-- Whether there are modules inside this one.
+function module.has_children(m)
+  for path in m:named_modules() do
+    if path ~= "" then return true end
+  end
+  return false
+end
+
 -- All live modules that no other one holds, as a set; what inspection finds the names of parameters by.
 function module.roots()
   local roots = {}

@@ -11,6 +11,9 @@ Axis.__index = Axis
 
 local axis = {}
 
+-- The options of every plot that has two axes.
+axis.options = { "title", "xlabel", "ylabel", "logx", "logy", "legend", "width", "height" }
+
 local LOG10 = math.log(10)
 
 -- Coordinates as they are drawn: of a logarithmic axis the logarithms, and nothing where there are none.

@@ -9,8 +9,6 @@ local values = require "nablua.plot.values"
 
 local kinds = {}
 
-local AXES = { "title", "xlabel", "ylabel", "logx", "logy", "legend", "width", "height" }
-
 -- A panel of lines: each { name=, x=, y= }, coloured in their order.
 local function panel_of(series, o)
   local marks, xs, ys, ends, counted = {}, {}, {}, {}, true
@@ -45,7 +43,7 @@ kinds.curve = {
   signature = "plot.curve(series, {title=, xlabel=, ylabel=, logx=false, logy=false, legend=true, width=, height=})",
   example = "plot.curve({train={3, 2, 1}, valid={3, 2.5, 2}}, {xlabel=\"epoch\", logy=true}).kind  --> \"curve\"",
   see = { "p:update", "p:save", "nn.fit" },
-  params = { { name = "series", type = "any" } }, common = AXES,
+  params = { { name = "series", type = "any" } }, common = axis.options,
   read = function(o) return values.series("plot.curve", o.series) end,
   -- Numbers go on with the series of their names; anything else takes the place of all.
   update = function(self, series, ...)

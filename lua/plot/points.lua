@@ -9,7 +9,6 @@ local values = require "nablua.plot.values"
 
 local kinds = {}
 
-local AXES = { "title", "xlabel", "ylabel", "logx", "logy", "legend", "width", "height" }
 local MOST_CLASSES = 20
 
 -- Class names of n labels (whole numbers, strings or one-hot rows), and for each class which points belong to it.
@@ -61,7 +60,7 @@ kinds.scatter = {
     { name = "y", type = "any", optional = true, positional = true },
     { name = "labels", type = "any", optional = true, doc = "the class of each point: numbers or names" },
     { name = "classes", type = "strings", optional = true, doc = "names of classes 1, 2, ..." } },
-  common = AXES,
+  common = axis.options,
   read = function(o)
     local x, y = o.x, o.y
     if y == nil then
@@ -117,7 +116,7 @@ kinds.histogram = {
   example = "plot.histogram(nb.randn(1000), {bins=20}).kind  --> \"histogram\"", see = { "plot.ridgeline" },
   params = { { name = "values", type = "any", doc = "a tensor of any shape, or several by name" },
     { name = "bins", type = "size", optional = true, doc = "how many equal intervals" } },
-  common = AXES,
+  common = axis.options,
   read = function(o)
     if o.bins and o.bins > 2000 then native.raise("plot.histogram: bins must be at most 2000, got " .. o.bins) end
     local given = o.values
