@@ -216,7 +216,8 @@ typedef struct Pair {
 static bool same_tensor(const Pair *pair, const Tensor *a, const Tensor *b, const PlanStep *s, Error *err) {
   if (!a && !b) return true;
   if (!a || !b || !same_layout(&a->layout, &b->layout))
-    return nb_fail(err, NB_ERROR_STATE, "shapes differ from call to call (%s:%d)", s->site.source, s->site.line);
+    return nb_fail(err, NB_ERROR_STATE, "shapes differ from call to call (%s:%d)",
+                   s->site.source ? s->site.source : "?", s->site.line);
   Origin x = origin_of(pair->a, &pair->in_a, a), y = origin_of(pair->b, &pair->in_b, b);
   if (x.step == -2 && y.step == -2 && (a->storage == b->storage || same_constant(a, b))) return true;
   if (x.step == y.step && x.output == y.output && x.step != -2) return true;
