@@ -11,10 +11,14 @@
 #include <lua.h>
 
 #include "nablua/op.h"
+#include "nablua/optimize.h"
 #include "nablua/tensor.h"
 
 // Pushes an empty tensor userdata; the caller fills the slot with an owned reference.
 Tensor **nb_new_tensor(lua_State *L);
+
+// The same where the metatable of tensors is at hand, at stack index `metatable`.
+Tensor **nb_new_tensor_of(lua_State *L, int metatable);
 
 // Pushes `t`, an owned reference, which is released if Lua has no memory for the userdata.
 void nb_push_tensor(lua_State *L, Tensor *t);
@@ -59,6 +63,7 @@ void nb_open_observe(lua_State *L);
 void nb_open_callback(lua_State *L);
 void nb_open_custom(lua_State *L);
 void nb_open_compile(lua_State *L);
+void nb_open_optimizer(lua_State *L);
 
 // The tensor's metatable, and the table of its methods.
 void nb_push_metatable(lua_State *L);
@@ -91,6 +96,10 @@ void *nb_index_new(void);
 
 // nb.grad(J, {a, b}, options): dJ/da, dJ/db; one tensor in place of the list gives one gradient.
 int nb_lua_grad(lua_State *L);
+
+// The numbers of an update rule from stack index `at` on: kind, the names of what is remembered, then lr, weight_decay,
+// momentum, dampening, nesterov, beta1, beta2, eps, decoupled.
+OptimizerRule nb_rule_at(lua_State *L, int at);
 
 // The interpreter state that last called into the library: the one whose line a node remembers.
 void nb_enter(lua_State *L);

@@ -421,7 +421,7 @@ static int apply(lua_State *L) {
   int count = nb_op_results(r.op, r.args);
   luaL_checkstack(L, count + 4, NULL);
   int first = lua_gettop(L) + 1;
-  for (int i = 0; i < count; i++) slots[i] = nb_new_tensor(L);
+  for (int i = 0; i < count; i++) slots[i] = nb_new_tensor_of(L, lua_upvalueindex(2));
   bool ok = make_operands(&r, &err) && nb_apply(r.op, r.args, out, &err);
   release_operands(&r);
   if (!ok) return nb_raise(L, &err);
@@ -458,7 +458,8 @@ void nb_open_ops(lua_State *L) {
     for (int i = 0; i < (*f)->count; i++) {
       const Op *op = &(*f)->ops[i];
       lua_pushlightuserdata(L, (void *)(uintptr_t)op);
-      lua_pushcclosure(L, apply, 1);
+      nb_push_metatable(L);
+      lua_pushcclosure(L, apply, 2);
       lua_setfield(L, op->internal ? -3 : -2, op->name);
       if (!op->inplace) continue;
       lua_pushfstring(L, "%s_", op->name);

@@ -18,16 +18,29 @@ void nb_push_methods(lua_State *L) {
   lua_rawgetp(L, LUA_REGISTRYINDEX, &methods_key);
 }
 
-Tensor **nb_new_tensor(lua_State *L) {
-  Tensor **slot = lua_newuserdatauv(L, sizeof *slot, 0);
-  *slot = NULL;
-  nb_push_metatable(L);
+// A tensor's userdata.  The tag tells it from others' faster than its metatable would.
+typedef struct Box {
+  Tensor *t;
+  const void *tag;  // &metatable_key until it is finalized
+} Box;
+
+Tensor **nb_new_tensor_of(lua_State *L, int metatable) {
+  Box *box = lua_newuserdatauv(L, sizeof *box, 0);
+  *box = (Box){NULL, &metatable_key};
+  lua_pushvalue(L, metatable);
   lua_setmetatable(L, -2);
 #ifdef NB_HOSTILE
   static int made;
   // Whatever nobody holds is gone now, not some day.
   if (++made % 127 == 0 && lua_gc(L, LUA_GCISRUNNING)) lua_gc(L, LUA_GCCOLLECT);
 #endif
+  return &box->t;
+}
+
+Tensor **nb_new_tensor(lua_State *L) {
+  nb_push_metatable(L);
+  Tensor **slot = nb_new_tensor_of(L, lua_gettop(L));
+  lua_remove(L, -2);
   return slot;
 }
 
@@ -60,7 +73,7 @@ static double live_after_cycle;  // bytes of tensors
 
 void nb_feed_collector(lua_State *L, const Tensor *t) {
   static double debt;  // KB
-  static const double at_least = 4e6, slack = 16e6;
+  static const double at_least = 1e6, slack = 16e6;
   static const double overhead = 0.75;  // KB: a tensor's and its node's own blocks
   if (!t->storage || t->storage->refs > 1) return;
   debt += (double)t->storage->bytes / 1024 + overhead;
@@ -99,13 +112,15 @@ static void watch_cycles(lua_State *L) {
   lua_pop(L, 1);
 }
 
+static Box *box_at(lua_State *L, int index) {
+  if (lua_type(L, index) != LUA_TUSERDATA || lua_rawlen(L, index) != sizeof(Box)) return NULL;
+  Box *box = lua_touserdata(L, index);
+  return box->tag == &metatable_key ? box : NULL;
+}
+
 Tensor *nb_test_tensor(lua_State *L, int index) {
-  Tensor **slot = lua_touserdata(L, index);
-  if (!slot || !lua_getmetatable(L, index)) return NULL;
-  nb_push_metatable(L);
-  bool same = lua_rawequal(L, -1, -2);
-  lua_pop(L, 2);
-  return same ? *slot : NULL;
+  const Box *box = box_at(L, index);
+  return box ? box->t : NULL;
 }
 
 Tensor *nb_check_tensor(lua_State *L, int index) {
@@ -117,8 +132,10 @@ Tensor *nb_check_tensor(lua_State *L, int index) {
 }
 
 static int collect(lua_State *L) {
-  Tensor **slot = lua_touserdata(L, 1);
-  if (slot) nb_tensor_release(slot);
+  Box *box = box_at(L, 1);
+  if (!box) return 0;
+  nb_tensor_release(&box->t);
+  box->tag = NULL;
   return 0;
 }
 
@@ -216,6 +233,14 @@ static int same_shape(lua_State *L) {
   bool same = a->ndim == b->ndim;
   for (int d = 0; same && d < a->ndim; d++) same = a->shape[d] == b->shape[d];
   lua_pushboolean(L, same);
+  return 1;
+}
+
+// native.ends_in(x, size): whether x is a tensor whose last dimension has that size
+static int ends_in(lua_State *L) {
+  const Tensor *t = nb_test_tensor(L, 1);
+  const Layout *l = t ? &t->layout : NULL;
+  lua_pushboolean(L, l && l->ndim > 0 && l->shape[l->ndim - 1] == lua_tointeger(L, 2));
   return 1;
 }
 
@@ -545,14 +570,14 @@ static int unary_event(lua_State *L) {
 }
 
 void nb_open_tensor(lua_State *L) {
+  lua_newtable(L);  // metatable
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &metatable_key);
   lua_newtable(L);  // methods
   lua_pushvalue(L, -1);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &methods_key);
   nb_open_ops(L);
   luaL_setfuncs(L, methods, 0);
-  lua_newtable(L);  // metatable
-  lua_pushvalue(L, -1);
-  lua_rawsetp(L, LUA_REGISTRYINDEX, &metatable_key);
+  nb_push_metatable(L);
   luaL_setfuncs(L, metamethods, 0);
   lua_pushvalue(L, -2);
   lua_pushcclosure(L, get_field, 1);
@@ -575,5 +600,7 @@ void nb_open_tensor(lua_State *L) {
   lua_setfield(L, -2, "methods");
   lua_pushcfunction(L, same_shape);
   lua_setfield(L, -2, "same_shape");
+  lua_pushcfunction(L, ends_in);
+  lua_setfield(L, -2, "ends_in");
   watch_cycles(L);
 }

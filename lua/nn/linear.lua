@@ -24,11 +24,10 @@ local Linear = module.define("nn.Linear", {
     if o.bias then self.bias = module.parameter(bound, o.out_features) end
   end,
   forward = function(self, x)
-    if not nb.is_tensor(x) then native.raise("Linear: the input must be a tensor, got " .. options.describe(x)) end
-    if x:dim() == 0 or x:size(-1) ~= self.in_features then
-      local shape = x.shape
+    if not native.ends_in(x, self.in_features) then
+      if not nb.is_tensor(x) then native.raise("Linear: the input must be a tensor, got " .. options.describe(x)) end
       native.raise(("Linear: the last dimension of the input must be %d, got shape %s%s"):format(self.in_features,
-        options.shape(shape), #shape > 2 and "; nn.Flatten() makes rows of images" or ""))
+        options.shape(x), x:dim() > 2 and "; nn.Flatten() makes rows of images" or ""))
     end
     return shared.affine(x, self.weight, self.bias)
   end,
