@@ -9,6 +9,7 @@
 #include "nablua/tape.h"
 
 static lua_State *current;
+static int module_call(lua_State *L);
 static const char describe_key, call_key;
 
 void nb_enter(lua_State *L) {
@@ -49,11 +50,70 @@ static const char *intern(const char *source) {
   return NULL;
 }
 
-static Site site_now(void *user) {
+// The user's line behind calls of modules that are on the stack: it stands while they run, so their operators need not
+// look for it again.  A call's frame is known by its place, and every call takes its place anew.
+typedef struct Calling {
+  const void *frame;
+  bool known;
+  Site site;
+} Calling;
+
+enum { CALLINGS = 8 };
+static Calling callings[CALLINGS];
+
+static Calling *calling_at(const void *frame) {
+  for (int i = 0; i < CALLINGS; i++)
+    if (callings[i].frame == frame) return &callings[i];
+  return NULL;
+}
+
+static void note_calling(lua_State *L) {
+  static int next;
   lua_Debug ar;
+  if (!lua_getstack(L, 0, &ar)) return;
+  Calling *c = calling_at(ar.i_ci);
+  if (!c) c = &callings[next++ % CALLINGS];
+  *c = (Calling){.frame = ar.i_ci};
+}
+
+// Whether the frame, which stands where one was noted, is that of a module's call and not one that came later.
+static bool is_module_call(lua_State *L, lua_Debug *ar) {
+  lua_getinfo(L, "f", ar);
+  bool is = lua_tocfunction(L, -1) == module_call;
+  lua_pop(L, 1);
+  return is;
+}
+
+static Site site_now(void *user) {
+  lua_State *L = current;
+  lua_Debug ar;
+  Calling *passed[CALLINGS];
+  Site site = {NULL, 0};
+  int count = 0;
   (void)user;
-  if (!current || !user_frame(current, &ar)) return (Site){NULL, 0};
-  return (Site){intern(ar.short_src), ar.currentline};
+  if (!L || !lua_checkstack(L, 1)) return site;
+  for (int level = 1; lua_getstack(L, level, &ar); level++) {  // level 0 is a C function that called the library
+    Calling *c = calling_at(ar.i_ci);
+    if (c && is_module_call(L, &ar)) {
+      if (c->known) {
+        site = c->site;
+        break;
+      }
+      if (count < CALLINGS) passed[count++] = c;
+      continue;
+    }
+    lua_getinfo(L, "S", &ar);
+    if (*ar.what == 'C' || strncmp(ar.source, "=nablua", 7) == 0) continue;
+    lua_getinfo(L, "l", &ar);
+    if (ar.currentline <= 0) continue;
+    site = (Site){intern(ar.short_src), ar.currentline};
+    break;
+  }
+  for (int i = 0; i < count; i++) {
+    passed[i]->known = true;
+    passed[i]->site = site;
+  }
+  return site;
 }
 
 // The modules whose calls are on the stack, outermost first; the field `input` is what the outermost was called with.
@@ -229,6 +289,7 @@ static int trace(lua_State *L) {
 // module at index 1, where add_layer finds it.
 static int module_call(lua_State *L) {
   int arguments = lua_gettop(L) - 1;
+  note_calling(L);
   lua_getfield(L, 1, "forward");
   if (lua_isnil(L, -1)) return nb_raisef(L, "this module has no forward method; define function M:forward(x) ... end");
   luaL_checkstack(L, arguments + 6, NULL);
