@@ -46,6 +46,7 @@ local function step_in_one_pass(self, spec, group)
 end
 
 local function step_by_rules(self, spec, group)
+  memory_of[self][group.params] = nil  -- what native.optimize found in it
   for _, p in ipairs(group.params) do
     local g = p.grad
     if g then
@@ -105,7 +106,7 @@ method("zero_grad", {
   signature = "opt:zero_grad()", see = { "opt:step", "net:zero_grad" },
   example = "optim.SGD({nb.zeros(2, {requires_grad=true})}, {lr=0.1}):zero_grad()",
   function(self)
-    each_parameter(self, function(p) p.grad = nil end)
+    for _, group in ipairs(self.groups) do native.clear_grads(group.params) end
   end,
 })
 

@@ -110,9 +110,12 @@ bool nb_optimizer_serves(const Tensor *weight) {
 }
 
 bool nb_optimizer_step(const OptimizerRule *rule, const OptimizerSlot *slots, int count, Error *err) {
-  bool vectors = cpu_level() > CPU_PORTABLE;
-  Site site = nb_site_now();
   if (nb_recording) nb_plan_note_optimizer(rule, slots, count);
+  return nb_optimizer_step_at(nb_site_now(), rule, slots, count, err);
+}
+
+bool nb_optimizer_step_at(Site site, const OptimizerRule *rule, const OptimizerSlot *slots, int count, Error *err) {
+  bool vectors = cpu_level() > CPU_PORTABLE;
   for (int i = 0; i < count; i++) {
     Tensor *w = slots[i].weight;
     double t = nb_tensor_get(slots[i].step, 0) + 1;
@@ -120,8 +123,10 @@ bool nb_optimizer_step(const OptimizerRule *rule, const OptimizerSlot *slots, in
     if (slots[i].first) s.first = nb_tensor_data(slots[i].first);
     if (slots[i].second) s.second = nb_tensor_data(slots[i].second);
     nb_tensor_set(slots[i].step, 0, t);
-    s.step = rule->lr / (1 - pow(rule->beta1, t));
-    s.scale = 1 / sqrt(1 - pow(rule->beta2, t));
+    if (rule->kind == NB_ADAM) {
+      s.step = rule->lr / (1 - pow(rule->beta1, t));
+      s.scale = 1 / sqrt(1 - pow(rule->beta2, t));
+    }
     bool single = w->layout.dtype == NB_F32;
     nb_parallel_for(nb_layout_numel(&w->layout), NB_GRAIN,
                     single ? (vectors ? avx2_f32 : portable_f32) : (vectors ? avx2_f64 : portable_f64), &s);

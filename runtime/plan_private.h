@@ -16,4 +16,7 @@ void nb_op_name_error(const Op *op, Error *err);
 void nb_plan_note_call(const Call *c, bool in_place);
 void nb_plan_note_optimizer(const OptimizerRule *rule, const OptimizerSlot *slots, int count);
 
+// nb_optimizer_step of a user's line that is known.
+bool nb_optimizer_step_at(Site site, const OptimizerRule *rule, const OptimizerSlot *slots, int count, Error *err);
+
 #endif

@@ -52,6 +52,45 @@ function T.test_momentum()
   end)
 end
 
+-- Options that change what is remembered, a parameter whose gradient comes late, a list that grows, a state that is
+-- taken over: after each the steps go on from what was remembered.
+function T.test_what_is_remembered_follows_changes()
+  local a, b = weight { 3, -2 }, weight { 1 }
+  local opt = optim.SGD({ a, b }, { lr = 0.1 })
+  local wa, wb, va, vb = 3, 1
+  local function step(momentum, sign, late)
+    opt.momentum, opt.maximize = momentum, sign < 0
+    opt:zero_grad()
+    local J = a:square():sum()
+    if late then J = J + b:square():sum() end
+    J:backward()
+    opt:step()
+    local ga = sign * 2 * wa
+    if momentum > 0 then va = (va or 0) * momentum + ga end
+    wa = wa - 0.1 * (momentum > 0 and va or ga)
+    if late then
+      vb = (vb or 0) * momentum + sign * 2 * wb
+      wb = wb - 0.1 * vb
+    end
+    lu.assertAlmostEquals(a:at(1), wa, 1e-12)
+    lu.assertAlmostEquals(b:at(1), wb, 1e-12)
+  end
+  step(0, 1); step(0, 1); step(0.9, 1); step(0.9, 1); step(0.5, -1); step(0.5, -1, true); step(0.9, 1, true)
+  step(0.9, 1, true)
+  opt:load_state(opt:state())
+  step(0.9, 1, true)
+  local state = opt:state()
+  step(0.9, 1, true)
+  nb.no_grad(function() a:copy_(weight { 7, 7 }); b:copy_(weight { 7 }) end)
+  wa, wb, va, vb = 7, 7, state["1.momentum"]:at(1), state["2.momentum"]:at(1)
+  opt:load_state(state)
+  step(0.9, 1, true)
+  local c = weight { 5 }
+  table.insert(opt.groups[1].params, 1, c)
+  step(0.9, 1, true)
+  lu.assertEquals(c:at(1), 5)
+end
+
 -- Kingma and Ba's algorithm 1, in its own order.
 local function adam(lr, b1, b2, eps, decay, decoupled)
   return function(w, g, s, t)
