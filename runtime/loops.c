@@ -65,6 +65,10 @@ void nb_loop(Loop loop, const Value *args, Tensor *const *t, int count) {
   int64_t n = nb_layout_numel(&t[0]->layout);
   if (n == 0) return;
   plan(&w, t);
+  if (w.ndim == 1 && n <= NB_GRAIN) {
+    loop(n, w.base, w.stride[0], args);
+    return;
+  }
   nb_parallel_for(n, NB_GRAIN, walk_range, &w);
 }
 

@@ -115,22 +115,36 @@ static void *no_memory(size_t bytes, Error *err) {
   return NULL;
 }
 
-void *nb_alloc(size_t bytes, Error *err) {
-  size_t rounded = 0;
-  int class = size_class(bytes, &rounded);
-  if (class < 0 || nb_memory_must_fail() || rounded > limit() || memory.live > limit() - rounded)
-    return no_memory(bytes, err);
-  void *block = memory.list[class];
-  if (block) {
-    memory.list[class] = ((FreeBlock *)block)->next;
-    memory.cached -= rounded;
-  } else if (!(block = system_block(rounded))) {
-    return no_memory(bytes, err);
-  }
+static void *take(void *block, size_t rounded) {
   memory.live += rounded;
   if (memory.live > memory.peak) memory.peak = memory.live;
   if (memory.live > memory.high) memory.high = memory.live;
   return block;
+}
+
+// What is not simply the first of a list's free blocks.
+static __attribute__((noinline)) void *alloc_with_care(size_t bytes, int class, size_t rounded, Error *err) {
+  if (class < 0 || nb_memory_must_fail() || rounded > limit() || memory.live > limit() - rounded)
+    return no_memory(bytes, err);
+  FreeBlock *block = memory.list[class];
+  if (block) {
+    memory.list[class] = block->next;
+    memory.cached -= rounded;
+    return take(block, rounded);
+  }
+  void *fresh = system_block(rounded);
+  return fresh ? take(fresh, rounded) : no_memory(bytes, err);
+}
+
+void *nb_alloc(size_t bytes, Error *err) {
+  size_t rounded = 0;
+  int class = size_class(bytes, &rounded);
+  FreeBlock *block = class >= 0 ? memory.list[class] : NULL;
+  if (!block || memory.fail_in || memory.live + rounded > memory.limit)
+    return alloc_with_care(bytes, class, rounded, err);
+  memory.list[class] = block->next;
+  memory.cached -= rounded;
+  return take(block, rounded);
 }
 
 void nb_free(void *block, size_t bytes) {

@@ -127,6 +127,10 @@ static int ready_threads(void) {
 
 void nb_parallel_for(int64_t n, int64_t grain, void (*body)(int64_t, int64_t, void *), void *ctx) {
   if (n <= 0) return;
+  if (n <= grain) {
+    body(0, n, ctx);
+    return;
+  }
   if (grain < 1) grain = 1;
   int64_t parts = n / grain;
   if (parts > 1 && nb_threads() > 1) {

@@ -358,7 +358,7 @@ bool nb_plan_finish(Plan *p, Error *err) {
   for (int i = 0; i < v.count; i++) {
     Place *q = &v.place[i];
     if (!q->storage || q->outside) continue;
-    nb_free(q->storage->data, q->storage->bytes);
+    nb_storage_drop_data(q->storage);
     q->storage->data = q->offset == SIZE_MAX ? NULL : p->arena + q->offset;
     p->moved[p->moved_count++] = q->storage;
   }

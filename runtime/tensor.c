@@ -109,10 +109,30 @@ static Tensor *header_new(const Layout *l, Error *err) {
   return t;
 }
 
+// Few bytes lie behind their storage's structure: one block less to ask for.
+enum { STORAGE = 64, MOST_WITHIN = 192 };
+_Static_assert(sizeof(Storage) <= STORAGE, "the bytes behind a storage must be aligned");
+
+static Storage *storage_new(size_t bytes, Error *err) {
+  bool within = bytes <= MOST_WITHIN;
+  Storage *s = nb_alloc(STORAGE + (within ? bytes : 0), err);
+  if (!s) return NULL;
+  *s = (Storage){.refs = 1, .within = within, .bytes = bytes};
+  s->data = within ? (char *)s + STORAGE : nb_alloc(bytes, err);
+  if (s->data) return s;
+  nb_free(s, STORAGE);
+  return NULL;
+}
+
+void nb_storage_drop_data(Storage *s) {
+  if (!s->within) nb_free(s->data, s->bytes);
+  s->data = NULL;
+}
+
 static void storage_release(Storage *s) {
   if (!s || --s->refs > 0) return;
-  nb_free(s->data, s->bytes);
-  nb_free(s, sizeof *s);
+  nb_storage_drop_data(s);
+  nb_free(s, STORAGE + (s->within ? s->bytes : 0));
 }
 
 Tensor *nb_tensor_new(const Layout *l, Error *err) {
@@ -120,17 +140,12 @@ Tensor *nb_tensor_new(const Layout *l, Error *err) {
   Tensor *t = header_new(l, err);
   if (!t) return NULL;
   nb_layout_pack(&t->layout);
-  Storage *s = nb_alloc(sizeof *s, err);
-  if (!s) goto fail;
-  *s = (Storage){.refs = 1, .bytes = (size_t)nb_layout_numel(l) * nb_dtype_size(l->dtype)};
-  t->storage = s;
-  s->owner = t;
-  s->data = nb_alloc(s->bytes, err);
-  if (!s->data) goto fail;
+  t->storage = storage_new((size_t)nb_layout_numel(l) * nb_dtype_size(l->dtype), err);
+  if (t->storage)
+    t->storage->owner = t;
+  else
+    nb_tensor_release(&t);
   return t;
-fail:
-  nb_tensor_release(&t);
-  return NULL;
 }
 
 Tensor *nb_tensor_alias(const Tensor *t, const Layout *l, Error *err) {

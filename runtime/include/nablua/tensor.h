@@ -35,6 +35,7 @@ typedef struct Storage {
   int32_t refs;
   uint32_t version;  // rises with every write in place
   uint32_t history;  // rises with every write in place that was recorded on the tape
+  bool within;       // the bytes were allocated behind this structure, with it
   size_t bytes;
   Site written;  // where the last write in place happened
   char *data;
@@ -97,6 +98,9 @@ Tensor *nb_tensor_shape_only(const Layout *l, Error *err);
 
 // A 0-d tensor holding `value`.
 Tensor *nb_tensor_scalar(double value, DType dtype, Error *err);
+
+// Lets go of the storage's bytes, whose address becomes NULL, and not of the storage.
+void nb_storage_drop_data(Storage *s);
 
 Tensor *nb_tensor_retain(Tensor *t);
 void nb_tensor_release(Tensor **t);  // sets *t to NULL; a NULL *t is ignored
