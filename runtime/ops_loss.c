@@ -8,10 +8,46 @@
 NB_BINARY_FLOATS(bce_with_logits, fmaxf(x, 0) - x * y + log1pf(expf(-fabsf(x))) + (x != x ? x : 0),
                  fmax(x, 0) - x * y + log1p(exp(-fabs(x))) + (x != x ? x : 0))
 
+NB_BINARY_FLOATS(squared_error, (x - y) * (x - y), (x - y) * (x - y))
+
 // Logarithms are limited to −100, as PyTorch has it, so that p = 0 or 1 gives a finite loss.
 #define LIMITED(v) ((v) < -100 ? -100 : (v))
 NB_BINARY_FLOATS(binary_cross_entropy, -(y *LIMITED(logf(x)) + (1 - y) * LIMITED(log1pf(-x))),
                  -(y *LIMITED(log(x)) + (1 - y) * LIMITED(log1p(-x))))
+
+// 2g(x − y), one pass where first derivatives are wanted.
+#define SQUARED_ERROR_GRAD(T)                                                                                  \
+  static void squared_error_grad_##T(int64_t n, char *const *p, const int64_t *s, const Value *args) {         \
+    (void)args;                                                                                                \
+    T *o = (T *)p[0];                                                                                          \
+    const T *x = (const T *)p[1], *y = (const T *)p[2], *g = (const T *)p[3];                                  \
+    const int64_t w = sizeof(T);                                                                               \
+    if (s[0] == w && s[1] == w && s[2] == w && (s[3] == 0 || s[3] == w)) {                                     \
+      const T by = s[3] ? 0 : 2 * *g;                                                                          \
+      if (s[3] == 0) {                                                                                         \
+        NB_IVDEP for (int64_t i = 0; i < n; i++) o[i] = by * (x[i] - y[i]);                                    \
+      } else {                                                                                                 \
+        NB_IVDEP for (int64_t i = 0; i < n; i++) o[i] = 2 * g[i] * (x[i] - y[i]);                              \
+      }                                                                                                        \
+      return;                                                                                                  \
+    }                                                                                                          \
+    for (int64_t i = 0; i < n; i++)                                                                            \
+      *(T *)(p[0] + i * s[0]) =                                                                                \
+          2 * *(const T *)(p[3] + i * s[3]) * (*(const T *)(p[1] + i * s[1]) - *(const T *)(p[2] + i * s[2])); \
+  }
+SQUARED_ERROR_GRAD(float)
+SQUARED_ERROR_GRAD(double)
+
+static bool squared_error_backward(Backward *b) {
+  Scope *s = b->scope;
+  Tensor *x = nb_in(b, 0), *y = nb_in(b, 1), *g = b->grad[0], *to_x;
+  if (nb_grad_enabled())
+    to_x = nb_mul(s, g, nb_muln(s, nb_sub(s, x, y), 2));
+  else
+    to_x = nb_op(s, "squared_error_grad", (Value[NB_MAX_PARAMS]){{.tensor = x}, {.tensor = y}, {.tensor = g}});
+  if (nb_wants(b, 0) && !nb_give(b, 0, to_x)) return false;
+  return !nb_wants(b, 1) || nb_give(b, 1, nb_neg(s, to_x));
+}
 
 // The lecture's output factor: σ(z) − y.
 static bool bce_with_logits_backward(Backward *b) {
@@ -169,6 +205,26 @@ static const Op ops[] = {
      .params = {TENSOR("logits"), INDEX("target"), TENSOR("g")},
      .shape = shape_like_first,
      .forward = cross_entropy_grad_forward},
+    {.name = "squared_error_grad",
+     .doc = "δ of squared_error's x: 2g·(x − y).",
+     .example = "local x = nb.tensor({3}, {requires_grad=true}); nb.squared_error(x, nb.tensor{1}):backward(); "
+                "return x.grad  --> {4}",
+     .no_grad = "it serves first derivatives",
+     .internal = true,
+     .params = {TENSOR("x"), TENSOR("y"), TENSOR("g")},
+     .shape = nb_shape_elementwise_float,
+     .forward = nb_forward_elementwise,
+     .loops = {[NB_F32] = squared_error_grad_float, [NB_F64] = squared_error_grad_double}},
+    {.name = "squared_error",
+     .doc = "(x − y)², elementwise with broadcasting.",
+     .example = "nb.squared_error(nb.tensor{1, 4}, nb.tensor{2, 2})  --> {1, 4}",
+     .derivative = "∂/∂x = 2(x − y), ∂/∂y = −2(x − y)",
+     .params = {TENSOR("x"), OPERAND("y")},
+     .saves = NB_SAVE_IN(0) | NB_SAVE_IN(1),
+     .shape = nb_shape_elementwise_float,
+     .forward = nb_forward_elementwise,
+     .backward = squared_error_backward,
+     .loops = NB_FLOAT_LOOPS(squared_error)},
     {.name = "bce_with_logits",
      .doc = "Binary cross-entropy of logits z and targets y in 0..1, elementwise: −y·log σ(z) − (1 − y)·log(1 − σ(z)).",
      .example = "nb.bce_with_logits(nb.tensor{0}, nb.tensor{1})  --> {0.693147}",

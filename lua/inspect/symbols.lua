@@ -192,7 +192,9 @@ end
 
 -- Operators between the net's output and J: what a loss is written with.
 local TAIL = {}
-for name in ("sum mean neg square abs pow mul div add sub reshape view squeeze"):gmatch("%S+") do TAIL[name] = true end
+for name in ("sum mean neg square abs pow mul div add sub squared_error reshape view squeeze"):gmatch("%S+") do
+  TAIL[name] = true
+end
 
 local function only_path(node)
   local from
@@ -221,12 +223,14 @@ local function name_loss(self, nodes)
     local k = TAIL[node.op] and only_path(node)
     if not k then return end
     local other = node.inputs[3 - k]
-    if node.op == "sub" and other and numel(other.shape) >= 1 and numel(node.inputs[k].shape) == numel(other.shape) then
+    local differs = node.op == "sub" or node.op == "squared_error"
+    if differs and other and numel(other.shape) >= 1 and numel(node.inputs[k].shape) == numel(other.shape) then
       local key = constant_key(other)
       if key then self.constants[key] = Y end
       self.target = other
       if node.inputs[k].node then self.nodes[node.inputs[k].node] = Y_HAT end
-      self.nodes[i] = k == 1 and symbols.error or symbol("(y−ŷ)", "(y-\\hat{y})")
+      self.error = k == 1 and symbols.error or symbol("(y−ŷ)", "(y-\\hat{y})")
+      self.nodes[i] = node.op == "sub" and self.error or symbol(self.error.text .. "²", self.error.latex .. "^2")
       self.difference, self.loss = i, i
       return
     end
@@ -308,6 +312,12 @@ function rules.div(names, node, k)
 end
 function rules.square(names, node)
   return { scale = 2, symbol = names:input(node, 1), kind = "elementwise" }
+end
+function rules.squared_error(names, node, k, i)
+  local x, y = names:input(node, 1), names:input(node, 2)
+  local difference = i == names.difference and names.error or
+    symbol("(" .. x.text .. "−" .. y.text .. ")", "(" .. x.latex .. "-" .. y.latex .. ")")
+  return { scale = k == 1 and 2 or -2, symbol = difference, kind = "elementwise" }
 end
 function rules.pow(names, node, k)
   local p = constant_number(node.inputs[2])

@@ -70,7 +70,7 @@ end
 define("MSELoss", "mse", {
   doc = "The mean squared error (prediction − target)².",
   example = "nn.mse(nb.tensor{1, 4}, nb.tensor{2, 2})  --> 2.5",
-  each = function(prediction, target) return (prediction - target):square() end,
+  each = function(prediction, target) return nb.squared_error(prediction, target) end,
 })
 
 define("L1Loss", "l1", {
