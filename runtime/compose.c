@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "nablua/memory.h"
+#include "plan_private.h"
 #include "tape_private.h"
 
 void nb_scope_open(Scope *s, Error *err) {
@@ -66,6 +67,10 @@ bool nb_op_many(Scope *s, const char *name, const Value *args, Tensor **out) {
 Tensor *nb_op(Scope *s, const char *name, const Value *args) {
   Tensor *out[NB_MAX_OUTPUTS];
   return nb_op_many(s, name, args, out) ? out[0] : NULL;
+}
+
+bool nb_unheard(void) {
+  return !nb_grad_enabled() && !nb_recording;
 }
 
 Tensor *nb_unary(Scope *s, const char *name, Tensor *x) {

@@ -48,7 +48,7 @@
 // it has more than FAR_BYTES.  Blocks: KC and NC in bytes, MC in rows.  Buffers up to SMALL bytes
 // are on the stack.  All measured; none is sharp.
 enum { PACK_Y = 192, PACK_X = 256, FAR_BYTES = 2 << 20 };
-enum { KC = 1024, MC = 192, NC = 8192, SMALL = 16384 };
+enum { KC = 1024, MC = 192, NC = 8192, SMALL = 16384, MOST_TINY = 64 };
 enum { MAX_ROWS = 12, MAX_TILE_BYTES = 12 * 2 * 64, MAX_WIDTHS = 5 };
 
 // C (rows fixed by the function) = or += X·Y over k steps; all strides count elements.
@@ -341,6 +341,27 @@ static bool is_small(const Product *g) {
   return g->m <= 64 && g->n <= 64 && g->k <= 256 && (g->dots || (g->yc == 1 && !is_ragged(g)));
 }
 
+// Products so small that choosing a tile would cost more than they do; a row of C at a time.
+#define TINY(T)                                                                     \
+  do {                                                                              \
+    for (int64_t i = 0; i < g->m; i++) {                                            \
+      T *c = (T *)g->c + i * g->cr;                                                 \
+      for (int64_t j = 0; j < g->n; j++) {                                          \
+        const T *x = (const T *)g->x + i * g->xr, *y = (const T *)g->y + j * g->yc; \
+        T sum = 0;                                                                  \
+        for (int64_t p = 0; p < g->k; p++) sum += x[p * g->xk] * y[p * g->yk];      \
+        c[j] = sum;                                                                 \
+      }                                                                             \
+    }                                                                               \
+  } while (0)
+
+static void tiny(const Product *g) {
+  if (g->size == 4)
+    TINY(float);
+  else
+    TINY(double);
+}
+
 bool nb_gemm(DType dtype, int64_t m, int64_t n, int64_t k, GemmMatrix a, GemmMatrix b, void *c, int64_t ldc,
              Error *err) {
   const Level *level = (dtype == NB_F32 ? f32_levels : f64_levels) + cpu_level();
@@ -354,6 +375,10 @@ bool nb_gemm(DType dtype, int64_t m, int64_t n, int64_t k, GemmMatrix a, GemmMat
   g.xr = a.transposed ? 1 : a.ld, g.xk = a.transposed ? a.ld : 1;
   g.yk = b.transposed ? 1 : b.ld, g.yc = b.transposed ? b.ld : 1;
   g.cr = ldc, g.cc = 1;
+  if (m <= MOST_TINY && n <= MOST_TINY && m * n * k <= MOST_TINY) {
+    tiny(&g);
+    return true;
+  }
   orient(&g);
   if (is_small(&g)) {
     if (!g.dots) {

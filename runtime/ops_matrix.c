@@ -40,13 +40,18 @@ static bool shape_matmul(Call *c, Error *err) {
   return true;
 }
 
-// A product needs each row or each column to be contiguous; a copy helps where neither is.
+// A product needs each row or each column to be contiguous.
+static bool has_unit_stride(const Layout *m) {
+  int64_t rs = m->strides[m->ndim - 2], cs = m->strides[m->ndim - 1];
+  int64_t r = m->shape[m->ndim - 2], n = m->shape[m->ndim - 1];
+  return ((cs == 1 || n == 1) && (rs >= n || r == 1)) || ((rs == 1 || r == 1) && (cs >= r || n == 1));
+}
+
+// A copy helps where neither is.
 static Tensor *with_unit_stride(Scope *s, Tensor *t, bool left) {
   if (!t) return NULL;
   Layout m = as_matrix(&t->layout, left);
-  int64_t rs = m.strides[m.ndim - 2], cs = m.strides[m.ndim - 1], r = m.shape[m.ndim - 2], n = m.shape[m.ndim - 1];
-  if (((cs == 1 || n == 1) && (rs >= n || r == 1)) || ((rs == 1 || r == 1) && (cs >= r || n == 1))) return t;
-  return nb_unary(s, "clone", t);
+  return has_unit_stride(&m) ? t : nb_unary(s, "clone", t);
 }
 
 // The gemm view of a matrix: transposed when its columns are the contiguous ones.
@@ -58,9 +63,19 @@ static GemmMatrix gemm_matrix(const Layout *m, const void *data) {
   return (GemmMatrix){data, n == 1 ? r : cs, true};
 }
 
+static bool is_plain_matrix(const Layout *l, DType dtype) {
+  return l->ndim == 2 && l->dtype == dtype && has_unit_stride(l);
+}
+
 static bool matmul_forward(Call *c, Error *err) {
   Scope s;
   bool ok = false;
+  const Layout *left = &c->args[0].tensor->layout, *right = &c->args[1].tensor->layout;
+  if (is_plain_matrix(left, c->compute) && is_plain_matrix(right, c->compute)) {
+    int64_t n = right->shape[1];
+    return nb_gemm(c->compute, left->shape[0], n, left->shape[1], gemm_matrix(left, nb_tensor_data(c->args[0].tensor)),
+                   gemm_matrix(right, nb_tensor_data(c->args[1].tensor)), nb_tensor_data(c->out[0]), n, err);
+  }
   nb_scope_open(&s, err);
   Tensor *x = with_unit_stride(&s, nb_to(&s, c->args[0].tensor, c->compute), true);
   Tensor *y = with_unit_stride(&s, nb_to(&s, c->args[1].tensor, c->compute), false);
@@ -160,13 +175,18 @@ static void bias_body(int64_t begin, int64_t end, void *ctx) {
   }
 }
 
+static bool lies_in_rows(const Tensor *t, DType dtype) {
+  return t->layout.dtype == dtype && nb_layout_contiguous(&t->layout);
+}
+
 static bool linear_forward(Call *c, Error *err) {
   Scope s;
   bool ok = false;
   nb_scope_open(&s, err);
-  Tensor *x = nb_contiguous(&s, nb_to(&s, c->args[0].tensor, c->compute));
-  Tensor *w = with_unit_stride(&s, nb_to(&s, c->args[1].tensor, c->compute), false);
-  Tensor *b = c->args[2].tensor ? nb_contiguous(&s, nb_to(&s, c->args[2].tensor, c->compute)) : NULL;
+  Tensor *x = c->args[0].tensor, *w = c->args[1].tensor, *b = c->args[2].tensor;
+  if (!lies_in_rows(x, c->compute)) x = nb_contiguous(&s, nb_to(&s, x, c->compute));
+  if (!is_plain_matrix(&w->layout, c->compute)) w = with_unit_stride(&s, nb_to(&s, w, c->compute), false);
+  if (b && !lies_in_rows(b, c->compute)) b = nb_contiguous(&s, nb_to(&s, b, c->compute));
   if (!x || !w || (c->args[2].tensor && !b)) goto done;
   int64_t out = w->layout.shape[0], in = w->layout.shape[1], rows = 1;
   for (int d = 0; d < x->layout.ndim - 1; d++) rows *= x->layout.shape[d];
@@ -183,11 +203,29 @@ done:
   return ok;
 }
 
+// A new tensor shaped like `like`, the product of a and b.
+static Tensor *product(Scope *s, const Layout *like, int64_t m, int64_t n, int64_t k, GemmMatrix a, GemmMatrix b) {
+  Tensor *c = nb_scope_own(s, nb_tensor_new(like, s->err));
+  return c && nb_gemm(like->dtype, m, n, k, a, b, nb_tensor_data(c), n, s->err) ? c : NULL;
+}
+
 // With Y = X·Wᵀ + b: ∂J/∂X = δ·W, ∂J/∂W = δᵀ·X, ∂J/∂b = Σ δ.
 static bool linear_backward(Backward *b) {
   Scope *s = b->scope;
   Tensor *g = b->grad[0], *x = nb_in(b, 0), *w = nb_in(b, 1);
   int last = x->layout.ndim - 1;
+  DType dtype = g->layout.dtype;
+  if (nb_unheard() && lies_in_rows(g, dtype) && lies_in_rows(x, dtype) && lies_in_rows(w, dtype)) {
+    // The same without views and their calls.
+    int64_t out = w->layout.shape[0], in = w->layout.shape[1], rows = 1;
+    for (int d = 0; d < last; d++) rows *= x->layout.shape[d];
+    GemmMatrix delta = {nb_tensor_data(g), out, false};
+    GemmMatrix weight = {nb_tensor_data(w), in, false}, input = {nb_tensor_data(x), in, false};
+    if (nb_wants(b, 0) && !nb_give(b, 0, product(s, &x->layout, rows, in, out, delta, weight))) return false;
+    delta.transposed = true;
+    if (nb_wants(b, 1) && !nb_give(b, 1, product(s, &w->layout, out, in, rows, delta, input))) return false;
+    return !nb_in(b, 2) || !nb_wants(b, 2) || nb_give(b, 2, nb_sum_to(s, g, &nb_in(b, 2)->layout));
+  }
   if (nb_wants(b, 0) && !nb_give(b, 0, nb_matmul(s, g, w))) return false;
   if (nb_wants(b, 1)) {
     int64_t rows = 1;

@@ -147,13 +147,15 @@ static double count_of(const Layout *x, const Value *dims) {
   return n;
 }
 
+NB_UNARY_FLOATS(divide, x / (float)args->number, x / args->number)
+NB_UNARY_FLOATS(times, x *(float)args->number, x * args->number)
+
 static bool mean_forward(Call *c, Error *err) {
-  Scope s;
-  nb_scope_open(&s, err);
-  Tensor *total = reduce(&s, "sum", nb_to(&s, c->args[0].tensor, c->compute), &c->args[1], true);
-  return finish(c, &s,
-                nb_div(&s, total,
-                       nb_full(&s, &(Layout){.dtype = c->compute}, count_of(&c->args[0].tensor->layout, &c->args[1]))));
+  Tensor *out = c->out[0];
+  double n = count_of(&c->args[0].tensor->layout, &c->args[1]);
+  if (!nb_reduce_sum(c, &c->args[1], err)) return false;
+  nb_loop(out->layout.dtype == NB_F32 ? divide_f32 : divide_f64, &(Value){.number = n}, (Tensor *[]){out, out}, 2);
+  return true;
 }
 
 // Σ(x − mean)²/(n − correction)
@@ -245,16 +247,34 @@ static Tensor *with_dims(Backward *b, Tensor *t, const Value *dims) {
   return nb_reshape_like(b->scope, t, &l);
 }
 
+// The gradient of a reduction's output for each of the elements that it came from.
+static Tensor *spread(Backward *b, Tensor *g) {
+  bool mask[NB_MAX_DIMS];
+  Layout l = nb_in(b, 0)->layout;
+  if (!g || !nb_unheard()) return nb_expand_like(b->scope, with_dims(b, g, nb_arg(b, 1)), &l);
+  if (nb_dims(nb_arg(b, 1), l.ndim, mask, b->scope->err) < 0) return NULL;
+  bool keepdim = g->layout.ndim == l.ndim;
+  for (int d = 0, e = 0; d < l.ndim; d++) {
+    l.strides[d] = mask[d] ? 0 : g->layout.strides[keepdim ? d : e];
+    e += !mask[d];
+  }
+  l.offset = g->layout.offset;
+  l.dtype = g->layout.dtype;
+  return nb_scope_own(b->scope, nb_tensor_alias(g, &l, b->scope->err));
+}
+
 static bool sum_backward(Backward *b) {
-  Tensor *g = with_dims(b, b->grad[0], nb_arg(b, 1));
-  return nb_give(b, 0, nb_expand_like(b->scope, g, &nb_in(b, 0)->layout));
+  return nb_give(b, 0, spread(b, b->grad[0]));
 }
 
 static bool mean_backward(Backward *b) {
-  Scope *s = b->scope;
-  const Layout *x = &nb_in(b, 0)->layout;
-  Tensor *g = nb_muln(s, with_dims(b, b->grad[0], nb_arg(b, 1)), 1 / count_of(x, nb_arg(b, 1)));
-  return nb_give(b, 0, nb_expand_like(s, g, x));
+  double n = count_of(&nb_in(b, 0)->layout, nb_arg(b, 1));
+  Tensor *g = b->grad[0];
+  if (!nb_unheard()) return nb_give(b, 0, spread(b, nb_muln(b->scope, g, 1 / n)));
+  Tensor *share = nb_scope_own(b->scope, nb_tensor_new(&g->layout, b->scope->err));
+  if (!share) return false;
+  nb_loop(g->layout.dtype == NB_F32 ? times_f32 : times_f64, &(Value){.number = 1 / n}, (Tensor *[]){share, g}, 2);
+  return nb_give(b, 0, spread(b, share));
 }
 
 static bool has_zero(const Tensor *is_zero) {

@@ -467,7 +467,11 @@ static bool walk(Run *r, Tensor *J, Tensor *grad) {
   nb_scope_open(&s, r->err);
   Layout l = J->layout;
   grad_enabled = r->options.create_graph;
-  grad = grad ? nb_to(&s, grad, l.dtype) : nb_full(&s, &l, 1);
+  if (!grad && nb_unheard()) {
+    if ((grad = nb_scope_own(&s, nb_tensor_new(&l, r->err)))) nb_tensor_set(grad, 0, 1);
+  } else {
+    grad = grad ? nb_to(&s, grad, l.dtype) : nb_full(&s, &l, 1);
+  }
   Edge root = {.node = J->node, .leaf = J->node ? NULL : J, .output = J->output};
   ok = grad && send(r, &root, grad);
   while (ok && r->heap_count > 0) ok = visit(r, heap_pop(r));
