@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Plans as userdata, for lua/compile.lua, and optimizer steps.
+// Plans as userdata, for lua/compile.lua.
 #include <string.h>
 
 #include "binding.h"
@@ -7,23 +7,34 @@
 #include "nablua/optimize.h"
 #include "nablua/plan.h"
 
-static const char plan_key;
+static const char plan_key, armed_key;
 enum { MOST = 16 };
 
+// A plan as Lua holds it.  Armed, it also knows when it may be replayed: its uservalues are the function, a list of
+// the values that the function saw outside, and its optimizers' rules, each { function, group }.
+enum { FUNCTION = 1, SEEN, RULES };
+typedef struct Box {
+  Plan *plan;
+  lua_Integer modes, replays;
+} Box;
+
+static lua_Integer modes;  // rises when a net turns to training or evaluation
+
 static Plan **check_plan(lua_State *L, int index) {
-  Plan **slot = lua_touserdata(L, index);
-  bool is = slot && lua_getmetatable(L, index);
+  Box *box = lua_touserdata(L, index);
+  bool is = box && lua_getmetatable(L, index);
   if (is) {
     lua_rawgetp(L, LUA_REGISTRYINDEX, &plan_key);
     is = lua_rawequal(L, -1, -2);
     lua_pop(L, 2);
   }
-  if (!is || !*slot) nb_raisef(L, "compile: needs a plan");
-  return slot;
+  if (!is || !box->plan) nb_raisef(L, "compile: needs a plan");
+  return &box->plan;
 }
 
 static int collect(lua_State *L) {
-  nb_plan_free(lua_touserdata(L, 1));
+  Box *box = lua_touserdata(L, 1);
+  nb_plan_free(&box->plan);
   return 0;
 }
 
@@ -44,11 +55,11 @@ static int begin(lua_State *L) {
   Error err;
   Tensor *t[MOST];
   int count = tensors(L, 1, t);
-  Plan **slot = lua_newuserdatauv(L, sizeof *slot, 0);
-  *slot = NULL;
+  Box *box = lua_newuserdatauv(L, sizeof *box, RULES);
+  *box = (Box){NULL};
   lua_rawgetp(L, LUA_REGISTRYINDEX, &plan_key);
   lua_setmetatable(L, -2);
-  if (!(*slot = nb_plan_begin(t, count, &err))) return nb_raise(L, &err);
+  if (!(box->plan = nb_plan_begin(t, count, &err))) return nb_raise(L, &err);
   return 1;
 }
 
@@ -93,24 +104,150 @@ static int ready(lua_State *L) {
   return 1;
 }
 
-// native.plan_run(plan, input, ...): the results, as tensors of their own.
-static int run(lua_State *L) {
+// Replays a plan: its results, as tensors of their own.
+static int replay(lua_State *L, Plan *p, Tensor *const *inputs) {
   Error err;
-  Tensor *t[MOST];
-  Plan *p = *check_plan(L, 1);
-  tensors(L, 2, t);
   nb_enter(L);
-  if (!nb_plan_run(p, t, &err)) return nb_raise(L, &err);
+  if (!nb_plan_run(p, inputs, &err)) return nb_raise(L, &err);
   int count = nb_plan_results(p);
   luaL_checkstack(L, count + 4, NULL);
   for (int i = 0; i < count; i++) {
     Tensor **slot = nb_new_tensor(L), *result = nb_plan_result(p, i);
-    if (!nb_apply(nb_op_find("clone"), (Value[NB_MAX_PARAMS]){{.tensor = result}}, slot, &err))
+    if (nb_layout_contiguous(&result->layout)) {
+      if (!(*slot = nb_tensor_new(&result->layout, &err))) return nb_raise(L, &err);
+      memcpy(nb_tensor_data(*slot), nb_tensor_data(result), (*slot)->storage->bytes);
+    } else if (!nb_apply(nb_op_find("clone"), (Value[NB_MAX_PARAMS]){{.tensor = result}}, slot, &err)) {
       return nb_raise(L, &err);
+    }
     nb_feed_collector(L, *slot);
   }
   return count;
 }
+
+// native.plan_run(plan, input, ...)
+static int run(lua_State *L) {
+  Tensor *t[MOST];
+  tensors(L, 2, t);
+  return replay(L, *check_plan(L, 1), t);
+}
+
+static bool observed(void) {
+  const Observer *o = nb_observe(NULL);
+  nb_observe(o);
+  return o;
+}
+
+// ---- calling what is armed ----
+
+// native.plan_arm(compiled, plan, function, seen, rules): from now on calls of `compiled` replay the plan at once
+// where its arguments fit and nothing that the function sees has changed.
+static int arm(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TTABLE);
+  check_plan(L, 2);
+  Box *box = lua_touserdata(L, 2);
+  lua_settop(L, 5);
+  lua_setiuservalue(L, 2, RULES);
+  lua_setiuservalue(L, 2, SEEN);
+  lua_setiuservalue(L, 2, FUNCTION);
+  box->modes = modes;
+  lua_rawsetp(L, 1, &armed_key);
+  return 0;
+}
+
+// native.plan_disarm(compiled)
+static int disarm(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TTABLE);
+  lua_pushnil(L);
+  lua_rawsetp(L, 1, &armed_key);
+  return 0;
+}
+
+// Whether the values outside are those that the function has seen.
+static bool sees_the_same(lua_State *L, int plan) {
+  int top = lua_gettop(L), f = top + 1, seen = top + 2;
+  bool same = true;
+  lua_getiuservalue(L, plan, FUNCTION);
+  lua_getiuservalue(L, plan, SEEN);
+  for (int i = 1; same && lua_getupvalue(L, f, i); i++) {
+    lua_rawgeti(L, seen, i);
+    same = lua_rawequal(L, -1, -2);
+    lua_pop(L, 2);
+  }
+  lua_settop(L, top);
+  return same;
+}
+
+// The optimizers' numbers, which may have moved.
+static void renew_rules(lua_State *L, int plan, Plan *p) {
+  int top = lua_gettop(L);
+  lua_getiuservalue(L, plan, RULES);
+  for (int k = 1, n = (int)lua_rawlen(L, -1); k <= n; k++) {
+    lua_settop(L, top + 1);
+    lua_rawgeti(L, top + 1, k);
+    lua_rawgeti(L, top + 2, 1);
+    lua_rawgeti(L, top + 2, 2);
+    lua_call(L, 1, 12);
+    OptimizerRule rule = nb_rule_at(L, top + 3);
+    nb_plan_set_rule(p, k - 1, &rule);
+  }
+  lua_settop(L, top);
+}
+
+static int pass_on(lua_State *L, int status, lua_KContext context) {
+  (void)status, (void)context;
+  return lua_gettop(L);
+}
+
+// The __call of compiled functions; its upvalue is what else to call: compiled, argument, ...
+static int call(lua_State *L) {
+  Tensor *t[MOST];
+  int count = lua_gettop(L) - 1;
+  if (count >= 0 && count <= MOST && lua_istable(L, 1)) {
+    luaL_checkstack(L, 20, NULL);
+    lua_rawgetp(L, 1, &armed_key);
+    Box *box = lua_touserdata(L, count + 2);
+    bool fits = box && box->modes == modes && !nb_plan_recording() && !observed();
+    for (int i = 0; fits && i < count; i++) fits = (t[i] = nb_test_tensor(L, i + 2));
+    if (fits && nb_plan_fits(box->plan, t, count) && sees_the_same(L, count + 2) && nb_plan_ready(box->plan)) {
+      renew_rules(L, count + 2, box->plan);
+      box->replays++;
+      return replay(L, box->plan, t);
+    }
+    lua_settop(L, count + 1);
+  }
+  lua_pushvalue(L, lua_upvalueindex(1));
+  lua_insert(L, 1);
+  lua_callk(L, count + 1, LUA_MULTRET, 0, pass_on);
+  return pass_on(L, LUA_OK, 0);
+}
+
+// native.compiled_call(f): the __call of compiled functions, which calls f where no plan is armed
+static int compiled_call(lua_State *L) {
+  lua_settop(L, 1);
+  lua_pushcclosure(L, call, 1);
+  return 1;
+}
+
+// native.plan_replays(plan): how often it was replayed by calls of what it is armed for
+static int replays(lua_State *L) {
+  check_plan(L, 1);
+  lua_pushinteger(L, ((const Box *)lua_touserdata(L, 1))->replays);
+  return 1;
+}
+
+// native.change_modes(), native.modes()
+static int change_modes(lua_State *L) {
+  (void)L;
+  modes++;
+  return 0;
+}
+
+static int get_modes(lua_State *L) {
+  lua_pushinteger(L, modes);
+  return 1;
+}
+
+// ---- the rest ----
 
 static int refuse(lua_State *L) {
   nb_plan_refuse(luaL_checkstring(L, 1));
@@ -140,93 +277,7 @@ static int describe(lua_State *L) {
 }
 
 static int observing(lua_State *L) {
-  const Observer *o = nb_observe(NULL);
-  nb_observe(o);
-  lua_pushboolean(L, o != NULL);
-  return 1;
-}
-
-// ---- optimizers ----
-
-// The tensor named at stack index `name` in the table of what is remembered of a parameter, made of zeros like
-// `like` when there is none; NULL without a name.
-static Tensor *remembered(lua_State *L, int memory, int name, const Layout *like) {
-  Error err;
-  if (!lua_toboolean(L, name)) return NULL;
-  lua_pushvalue(L, name);
-  lua_rawget(L, memory);
-  Tensor *t = nb_test_tensor(L, -1);
-  if (!t) {
-    Tensor **slot = nb_new_tensor(L);
-    if (!(*slot = t = nb_tensor_new(like, &err))) nb_raise(L, &err);
-    memset(nb_tensor_data(t), 0, t->storage->bytes);
-    lua_pushvalue(L, name);
-    lua_pushvalue(L, -2);
-    lua_rawset(L, memory);
-    lua_pop(L, 1);
-  }
-  lua_pop(L, 1);
-  return t;
-}
-
-// The numbers of an update rule from stack index `at` on: kind, the names of what is remembered, then lr, weight_decay,
-// momentum, dampening, nesterov, beta1, beta2, eps, decoupled.
-static OptimizerRule rule_at(lua_State *L, int at) {
-  static const char *const kinds[] = {"sgd", "adam", "rmsprop", NULL};
-  return (OptimizerRule){.kind = (OptimizerKind)luaL_checkoption(L, at, NULL, kinds),
-                         .lr = luaL_checknumber(L, at + 3),
-                         .weight_decay = luaL_checknumber(L, at + 4),
-                         .momentum = luaL_checknumber(L, at + 5),
-                         .dampening = luaL_checknumber(L, at + 6),
-                         .nesterov = lua_toboolean(L, at + 7),
-                         .beta1 = luaL_optnumber(L, at + 8, 0),
-                         .beta2 = luaL_optnumber(L, at + 9, 0),
-                         .eps = luaL_optnumber(L, at + 10, 0),
-                         .decoupled = lua_toboolean(L, at + 11)};
-}
-
-// native.optimize(params, memory, kind, first, second, lr, weight_decay, momentum, dampening, nesterov, beta1, beta2,
-// eps, decoupled): steps all parameters that have a gradient; false, and nothing done, when one is not fit for it.
-static int optimize(lua_State *L) {
-  Error err;
-  lua_settop(L, 14);
-  OptimizerRule rule = rule_at(L, 3);
-  lua_Integer n = (lua_Integer)lua_rawlen(L, 1);
-  OptimizerSlot *slots = lua_newuserdatauv(L, (size_t)(n + 1) * sizeof *slots, 0);
-  int count = 0;
-  nb_enter(L);
-  for (lua_Integer i = 1; i <= n; i++) {
-    lua_rawgeti(L, 1, i);
-    Tensor *w = nb_test_tensor(L, -1);
-    if (w && w->grad && !nb_optimizer_serves(w)) {
-      lua_pushboolean(L, 0);
-      return 1;
-    }
-    lua_pop(L, 1);
-  }
-  for (lua_Integer i = 1; i <= n; i++) {
-    lua_rawgeti(L, 1, i);
-    Tensor *w = nb_test_tensor(L, -1);
-    if (w && w->grad) {
-      lua_pushvalue(L, -1);
-      if (lua_rawget(L, 2) == LUA_TNIL) {
-        lua_pop(L, 1);
-        lua_createtable(L, 0, 3);
-        lua_pushvalue(L, -2);
-        lua_pushvalue(L, -2);
-        lua_rawset(L, 2);
-      }
-      int memory = lua_gettop(L);
-      lua_pushliteral(L, "step");
-      Tensor *step = remembered(L, memory, lua_gettop(L), &(Layout){.dtype = NB_F64});
-      slots[count++] =
-          (OptimizerSlot){w, remembered(L, memory, 4, &w->layout), remembered(L, memory, 5, &w->layout), step};
-      lua_pop(L, 2);
-    }
-    lua_pop(L, 1);
-  }
-  if (!nb_optimizer_step(&rule, slots, count, &err)) return nb_raise(L, &err);
-  lua_pushboolean(L, 1);
+  lua_pushboolean(L, observed());
   return 1;
 }
 
@@ -235,17 +286,32 @@ static int plan_rule(lua_State *L) {
   Plan *p = *check_plan(L, 1);
   int k = (int)luaL_checkinteger(L, 2);
   lua_settop(L, 14);
-  OptimizerRule rule = rule_at(L, 3);
+  OptimizerRule rule = nb_rule_at(L, 3);
   nb_plan_set_rule(p, k - 1, &rule);
   return 0;
 }
 
 void nb_open_compile(lua_State *L) {
-  static const luaL_Reg functions[] = {{"plan_begin", begin},     {"plan_end", end},           {"plan_same", same},
-                                       {"plan_changed", changed}, {"plan_finish", finish},     {"plan_ready", ready},
-                                       {"plan_run", run},         {"plan_refuse", refuse},     {"recording", recording},
-                                       {"plan_stats", stats},     {"plan_describe", describe}, {"observing", observing},
-                                       {"optimize", optimize},    {"plan_rule", plan_rule},    {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"plan_begin", begin},
+                                       {"plan_end", end},
+                                       {"plan_same", same},
+                                       {"plan_changed", changed},
+                                       {"plan_finish", finish},
+                                       {"plan_ready", ready},
+                                       {"plan_run", run},
+                                       {"plan_refuse", refuse},
+                                       {"recording", recording},
+                                       {"plan_stats", stats},
+                                       {"plan_describe", describe},
+                                       {"observing", observing},
+                                       {"plan_rule", plan_rule},
+                                       {"plan_arm", arm},
+                                       {"plan_disarm", disarm},
+                                       {"plan_replays", replays},
+                                       {"compiled_call", compiled_call},
+                                       {"change_modes", change_modes},
+                                       {"modes", get_modes},
+                                       {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
   lua_createtable(L, 0, 2);
   lua_pushcfunction(L, collect);

@@ -110,7 +110,7 @@ end
 
 -- Arguments of a kind share a plan: dtypes and shapes of tensors, other values as they are.
 local function key_of(state, args)
-  local parts = { tostring(native.modes or 0) }
+  local parts = { tostring(native.modes()) }
   for i = 1, args.n do
     local a = args[i]
     local kind = type(a)
@@ -148,6 +148,7 @@ end
 
 local function refuse(state, reason)
   state.reason = reason
+  native.plan_disarm(state.compiled)
   io.stderr:write(("nb.compile: %s; it goes on as it is, uncompiled\n"):format(reason))
 end
 
@@ -206,14 +207,24 @@ local function replay(r, args)
   return table.unpack(out, 1, template.n)
 end
 
-function Compiled.__call(self, ...)
+-- Where all is tensors, C replays the plan of the last call without coming back here.
+local function arm(self, state, entry)
+  local r = entry.ready
+  for i = 1, r.results.n do
+    if r.results[i] ~= native.plan_begin then return end
+  end
+  native.plan_arm(self, r.plan, state.f, entry.seen, r.rules)
+end
+
+Compiled.__call = native.compiled_call(function(self, ...)
   local state = state_of[self]
   if state.reason or native.recording() or native.observing() then return state.f(...) end
   local args = table.pack(...)
-  local key = args.n == 0 and not native.modes and "" or key_of(state, args)
+  local key = key_of(state, args)
   local entry = state.entries[key]
   local r = entry and entry.ready
   if r and (changed(state.f, entry.seen) or not native.plan_ready(r.plan)) then
+    native.plan_disarm(self)
     state.entries[key] = { calls = 1, again = (entry.again or 0) + 1 }
     r = nil
     if state.entries[key].again > 8 then
@@ -229,13 +240,18 @@ function Compiled.__call(self, ...)
     end
   end
   state.replays = state.replays + 1
+  arm(self, state, entry)
   return replay(r, args)
-end
+end)
 
 function Compiled.__tostring(self)
   local state = state_of[self]
   if state.reason then return "compiled function, runs as it is: " .. state.reason end
-  local lines = { ("compiled function, %d replays"):format(state.replays) }
+  local replays = state.replays
+  for _, entry in pairs(state.entries) do
+    if entry.ready then replays = replays + native.plan_replays(entry.ready.plan) end
+  end
+  local lines = { ("compiled function, %d replays"):format(replays) }
   for key, entry in pairs(state.entries) do
     local title = key:gsub("^[^;]*;?", "")
     if not entry.ready then
@@ -266,7 +282,8 @@ registry.define(nb, "nb.", "compile", {
     end
     local self = setmetatable({}, Compiled)
     local call = type(f) == "function" and f or function(...) return f(...) end
-    state_of[self] = { f = call, entries = {}, replays = 0, objects = 0, numbers = setmetatable({}, { __mode = "k" }) }
+    state_of[self] = { compiled = self, f = call, entries = {}, replays = 0, objects = 0,
+      numbers = setmetatable({}, { __mode = "k" }) }
     return self
   end,
 })

@@ -323,6 +323,18 @@ bool nb_plan_ready(const Plan *p) {
   return true;
 }
 
+bool nb_plan_fits(const Plan *p, Tensor *const *inputs, int count) {
+  if (count != p->inputs) return false;
+  for (int i = 0; i < count; i++) {
+    const Layout *l = &inputs[i]->layout, *want = &p->input[i]->layout;
+    if (l->dtype != want->dtype || l->ndim != want->ndim || nb_tensor_tracked(inputs[i])) return false;
+    for (int d = 0; d < l->ndim; d++)
+      if (l->shape[d] != want->shape[d]) return false;
+    if (!nb_layout_contiguous(l)) return false;
+  }
+  return true;
+}
+
 static bool run_call(PlanStep *s, Error *err) {
   if (s->walk.count)
     nb_walk_run(&s->walk, s->tensor);
@@ -346,7 +358,7 @@ static bool run_step(PlanStep *s, Error *err) {
       s->leaf->grad = nb_tensor_retain(s->grad);
       return true;
     case STEP_OPTIMIZER:
-      return nb_optimizer_step(&s->rule, s->slots, s->slot_count, err);
+      return nb_optimizer_step_at(s->site, &s->rule, s->slots, s->slot_count, err);
   }
   return true;
 }

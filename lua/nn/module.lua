@@ -179,7 +179,7 @@ method("train", {
     "train(false) is eval().  Returns the module.",
   signature = "net:train([mode])", see = { "net:eval" }, example = "nn.Dropout():train().training  --> true",
   function(self, mode)
-    native.modes = (native.modes or 0) + 1  -- recordings of the other mode are void
+    native.change_modes()  -- recordings of the other mode are void
     for _, m in self:named_modules() do rawset(m, "training", mode ~= false) end
     return self
   end,
@@ -195,7 +195,7 @@ method("zero_grad", {
   doc = "Clears the gradients of all parameters (sets them to nil).",
   signature = "net:zero_grad()", see = { "opt:zero_grad" }, example = "nn.Linear(3, 2):zero_grad()",
   function(self)
-    for _, p in ipairs(self:parameters()) do p.grad = nil end
+    native.clear_grads(self:parameters())
   end,
 })
 

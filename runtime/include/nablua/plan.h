@@ -42,6 +42,9 @@ bool nb_plan_finish(Plan *p, Error *err);
 // Whether the leaves' gradients are in the state that the recording began with; else it must be made anew.
 bool nb_plan_ready(const Plan *p);
 
+// Whether these tensors have the stand-ins' layouts, lie in rows, and are not on the tape.
+bool nb_plan_fits(const Plan *p, Tensor *const *inputs, int count);
+
 // Repeats the steps; `inputs` have the stand-ins' layouts and are contiguous.  On failure some steps were taken.
 bool nb_plan_run(Plan *p, Tensor *const *inputs, Error *err);
 
