@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: MIT
+// The functions of vector.c, a template for vector shapes.
+//
+// vector.c includes it for each:
+//   BYTES  the size of a vector
+//   FUSED  1 for x86 with AVX2 and FMA (AVX-512 when BYTES is 64), 0 for what the compiler assumes
+//
+// e^x = 2^n · e^r with n = round(x·log2 e) and |r| ≤ ½ ln 2; e^r = 1 + r + r²·P(r).  P, and tanh's polynomial near 0,
+// have the least largest relative error for their degree, fitted by Lawson's iteration.
+#if !FUSED
+#define TARGET
+#elif BYTES == 64
+#define TARGET CPU_AVX512_TARGET
+#else
+#define TARGET CPU_AVX2_TARGET
+#endif
+#define INLINE TARGET static inline __attribute__((always_inline))
+#define SHAPE_PASTE(fused, bytes, name) v_##fused##_##bytes##_##name
+#define SHAPE_OF(fused, bytes, name) SHAPE_PASTE(fused, bytes, name)
+#define KERNEL(name) SHAPE_OF(FUSED, BYTES, name)
+#define LANES (BYTES / 4)
+
+// Vectors that go side by side: one alone would wait for its own results most of the time.
+#define EACH UNROLL for (int c = 0; c < chains; c++)
+
+typedef float KERNEL(Floats) __attribute__((vector_size(BYTES)));
+typedef int32_t KERNEL(Ints) __attribute__((vector_size(BYTES)));
+typedef uint32_t KERNEL(Bits) __attribute__((vector_size(BYTES)));
+typedef float KERNEL(Loose) __attribute__((vector_size(BYTES), aligned(4), may_alias));
+#define FLOATS KERNEL(Floats)
+#define INTS KERNEL(Ints)
+#define BITS KERNEL(Bits)
+
+// a·b + c; the larger, or the smaller, of a and b: b where that is NaN; a where the sign of m is set, else b.
+#if FUSED && BYTES == 64
+#define FMA(a, b, c) _mm512_fmadd_ps(a, b, c)
+#define LARGER(a, b) _mm512_max_ps(a, b)
+#define SMALLER(a, b) _mm512_min_ps(a, b)
+#define CHOOSE(m, a, b) _mm512_mask_blend_ps(_mm512_movepi32_mask((__m512i)(m)), b, a)
+#elif FUSED
+#define FMA(a, b, c) _mm256_fmadd_ps(a, b, c)
+#define LARGER(a, b) _mm256_max_ps(a, b)
+#define SMALLER(a, b) _mm256_min_ps(a, b)
+#define CHOOSE(m, a, b) _mm256_blendv_ps(b, a, (FLOATS)(m))
+#else
+#define FMA(a, b, c) ((a) * (b) + (c))
+#define LARGER(a, b) CHOOSE((a) > (b), a, b)
+#define SMALLER(a, b) CHOOSE((a) < (b), a, b)
+#define CHOOSE(m, a, b) ((FLOATS)((((INTS)(m) >> 31) & (INTS)(a)) | (~((INTS)(m) >> 31) & (INTS)(b))))
+#endif
+
+INLINE FLOATS KERNEL(spread)(float s) {
+  return s - (FLOATS){0};
+}
+#define SPREAD(s) KERNEL(spread)(s)
+#define SIGN ((BITS)SPREAD(-0.0f))
+
+// x·log2 e rounded, in the last bits of floats, above `bias`: shifted left by 23 they are the bits of 2^(n + bias −
+// 127).  `r` becomes the rest, x − n·ln 2.
+INLINE void KERNEL(reduce)(BITS *bits, FLOATS *r, const FLOATS *x, float bias, const int chains) {
+  const FLOATS rounder = SPREAD(12582912.0f + bias);  // 1.5·2^23
+  FLOATS n[CHAINS];
+  EACH n[c] = FMA(x[c], SPREAD(1.44269504088896341f), rounder);
+  EACH bits[c] = (BITS)n[c];
+  EACH n[c] -= rounder;
+  EACH r[c] = FMA(n[c], SPREAD(-0.693359375f), x[c]);
+  EACH r[c] = FMA(n[c], SPREAD(2.12194440e-4f), r[c]);
+}
+
+// p = e^r
+INLINE void KERNEL(exp_of_rest)(FLOATS *p, const FLOATS *r, const int chains) {
+  EACH p[c] = FMA(SPREAD(1.3882516650483012e-3f), r[c], SPREAD(8.366547524929047e-3f));
+  EACH p[c] = FMA(p[c], r[c], SPREAD(4.166720062494278e-2f));
+  EACH p[c] = FMA(p[c], r[c], SPREAD(1.666654348373413e-1f));
+  EACH p[c] = FMA(p[c], r[c], SPREAD(4.999999701976776e-1f));
+  EACH p[c] = FMA(p[c], r[c], SPREAD(1));
+  EACH p[c] = FMA(p[c], r[c], SPREAD(1));
+}
+
+INLINE void KERNEL(exp_of)(FLOATS *x, const int chains) {
+  FLOATS r[CHAINS];
+  BITS bits[CHAINS], half[CHAINS];
+  EACH x[c] = SMALLER(SPREAD(89), LARGER(SPREAD(-104), x[c]));
+  KERNEL(reduce)(bits, r, x, 254, chains);
+  KERNEL(exp_of_rest)(x, r, chains);
+  // Two factors, so that the result may be infinite or below the smallest normal number.
+  EACH half[c] = bits[c] >> 1;
+  EACH x[c] = x[c] * (FLOATS)(half[c] << 23) * (FLOATS)((bits[c] - half[c]) << 23);
+}
+
+// 1 − 2/(e^2|x| + 1), and near 0 a polynomial.
+INLINE void KERNEL(tanh_of)(FLOATS *x, const int chains) {
+  FLOATS a[CHAINS], p[CHAINS], q[CHAINS], r[CHAINS];
+  BITS bits[CHAINS];
+  EACH a[c] = SMALLER(SPREAD(9.1f), (FLOATS)((BITS)x[c] & ~SIGN));
+  EACH p[c] = a[c] + a[c];
+  KERNEL(reduce)(bits, r, p, 127, chains);
+  KERNEL(exp_of_rest)(p, r, chains);
+  EACH p[c] = SPREAD(2) / FMA(p[c], (FLOATS)(bits[c] << 23), SPREAD(1));
+  EACH r[c] = x[c] * x[c];
+  EACH q[c] = FMA(SPREAD(1.6437580808997154e-2f), r[c], SPREAD(-5.267181247472763e-2f));
+  EACH q[c] = FMA(q[c], r[c], SPREAD(1.3320724666118622e-1f));
+  EACH q[c] = FMA(q[c], r[c], SPREAD(-3.333294689655304e-1f));
+  EACH q[c] = FMA(q[c] * r[c], x[c], x[c]);
+  EACH p[c] = (FLOATS)((BITS)(SPREAD(1) - p[c]) | ((BITS)x[c] & SIGN));
+  EACH x[c] = CHOOSE(a[c] < SPREAD(0.55f), q[c], p[c]);
+}
+
+// 1/(1 + e) with e = e^−|x|, or e/(1 + e) as e − e²/(1 + e), which rounds less.
+INLINE void KERNEL(sigmoid_of)(FLOATS *x, const int chains) {
+  FLOATS e[CHAINS], r[CHAINS], up[CHAINS];
+  BITS bits[CHAINS];
+  EACH e[c] = LARGER(SPREAD(-104), (FLOATS)((BITS)x[c] | SIGN));
+  KERNEL(reduce)(bits, r, e, 127 + 64, chains);
+  KERNEL(exp_of_rest)(e, r, chains);
+  EACH e[c] = e[c] * (FLOATS)(bits[c] << 23) * SPREAD(0x1p-64f);  // may be below the smallest normal number
+  EACH up[c] = SPREAD(1) / (SPREAD(1) + e[c]);
+  EACH x[c] = CHOOSE(x[c], FMA(-e[c], e[c] * up[c], e[c]), up[c]);
+}
+
+#define MAP(name)                                                          \
+  TARGET static void KERNEL(name)(int64_t n, float *out, const float *x) { \
+    FLOATS v[CHAINS];                                                      \
+    int64_t i = 0;                                                         \
+    for (; i + CHAINS * LANES <= n; i += CHAINS * LANES) {                 \
+      const int chains = CHAINS;                                           \
+      EACH v[c] = *(const KERNEL(Loose) *)(x + i + c * LANES);             \
+      KERNEL(name##_of)(v, chains);                                        \
+      EACH *(KERNEL(Loose) *)(out + i + c * LANES) = v[c];                 \
+    }                                                                      \
+    for (; i + LANES <= n; i += LANES) {                                   \
+      *v = *(const KERNEL(Loose) *)(x + i);                                \
+      KERNEL(name##_of)(v, 1);                                             \
+      *(KERNEL(Loose) *)(out + i) = *v;                                    \
+    }                                                                      \
+    if (i == n) return;                                                    \
+    *v = (FLOATS){0};                                                      \
+    memcpy(v, x + i, (size_t)(n - i) * sizeof *x);                         \
+    KERNEL(name##_of)(v, 1);                                               \
+    memcpy(out + i, v, (size_t)(n - i) * sizeof *x);                       \
+  }
+MAP(exp)
+MAP(tanh)
+MAP(sigmoid)
+#undef MAP
+
+#undef TARGET
+#undef INLINE
+#undef SHAPE_PASTE
+#undef SHAPE_OF
+#undef KERNEL
+#undef LANES
+#undef EACH
+#undef FLOATS
+#undef INTS
+#undef BITS
+#undef FMA
+#undef LARGER
+#undef SMALLER
+#undef CHOOSE
+#undef SPREAD
+#undef SIGN
+#undef BYTES
+#undef FUSED
