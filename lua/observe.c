@@ -312,6 +312,12 @@ static int observe(lua_State *L) {
   return 0;
 }
 
+// native.observed(): whether somebody looks at single operators.
+static int observed(lua_State *L) {
+  lua_pushboolean(L, telling || checking);
+  return 1;
+}
+
 // nb.anomaly([on]): whether the check is on; with an argument, switches it.
 static int anomaly(lua_State *L) {
   if (!lua_isnoneornil(L, 1)) {
@@ -324,6 +330,7 @@ static int anomaly(lua_State *L) {
 }
 
 void nb_open_observe(lua_State *L) {
-  static const luaL_Reg functions[] = {{"observe", observe}, {"anomaly", anomaly}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {
+      {"observe", observe}, {"observed", observed}, {"anomaly", anomaly}, {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
 }

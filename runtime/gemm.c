@@ -362,10 +362,14 @@ static void tiny(const Product *g) {
     TINY(double);
 }
 
+static const Level *level_of(DType dtype) {
+  return (dtype == NB_F32 ? f32_levels : f64_levels) + cpu_level();
+}
+
 bool nb_gemm(DType dtype, int64_t m, int64_t n, int64_t k, GemmMatrix a, GemmMatrix b, void *c, int64_t ldc,
              Error *err) {
-  const Level *level = (dtype == NB_F32 ? f32_levels : f64_levels) + cpu_level();
-  int64_t size = dtype == NB_F32 ? 4 : 8;
+  const Level *level = level_of(dtype);
+  int64_t size = (int64_t)nb_dtype_size(dtype);
   if (m <= 0 || n <= 0) return true;
   if (k <= 0) {
     for (int64_t i = 0; i < m; i++) memset((char *)c + i * ldc * size, 0, (size_t)(n * size));
@@ -390,4 +394,56 @@ bool nb_gemm(DType dtype, int64_t m, int64_t n, int64_t k, GemmMatrix a, GemmMat
   }
   plan(&g);
   return compute(&g, err);
+}
+
+// ---- packed operands ----
+
+// The width of tile that suits: the wide one for few rows, else the narrowest that holds all columns.
+static const Width *width_for(const Level *level, int64_t m, int64_t n) {
+  const Width *w = level->widths;
+  if (m <= 2 && n >= level->wide.columns) return &level->wide;
+  while (w->columns > 1 && w[1].columns >= n) w++;
+  return w;
+}
+
+static int64_t packed_steps(const GemmPacked *b) {
+  return even_block(b->k, KC / (int64_t)nb_dtype_size(b->dtype), 4);
+}
+
+bool nb_gemm_pack(DType dtype, int64_t m, int64_t n, int64_t k, GemmMatrix b, GemmPacked *to, Error *err) {
+  const Level *level = level_of(dtype);
+  int64_t size = (int64_t)nb_dtype_size(dtype), along = b.transposed ? 1 : b.ld, across = b.transposed ? b.ld : 1;
+  *to = (GemmPacked){.dtype = dtype, .n = n, .k = k, .panel = width_for(level, m, n)->columns};
+  int64_t columns = round_up(n, to->panel), kc = packed_steps(to);
+  to->bytes = (size_t)(columns * k * size);
+  if (!(to->data = nb_alloc(to->bytes, err))) return false;
+  for (int64_t p = 0; p < k; p += kc)
+    level->pack((char *)to->data + p * columns * size, (const char *)b.data + p * along * size, across, along, n,
+                least(kc, k - p), to->panel);
+  return true;
+}
+
+void nb_gemm_unpack(GemmPacked *b) {
+  if (b->data) nb_free(b->data, b->bytes);
+  b->data = NULL;
+}
+
+void nb_gemm_packed(int64_t m, const void *a, int64_t lda, const GemmPacked *b, void *c, int64_t ldc, bool add) {
+  const Level *level = level_of(b->dtype);
+  const Width *w = b->panel == level->wide.columns ? &level->wide : level->widths;
+  while (w->columns != b->panel) w++;
+  int64_t kc = packed_steps(b), columns = round_up(b->n, b->panel);
+  Product g = {.level = level, .size = (int64_t)nb_dtype_size(b->dtype), .cr = ldc, .cc = 1};
+  int64_t high = w == &level->wide ? 2 : m;  // the wide tiles are low
+  for (int64_t p = 0; p < b->k; p += kc) {
+    Run r = {.g = &g, .columns = b->n, .k = least(kc, b->k - p), .xr = lda, .xk = 1, .xstep = lda, .before = -1};
+    r.y = (const char *)b->data + p * columns * g.size, r.yk = b->panel, r.ystep = r.k, r.add = add || p > 0;
+    for (int64_t j = 0; j < b->n && !nb_interrupted(); j += b->panel)
+      for (int64_t i = 0; i < m; i += high) {
+        r.rows = least(high, m - i);
+        r.x = (const char *)a + (i * lda + p) * g.size;
+        r.c = (char *)c + i * ldc * g.size;
+        run_column(&r, w, j, 0, least(b->panel, b->n - j));
+      }
+  }
 }

@@ -20,4 +20,20 @@ typedef struct GemmMatrix {
 bool nb_gemm(DType dtype, int64_t m, int64_t n, int64_t k, GemmMatrix a, GemmMatrix b, void *c, int64_t ldc,
              Error *err);
 
+// An operand B (k×n) laid out once for products with many small A.
+typedef struct GemmPacked {
+  DType dtype;
+  int64_t n, k, panel;
+  void *data;
+  size_t bytes;
+} GemmPacked;
+
+// Packs B for products of about m rows; nb_gemm_unpack frees it.
+bool nb_gemm_pack(DType dtype, int64_t m, int64_t n, int64_t k, GemmMatrix b, GemmPacked *to, Error *err);
+void nb_gemm_unpack(GemmPacked *b);
+
+// C (m×n, rows ldc apart) = or += A·B on the calling thread, for bodies of nb_parallel_for: it allocates nothing, and
+// after an interrupt it leaves C as it is.
+void nb_gemm_packed(int64_t m, const void *a, int64_t lda, const GemmPacked *b, void *c, int64_t ldc, bool add);
+
 #endif

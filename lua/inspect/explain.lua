@@ -335,12 +335,9 @@ function Explanation:value()
 end
 
 local function target_of(w, read)
-  local order, output = native.made_by(w)
-  if not order then return { id = native.id(w) } end
-  for i, node in ipairs(read.nodes) do
-    if node.order == order then return { node = i, output = output } end
-  end
-  return { id = 0 }
+  if not native.made_by(w) then return { id = native.id(w) } end
+  local node, output = tape.maker(read, w)
+  return node and { node = node, output = output } or { id = 0 }
 end
 
 local function name_of(self, target)

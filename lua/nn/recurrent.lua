@@ -1,27 +1,14 @@
 -- SPDX-License-Identifier: MIT
 -- Recurrent layers: RNN, LSTM and GRU.  Weights are named, laid out and first drawn as PyTorch has them.
 --
--- A pass over a sequence: one product turns all inputs into gates, then each step adds what the state before it gives:
---
---   x[1] x[2] ... x[n] ──W_ih──► gates[1..n]        gates[t] + W_hh·h[t-1] + b ──cell──► h[t] (and c[t])
---
--- Steps are split off by halves: the gradient of a part of size s then costs s, not the whole sequence.
+-- A pass over a sequence is one operator of the runtime.  cells.lua has it step by step: it serves where steps are
+-- looked at, and for projected states, which the operator does not know.
 local native = require "nablua.native"
 local nb = require "nablua.core"
+local cells = require "nablua.nn.cells"
 local module = require "nablua.nn.module"
 local options = require "nablua.options"
 local shared = require "nablua.nn.shared"
-
-local function collect_steps(x, list)
-  local n = x:size(1)
-  if n == 1 then
-    list[#list + 1] = x:squeeze(1)
-  else
-    collect_steps(x:narrow(1, 1, n // 2), list)
-    collect_steps(x:narrow(1, n // 2 + 1, n - n // 2), list)
-  end
-  return list
-end
 
 -- ---- shapes ----
 
@@ -55,31 +42,32 @@ end
 
 -- ---- passes ----
 
+local WEIGHTS = { "weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr" }
+
 -- One layer in one direction over x, length × batch × features: all h, the last h and c.
-local function pass(self, cell, x, suffix, reverse, h, c)
-  local function weight(name) return self[name .. "_" .. suffix] end
-  local w_hh, b_hh, w_hr = weight "weight_hh".T, weight "bias_hh", weight "weight_hr"
-  local gates = collect_steps(shared.affine(x, weight "weight_ih", weight "bias_ih"), {})
-  local outputs, n = {}, #gates
-  for k = 1, n do
-    local t = reverse and n + 1 - k or k
-    local recurrent = h:matmul(w_hh)
-    if b_hh then recurrent = recurrent + b_hh end
-    h, c = cell(self, gates[t], recurrent, h, c)
-    if w_hr then h = h:matmul(w_hr.T) end
-    outputs[t] = h
+local function pass(self, kind, x, suffix, reverse, h, c)
+  local w = {}
+  for _, name in ipairs(WEIGHTS) do w[name] = self[name .. "_" .. suffix] end
+  if w.weight_hr or native.observed() then
+    local outputs
+    outputs, h, c = cells.steps(kind, x, w, reverse, h, c)
+    return nb.stack(outputs, 1), h, c
   end
-  return nb.stack(outputs, 1), h, c
+  local n = x:size(1)
+  local last = reverse and 1 or n + 1
+  local all, all_c = native.recurrent(x, w.weight_ih, w.weight_hh, w.bias_ih, w.bias_hh, h, c,
+    { cell = kind, reverse = reverse })
+  return all:narrow(1, reverse and 1 or 2, n), all[last], all_c and all_c[last]
 end
 
-local function run(self, cell, x, h0, c0)
+local function run(self, kind, x, h0, c0)
   local last_h, last_c = {}, {}
   for layer = 1, self.num_layers do
     local directions = {}
     for d = 1, self.bidirectional and 2 or 1 do
       local at = #last_h + 1
       local suffix = ("l%d%s"):format(layer - 1, d == 2 and "_reverse" or "")
-      directions[d], last_h[at], last_c[at] = pass(self, cell, x, suffix, d == 2, h0[at], c0 and c0[at])
+      directions[d], last_h[at], last_c[at] = pass(self, kind, x, suffix, d == 2, h0[at], c0 and c0[at])
     end
     x = #directions == 2 and nb.cat(directions, 3) or directions[1]
     if layer < self.num_layers and self.training then x = shared.dropped(x, self.dropout) end
@@ -108,8 +96,8 @@ local function add_weights(self, o, gates)
   end
 end
 
--- A class of recurrent layers: `gates` blocks of hidden_size rows in its weights, and cell(self, from_input,
--- from_state, h, c) → h, c.  `has_c` says whether there is a second state.
+-- A class of recurrent layers: `gates` blocks of hidden_size rows in its weights, and the kind of its cell; without one
+-- the layer's nonlinearity.  `has_c` says whether there is a second state.
 local function define(name, spec)
   local params = {
     { name = "input_size", type = "size", doc = "features of one step" },
@@ -143,7 +131,7 @@ local function define(name, spec)
       h = initial_state(self, "h", h, x, batched, size)
       c = spec.has_c and initial_state(self, "c", c, x, batched, self.hidden_size) or nil
       local y
-      y, h, c = run(self, spec.cell, x, h, c)
+      y, h, c = run(self, spec.cell or self.nonlinearity, x, h, c)
       if not batched then
         y, h, c = y:squeeze(2), h:squeeze(2), c and c:squeeze(2)
       elseif self.batch_first then
@@ -161,9 +149,6 @@ return {
     see = { "nn.LSTM", "nn.GRU" },
     params = { { name = "nonlinearity", choices = { "tanh", "relu" }, default = "tanh" } },
     example = "nn.RNN(3, 5)(nb.ones(7, 2, 3)).shape  --> {7, 2, 5}",
-    cell = function(self, from_input, from_state)
-      return nb[self.nonlinearity](from_input + from_state)
-    end,
   }),
   LSTM = define("LSTM", {
     doc = "Long short-term memory: gates i, f, o = σ(...) and g = tanh(...) of W_ih·x + b_ih + W_hh·h + b_hh; " ..
@@ -171,22 +156,13 @@ return {
     source = "Hochreiter and Schmidhuber 1997", gates = 4, has_c = true, see = { "nn.GRU", "nn.clip_grad_norm" },
     params = { { name = "proj_size", type = "count", default = 0, doc = "projects h to so many numbers; 0: not" } },
     example = "local y, h, c = nn.LSTM(3, 5, {num_layers=2})(nb.ones(7, 1, 3)); return h.shape  --> {2, 1, 5}",
-    cell = function(_, from_input, from_state, _, c)
-      local i, f, g, o = table.unpack((from_input + from_state):chunk(4, -1))
-      c = f:sigmoid() * c + i:sigmoid() * g:tanh()
-      return o:sigmoid() * c:tanh(), c
-    end,
+    cell = "lstm",
   }),
   GRU = define("GRU", {
     doc = "Gated recurrent unit: r, z = σ(W_ih·x + b_ih + W_hh·h + b_hh), " ..
       "n = tanh(W_in·x + b_in + r·(W_hn·h + b_hn)); h ← (1 − z)·n + z·h.",
     source = "Cho et al. 2014", gates = 3, see = { "nn.LSTM" },
     example = "nn.GRU(3, 5, {batch_first=true, bidirectional=true})(nb.ones(2, 7, 3)).shape  --> {2, 7, 10}",
-    cell = function(_, from_input, from_state, h)
-      local ir, iz, i_n = table.unpack(from_input:chunk(3, -1))
-      local hr, hz, h_n = table.unpack(from_state:chunk(3, -1))
-      local n = (i_n + (ir + hr):sigmoid() * h_n):tanh()
-      return n + (iz + hz):sigmoid() * (h - n)
-    end,
+    cell = "gru",
   }),
 }

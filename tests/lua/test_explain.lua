@@ -246,6 +246,32 @@ function T.test_what_cannot_be_explained()
   lu.assertStrContains(tostring(inspect.explain(nan, v)), "NaN")
 end
 
+-- A recurrent layer over a sequence is one operator, and is explained as the steps it stands for.
+function T.test_recurrent_layers_are_explained_step_by_step()
+  nb.seed(9)
+  local lstm = nn.LSTM(2, 3)
+  local x = nb.randn(6, 2, 2)
+  local y = lstm(x)
+  local e = check(y[6]:square():sum(), lstm.weight_hh_l0, "an LSTM")
+  lu.assertStrContains(e.formula, " paths)")
+  local gru, rnn = nn.GRU(2, 3, 2, { bidirectional = true }), nn.RNN(6, 2)
+  local last
+  y, last = gru(x)
+  local z = rnn(y)
+  local J = (z * z):sum() + last:sum()
+  for _, w in ipairs { gru.weight_ih_l0, gru.weight_hh_l1_reverse, gru.bias_hh_l0_reverse, rnn.bias_ih_l0, y, z } do
+    check(J, w, "layers upon layers")
+  end
+  -- With the states given, and what was computed from the last c.
+  local h, c = nb.randn(1, 2, 3, { requires_grad = true }), nb.randn(1, 2, 3, { requires_grad = true })
+  local out, _, c_end = lstm(x, h * 2, c)
+  J = (c_end * c_end):sum() + out:sum()
+  check(J, h, "the first h")
+  check(J, c, "the first c")
+  check(c_end:sum(), lstm.bias_ih_l0, "by way of c alone")
+  lu.assertStrContains(tostring(inspect.graph(c_end:sum())), "sigmoid")
+end
+
 -- 4^256 paths do not fit a whole number: wrapped to a small one they were all written out.
 function T.test_more_paths_than_can_be_counted()
   local lstm = nb.nn.LSTM(2, 3, { batch_first = true })

@@ -2,6 +2,7 @@
 -- Layers for sequences: recurrent ones and attention, against their formulas written out, and finite differences.
 local lu = require "luaunit"
 local nb = require "nablua"
+local native = require "nablua.native"
 local numeric = require "numeric"
 local nn = nb.nn
 
@@ -77,6 +78,77 @@ function T.test_gradients_of_recurrent_layers_agree_with_finite_differences()
   numeric.assert_gradients(nn.LSTM(2, 3, { proj_size = 2, batch_first = true }), f64(2, 3, 2))
   numeric.assert_gradients(nn.GRU(3, 2, { bidirectional = true }), f64(4, 2, 3))
   numeric.assert_gradients(nn.GRU(3, 2), f64(4, 3))
+end
+
+-- Outputs, last states, and the gradients of all that has one, as the operator or the steps apart give them.
+local function everything(layer, x, states, weights, apart)
+  if apart then native.observe(function() end) end
+  local out = { layer(x, table.unpack(states)) }
+  native.observe(nil)
+  local J = 0
+  for k, y in ipairs(out) do
+    weights[k] = weights[k] or nb.rand(y.shape, { dtype = y.dtype }) - 0.3
+    J = J + (y * weights[k]):sum()
+  end
+  local inputs = { x, table.unpack(states) }
+  for _, p in ipairs(layer:parameters()) do inputs[#inputs + 1] = p end
+  for _, g in ipairs { nb.grad(J, inputs) } do out[#out + 1] = g end
+  return out
+end
+
+function T.test_the_operator_over_a_sequence_equals_its_steps()
+  nb.seed(12)
+  local threads = nb.threads()
+  for _, case in ipairs {
+    { "LSTM", 3, 5 }, { "LSTM", 3, 40, 2, { bidirectional = true }, batch = 9, length = 11 }, { "GRU", 4, 3, 2 },
+    { "GRU", 1, 33, { bias = false, batch_first = true }, batch = 2 }, { "RNN", 2, 3, { bidirectional = true } },
+    { "RNN", 5, 20, { nonlinearity = "relu" }, batch = 7 }, { "LSTM", 2, 1, { bias = false }, batch = 1, length = 1 },
+    { "GRU", 3, 17, { bidirectional = true }, batch = 0 }, { "LSTM", 33, 130, batch = 34, length = 3 },
+  } do
+    local layer = nn[case[1]](table.unpack(case, 2))
+    local rows = layer.num_layers * (layer.bidirectional and 2 or 1)
+    local batch, length = case.batch or 3, case.length or 4
+    for _, dtype in ipairs { "f32", "f64" } do
+      layer:to(dtype)
+      local function leaf(...) return nb.randn({ ... }, { dtype = dtype, requires_grad = true }) end
+      local x = layer.batch_first and leaf(batch, length, case[2]) or leaf(length, batch, case[2])
+      local states = { leaf(rows, batch, layer.hidden_size) }
+      if case[1] == "LSTM" then states[2] = leaf(rows, batch, layer.hidden_size) end
+      local weights = {}
+      local want = everything(layer, x, states, weights, true)
+      for t = 1, 2 do
+        nb.threads(t)
+        local have = everything(layer, x, states, weights)
+        lu.assertEquals(#have, #want)
+        for k = 1, #want do assert_close(have[k], want[k], dtype == "f32" and 3e-5 or 1e-11) end
+      end
+      nb.threads(threads)
+    end
+  end
+end
+
+function T.test_second_derivatives_of_recurrent_layers()
+  nb.seed(13)
+  for _, layer in ipairs { nn.LSTM(2, 3, { bidirectional = true }), nn.GRU(2, 2, 2), nn.RNN(2, 3) } do
+    layer:to("f64")
+    local x = nb.randn({ 3, 2, 2 }, { dtype = "f64", requires_grad = true })
+    local function slope(apart)
+      if apart then native.observe(function() end) end
+      local y, h = layer(x)
+      native.observe(nil)
+      local g = nb.grad(y:square():sum() + h:sum(), { x }, { create_graph = true })
+      return { nb.grad((g * g):sum(), { x, table.unpack(layer:parameters()) }) }
+    end
+    local want = slope(true)
+    for k, g in ipairs(slope()) do assert_close(g, want[k], 1e-10) end
+  end
+end
+
+function T.test_a_change_in_place_of_what_a_recurrent_backward_needs_is_an_error()
+  local lstm = nn.LSTM(2, 3)
+  local y = lstm(nb.ones(4, 1, 2))
+  nb.no_grad(function() y:mul_(2) end)
+  assert_error({ "changed in place" }, function() y:sum():backward() end)
 end
 
 function T.test_the_backward_direction_is_a_layer_on_the_reversed_sequence()

@@ -238,6 +238,42 @@ static void small_products_do_not_allocate_and_large_ones_report_no_memory(void 
   free(c.data);
 }
 
+// C = and += A·B with B packed for products of few or many rows.
+static void packed_operands_give_the_same_products(void **state) {
+  (void)state;
+  for (int i = 0; i < 200; i++) {
+    DType dtype = i % 2 ? NB_F32 : NB_F64;
+    int64_t m = i % 3 ? 1 + random_below(40) : 1 + i % 5, n = 1 + random_below(300), k = 1 + random_below(600);
+    Matrix a = matrix_new(dtype, m, k, false, i % 4), b = matrix_new(dtype, k, n, i & 2, i % 3);
+    Matrix c = matrix_new(dtype, m, n, false, i % 5), want = matrix_new(dtype, m, n, false, 0);
+    Error err = {0};
+    GemmPacked packed;
+    bool add = i & 4;
+    double *before = plain(&c);
+    assert_true(nb_gemm(dtype, m, n, k, view(&a), view(&b), want.data, n, &err));
+    assert_true(nb_gemm_pack(dtype, m, n, k, view(&b), &packed, &err));
+    for (int64_t q = 0; q < c.length; q++)
+      if (q % c.ld >= n) set(dtype, c.data, q, 77);
+    nb_gemm_packed(m, a.data, a.ld, &packed, c.data, c.ld, add);
+    nb_gemm_unpack(&packed);
+    for (int64_t q = 0; q < c.length; q++) {
+      double expected = 77;
+      if (q % c.ld < n) {
+        int64_t at = q / c.ld * n + q % c.ld;
+        expected = get(dtype, want.data, at) + (add ? before[at] : 0);
+      }
+      if (fabs(get(dtype, c.data, q) - expected) > (dtype == NB_F32 ? 1e-4 : 1e-12))
+        fail_msg("%s %lld×%lld×%lld, element %lld: %g, expected %g", nb_dtype_name(dtype), (long long)m, (long long)n,
+                 (long long)k, (long long)q, get(dtype, c.data, q), expected);
+    }
+    free(before);
+    free(a.data);
+    free(b.data);
+    free(c.data);
+    free(want.data);
+  }
+}
+
 static void an_interrupt_stops_a_large_product(void **state) {
   (void)state;
   Error err = {0};
@@ -283,6 +319,7 @@ static int run_level(const char *level) {
       cmocka_unit_test(nan_and_infinity_spread),
       cmocka_unit_test(repeats_bit_for_bit),
       cmocka_unit_test(small_products_do_not_allocate_and_large_ones_report_no_memory),
+      cmocka_unit_test(packed_operands_give_the_same_products),
       cmocka_unit_test(an_interrupt_stops_a_large_product),
       cmocka_unit_test(an_interrupted_product_is_complete_or_fails),
   };
