@@ -21,6 +21,14 @@ end
 local function classes(n, k) return function() return nb.randint(1, k, n) end end
 local function reals(...) local shape = { ... } return function() return nb.randn(shape) end end
 
+-- A net of the first result of what it holds, and one whose halves share a layer and add up.
+local First = nn.module("First", function(self, inner) self.inner = inner end)
+function First:forward(...) return (self.inner(...)) end
+local Shared = nn.module("Shared", function(self)
+  self.layer, self.bias = nn.Linear(6, 6), nb.zeros(6, { requires_grad = true })
+end)
+function Shared:forward(x) return x + self.layer(self.layer(x):tanh()) * self.bias:exp() end
+
 local nets = {
   { function() return nn.Linear(6, 3) end, reals(4, 6) },
   { function() return nn.Sequential { nn.Linear(6, 8), nn.Sigmoid(), nn.Linear(8, 3) } end, reals(4, 6) },
@@ -49,6 +57,20 @@ local nets = {
   { function() return nn.Sequential { nn.Conv1d(2, 3, 3), nn.ReLU(), nn.Flatten() } end, reals(2, 2, 7) },
   { function() return nn.Sequential { nn.Embedding(9, 4), nn.Flatten(), nn.Linear(12, 3) } end,
     function() return nb.randint(1, 9, 4, 3) end },
+  { function() return First(nn.LSTM(5, 4)) end, reals(6, 3, 5) },
+  { function() return First(nn.LSTM(5, 4, { num_layers = 2, bidirectional = true, dropout = 0.5 })) end,
+    reals(6, 3, 5) },
+  { function() return First(nn.GRU(5, 4, { batch_first = true })) end, reals(3, 6, 5) },
+  { function() return First(nn.RNN(5, 4)) end, reals(6, 3, 5) },
+  { function() return First(nn.MultiheadAttention(8, 2)) end, reals(3, 5, 8) },
+  { function() return nn.TransformerEncoderLayer(8, 2, { dim_feedforward = 16 }) end, reals(3, 5, 8) },
+  { function() return nn.Sequential { nn.Conv2d(2, 4, 3), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.LogSoftmax() } end,
+    reals(2, 2, 6, 6) },
+  { function() return nn.Sequential { nn.Embedding(9, 5), First(nn.LSTM(5, 4, { batch_first = true })) } end,
+    function() return nb.randint(1, 9, 4, 3) end },
+  { Shared, reals(4, 6) },
+  { function() return nn.Sequential { nn.Conv2d(4, 4, 3, { groups = 2 }), nn.GELU(), nn.ConvTranspose2d(4, 2, 3) } end,
+    reals(2, 4, 6, 6) },
   { function() return nn.Sequential { nn.Linear(6, 8), nn.RMSNorm(8), nn.Lambda(function(x) return x * x + 1 end) } end,
     reals(4, 6) },
 }
@@ -251,6 +273,30 @@ function T.test_errors_inside_leave_no_recording()
   local g = nb.compile(function(z, y) return nn.cross_entropy(z, y) end)
   for _ = 1, 4 do g(nb.zeros(2, 3), nb.tensor { 1, 3 }) end
   lu.assertErrorMsgContains("label 2 is 4", g, nb.zeros(2, 3), nb.tensor { 1, 4 })
+end
+
+function T.test_anomaly_looks_into_what_was_compiled()
+  local f = nb.compile(function(x) return (x:log() * 2):sum() end)
+  for _ = 1, 6 do f(nb.ones(3)) end
+  local x = nb.tensor { 1, -1, 2 }
+  lu.assertNotEquals(f(x):item(), f(x):item())  -- NaN
+  local _ <close> = setmetatable({}, { __close = function() nb.anomaly(false) end })
+  nb.anomaly(true)
+  numeric.assert_error({ "log", "NaN", "test_compile.lua" }, f, x)
+  lu.assertEquals(f(nb.ones(3)):item(), 0)
+end
+
+function T.test_a_memory_limit_ends_a_replay_with_a_sentence()
+  local f = nb.compile(function(x) return x + 1 end)
+  local x = nb.zeros(1000, 1000)
+  for _ = 1, 6 do f(x) end
+  collectgarbage()
+  local limit = nb.memory().limit
+  nb.memory { limit = nb.memory().live + 1e6 }
+  local _ <close> = setmetatable({}, { __close = function() nb.memory { limit = limit } end })
+  numeric.assert_error({ "not enough memory" }, f, x)
+  nb.memory { limit = limit }
+  lu.assertEquals(f(x):at(1, 1), 1)
 end
 
 function T.test_memory_of_a_replay_is_constant()

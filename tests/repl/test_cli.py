@@ -158,6 +158,8 @@ class CommandLine(unittest.TestCase):
                      "local t = {} for i = 1, 2e6 do t[i] = math.random() end while true do table.sort(t) t[1], t[2e6] = 1, 0 end",
                      "local t = {} for i = 1, 1e5 do t[i] = i % 7 end while true do table.sort(t, function(a, b) return a < b end) end",
                      "local a = nb.rand(1500, 1500) while true do a:matmul(a) end",
+                     "local a = nb.rand(500, 500) local f = nb.compile(function() local x = a for i = 1, 100 do "
+                     "x = x:matmul(a) end return x:sum() end) while true do f() end",
                      "local f = nb.rand(5000000) for i = 1, 100 do f:sort() end",
                      "setmetatable({}, {__index = function() while true do end end}).x()"):
             out, err, seconds = self.interrupted(code)
