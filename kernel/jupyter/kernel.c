@@ -2,7 +2,9 @@
 // The kernel's life: it binds, starts its threads, evaluates what comes, and ends.
 #include "kernel.h"
 
+#include <dirent.h>
 #include <execinfo.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <sodium.h>
 #include <stdio.h>
@@ -31,6 +33,23 @@ static void on_end(int number) {
   kernel_stop(the_kernel);
 }
 
+int kernel_signal_programs(int number) {
+  _Alignas(struct dirent64) char entries[4096];  // no malloc: that may be what has crashed
+  pid_t own = getpid();
+  int count = 0, proc = getsid(0) == own ? open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+  if (proc < 0) return 0;
+  for (ssize_t length; (length = getdents64(proc, entries, sizeof entries)) > 0;) {
+    const struct dirent64 *entry;
+    for (ssize_t at = 0; at < length; at += entry->d_reclen) {
+      entry = (const struct dirent64 *)(entries + at);
+      pid_t pid = atoi(entry->d_name);
+      if (pid > 0 && pid != own && getsid(pid) == own && kill(pid, number) == 0) count++;
+    }
+  }
+  close(proc);
+  return count;
+}
+
 static void on_broken_pipe(int number) {
   (void)number;  // whoever wrote gets an error; ignoring the signal instead would be inherited by child programs
 }
@@ -41,6 +60,7 @@ static void on_crash(int number) {
   kernel_log("crashed: %s", strsignal(number));
   backtrace_symbols_fd(frames, backtrace(frames, 64), kernel_log_descriptor());
   if (the_kernel->session) session_end_programs(the_kernel->session);
+  kernel_signal_programs(SIGTERM);
   signal(number, SIG_DFL);
   raise(number);
 }

@@ -64,6 +64,10 @@ void kernel_interrupt(Kernel *k);
 // Asks the kernel to end; from any thread.
 void kernel_stop(Kernel *k);
 
+// Sends a signal (0: none) to the other processes of the session that a launcher made for this one: what cells started,
+// and what that left behind.  How many there are; none where the session is somebody else's.  Safe in a signal handler.
+int kernel_signal_programs(int number);
+
 // How many requests came so far, once none has come for a moment: what a client sent in one go is then here.
 unsigned long long kernel_settle(Kernel *k);
 

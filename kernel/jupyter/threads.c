@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT
 // The threads that own sockets.
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -141,6 +143,16 @@ static struct timespec in_seconds(double seconds) {
   return (struct timespec){t.tv_sec + ns / 1000000000, ns % 1000000000};
 }
 
+// Programs that do not heed SIGTERM have a little time to do so.
+static void end_programs(void) {
+  for (int i = 0; i < 20; i++) {
+    while (waitpid(-1, NULL, WNOHANG) > 0) continue;
+    if (kernel_signal_programs(0) == 0) return;
+    nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
+  }
+  kernel_signal_programs(SIGKILL);
+}
+
 // Ends the process: stops what runs, lets the session close and everything said go out, each within its time.
 _Noreturn static void end(Kernel *k) {
   atomic_store(&k->stopping, true);
@@ -159,6 +171,7 @@ _Noreturn static void end(Kernel *k) {
   Session *stuck = k->session;
   if (!k->closed && stuck) session_end_programs(stuck);
   pthread_mutex_unlock(&k->lock);
+  kernel_signal_programs(SIGTERM);
   outbox_close(k->outbox);
   last = in_seconds(PATIENCE_S);
   if (pthread_timedjoin_np(k->io, NULL, &last) == 0) {
@@ -167,6 +180,7 @@ _Noreturn static void end(Kernel *k) {
     pthread_join(k->heartbeat, NULL);
     zmq_ctx_term(k->connection.context);
   }
+  end_programs();
   _exit(0);
 }
 
