@@ -190,13 +190,13 @@ local function rich(self)
       if f.shrinks and i < #list then
         under[3] = ("\\color{red}{\\times %s\\,\\blacktriangledown}"):format(text.latex(text.number(f.gain)))
       end
-      parts[i] = ("\\underbrace{%s}_{\\substack{%s}}"):format(f.latex, table.concat(under, "\\\\ "))
+      parts[i] = ("\\underbrace{%s}_{\\substack{%s}}"):format(f.latex, table.concat(under, "\\\\[2pt] "))
     end
   end
   local rows = {}
   for i = 1, #parts, 6 do rows[#rows + 1] = table.concat(parts, " \\cdot ", i, math.min(i + 5, #parts)) end
   local left = ("\\frac{\\partial J}{\\partial %s}"):format(self.symbol.latex)
-  local body = ("%s ={}& %s"):format(left, table.concat(rows, " \\\\ &\\cdot "))
+  local body = ("%s ={}& %s"):format(left, table.concat(rows, " \\\\[8pt] &\\cdot "))
   return { ["text/latex"] = ("$$\\begin{aligned}%s\\end{aligned}$$"):format(body) }
 end
 

@@ -138,7 +138,8 @@ local function rich(self, settings)
   local first, rest = plain:match("^([^\n]*)\n?(.*)$")
   local g = self.steps[self.pos]
   local color = not g and "#666" or g.phase == "forward" and "#2a7" or g.phase == "backward" and "#b3b" or "#28a"
-  local frame = '<div style="border-left:4px solid %s;padding-left:8px"><b>%s</b><pre>%s</pre></div>'
+  local frame = '<div style="border-left:4px solid %s;padding-left:8px">' ..
+    '<b style="white-space:pre">%s</b><pre>%s</pre></div>'
   return { ["text/html"] = frame:format(color, text.escape(first), text.escape(rest)) }
 end
 

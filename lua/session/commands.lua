@@ -269,28 +269,34 @@ function commands.explain(name, with_source)
       return help(type(class) == "table" and class.__name or type(value))
     end)
   end
-  local parts = {}
+  local parts, marked = {}, {}
+  local function add(text, markdown)
+    parts[#parts + 1] = text
+    marked[#marked + 1] = markdown or ("```\n%s\n```"):format(text)
+  end
   if value ~= nil and not (known and page.entry and page.entry.value == value) then
-    parts[#parts + 1] = ("%s = %s"):format(name, display.brief(value))
+    local text = ("%s = %s"):format(name, display.brief(value))
     if type(value) == "function" then
       local info = debug.getinfo(value, "Su")
-      parts[#parts] = ("%s: a function of %d parameter%s%s"):format(name, info.nparams, info.nparams == 1 and "" or "s",
+      text = ("%s: a function of %d parameter%s%s"):format(name, info.nparams, info.nparams == 1 and "" or "s",
         info.isvararg and " and more" or "")
-      if info.what ~= "C" then
-        parts[#parts] = ("%s, from %s:%d"):format(parts[#parts], info.short_src, info.linedefined)
-      end
+      if info.what ~= "C" then text = ("%s, from %s:%d"):format(text, info.short_src, info.linedefined) end
     end
+    add(text)
   end
-  if known then parts[#parts + 1] = page.text end
+  if known then add(page.text, page.markdown) end
   if #parts == 0 then error(page, 0) end
   if with_source then
     local ok, source = pcall(function()
       return type(value) == "function" and commands.source_of(value) or help.source(value ~= nil and value or name)
     end)
-    parts[#parts + 1] = ok and source or "written in C; there is no Lua source"
+    if ok and source then
+      add(source, ("```lua\n%s\n```"):format(source))
+    else
+      add("written in C; there is no Lua source", "Written in C.")
+    end
   end
-  local text = table.concat(parts, "\n\n")
-  return { ["text/plain"] = text, ["text/markdown"] = known and #parts == 1 and page.markdown or nil }
+  return { ["text/plain"] = table.concat(parts, "\n\n"), ["text/markdown"] = table.concat(marked, "\n\n") }
 end
 
 local page = { __name = "page" }
