@@ -161,7 +161,7 @@ kinds.activation = {
     local columns = n <= 3 and n or n == 4 and 2 or 3
     local rows = math.ceil(n / columns)
     return { title = n > 1 and self.options.title or nil, panels = panels, columns = columns,
-      width = n == 1 and 560 or columns * 340, height = n == 1 and 380 or rows * 280 }
+      width = n == 1 and 560 or math.min(columns * 340, style.page), height = n == 1 and 380 or rows * 280 }
   end,
 }
 

@@ -247,14 +247,15 @@ local function sheet_scene(self, list, labels)
       panels[i] = { title = labels[i], x = x, y = y, square = true, plain = true, pixels = { w, h },
         marks = { { type = "raster", rgb = image, x0 = 0, x1 = w, y0 = 0, y1 = h } } }
     end
-    return { title = o.title, panels = panels, columns = columns, width = columns * 130,
-      height = rows * (110 * h / w + 50) + 40 }
+    local each = math.min(130, style.page / columns)
+    return { title = o.title, panels = panels, columns = columns, width = columns * each,
+      height = rows * ((each - 20) * h / w + 50) + 40 }
   end
   local sheet = compose(list, columns, h, w, gap, 255)
   local height, width = sheet:size(1), sheet:size(2)
   local x, y = axis.new(0, width), axis.new(0, height)
   x.hidden, y.hidden = true, true
-  local pixels = math.max(480, math.min(900, width * 6))
+  local pixels = math.max(480, math.min(style.page, width * 6))
   return { width = pixels, height = pixels * height / width + (o.title and 60 or 30) + (self.bar and 10 or 0),
     panels = { { title = o.title, x = x, y = y, square = true, plain = true, note = self.note, bar = self.bar,
       pixels = { width, height }, marks = { { type = "raster", rgb = sheet, x0 = 0, x1 = width, y0 = 0, y1 = height,

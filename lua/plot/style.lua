@@ -5,6 +5,8 @@ local nb = require "nablua.core"
 
 local style = {}
 
+style.page = 740  -- pixels across: a notebook's cell beside its list of files, in a window of 1200
+
 -- ---- colours ----
 
 -- Okabe and Ito's palette, which colour-blind people can tell apart (Color Universal Design, 2008), with the yellow
