@@ -115,7 +115,7 @@ local function key_of(state, args)
     local a = args[i]
     local kind = type(a)
     if nb.is_tensor(a) then
-      parts[i + 1] = a.dtype .. options.shape(a)
+      parts[i + 1] = a.dtype .. " " .. options.shape(a)
     elseif kind == "number" or kind == "string" then
       parts[i + 1] = ("%q"):format(a)
     elseif kind == "nil" or kind == "boolean" then
@@ -277,7 +277,7 @@ registry.define(nb, "nb.", "compile", {
     "for i = 1, 4 do f(nb.tensor{i, i}) end; return f(nb.tensor{5, 6})  --> 11",
   params = { { name = "f", type = "function", doc = "takes and returns tensors" } },
   function(f)
-    if type(f) ~= "function" and not (getmetatable(f) and getmetatable(f).__call) then
+    if not options.is_callable(f) then
       native.raise("compile: needs a function, got " .. options.describe(f))
     end
     local self = setmetatable({}, Compiled)

@@ -77,8 +77,9 @@ static int restore_mode(lua_State *L) {
 // nb.no_grad(f, ...): f's results.  The mode comes back by a to-be-closed value, so that errors pass
 // with their traceback.
 static int no_grad(lua_State *L) {
-  if (!lua_isfunction(L, 1))
+  if (!lua_isfunction(L, 1) && (nb_test_tensor(L, 1) || luaL_getmetafield(L, 1, "__call") == LUA_TNIL))
     return nb_raisef(L, "no_grad: needs a function, got %s: nb.no_grad(function() ... end)", nb_kind_of(L, 1));
+  if (!lua_isfunction(L, 1)) lua_pop(L, 1);  // its __call
   bool *before = lua_newuserdatauv(L, sizeof *before, 0);
   *before = nb_grad_enabled();
   lua_createtable(L, 0, 1);

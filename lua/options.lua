@@ -85,6 +85,12 @@ function options.shape(x)
   return #sizes == 0 and "()" or table.concat(sizes, "×")
 end
 
+-- A function, or a table that can be called, such as a compiled function.
+function options.is_callable(v)
+  local meta = getmetatable(v)
+  return type(v) == "function" or type(meta) == "table" and meta.__call ~= nil and meta.__name ~= "module class"
+end
+
 -- The value as an error sentence shows it.
 function options.describe(v)
   if core.is_tensor(v) then

@@ -100,7 +100,7 @@ end
 
 function gradcheck.gradcheck(f, inputs, given)
   local o = options.check("inspect.gradcheck", params, given)
-  if type(f) ~= "function" and not (getmetatable(f) or {}).__call then
+  if not options.is_callable(f) then
     native.raise("inspect.gradcheck: needs a function, got " .. options.describe(f))
   end
   local list, fixed = check_inputs(inputs)

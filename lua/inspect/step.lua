@@ -41,7 +41,7 @@ local function read_arguments(first, ...)
   if given then args.n = args.n - 1 end
   local o = options.check("inspect.step", params, given)
   if not module.is(first) then
-    if type(first) ~= "function" then
+    if not options.is_callable(first) then
       native.raise("inspect.step: needs a net, or a function that returns the loss J, got " .. options.describe(first))
     end
     return function() return first(table.unpack(args, 1, args.n)) end, o

@@ -88,11 +88,6 @@ kinds.curve = {
 
 local SAMPLES = 201
 
-local function is_callable(v)
-  local meta = getmetatable(v)
-  return type(v) == "function" or type(meta) == "table" and meta.__call ~= nil
-end
-
 -- "sigmoid", nn.Sigmoid(), nb.sigmoid or any function: its name and itself.
 local function activation(v)
   if type(v) == "string" then
@@ -103,7 +98,7 @@ local function activation(v)
     end
     return v:lower(), f
   end
-  if nb.is_tensor(v) or not is_callable(v) then
+  if nb.is_tensor(v) or not options.is_callable(v) then
     native.raise("plot.activation: needs a name, a layer or a function, got " .. options.describe(v))
   end
   local entry = require("nablua.registry").find(v)

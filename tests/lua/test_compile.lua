@@ -275,6 +275,22 @@ function T.test_errors_inside_leave_no_recording()
   lu.assertErrorMsgContains("label 2 is 4", g, nb.zeros(2, 3), nb.tensor { 1, 4 })
 end
 
+-- What was compiled can be stepped through and checked like the function itself; a net is called without recording.
+function T.test_inspection_takes_what_was_compiled()
+  local net = nn.Sequential { nn.Linear(2, 3), nn.Tanh() }
+  local f = nb.compile(function(a, b) return nn.mse(net(a), b) end)
+  local x, y = nb.rand(4, 2), nb.rand(4, 3)
+  silently(function() for _ = 1, 5 do f(x, y) end end)
+  local s = nb.inspect.step(f, x, y)
+  s:run()
+  lu.assertEquals(s.count, nb.inspect.step(function() return nn.mse(net(x), y) end).count)
+  local g = nb.compile(function(a) return nb.no_grad(net, a) end)
+  for _ = 1, 5 do lu.assertEquals(g(x):totable(), net(x):totable()) end
+  lu.assertStrContains(tostring(g), "f32 4×2")
+  numeric.assert_error({ "inspect.step", "needs a net" }, nb.inspect.step, nn.Linear, x, y)
+  numeric.assert_error({ "no_grad", "needs a function" }, nb.no_grad, x)
+end
+
 function T.test_anomaly_looks_into_what_was_compiled()
   local f = nb.compile(function(x) return (x:log() * 2):sum() end)
   for _ = 1, 6 do f(nb.ones(3)) end
