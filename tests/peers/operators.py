@@ -158,6 +158,7 @@ OWN = {
     "mod": torch.remainder,
     "floordiv": lambda x, y: torch.div(x, y, rounding_mode="floor"),
     "clamp": lambda x, min=None, max=None: x if min is None and max is None else torch.clamp(x, min, max),
+    "squared_error": lambda x, y: F.mse_loss(*torch.broadcast_tensors(x, y), reduction="none"),
     "bce_with_logits": lambda z, y: F.binary_cross_entropy_with_logits(*torch.broadcast_tensors(z, y), reduction="none"),
     "binary_cross_entropy": lambda p, y: F.binary_cross_entropy(*torch.broadcast_tensors(p, y), reduction="none"),
     "cross_entropy": cross_entropy,
