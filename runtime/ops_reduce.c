@@ -158,6 +158,15 @@ static bool mean_forward(Call *c, Error *err) {
   return true;
 }
 
+bool nb_is_sum_of_all(const Call *c, double *divisor) {
+  if (c->op->forward != sum_forward && c->op->forward != mean_forward) return false;
+  const Layout *x = &c->args[0].tensor->layout;
+  int64_t n = nb_layout_numel(x);
+  *divisor = c->op->forward == mean_forward ? (double)n : 1;
+  return n > 0 && nb_layout_numel(&c->out[0]->layout) == 1 && nb_layout_contiguous(x) && x->dtype == c->compute &&
+         nb_dtype_is_float(x->dtype);
+}
+
 // Σ(x − mean)²/(n − correction)
 static Tensor *variance(Call *c, Scope *s) {
   Tensor *x = nb_to(s, c->args[0].tensor, c->compute);

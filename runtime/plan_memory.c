@@ -13,6 +13,7 @@
 
 #include "nablua/memory.h"
 #include "plan_steps.h"
+#include "reduce.h"
 
 enum { TILE = 512, GROUP = 64 };
 
@@ -91,11 +92,26 @@ static bool aligned(const PlanStep *s, int k, const Tensor *to) {
   return s->walk.stride[0][k] != 0 && t->layout.offset == to->layout.offset && t->layout.dtype == to->layout.dtype;
 }
 
+static bool is_sum(const PlanStep *s) {
+  return s->divisor != 0;
+}
+
+// A sum or mean of all elements may end a group: its walk is over what it adds up.
+static void walk_sum(PlanStep *s) {
+  if (s->kind != STEP_CALL || s->walk.count || !nb_is_sum_of_all(&s->call, &s->divisor)) return;
+  Tensor *x = s->args[0].tensor;
+  s->walk = (LoopWalk){.count = 2, .ndim = 1};
+  s->walk.shape[0] = nb_layout_numel(&x->layout);
+  s->walk.stride[0][1] = (int64_t)nb_dtype_size(x->layout.dtype);
+  s->tensor[0] = s->call.out[0];
+  s->tensor[1] = x;
+}
+
 static bool flat(const PlanStep *s) {
   if (s->kind > STEP_IN_PLACE || !s->walk.count || s->walk.ndim != 1) return false;
   for (int k = 0; k < s->walk.count; k++) {
     int64_t size = (int64_t)nb_dtype_size(s->tensor[k]->layout.dtype), stride = s->walk.stride[0][k];
-    if (stride != size && (k == 0 || stride != 0)) return false;
+    if (stride != size && ((k == 0 && !is_sum(s)) || stride != 0)) return false;
   }
   return true;
 }
@@ -152,6 +168,35 @@ static bool draw_near(Plan *p, int first, int end) {
   return false;
 }
 
+static int64_t tiles_of(const PlanStep *s) {
+  return (s->walk.shape[0] + TILE - 1) / TILE;
+}
+
+// Memory for the sums of tiles; a sum that is in no group goes its own way.
+static bool make_partials(Plan *p, Error *err) {
+  size_t most = 0;
+  for (int pass = 0; pass < 2; pass++) {
+    size_t used = 0;
+    for (int i = 0; i < p->count; i++) {
+      PlanStep *s = p->step[i];
+      if (s->group >= 0) used = 0;
+      if (!is_sum(s)) continue;
+      if (s->group == 0) {
+        s->walk.count = 0;
+        s->divisor = 0;
+        continue;
+      }
+      if (pass) s->partial = p->partial + used;
+      used += (size_t)tiles_of(s);
+      if (used > most) most = used;
+    }
+    if (!most) return true;
+    p->partial_bytes = most * sizeof *p->partial;
+    if (!p->partial && !(p->partial = nb_alloc(p->partial_bytes, err))) return false;
+  }
+  return true;
+}
+
 static void make_groups(Plan *p) {
   for (int i = 0; i < p->count;) {
     int end = i + 1;
@@ -175,14 +220,17 @@ typedef struct Group {
 static void run_tiles(int64_t begin, int64_t end, void *ctx) {
   const Group *g = ctx;
   _Alignas(64) char buffer[PLAN_LOCALS][TILE * 8];
-  for (int64_t at = begin; at < end; at += TILE) {
-    int64_t n = end - at < TILE ? end - at : TILE;
+  for (int64_t tile = begin; tile < end; tile++) {
+    int64_t at = tile * TILE, left = g->step[0]->walk.shape[0] - at, n = left < TILE ? left : TILE;
     for (int i = 0; i < g->count; i++) {
       const PlanStep *s = g->step[i];
       char *q[NB_MAX_OPERANDS];
       for (int k = 0; k < s->walk.count; k++)
         q[k] = s->local[k] ? buffer[s->local[k] - 1] : s->walk.base[k] + at * s->walk.stride[0][k];
-      s->walk.loop(n, q, s->walk.stride[0], s->walk.args);
+      if (is_sum(s))
+        s->partial[tile] = nb_sum_of(s->call.compute, n, q[1]);
+      else
+        s->walk.loop(n, q, s->walk.stride[0], s->walk.args);
     }
   }
 }
@@ -198,7 +246,14 @@ void plan_run_group(Plan *p, int first, int count) {
       s->call.out[0]->storage->written = s->site;
     }
   }
-  nb_parallel_for(g.step[0]->walk.shape[0], NB_GRAIN / count / 4 / TILE * TILE + TILE, run_tiles, &g);
+  nb_parallel_for(tiles_of(g.step[0]), NB_GRAIN / count / 4 / TILE + 1, run_tiles, &g);
+  for (int i = 0; i < count; i++) {
+    PlanStep *s = g.step[i];
+    if (!is_sum(s) || s->local[0]) continue;
+    double total = nb_sum_of(NB_F64, tiles_of(s), s->partial);
+    nb_tensor_set(s->call.out[0], 0, total);
+    if (s->divisor != 1) nb_tensor_set(s->call.out[0], 0, nb_tensor_get(s->call.out[0], 0) / s->divisor);
+  }
 }
 
 // ---- places ----
@@ -329,9 +384,11 @@ bool nb_plan_finish(Plan *p, Error *err) {
     PlanStep *s = p->step[i];
     each_tensor(s, forget_tape, NULL);
     if (s->kind <= STEP_IN_PLACE) nb_walk_of(&s->call, &s->walk, s->tensor);
+    walk_sum(s);
   }
   for (int i = 0; i < p->results; i++) forget_tape(NULL, p->result[i]);
   make_groups(p);
+  if (!make_partials(p, err)) return false;
   if (!storage_map_open(&v.storages, p, err)) return false;
   if (!map_new(&v.tensors, p->count * (NB_MAX_PARAMS + NB_MAX_OUTPUTS) + 64, err) || !(v.place = nb_alloc(bytes, err)))
     goto done;
@@ -375,5 +432,6 @@ void plan_return_memory(Plan *p) {
   for (int i = 0; i < p->moved_count; i++) p->moved[i]->data = NULL;
   if (p->moved) nb_free(p->moved, ((size_t)p->count * NB_MAX_OUTPUTS + 1) * sizeof *p->moved);
   if (p->arena) nb_free(p->arena, p->arena_bytes);
+  if (p->partial) nb_free(p->partial, p->partial_bytes);
   if (p->guard) nb_free(p->guard, (size_t)p->count * sizeof *p->guard);
 }

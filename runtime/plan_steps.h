@@ -22,6 +22,8 @@ typedef struct PlanStep {
   Tensor *tensor[NB_MAX_OPERANDS];  // not owned: the walk's operands, the output first
   int8_t local[NB_MAX_OPERANDS];    // in a group: 1 + the tile buffer of an operand that lives only there, or 0
   int group;                        // of the first in a group: how many; of the others −1; 0 for those alone
+  double divisor;                   // of the sum of all elements at the end of a group; 0 for other steps
+  double *partial;                  // its sums of tiles, in the plan's memory
   // Gradients.
   Tensor *leaf, *grad;
   const Tensor *before;  // not owned, to compare with
@@ -40,6 +42,8 @@ struct Plan {
   int inputs, results;
   PlanStep **guard;  // the first gradient step of each leaf that depends on the state before
   int grad_guards;
+  double *partial;  // sums of tiles
+  size_t partial_bytes;
   char *arena;
   size_t arena_bytes;
   Storage **moved;  // owned references by way of the steps: storages that lie in the arena
@@ -60,7 +64,7 @@ bool storage_map_open(StorageMap *m, const Plan *p, Error *err);
 int storage_map_get(const StorageMap *m, const void *key);  // −1 when it is not there
 void storage_map_close(StorageMap *m);
 
-// Runs `count` elementwise steps from `first` on, tile by tile.
+// Runs `count` elementwise steps and sums from `first` on, tile by tile.
 void plan_run_group(Plan *p, int first, int count);
 
 // Takes the tensors out of the arena before they are released.

@@ -6,7 +6,7 @@
 
 #include "loops.h"
 
-enum { BLOCK = 256, TILE = 64 };
+enum { BLOCK = 256, TILE = 64, PARTS = 128 };
 
 // What to visit for each output element: the kept dimensions name it, the reduced ones are walked.
 typedef struct Plan {
@@ -69,6 +69,51 @@ static bool next_run(const Plan *p, int64_t at[NB_MAX_DIMS], int64_t *offset) {
     at[d] = 0;
   }
   return false;
+}
+
+// The sum of n elements that lie together; several at once, so that additions need not wait for each other.
+#define SUM(name, T)                                                                                      \
+  static double name(int64_t n, const T *x) {                                                             \
+    double total = 0;                                                                                     \
+    for (int64_t i = 0; i < n; i += BLOCK) {                                                              \
+      int64_t stop = i + BLOCK < n ? i + BLOCK : n, k = i;                                                \
+      double part[8] = {0};                                                                               \
+      for (; k + 8 <= stop; k += 8)                                                                       \
+        for (int j = 0; j < 8; j++) part[j] += (double)x[k + j];                                          \
+      for (int j = 0; k < stop; j++, k++) part[j] += (double)x[k];                                        \
+      total += ((part[0] + part[1]) + (part[2] + part[3])) + ((part[4] + part[5]) + (part[6] + part[7])); \
+    }                                                                                                     \
+    return total;                                                                                         \
+  }
+SUM(sum_f32, float)
+SUM(sum_f64, double)
+
+double nb_sum_of(DType dtype, int64_t n, const void *x) {
+  return dtype == NB_F32 ? sum_f32(n, x) : sum_f64(n, x);
+}
+
+// One sum of many elements that lie together, on several threads: parts of a size that n alone decides.
+typedef struct Whole {
+  DType dtype;
+  int64_t n, size;
+  const char *x;
+  double part[PARTS];
+} Whole;
+
+static void sum_parts(int64_t begin, int64_t end, void *ctx) {
+  Whole *w = ctx;
+  for (int64_t i = begin; i < end; i++) {
+    int64_t n = w->n - i * w->size < w->size ? w->n - i * w->size : w->size;
+    w->part[i] = nb_sum_of(w->dtype, n, w->x + (size_t)(i * w->size) * nb_dtype_size(w->dtype));
+  }
+}
+
+static double sum_whole(DType dtype, int64_t n, const void *x) {
+  Whole w = {.dtype = dtype, .n = n, .size = (n + PARTS - 1) / PARTS, .x = x};
+  w.size = (w.size + BLOCK - 1) / BLOCK * BLOCK;
+  int64_t parts = (n + w.size - 1) / w.size;
+  nb_parallel_for(parts, NB_GRAIN / w.size + 1, sum_parts, &w);
+  return sum_f64(parts, w.part);
 }
 
 // Sums, each output by itself.
@@ -201,6 +246,13 @@ static bool run(Call *c, Tensor *out, const Value *dims, const Body rows[NB_DTYP
 }
 
 bool nb_reduce_sum(Call *c, const Value *dims, Error *err) {
+  const Layout *x = &c->args[0].tensor->layout;
+  int64_t n = nb_layout_numel(x);
+  if (n > 0 && nb_layout_numel(&c->out[0]->layout) == 1 && x->dtype == c->compute && nb_dtype_is_float(x->dtype) &&
+      nb_layout_contiguous(x)) {
+    nb_tensor_set(c->out[0], 0, sum_whole(x->dtype, n, nb_tensor_data(c->args[0].tensor)));
+    return true;
+  }
   static const Body rows[NB_DTYPES] = {[NB_I64] = sum_rows_i64, [NB_F32] = sum_rows_f32, [NB_F64] = sum_rows_f64};
   static const Body columns[NB_DTYPES] = {
       [NB_I64] = sum_columns_i64, [NB_F32] = sum_columns_f32, [NB_F64] = sum_columns_f64};

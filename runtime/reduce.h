@@ -15,4 +15,10 @@ bool nb_reduce_product(Call *c, const Value *dims, Error *err);
 // NaN where there is one.  There must be elements.
 bool nb_reduce_place(Call *c, Tensor *out, const Value *dims, bool largest, Error *err);
 
+// The sum of n elements (f32, f64) that lie together, rounded once in a while only.
+double nb_sum_of(DType dtype, int64_t n, const void *x);
+
+// Whether a call makes one number of all elements of a tensor (f32, f64) that lie together, as their sum over *divisor.
+bool nb_is_sum_of_all(const Call *c, double *divisor);
+
 #endif

@@ -6,7 +6,7 @@
 
 #include "cpu.h"
 
-enum { CHAINS = 3 };
+enum { CHAINS = 4 };
 
 #if defined(__clang__)
 #define UNROLL _Pragma("unroll")
