@@ -239,6 +239,23 @@ Tensor *nb_out(Backward *b, int i) {
   return y;
 }
 
+// Whether f(g, y) may be written over g: a gradient of this walk's own, large enough to matter, that has the result's
+// shape.
+static bool may_overwrite(const Backward *b, const Tensor *g, const Tensor *y) {
+  enum { LARGE = 4096 };
+  const Layout *l = &g->layout, *m = &y->layout;
+  if (!b->last || nb_grad_enabled() || nb_recording || g->refs != 1 || g->storage->refs != 1 || g->node || g->hooks)
+    return false;
+  if (nb_layout_numel(l) < LARGE || !nb_layout_contiguous(l) || l->dtype != m->dtype) return false;
+  return same_shape(l, m->shape, m->ndim) || m->ndim == 0;
+}
+
+Tensor *nb_on_grad(Backward *b, const char *name, Tensor *y) {
+  Tensor *g = b->grad[0];
+  if (!y || !may_overwrite(b, g, y)) return nb_binary(b->scope, name, g, y);
+  return nb_apply_inplace(find(name), (Value[NB_MAX_PARAMS]){{.tensor = g}, {.tensor = y}}, b->scope->err) ? g : NULL;
+}
+
 static bool wanted(const Backward *b, int edge) {
   const Edge *e = &b->node->edges[edge];
   return e->node || e->leaf;

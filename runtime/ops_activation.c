@@ -50,14 +50,14 @@ NB_BINARY_FLOATS(relu_grad, y > 0 ? x : 0, y > 0 ? x : 0)
 static bool sigmoid_backward(Backward *b) {
   Scope *s = b->scope;
   Tensor *y = nb_out(b, 0);
-  if (!nb_grad_enabled()) return nb_give(b, 0, nb_binary(s, "sigmoid_grad", b->grad[0], y));
+  if (!nb_grad_enabled()) return nb_give(b, 0, nb_on_grad(b, "sigmoid_grad", y));
   return nb_give(b, 0, nb_mul(s, b->grad[0], nb_mul(s, y, nb_rsub(s, 1, y))));
 }
 
 static bool tanh_backward(Backward *b) {
   Scope *s = b->scope;
   Tensor *y = nb_out(b, 0);
-  if (!nb_grad_enabled()) return nb_give(b, 0, nb_binary(s, "tanh_grad", b->grad[0], y));
+  if (!nb_grad_enabled()) return nb_give(b, 0, nb_on_grad(b, "tanh_grad", y));
   return nb_give(b, 0, nb_mul(s, b->grad[0], nb_rsub(s, 1, nb_mul(s, y, y))));
 }
 
@@ -68,7 +68,7 @@ static Tensor *positive(Backward *b, Tensor *t) {
 
 static bool relu_backward(Backward *b) {
   Tensor *g = b->grad[0];
-  if (!nb_grad_enabled()) return nb_give(b, 0, nb_binary(b->scope, "relu_grad", g, nb_out(b, 0)));
+  if (!nb_grad_enabled()) return nb_give(b, 0, nb_on_grad(b, "relu_grad", nb_out(b, 0)));
   return nb_give(b, 0, nb_mul(b->scope, g, nb_to(b->scope, positive(b, nb_out(b, 0)), g->layout.dtype)));
 }
 

@@ -29,9 +29,10 @@ static bool sub_backward(Backward *b) {
 }
 
 static bool mul_backward(Backward *b) {
-  Tensor *g = b->grad[0];
-  if (nb_wants(b, 0) && !nb_give(b, 0, nb_mul(b->scope, g, nb_in(b, 1)))) return false;
-  return !nb_wants(b, 1) || nb_give(b, 1, nb_mul(b->scope, g, nb_in(b, 0)));
+  bool both = nb_wants(b, 0) && nb_wants(b, 1);
+  if (both && !nb_give(b, 0, nb_mul(b->scope, b->grad[0], nb_in(b, 1)))) return false;
+  int last = nb_wants(b, 1);
+  return nb_give(b, last, nb_on_grad(b, "mul", nb_in(b, !last)));
 }
 
 static bool div_backward(Backward *b) {

@@ -379,7 +379,7 @@ static bool check_unchanged(const Node *n, Error *err) {
 }
 
 // The node's own rule: what `grad` of the outputs makes of each edge.
-bool nb_node_backward(Node *n, Tensor *const *grad, Tensor **given, Error *err) {
+static bool apply_rule(Node *n, Tensor *const *grad, Tensor **given, bool last, Error *err) {
   Scope s;
   if (n->freed)
     return nb_fail(err, NB_ERROR_STATE,
@@ -388,11 +388,15 @@ bool nb_node_backward(Node *n, Tensor *const *grad, Tensor **given, Error *err) 
                    n->op->name, site_source(n->site), n->site.line, site_source(n->freed_at), n->freed_at.line);
   if (!check_unchanged(n, err)) return false;
   nb_scope_open(&s, err);
-  Backward b = {.node = n, .scope = &s, .given = given};
+  Backward b = {.node = n, .scope = &s, .given = given, .last = last};
   memcpy(b.grad, grad, sizeof b.grad);
   bool ok = n->op->backward(&b);
   nb_scope_close(&s);
   return ok;
+}
+
+bool nb_node_backward(Node *n, Tensor *const *grad, Tensor **given, Error *err) {
+  return apply_rule(n, grad, given, false, err);
 }
 
 // Keeps the gradients of outputs that somebody asked for.
@@ -422,7 +426,7 @@ static bool visit(Run *r, int index) {
     if (!(given = nb_alloc(bytes, r->err))) return false;
     memset(given, 0, bytes);
   }
-  bool ok = nb_node_backward(n, p.grad, given, r->err);
+  bool ok = apply_rule(n, p.grad, given, !r->observer, r->err);
   if (ok && r->observer && r->observer->visited) ok = r->observer->visited(r->observer->user, n, p.grad, given, r->err);
   for (int i = 0; i < n->edge_count; i++) {
     if (given[i] && ok) ok = send(r, &n->edges[i], given[i]);

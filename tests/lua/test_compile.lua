@@ -175,6 +175,46 @@ function T.test_long_elementwise_chains_replay_in_tiles()
   lu.assertStrContains(tostring(compiled), "elementwise groups")
 end
 
+-- Sums of all elements end a group: of several at once, of means, and of what else needs the summands.
+function T.test_sums_are_taken_tile_by_tile()
+  nb.seed(6)
+  local threads = nb.threads()
+  for _, n in ipairs { 1, 3, 511, 512, 513, 40000 } do
+    for _, dtype in ipairs { "f32", "f64" } do
+      local w = nb.randn({ n }, { dtype = dtype, requires_grad = true })
+      local function step(x)
+        w.grad = nil
+        local y = (w * x + 0.5):tanh() * x
+        local J = y:sum() + (y * y):mean() * 2
+        J:backward()
+        y = y:detach()
+        return J, y:exp():sum({ keepdim = true }), y + 1
+      end
+      local compiled = nb.compile(step)
+      for t = 1, 2 do
+        nb.threads(t)
+        for _ = 1, 4 do
+          local x = nb.randn({ n }, { dtype = dtype })
+          local want = table.pack(step(x))
+          want[4] = w.grad
+          local have = table.pack(compiled(x))
+          have[4] = w.grad
+          for k = 1, 4 do
+            lu.assertEquals(have[k].shape, want[k].shape)
+            local off = (have[k] - want[k]):abs():max():item()
+            lu.assertTrue(off <= 1e-6 * math.max(1, want[k]:abs():max():item()), ("%d: %g"):format(k, off))
+          end
+        end
+      end
+      nb.threads(threads)
+      if n > 1 then
+        lu.assertStrContains(tostring(compiled), "│ mean")
+        lu.assertEquals(select(2, tostring(compiled):gsub("│ sum", "")), 2)
+      end
+    end
+  end
+end
+
 function T.test_gradients_add_up_where_nothing_clears_them()
   local w = nb.ones(3, { requires_grad = true })
   local f = nb.compile(function(x) (w * x):sum():backward() end)

@@ -70,7 +70,12 @@ struct Backward {
   Tensor *grad[NB_MAX_OUTPUTS];  // dJ/d(output); NULL where none came
   Scope *scope;
   Tensor **given;  // dJ/d(tensor argument), one for each edge
+  bool last;       // nobody looks at `grad` after the rule
 };
+
+// Applies an elementwise operator to (δ of the first output, y) when no other part of the rule needs δ any more: the
+// result takes δ's place where it can, which spares memory's time.
+Tensor *nb_on_grad(Backward *b, const char *name, Tensor *y);
 
 // A tensor argument as its row's parameter i (of lists: the jth with nb_in_list).
 Tensor *nb_in(Backward *b, int i);
