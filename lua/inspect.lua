@@ -80,8 +80,11 @@ define("diagnose", "diagnose", {
   doc = "Looks for what keeps a net from learning: vanishing gradients, exploding values, dead ReLUs, saturated " ..
     "units, unscaled inputs, NaN, a loss that does not fit and more; with opt, steps that are too large.  A list of " ..
     "findings {illness, layer, evidence, remedy}; the remedy is a line of Lua.  Nothing is changed.",
-  signature = "inspect.diagnose(net, x, y, loss, {opt=, steps=5})", see = { "inspect.watch", "inspect.explain" },
-  params = { { name = "net", type = "module" }, { name = "x", type = "tensor" }, { name = "y", type = "tensor" },
+  signature = "inspect.diagnose(net, x, y, loss, {opt=, steps=5})  or  inspect.diagnose(net, batches, loss, {...})",
+  see = { "inspect.watch", "inspect.explain", "data.batches" },
+  params = { { name = "net", type = "module" },
+    { name = "x", type = "tensor", doc = "or what data.batches{x, y} gives, whose first batch is taken for x and y" },
+    { name = "y", type = "tensor" },
     { name = "loss", type = "function" }, { name = "opt", type = "optimizer", optional = true },
     { name = "steps", type = "integer", default = 5, doc = "of training, to judge the learning rate by" } },
   example = [[

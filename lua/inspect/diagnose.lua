@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- inspect.diagnose: looks for illnesses of a net, its data, its loss and its optimizer; each finding has evidence and a
--- remedy, a line of Lua in terms of net, x, y, loss and opt.
+-- remedy, a line of Lua in terms of net, x, y (or batches), loss and opt.
 --
 -- A patient is measured once: a forward and a backward pass, and with an optimizer a few steps.  Everything the
 -- examination changes is put back.  An illness is one entry of the list: it looks at the patient and reports.
@@ -197,12 +197,13 @@ illness("NaN", function(p, report)
   local bad = first_bad(p.x)
   if bad > 0 then
     report("x", ("x holds %d values that are not finite, of %d"):format(bad, p.x:numel()),
-      "x = nb.where(x:isnan() | x:isinf(), 0, x)")
+      ("%s = nb.where(%s:isnan() | %s:isinf(), 0, %s)"):gsub("%%s", p.names.x))
     return true
   end
   local bad_y = first_bad(p.y)
   if bad_y > 0 then
-    report("y", ("y holds %d values that are not finite"):format(bad_y), "y = nb.where(y:isnan() | y:isinf(), 0, y)")
+    report("y", ("y holds %d values that are not finite"):format(bad_y),
+      ("%s = nb.where(%s:isnan() | %s:isinf(), 0, %s)"):gsub("%%s", p.names.y))
     return true
   end
   for path, w in p.net:named_parameters() do
@@ -270,13 +271,25 @@ illness("loss/activation mismatch", function(p, report)
   end
 end)
 
+-- The smallest and the largest number of a tensor.
+local function range_of(t)
+  local numbers = t:to("f64")
+  return numbers:min():item(), numbers:max():item()
+end
+
 illness("constant labels", function(p, report)
-  if p.y:numel() < 2 then return end
-  local y = p.y:to("f64")
-  if y:max():item() == y:min():item() and p.x:dim() > 0 and #p.y > 1 then
-    report("y", ("all %d targets are %s: there is nothing to tell apart"):format(p.y:numel(),
-      text.number(y:max():item())),
-      "print(y:stats())  -- look at where y is read or cut out; no change of the net helps")
+  if p.y:numel() < 2 or p.x:dim() == 0 or #p.y < 2 then return end
+  local low, high = range_of(p.y)
+  if low ~= high then return end
+  local of_all_low, of_all_high = range_of(p.batches and p.batches.tensors[2] or p.y)
+  if of_all_low < of_all_high then
+    report("y", ("all %d targets of the first batch are %s, but those of all %d samples go from %s to %s: the set is " ..
+      "sorted, and each batch unlearns the one before"):format(p.y:numel(), text.number(low), p.batches.count,
+      text.number(of_all_low), text.number(of_all_high)), "batches.shuffle = true")
+  else
+    report("y", ("all %d targets are %s: there is nothing to tell apart"):format(p.y:numel(), text.number(low)),
+      "print(y:stats())  -- no change of the net helps: look at where y is read; where it is cut from a sorted " ..
+      "set, take data.batches{x, y, shuffle=true}")
   end
 end)
 
@@ -295,7 +308,7 @@ illness("unscaled inputs", function(p, report)
     if size > worst then worst, at = size, k end
   end
   if worst <= 20 then return end
-  local line = "x = (x - x:mean(1, {keepdim=true})) / (x:std(1, {keepdim=true}) + 1e-6)"
+  local line = ("%s = (%s - %s:mean(1, {keepdim=true})) / (%s:std(1, {keepdim=true}) + 1e-6)"):gsub("%%s", p.names.x)
   local cancels = x.dtype == "f32" and std[at] > 0 and math.abs(mean[at]) / std[at] > 1e4
   report("x", ("column %d of x has mean %s and standard deviation %s%s"):format(at, text.number(mean[at]),
     text.number(std[at]), cancels and "; in f32 what differs between samples cancels to a few digits" or
@@ -506,7 +519,25 @@ text.shown(meta, form, function(self, settings)
     table.unpack(self) }, { width = settings.width or 100 })) .. "</pre>" }
 end)
 
-function diagnose.diagnose(net, x, y, loss, given)
+-- Whether x is what data.batches gives.
+local function is_batches(x)
+  return type(x) == "table" and (getmetatable(x) or {}).__name == "batches"
+end
+
+-- x and y as they are, or the first batch, in which case the arguments after it move up.
+local function read_data(x, y, loss, given)
+  if not is_batches(x) then return x, y, loss, given end
+  if #x.tensors < 2 then
+    native.raise("inspect.diagnose: batches hold x and y: data.batches{x, y}, but these have one tensor")
+  end
+  local bx, by = x()
+  return bx, by, y, loss, x
+end
+
+function diagnose.diagnose(net, first, second, third, fourth)
+  local random = { native.random_state() }
+  local x, y, loss, given, batches = read_data(first, second, third, fourth)
+  native.random_state(random[1], random[2])
   local o = options.check("inspect.diagnose", params, given)
   if not module.is(net) then native.raise("inspect.diagnose: needs a net, got " .. options.describe(net)) end
   if not nb.is_tensor(x) or not nb.is_tensor(y) then
@@ -519,7 +550,9 @@ function diagnose.diagnose(net, x, y, loss, given)
   if #net:parameters() == 0 then native.raise("inspect.diagnose: the net has no parameters that require grad") end
   if x:numel() == 0 then native.raise("inspect.diagnose: x has no elements") end
   local self = setmetatable({ layers = {} }, meta)
-  local p = { net = net, x = x, y = y, loss = loss, opt = o.opt, steps = o.steps, found = 0, layers = {} }
+  local p = { net = net, x = x, y = y, loss = loss, opt = o.opt, steps = o.steps, found = 0, layers = {},
+    batches = batches, names = batches and { x = "batches.tensors[1]", y = "batches.tensors[2]" } or
+      { x = "x", y = "y" } }
   on_a_copy(net, o.opt, function()
     net:train()
     examine(p)

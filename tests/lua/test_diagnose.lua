@@ -23,6 +23,7 @@ local function data(n, inputs, classes)
 end
 
 local function examine(p)
+  if p.batches then return inspect.diagnose(p.net, p.batches, p.loss, { opt = p.opt }) end
   return inspect.diagnose(p.net, p.x, p.y, p.loss, { opt = p.opt })
 end
 
@@ -65,8 +66,9 @@ local SICK = {
     return { net = mlp({ 4, 16, 1 }, nn.Softplus), x = x * 300 + 1000, y = y, loss = nn.MSELoss() }
   end },
   { "constant labels", "y", function()
-    local x = data(32, 4)
-    return { net = mlp({ 4, 16, 3 }, nn.ReLU), x = x, y = nb.ones(32), loss = nn.CrossEntropyLoss() }
+    local x, y = nb.data.blobs(96, { classes = 3 })  -- in order of class
+    return { net = mlp({ 2, 16, 3 }, nn.ReLU), batches = nb.data.batches { x, y, size = 32 },
+      loss = nn.CrossEntropyLoss() }
   end },
   { "unused parameter", "extra.weight", function()
     local x, y = data(32, 3)
@@ -108,14 +110,48 @@ function T.test_sick_nets_are_named_and_healed()
     p.nn, p.optim, p.nb, p.print = nn, optim, nb, function() end
     local remedy = assert(load(d[1].remedy, "remedy", "t", setmetatable(p, { __index = _G })))
     nb.no_grad(remedy)
-    if case[1] ~= "constant labels" then  -- which only other data heal
-      local after = examine(p)
-      for _, f in ipairs(after) do
-        lu.assertFalse(f.illness == case[1] and f.layer == case[2], case[1] .. "\n" .. d[1].remedy .. "\n" ..
-          tostring(after))
-      end
+    local after = examine(p)
+    for _, f in ipairs(after) do
+      lu.assertFalse(f.illness == case[1] and f.layer == case[2], case[1] .. "\n" .. d[1].remedy .. "\n" ..
+        tostring(after))
     end
   end
+end
+
+function T.test_batches_of_a_sorted_set_teach_nothing_until_they_are_shuffled()
+  nb.seed(5)
+  local x, y = nb.data.blobs(96, { classes = 6 })
+  local batches, loss = nb.data.batches { x, y, size = 16 }, nn.CrossEntropyLoss()
+  local function accuracy()
+    nb.seed(6)
+    local net = mlp({ 2, 16, 6 }, nn.ReLU)
+    local opt = optim.SGD(net:parameters(), { lr = 1 })
+    for _ = 1, 3 do
+      for bx, by in batches do
+        opt:zero_grad()
+        loss(net(bx), by):backward()
+        opt:step()
+      end
+    end
+    return nb.no_grad(function() return net(x):argmax(2):eq(y):to("f32"):mean():item() end), net
+  end
+  local before, net = accuracy()
+  local d = inspect.diagnose(net, batches, loss)
+  lu.assertEquals({ d[1].illness, d[1].remedy }, { "constant labels", "batches.shuffle = true" })
+  lu.assertStrContains(d[1].evidence, "sorted")
+  assert(load(d[1].remedy, "remedy", "t", { batches = batches }))()
+  local after = accuracy()
+  lu.assertTrue(after > before + 0.1, ("%g, then %g"):format(before, after))
+  -- Remedies of the data name the batches' own.
+  batches.tensors[1] = x * 300 + 1000
+  d = inspect.diagnose(net, batches, loss)
+  lu.assertEquals(d[1].illness, "unscaled inputs")
+  assert(load(d[1].remedy, "remedy", "t", { batches = batches }))()
+  lu.assertTrue(math.abs(batches.tensors[1]:mean():item()) < 1e-2)
+  -- All labels alike: nothing is promised.
+  d = inspect.diagnose(net, x, nb.ones(96), loss)
+  lu.assertStrContains(d[1].remedy, "no change of the net helps")
+  numeric.assert_error({ "hold x and y" }, inspect.diagnose, net, nb.data.batches { x }, loss)
 end
 
 function T.test_other_mismatches()
