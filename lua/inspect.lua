@@ -66,9 +66,13 @@ define("gradcheck", "gradcheck", {
 define("watch", "watch", {
   doc = "Listens to a net while it trains: for every step the spread of each layer's output, the gradient that " ..
     "arrives there and at its weights, saturated and dead units, and how far each parameter moved.  Shown as a " ..
-    "picture: |∂J/∂W| over the steps, activations of the last.  w:curves(\"grad\") and w:ridgeline(\"gradients\") " ..
+    "picture: |∂J/∂W| over the steps, activations of the last.  It reads every number of every layer's output, " ..
+    "parameters and gradients once, about as much work as an optimizer's step; {every=10} looks at each tenth " ..
+    "step, and the others cost next to nothing.  w:curves(\"grad\") and w:ridgeline(\"gradients\") " ..
     "are plots, w:series(\"grad\") numbers, w.history all there is; w:detach() ends it.",
-  signature = "inspect.watch(net)", see = { "inspect.diagnose" }, params = { { name = "net", type = "module" } },
+  signature = "inspect.watch(net, {every=1})", see = { "inspect.diagnose", "w:curves", "w:ridgeline" },
+  params = { { name = "net", type = "module" },
+    { name = "every", type = "integer", default = 1, doc = "of so many steps one is looked at" } },
   example = [[
 local net = nn.Linear(2, 1)
 local w = inspect.watch(net)

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "binding.h"
+#include "callback.h"
 #include "nablua/tape.h"
 
 static bool telling, checking;  // what the observer is there for
@@ -107,18 +107,6 @@ static int deliver(lua_State *L) {
   }
   lua_call(L, 1, 0);
   return 0;
-}
-
-static bool tell(Event *e, Error *err) {
-  lua_State *L = nb_entered();
-  if (!L || !lua_checkstack(L, 10)) return nb_fail(err, NB_ERROR_MEMORY, "no memory for Lua's stack");
-  lua_pushcfunction(L, deliver);
-  lua_pushlightuserdata(L, e);
-  if (lua_pcall(L, 1, 0, 0) == LUA_OK) return true;
-  const char *message = lua_tostring(L, -1);
-  nb_fail(err, NB_ERROR_STATE, "%s", message ? message : "an error without a message");
-  lua_pop(L, 1);
-  return false;
 }
 
 // ---- the anomaly check ----
@@ -280,7 +268,7 @@ static bool check_visit(const Node *n, Tensor *const *grad, Tensor *const *given
 
 static bool on_writing(void *user, Tensor *target, Error *err) {
   (void)user;
-  return !telling || tell(&(Event){.kind = "write", .target = target}, err);
+  return !telling || nb_call_lua(deliver, &(Event){.kind = "write", .target = target}, err);
 }
 
 static bool on_applied(void *user, const Op *op, const Value *args, Tensor *const *out, int count, bool in_place,
@@ -288,13 +276,15 @@ static bool on_applied(void *user, const Op *op, const Value *args, Tensor *cons
   (void)user;
   if (checking && !op->view && !check_call(op, args, out, count, err)) return false;
   return !telling ||
-         tell(&(Event){.kind = "apply", .op = op, .args = args, .out = out, .count = count, .in_place = in_place}, err);
+         nb_call_lua(
+             deliver,
+             &(Event){.kind = "apply", .op = op, .args = args, .out = out, .count = count, .in_place = in_place}, err);
 }
 
 static bool on_visited(void *user, Node *n, Tensor *const *grad, Tensor *const *given, Error *err) {
   (void)user;
   if (checking && !check_visit(n, grad, given, err)) return false;
-  return !telling || tell(&(Event){.kind = "backward", .node = n, .grad = grad, .given = given}, err);
+  return !telling || nb_call_lua(deliver, &(Event){.kind = "backward", .node = n, .grad = grad, .given = given}, err);
 }
 
 static void update(void) {

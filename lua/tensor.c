@@ -298,6 +298,14 @@ static BackwardOptions backward_options(lua_State *L, const char *where, int ind
   return o;
 }
 
+static bool depositing;  // the walk under way leaves its gradients in .grad
+
+// native.depositing(): whether it is a J:backward that calls a hook, and not an nb.grad.
+static int is_depositing(lua_State *L) {
+  lua_pushboolean(L, depositing);
+  return 1;
+}
+
 // J:backward([dL/dJ], [options])
 static int backward(lua_State *L) {
   Error err;
@@ -311,9 +319,12 @@ static int backward(lua_State *L) {
     options = 3;
   }
   BackwardOptions o = backward_options(L, "backward", options, false);
+  bool before = depositing;
   nb_enter(L);
-  if (!nb_backward(J, grad, o, &err)) return nb_raise(L, &err);
-  return 0;
+  depositing = true;
+  bool ok = nb_backward(J, grad, o, &err);
+  depositing = before;
+  return ok ? 0 : nb_raise(L, &err);
 }
 
 int nb_lua_grad(lua_State *L) {
@@ -345,8 +356,12 @@ int nb_lua_grad(lua_State *L) {
   }
   int first = lua_gettop(L) + 1;
   for (lua_Integer i = 0; i < n; i++) nb_new_tensor(L);
+  bool before = depositing;
   nb_enter(L);
-  if (!nb_grad(J, seed, x, (int)n, o, result, &err)) return nb_raise(L, &err);
+  depositing = false;
+  bool ok = nb_grad(J, seed, x, (int)n, o, result, &err);
+  depositing = before;
+  if (!ok) return nb_raise(L, &err);
   for (lua_Integer i = 0; i < n; i++) {
     Tensor **slot = lua_touserdata(L, first + (int)i);
     *slot = result[i];
@@ -570,6 +585,8 @@ static int unary_event(lua_State *L) {
 }
 
 void nb_open_tensor(lua_State *L) {
+  lua_pushcfunction(L, is_depositing);
+  lua_setfield(L, -2, "depositing");
   lua_newtable(L);  // metatable
   lua_rawsetp(L, LUA_REGISTRYINDEX, &metatable_key);
   lua_newtable(L);  // methods

@@ -151,7 +151,7 @@ local function losses_of(p, lr)
     opt:step()
     for i, b in ipairs(before) do
       local size = measure.rms(b)
-      local ratio = size > 0 and nb.no_grad(function() return measure.rms(p.weights[i].tensor - b) end) / size or 0
+      local ratio = size > 0 and measure.rms(p.weights[i].tensor, b, -1) / size or 0
       if ratio > most then most, where = ratio, p.weights[i].path end
     end
     local ok2, J2 = pcall(function() return nb.no_grad(function() return p.loss(p.net(p.x), p.y) end) end)
@@ -283,8 +283,8 @@ illness("constant labels", function(p, report)
   if low ~= high then return end
   local of_all_low, of_all_high = range_of(p.batches and p.batches.tensors[2] or p.y)
   if of_all_low < of_all_high then
-    report("y", ("all %d targets of the first batch are %s, but those of all %d samples go from %s to %s: the set is " ..
-      "sorted, and each batch unlearns the one before"):format(p.y:numel(), text.number(low), p.batches.count,
+    report("y", ("all %d targets of the first batch are %s, but those of all %d samples go from %s to %s: the set " ..
+      "is sorted, and each batch unlearns the one before"):format(p.y:numel(), text.number(low), p.batches.count,
       text.number(of_all_low), text.number(of_all_high)), "batches.shuffle = true")
   else
     report("y", ("all %d targets are %s: there is nothing to tell apart"):format(p.y:numel(), text.number(low)),

@@ -39,17 +39,22 @@ function record.change(tensors, f)
 end
 
 local function new_recorder(events)
-  local slots = {}  -- storage → places in the record that show its values
-  local random = { native.random_state() }
+  local slots = {}  -- storage → places in the record that show its values: table, key, table, key ...
+  local seed, drawn = native.random_state()
   local writing
   local function keep(holder, key)
     local id = native.storage(holder[key])
-    slots[id] = slots[id] or {}
-    table.insert(slots[id], { holder, key })
+    local list = slots[id]
+    if list then
+      list[#list + 1], list[#list + 2] = holder, key
+    else
+      slots[id] = { holder, key }
+    end
   end
   local function before_write(target)
     local id, version = native.storage(target)
-    for _, slot in ipairs(slots[id] or {}) do slot[1][slot[2]] = copy(slot[1][slot[2]]) end
+    local list = slots[id] or {}
+    for i = 1, #list, 2 do list[i][list[i + 1]] = copy(list[i][list[i + 1]]) end
     slots[id] = nil
     writing = { copy(target), version }
   end
@@ -63,10 +68,10 @@ local function new_recorder(events)
       end
       for _, input in pairs(e.inputs) do keep(input, "value") end
       for k in ipairs(e.outputs) do keep(e.outputs, k) end
-      local now = { native.random_state() }
-      if now[1] ~= random[1] or now[2] ~= random[2] then
-        e.changes[#e.changes + 1] = random_change(random, now)
-        random = now
+      local seed_now, drawn_now = native.random_state()
+      if seed_now ~= seed or drawn_now ~= drawn then
+        e.changes[#e.changes + 1] = random_change({ seed, drawn }, { seed_now, drawn_now })
+        seed, drawn = seed_now, drawn_now
       end
     end
     events[#events + 1] = e

@@ -85,12 +85,29 @@ end
 local STRUCTURAL = { transpose = true, reshape = true, view = true, expand = true, permute = true, unsqueeze = true,
   squeeze = true, contiguous = true, to = true, narrow = true, detach = true, clone = true }
 
+-- What is only for the eye, names and formulas, is found out when it is first asked for: a long program has more steps
+-- than anybody looks at.
+local describe = {}  -- phase → f(stepper, group), which fills these fields
+local DESCRIBED = { symbol = true, formula = true, formulas = true, inputs = true, deposits = true, outgoing = true,
+  grad_out = true }
+
+local Group = {}
+function Group.__index(g, key)
+  if DESCRIBED[key] and not rawget(g, "described") and describe[g.phase] then
+    g.described = true
+    g.stepper:settled(function() describe[g.phase](g.stepper, g) end)
+    return rawget(g, key)
+  end
+end
+
 -- Forward events as steps.
-local function group_forward(events)
+local function group_forward(self, events)
   local groups, current, leafy = {}, nil, {}
-  local function close()
-    if current then groups[#groups + 1] = current end
-    current = nil
+  local function opened(e, own)
+    local path = e.modules[1] and module.path(e.modules) or nil
+    current = setmetatable({ phase = "forward", stepper = self, events = {}, module = own, seen = own and {},
+      source = e.source, line = e.line, path = path }, Group)
+    groups[#groups + 1] = current
   end
   for _, e in ipairs(events) do
     if e.kind == "apply" then
@@ -103,17 +120,15 @@ local function group_forward(events)
           again = again or input.value.is_leaf and input.value.requires_grad and current.seen[input.id .. e.op]
         end
       end
-      if not current or current.module ~= own or again or not own and not current.open then
-        close()
-        current = { phase = "forward", events = {}, module = own, seen = {}, source = e.source, line = e.line,
-          path = e.modules[1] and module.path(e.modules) }
+      if not current or current.module ~= own or again or not own and not current.open then opened(e, own) end
+      if own then
+        for _, input in pairs(e.inputs) do current.seen[input.id .. e.op] = true end
       end
-      for _, input in pairs(e.inputs) do current.seen[input.id .. e.op] = true end
       current.events[#current.events + 1] = e
+      self.in_place = self.in_place or e.in_place
       current.open = not own and STRUCTURAL[e.op]
     end
   end
-  close()
   return groups
 end
 
@@ -151,7 +166,7 @@ local function local_factors(self, group, i, to)
 end
 
 -- Ties the groups to the nodes of the tape.
-local function name_groups(self)
+local function tie(self)
   local by_order = {}
   for i, node in ipairs(self.read.nodes) do by_order[node.order] = i end
   self.by_order = by_order
@@ -165,52 +180,39 @@ local function name_groups(self)
       end
     end
     local e = g.events[#g.events]
-    local i = g.last
-    g.op = e.op
+    g.op, g.output = e.op, e.outputs[1]
     g.title = g.module and module.title(g.module) or e.op
-    g.symbol = i and (i == #self.read.nodes and "J" or self.names.nodes[i].text) or nil
-    g.output = e.outputs[1]
-    local made = i and self.names.made[i]
-    if g.symbol == "J" then
-      made = nil
-      for k in pairs(g.nodes) do
-        local node = self.read.nodes[k]
-        if node.op == "bce_with_logits" or node.op == "cross_entropy" or node.op == "binary_cross_entropy" then
-          made = ("%s(%s, y)"):format(node.op, self.names:input(node, 1).text)
-        elseif k == self.names.difference then
-          made = ("%s(ŷ, y)"):format(g.module and g.module:kind() or "loss")
-        end
-      end
-    end
-    if made then
-      g.formula = ("%s = %s"):format(g.symbol, made)
-    else
-      local names = {}
-      for k, input in pairs(e.inputs) do
-        local node = i and self.read.nodes[i]
-        names[#names + 1] = node and node.inputs[k] and self.names:input(node, k).text or options.shape(input.value)
-      end
-      g.formula = ("%s = %s(%s)"):format(g.symbol or "·", e.op, table.concat(names, ", "))
+  end
+end
+
+-- What the loss is made from, where the group is one.
+local function loss_formula(self, g)
+  for k in pairs(g.nodes) do
+    local node = self.read.nodes[k]
+    if node.op == "bce_with_logits" or node.op == "cross_entropy" or node.op == "binary_cross_entropy" then
+      return ("%s(%s, y)"):format(node.op, self.names:input(node, 1).text)
+    elseif k == self.names.difference then
+      return ("%s(ŷ, y)"):format(g.module and g.module:kind() or "loss")
     end
   end
 end
 
 -- The inputs of a group that come from outside, with their names.
 local function outer_inputs(self, g)
-  local list, seen = {}, {}
+  local list, seen, made = {}, {}, {}
   for _, e in ipairs(g.events) do
     local i = e.order and self.by_order[e.order]
     local node = i and self.read.nodes[i]
     for k, input in pairs(e.inputs) do
       local on_tape = node and node.inputs[k]
-      local inside = on_tape and on_tape.node and g.nodes[on_tape.node] or (not on_tape and g.made[input.id])
+      local inside = on_tape and on_tape.node and g.nodes[on_tape.node] or (not on_tape and made[input.id])
       if not inside and not seen[input.id] and input.value:numel() > 0 then
         seen[input.id] = true
         list[#list + 1] = { name = on_tape and self.names:input(node, k).text or input.param, value = input.value,
           leaf = on_tape and on_tape.leaf, id = input.id }
       end
     end
-    for _, t in ipairs(e.outputs) do g.made[native.id(t)] = true end
+    for _, t in ipairs(e.outputs) do made[native.id(t)] = true end
   end
   -- What flows in comes before what the layer holds.
   local ordered = {}
@@ -222,7 +224,23 @@ local function outer_inputs(self, g)
   return ordered
 end
 
--- Backward steps: for each forward one that was visited, in reverse, what arrived, left and was deposited.
+function describe.forward(self, g)
+  local e, i = g.events[#g.events], g.last
+  local node = i and self.read.nodes[i]
+  g.symbol = i and (i == #self.read.nodes and "J" or self.names.nodes[i].text) or nil
+  g.inputs = outer_inputs(self, g)
+  local made = g.symbol == "J" and loss_formula(self, g) or g.symbol ~= "J" and i and self.names.made[i]
+  if not made then
+    local names = {}
+    for k, input in pairs(e.inputs) do
+      names[#names + 1] = node and node.inputs[k] and self.names:input(node, k).text or options.shape(input.value)
+    end
+    made = ("%s(%s)"):format(e.op, table.concat(names, ", "))
+  end
+  g.formula = ("%s = %s"):format(g.symbol or "·", made)
+end
+
+-- Backward steps: for each forward one that was visited, in reverse, what arrived and what was deposited.
 local function group_backward(self, events)
   local visits = {}
   for _, e in ipairs(events) do
@@ -231,43 +249,59 @@ local function group_backward(self, events)
   local groups, totals = {}, {}
   for at = #self.forward, 1, -1 do
     local f = self.forward[at]
-    local g = { phase = "backward", events = {}, module = f.module, path = f.path, op = f.op, title = f.title,
-      source = f.source, line = f.line, of = f, deposits = {}, outgoing = {}, nodes = f.nodes }
     local indices = {}
     for i in pairs(f.nodes) do
       if visits[i] then indices[#indices + 1] = i end
     end
     table.sort(indices, function(a, b) return a > b end)
+    local g = #indices > 0 and setmetatable({ phase = "backward", stepper = self, events = {}, module = f.module,
+      path = f.path, op = f.op, title = f.title, source = f.source, line = f.line, of = f, deposited = {},
+      nodes = f.nodes, indices = indices }, Group)
     for n, i in ipairs(indices) do
       local e, node = visits[i], self.read.nodes[i]
       g.events[n] = e
-      if n == 1 then
-        g.grad_in, g.first = e.grads[1] or nil, i
-      end
+      if n == 1 then g.grad_in = e.grads[1] or nil end
       for k = 1, node.edges do
         local input, given = node.inputs[k], e.given[k]
         if input and given and input.leaf then
           local before = totals[input.id]
           local total = before and nb.no_grad(function() return before + given end) or given
           totals[input.id] = total
-          g.deposits[#g.deposits + 1] = { leaf = input.leaf, id = input.id, name = self.names:input(node, k).text,
-            grad = total, own = given, before = before, event = e }
-        elseif input and given and not f.nodes[input.node] then
-          g.outgoing[#g.outgoing + 1] = { name = self.names:input(node, k).text, grad = given, node = input.node }
+          g.deposited[#g.deposited + 1] = { leaf = input.leaf, id = input.id, grad = total, own = given,
+            before = before, event = e, node = i, input = k }
         end
       end
     end
-    table.sort(g.deposits, function(a, b) return a.leaf:dim() > b.leaf:dim() end)
-    if #indices > 0 then groups[#groups + 1] = g end
+    if g then
+      table.sort(g.deposited, function(a, b) return a.leaf:dim() > b.leaf:dim() end)
+      groups[#groups + 1] = g
+    end
   end
   return groups
 end
 
-local function describe_backward(self, g)
+-- What leaves a backward step towards others.
+local function outgoing(self, g)
+  local list = {}
+  for n, i in ipairs(g.indices) do
+    local node = self.read.nodes[i]
+    for k = 1, node.edges do
+      local input, given = node.inputs[k], g.events[n].given[k]
+      if input and given and not input.leaf and not g.nodes[input.node] then
+        list[#list + 1] = { name = self.names:input(node, k).text, grad = given, node = input.node }
+      end
+    end
+  end
+  return list
+end
+
+function describe.backward(self, g)
+  g.outgoing, g.deposits = outgoing(self, g), g.deposited
+  for _, d in ipairs(g.deposits) do d.name = self.names:input(self.read.nodes[d.node], d.input).text end
   local incoming = text.error_name(g.of.symbol or "·")
   local lines = {}
   local function line(left, to)
-    local factor = local_factors(self, g, g.first, to)
+    local factor = local_factors(self, g, g.indices[1], to)
     lines[#lines + 1] = g.of.symbol == "J" and ("%s = %s"):format(left, factor) or
       factor == "1" and ("%s = %s"):format(left, incoming) or ("%s = %s·%s"):format(left, incoming, factor)
   end
@@ -286,10 +320,10 @@ end
 local function add_deposits(self)
   local final = {}
   for _, g in ipairs(self.backward) do
-    for _, d in ipairs(g.deposits) do final[d.id] = d end
+    for _, d in ipairs(g.deposited) do final[d.id] = d end
   end
   for _, g in ipairs(self.backward) do
-    for _, d in ipairs(g.deposits) do
+    for _, d in ipairs(g.deposited) do
       if final[d.id] == d then d.grad = self.left[d.id] or d.grad end
       table.insert(d.event.changes, record.grad_change(d.leaf, d.before, d.grad))
     end
@@ -334,6 +368,10 @@ local FIELDS = { phase = true, op = true, formula = true, output = true, grad_in
 local meta = { __name = "stepper" }
 function meta.__index(self, key)
   if Stepper[key] then return Stepper[key] end
+  if key == "names" then
+    rawset(self, "names", self:settled(function() return symbols.name(self.read) end))
+    return rawget(self, "names")
+  end
   local state = rawget(self, "steps")
   if key == "count" then return state and #state end
   local g = state and state[rawget(self, "pos")]
@@ -390,10 +428,22 @@ function Stepper:run()
   return seek(self, self.count)
 end
 
-local function matches(g, name)
+local function is_called(g, name)
   local plain = name:match("^layer%s+(.+)$") or name
-  return g.path == plain or g.op == name or g.title == name or (g.symbol or g.of and g.of.symbol) == name or
-    g.module and g.module:kind() == name or g.phase == name
+  return g.path == plain or g.op == name or g.title == name or g.module and g.module:kind() == name or g.phase == name
+end
+
+local function is_of_symbol(g, name)
+  return (g.of or g).symbol == name
+end
+
+-- The next step, round past the end, that fits.
+local function find(self, fits, name, phase)
+  for i = 1, self.count do
+    local at = (self.pos + i - 1) % self.count + 1
+    local g = self.steps[at]
+    if (not phase or g.phase == phase) and fits(g, name) then return at end
+  end
 end
 
 -- To the next step (round past the end) of that layer, operator or symbol; phase "forward" or "backward" narrows it.
@@ -403,11 +453,10 @@ function Stepper:to(name, phase)
   if type(name) ~= "string" then
     native.raise("to: needs the name of a layer or operator, got " .. options.describe(name))
   end
+  local at = find(self, is_called, name, phase) or find(self, is_of_symbol, name, phase)
+  if at then return seek(self, at) end
   local known, seen = {}, {}
-  for i = 1, self.count do
-    local at = (self.pos + i - 1) % self.count + 1
-    local g = self.steps[at]
-    if matches(g, name) and (not phase or g.phase == phase) then return seek(self, at) end
+  for _, g in ipairs(self.steps) do
     local label = g.path and "layer " .. g.path or g.op
     if not seen[label] then
       seen[label] = true
@@ -428,6 +477,12 @@ function Stepper:inside(f)
   return table.unpack(results, 2, results.n)
 end
 
+-- f() while numbers that the program changes in place are what it left, as formulas show them.
+function Stepper:settled(f)
+  if not self.in_place then return f() end
+  return self:inside(f)
+end
+
 function step.step(...)
   local program, o, net = read_arguments(...)
   local self = setmetatable({ pos = 0, options = o }, meta)
@@ -446,7 +501,6 @@ function step.step(...)
     before[i] = { p, p.grad }
     p.grad = nil
   end
-  self.names = symbols.name(self.read)
   local visited = {}
   local done, message = pcall(record.run, visited, function() J:backward { retain_graph = true } end)
   self.left = {}
@@ -458,14 +512,9 @@ function step.step(...)
     record.undo(events)
     error(message, 0)
   end
-  self.forward = group_forward(events)
-  name_groups(self)
-  for _, g in ipairs(self.forward) do
-    g.made = {}
-    g.inputs = outer_inputs(self, g)
-  end
+  self.forward = group_forward(self, events)
+  tie(self)
   self.backward = group_backward(self, visited)
-  for _, g in ipairs(self.backward) do describe_backward(self, g) end
   add_deposits(self)
   self.update = update_group(self)
   self.steps = {}

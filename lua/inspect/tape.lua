@@ -142,9 +142,12 @@ local function unfolded(nodes)
 end
 
 function tape.read(J)
-  local recording = nb.grad_enabled()
+  local recording, collecting = nb.grad_enabled(), collectgarbage "isrunning"
   nb.set_grad_enabled(true)
-  local ok, nodes = pcall(function() return unfolded(native.tape(J)) end)
+  collectgarbage "stop"  -- all that native.tape makes is kept
+  local ok, nodes = pcall(native.tape, J)
+  if collecting then collectgarbage "restart" end
+  if ok then ok, nodes = pcall(unfolded, nodes) end
   nb.set_grad_enabled(recording)
   if not ok then error(nodes, 0) end
   local names

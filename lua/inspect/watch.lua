@@ -22,12 +22,18 @@ local watch = {}
 local Watch = {}
 local watches = setmetatable({}, { __mode = "k" })  -- watch → its state
 
-local function parameters_now(net)
-  local list = {}
-  for path, p in net:named_parameters() do
-    list[path] = nb.no_grad(function() return p:detach():clone() end)
-  end
-  return list
+-- Copies of the parameters as they are now, in the tensors that held them at the step before.
+local function remember(state)
+  nb.no_grad(function()
+    for path, p in state.net:named_parameters() do
+      local old = state.before[path]
+      if old and old.dtype == p.dtype and options.shape(old) == options.shape(p) then
+        old:copy_(p)
+      else
+        state.before[path] = p:detach():clone()
+      end
+    end
+  end)
 end
 
 -- Hooks on parameters that have none yet: what p.grad comes to, in every backward of a step.
@@ -36,19 +42,24 @@ local function follow_parameters(state)
     local id = native.id(p)
     if p.requires_grad and not state.hooks[id] then
       state.hooks[id] = p:register_hook(function(g)
-        local sum = p.grad and nb.no_grad(function() return p.grad + g end) or g
-        if state.step then state.step.gradients[path] = measure.rms(sum) end
+        if state.step and native.depositing() then state.step.gradients[path] = measure.rms(g, p.grad) end
       end)
     end
   end
 end
 
+local function remove_hooks(state)
+  for _, hook in pairs(state.hooks) do hook:remove() end
+  state.hooks = {}
+end
+
 local SAMPLE = 1000  -- numbers of an output, or of its gradient, that a ridge is drawn from
 
 local function sample(t)
-  t = nb.no_grad(function() return t:detach():flatten() end)
   local stride = math.max(1, t:numel() // SAMPLE)
-  return nb.no_grad(function() return t[{ { 1, t:numel(), stride } }]:clone() end)
+  return nb.no_grad(function()
+    return t:detach():flatten()[{ { 1, t:numel(), stride } }]:clone()
+  end)
 end
 
 -- Ends the step under way: the gradients that arrived at its layers, and how far the parameters moved.
@@ -64,25 +75,25 @@ local function finish(state)
     local weight = state.weight[layer.path]
     layer.weight_grad = weight and step.gradients[weight]
     state.samples[layer.path] = { activations = y:numel() > 0 and sample(y) or nil,
-      gradients = ok and g and g:numel() > 0 and sample(g:abs()) or nil }
+      gradients = ok and g and g:numel() > 0 and nb.no_grad(function() return sample(g):abs() end) or nil }
   end
   for path, p in state.net:named_parameters() do
-    local before = step.before[path]
+    local before = state.before[path]
     if before then
-      local size = measure.rms(before)
-      local moved = nb.no_grad(function() return measure.rms(p:detach() - before) end)
+      local size, moved = measure.rms(before), measure.rms(p, before, -1)
       step.updates[path] = size > 0 and moved / size or moved > 0 and math.huge or 0
     end
   end
-  step.before = nil
   state.history[#state.history + 1] = step
 end
 
 local function begin(state)
   finish(state)
+  state.seen = state.seen + 1
+  if (state.seen - 1) % state.every ~= 0 then return remove_hooks(state) end
   follow_parameters(state)
-  state.step = { layers = {}, updates = {}, gradients = {}, before = parameters_now(state.net),
-    number = #state.history + 1 }
+  remember(state)
+  state.step = { layers = {}, updates = {}, gradients = {}, number = state.seen }
 end
 
 local function on_call(state, m, enters, value)
@@ -116,8 +127,7 @@ function Watch:detach()
   local state = watches[self]
   calls.stop(state.listener)
   finish(state)
-  for _, hook in pairs(state.hooks) do hook:remove() end
-  state.hooks = {}
+  remove_hooks(state)
   return self
 end
 
@@ -161,6 +171,11 @@ local function curves_scene(self, o)
       if v == v then return nb.tensor(numbers[path], { dtype = "f64" }) end
     end
   end)
+  if watches[self].every > 1 then
+    local steps = {}
+    for i, step in ipairs(self.history) do steps[i] = step.number end
+    for _, s in ipairs(list) do s.x = nb.tensor(table.move(steps, 1, s.y:numel(), 1, {}), { dtype = "f64" }) end
+  end
   local logy = o.logy
   if logy == nil then logy = LOGARITHMIC[o.what] end
   return curves.curve.scene { data = list, options = { logy = logy, xlabel = o.xlabel or "step",
@@ -227,10 +242,14 @@ local function scene(self)
     height = math.max(380, math.min(1.1 * right.height, 1200)) }
 end
 
-function watch.watch(net)
+local params = { { name = "every", type = "size", default = 1 } }
+
+function watch.watch(net, given)
+  local o = options.check("inspect.watch", params, given)
   if not module.is(net) then native.raise("inspect.watch: needs a net, got " .. options.describe(net)) end
   local self = setmetatable({}, meta)
-  local state = { net = net, history = {}, leaf = {}, weight = {}, samples = {}, hooks = {} }
+  local state = { net = net, every = o.every, seen = 0, history = {}, before = {}, leaf = {}, weight = {},
+    samples = {}, hooks = {} }
   for path, m in net:named_modules() do
     if not module.has_children(m) then state.leaf[m] = path == "" and "net" or path end
   end

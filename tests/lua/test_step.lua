@@ -181,6 +181,32 @@ function T.test_any_function_that_returns_a_loss()
   lu.assertEquals(w.grad:totable(), { 1, 1 })
 end
 
+function T.test_numbers_changed_in_place_are_shown_as_the_program_used_them()
+  local scale = nb.zeros(1)
+  local w = nb.tensor({ 2 }, { requires_grad = true, name = "w" })
+  local s = inspect.step(function()
+    scale:add_(3)
+    return (w * scale):sum()
+  end)
+  s:next()
+  s:back()
+  lu.assertEquals(scale:item(), 0)
+  s:to("mul", "backward")
+  lu.assertEquals(s.formula, "∂J/∂w = ∂J/∂v₁·3")
+  s:to("start")
+  lu.assertEquals(s.steps[#s.steps].formula, "∂J/∂w = ∂J/∂v₁·3")
+  lu.assertEquals(scale:item(), 0)
+end
+
+function T.test_an_error_of_an_observer_stays_the_value_it_is()
+  local value = { code = 7 }
+  native.observe(function() error(value) end)
+  local ok, err = pcall(function() return nb.ones(1) + 1 end)
+  native.observe(nil)
+  lu.assertFalse(ok)
+  lu.assertIs(err, value)
+end
+
 function T.test_explain_at_any_place_of_the_film()
   local s, net = xor_stepper()
   s:run()

@@ -75,6 +75,56 @@ function T.test_gradients_of_weights_are_those_that_the_optimizer_sees()
   lu.assertAlmostEquals(w.history[2].gradients["1.weight"], size, 1e-6)
 end
 
+function T.test_a_gradient_that_is_only_asked_for_is_not_the_steps()
+  nb.seed(6)
+  local net = nn.Sequential { nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1) }
+  local w, x = inspect.watch(net), nb.randn(8, 3)
+  local J = net(x):square():sum()
+  J:backward { retain_graph = true }
+  nb.grad(J * 100, net[1].weight)
+  local weight = net[1].weight
+  lu.assertAlmostEquals(w.history[1].gradients["1.weight"],
+    weight.grad:norm():item() / math.sqrt(weight:numel()), 1e-6)
+end
+
+function T.test_only_every_nth_step_is_looked_at()
+  nb.seed(4)
+  local net = nn.Sequential { nn.Linear(3, 4), nn.Sigmoid(), nn.Linear(4, 1) }
+  local w = inspect.watch(net, { every = 3 })
+  local before = net[1].weight:detach():clone()
+  train(net, 1)
+  local moved = nb.no_grad(function() return (net[1].weight - before):norm():item() / before:norm():item() end)
+  train(net, 6)
+  w:detach()
+  lu.assertEquals({ #w.history, w.history[2].number, w.history[3].number }, { 3, 4, 7 })
+  -- The update is that of the step itself, not of the three.
+  lu.assertAlmostEquals(w.history[1].updates["1.weight"], moved, 1e-6)
+  lu.assertNotNil(w.history[3].gradients["1.weight"])
+  lu.assertStrContains(tostring(w:curves("grad")), "7")
+  numeric.assert_error({ "inspect.watch", "every" }, inspect.watch, net, { every = 0 })
+end
+
+-- Against the plain operators, of values far from 0, of views, of what is not finite.
+function T.test_measures()
+  local measure = require "nablua.inspect.measure"
+  nb.seed(5)
+  for _, t in ipairs { nb.randn(7, 300), nb.randn(7, 300, { dtype = "f64" }) * 3 + 1e6, nb.randn(40, 9).T,
+    nb.randn(3, 5, 4, 4), nb.randn(1), nb.arange(5, { dtype = "i64" }) } do
+    local m, d = measure.output("ReLU", t), t:to("f64")
+    lu.assertAlmostEquals(m.mean, d:mean():item(), 1e-9 * math.max(1, m.max))
+    lu.assertAlmostEquals(m.std, d:std({ correction = 0 }):item(), 1e-6)
+    lu.assertEquals({ m.max, m.bad }, { d:abs():max():item(), 0 })
+    lu.assertAlmostEquals(measure.rms(t), math.sqrt(d:square():mean():item()), 1e-9 * math.max(1, m.max))
+    lu.assertAlmostEquals(measure.rms(t, t, -1), 0, 1e-12)
+  end
+  local bad = measure.output("Tanh", nb.tensor { 1, 0 / 0, 0.5, -math.huge })
+  lu.assertEquals({ bad.bad, bad.mean ~= bad.mean, bad.saturated }, { 2, true, 0.5 })
+  local y = nb.zeros(4, 3, 2)
+  y[2][3][1] = 5
+  local off = measure.output("ReLU", y)
+  lu.assertEquals({ off.dead, off.units }, { { 1, 2 }, 3 })
+end
+
 function T.test_a_watch_is_a_picture()
   nb.seed(3)
   local net = nn.Sequential { nn.Linear(3, 4), nn.Sigmoid(), nn.Linear(4, 1) }
