@@ -108,7 +108,7 @@ registry.define(help.help, "nb.help.", "source", {
   function(x)
     local parts = {}
     local entry = entry_of(x)
-    for _, f in pairs(functions_of(entry.code and entry.code() or entry.value)) do
+    for _, f in pairs(entry.code and { entry.code() } or functions_of(entry.value)) do
       local info = type(f) == "function" and debug.getinfo(f, "S")
       local text = info and info.what == "Lua" and native.sources[info.source:sub(2)]
       local n, lines = 0, {}

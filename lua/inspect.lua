@@ -106,5 +106,6 @@ assert(nb.plot.curve)  -- loads plot first, in whose place figures register
 for _, name in ipairs { "graph", "diagram" } do
   require("nablua.plot.figure").define(inspect, "inspect.", name, require("nablua.inspect." .. name))
 end
+require "nablua.inspect.watch"  -- registers the methods of what it gives
 
 return inspect

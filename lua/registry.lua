@@ -3,7 +3,7 @@
 --
 -- An entry is { name=, kind=, doc=, example=, signature=, params=, see=, family=, value=, returns= }: `name` is what a
 -- user types ("nn.Linear", "nb.relu", "t:item"), `value` what it names; returns = "tensor" tells completion what a
--- call gives, where the kind does not; code() the function whose source is shown in place of value's.  Operators come
+-- call gives, where the kind does not; code() the functions whose source is shown in place of value's.  Operators come
 -- from their rows.
 local native = require "nablua.native"
 local core = require "nablua.core"

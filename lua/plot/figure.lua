@@ -208,6 +208,7 @@ function figure.define(home, prefix, name, spec)
   function spec.arguments(...) return options.read(where, params, ...) end
   registry.define(home, prefix, name, {
     doc = spec.doc, signature = spec.signature, params = params, example = spec.example, see = spec.see,
+    code = function() return spec.read, spec.scene or spec.text end,
     value = function(...)
       local o = spec.arguments(...)
       local self = setmetatable({ kind = name, spec = spec, options = o }, Figure)

@@ -263,4 +263,15 @@ function T.test_display_uses_the_objects_own_bundle()
   lu.assertEquals(display.text(nb.help "relu"), nb.help.text "relu")
 end
 
+function T.test_what_pictures_are_made_by()
+  for _, name in ipairs { "plot.curve", "inspect.graph", "inspect.diagram" } do
+    local source = nb.help.source(name)
+    lu.assertNotStrContains(source, "setmetatable({ kind = name")
+    lu.assertStrContains(source, "function")
+  end
+  lu.assertStrContains(nb.help.source("plot.curve"), "panel_of")
+  lu.assertStrContains(nb.help.text("w:curves"), "w:curves([what]")  -- before a watch was made
+  lu.assertStrContains(nb.help.text("w:ridgeline"), "ridgeline")
+end
+
 return T

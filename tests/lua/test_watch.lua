@@ -100,7 +100,7 @@ function T.test_only_every_nth_step_is_looked_at()
   -- The update is that of the step itself, not of the three.
   lu.assertAlmostEquals(w.history[1].updates["1.weight"], moved, 1e-6)
   lu.assertNotNil(w.history[3].gradients["1.weight"])
-  lu.assertStrContains(tostring(w:curves("grad")), "7")
+  lu.assertStrMatches(tostring(w:curves("grad")), ".*2 +4 +6 *\n.*")  -- the axis counts all steps
   numeric.assert_error({ "inspect.watch", "every" }, inspect.watch, net, { every = 0 })
 end
 
