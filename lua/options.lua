@@ -119,9 +119,10 @@ local function distance(a, b)
   return row[#b]
 end
 
--- Of a list of names the one nearest to `name`; nil when none is near.  Case counts only between equals.
+-- Of a list of names the one nearest to `name`; nil when none is near: a change in three letters, and case, which
+-- counts only between equals.
 function options.nearest(name, names)
-  local best, closest = nil, #name // 3 + 2
+  local best, closest = nil, (#name > 1 and math.max(#name // 3, 1) or 0) + 0.6
   for _, candidate in ipairs(names) do
     if #candidate < 60 then
       local d = distance(name:lower(), candidate:lower())
@@ -167,7 +168,11 @@ end
 function options.check(where, params, given, values)
   values = values or {}
   if given ~= nil and (type(given) ~= "table" or core.is_tensor(given)) then
-    native.raise(("%s: the options must be a table, got %s"):format(where, options.describe(given)))
+    local such = ""
+    for _, p in ipairs(params) do
+      if such == "" and not is_required(p) and not p.positional then such = (" such as {%s=...}"):format(p.name) end
+    end
+    native.raise(("%s: the options must be a table%s, got %s"):format(where, such, options.describe(given)))
   end
   local known = {}
   for _, p in ipairs(params) do

@@ -218,30 +218,31 @@ const char *nb_kind_of(lua_State *L, int index) {
   }
 }
 
-// The edit distance (Levenshtein 1966) of short names.
+// The edit distance of short names, where swapping neighbours counts once (Damerau 1964).
 static int distance(const char *a, const char *b) {
   enum { LONGEST = 40 };
-  int row[LONGEST + 1];
+  int d[LONGEST + 1][LONGEST + 1];  // of the first i bytes of a and the first j of b
   int n = (int)strlen(a), m = (int)strlen(b);
   if (n > LONGEST || m > LONGEST) return LONGEST;
-  for (int j = 0; j <= m; j++) row[j] = j;
-  for (int i = 1; i <= n; i++) {
-    int corner = row[0];
-    row[0] = i;
-    for (int j = 1; j <= m; j++) {
-      int best = corner + (a[i - 1] != b[j - 1]);
-      corner = row[j];
-      if (row[j] + 1 < best) best = row[j] + 1;
-      if (row[j - 1] + 1 < best) best = row[j - 1] + 1;
-      row[j] = best;
+  for (int i = 0; i <= n; i++) {
+    for (int j = 0; j <= m; j++) {
+      int best = i + j;
+      if (i > 0 && j > 0) {
+        best = d[i - 1][j - 1] + (a[i - 1] != b[j - 1]);
+        if (d[i - 1][j] + 1 < best) best = d[i - 1][j] + 1;
+        if (d[i][j - 1] + 1 < best) best = d[i][j - 1] + 1;
+        bool swapped = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
+        if (swapped && d[i - 2][j - 2] + 1 < best) best = d[i - 2][j - 2] + 1;
+      }
+      d[i][j] = best;
     }
   }
-  return row[m];
+  return d[n][m];
 }
 
 const char *nb_nearest(const char *name, const char *const *list) {
   const char *best = NULL;
-  int closest = (int)strlen(name) / 3 + 2;
+  int length = (int)strlen(name), closest = (length < 2 ? 0 : length < 6 ? 1 : length / 3) + 1;
   for (; *list; list++) {
     int d = distance(name, *list);
     if (d < closest) {

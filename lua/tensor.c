@@ -553,6 +553,10 @@ static int concat(lua_State *L) {
   return 1;
 }
 
+static int refuse_pairs(lua_State *L) {
+  return nb_raisef(L, "pairs: a tensor is no table; walk its rows with for i, row in t:rows() do, or take t:totable()");
+}
+
 static const luaL_Reg methods[] = {{"item", item},
                                    {"at", at},
                                    {"totable", totable},
@@ -565,9 +569,16 @@ static const luaL_Reg methods[] = {{"item", item},
                                    {"is_contiguous", is_contiguous},
                                    {NULL, NULL}};
 
-static const luaL_Reg metamethods[] = {
-    {"__gc", collect},    {"__tostring", tostring}, {"__len", length},         {"__eq", equal}, {"__lt", less},
-    {"__le", less_equal}, {"__concat", concat},     {"__newindex", set_field}, {NULL, NULL}};
+static const luaL_Reg metamethods[] = {{"__gc", collect},
+                                       {"__tostring", tostring},
+                                       {"__len", length},
+                                       {"__eq", equal},
+                                       {"__lt", less},
+                                       {"__le", less_equal},
+                                       {"__concat", concat},
+                                       {"__newindex", set_field},
+                                       {"__pairs", refuse_pairs},
+                                       {NULL, NULL}};
 
 static const struct {
   const char *event, *method;

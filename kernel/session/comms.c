@@ -63,9 +63,7 @@ typedef struct Delivery {
 } Delivery;
 
 static void push_comms_function(lua_State *L, const char *name) {
-  lua_getglobal(L, "require");
-  lua_pushliteral(L, "nablua.session.comms");
-  lua_call(L, 1, 1);
+  push_module(L, "nablua.session.comms");
   lua_getfield(L, -1, name);
   lua_remove(L, -2);
 }

@@ -46,9 +46,7 @@ static void hold(lua_State *L, const char *name) {
 }
 
 static void require(lua_State *L, const char *module, const char *field) {
-  lua_getglobal(L, "require");
-  lua_pushstring(L, module);
-  lua_call(L, 1, 1);
+  push_module(L, module);
   lua_getfield(L, -1, field);
   lua_remove(L, -2);
 }

@@ -120,48 +120,46 @@ static void push_message(lua_State *L) {
   }
 }
 
-// Lets the debugger keep the frames, for %debug.  Whatever goes wrong in that does not matter here.
-static void note_frames(lua_State *L) {
-  int top = lua_gettop(L);
-  lua_getglobal(L, "require");
-  lua_pushliteral(L, "nablua.session.debugger");
-  if (lua_pcall(L, 1, 1, 0) == LUA_OK && lua_istable(L, -1) && lua_getfield(L, -1, "note_error") == LUA_TFUNCTION) {
-    lua_getfield(L, top, "message");
-    lua_pcall(L, 1, 0, 0);
-  }
-  lua_settop(L, top);
+// Lets the debugger keep the frames, for %debug.  Gives a better message and, of an error without frames, its place.
+static int tell_debugger(lua_State *L) {
+  push_module(L, "nablua.session.debugger");
+  lua_getfield(L, -1, "note_error");
+  lua_pushvalue(L, 1);
+  lua_call(L, 1, 2);
+  return 2;
 }
 
-// Adds to the message on the top of the stack what an undefined global was meant to be.
-static void suggest_name(lua_State *L) {
+// The same for the message on the top of the stack, which is replaced; leaves the place or nil above it.  Whatever
+// goes wrong in that does not matter here.
+static void note_error(lua_State *L) {
   int top = lua_gettop(L);
-  const char *message = lua_tostring(L, top);
-  if (!message || !strstr(message, "a nil value (global '")) return;
-  lua_getglobal(L, "require");
-  lua_pushliteral(L, "nablua.session.suggest");
-  if (lua_pcall(L, 1, 1, 0) == LUA_OK) {
-    lua_pushvalue(L, top);
-    if (lua_pcall(L, 1, 1, 0) == LUA_OK && lua_type(L, -1) == LUA_TSTRING) lua_replace(L, top);
-  }
-  lua_settop(L, top);
+  lua_pushcfunction(L, tell_debugger);
+  lua_pushvalue(L, top);
+  if (lua_pcall(L, 1, 2, 0) == LUA_OK && lua_type(L, top + 1) == LUA_TSTRING)
+    lua_remove(L, top);
+  else
+    lua_settop(L, top);
+  lua_settop(L, top + 1);
 }
 
 int explain_error(lua_State *L) {
   Session *s = session_of(L);
   luaL_checkstack(L, 10, NULL);
   lua_createtable(L, 0, 3);
+  int problem = lua_gettop(L);
   if (s->interrupted) {
     lua_pushliteral(L, "Interrupted");
     lua_setfield(L, -2, "name");
     lua_pushliteral(L, "interrupted");
-    lua_setfield(L, -2, "message");
   } else {
     push_message(L);
-    suggest_name(L);
-    lua_setfield(L, -2, "message");
   }
-  note_frames(L);
+  note_error(L);
+  lua_insert(L, -2);
+  lua_setfield(L, problem, "message");
   push_frames(L, s);
-  lua_setfield(L, -2, "frames");
+  if (lua_rawlen(L, -1) == 0 && lua_isstring(L, -2)) lua_pop(L, 1);  // the place instead
+  lua_setfield(L, problem, "frames");
+  lua_settop(L, problem);
   return 1;
 }

@@ -2,6 +2,7 @@
 // Evaluating in a Lua state, protected and interruptible; opening and closing that state.
 #include "session.h"
 
+#include <ctype.h>
 #include <lauxlib.h>
 #include <lua.h>
 #include <lualib.h>
@@ -29,6 +30,12 @@ void push_session_table(lua_State *L, const char *name) {
   lua_rawgetp(L, LUA_REGISTRYINDEX, &tables_key);
   lua_getfield(L, -1, name);
   lua_remove(L, -2);
+}
+
+void push_module(lua_State *L, const char *name) {
+  push_session_table(L, "require");
+  lua_pushstring(L, name);
+  lua_call(L, 1, 1);
 }
 
 // ---- calling ----
@@ -188,9 +195,7 @@ static SessionStatus call_and_show(Session *s, int arguments, bool hidden) {
 
 // run_command(line): hands a line such as "%time x" to the commands module; its results are shown.
 static int run_command(lua_State *L) {
-  lua_getglobal(L, "require");
-  lua_pushliteral(L, "nablua.session.commands");
-  lua_call(L, 1, 1);
+  push_module(L, "nablua.session.commands");
   lua_getfield(L, -1, "run");
   lua_pushvalue(L, 1);
   lua_call(L, 1, LUA_MULTRET);
@@ -217,6 +222,26 @@ static int note_hidden_modules(lua_State *L) {
     lua_pushnil(L);
     lua_setfield(L, modules, name);
   }
+  return 0;
+}
+
+// Whether the input is a name alone, or may hold a word of another language that is nil here without an error.
+static bool may_name_nothing(const char *code, size_t length) {
+  static const char *const words[] = {"True", "False", "None"};
+  for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+    if (memmem(code, length, words[i], strlen(words[i]))) return true;
+  for (size_t i = 0; i < length; i++)
+    if (!isalnum((unsigned char)code[i]) && !memchr("_. \t\r\n", code[i], 6)) return false;
+  return length < 200;
+}
+
+// Says of names that are nil what was meant, where that is known.
+static int note_undefined_names(lua_State *L) {
+  push_module(L, "nablua.session.suggest");
+  lua_getfield(L, -1, "of_input");
+  lua_pushvalue(L, 1);
+  lua_call(L, 1, 1);
+  if (lua_isstring(L, -1)) puts(lua_tostring(L, -1));
   return 0;
 }
 
@@ -282,6 +307,11 @@ static SessionStatus eval(Session *s, const char *code, size_t length, const cha
   protected_call(s, 0, 0);
   lua_pushcfunction(L, note_hidden_modules);
   if (lua_pcall(L, 0, 0, 0) != LUA_OK) lua_pop(L, 1);
+  if (status == SESSION_OK && !s->apart && may_name_nothing(code, length)) {
+    lua_pushcfunction(L, note_undefined_names);
+    lua_pushlstring(L, code, length);
+    lua_pcall(L, 1, 0, 0);
+  }
   lua_settop(L, top);
   return status;
 }
@@ -390,6 +420,8 @@ static int open_library(lua_State *L) {
     lua_newtable(L);
     lua_setfield(L, -2, tables[i]);
   }
+  lua_getglobal(L, "require");
+  lua_setfield(L, -2, "require");
   lua_rawsetp(L, LUA_REGISTRYINDEX, &tables_key);
   open_interrupts(L);
   open_programs(L);

@@ -49,6 +49,9 @@ SessionStatus protected_call(Session *s, int arguments, int results);
 // Pushes field `name` of the session's table in the registry: "kept", "sources", "results".
 void push_session_table(lua_State *L, const char *name);
 
+// Pushes a module of the library, whatever the user has made of require.
+void push_module(lua_State *L, const char *name);
+
 // ---- input.c ----
 
 typedef struct Source {

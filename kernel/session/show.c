@@ -10,9 +10,7 @@
 
 void push_bundle(lua_State *L, Session *s, int index) {
   index = lua_absindex(L, index);
-  lua_getglobal(L, "require");
-  lua_pushliteral(L, "nablua.display");
-  lua_call(L, 1, 1);
+  push_module(L, "nablua.display");
   lua_getfield(L, -1, "bundle");
   lua_remove(L, -2);
   lua_pushvalue(L, index);
@@ -50,9 +48,7 @@ static int live(lua_State *L) {
 
 int settle_values(lua_State *L) {
   lua_settop(L, 0);
-  lua_getglobal(L, "require");
-  lua_pushliteral(L, "nablua.display");
-  lua_call(L, 1, 1);
+  push_module(L, "nablua.display");
   lua_getfield(L, -1, "settle");
   lua_call(L, 0, 0);
   return 0;
@@ -136,9 +132,7 @@ int ask_user(lua_State *L) {
 // breakpoint(): a prompt in the caller's frame.
 static int breakpoint(lua_State *L) {
   lua_settop(L, 0);
-  lua_getglobal(L, "require");
-  lua_pushliteral(L, "nablua.session.debugger");
-  lua_call(L, 1, 1);
+  push_module(L, "nablua.session.debugger");
   lua_getfield(L, -1, "breakpoint");
   lua_call(L, 0, 0);
   return 0;
@@ -151,9 +145,7 @@ void open_display(lua_State *L) {
   lua_pushglobaltable(L);
   luaL_setfuncs(L, functions, 0);
   // For the library, which does not look at globals.
-  lua_getglobal(L, "require");
-  lua_pushliteral(L, "nablua.display");
-  lua_call(L, 1, 1);
+  push_module(L, "nablua.display");
   static const luaL_Reg library[] = {{"show", display}, {"update", update_display}, {"live", live}, {NULL, NULL}};
   luaL_setfuncs(L, library, 0);
   lua_pop(L, 2);

@@ -200,6 +200,21 @@ local function value_of(text)
   return at.class or at.value
 end
 
+-- Calls see(name, value) for the fields of the expression that ends the text, in the frame given.  Returns its value
+-- and how it is written; nil where it is not known without running it.
+function complete.fields(text, frame, see)
+  local before <close> = setmetatable({ complete.frame }, { __close = function(b) complete.frame = b[1] end })
+  complete.frame = frame or before[1]
+  registry.rows()
+  local start = expression_start(text)
+  local value = start and value_of(text:sub(start))
+  if value == nil then return nil end
+  if see then each_field(value, see) end
+  return value, text:sub(start)
+end
+
+complete.field = field
+
 -- ---- matches ----
 
 -- Names that begin with _ come last.

@@ -5,6 +5,7 @@ local complete = require "nablua.session.complete"
 local display = require "nablua.display"
 local session = require "nablua.session.native"
 local source_lines = require "nablua.session.source"
+local suggest = require "nablua.session.suggest"
 
 local debugger = {}
 
@@ -43,13 +44,22 @@ local function is_users(info)
   return info.source:sub(1, 7) ~= "=nablua" and info.what ~= "C"
 end
 
--- The user's frames from here outwards, innermost first.
+-- The value of the first parameter of the function that runs at a level.
+local function note_first(call, level)
+  local info = getinfo(level, "u")
+  call.has_first = info.nparams > 0
+  if call.has_first then call.first = select(2, getlocal(level, 1)) end
+end
+
+-- The user's frames from here outwards, innermost first; `called` is what the innermost one called, by what name, and
+-- with what as its first parameter.
 local function capture()
-  local frames = {}
+  local frames, called = {}, nil
   for level = 2, MOST_LEVELS do
     local info = getinfo(level, "Slnf")
     if not info or #frames == MOST_FRAMES then break end
     if is_users(info) then
+      frames.called = frames.called or called
       local frame = new_frame(info)
       for i = 1, 250 do
         local name, value = getlocal(level, i)
@@ -57,20 +67,14 @@ local function capture()
         add_local(frame, i, name, value)
       end
       add_upvalues(frame)
+      note_first(frame, level + 1)
       frames[#frames + 1] = frame
     end
+    called = { name = info.name, func = info.func }
+    note_first(called, level + 1)
   end
   return frames
 end
-
-local failed = {}  -- of the last error
-
-function debugger.note_error(message)
-  failed = capture()
-  failed.message = message
-end
-
--- ---- evaluating in a frame ----
 
 local function has(frame, name)
   return frame.slots[name] or frame.upvalues[name]
@@ -80,6 +84,57 @@ local function value_of(frame, name)
   if frame.slots[name] then return frame.values[name] end
   return select(2, getupvalue(frame.func, frame.upvalues[name]))
 end
+
+-- The frame's variables for whoever looks names up: completion, suggestions.
+local function scope_of(frame)
+  return { names = frame.names, has = function(name) return has(frame, name) end,
+    value = function(name) return value_of(frame, name) end }
+end
+
+local function source_line(frame)
+  local lines = source_lines(frame.source, frame.line, frame.line)
+  return lines and lines[1] and lines[1]:match("^%s*(.-)%s*$") or ""
+end
+
+local failed = {}  -- of the last error
+
+-- What the innermost frames called when the error happened, as suggest.lua wants it.
+local function calls_of(frames)
+  local calls, called = {}, frames.called
+  for i = 1, math.min(#frames, 2) do
+    local frame = frames[i]
+    local call = { scope = scope_of(frame), line = source_line(frame), where = frame.where }
+    if called then
+      call.name, call.func, call.has_first, call.first = called.name, called.func, called.has_first, called.first
+    end
+    calls[i], called = call, frame
+  end
+  return calls
+end
+
+-- The lines of the source that an error of syntax is about, and the number of the wrong one.
+local function syntax_place(message)
+  local source, number = message:match("^([^:\n]+):(%d+): ")
+  local lines = source and source_lines("@" .. source, 1, math.huge)
+  number = tonumber(number)
+  if lines and lines[number] then return lines, number, ("%s:%d"):format(source, number) end
+end
+
+-- Keeps the frames of an error.  Returns its message with what may help, and, where there are no frames, the place.
+function debugger.note_error(message)
+  failed = capture()
+  failed.message = message
+  if failed[1] then
+    failed.message = suggest.of_error(message, calls_of(failed)) or message
+    return failed.message
+  end
+  local lines, number, where = syntax_place(message)
+  if not lines then return message end
+  return suggest.of_syntax(message, lines, number) or message,
+    #lines > 1 and lines[number]:find("%S") and ("%s\n    %s"):format(where, lines[number]:match("^%s*(.-)%s*$")) or nil
+end
+
+-- ---- evaluating in a frame ----
 
 -- An environment in which the frame's variables are names.
 local function environment(frame)
@@ -122,11 +177,6 @@ end
 
 -- ---- the prompt ----
 
-local function source_line(frame)
-  local lines = source_lines(frame.source, frame.line, frame.line)
-  return lines and lines[1] and lines[1]:match("^%s*(.-)%s*$") or ""
-end
-
 local function title(frame)
   return frame.where .. (frame.name and (" in '%s'"):format(frame.name) or "")
 end
@@ -167,8 +217,7 @@ local function prompt(frames)
   local _ <close> = setmetatable({}, { __close = function() complete.frame = nil end })
   while true do
     local frame = frames[at]
-    complete.frame = { names = frame.names, has = function(name) return has(frame, name) end,
-      value = function(name) return value_of(frame, name) end }
+    complete.frame = scope_of(frame)
     local line = session.ask("debug> ")
     if not line then
       print()

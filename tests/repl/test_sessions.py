@@ -13,12 +13,14 @@ from terminal import NABLUA, ROOT, TIMEOUT, Terminal, environment, without_times
 sys.path.insert(0, os.path.join(ROOT, "tests/sessions"))
 import transcript  # noqa: E402
 
+COLUMNS = 160  # so that no line of a transcript is broken
+
 
 def through_pipe(steps):
     """The text after each input, by feeding all of them at once."""
     code = "".join("\n".join(lines) + "\n" for lines, _ in steps)
     r = subprocess.run([NABLUA, "-i", "--no-banner"], input=code, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                       text=True, timeout=TIMEOUT, env=environment(COLUMNS="100"), cwd=ROOT)
+                       text=True, timeout=TIMEOUT, env=environment(COLUMNS=str(COLUMNS)), cwd=ROOT)
     text, shown = r.stdout, []
     for number in range(1, len(steps) + 1):
         begin = re.search(r"(?m)(?:^|(?<=> )|(?<=\| ))%d> (?: +\| )*" % number, text)
@@ -31,7 +33,7 @@ def through_pipe(steps):
 
 
 def in_terminal(steps):
-    t = Terminal()
+    t = Terminal(columns=COLUMNS)
     try:
         for number, (lines, _) in enumerate(steps, 1):
             t.wait_for_prompt(number)
