@@ -44,7 +44,9 @@ local function type_of(p)
     for i, choice in ipairs(p.choices) do list[i] = type(choice) == "string" and ("%q"):format(choice) or choice end
     return table.concat(list, "|")
   end
-  return types[p.type] or "any"
+  local words = ""
+  for _, word in ipairs(p.words or {}) do words = ("%s|%q"):format(words, word) end
+  return (types[p.type] or "any") .. words
 end
 
 local function one_line(text)

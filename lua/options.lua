@@ -153,9 +153,13 @@ local function check_value(where, p, v)
     native.raise(("%s: %s must be one of %s, got %s"):format(where, p.name, table.concat(p.choices, ", "),
       options.describe(v)))
   end
-  local kind = types[p.type]
+  local kind, words = types[p.type], p.words or {}
+  for _, word in ipairs(words) do
+    if word == v then return v end
+  end
   if not kind[2](v) then
-    native.raise(("%s: %s must be %s, got %s"):format(where, p.name, kind[1], options.describe(v)))
+    local or_words = #words > 0 and (", or \"%s\""):format(table.concat(words, '" or "')) or ""
+    native.raise(("%s: %s must be %s%s, got %s"):format(where, p.name, kind[1], or_words, options.describe(v)))
   end
   if math.type(v) == "float" and kind[2] ~= is_number and whole(v) and (p.type == "integer" or p.type == "size" or
       p.type == "count") then

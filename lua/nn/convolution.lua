@@ -12,13 +12,17 @@ local function sizes(v, dims)
   return list
 end
 
-local function params(more)
+local function params(transposed, more)
+  local padding = { name = "padding", type = "counts", default = 0, doc = "zeros added at each edge" }
+  if not transposed then
+    padding.words, padding.doc = { "same", "valid" }, padding.doc .. "; \"same\": so many that the size stays"
+  end
   local list = {
     { name = "in_channels", type = "size" },
     { name = "out_channels", type = "size" },
     { name = "kernel_size", type = "sizes", doc = "rows and columns of a filter; one number serves for both" },
     { name = "stride", type = "sizes", default = 1 },
-    { name = "padding", type = "counts", default = 0, doc = "zeros added at each edge" },
+    padding,
     { name = "dilation", type = "sizes", default = 1 },
     { name = "groups", type = "size", default = 1, doc = "channels are split into so many independent parts" },
     { name = "bias", type = "boolean", default = true },
@@ -26,12 +30,29 @@ local function params(more)
   return table.move(more or {}, 1, #(more or {}), #list + 1, list)
 end
 
+-- What "same" adds: the padding of both edges, and where an odd number is needed amounts for nb.pad, the larger half
+-- at the end (as PyTorch has it).
+local function same_padding(where, o, dims)
+  local both, amounts, odd = {}, {}, false
+  local kernel, stride, dilation = sizes(o.kernel_size, dims), sizes(o.stride, dims), sizes(o.dilation, dims)
+  for d = 1, dims do
+    if stride[d] ~= 1 then
+      native.raise(('%s: padding "same" needs a stride of 1, got %d'):format(where, stride[d]))
+    end
+    local total = (dilation[d] or dilation[1]) * (kernel[d] - 1)
+    both[d], odd = total // 2, odd or total % 2 == 1
+    amounts[2 * (dims - d) + 1], amounts[2 * (dims - d) + 2] = total // 2, total - total // 2
+  end
+  if not odd then return both end
+  return 0, amounts
+end
+
 -- A class of convolutions: `operator` of nb over `dims` dimensions, where `transposed` swaps the channels of
 -- the weight.
 local function define(name, dims, operator, transposed, spec)
   local where = "nn." .. name
   local apply = nb[operator]
-  spec.params = params(spec.more)
+  spec.params = params(transposed, spec.more)
   spec.more = nil
   spec.see = { "nb." .. operator }
   spec.init = function(self, o)
@@ -51,10 +72,17 @@ local function define(name, dims, operator, transposed, spec)
     end
     self.weight = module.parameter(1 / math.sqrt(fan), table.unpack(shape))
     if o.bias then self.bias = module.parameter(1 / math.sqrt(fan), o.out_channels) end
-    rawset(self, "options", { stride = o.stride, padding = o.padding, dilation = o.dilation, groups = o.groups,
+    local padding, amounts = o.padding, nil
+    if padding == "same" then padding, amounts = same_padding(where, o, dims) end
+    if padding == "valid" then padding = 0 end
+    rawset(self, "options", { stride = o.stride, padding = padding, dilation = o.dilation, groups = o.groups,
       output_padding = o.output_padding })
+    rawset(self, "amounts", amounts)
   end
-  spec.forward = function(self, x) return apply(x, self.weight, self.bias, self.options) end
+  spec.forward = function(self, x)
+    if self.amounts and nb.is_tensor(x) then x = nb.pad(x, self.amounts) end
+    return apply(x, self.weight, self.bias, self.options)
+  end
   return module.define(where, spec)
 end
 
@@ -68,7 +96,7 @@ return {
   }),
   Conv2d = define("Conv2d", 2, "conv2d", false, {
     doc = "Learned filters slid over images: batch × channels × height × width.",
-    example = "nn.Conv2d(1, 4, 3, {padding=1})(nb.ones(2, 1, 8, 8)).shape  --> {2, 4, 8, 8}",
+    example = "nn.Conv2d(1, 4, 3, {padding=\"same\"})(nb.ones(2, 1, 8, 8)).shape  --> {2, 4, 8, 8}",
   }),
   ConvTranspose2d = define("ConvTranspose2d", 2, "conv_transpose2d", true, {
     doc = "The transpose of Conv2d, which enlarges images.", more = { output_padding },

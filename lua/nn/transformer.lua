@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- The encoder layer of a transformer: self-attention, then two linear layers, each with a path around it.
+-- The encoder of a transformer, whose layers are self-attention, then two linear layers, each with a path around it.
 local native = require "nablua.native"
 local nb = require "nablua.core"
 local attention = require "nablua.nn.attention"
@@ -22,7 +22,7 @@ local function activation_of(given)
     options.describe(given)))
 end
 
-return {
+local M = {
   TransformerEncoderLayer = module.define("nn.TransformerEncoderLayer", {
     doc = "x ← norm1(x + attention(x)), then x ← norm2(x + linear2(activation(linear1(x)))); norm_first " ..
       "normalises what goes into each instead.  layer(x, {src_mask=, src_key_padding_mask=, is_causal=}); " ..
@@ -74,3 +74,42 @@ return {
     end,
   }),
 }
+
+-- Another layer like it, with weights of its own.
+local function another(layer)
+  return M.TransformerEncoderLayer(layer.d_model, layer.nhead, { dim_feedforward = layer.dim_feedforward,
+    dropout = layer.dropout.p, activation = layer.activation, layer_norm_eps = layer.layer_norm_eps,
+    batch_first = layer.batch_first or false, norm_first = layer.norm_first or false, bias = layer.bias or false })
+end
+
+M.TransformerEncoder = module.define("nn.TransformerEncoder", {
+  doc = "num_layers copies of an encoder layer, each with weights drawn of its own, one after the other; norm after " ..
+    "the last where one is given.  encoder(x, {src_mask=, src_key_padding_mask=, is_causal=}).",
+  params = {
+    { name = "encoder_layer", type = "any", doc = "an nn.TransformerEncoderLayer; the first" },
+    { name = "num_layers", type = "size" },
+    { name = "norm", type = "any", optional = true, doc = "a module such as nn.LayerNorm(d_model)" },
+  },
+  source = "Vaswani et al. 2017", see = { "nn.TransformerEncoderLayer" },
+  example = "nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2), 3)(nb.randn(5, 2, 8)).shape  --> {5, 2, 8}",
+  describe = function(self) return ("%d layers"):format(#self.layers) end,
+  init = function(self, o)
+    if not module.is(o.encoder_layer) or o.encoder_layer:kind() ~= "TransformerEncoderLayer" then
+      native.raise("nn.TransformerEncoder: encoder_layer must be an nn.TransformerEncoderLayer, got " ..
+        options.describe(o.encoder_layer))
+    end
+    if o.norm and not module.is(o.norm) then
+      native.raise("nn.TransformerEncoder: norm must be a module, got " .. options.describe(o.norm))
+    end
+    local layers = { o.encoder_layer }
+    for i = 2, o.num_layers do layers[i] = another(o.encoder_layer) end
+    self.layers = containers.ModuleList(layers)
+    self.norm = o.norm
+  end,
+  forward = function(self, x, given)
+    for _, layer in ipairs(self.layers) do x = layer(x, given) end
+    return self.norm and self.norm(x) or x
+  end,
+})
+
+return M

@@ -107,6 +107,9 @@ local LAYERS = {
   TransformerEncoderLayer = { function()
     return nn.TransformerEncoderLayer(4, 2, { dim_feedforward = 5, activation = "gelu" })
   end, 3, 2, 4 },
+  TransformerEncoder = { function()
+    return nn.TransformerEncoder(nn.TransformerEncoderLayer(2, 1, { dim_feedforward = 3, activation = "gelu" }), 2)
+  end, 3, 2, 2 },
 }
 for _, name in ipairs { "Sigmoid", "Tanh", "ReLU", "LeakyReLU", "ELU", "GELU", "SiLU", "Softplus", "Softmax",
   "LogSoftmax" } do

@@ -642,4 +642,19 @@ function T.test_clip_grad_norm()
   assert_close(b.grad, { 2 })
 end
 
+function T.test_same_padding_keeps_the_size()
+  for kernel = 1, 5 do
+    for dilation = 1, 3 do
+      local layer = nn.Conv2d(2, 3, { kernel, 3 }, { padding = "same", dilation = { dilation, 1 } })
+      lu.assertEquals(layer(nb.ones(1, 2, 9, 7)).shape, { 1, 3, 9, 7 })
+    end
+  end
+  -- An even filter's odd zero stands at the end: y[i] = x[i] + x[i + 1].
+  local pairs_of = nn.Conv1d(1, 1, 2, { padding = "same", bias = false })
+  nb.no_grad(function() pairs_of.weight:fill_(1) end)
+  lu.assertEquals(pairs_of(nb.tensor { { { 1, 2, 3 } } }):totable(), { { { 3, 5, 3 } } })
+  assert_error({ "nn.Conv2d", "same", "stride of 1", "2" }, nn.Conv2d, 1, 1, 3, { padding = "same", stride = 2 })
+  assert_error({ "padding", '"same" or "valid"', '"some"' }, nn.Conv2d, 1, 1, 3, { padding = "some" })
+end
+
 return T

@@ -344,4 +344,20 @@ function T.test_a_transformer_layer_keeps_its_parts_under_their_usual_names()
   lu.assertEquals(#nn.TransformerEncoderLayer(4, 2, { bias = false }):parameters(), 6)
 end
 
+function T.test_a_transformer_is_its_layers_one_after_the_other()
+  local norm = nn.LayerNorm(4)
+  local encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2, { dim_feedforward = 3, norm_first = true,
+    bias = false, dropout = 0.5 }), 3, { norm = norm }):eval()
+  local x = nb.randn(5, 2, 4)
+  local y = x
+  for i = 1, 3 do y = encoder.layers[i](y, { is_causal = true }) end
+  lu.assertEquals(encoder(x, { is_causal = true }):totable(), norm(y):totable())
+  lu.assertEquals(#encoder:parameters(), 3 * 6 + 2)
+  lu.assertEquals({ encoder.layers[3].dropout.p, encoder.layers[3].norm_first }, { 0.5, true })
+  local own = (encoder.layers[1].linear1.weight - encoder.layers[2].linear1.weight):abs():max():item()
+  lu.assertTrue(own > 0)
+  assert_error({ "encoder_layer", "TransformerEncoderLayer" }, nn.TransformerEncoder, nn.Linear(2, 2), 2)
+  assert_error({ "norm", "module" }, nn.TransformerEncoder, nn.TransformerEncoderLayer(4, 2), 2, { norm = 3 })
+end
+
 return T

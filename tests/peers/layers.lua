@@ -101,6 +101,7 @@ end
 local function convolution(name, dims)
   return function(dtype)
     local options, kernel = convolution_options(dims)
+    if random(1, 4) == 1 then options.padding, options.stride = pick { "same", "valid" }, 1 end
     local shape = { size(), 2 * size() }
     for d = 3, dims + 2 do shape[d] = random(6, 9) end
     add_layer(name, dtype, { shape[2], 2 * size(), kernel }, options, { floats(dtype, table.unpack(shape)) })
