@@ -45,9 +45,10 @@
 #endif
 
 // Y is packed when more rows than PACK_Y use it, X when more columns than PACK_X do; Y sooner when
-// it has more than FAR_BYTES.  Blocks: KC and NC in bytes, MC in rows.  Buffers up to SMALL bytes
-// are on the stack.  All measured; none is sharp.
-enum { PACK_Y = 192, PACK_X = 256, FAR_BYTES = 2 << 20 };
+// it has more than FAR_BYTES, X sooner when it lies in columns and its steps are FAR_ROW bytes apart;
+// rows up to NEAR_ROW bytes are read as well where they lie.  Blocks: KC and NC in bytes, MC in rows.
+// Buffers up to SMALL bytes are on the stack.  All measured; none is sharp.
+enum { PACK_Y = 192, PACK_X = 256, FAR_BYTES = 2 << 20, FAR_ROW = 2048, NEAR_ROW = 3200 };
 enum { KC = 1024, MC = 192, NC = 8192, SMALL = 16384, MOST_TINY = 64 };
 enum { MAX_ROWS = 12, MAX_TILE_BYTES = 12 * 2 * 64, MAX_WIDTHS = 5 };
 
@@ -260,9 +261,16 @@ static void compute_parts(int64_t begin, int64_t end, void *ctx) {
   }
 }
 
+// Few rows times a matrix whose rows run along k: packing it would cost more than reading it as X.
+static bool is_flat(const Product *g) {
+  return g->xk == 1 && g->yk == 1 && g->yc != 1 && g->m >= 16 && g->m <= 32 && g->n >= 2 * g->m && g->k >= 64 &&
+         g->k * g->size <= NEAR_ROW;
+}
+
 // Chooses which operand the vectors run along, and dot products where they are better.
 static void orient(Product *g) {
-  if (g->xr == 1 && g->xk != 1 && (g->yc != 1 || (g->n < g->level->widths[1].columns && g->m > 2 * g->n))) {
+  bool narrow = g->n < g->level->widths[1].columns && g->m > 2 * g->n;
+  if (is_flat(g) || (g->xr == 1 && g->xk != 1 && (g->yc != 1 || narrow))) {
     Product t = *g;
     g->m = t.n, g->x = t.y, g->xr = t.yc, g->xk = t.yk;
     g->n = t.m, g->y = t.x, g->yc = t.xr, g->yk = t.xk;
@@ -313,7 +321,8 @@ static void plan(Product *g) {
   share(g);
   bool far = (double)g->n * (double)g->k * (double)g->size > FAR_BYTES;
   g->pack_y = g->yc != 1 || g->m > PACK_Y || (far && g->m >= 32) || is_ragged(g);
-  g->pack_x = g->n > PACK_X;
+  bool apart = g->xr == 1 && g->xk * g->size >= FAR_ROW && g->n >= 32;
+  g->pack_x = g->n > PACK_X || apart;
   Rectangle at = {0, (g->m + g->parts_m - 1) / g->parts_m, 0, (g->n + g->parts_n - 1) / g->parts_n};
   g->kc = even_block(g->k, KC / g->size, 4);
   g->mc = even_block(at.rows, MC, level->rows);

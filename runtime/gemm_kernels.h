@@ -95,6 +95,9 @@ static void TYPED(panel)(REAL *out, const REAL *in, int64_t across, int64_t alon
     }
     for (; p < k; p++)
       for (i = 0; i < extent; i++) out[p * width + i] = in[i * across + p];
+  } else if (extent == 6) {  // without a loop
+    for (int64_t p = 0; p < k; p++) memcpy(out + p * width, in + p * along, 6 * sizeof *out);
+    i = 6;
   } else {
     for (int64_t p = 0; p < k; p++) {
       for (i = 0; i + 4 <= extent; i += 4)
