@@ -10,6 +10,7 @@ local calls = require "nablua.inspect.calls"
 local measure = require "nablua.inspect.measure"
 local module = require "nablua.nn.module"
 local options = require "nablua.options"
+local html = require "nablua.inspect.html"
 local text = require "nablua.inspect.text"
 
 local diagnose = {}
@@ -480,6 +481,23 @@ end)
 
 local meta = { __name = "diagnosis" }
 
+local HEAD = { "layer", "kind", "output std", "|∂J/∂a|", "to next", "notes" }
+local SIDES = { "left", "left", "right", "right", "right" }
+
+local function layer_rows(self)
+  local rows = {}
+  for i, layer in ipairs(self.layers) do
+    local next_grad = self.layers[i + 1] and self.layers[i + 1].grad
+    local notes = {}
+    if layer.saturated then notes[1] = ("%.0f %% saturated"):format(layer.saturated * 100) end
+    if layer.units > 0 then notes[#notes + 1] = ("%d of %d off"):format(#layer.dead, layer.units) end
+    rows[i] = { layer.path, layer.kind, text.number(layer.std), layer.grad and text.number(layer.grad) or "–",
+      layer.grad and next_grad and next_grad > 0 and "×" .. text.number(layer.grad / next_grad) or "",
+      table.concat(notes, ", ") }
+  end
+  return rows
+end
+
 local function form(self, settings)
   local paint, width = text.painter(settings), math.max(settings.width or 80, 30)
   local lines = {}
@@ -490,34 +508,50 @@ local function form(self, settings)
     lines[#lines + 1] = "   " .. paint("dim", "remedy: ") .. paint("cyan", f.remedy)
   end
   if self.note then lines[#lines + 1] = paint("dim", self.note) end
-  local rows = { { "  layer", "kind", "output std", "|∂J/∂a|", "to next", "notes" } }
-  for i, layer in ipairs(self.layers) do
-    local next_grad = self.layers[i + 1] and self.layers[i + 1].grad
-    local notes = {}
-    if layer.saturated then notes[1] = ("%.0f %% saturated"):format(layer.saturated * 100) end
-    if layer.units > 0 then notes[#notes + 1] = ("%d of %d off"):format(#layer.dead, layer.units) end
-    rows[#rows + 1] = { "  " .. layer.path, layer.kind, text.number(layer.std),
-      layer.grad and text.number(layer.grad) or "–",
-      layer.grad and next_grad and next_grad > 0 and "×" .. text.number(layer.grad / next_grad) or "",
-      table.concat(notes, ", ") }
-  end
-  if #rows > 1 and #rows < 60 then
+  local rows = layer_rows(self)
+  if #rows > 0 and #rows < 60 then
+    table.insert(rows, 1, HEAD)
+    for i, row in ipairs(rows) do rows[i] = { "  " .. row[1], table.unpack(row, 2) } end
     lines[#lines + 1] = ""
-    for i, l in ipairs(text.columns(rows, { "left", "left", "right", "right", "right" })) do
+    for i, l in ipairs(text.columns(rows, SIDES)) do
       lines[#lines + 1] = i == 1 and paint("dim", l) or l
     end
   end
   return table.concat(lines, "\n")
 end
 
-text.shown(meta, form, function(self, settings)
-  local rows = {}
-  for i, f in ipairs(self) do rows[i] = { f.illness, f.layer, f.evidence, f.remedy } end
-  local head = #rows > 0 and text.html_table({ "illness", "where", "evidence", "remedy" }, rows) or
-    "<p>✓ no findings</p>"
-  return { ["text/html"] = head .. "<pre>" .. text.escape(form({ layers = self.layers, note = self.note,
-    table.unpack(self) }, { width = settings.width or 100 })) .. "</pre>" }
-end)
+-- How much of a cell a gradient fills: a tenth for each power of ten below the largest is missing.
+local function grad_share(self)
+  local most = 0
+  for _, layer in ipairs(self.layers) do
+    if layer.grad and layer.grad < math.huge then most = math.max(most, layer.grad) end
+  end
+  return function(layer)
+    if not layer.grad or layer.grad ~= layer.grad or layer.grad == 0 then return 0 end
+    return 1 + math.log(layer.grad / most, 10) / 10
+  end
+end
+
+local function rich(self)
+  local parts = {}
+  for i, f in ipairs(self) do
+    parts[i] = html.card(html.RED, html.badge(html.RED, tostring(i)) .. html.span("font-size:115%;font-weight:600",
+      html.escape(f.illness)), html.code(f.layer), html.line(html.escape(f.evidence)) ..
+      html.line(html.dim("remedy: ") .. html.code(f.remedy)))
+  end
+  if #self == 0 then parts[1] = html.card(html.GREEN, html.badge(html.GREEN, "✓") .. " no findings") end
+  if self.note then parts[#parts + 1] = html.line(html.dim(html.escape(self.note))) end
+  local rows, share = layer_rows(self), grad_share(self)
+  if #rows > 0 and #rows < 60 then
+    for i, row in ipairs(rows) do
+      for k, cell in ipairs(row) do row[k] = html.escape(cell) end
+      row[4] = { row[4], html.bar(share(self.layers[i]), html.ORANGE) .. ";min-width:9em" }
+    end
+    parts[#parts + 1] = html.table(HEAD, rows, SIDES)
+  end
+  return { ["text/html"] = table.concat(parts) }
+end
+text.shown(meta, form, rich)
 
 -- Whether x is what data.batches gives.
 local function is_batches(x)

@@ -5,6 +5,7 @@
 local native = require "nablua.native"
 local nb = require "nablua.core"
 local options = require "nablua.options"
+local html = require "nablua.inspect.html"
 local text = require "nablua.inspect.text"
 
 local gradcheck = {}
@@ -60,26 +61,48 @@ end
 
 local meta = { __name = "gradient check" }
 
+local HEAD = { "input", "entry", "tape", "central difference", "relative difference" }
+local SIDES = { "left", "left", "right", "right", "right" }
+
+local function worst_rows(self)
+  local rows = {}
+  for i, w in ipairs(self.worst) do
+    rows[i] = { tostring(w.name or w.input), "[" .. table.concat(w.index, ", ") .. "]", ("%.8g"):format(w.tape),
+      ("%.8g"):format(w.numeric), text.number(w.error) }
+  end
+  return rows
+end
+
 local function form(self, settings)
   local paint = text.painter(settings)
   local head = self.ok and paint("green", "✓ gradients agree") or paint("warn", "✗ gradients differ")
   local lines = { ("%s: %d entries, largest relative difference %s (tolerance %s)"):format(head, self.checked,
     text.number(self.max_error), text.number(self.tol)) }
   if self.skipped > 0 then lines[#lines + 1] = ("  %d entries were left out, evenly"):format(self.skipped) end
-  local rows = { { "  input", "entry", "tape", "central difference", "relative difference" } }
-  for _, w in ipairs(self.worst) do
-    rows[#rows + 1] = { "  " .. (w.name or w.input), "[" .. table.concat(w.index, ", ") .. "]",
-      ("%.8g"):format(w.tape), ("%.8g"):format(w.numeric), text.number(w.error) }
-  end
-  if #rows > 1 then
-    table.move(text.columns(rows, { "left", "left", "right", "right", "right" }), 1, #rows, #lines + 1, lines)
+  local rows = worst_rows(self)
+  if #rows > 0 then
+    table.insert(rows, 1, HEAD)
+    for i, row in ipairs(rows) do rows[i] = { "  " .. row[1], table.unpack(row, 2) } end
+    table.move(text.columns(rows, SIDES), 1, #rows, #lines + 1, lines)
   end
   if self.hint then lines[#lines + 1] = paint("yellow", self.hint) end
   return table.concat(lines, "\n")
 end
-text.shown(meta, form, function(self)
-  return { ["text/html"] = "<pre>" .. text.escape(form(self, {})) .. "</pre>" }
-end)
+
+local function rich(self)
+  local color, words = html.GREEN, "gradients agree"
+  if not self.ok then color, words = html.RED, "gradients differ" end
+  local rows = worst_rows(self)
+  for _, row in ipairs(rows) do row[1] = html.escape(row[1]) end
+  local head = html.badge(color, self.ok and "✓" or "✗") .. html.span("font-weight:600", words)
+  local right = ("%d entries%s, tolerance %s"):format(self.checked,
+    self.skipped > 0 and (", %d left out, evenly"):format(self.skipped) or "", text.number(self.tol))
+  local body = html.line("largest relative difference " .. text.number(self.max_error)) ..
+    (self.hint and html.line("<b>" .. html.escape(self.hint) .. "</b>") or "") ..
+    (#rows > 0 and html.table(HEAD, rows, SIDES) or "")
+  return { ["text/html"] = html.card(color, head, right, body) }
+end
+text.shown(meta, form, rich)
 
 -- What all differences have in common, where they do: the usual mistakes.
 local function find_hint(entries)

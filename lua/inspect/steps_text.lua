@@ -2,6 +2,7 @@
 -- How a stepper looks: where it stands, the formula, the values that go in and come out.
 local native = require "nablua.native"
 local nb = require "nablua.core"
+local html = require "nablua.inspect.html"
 local options = require "nablua.options"
 local text = require "nablua.inspect.text"
 
@@ -74,28 +75,45 @@ local function backward_lines(g, width)
   return lines
 end
 
-local function update_lines(self, g)
-  local rows = { { "", "shape", "|w|", "|∂J/∂w|", "|Δw|", "|Δw|/|w|" } }
+local UPDATE = { "", "shape", "|w|", "|∂J/∂w|", "|Δw|", "|Δw|/|w|" }
+local UPDATE_SIDES = { "left", "left", "right", "right", "right", "right" }
+
+-- What happened to each parameter, the first dozen of them.
+local function update_rows(self, g)
+  local rows = {}
   for i, p in ipairs(g.params) do
     if i > 12 then
-      rows[#rows + 1] = { ("… %d more"):format(#g.params - 12), "", "", "", "", "" }
+      rows[i] = { ("… %d more"):format(#g.params - 12), "", "", "", "", "" }
       break
     end
     local name = self.names.leaves[native.id(p)]
     local before = g.old and norm(g.old[i]) or norm(p)
     local moved = g.old and nb.no_grad(function() return norm(p:detach() - g.old[i]) end) or 0
-    rows[#rows + 1] = { "  " .. (name and name.text or p.name or "w"), options.shape(p), text.number(before),
+    rows[i] = { name and name.text or p.name or "w", options.shape(p), text.number(before),
       p.grad and text.number(norm(p.grad)) or "–", text.number(moved),
       before > 0 and text.number(moved / before) or "–" }
   end
-  return text.columns(rows, { "left", "left", "right", "right", "right", "right" })
+  return rows
+end
+
+local function update_lines(self, g)
+  local rows = update_rows(self, g)
+  for _, row in ipairs(rows) do row[1] = "  " .. row[1] end
+  table.insert(rows, 1, UPDATE)
+  return text.columns(rows, UPDATE_SIDES)
+end
+
+-- Which of how many of its phase a step is.
+local function count_of(self, g)
+  if g.phase == "forward" then return self.pos, #self.forward end
+  if g.phase == "backward" then return self.pos - #self.forward, #self.backward end
+  return 1, 1
 end
 
 -- "forward 1/5   z⁽²⁾ = X·W⁽¹⁾+b⁽¹⁾        layer 1  Linear(2 → 4)"
 local function heading(self, g, settings)
   local paint = text.painter(settings)
-  local of = g.phase == "forward" and #self.forward or g.phase == "backward" and #self.backward or 1
-  local at = g.phase == "forward" and self.pos or g.phase == "backward" and self.pos - #self.forward or 1
+  local at, of = count_of(self, g)
   local color = g.phase == "forward" and "green" or g.phase == "backward" and "magenta" or "cyan"
   local left = ("%s %d/%d"):format(g.phase, at, of)
   local formula = g.formula
@@ -133,14 +151,72 @@ local function form(self, settings)
   return table.concat(lines, "\n")
 end
 
-local function rich(self, settings)
-  local plain = form(self, { width = settings.width or 100 })
-  local first, rest = plain:match("^([^\n]*)\n?(.*)$")
+-- ---- the notebook ----
+
+local COLORS = { forward = html.GREEN, backward = html.ORANGE, update = html.BLUE }
+
+-- The film as a row of boxes, filled as far as it has run.
+local function film(self)
+  local parts = {}
+  for i, g in ipairs(#self.steps <= 60 and self.steps or {}) do
+    local width, opacity = i == self.pos and 22 or 10, i <= self.pos and "1" or ".25"
+    parts[i] = html.span(("display:inline-block;width:%dpx;height:10px;margin-right:3px;border-radius:2px;" ..
+      "background:%s;opacity:%s"):format(width, COLORS[g.phase], opacity), "")
+  end
+  parts[#parts + 1] = html.dim(("step %d of %d"):format(self.pos, #self.steps))
+  return html.line(table.concat(parts))
+end
+
+local function sized_html(name, t)
+  return html.math(name) .. " " .. html.dim(t:dim() == 0 and text.number(t:item() + 0.0) or options.shape(t))
+end
+
+local function forward_html(g)
+  local parts = {}
+  for i, input in ipairs(g.inputs) do parts[i] = sized_html(input.name, input.value) end
+  local flow = table.concat(parts, " &nbsp; ") .. " &nbsp;→&nbsp; " .. sized_html(g.symbol or g.op, g.output)
+  if g.output:dim() == 0 then return html.line(flow) end
+  return html.line(flow) .. html.values(g.output)
+end
+
+local function backward_html(g)
+  local rows = {}
+  local function row(name, formula, grad)
+    rows[#rows + 1] = { html.math(formula), html.dim(options.shape(grad)), html.math("|" .. name .. "|"),
+      text.number(norm(grad)) }
+  end
+  for i, d in ipairs(g.deposits) do row("∂J/∂" .. d.name, g.formulas[i], d.grad) end
+  for i, o in ipairs(g.outgoing) do row(text.error_name(o.name), g.formulas[#g.deposits + i], o.grad) end
+  local arrives = g.grad_in and g.of.symbol ~= "J" and html.line(html.dim("arrives: ") ..
+    html.math(("|%s|"):format(text.error_name(g.of.symbol or "·"))) .. " " .. text.number(norm(g.grad_in))) or ""
+  local shown = g.deposits[1] or g.outgoing[1]
+  local name = shown and (shown.leaf and "∂J/∂" .. shown.name or text.error_name(shown.name))
+  return arrives .. html.table({ "", "shape", "", "norm" }, rows, { "left", "left", "right", "right" }) ..
+    (shown and html.line(sized_html(name, shown.grad)) .. html.values(shown.grad) or "")
+end
+
+local function update_html(self, g)
+  local rows = update_rows(self, g)
+  for _, row in ipairs(rows) do
+    row[1] = row[1]:find("^…") and html.escape(row[1]) or html.math(row[1])
+  end
+  return html.table(UPDATE, rows, UPDATE_SIDES)
+end
+
+local function rich(self)
   local g = self.steps[self.pos]
-  local color = not g and "#666" or g.phase == "forward" and "#2a7" or g.phase == "backward" and "#b3b" or "#28a"
-  local frame = '<div style="border-left:4px solid %s;padding-left:8px">' ..
-    '<b style="white-space:pre">%s</b><pre>%s</pre></div>'
-  return { ["text/html"] = frame:format(color, text.escape(first), text.escape(rest)) }
+  if not g then
+    return { ["text/html"] = html.card(html.GRAY, html.badge(html.GRAY, "start"),
+      ("%d forward, %d backward%s"):format(#self.forward, #self.backward, self.update and ", 1 update" or ""),
+      html.line(html.code(":next()") .. " goes on, " .. html.code(":to(name)") .. " to a layer, " ..
+        html.code(":run()") .. " to the end") .. film(self)) }
+  end
+  local at, of = count_of(self, g)
+  local head = html.badge(COLORS[g.phase], ("%s %d/%d"):format(g.phase, at, of)) ..
+    html.span("font-size:125%", html.math(g.formula))
+  local body = g.phase == "forward" and forward_html(g) or g.phase == "backward" and backward_html(g) or
+    update_html(self, g)
+  return { ["text/html"] = html.card(COLORS[g.phase], head, html.escape(place(g)), body .. film(self)) }
 end
 
 return { form = form, rich = rich }

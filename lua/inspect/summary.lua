@@ -8,6 +8,7 @@ local module = require "nablua.nn.module"
 local options = require "nablua.options"
 local calls = require "nablua.inspect.calls"
 local record = require "nablua.inspect.record"
+local html = require "nablua.inspect.html"
 local text = require "nablua.inspect.text"
 
 local summary = {}
@@ -184,12 +185,34 @@ local function form(self, settings)
 end
 
 local function rich(self)
-  local rows = {}
-  for i, row in ipairs(self) do rows[i] = cells(row, self.failure and row == self.failed) end
-  local below = self.failure and table.concat(failure_lines(self.failure), "<br>") or
-    ("%s parameters, %s; activations %s"):format(text.count(self.total.params), text.bytes(self.total.bytes),
-      text.bytes(self.total.activation))
-  return { ["text/html"] = text.html_table(HEAD, rows, SIDES) .. "<p>" .. below .. "</p>" }
+  local rows, most = {}, 1
+  for _, row in ipairs(self) do most = math.max(most, row.params) end
+  for i, row in ipairs(self) do
+    local failed = self.failure and row == self.failed
+    local list = cells(row, failed)
+    for k, cell in ipairs(list) do list[k] = html.escape(cell) end
+    list[2] = html.code(row.title)
+    list[5] = { list[5], html.bar(row.params / most, html.BLUE) }
+    rows[i] = list
+  end
+  local function style(i)
+    return self.failure and self[i] == self.failed and "background:rgba(209,73,91,.2);font-weight:600" or ""
+  end
+  local below = {}
+  if self.failure then
+    local f = self.failure
+    if f.expected then
+      below[1] = html.line(html.badge(html.RED, "✗") .. (" expected <b>%s</b>, got <b>%s</b>"):format(
+        html.escape(f.expected), html.escape(f.got)))
+    end
+    if f.change then
+      below[#below + 1] = html.line("what would fit: " .. html.code(f.change) .. " " .. html.escape(f.how))
+    end
+  else
+    below[1] = html.line(("<b>%s</b> parameters, %s; activations %s for this input"):format(
+      text.count(self.total.params), text.bytes(self.total.bytes), text.bytes(self.total.activation)))
+  end
+  return { ["text/html"] = html.table(HEAD, rows, SIDES, style) .. table.concat(below) }
 end
 text.shown(meta, form, rich)
 

@@ -124,21 +124,6 @@ function text.columns(rows, sides, between)
   return lines
 end
 
--- The same as an HTML table with a heading row.
-function text.html_table(head, rows, sides)
-  local function line(cells, tag)
-    local parts = {}
-    for i, cell in ipairs(cells) do
-      parts[i] = ('<%s style="text-align:%s">%s</%s>'):format(tag, sides and sides[i] or "left", text.escape(cell), tag)
-    end
-    return "<tr>" .. table.concat(parts) .. "</tr>"
-  end
-  local lines = { "<table>", head and "<thead>" .. line(head, "th") .. "</thead>" or "", "<tbody>" }
-  for _, row in ipairs(rows) do lines[#lines + 1] = line(row, "td") end
-  lines[#lines + 1] = "</tbody></table>"
-  return table.concat(lines, "\n")
-end
-
 -- Gives a class of objects its text: `form(self, settings)` for the terminal and tostring.
 function text.shown(meta, form, rich)
   meta.__tostring = function(self) return form(self, { width = 100 }) end

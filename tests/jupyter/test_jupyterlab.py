@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import unittest
+import urllib.parse
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 for python in (os.environ.get("NABLUA_JUPYTERLAB", ""), os.path.join(ROOT, "build/notebook/bin/python")):
@@ -34,6 +35,26 @@ if kernels.SANITIZED:
 SCREENSHOTS = os.environ.get("NABLUA_SCREENSHOTS")
 SECONDS = 1000
 os.environ["NABLUA_SAMPLES"] = "2560"
+
+
+TRAINING = """
+local p = plot.curve({}, {title="Live", xlabel="step"})
+for i = 1, 400 do
+  p:update{loss = 401 - i}
+  nb.sleep(0.01)
+end
+"""
+FORMS = (
+    "net = nn.Sequential{ nn.Linear(3, 4), nn.Sigmoid(), nn.Linear(4, 4), nn.Sigmoid(), nn.Linear(4, 3), nn.Sigmoid() }\n"
+    "x, y = nb.randn(6, 3), nb.rand(6, 3):round()\ninspect.summary(net, x)",
+    "s = inspect.step(net, x, y, {loss=nn.MSELoss(), lr=0.5})\nreturn s",
+    "s:next()", "s:to('layer 3', 'backward')", "s:run()", "inspect.explain(s, net[1].weight)",
+    "deep = nn.Sequential{}; for i = 1, 13, 2 do deep[i], deep[i + 1] = nn.Linear(3, 3), nn.Sigmoid() end\n"
+    "inspect.diagnose(deep, x, y, nn.MSELoss())",
+    "inspect.diagnose(nn.Sequential{ nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 3) }, x, y, nn.MSELoss())",
+    "inspect.summary(nn.Sequential{ nn.Linear(3, 8), nn.ReLU(), nn.Linear(9, 2) }, x)",
+    "inspect.gradcheck(function(a) return (a * a:detach()):sum() end, { nb.randn(3) })",
+)
 
 
 def notebook(*sources):
@@ -130,6 +151,79 @@ class Lab(unittest.TestCase):
 
     def test_fashion_mnist(self):
         self.run_all("fashion_mnist")
+
+    def test_a_live_curve_is_one_picture_that_grows_in_its_place(self):
+        page = self.open("live.ipynb", notebook(TRAINING))
+        # What the kernel sends, seen where the page gets it.
+        sent = {"display_data": 0, "update_display_data": 0}
+
+        def count(payload):
+            for kind in sent:
+                sent[kind] += ('"msg_type": "%s"' % kind).encode() in payload or ('"%s"' % kind).encode() in payload
+        page.on("websocket", lambda socket: socket.on(
+            "framereceived", lambda data: count(data if isinstance(data, bytes) else data.encode())))
+        page.reload()
+        page.wait_for_selector(".jp-Notebook .jp-CodeCell")
+        expect(page.locator(".jp-StatusBar-Item", has_text="| Idle").first).to_be_visible(timeout=60 * SECONDS)
+        sent.update(display_data=0, update_display_data=0)
+        self.run_cell(page, 0)
+        area = page.locator(".jp-CodeCell .jp-OutputArea").first
+        picture = area.locator(".jp-RenderedSVG img")
+        expect(picture).to_be_visible()
+        # Sampled at every frame: how many outputs there are, how high they are, which drawing is shown.
+        page.evaluate("""() => {
+          const area = document.querySelector(".jp-CodeCell .jp-OutputArea"), seen = [];
+          window.seen = seen;
+          const sample = () => {
+            const image = area.querySelector(".jp-RenderedSVG img");
+            seen.push({ outputs: area.querySelectorAll(".jp-OutputArea-output").length,
+              height: area.getBoundingClientRect().height, width: image ? image.naturalWidth : 0,
+              source: image ? image.src : "" });
+            window.sampling = requestAnimationFrame(sample);
+          };
+          sample();
+        }""")
+        time.sleep(1)
+        self.shoot(page, "live_during")
+        expect(page.locator(".jp-CodeCell .jp-InputPrompt").first).to_have_text("[1]:", timeout=60 * SECONDS)
+        time.sleep(0.5)
+        self.shoot(page, "live_after")
+        seen = page.evaluate("() => { cancelAnimationFrame(window.sampling); return window.seen }")
+        self.assertGreater(len(seen), 20)
+        self.assertEqual({s["outputs"] for s in seen}, {1})
+        self.assertEqual(len({round(s["height"]) for s in seen if s["width"]}), 1, "the height jumps")
+        gaps = sum(1 for s in seen if not s["height"] > 100)
+        self.assertEqual(gaps, 0, "the picture is gone in %d of %d frames" % (gaps, len(seen)))
+        drawings = []
+        for s in seen:
+            if s["source"] and (not drawings or drawings[-1] != s["source"]):
+                drawings.append(s["source"])
+        self.assertGreater(len(drawings), 5)
+        points = [len(urllib.parse.unquote(d)) for d in drawings]
+        self.assertGreater(points[-1], points[0], "the curve does not grow")
+        self.assertIn(">loss  1<", urllib.parse.unquote(drawings[-1]))
+        self.assertEqual(sent["display_data"], 1)
+        self.assertTrue(5 < sent["update_display_data"] < 60, sent)
+
+    def test_forms_of_inspection_in_both_themes(self):
+        page = self.open("forms.ipynb", notebook(*FORMS))
+        self.menu(page, "Run", "Run All Cells")
+        expect(page.locator(".jp-CodeCell").nth(len(FORMS) - 1).locator(".jp-InputPrompt")).to_have_text(
+            "[%d]:" % len(FORMS), timeout=120 * SECONDS)
+        self.assertEqual(page.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.error']").count(), 0)
+        self.assertGreater(page.locator(".jp-RenderedHTML mjx-container").count(), 5)  # formulas are set
+        self.assertEqual(page.locator("mjx-merror").count(), 0)
+        for theme in ("Light", "Dark"):
+            page.locator(".lm-MenuBar-itemLabel", has_text=re.compile("^Settings$")).click()
+            page.locator(".lm-Menu-itemLabel", has_text=re.compile("^Theme$")).hover()
+            page.locator(".lm-Menu-itemLabel", has_text=re.compile("^JupyterLab %s$" % theme)).click()
+            page.wait_for_selector("body[data-jp-theme-name='JupyterLab %s']" % theme, state="attached")
+            time.sleep(1)
+            for i in range(len(FORMS)):
+                cell = page.locator(".jp-CodeCell").nth(i)
+                cell.scroll_into_view_if_needed()
+                if SCREENSHOTS:
+                    cell.screenshot(path=os.path.join(SCREENSHOTS, "form_%s_%d.png" % (theme.lower(), i + 1)))
 
     def test_the_panel_that_explains_what_is_written(self):
         page = self.open("panel.ipynb", notebook("nb.tensor{1, 2}", "nn.Linear(2, 3)"))

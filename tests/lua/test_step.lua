@@ -225,7 +225,7 @@ function T.test_how_it_looks()
     for _ = 0, s.count do
       local bundle = getmetatable(s).__display(s, settings)
       lu.assertTrue(#bundle["text/plain"] > 20)
-      if settings.rich then lu.assertStrContains(bundle["text/html"], "<pre>") end
+      if settings.rich then lu.assertStrContains(bundle["text/html"], "step " .. s.pos .. " of") end
       s:next()
     end
   end

@@ -20,7 +20,7 @@ function T.test_a_table_of_layers()
   lu.assertEquals(s.total.params, 80 + 16 + 13530)
   lu.assertStrContains(tostring(s), "13,626 parameters")
   local html = getmetatable(s).__display(s, { rich = true, width = 80 })["text/html"]
-  lu.assertStrContains(html, "<td style=\"text-align:left\">Conv2d(1, 8, 3)</td>")
+  lu.assertStrContains(html, "Conv2d(1, 8, 3)</code>")
 end
 
 local Scaled = nn.module("Scaled", function(self)
