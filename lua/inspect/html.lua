@@ -30,7 +30,7 @@ function html.math(formula)
   local s = formula:gsub("[$\\{}%%#&~^]", ""):gsub("%a[%a_][%w_]*", function(word)
     return "\\mathrm{" .. word:gsub("_", "\\_") .. "}"
   end)
-  s = s:gsub("·", "\1"):gsub("∂J/∂([^%s\1=+)/]+)", "\\tfrac{∂J}{∂%1}")
+  s = s:gsub("·", "\1"):gsub("∂J/∂([^%s\1=+)|/]+)", "\\tfrac{∂J}{∂%1}")
   local parts, open = {}, nil
   for c in s:gsub("\1", "·"):gmatch(utf8.charpattern) do
     local kind = RAISED[c] and "^" or LOWERED[c] and "_" or nil
@@ -40,7 +40,7 @@ function html.math(formula)
     parts[#parts + 1] = RAISED[c] or LOWERED[c] or LETTERS[c] or c
   end
   if open then parts[#parts + 1] = "}" end
-  return "$" .. text.escape(table.concat(parts)) .. "$"
+  return "$" .. text.escape((table.concat(parts):gsub("   +", "\\quad "))) .. "$"
 end
 
 -- ---- pieces ----

@@ -163,7 +163,7 @@ local function film(self)
     parts[i] = html.span(("display:inline-block;width:%dpx;height:10px;margin-right:3px;border-radius:2px;" ..
       "background:%s;opacity:%s"):format(width, COLORS[g.phase], opacity), "")
   end
-  parts[#parts + 1] = html.dim(("step %d of %d"):format(self.pos, #self.steps))
+  parts[#parts + 1] = "&nbsp; " .. html.dim(("step %d of %d"):format(self.pos, #self.steps))
   return html.line(table.concat(parts))
 end
 

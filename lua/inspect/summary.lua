@@ -33,6 +33,8 @@ local function own_parameters(m)
   return list
 end
 
+local teaching = false  -- errors of a run here need no table of their own
+
 -- Runs net(input) and gives one row for each call of a layer, and the error where one failed.
 local function run(net, inputs)
   local rows, open, paths, seen = {}, {}, {}, {}
@@ -60,12 +62,14 @@ local function run(net, inputs)
     end
   end
   local events = {}
-  local anomaly = native.anomaly()
+  local anomaly, before = native.anomaly(), teaching
   native.anomaly(false)
+  teaching = true
   local ok, result = pcall(calls.during, on_call, record.run, events, function()
     return nb.no_grad(function() return net(table.unpack(inputs)) end)
   end)
   native.anomaly(anomaly)
+  teaching = before
   if ok then record.undo(events) end
   return rows, ok, result, open[#open]
 end
@@ -249,13 +253,10 @@ end
 
 -- ---- errors that teach ----
 
-local teaching = false
-
 -- The table up to the failing layer, for a message about shapes from inside a net.
 function module.teach(stack, message)
   if teaching or not about_shapes(message) then return "" end
   if #stack < 2 or not nb.is_tensor(stack.input) or message:find("\n", 1, true) then return "" end
-  teaching = true
   local ok, lesson = pcall(function()
     local rows, fine, _, failed = run(stack[1], { stack.input })
     if fine or not failed then return "" end
@@ -264,7 +265,6 @@ function module.teach(stack, message)
     while #rows > 12 do table.remove(rows, 1) end
     return "\n" .. form(self, { width = 100 })
   end)
-  teaching = false
   return ok and lesson or ""
 end
 

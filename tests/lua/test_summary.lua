@@ -85,4 +85,29 @@ function T.test_bad_input()
   numeric.assert_error({ "mine" }, inspect.summary, nn.Lambda(function() error("mine") end), nb.zeros(1))
 end
 
+function T.test_a_failure_is_told_once()
+  local s = inspect.summary(nn.Sequential { nn.Linear(3, 8), nn.ReLU(), nn.Linear(9, 2) }, nb.zeros(6, 3))
+  local paths = {}
+  for i, row in ipairs(s) do paths[i] = row.path end
+  lu.assertEquals(paths, { "1", "2", "3" })
+  lu.assertEquals(s.failure.change, "nn.Linear(8, 2)")
+  local html = getmetatable(s).__display(s, { rich = true })["text/html"]
+  lu.assertStrContains(html, "expected <b>…×9</b>, got <b>6×8</b>")
+end
+
+-- Formulas of the terminal as LaTeX.
+function T.test_formulas_in_notebooks()
+  local math = require("nablua.inspect.html").math
+  for plain, latex in pairs {
+    ["z⁽²⁾ = X·W⁽¹⁾+b⁽¹⁾"] = "z^{(2)} = X\\cdot W^{(1)}+b^{(1)}",
+    ["|∂J/∂W⁽¹²⁾|"] = "|\\tfrac{\\partial J}{\\partial W^{(12)}}|",
+    ["δ⁽³⁾ = ∂J/∂ŷ·σ'(z⁽³⁾)"] = "\\delta ^{(3)} = \\tfrac{\\partial J}{\\partial \\hat{y}}\\cdot \\sigma '(z^{(3)})",
+    ["v₁ = log_softmax(v₀)"] = "v_{1} = \\mathrm{log\\_softmax}(v_{0})",
+    ["a$b\\c{}<"] = "abc&lt;",
+  } do
+    local got = math(plain):gsub("\\mathrm{abc}", "abc")
+    lu.assertEquals(got, "$" .. latex .. "$")
+  end
+end
+
 return T
