@@ -56,7 +56,7 @@ static int begin(lua_State *L) {
   Tensor *t[MOST];
   int count = tensors(L, 1, t);
   Box *box = lua_newuserdatauv(L, sizeof *box, RULES);
-  *box = (Box){NULL};
+  *box = (Box){.plan = NULL};
   lua_rawgetp(L, LUA_REGISTRYINDEX, &plan_key);
   lua_setmetatable(L, -2);
   if (!(box->plan = nb_plan_begin(t, count, &err))) return nb_raise(L, &err);

@@ -7,7 +7,11 @@ typedef enum CpuLevel { CPU_PORTABLE, CPU_AVX2, CPU_AVX512, CPU_LEVELS } CpuLeve
 
 #if defined(__x86_64__)
 #define CPU_AVX2_TARGET __attribute__((target("avx2,fma")))
+#ifdef __clang__  // which knows no such preference
+#define CPU_AVX512_TARGET __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")))
+#else
 #define CPU_AVX512_TARGET __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,prefer-vector-width=512")))
+#endif
 #endif
 
 // The best level of this machine; NABLUA_CPU=portable or avx2 lowers it.

@@ -223,7 +223,7 @@ static json_t *comm_info(Kernel *k, Message *m) {
 }
 
 // Hands the message to the user's handler; who opens what nobody knows is told that it is closed.
-static json_t *comm_message(Kernel *k, Message *m, int kind) {
+static json_t *comm_message(Kernel *k, Message *m, CommKind kind) {
   size_t length;
   int count = (int)message_buffer_count(m);
   const char *target = text(m->content, "target_name", &length), *id = text(m->content, "comm_id", &length);

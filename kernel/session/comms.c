@@ -121,7 +121,7 @@ int send_comm(lua_State *L) {
   enum { MOST_BUFFERS = 64 };
   Session *s = session_of(L);
   Mime buffers[MOST_BUFFERS];
-  Comm c = {.kind = luaL_checkoption(L, 1, NULL, options),
+  Comm c = {.kind = (CommKind)luaL_checkoption(L, 1, NULL, options),
             .id = luaL_checkstring(L, 2),
             .target = luaL_optstring(L, 3, ""),
             .data = luaL_checklstring(L, 4, &c.length),

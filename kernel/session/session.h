@@ -28,9 +28,11 @@ typedef struct Problem {
   const char *frames;
 } Problem;
 
+typedef enum CommKind { SESSION_COMM_OPEN, SESSION_COMM_MESSAGE, SESSION_COMM_CLOSE } CommKind;
+
 // A message between an object of the user and its counterpart in the client.
 typedef struct Comm {
-  enum { SESSION_COMM_OPEN, SESSION_COMM_MESSAGE, SESSION_COMM_CLOSE } kind;
+  CommKind kind;
   const char *id, *target;  // the target of an opening
   const char *data;         // JSON
   size_t length;
