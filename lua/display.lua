@@ -137,7 +137,8 @@ end
 -- The MIME bundle of a value: its own __display, or its text.  settings: {width=, color=, rich=}.
 function display.bundle(v, settings)
   settings = settings or {}
-  if nb.is_tensor(v) then return { ["text/plain"] = native.text(v, settings.width or native.columns()) } end
+  settings.width = settings.width or native.columns()
+  if nb.is_tensor(v) then return { ["text/plain"] = native.text(v, settings.width) } end
   local meta = getmetatable(v)
   local own = type(meta) == "table" and (meta.__display or type(meta.__index) == "table" and meta.__index.__display)
   if type(own) == "function" then

@@ -141,7 +141,8 @@ local function environment(frame)
   return setmetatable({}, {
     __index = function(_, name)
       if has(frame, name) then return value_of(frame, name) end
-      return session.local_value(name) or _G[name]
+      if session.kept[name] then return session.local_value(name) end
+      return _G[name]
     end,
     __newindex = function(_, name, value)
       if frame.slots[name] then
@@ -188,6 +189,7 @@ local function show_frame(frame)
 end
 
 local function show_variables(frame)
+  if #frame.names == 0 then print "no local variables here" end
   for _, name in ipairs(frame.names) do
     print(("  %s = %s"):format(name, display.brief(value_of(frame, name))))
   end
@@ -214,6 +216,7 @@ end
 local function prompt(frames)
   local at = 1
   show_frame(frames[1])
+  print "expressions and assignments run in this frame; :up :down :where :locals :continue"
   local _ <close> = setmetatable({}, { __close = function() complete.frame = nil end })
   while true do
     local frame = frames[at]

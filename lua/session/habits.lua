@@ -105,7 +105,7 @@ local syntax = {
   { "=>", "a function is written function(x) return ... end" },
   { "^%s*//", "a comment begins with --" },
   { "#%s*%a", "a comment begins with --" },
-  { "[\"']%s*[\"']", "texts are joined by .., as in a .. b", "near '\"" },
+  { "[\"'][\"']%s*[\"'][\"']", "texts are joined by .., as in a .. b", "near '\"" },
   { "^%s*int%s+[%a_]", "a variable is written local x = 1" }, { "^%s*float%s+[%a_]",
     "a variable is written local x = 1" },
   { "^%s*var%s+[%a_]", "a variable is written local x = 1" }, { "^%s*let%s+[%a_]",

@@ -4,9 +4,10 @@ import concurrent.futures
 import os
 import re
 import sys
+import time
 import unittest
 
-from kernels import ROOT, kernel
+from kernels import ROOT, TIMEOUT, kernel
 
 sys.path.insert(0, os.path.join(ROOT, "tests/sessions"))
 import transcript  # noqa: E402
@@ -26,12 +27,37 @@ def shown(messages):
     return re.sub("\033\\[[0-9;]*m", "", text)
 
 
+def completed(client, text, expected):
+    """What is wrong with the names that complete a text, or nothing."""
+    content = client.request("complete_request", {"code": text, "cursor_pos": len(text)})
+    if not transcript.offers(content["matches"], expected):
+        return "%r offers %s, expected: %s" % (text, content["matches"], expected)
+    return None
+
+
+def run(manager, client, step):
+    """What a cell shows; the user answers and interrupts as the transcript says."""
+    msg_id = client.execute("\n".join(step.code), allow_stdin=True)
+    for answer in step.answers:
+        client.get_stdin_msg(timeout=TIMEOUT)
+        client.input(answer)
+    if step.stopped:
+        time.sleep(0.5)
+        manager.interrupt_kernel()
+    messages = [m for m in client.outputs(msg_id) if m["msg_type"] not in ("status", "execute_input")]
+    reply = client.reply(msg_id)["content"]
+    return shown(messages) + "".join(page["data"]["text/plain"] + "\n" for page in reply.get("payload", []))
+
+
 def disagreement(path):
     """What a transcript and a kernel's answers differ in, or nothing."""
-    with kernel(cwd=ROOT) as (_, client):
-        for number, (lines, expected) in enumerate(transcript.read(path), 1):
-            reply, messages = client.run("\n".join(lines))
-            text = shown(messages) + "".join(page["data"]["text/plain"] + "\n" for page in reply.get("payload", []))
+    with kernel(cwd=ROOT) as (manager, client):
+        for number, step in enumerate(transcript.read(path), 1):
+            for text, expected in step.tabs:
+                why = completed(client, text, expected)
+                if why:
+                    return why
+            text, expected = run(manager, client, step), re.sub("(?m)^.*[‹«].*?[›»]\n?", "", step.shown).rstrip("\n")
             if not transcript.agrees(text, expected):
                 return "after input %d expected:\n%s\ngot:\n%s" % (number, expected, text)
     return None
