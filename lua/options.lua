@@ -123,7 +123,7 @@ end
 -- counts only between equals.
 function options.nearest(name, names)
   local best, closest = nil, (#name > 1 and math.max(#name // 3, 1) or 0) + 0.6
-  for _, candidate in ipairs(names) do
+  for _, candidate in ipairs(#name < 60 and names or {}) do
     if #candidate < 60 then
       local d = distance(name:lower(), candidate:lower())
       if name:sub(1, 1) ~= candidate:sub(1, 1) then d = d + 0.5 end
@@ -135,7 +135,7 @@ end
 
 -- "; did you mean "lr"?", or the list of all names where none is near.
 function options.suggestion(name, names)
-  local near = type(name) == "string" and #name < 60 and options.nearest(name, names)
+  local near = type(name) == "string" and options.nearest(name, names)
   if near then return ('; did you mean "%s"?'):format(near) end
   if #names == 0 then return "; there are none" end
   return "; there are " .. table.concat(names, ", ")

@@ -37,6 +37,22 @@ typedef struct Request {
   bool source;
 } Request;
 
+enum { ENOUGH = 1 << 14 };  // bytes around the cursor; the time that looking takes grows with their square
+
+// Of code that is long, what is near its cursor, from the beginning of a line where there is one.
+static Request near_cursor(const char *code, size_t length, size_t cursor, bool source) {
+  if (cursor > length) cursor = length;
+  if (cursor > ENOUGH) {
+    const char *begin = code + cursor - ENOUGH, *line = memchr(begin, '\n', ENOUGH);
+    if (line) begin = line + 1;
+    length -= (size_t)(begin - code);
+    cursor -= (size_t)(begin - code);
+    code = begin;
+  }
+  if (length > cursor + ENOUGH) length = cursor + ENOUGH;
+  return (Request){code, length, cursor, source};
+}
+
 // Leaves the answer in the session's tables, where its texts stay alive.
 static void hold(lua_State *L, const char *name) {
   push_session_table(L, "held");
@@ -72,7 +88,7 @@ static const char *text_field(lua_State *L, const char *name) {
 void session_complete(Session *s, const char *code, size_t length, size_t cursor, Completions *out) {
   lua_State *L = s->L;
   if (cursor > length) cursor = length;
-  Request r = {code, length, cursor, false};
+  Request r = near_cursor(code, length, cursor, false);
   int top = lua_gettop(L);
   *out = (Completions){cursor, cursor, 0, NULL};
   lua_pushcfunction(L, complete);
@@ -111,8 +127,7 @@ static int inspect(lua_State *L) {
 
 bool session_inspect(Session *s, const char *code, size_t length, size_t cursor, bool source, Bundle *out) {
   lua_State *L = s->L;
-  if (cursor > length) cursor = length;
-  Request r = {code, length, cursor, source};
+  Request r = near_cursor(code, length, cursor, source);
   int top = lua_gettop(L);
   lua_pushcfunction(L, inspect);
   lua_pushlightuserdata(L, &r);

@@ -85,16 +85,22 @@ end
 -- What is known of an expression without running it: a value, a class whose instance it is, or that it is a tensor.
 local A_TENSOR = { tensor = true }
 
+-- The last byte up to i that is not of a kind such as "^%s"; 0 for none.
+local function last_other(text, i, kind)
+  while i > 0 and text:find(kind, i) do i = i - 1 end
+  return i
+end
+
 -- The first byte of the expression that ends the text, such as `net[1]`, `f(x):sum()`, `"text"`; nil for none.
 local function expression_start(text)
   local i, start = #text, nil
   while i > 0 do
     local c = text:sub(i, i)
     if c:match("[%w_]") then
-      start = text:sub(1, i):find("[%w_]+$")
-      local before = text:sub(1, start - 1):find("[.:]%s*$")
-      if not before or text:sub(1, before):match("%.%.$") then return start end
-      i = #text:sub(1, before - 1):match("^(.-)%s*$")
+      start = last_other(text, i, "^[%w_]") + 1
+      local before = last_other(text, start - 1, "^%s")
+      if not text:sub(before, before):match("[.:]") or text:sub(before - 1, before) == ".." then return start end
+      i = last_other(text, before - 1, "^%s")
     elseif c:match("[%)%]}\"']") then
       local depth = 0
       if c == '"' or c == "'" then
@@ -110,7 +116,7 @@ local function expression_start(text)
       end
       if i <= 0 then return nil end
       start = i
-      i = #text:sub(1, i - 1):match("^(.-)%s*$")
+      i = last_other(text, i - 1, "^%s")
       if not text:sub(i, i):match("[%w_%)%]\"']") then return start end
     else
       return start
@@ -276,6 +282,11 @@ local function paths(prefix)
   return found
 end
 
+-- The dotted name up to byte i, apart from spaces; nil for none.
+local function name_before(text, i)
+  return text:sub(math.max(i - 200, 1), i):match("([%a_][%w_.:]*)%s*$")
+end
+
 -- The call that the cursor is in the options table of: `nn.Linear(2, 3, {bi` gives "nn.Linear", "bi".
 local function open_call(text)
   local depth = 0
@@ -286,16 +297,15 @@ local function open_call(text)
       if depth > 0 then
         depth = depth - 1
       elseif c == "{" then
-        local head = text:sub(1, i - 1)
         -- Either f{ or f(..., {
-        local name = head:match("([%a_][%w_.:]*)%s*$")
+        local name = name_before(text, i - 1)
         if name then return name, text:sub(i + 1) end
         local nested = 0
-        for k = #head, 1, -1 do
-          local d = head:sub(k, k)
+        for k = i - 1, 1, -1 do
+          local d = text:sub(k, k)
           if d == ")" or d == "}" or d == "]" then nested = nested + 1 end
           if d == "(" or d == "{" or d == "[" then
-            if nested == 0 then return d == "(" and head:sub(1, k - 1):match("([%a_][%w_.:]*)%s*$"), text:sub(i + 1) end
+            if nested == 0 then return d == "(" and name_before(text, k - 1), text:sub(i + 1) end
             nested = nested - 1
           end
         end
@@ -315,7 +325,7 @@ local function options_of(text)
   local entry = value ~= nil and registry.find(value) or registry.find(name)
   if not entry and method then entry = registry.find(method) end
   if not entry or not entry.params then return nil end
-  local prefix = text:match("([%a_][%w_]*)$") or ""
+  local prefix = text:sub(-200):match("([%a_][%w_]*)$") or ""
   local found = {}
   for _, p in ipairs(entry.params) do
     if (p.default ~= nil or p.optional) and p.name:sub(1, #prefix) == prefix then
@@ -370,7 +380,10 @@ function complete.complete(text)
     return #inside, sorted(paths(inside))
   end
   text = text:gsub("^%s*%?+%s*", "")
-  local object, separator, prefix = text:match("^(.-)%s*([.:])%s*([%a_]?[%w_]*)$")
+  local word = last_other(text, #text, "^[%w_]")
+  local dot, prefix = last_other(text, word, "^%s"), text:sub(word + 1)
+  local separator = text:sub(dot, dot)
+  local object = (separator == "." or separator == ":") and text:sub(1, last_other(text, dot - 1, "^%s"))
   if object and not object:match("%.$") and not (separator == "." and object:match("^.*%f[%w_]%d+$")) then
     local start = expression_start(object)
     local value
@@ -389,14 +402,15 @@ function complete.complete(text)
   end
   local found, typed = options_of(text)
   if found then return #typed, found end
-  prefix = text:match("([%a_][%w_]*)$") or ""
-  if prefix == "" and text:match("[%w_%)%]}\"']%s*$") and not text:match("\n%s*$") then return 0, {} end
+  prefix = prefix:match("[%a_].*") or ""
+  local before = last_other(text, #text, "^%s")
+  if prefix == "" and text:find("^[%w_%)%]}\"']", before) and not text:find("\n", before, true) then return 0, {} end
   return #prefix, sorted(names(prefix))
 end
 
 -- The dotted name at a place of the text, or of the call that it is in.
 function complete.name_at(before, after)
-  local head = before:match("[%a_][%w_.:]*$") or ""
+  local head = before:sub(-200):match("[%a_][%w_.:]*$") or ""
   local name = head .. (after:match("^[%w_]*") or "")
   name = name:gsub("[.:]+$", "")
   if name ~= "" then return name end
@@ -406,7 +420,7 @@ function complete.name_at(before, after)
     if c == ")" or c == "}" then depth = depth + 1 end
     if c == "(" or c == "{" then
       if depth == 0 then
-        local called = before:sub(1, i - 1):match("([%a_][%w_.:]*)%s*$")
+        local called = name_before(before, i - 1)
         if called then return called end
       else
         depth = depth - 1

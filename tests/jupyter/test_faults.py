@@ -263,6 +263,15 @@ class Messages(unittest.TestCase):
                 states = [m["content"]["execution_state"] for m in self.client.outputs(msg_id) if m["msg_type"] == "status"]
                 self.assertEqual(states, ["busy", "idle"])
 
+    @ours_only
+    def test_long_code_is_completed_and_looked_up_in_a_moment(self):
+        for piece in ("x", "x.", "x:", "(", "f{", "'", "--", "[[", " ", "x\n", "("):
+            text = piece * (100000 // len(piece))
+            for request in ("complete", "inspect", "is_complete"):
+                begin = time.monotonic()
+                self.client.request(request + "_request", {"code": text, "cursor_pos": len(text)})
+                self.assertLess(time.monotonic() - begin, 2 * slack(), "%s of %r" % (request, piece))
+
     def test_a_nul_byte_in_the_code(self):
         self.client.run("x = 1\0")
         self.assertEqual(self.client.run(code("set", 2))[0]["status"], "ok")
