@@ -124,7 +124,7 @@ end
 function options.nearest(name, names)
   local best, closest = nil, (#name > 1 and math.max(#name // 3, 1) or 0) + 0.6
   for _, candidate in ipairs(#name < 60 and names or {}) do
-    if #candidate < 60 then
+    if #candidate < 60 and math.abs(#candidate - #name) < closest then
       local d = distance(name:lower(), candidate:lower())
       if name:sub(1, 1) ~= candidate:sub(1, 1) then d = d + 0.5 end
       if d < closest then best, closest = candidate, d end

@@ -194,6 +194,12 @@ function registry.all()
   return entries
 end
 
+-- The entries whose names end so: "Linear" is nn.Linear.
+function registry.ending(name)
+  registry.rows()
+  return by_last[name] or {}
+end
+
 -- The entry of a value, or of a name as a user writes it: "nn.Linear", "Linear", "tensor.item", "t:item".
 -- nil and the nearest name where there is none.
 function registry.find(x)

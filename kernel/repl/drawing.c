@@ -159,7 +159,10 @@ static void put_note(Pen *p, const Completion *item, int room) {
   if (room < 20) return;
   if (colored) put(p, "\033[90m");
   put(p, kind);
-  put_cut(p, item->note, room - (int)strlen(kind));
+  room -= (int)strlen(kind);
+  bool fits = text_columns(item->note) <= room;
+  put_cut(p, item->note, fits ? room : room - 1);
+  if (!fits) put(p, "…");
   if (colored) put(p, "\033[0m");
 }
 

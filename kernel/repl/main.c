@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The executable `nablua`: its command line, the script runner, and which prompt to open.
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -248,6 +249,10 @@ int main(int argc, char **argv) {
   status = run(&options);
   screen_finish();
   session_free(session);
-  fflush(stdout);
+  bool lost = fflush(stdout) != 0 || ferror(stdout);
+  if (lost && fcntl(STDOUT_FILENO, F_GETFD) >= 0) {
+    fputs("nablua: some of the output could not be written; is the disk full?\n", stderr);
+    if (status == 0) status = EXIT_LUA_ERROR;
+  }
   return leaving ? 128 + leaving : status;
 }

@@ -145,13 +145,16 @@ command("save", "%save FILE", "Writes the inputs of this session into a file.", 
   need("%save FILE", path)
   local f, message = io.open(path, "w")
   if not f then native.raise("%save: " .. message) end
+  local inputs = {}
   for i = 1, math.huge do
     local source = session.sources["input " .. i]
     if not source then break end
     while source:match("^%s*[%%?]") do source = source:gsub("^%s*[^\n]*\n?", "") end  -- commands are no Lua
-    if source:match("%S") then f:write(source, "\n") end
+    if source:match("%S") then inputs[#inputs + 1] = source .. "\n" end
   end
-  f:close()
+  local _, not_written = f:write(table.concat(inputs))
+  local closed, not_closed = f:close()
+  if not closed then native.raise(("%%save: %s: %s"):format(path, not_written or not_closed)) end
   print("saved as " .. path)
 end)
 

@@ -3,6 +3,7 @@
 -- no other code of the user runs.
 local native = require "nablua.native"
 local nb = require "nablua.core"
+local options = require "nablua.options"
 local registry = require "nablua.registry"
 local session = require "nablua.session.native"
 
@@ -320,16 +321,16 @@ end
 local function options_of(text)
   local name, inside = open_call(text)
   if not name or not inside:match("^[^=]*$") and not inside:match(",%s*[%w_]*$") then return nil end
-  local method = name:match("[.:]([%a_][%w_]*)$")
   local value = value_of(name)
-  local entry = value ~= nil and registry.find(value) or registry.find(name)
-  if not entry and method then entry = registry.find(method) end
+  local entry = value ~= nil and registry.find(value) or registry.ending(name:match("[%w_]*$"))[1]
   if not entry or not entry.params then return nil end
   local prefix = text:sub(-200):match("([%a_][%w_]*)$") or ""
   local found = {}
   for _, p in ipairs(entry.params) do
     if (p.default ~= nil or p.optional) and p.name:sub(1, #prefix) == prefix then
-      found[#found + 1] = { text = p.name .. "=", kind = "option", note = p.doc or "" }
+      local default = p.default ~= nil and "default " .. options.show(p.default) or nil
+      local note = p.doc and default and p.doc .. ", " .. default or p.doc or default or ""
+      found[#found + 1] = { text = p.name .. "=", kind = "option", note = note }
     end
   end
   return #found > 0 and found, prefix

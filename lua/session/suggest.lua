@@ -19,8 +19,7 @@ end
 
 -- The name of the library's that ends so: Linear is nn.Linear.
 local function of_library(name)
-  local _, _, found = registry.find(name)
-  for _, entry in ipairs(found or {}) do
+  for _, entry in ipairs(registry.ending(name)) do
     if entry.name:match("^%l[%w_.]+$") and entry.value ~= nil then return entry.name end
   end
 end

@@ -98,6 +98,10 @@ class CommandLine(unittest.TestCase):
         shell = subprocess.run(["sh", "-c", '"$0" -e "for i = 1, 1e6 do print(i) end" | head -n 1', NABLUA],
                                capture_output=True, text=True, timeout=TIMEOUT)
         self.assertEqual(shell.stdout, "1\n")
+        with open("/dev/full", "w") as full:
+            r = subprocess.run([NABLUA, "-e", "print(1)"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=TIMEOUT)
+        self.assertEqual((r.stderr, r.returncode),
+                         ("nablua: some of the output could not be written; is the disk full?\n", 1))
 
     def test_environment(self):
         r = run("-e", "nb.rand(1):item() == nb.rand(1):item()", "-e", "print(nb.threads())",
