@@ -137,6 +137,60 @@ void nb_zero(Tensor *t);
     }                                                                                   \
   }
 
+// Loops of expressions of `x` and `v`, the value that a map of vector.h has of x (of binary ones: of the second operand
+// `y`).  `prelude` declares what of `args` they need.
+enum { NB_ROW = 256 };
+
+static inline const float *nb_row(float *row, const char *p, int64_t stride, int64_t n) {
+  if (stride == (int64_t)sizeof *row) return (const float *)p;
+  for (int64_t k = 0; k < n; k++) row[k] = *(const float *)(p + k * stride);
+  return row;
+}
+
+static inline void nb_put_row(const float *row, char *p, int64_t stride, int64_t n) {
+  if (p == (const char *)row) return;
+  for (int64_t k = 0; k < n; k++) *(float *)(p + k * stride) = row[k];
+}
+
+#define NB_UNARY_VIA(name, map, prelude, expr)                                       \
+  static void name(int64_t n, char *const *p, const int64_t *s, const Value *args) { \
+    float in[NB_ROW], value[NB_ROW], out[NB_ROW];                                    \
+    (void)args;                                                                      \
+    prelude;                                                                         \
+    for (int64_t i = 0; i < n; i += NB_ROW) {                                        \
+      int64_t m = n - i < NB_ROW ? n - i : NB_ROW;                                   \
+      const float *a = nb_row(in, p[1] + i * s[1], s[1], m);                         \
+      float *o = s[0] == (int64_t)sizeof(float) ? (float *)(p[0] + i * s[0]) : out;  \
+      map(m, value, a);                                                              \
+      NB_IVDEP for (int64_t k = 0; k < m; k++) {                                     \
+        float x = a[k], v = value[k];                                                \
+        (void)x;                                                                     \
+        o[k] = expr;                                                                 \
+      }                                                                              \
+      nb_put_row(o, p[0] + i * s[0], s[0], m);                                       \
+    }                                                                                \
+  }
+
+#define NB_BINARY_VIA(name, map, prelude, expr)                                      \
+  static void name(int64_t n, char *const *p, const int64_t *s, const Value *args) { \
+    float first[NB_ROW], second[NB_ROW], value[NB_ROW], out[NB_ROW];                 \
+    (void)args;                                                                      \
+    prelude;                                                                         \
+    for (int64_t i = 0; i < n; i += NB_ROW) {                                        \
+      int64_t m = n - i < NB_ROW ? n - i : NB_ROW;                                   \
+      const float *a = nb_row(first, p[1] + i * s[1], s[1], m);                      \
+      const float *b = nb_row(second, p[2] + i * s[2], s[2], m);                     \
+      float *o = s[0] == (int64_t)sizeof(float) ? (float *)(p[0] + i * s[0]) : out;  \
+      map(m, value, b);                                                              \
+      NB_IVDEP for (int64_t k = 0; k < m; k++) {                                     \
+        float x = a[k], y = b[k], v = value[k];                                      \
+        (void)y;                                                                     \
+        o[k] = expr;                                                                 \
+      }                                                                              \
+      nb_put_row(o, p[0] + i * s[0], s[0], m);                                       \
+    }                                                                                \
+  }
+
 #define NB_UNARY_FLOATS(name, f32_expr, f64_expr) \
   NB_UNARY(name##_f32, float, float, f32_expr)    \
   NB_UNARY(name##_f64, double, double, f64_expr)

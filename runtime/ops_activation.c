@@ -7,10 +7,6 @@
 #include "vector.h"
 
 // 1/(1 + e^−x), from the side that cannot overflow.
-static float sigmoid_one_f32(float x) {
-  float e = expf(-fabsf(x));
-  return (x >= 0 ? 1 : e) / (1 + e);
-}
 static double sigmoid_one(double x) {
   double e = exp(-fabs(x));
   return (x >= 0 ? 1 : e) / (1 + e);
@@ -26,26 +22,85 @@ NB_UNARY_VECTOR(sigmoid_f32, vector_sigmoid)
 NB_UNARY(sigmoid_f64, double, double, sigmoid_one(x))
 NB_UNARY_VECTOR(tanh_f32, vector_tanh)
 NB_UNARY(tanh_f64, double, double, tanh(x))
-NB_UNARY_FLOATS(relu, x > 0 ? x : x != x ? x : 0, x > 0 ? x : x != x ? x : 0)
+NB_UNARY_FLOATS(relu, !(x <= 0) ? x : 0, !(x <= 0) ? x : 0)  // NaN stays
 NB_UNARY(relu_i64, int64_t, int64_t, x > 0 ? x : 0)
-NB_UNARY_FLOATS(leaky_relu, x > 0 ? x : x * (float)args[1].number, x > 0 ? x : x * args[1].number)
-NB_UNARY_FLOATS(elu, x > 0 ? x : (float)args[1].number * expm1f(x), x > 0 ? x : args[1].number * expm1(x))
-NB_UNARY_FLOATS(gelu, (float)(args[1].choice ? gelu_tanh_one((double)x) : gelu_one((double)x)),
-                args[1].choice ? gelu_tanh_one(x) : gelu_one(x))
-NB_UNARY_FLOATS(silu, x *sigmoid_one_f32(x), x *sigmoid_one(x))
+
+// Two slopes, with the number read once: g·1[x > 0] + g·slope·1[x ≤ 0] of g = x too.
+#define LEAKY(name, T, operands)                                                                   \
+  static void name(int64_t n, char *const *p, const int64_t *s, const Value *args) {               \
+    const T slope = (T)args[operands].number, slopes[2] = {slope, 1};                              \
+    const int64_t w = (int64_t)sizeof(T);                                                          \
+    if (s[0] == w && s[1] == w && s[operands] == w) {                                              \
+      T *o = (T *)p[0];                                                                            \
+      const T *g = (const T *)p[1], *x = (const T *)p[operands];                                   \
+      NB_IVDEP for (int64_t i = 0; i < n; i++) {                                                   \
+        T low = g[i] * slope;                                                                      \
+        o[i] = x[i] > 0 ? g[i] : low;                                                              \
+      }                                                                                            \
+      return;                                                                                      \
+    }                                                                                              \
+    for (int64_t i = 0; i < n; i++) /* signs may be random: without a branch */                    \
+      *(T *)(p[0] + i * s[0]) =                                                                    \
+          *(const T *)(p[1] + i * s[1]) * slopes[*(const T *)(p[operands] + i * s[operands]) > 0]; \
+  }
+LEAKY(leaky_relu_f32, float, 1)
+LEAKY(leaky_relu_f64, double, 1)
+LEAKY(leaky_relu_grad_f32, float, 2)
+LEAKY(leaky_relu_grad_f64, double, 2)
+
+NB_UNARY_VIA(elu_f32, vector_expm1, const float alpha = (float)args[1].number, x > 0 ? x : alpha * v)
+NB_UNARY(elu_f64, double, double, x > 0 ? x : args[1].number * expm1(x))
+NB_UNARY_VIA(silu_f32, vector_sigmoid, , x *v)
+NB_UNARY(silu_f64, double, double, x *sigmoid_one(x))
+
+// The tanh form: ½x(1 + tanh u) with u = √(2/π)·(x + 0.044715x³).
+static void gelu_tanh_map(int64_t n, float *out, const float *x) {
+  NB_IVDEP for (int64_t k = 0; k < n; k++) out[k] = 0.79788456080286535588f * (x[k] + 0.044715f * x[k] * x[k] * x[k]);
+  vector_tanh(n, out, out);
+  NB_IVDEP for (int64_t k = 0; k < n; k++) out[k] = 0.5f * x[k] * (1 + out[k]);
+}
+NB_UNARY_VIA(gelu_f32, (args[1].choice ? gelu_tanh_map : vector_gelu), , v)
+NB_UNARY(gelu_f64, double, double, args[1].choice ? gelu_tanh_one(x) : gelu_one(x))
 
 // log(1 + e^(βx))/β; linear beyond the threshold, where the difference is below rounding.
 static double softplus_one(double x, const Value *args) {
   double beta = args[1].number, z = beta * x;
   return z > args[2].number ? x : (fmax(z, 0) + log1p(exp(-fabs(z)))) / beta;
 }
-NB_UNARY_FLOATS(softplus, (float)softplus_one((double)x, args), softplus_one(x, args))
+NB_UNARY(softplus_f64, double, double, softplus_one(x, args))
+
+static void softplus_f32(int64_t n, char *const *p, const int64_t *s, const Value *args) {
+  const float beta = (float)args[1].number, threshold = (float)args[2].number;
+  float in[NB_ROW], z[NB_ROW], out[NB_ROW];
+  for (int64_t i = 0; i < n; i += NB_ROW) {
+    int64_t m = n - i < NB_ROW ? n - i : NB_ROW;
+    const float *x = nb_row(in, p[1] + i * s[1], s[1], m);
+    for (int64_t k = 0; k < m; k++) z[k] = beta * x[k];
+    vector_softplus(m, out, z);
+    for (int64_t k = 0; k < m; k++) out[k] = z[k] > threshold ? x[k] : out[k] / beta;
+    nb_put_row(out, p[0] + i * s[0], s[0], m);
+  }
+}
 
 // First derivatives of the commonest activations in one pass each.  Where the backward is itself recorded, for
 // second derivatives, the rules below write them in operators; the tests compare the two.
 NB_BINARY_FLOATS(sigmoid_grad, x *(y *(1 - y)), x *(y *(1 - y)))
 NB_BINARY_FLOATS(tanh_grad, x *(1 - y * y), x *(1 - y * y))
 NB_BINARY_FLOATS(relu_grad, y > 0 ? x : 0, y > 0 ? x : 0)
+NB_BINARY_VIA(elu_grad_f32, vector_exp, const float alpha = (float)args[2].number, y > 0 ? x : x * (alpha * v))
+NB_BINARY(elu_grad_f64, double, double, y > 0 ? x : x * args[2].number * exp(y))
+NB_BINARY_VIA(silu_grad_f32, vector_sigmoid, , x *(v *(1 + y * (1 - v))))
+NB_BINARY_VIA(gelu_grad_f32, vector_gelu_slope, , x *v)
+
+static double silu_slope(double x) {
+  double v = sigmoid_one(x);
+  return v * (1 + x * (1 - v));
+}
+static double gelu_slope(double x) {
+  return 0.5 * erfc(-x * 0.70710678118654752440) + x * 0.39894228040143267794 * exp(-0.5 * x * x);
+}
+NB_BINARY(silu_grad_f64, double, double, x *silu_slope(y))
+NB_BINARY(gelu_grad_f64, double, double, x *gelu_slope(y))
 
 static bool sigmoid_backward(Backward *b) {
   Scope *s = b->scope;
@@ -72,15 +127,24 @@ static bool relu_backward(Backward *b) {
   return nb_give(b, 0, nb_mul(b->scope, g, nb_to(b->scope, positive(b, nb_out(b, 0)), g->layout.dtype)));
 }
 
+// The row of a first derivative that takes g, x and the number of the operator's own.
+static bool give_grad(Backward *b, const char *name) {
+  Value args[NB_MAX_PARAMS] = {{.tensor = b->grad[0]}, {.tensor = nb_in(b, 0)}};
+  if (nb_op_params(b->node->op) > 1) args[2] = *nb_arg(b, 1);
+  return nb_give(b, 0, nb_op(b->scope, name, args));
+}
+
 static bool leaky_relu_backward(Backward *b) {
   Scope *s = b->scope;
   Tensor *g = b->grad[0];
+  if (!nb_grad_enabled()) return give_grad(b, "leaky_relu_grad");
   return nb_give(b, 0, nb_where(s, positive(b, nb_in(b, 0)), g, nb_muln(s, g, nb_arg(b, 1)->number)));
 }
 
 // α·e^x = y + α on the negative side.
 static bool elu_backward(Backward *b) {
   Scope *s = b->scope;
+  if (!nb_grad_enabled()) return give_grad(b, "elu_grad");
   Tensor *g = b->grad[0], *x = nb_in(b, 0);
   double alpha = nb_arg(b, 1)->number;
   Tensor *zero = nb_full(s, &(Layout){.dtype = x->layout.dtype}, 0), *up = positive(b, x);
@@ -91,6 +155,7 @@ static bool elu_backward(Backward *b) {
 // Φ(x) + x·φ(x); of the tanh form: ½(1 + t) + ½x(1 − t²)·u′.
 static bool gelu_backward(Backward *b) {
   Scope *s = b->scope;
+  if (!nb_grad_enabled() && nb_arg(b, 1)->choice == 0) return give_grad(b, "gelu_grad");
   Tensor *x = nb_in(b, 0), *x2 = nb_mul(s, x, x), *slope;
   if (nb_arg(b, 1)->choice == 0) {
     Tensor *cdf = nb_muln(s, nb_addn(s, nb_unary(s, "erf", nb_muln(s, x, 0.70710678118654752440)), 1), 0.5);
@@ -109,6 +174,7 @@ static bool gelu_backward(Backward *b) {
 // σ(x)·(1 + x·(1 − σ(x)))
 static bool silu_backward(Backward *b) {
   Scope *s = b->scope;
+  if (!nb_grad_enabled()) return give_grad(b, "silu_grad");
   Tensor *x = nb_in(b, 0), *y = nb_unary(s, "sigmoid", x);
   Tensor *slope = nb_mul(s, y, nb_addn(s, nb_mul(s, x, nb_rsub(s, 1, y)), 1));
   return nb_give(b, 0, nb_mul(s, b->grad[0], slope));
@@ -244,21 +310,26 @@ static bool log_softmax_backward(Backward *b) {
 
 #define SIDES "f(3,4,{lo=0.1,hi=2}); f(3,4,{lo=-2,hi=-0.1})"
 
-#define GRAD_ROW(of, example_)                                                                              \
-  {                                                                                                         \
-    .name = #of "_grad", .doc = "δ times the derivative of " #of " whose value is y.", .example = example_, \
-    .no_grad = "it serves first derivatives", .internal = true, .params = {TENSOR("g"), TENSOR("y")},       \
-    .shape = nb_shape_elementwise, .forward = nb_forward_elementwise, .loops = NB_FLOAT_LOOPS(of##_grad)    \
+#define GRAD_ROW(of, which, example_, ...)                                                               \
+  {                                                                                                      \
+    .name = #of "_grad", .doc = "δ times the derivative of " #of " " which ".", .example = example_,     \
+    .no_grad = "it serves first derivatives", .internal = true, .params = {TENSOR("g"), __VA_ARGS__},    \
+    .shape = nb_shape_elementwise, .forward = nb_forward_elementwise, .loops = NB_FLOAT_LOOPS(of##_grad) \
   }
+#define OF_VALUE "whose value is y"
+#define AT_INPUT "at x"
+#define SLOPE_OF(of, x) \
+  "local x = nb.tensor({" x "}, {requires_grad=true}); nb." of "(x):sum():backward(); return x.grad"
 
 static const Op ops[] = {
-    GRAD_ROW(
-        sigmoid,
-        "local x = nb.tensor({0}, {requires_grad=true}); nb.sigmoid(x):sum():backward(); return x.grad  --> {0.25}"),
-    GRAD_ROW(tanh,
-             "local x = nb.tensor({0}, {requires_grad=true}); nb.tanh(x):sum():backward(); return x.grad  --> {1}"),
-    GRAD_ROW(relu,
-             "local x = nb.tensor({2}, {requires_grad=true}); nb.relu(x):sum():backward(); return x.grad  --> {1}"),
+    GRAD_ROW(sigmoid, OF_VALUE, SLOPE_OF("sigmoid", "0") "  --> {0.25}", TENSOR("y")),
+    GRAD_ROW(tanh, OF_VALUE, SLOPE_OF("tanh", "0") "  --> {1}", TENSOR("y")),
+    GRAD_ROW(relu, OF_VALUE, SLOPE_OF("relu", "2") "  --> {1}", TENSOR("y")),
+    GRAD_ROW(silu, AT_INPUT, SLOPE_OF("silu", "0") "  --> {0.5}", TENSOR("x")),
+    GRAD_ROW(gelu, AT_INPUT, SLOPE_OF("gelu", "0") "  --> {0.5}", TENSOR("x")),
+    GRAD_ROW(leaky_relu, AT_INPUT, SLOPE_OF("leaky_relu", "-2, 2") "  --> {0.01, 1}", TENSOR("x"),
+             OPTIONAL_NUMBER("negative_slope", 0.01)),
+    GRAD_ROW(elu, AT_INPUT, SLOPE_OF("elu", "0, 2") "  --> {1, 1}", TENSOR("x"), OPTIONAL_NUMBER("alpha", 1)),
     {.name = "sigmoid",
      .doc = "σ(x) = 1/(1 + e^−x), elementwise.",
      .example = "nb.sigmoid(nb.tensor{0})  --> {0.5}",

@@ -39,3 +39,7 @@ enum { CHAINS = 4 };
 FUNCTION(exp)
 FUNCTION(tanh)
 FUNCTION(sigmoid)
+FUNCTION(expm1)
+FUNCTION(softplus)
+FUNCTION(gelu)
+FUNCTION(gelu_slope)

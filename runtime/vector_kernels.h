@@ -5,7 +5,7 @@
 //   BYTES  the size of a vector
 //   FUSED  1 for x86 with AVX2 and FMA (AVX-512 when BYTES is 64), 0 for what the compiler assumes
 //
-// e^x = 2^n · e^r with n = round(x·log2 e) and |r| ≤ ½ ln 2; e^r = 1 + r + r²·P(r).  P, and tanh's polynomial near 0,
+// e^x = 2^n · e^r with n = round(x·log2 e) and |r| ≤ ½ ln 2; e^r = 1 + r + r²·P(r).  The polynomials
 // have the least largest relative error for their degree, fitted by Lawson's iteration.
 #if !FUSED
 #define TARGET
@@ -67,12 +67,17 @@ INLINE void KERNEL(reduce)(BITS *bits, FLOATS *r, const FLOATS *x, float bias, c
   EACH r[c] = FMA(n[c], SPREAD(2.12194440e-4f), r[c]);
 }
 
-// p = e^r
-INLINE void KERNEL(exp_of_rest)(FLOATS *p, const FLOATS *r, const int chains) {
+// p = P(r)
+INLINE void KERNEL(rest)(FLOATS *p, const FLOATS *r, const int chains) {
   EACH p[c] = FMA(SPREAD(1.3882516650483012e-3f), r[c], SPREAD(8.366547524929047e-3f));
   EACH p[c] = FMA(p[c], r[c], SPREAD(4.166720062494278e-2f));
   EACH p[c] = FMA(p[c], r[c], SPREAD(1.666654348373413e-1f));
   EACH p[c] = FMA(p[c], r[c], SPREAD(4.999999701976776e-1f));
+}
+
+// p = e^r
+INLINE void KERNEL(exp_of_rest)(FLOATS *p, const FLOATS *r, const int chains) {
+  KERNEL(rest)(p, r, chains);
   EACH p[c] = FMA(p[c], r[c], SPREAD(1));
   EACH p[c] = FMA(p[c], r[c], SPREAD(1));
 }
@@ -118,6 +123,75 @@ INLINE void KERNEL(sigmoid_of)(FLOATS *x, const int chains) {
   EACH x[c] = CHOOSE(x[c], FMA(-e[c], e[c] * up[c], e[c]), up[c]);
 }
 
+// e^x − 1 of numbers that are not above 0; others count as 0.
+INLINE void KERNEL(expm1_of)(FLOATS *x, const int chains) {
+  FLOATS p[CHAINS], r[CHAINS];
+  BITS bits[CHAINS];
+  EACH x[c] = LARGER(SPREAD(-20), SMALLER(SPREAD(0), x[c]));
+  KERNEL(reduce)(bits, r, x, 127, chains);
+  KERNEL(rest)(p, r, chains);
+  EACH p[c] = FMA(p[c] * r[c], r[c], r[c]);
+  EACH x[c] = FMA(p[c], (FLOATS)(bits[c] << 23), (FLOATS)(bits[c] << 23) - SPREAD(1));
+}
+
+// max(x, 0) + log(1 + e^−|x|), the logarithm as a polynomial.
+INLINE void KERNEL(softplus_of)(FLOATS *x, const int chains) {
+  static const float terms[] = {-2.950519323348999e-2f, 7.822588086128235e-2f,  -1.3663239777088165e-1f,
+                                1.9106003642082214e-1f, -2.484298199415207e-1f, 3.331909775733948e-1f,
+                                -4.999949336051941e-1f, 9.999999403953552e-1f};
+  FLOATS e[CHAINS], p[CHAINS], r[CHAINS];
+  BITS bits[CHAINS];
+  EACH e[c] = LARGER(SPREAD(-104), (FLOATS)((BITS)x[c] | SIGN));
+  KERNEL(reduce)(bits, r, e, 127 + 64, chains);
+  KERNEL(exp_of_rest)(e, r, chains);
+  EACH e[c] = e[c] * (FLOATS)(bits[c] << 23) * SPREAD(0x1p-64f);
+  EACH p[c] = SPREAD(5.232682917267084e-3f);
+  UNROLL for (int i = 0; i < 8; i++) EACH p[c] = FMA(p[c], e[c], SPREAD(terms[i]));
+  EACH x[c] = FMA(p[c], e[c], LARGER(SPREAD(0), x[c]));
+}
+
+// e = e^(−x²/2)·2^64, below = Φ(−|x|)·2^64 as e·u·Q(1 − u) with u = 1/(1 + 0.3|x|).
+INLINE void KERNEL(normal)(FLOATS *e, FLOATS *below, const FLOATS *x, const int chains) {
+  static const float terms[] = {-7.264859974384308e-2f, 7.030860334634781e-2f,   1.0893045924603939e-2f,
+                                2.294781431555748e-2f,  -1.3959738612174988e-1f, -8.104562759399414e-2f,
+                                6.181478500366211e-1f,  -8.298072814941406e-1f,  0.5f};
+  FLOATS a[CHAINS], high[CHAINS], rest[CHAINS], y[CHAINS], r[CHAINS];
+  BITS bits[CHAINS];
+  // The square in two parts: its rounding would be the exponential's relative error.
+  EACH a[c] = SMALLER(SPREAD(14.5f), (FLOATS)((BITS)x[c] & ~SIGN));
+  EACH high[c] = (FLOATS)((BITS)a[c] & 0xFFFFF000u);
+  EACH rest[c] = SPREAD(0.5f) * (a[c] + high[c]) * (a[c] - high[c]);
+  EACH high[c] = SPREAD(-0.5f) * high[c] * high[c];
+  EACH y[c] = high[c] - rest[c];
+  KERNEL(reduce)(bits, r, y, 127 + 64, chains);
+  EACH r[c] += (high[c] - y[c]) - rest[c];
+  KERNEL(exp_of_rest)(e, r, chains);
+  EACH e[c] *= (FLOATS)(bits[c] << 23);
+  EACH a[c] *= SPREAD(0.3f);
+  EACH rest[c] = SPREAD(1) / (a[c] + SPREAD(1));
+  EACH a[c] *= rest[c];
+  EACH y[c] = SPREAD(2.0488059148192406e-2f);
+  UNROLL for (int i = 0; i < 9; i++) EACH y[c] = FMA(y[c], a[c], SPREAD(terms[i]));
+  EACH below[c] = e[c] * (y[c] * rest[c]);
+}
+
+// x·Φ(x)
+INLINE void KERNEL(gelu_of)(FLOATS *x, const int chains) {
+  FLOATS e[CHAINS], q[CHAINS];
+  KERNEL(normal)(e, q, x, chains);
+  EACH e[c] = x[c] * (SPREAD(1) - q[c] * SPREAD(0x1p-64f));
+  EACH x[c] = CHOOSE(x[c], LARGER(SPREAD(-20), x[c]) * q[c] * SPREAD(0x1p-64f), e[c]);
+}
+
+// Its derivative, Φ(x) + x·φ(x).
+INLINE void KERNEL(gelu_slope_of)(FLOATS *x, const int chains) {
+  FLOATS e[CHAINS], q[CHAINS];
+  KERNEL(normal)(e, q, x, chains);
+  EACH q[c] = CHOOSE(x[c], q[c], SPREAD(0x1p64f) - q[c]);
+  EACH x[c] = SMALLER(SPREAD(20), LARGER(SPREAD(-20), x[c]));
+  EACH x[c] = FMA(x[c] * SPREAD(0.3989422804f), e[c], q[c]) * SPREAD(0x1p-64f);
+}
+
 #define MAP(name)                                                          \
   TARGET static void KERNEL(name)(int64_t n, float *out, const float *x) { \
     FLOATS v[CHAINS];                                                      \
@@ -142,6 +216,10 @@ INLINE void KERNEL(sigmoid_of)(FLOATS *x, const int chains) {
 MAP(exp)
 MAP(tanh)
 MAP(sigmoid)
+MAP(expm1)
+MAP(softplus)
+MAP(gelu)
+MAP(gelu_slope)
 #undef MAP
 
 #undef TARGET
