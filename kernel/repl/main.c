@@ -75,7 +75,7 @@ static void show_error(void *user, const Problem *problem) {
 
 static char *ask(void *user, const char *prompt, bool hidden) {
   (void)user;
-  return editor_ask(prompt, hidden);
+  return repl_ask(prompt, hidden);
 }
 
 static const char usage[] =

@@ -23,6 +23,15 @@ static double now(void) {
   return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+static double asked_for;  // seconds that the user was asked while the input ran
+
+char *repl_ask(const char *prompt, bool hidden) {
+  double begin = now();
+  char *line = editor_ask(prompt, hidden);
+  asked_for += now() - begin;
+  return line;
+}
+
 bool repl_colors(void) {
   const char *none = getenv("NO_COLOR"), *terminal = getenv("TERM");
   return isatty(STDOUT_FILENO) && !(none && *none) && terminal && strcmp(terminal, "dumb") != 0;
@@ -67,10 +76,11 @@ void repl_run(Session *s) {
       editor_remember(input);
       screen_begin();
       double begin = now();
+      asked_for = 0;
       session_eval(s, input, strlen(input));
       screen_finish();
       screen_fresh_line();
-      double took = now() - begin;
+      double took = now() - begin - asked_for;
       if (took > 1 && isatty(STDOUT_FILENO)) printf(color ? "\033[90m%.1f s\033[0m\n" : "%.1f s\n", took);
     }
     free(input);

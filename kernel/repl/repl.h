@@ -8,6 +8,9 @@
 // Reads and evaluates inputs until the end of standard input.
 void repl_run(Session *s);
 
+// A line for the program that runs, to be freed; NULL at the end of input.  The time it takes is not the input's.
+char *repl_ask(const char *prompt, bool hidden);
+
 // Whether the terminal shows colours and nobody asked for none.
 bool repl_colors(void);
 

@@ -101,6 +101,9 @@ class Prompt(unittest.TestCase):
 
     def test_long_inputs_tell_their_time(self):
         self.assertRegex(self.shown("nb.sleep(1.1)"), r"^\d\.\d s\n$")
+        self.between("name = input('who? ')\r", r"who\?\Z")
+        time.sleep(1.1)
+        self.assertNotRegex(self.shown("Ada"), r"\d s\n$")  # that was the user's time
 
     # ---- editing ----
 
