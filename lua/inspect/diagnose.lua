@@ -484,12 +484,18 @@ local meta = { __name = "diagnosis" }
 local HEAD = { "layer", "kind", "output std", "|∂J/∂a|", "to next", "notes" }
 local SIDES = { "left", "left", "right", "right", "right" }
 
+-- "layer 3", "x", "extra.weight"
+local function place_of(finding)
+  return finding.layer:find("^%d+$") and "layer " .. finding.layer or finding.layer
+end
+
 local function layer_rows(self)
   local rows = {}
   for i, layer in ipairs(self.layers) do
     local next_grad = self.layers[i + 1] and self.layers[i + 1].grad
     local notes = {}
-    if layer.saturated then notes[1] = ("%.0f %% saturated"):format(layer.saturated * 100) end
+    local share = layer.saturated or 0
+    if share >= 0.005 then notes[1] = ("%.0f %% saturated"):format(100 * share) end
     if layer.units > 0 then notes[#notes + 1] = ("%d of %d off"):format(#layer.dead, layer.units) end
     rows[i] = { layer.path, layer.kind, text.number(layer.std), layer.grad and text.number(layer.grad) or "–",
       layer.grad and next_grad and next_grad > 0 and "×" .. text.number(layer.grad / next_grad) or "",
@@ -503,7 +509,7 @@ local function form(self, settings)
   local lines = {}
   if #self == 0 then lines[1] = paint("green", "✓ no findings") end
   for i, f in ipairs(self) do
-    lines[#lines + 1] = paint("warn", ("%d. %s"):format(i, f.illness)) .. "   " .. paint("bold", f.layer)
+    lines[#lines + 1] = paint("warn", ("%d. %s"):format(i, f.illness)) .. "   " .. paint("bold", place_of(f))
     for _, l in ipairs(text.wrap(f.evidence, width - 4)) do lines[#lines + 1] = "   " .. l end
     lines[#lines + 1] = "   " .. paint("dim", "remedy: ") .. paint("cyan", f.remedy)
   end
@@ -536,7 +542,7 @@ local function rich(self)
   local parts = {}
   for i, f in ipairs(self) do
     parts[i] = html.card(html.RED, html.badge(html.RED, tostring(i)) .. html.span("font-size:115%;font-weight:600",
-      html.escape(f.illness)), html.code(f.layer), html.line(html.escape(f.evidence)) ..
+      html.escape(f.illness)), html.code(place_of(f)), html.line(html.escape(f.evidence)) ..
       html.line(html.dim("remedy: ") .. html.code(f.remedy)))
   end
   if #self == 0 then parts[1] = html.card(html.GREEN, html.badge(html.GREEN, "✓") .. " no findings") end

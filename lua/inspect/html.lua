@@ -116,7 +116,7 @@ end
 
 local ROWS, COLUMNS = 8, 10
 
--- A tensor's first values as a grid: blue above 0, orange below, the stronger the further.
+-- A tensor's first values as a grid: orange above 0, blue below, as in diagrams, the stronger the further.
 function html.values(t)
   local corner = nb.no_grad(function()
     local c = t:detach():to("f64")
@@ -139,7 +139,7 @@ function html.values(t)
     for k, v in ipairs(row) do
       local depth = v ~= v and 0 or most > 0 and math.min(math.abs(v) / most, 1) or 0
       cells[i][k] = { text.number(v), ("text-align:right;background:rgba(%s,%.2f);"):format(
-        v < 0 and "217,121,31" or "59,139,208", 0.5 * depth) }
+        v < 0 and "59,139,208" or "217,121,31", 0.5 * depth) }
     end
     if columns > COLUMNS then cells[i][#cells[i] + 1] = "…" end
   end

@@ -34,7 +34,7 @@ local many = {}
 
 -- The colour of layer i of n in their order, along the sequential scale.
 function style.depth(i, n)
-  local share = n > 1 and math.floor((i - 1) / (n - 1) * 230) or 0  -- its yellow end is too light for paper
+  local share = n > 1 and math.floor((i - 1) / (n - 1) * 205) or 0  -- its yellow end is too light for a wall
   if not many[share] then
     local rgb = style.scale("sequential")[share + 1]
     local c = rgb:totable()
@@ -43,8 +43,8 @@ function style.depth(i, n)
       return ("#%02X%02X%02X"):format(table.unpack(mixed))
     end
     many[share] = { rgb = hex(1), fill = hex(0.35),
-      cell = native.xterm(style.scale("sequential")[{ { 26 + share * 229 // 230,
-        26 + share * 229 // 230 } }]:contiguous()
+      cell = native.xterm(style.scale("sequential")[{ { 26 + share * 229 // 205,
+        26 + share * 229 // 205 } }]:contiguous()
         :view(1, 1, 3))[1] }
   end
   return many[share]
