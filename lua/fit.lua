@@ -233,7 +233,8 @@ local function check(net, loss, opt)
   if not module.is(net) then native.raise("nn.fit: net must be a module, got " .. options.describe(net)) end
   if not module.is(loss) and type(loss) ~= "function" then
     native.raise(("nn.fit: loss must be a module such as nn.MSELoss() or a function, got %s%s"):format(
-      options.describe(loss), type(loss) == "table" and "; call the class: nn.MSELoss()" or ""))
+      options.describe(loss), not nb.is_tensor(loss) and getmetatable(loss) and "; call the class: nn.MSELoss()" or
+        "; the order is nn.fit(net, loss, opt, {x, y}, {epochs=})"))
   end
   if type(opt) ~= "table" or type(opt.step) ~= "function" or type(opt.zero_grad) ~= "function" then
     native.raise("nn.fit: opt must be an optimizer, got " .. options.describe(opt))

@@ -80,9 +80,11 @@ end
 
 -- Calls f and appends what it does to `events`; its results.  An error undoes all and is raised again.
 function record.run(events, f, ...)
+  local pause = collectgarbage("setpause", 400)  -- nearly all that a recording makes stays
   native.observe(new_recorder(events))
   local results = table.pack(pcall(f, ...))
   native.observe(nil)
+  collectgarbage("setpause", pause)
   if not results[1] then
     record.undo(events)
     error(results[2], 0)

@@ -302,9 +302,10 @@ local function form(self, settings)
   lines[1] = paint("dim", lines[1])
   table.insert(lines, 1, paint("bold", ("watched %d steps"):format(#history)))
   local updates = {}
-  for path, ratio in pairs(final.updates) do updates[#updates + 1] = { path, ratio } end
-  table.sort(updates, function(a, b) return a[1] < b[1] end)
-  for i, u in ipairs(updates) do updates[i] = u[1] .. " " .. text.number(u[2]) end
+  for path in watches[self].net:named_parameters() do
+    local ratio = final.updates[path]
+    if ratio then updates[#updates + 1] = path .. " " .. text.number(ratio) end
+  end
   local line = "last update, |Δw|/|w|: " .. table.concat(updates, "   ")
   for _, l in ipairs(text.wrap(line, math.max(settings.width or 80, 20))) do lines[#lines + 1] = l end
   return table.concat(lines, "\n")

@@ -43,6 +43,28 @@ class Live(unittest.TestCase):
         self.assertRegex(text, r"loss  1\n")
         self.assertRegex(text, r"(?m)^done$")
 
+    def test_at_the_prompt_the_picture_stays_where_it_is(self):
+        t = Terminal(columns=80, rows=40)
+        self.addCleanup(t.close)
+        t.wait_for_prompt(1)
+        t.type("p = plot.curve({}, {title='Live'}); for i = 1, 150 do p:update{loss = 151 - i} nb.sleep(0.01) end\r")
+        t.wait_for(r"loss  \d")
+        places, shown = set(), set()
+        for _ in range(40):
+            t.read(0.03)
+            rows = [t.row(y) for y in range(40)]
+            titles = [y for y, row in enumerate(rows) if row.strip() == "Live"]
+            numbers = [row.split("loss")[1].strip() for row in rows if " loss  " in row]
+            if len(titles) == 1 and len(numbers) == 1:  # not between the parts of one drawing
+                places.add(titles[0])
+                shown.add(numbers[0])
+        self.assertEqual(len(places), 1, places)
+        self.assertGreater(len(shown), 3)
+        t.wait_for_prompt(2)
+        text = t.text()
+        self.assertEqual(text.count("Live"), 2, text)  # what was typed, and one picture
+        self.assertRegex(text, r"loss  1\n")
+
     def test_output_that_is_no_terminal_gets_one_plot(self):
         text = self.run_piped(CODE)
         self.assertEqual(text.count("Live"), 1, text)
