@@ -136,6 +136,18 @@ static void evaluate(Kernel *k) {
   pthread_mutex_unlock(&k->lock);
 }
 
+// A cell called os.exit: what was said so far still goes out, and programs are ended.
+static void on_exit_called(void) {
+  Kernel *k = the_kernel;
+  if (!pthread_equal(pthread_self(), k->evaluator)) return;
+  k->session = NULL;  // its state may be closed
+  pthread_mutex_lock(&k->lock);
+  k->closed = true;
+  pthread_mutex_unlock(&k->lock);
+  kernel_stop(k);
+  for (;;) pause();
+}
+
 // ---- starting ----
 
 static bool start_session(Kernel *k, char *reason, size_t size) {
@@ -199,6 +211,7 @@ int kernel_run(const char *connection_file) {
     kernel_log("%s", reason);
     _exit(1);
   }
+  atexit(on_exit_called);
   evaluate(k);
   for (;;) pause();  // the control thread ends the process
 }

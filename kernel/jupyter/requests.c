@@ -93,7 +93,7 @@ static json_t *execute(Kernel *k, Message *m) {
     outbox_publish(k->outbox, "execute_input", message_header(m),
                    json_pack("{s:o, s:i}", "code", json_text(code, length), "execution_count", count));
   if (counted) need_history(k);
-  session_allow_input(k->session, flag(m->content, "allow_stdin", true));
+  session_allow_input(k->session, flag(m->content, "allow_stdin", false));
   json_decref(k->problem);
   k->problem = NULL;
   k->payload = json_array();

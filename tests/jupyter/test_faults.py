@@ -665,9 +665,18 @@ class Ends(unittest.TestCase):
     def test_shutdown_ends_what_does_not_heed_signals(self):
         self.shutdown("stubborn job", children=1)
 
+    @ours_only
+    def test_a_cell_that_exits_is_heard_to_its_end(self):
+        for text in ("print('bye') os.exit()", "print('bye') os.exit(true, true)"):
+            with kernel(NAME, stderr=subprocess.DEVNULL) as (manager, c):
+                c.execute(text)
+                while "bye" not in c.get_iopub_msg(timeout=TIMEOUT)["content"].get("text", ""):
+                    pass
+                self.assertTrue(wait_until(lambda: not manager.is_alive(), 2.5 * slack()))
+
     def test_sigterm_ends_it(self):
         with kernel(NAME, stderr=subprocess.DEVNULL) as (manager, c):
-            c.execute(code("loop"))
+            c.execute(code("sleep", 600) if TSAN else code("loop"))  # see Interrupts.stops
             time.sleep(0.5)
             os.kill(process_of(manager).pid, signal.SIGTERM)
             self.assertTrue(wait_until(lambda: not manager.is_alive(), 2.5 * slack()))
