@@ -30,6 +30,23 @@ local function normalize(x, mean, variance, epsilon)
   return (x - mean) * (variance + epsilon):rsqrt()
 end
 
+-- Over the last `count` dimensions: one operator, and its parts where operators are looked at.
+local function normalize_rows(x, count, epsilon)
+  local dims, shape = {}, x.shape
+  if native.observed() then
+    for d = 1, count do dims[d] = -d end
+    local mean, variance = moments(x, dims)
+    return normalize(x, mean, variance, epsilon)
+  end
+  if count == 1 then return (native.standardize(x, epsilon)) end
+  local rows, n = {}, 1
+  for d, size in ipairs(shape) do
+    if d <= #shape - count then rows[d] = size else n = n * size end
+  end
+  rows[#rows + 1] = n
+  return native.standardize(x:reshape(rows), epsilon):view(shape)
+end
+
 -- weight and bias as 1 × channels × 1 ..., to fit x.
 local function scale_channels(self, y)
   if not self.weight then return y end
@@ -136,8 +153,7 @@ return {
     end,
     forward = function(self, x)
       check_trailing(self, x)
-      local mean, variance = moments(x, trailing(self.sizes))
-      return scaled(self, normalize(x, mean, variance, self.eps))
+      return scaled(self, normalize_rows(x, #self.sizes, self.eps))
     end,
   }),
   RMSNorm = module.define("nn.RMSNorm", {
@@ -171,8 +187,7 @@ return {
         check_channels(self, x, self.num_channels, { text = "batch × channels × ..." })
       end
       local parts = x:reshape(shape[1], self.num_groups, -1)
-      local mean, variance = moments(parts, { 3 })
-      return scale_channels(self, normalize(parts, mean, variance, self.eps):reshape(shape))
+      return scale_channels(self, normalize_rows(parts, 1, self.eps):reshape(shape))
     end,
   }),
 }

@@ -657,4 +657,31 @@ function T.test_same_padding_keeps_the_size()
   assert_error({ "padding", '"same" or "valid"', '"some"' }, nn.Conv2d, 1, 1, 3, { padding = "some" })
 end
 
+-- One operator, or its parts while operators are observed: the same values and gradients.
+function T.test_standardised_rows_equal_their_formula()
+  nb.seed(21)
+  local native = require "nablua.native"
+  for _, case in ipairs { { nn.LayerNorm(7), 5, 7 }, { nn.LayerNorm { 3, 4 }, 2, 3, 4 }, { nn.LayerNorm(1), 3, 1 },
+    { nn.GroupNorm(2, 6), 3, 6, 5 }, { nn.LayerNorm(5, { elementwise_affine = false }), 0, 5 },
+    { nn.LayerNorm(600), 2, 600 } } do
+    local layer = case[1]:to("f64")
+    local x = nb.randn({ table.unpack(case, 2) }, { dtype = "f64" }) * 3 + 2
+    x.requires_grad = true
+    local function run()
+      local y = layer(x)
+      return { y, nb.grad((y * y * y):sum(), { x, table.unpack(layer:parameters()) }) }
+    end
+    native.observe(function() end)
+    local ok, want = pcall(run)
+    native.observe(nil)
+    lu.assertTrue(ok, want)
+    local have = run()
+    lu.assertEquals(#have, #want)
+    for k = 1, #want do
+      lu.assertEquals(have[k].shape, want[k].shape)
+      if want[k]:numel() > 0 then lu.assertTrue((have[k] - want[k]):abs():max():item() < 1e-9) end
+    end
+  end
+end
+
 return T
