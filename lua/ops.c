@@ -160,6 +160,10 @@ static void read_value(Reader *r, int i, int index, bool positional) {
     case NB_PARAM_INT:
     case NB_PARAM_DIM:
       r->args[i].integer = read_int(r, p, index);
+      // To the library 0 means that it was left out.
+      if (p->kind == NB_PARAM_DIM && r->args[i].integer == 0)
+        nb_raisef(L, "%s%s: there is no dimension 0; they count from 1, and from -1 at the end", r->op->name,
+                  r->suffix);
       break;
     case NB_PARAM_INTS:
     case NB_PARAM_DIMS:

@@ -26,6 +26,18 @@ local function grid()
   return nb.tensor { { 1, 2, 3 }, { 4, 5, 6 } }
 end
 
+-- 0 is what the library takes for "left out": whoever says it means Python's first dimension.
+function T.test_there_is_no_dimension_0()
+  local x = nb.ones(2, 3)
+  for _, f in ipairs {
+    function() return nb.cat({ x, x }, 0) end, function() return nb.stack({ x, x }, 0) end,
+    function() return x:max(0) end, function() return x:argmin { dim = 0 } end, function() return x:softmax(0) end,
+    function() return x:sum(0) end, function() return x:cumsum(0) end, function() return x:repeat_interleave(2, 0) end,
+  } do
+    lu.assertErrorMsgContains("no dimension 0", f)
+  end
+end
+
 function T.test_tensors_from_tables()
   local t = grid()
   lu.assertEquals(t.shape, { 2, 3 })
