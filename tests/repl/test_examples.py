@@ -54,7 +54,7 @@ class Examples(unittest.TestCase):
         self.assertLess(shares["σ"][-1], 1e-8)
         for name in ("tanh", "ReLU", "leaky ReLU"):
             self.assertGreater(shares[name][-1], 1e-3)
-        self.assertIn("1. vanishing gradients   1", text)
+        self.assertIn("1. vanishing gradients   layer 1", text)
         self.assertIn("✓ no findings", text.split("After the remedy")[1])
 
     def test_numbers_go_wrong_only_in_the_naive_forms(self):

@@ -65,8 +65,9 @@ def in_terminal(steps):
                 t.type((line.lstrip(" ") if i > 0 else line) + "\r")
             for asked, answer in re.findall("(?m)^(.*)[‹«](.*?)[›»]$", step.shown):
                 t.wait_for(r"(?m)^%s\Z" % re.escape(asked.rstrip()))
+                before = t.text()
                 t.type(answer + "\r")
-                t.wait_for(r"\n\S.*\Z")
+                t.wait_for(r"\A(?!%s\Z)" % re.escape(before))  # the next question may read like this one
             if step.stopped:
                 time.sleep(0.5)
                 t.type("\x03")
