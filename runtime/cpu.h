@@ -6,6 +6,7 @@
 typedef enum CpuLevel { CPU_PORTABLE, CPU_AVX2, CPU_AVX512, CPU_LEVELS } CpuLevel;
 
 #if defined(__x86_64__)
+#define CPU_WIDE_TARGET __attribute__((target("avx2")))
 #define CPU_AVX2_TARGET __attribute__((target("avx2,fma")))
 #ifdef __clang__  // which knows no such preference
 #define CPU_AVX512_TARGET __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")))

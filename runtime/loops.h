@@ -3,6 +3,7 @@
 #ifndef NABLUA_LOOPS_H
 #define NABLUA_LOOPS_H
 
+#include "cpu.h"
 #include "nablua/compose.h"
 #include "nablua/op.h"
 #include "nablua/parallel.h"
@@ -62,7 +63,6 @@ void nb_copy(Tensor *to, const Tensor *from);
 // Sets all bytes of a fresh tensor to zero.
 void nb_zero(Tensor *t);
 
-// Loops for an expression of `x` (and `y`): DEFINE_UNARY(name, in_type, out_type, expression).
 // The pragma says what the iterator guarantees: an output element overlaps only its own inputs.
 #if defined(__clang__)
 #define NB_IVDEP  // clang's pragma warns wherever it does not vectorise; it checks for overlap instead
@@ -70,61 +70,81 @@ void nb_zero(Tensor *t);
 #define NB_IVDEP _Pragma("GCC ivdep")
 #endif
 
-#define NB_UNARY(name, In, Out, expr)                                                \
-  static void name(int64_t n, char *const *p, const int64_t *s, const Value *args) { \
-    (void)args;                                                                      \
-    if (s[0] == (int64_t)sizeof(Out) && s[1] == (int64_t)sizeof(In)) {               \
-      Out *o = (Out *)p[0];                                                          \
-      const In *a = (const In *)p[1];                                                \
-      NB_IVDEP for (int64_t i = 0; i < n; i++) {                                     \
-        In x = a[i];                                                                 \
-        o[i] = (Out)(expr);                                                          \
-      }                                                                              \
-      return;                                                                        \
-    }                                                                                \
-    for (int64_t i = 0; i < n; i++) {                                                \
-      In x = *(const In *)(p[1] + i * s[1]);                                         \
-      *(Out *)(p[0] + i * s[0]) = (Out)(expr);                                       \
-    }                                                                                \
+// NB_LOOP(name) { body } defines a Loop of n elements at p with strides s and arguments args.  It is compiled twice:
+// for every machine and for those with vectors of 32 bytes.  Both round alike, without fused multiply-adds.
+#define NB_LOOP_PARAMS int64_t n, char *const *p, const int64_t *s, __attribute__((unused)) const Value *args
+#define NB_LOOP_BODY(name) static inline __attribute__((always_inline)) void name##_body(NB_LOOP_PARAMS)
+#ifdef CPU_WIDE_TARGET
+enum { NB_SHORT = 16 };  // elements that are not worth the choice
+#define NB_LOOP(name)                                       \
+  NB_LOOP_BODY(name);                                       \
+  CPU_WIDE_TARGET static void name##_wide(NB_LOOP_PARAMS) { \
+    name##_body(n, p, s, args);                             \
+  }                                                         \
+  static void name(NB_LOOP_PARAMS) {                        \
+    if (n < NB_SHORT || cpu_level() == CPU_PORTABLE)        \
+      name##_body(n, p, s, args);                           \
+    else                                                    \
+      name##_wide(n, p, s, args);                           \
+  }                                                         \
+  NB_LOOP_BODY(name)
+#else
+#define NB_LOOP(name) static void name(NB_LOOP_PARAMS)
+#endif
+
+// Loops for an expression of `x` (and `y`).
+#define NB_UNARY(name, In, Out, expr)                                  \
+  NB_LOOP(name) {                                                      \
+    if (s[0] == (int64_t)sizeof(Out) && s[1] == (int64_t)sizeof(In)) { \
+      Out *o = (Out *)p[0];                                            \
+      const In *a = (const In *)p[1];                                  \
+      NB_IVDEP for (int64_t i = 0; i < n; i++) {                       \
+        In x = a[i];                                                   \
+        o[i] = (Out)(expr);                                            \
+      }                                                                \
+      return;                                                          \
+    }                                                                  \
+    for (int64_t i = 0; i < n; i++) {                                  \
+      In x = *(const In *)(p[1] + i * s[1]);                           \
+      *(Out *)(p[0] + i * s[0]) = (Out)(expr);                         \
+    }                                                                  \
   }
 
-#define NB_BINARY(name, In, Out, expr)                                               \
-  static void name(int64_t n, char *const *p, const int64_t *s, const Value *args) { \
-    (void)args;                                                                      \
-    const int64_t w = (int64_t)sizeof(In);                                           \
-    Out *o = (Out *)p[0];                                                            \
-    const In *a = (const In *)p[1], *b = (const In *)p[2];                           \
-    if (s[0] == (int64_t)sizeof(Out) && s[1] == w && s[2] == w) {                    \
-      NB_IVDEP for (int64_t i = 0; i < n; i++) {                                     \
-        In x = a[i], y = b[i];                                                       \
-        o[i] = (Out)(expr);                                                          \
-      }                                                                              \
-    } else if (s[0] == (int64_t)sizeof(Out) && s[1] == w && s[2] == 0) {             \
-      In y = *b;                                                                     \
-      NB_IVDEP for (int64_t i = 0; i < n; i++) {                                     \
-        In x = a[i];                                                                 \
-        o[i] = (Out)(expr);                                                          \
-      }                                                                              \
-    } else if (s[0] == (int64_t)sizeof(Out) && s[1] == 0 && s[2] == w) {             \
-      In x = *a;                                                                     \
-      NB_IVDEP for (int64_t i = 0; i < n; i++) {                                     \
-        In y = b[i];                                                                 \
-        o[i] = (Out)(expr);                                                          \
-      }                                                                              \
-    } else {                                                                         \
-      for (int64_t i = 0; i < n; i++) {                                              \
-        In x = *(const In *)(p[1] + i * s[1]), y = *(const In *)(p[2] + i * s[2]);   \
-        *(Out *)(p[0] + i * s[0]) = (Out)(expr);                                     \
-      }                                                                              \
-    }                                                                                \
+#define NB_BINARY(name, In, Out, expr)                                             \
+  NB_LOOP(name) {                                                                  \
+    const int64_t w = (int64_t)sizeof(In);                                         \
+    Out *o = (Out *)p[0];                                                          \
+    const In *a = (const In *)p[1], *b = (const In *)p[2];                         \
+    if (s[0] == (int64_t)sizeof(Out) && s[1] == w && s[2] == w) {                  \
+      NB_IVDEP for (int64_t i = 0; i < n; i++) {                                   \
+        In x = a[i], y = b[i];                                                     \
+        o[i] = (Out)(expr);                                                        \
+      }                                                                            \
+    } else if (s[0] == (int64_t)sizeof(Out) && s[1] == w && s[2] == 0) {           \
+      In y = *b;                                                                   \
+      NB_IVDEP for (int64_t i = 0; i < n; i++) {                                   \
+        In x = a[i];                                                               \
+        o[i] = (Out)(expr);                                                        \
+      }                                                                            \
+    } else if (s[0] == (int64_t)sizeof(Out) && s[1] == 0 && s[2] == w) {           \
+      In x = *a;                                                                   \
+      NB_IVDEP for (int64_t i = 0; i < n; i++) {                                   \
+        In y = b[i];                                                               \
+        o[i] = (Out)(expr);                                                        \
+      }                                                                            \
+    } else {                                                                       \
+      for (int64_t i = 0; i < n; i++) {                                            \
+        In x = *(const In *)(p[1] + i * s[1]), y = *(const In *)(p[2] + i * s[2]); \
+        *(Out *)(p[0] + i * s[0]) = (Out)(expr);                                   \
+      }                                                                            \
+    }                                                                              \
   }
 
 // The loop of a function that vector.h has: gathers what does not lie in a row.
 #define NB_UNARY_VECTOR(name, map)                                                      \
-  static void name(int64_t n, char *const *p, const int64_t *s, const Value *args) {    \
+  NB_LOOP(name) {                                                                       \
     enum { ROW = 256 };                                                                 \
     float row[ROW];                                                                     \
-    (void)args;                                                                         \
     if (s[0] == (int64_t)sizeof(float) && s[1] == (int64_t)sizeof(float)) {             \
       map(n, (float *)p[0], (const float *)p[1]);                                       \
       return;                                                                           \
@@ -152,43 +172,41 @@ static inline void nb_put_row(const float *row, char *p, int64_t stride, int64_t
   for (int64_t k = 0; k < n; k++) *(float *)(p + k * stride) = row[k];
 }
 
-#define NB_UNARY_VIA(name, map, prelude, expr)                                       \
-  static void name(int64_t n, char *const *p, const int64_t *s, const Value *args) { \
-    float in[NB_ROW], value[NB_ROW], out[NB_ROW];                                    \
-    (void)args;                                                                      \
-    prelude;                                                                         \
-    for (int64_t i = 0; i < n; i += NB_ROW) {                                        \
-      int64_t m = n - i < NB_ROW ? n - i : NB_ROW;                                   \
-      const float *a = nb_row(in, p[1] + i * s[1], s[1], m);                         \
-      float *o = s[0] == (int64_t)sizeof(float) ? (float *)(p[0] + i * s[0]) : out;  \
-      map(m, value, a);                                                              \
-      NB_IVDEP for (int64_t k = 0; k < m; k++) {                                     \
-        float x = a[k], v = value[k];                                                \
-        (void)x;                                                                     \
-        o[k] = expr;                                                                 \
-      }                                                                              \
-      nb_put_row(o, p[0] + i * s[0], s[0], m);                                       \
-    }                                                                                \
+#define NB_UNARY_VIA(name, map, prelude, expr)                                      \
+  NB_LOOP(name) {                                                                   \
+    float in[NB_ROW], value[NB_ROW], out[NB_ROW];                                   \
+    prelude;                                                                        \
+    for (int64_t i = 0; i < n; i += NB_ROW) {                                       \
+      int64_t m = n - i < NB_ROW ? n - i : NB_ROW;                                  \
+      const float *a = nb_row(in, p[1] + i * s[1], s[1], m);                        \
+      float *o = s[0] == (int64_t)sizeof(float) ? (float *)(p[0] + i * s[0]) : out; \
+      map(m, value, a);                                                             \
+      NB_IVDEP for (int64_t k = 0; k < m; k++) {                                    \
+        float x = a[k], v = value[k];                                               \
+        (void)x;                                                                    \
+        o[k] = expr;                                                                \
+      }                                                                             \
+      nb_put_row(o, p[0] + i * s[0], s[0], m);                                      \
+    }                                                                               \
   }
 
-#define NB_BINARY_VIA(name, map, prelude, expr)                                      \
-  static void name(int64_t n, char *const *p, const int64_t *s, const Value *args) { \
-    float first[NB_ROW], second[NB_ROW], value[NB_ROW], out[NB_ROW];                 \
-    (void)args;                                                                      \
-    prelude;                                                                         \
-    for (int64_t i = 0; i < n; i += NB_ROW) {                                        \
-      int64_t m = n - i < NB_ROW ? n - i : NB_ROW;                                   \
-      const float *a = nb_row(first, p[1] + i * s[1], s[1], m);                      \
-      const float *b = nb_row(second, p[2] + i * s[2], s[2], m);                     \
-      float *o = s[0] == (int64_t)sizeof(float) ? (float *)(p[0] + i * s[0]) : out;  \
-      map(m, value, b);                                                              \
-      NB_IVDEP for (int64_t k = 0; k < m; k++) {                                     \
-        float x = a[k], y = b[k], v = value[k];                                      \
-        (void)y;                                                                     \
-        o[k] = expr;                                                                 \
-      }                                                                              \
-      nb_put_row(o, p[0] + i * s[0], s[0], m);                                       \
-    }                                                                                \
+#define NB_BINARY_VIA(name, map, prelude, expr)                                     \
+  NB_LOOP(name) {                                                                   \
+    float first[NB_ROW], second[NB_ROW], value[NB_ROW], out[NB_ROW];                \
+    prelude;                                                                        \
+    for (int64_t i = 0; i < n; i += NB_ROW) {                                       \
+      int64_t m = n - i < NB_ROW ? n - i : NB_ROW;                                  \
+      const float *a = nb_row(first, p[1] + i * s[1], s[1], m);                     \
+      const float *b = nb_row(second, p[2] + i * s[2], s[2], m);                    \
+      float *o = s[0] == (int64_t)sizeof(float) ? (float *)(p[0] + i * s[0]) : out; \
+      map(m, value, b);                                                             \
+      NB_IVDEP for (int64_t k = 0; k < m; k++) {                                    \
+        float x = a[k], y = b[k], v = value[k];                                     \
+        (void)y;                                                                    \
+        o[k] = expr;                                                                \
+      }                                                                             \
+      nb_put_row(o, p[0] + i * s[0], s[0], m);                                      \
+    }                                                                               \
   }
 
 #define NB_UNARY_FLOATS(name, f32_expr, f64_expr) \

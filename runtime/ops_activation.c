@@ -27,7 +27,7 @@ NB_UNARY(relu_i64, int64_t, int64_t, x > 0 ? x : 0)
 
 // Two slopes, with the number read once: g·1[x > 0] + g·slope·1[x ≤ 0] of g = x too.
 #define LEAKY(name, T, operands)                                                                   \
-  static void name(int64_t n, char *const *p, const int64_t *s, const Value *args) {               \
+  NB_LOOP(name) {                                                                                  \
     const T slope = (T)args[operands].number, slopes[2] = {slope, 1};                              \
     const int64_t w = (int64_t)sizeof(T);                                                          \
     if (s[0] == w && s[1] == w && s[operands] == w) {                                              \
@@ -69,7 +69,7 @@ static double softplus_one(double x, const Value *args) {
 }
 NB_UNARY(softplus_f64, double, double, softplus_one(x, args))
 
-static void softplus_f32(int64_t n, char *const *p, const int64_t *s, const Value *args) {
+NB_LOOP(softplus_f32) {
   const float beta = (float)args[1].number, threshold = (float)args[2].number;
   float in[NB_ROW], z[NB_ROW], out[NB_ROW];
   for (int64_t i = 0; i < n; i += NB_ROW) {

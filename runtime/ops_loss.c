@@ -17,8 +17,7 @@ NB_BINARY_FLOATS(binary_cross_entropy, -(y *LIMITED(logf(x)) + (1 - y) * LIMITED
 
 // 2g(x − y), one pass where first derivatives are wanted.
 #define SQUARED_ERROR_GRAD(T)                                                                                  \
-  static void squared_error_grad_##T(int64_t n, char *const *p, const int64_t *s, const Value *args) {         \
-    (void)args;                                                                                                \
+  NB_LOOP(squared_error_grad_##T) {                                                                            \
     T *o = (T *)p[0];                                                                                          \
     const T *x = (const T *)p[1], *y = (const T *)p[2], *g = (const T *)p[3];                                  \
     const int64_t w = sizeof(T);                                                                               \

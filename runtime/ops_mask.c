@@ -15,8 +15,7 @@ static int64_t count_true(const Tensor *mask) {
 // ---- masked_fill ----
 
 #define FILL_MASKED(name, T)                                                                            \
-  static void name(int64_t n, char *const *p, const int64_t *s, const Value *args) {                    \
-    (void)args;                                                                                         \
+  NB_LOOP(name) {                                                                                       \
     for (int64_t i = 0; i < n; i++)                                                                     \
       if (*(const uint8_t *)(p[1] + i * s[1])) *(T *)(p[0] + i * s[0]) = *(const T *)(p[2] + i * s[2]); \
   }

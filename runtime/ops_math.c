@@ -167,8 +167,7 @@ static bool clamp_backward(Backward *b) {
 // ---- where ----
 
 #define WHERE_LOOP(name, T)                                                                                    \
-  static void name(int64_t n, char *const *p, const int64_t *s, const Value *args) {                           \
-    (void)args;                                                                                                \
+  NB_LOOP(name) {                                                                                              \
     for (int64_t i = 0; i < n; i++)                                                                            \
       *(T *)(p[0] + i * s[0]) =                                                                                \
           *(const uint8_t *)(p[1] + i * s[1]) ? *(const T *)(p[2] + i * s[2]) : *(const T *)(p[3] + i * s[3]); \
