@@ -175,6 +175,33 @@ local function elementwise(row)
   return row.elementwise and has_inputs(row)
 end
 
+-- Long rows go through loops with wider vectors, short ones do not.
+function T.test_an_element_does_not_depend_on_its_neighbours()
+  each_row(elementwise, function(row)
+    local lo, hi = row.sample.lo, row.sample.hi
+    if lo == 0 and hi == 0 then lo, hi = -2, 2 end
+    for _, dtype in ipairs { "f32", "f64" } do
+      local args = {}
+      for _, p in ipairs(row.params) do
+        if p.kind == "mask" then
+          args[#args + 1] = nb.rand(43):gt(0.4)
+        elseif numeric.is_tensor_kind(p.kind) and not p.optional then
+          args[#args + 1] = nb.rand(43, { dtype = dtype }) * (hi - lo) + lo
+        elseif not p.optional then
+          return
+        end
+      end
+      local want, have = flat(call_of(row)(table.unpack(args))), {}
+      for first = 1, 43, 7 do
+        local part = {}
+        for k, x in ipairs(args) do part[k] = x:narrow(1, first, math.min(7, 44 - first)) end
+        for _, v in ipairs(flat(call_of(row)(table.unpack(part)))) do have[#have + 1] = v end
+      end
+      lu.assertEquals(have, want, row.name .. " of " .. dtype)
+    end
+  end)
+end
+
 function T.test_empty_tensors_pass_through_elementwise_rows()
   each_row(elementwise, function(row)
     for _, shape in ipairs { { 0 }, { 2, 0, 3 } } do
