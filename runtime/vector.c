@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT
-// Exponentials without a branch, for each level of instructions.
+// Exponentials, logarithms and angles without a branch, for each level of instructions.
 #include "vector.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "cpu.h"
 
 enum { CHAINS = 4 };
+#define LARGEST_ANGLE 10000.0f  // whose quarter turns have 13 bits
 
 #if defined(__clang__)
 #define UNROLL _Pragma("unroll")
@@ -40,6 +42,11 @@ FUNCTION(exp)
 FUNCTION(tanh)
 FUNCTION(sigmoid)
 FUNCTION(expm1)
+FUNCTION(log)
+FUNCTION(log1p)
+FUNCTION(sin)
+FUNCTION(cos)
+FUNCTION(erf)
 FUNCTION(softplus)
 FUNCTION(gelu)
 FUNCTION(gelu_slope)

@@ -10,9 +10,8 @@
 // out[i] = f(x[i]) for i < n; `out` may be `x`.
 typedef void VectorMap(int64_t n, float *out, const float *x);
 
-VectorMap vector_exp, vector_tanh, vector_sigmoid;
-
-VectorMap vector_expm1;  // e^x − 1 for x ≤ 0; what is above counts as 0
+VectorMap vector_exp, vector_expm1, vector_log, vector_log1p, vector_sin, vector_cos, vector_tanh, vector_sigmoid,
+    vector_erf;
 
 // log(1 + e^x) within 4 units in the last place; x·Φ(x), with the normal distribution function Φ, within 8; the
 // derivative of that, which has a zero, within 2e-7.

@@ -31,22 +31,26 @@ typedef float KERNEL(Loose) __attribute__((vector_size(BYTES), aligned(4), may_a
 #define INTS KERNEL(Ints)
 #define BITS KERNEL(Bits)
 
-// a·b + c; the larger, or the smaller, of a and b: b where that is NaN; a where the sign of m is set, else b.
+// a·b + c; the larger, or the smaller, of a and b: b where that is NaN; a where the sign of m is set, else b; whether
+// a sign of m is set.
 #if FUSED && BYTES == 64
 #define FMA(a, b, c) _mm512_fmadd_ps(a, b, c)
 #define LARGER(a, b) _mm512_max_ps(a, b)
 #define SMALLER(a, b) _mm512_min_ps(a, b)
 #define CHOOSE(m, a, b) _mm512_mask_blend_ps(_mm512_movepi32_mask((__m512i)(m)), b, a)
+#define ANY(m) (_mm512_movepi32_mask((__m512i)(m)) != 0)
 #elif FUSED
 #define FMA(a, b, c) _mm256_fmadd_ps(a, b, c)
 #define LARGER(a, b) _mm256_max_ps(a, b)
 #define SMALLER(a, b) _mm256_min_ps(a, b)
 #define CHOOSE(m, a, b) _mm256_blendv_ps(b, a, (FLOATS)(m))
+#define ANY(m) (_mm256_movemask_ps((FLOATS)(m)) != 0)
 #else
 #define FMA(a, b, c) ((a) * (b) + (c))
 #define LARGER(a, b) CHOOSE((a) > (b), a, b)
 #define SMALLER(a, b) CHOOSE((a) < (b), a, b)
 #define CHOOSE(m, a, b) ((FLOATS)((((INTS)(m) >> 31) & (INTS)(a)) | (~((INTS)(m) >> 31) & (INTS)(b))))
+#define ANY(m) ((((m)[0] | (m)[1]) | ((m)[2] | (m)[3])) < 0)
 #endif
 
 INLINE FLOATS KERNEL(spread)(float s) {
@@ -123,15 +127,147 @@ INLINE void KERNEL(sigmoid_of)(FLOATS *x, const int chains) {
   EACH x[c] = CHOOSE(x[c], FMA(-e[c], e[c] * up[c], e[c]), up[c]);
 }
 
-// e^x − 1 of numbers that are not above 0; others count as 0.
+// e^x − 1, with half of 2^n so that the largest may be infinite.
 INLINE void KERNEL(expm1_of)(FLOATS *x, const int chains) {
-  FLOATS p[CHAINS], r[CHAINS];
+  FLOATS a[CHAINS], p[CHAINS], r[CHAINS];
   BITS bits[CHAINS];
-  EACH x[c] = LARGER(SPREAD(-20), SMALLER(SPREAD(0), x[c]));
-  KERNEL(reduce)(bits, r, x, 127, chains);
+  EACH a[c] = SMALLER(SPREAD(89), LARGER(SPREAD(-20), x[c]));
+  KERNEL(reduce)(bits, r, a, 126, chains);
   KERNEL(rest)(p, r, chains);
   EACH p[c] = FMA(p[c] * r[c], r[c], r[c]);
-  EACH x[c] = FMA(p[c], (FLOATS)(bits[c] << 23), (FLOATS)(bits[c] << 23) - SPREAD(1));
+  EACH p[c] = FMA(p[c], (FLOATS)(bits[c] << 23), (FLOATS)(bits[c] << 23) - SPREAD(0.5f));
+  EACH x[c] = CHOOSE((FLOATS)((BITS)x[c] & ~SIGN) < SPREAD(0x1p-25f), x[c], p[c] + p[c]);
+}
+
+// log(2^e·(1 + f)) = e·ln 2 + (f − f²/2 + f³·P(f)) for √½ ≤ 1 + f < √2
+INLINE void KERNEL(log_of_parts)(FLOATS *y, const FLOATS *e, const FLOATS *f, const int chains) {
+  static const float terms[] = {1.2762217223644257e-1f, -1.3159610331058502e-1f, 1.4201579988002777e-1f,
+                                -1.66234090924263e-1f,  2.000124156475067e-1f,   -2.500081956386566e-1f,
+                                3.333333134651184e-1f};
+  FLOATS square[CHAINS];
+  EACH square[c] = f[c] * f[c];
+  EACH y[c] = SPREAD(-7.6364390552043915e-2f);
+  UNROLL for (int i = 0; i < 7; i++) EACH y[c] = FMA(y[c], f[c], SPREAD(terms[i]));
+  EACH y[c] = y[c] * f[c] * square[c];
+  EACH y[c] = FMA(e[c], SPREAD(-2.12194440e-4f), y[c]);
+  EACH y[c] = FMA(SPREAD(-0.5f), square[c], y[c]) + f[c];
+  EACH y[c] = FMA(e[c], SPREAD(0.693359375f), y[c]);
+}
+
+// x = 2^e·(1 + f)
+INLINE void KERNEL(split)(FLOATS *e, FLOATS *f, const FLOATS *x, const int chains) {
+  const uint32_t root = 0x3F3504F3u;  // √½
+  EACH {
+    BITS bits = (BITS)x[c] - root;
+    e[c] = __builtin_convertvector((INTS)bits >> 23, FLOATS);
+    f[c] = (FLOATS)((bits & 0x7FFFFFu) + root) - SPREAD(1);
+  }
+}
+
+INLINE void KERNEL(log_of)(FLOATS *x, const int chains) {
+  FLOATS y[CHAINS], e[CHAINS], f[CHAINS];
+  // Below the smallest normal number, of 2^23·x.
+  EACH y[c] = CHOOSE(x[c] < SPREAD(0x1p-126f), x[c] * SPREAD(0x1p23f), x[c]);
+  KERNEL(split)(e, f, y, chains);
+  EACH e[c] -= (FLOATS)((x[c] < SPREAD(0x1p-126f)) & (INTS)SPREAD(23));
+  KERNEL(log_of_parts)(y, e, f, chains);
+  EACH y[c] = CHOOSE(x[c] < SPREAD(INFINITY), y[c], x[c]);
+  EACH y[c] = CHOOSE(x[c], SPREAD(NAN), y[c]);
+  EACH x[c] = CHOOSE(x[c] == SPREAD(0), SPREAD(-INFINITY), y[c]);
+}
+
+// Of 1 + x, rounded, with what was rounded off added to f.
+INLINE void KERNEL(log1p_of)(FLOATS *x, const int chains) {
+  FLOATS y[CHAINS], e[CHAINS], f[CHAINS], off[CHAINS];
+  EACH y[c] = x[c] + SPREAD(1);
+  KERNEL(split)(e, f, y, chains);
+  EACH off[c] = CHOOSE(y[c] < SPREAD(2), x[c] - (y[c] - SPREAD(1)), SPREAD(1) - (y[c] - x[c]));
+  // 2^−e in two factors: e may be 128.
+  EACH off[c] = off[c] * (FLOATS)((129 - __builtin_convertvector(e[c], INTS)) << 23) * SPREAD(0.25f);
+  EACH f[c] += off[c];
+  KERNEL(log_of_parts)(off, e, f, chains);
+  EACH off[c] = CHOOSE(x[c] < SPREAD(INFINITY), (FLOATS)((BITS)off[c] | ((BITS)x[c] & SIGN)), x[c]);
+  EACH off[c] = CHOOSE(y[c], SPREAD(NAN), off[c]);
+  EACH x[c] = CHOOSE(y[c] == SPREAD(0), SPREAD(-INFINITY), off[c]);
+}
+
+// The results of libm in the lanes whose numbers are too large for the reduction of angles.
+INLINE void KERNEL(beyond)(FLOATS *y, const FLOATS *x, float (*function)(float), const int chains) {
+  INTS large = (INTS){0};
+  EACH large |= (FLOATS)((BITS)x[c] & ~SIGN) > SPREAD(LARGEST_ANGLE);
+  if (__builtin_expect(!ANY(large), 1)) return;
+  float in[CHAINS * LANES], out[CHAINS * LANES];
+  EACH *(KERNEL(Loose) *)(in + c * LANES) = x[c];
+  EACH *(KERNEL(Loose) *)(out + c * LANES) = y[c];
+  for (int i = 0; i < chains * LANES; i++)
+    if (fabsf(in[i]) > LARGEST_ANGLE) out[i] = function(in[i]);
+  EACH y[c] = *(KERNEL(Loose) *)(out + c * LANES);
+}
+
+// The sine `quarters` of a turn later.  x = n·π/2 + r with n rounded, in the last bits of `turn`, π/2 being in parts
+// (Cody and Waite 1980), so short where products are rounded that these are exact; then sin r or cos r, whose sign
+// changes after two quarters.
+INLINE void KERNEL(sin_later)(FLOATS *x, uint32_t quarters, float (*libm)(float), const int chains) {
+  const FLOATS rounder = SPREAD(12582912.0f);
+  FLOATS n[CHAINS], r[CHAINS], z[CHAINS], s[CHAINS], co[CHAINS];
+  BITS turn[CHAINS];
+  EACH n[c] = FMA(x[c], SPREAD(0.636619772367581343f), rounder);
+  EACH turn[c] = (BITS)n[c] + quarters;
+  EACH n[c] = rounder - n[c];
+#if FUSED
+  EACH r[c] = FMA(n[c], SPREAD(0x1.921fb6p0f), x[c]);
+  EACH r[c] = FMA(n[c], SPREAD(-0x1.777a5cp-25f), r[c]);
+  EACH r[c] = FMA(n[c], SPREAD(-0x1.ee59dap-50f), r[c]);
+#else
+  // The first two sums are exact; what the third rounds off goes to the rest.
+  EACH z[c] = x[c] + n[c] * SPREAD(0x1.92p0f) + n[c] * SPREAD(0x1.fb4p-12f);
+  EACH s[c] = n[c] * SPREAD(0x1.444p-24f);
+  EACH r[c] = z[c] + s[c];
+  EACH r[c] += s[c] - (r[c] - z[c]) + (n[c] * SPREAD(0x1.68cp-39f) + n[c] * SPREAD(0x1.1a6264p-54f));
+#endif
+  EACH z[c] = r[c] * r[c];
+  EACH s[c] = FMA(SPREAD(-1.9518291810527444e-4f), z[c], SPREAD(8.332189172506332e-3f));
+  EACH co[c] = FMA(SPREAD(2.4432327336398885e-5f), z[c], SPREAD(-1.3887309469282627e-3f));
+  EACH s[c] = FMA(s[c], z[c], SPREAD(-1.6666655242443085e-1f));
+  EACH co[c] = FMA(co[c], z[c], SPREAD(4.166664555668831e-2f));
+  EACH s[c] = FMA(s[c] * z[c], r[c], r[c]);
+  EACH co[c] = FMA(co[c] * z[c], z[c], FMA(SPREAD(-0.5f), z[c], SPREAD(1)));
+  EACH s[c] = (FLOATS)((BITS)CHOOSE(turn[c] << 31, co[c], s[c]) ^ (turn[c] << 30 & SIGN));
+  KERNEL(beyond)(s, x, libm, chains);
+  EACH x[c] = s[c];
+}
+
+INLINE void KERNEL(sin_of)(FLOATS *x, const int chains) {
+  FLOATS y[CHAINS];
+  EACH y[c] = x[c];
+  KERNEL(sin_later)(y, 0, sinf, chains);
+  EACH x[c] = CHOOSE(x[c] == SPREAD(0), x[c], y[c]);  // −0 too
+}
+
+INLINE void KERNEL(cos_of)(FLOATS *x, const int chains) {
+  KERNEL(sin_later)(x, 1, cosf, chains);
+}
+
+// 1 − e^P(|x|), P being a polynomial for log erfc |x|, and near 0 another: x + x·Q(x²).
+INLINE void KERNEL(erf_of)(FLOATS *x, const int chains) {
+  static const float far[] = {-3.117874264717102e-3f, 2.2519150748848915e-2f, -1.0452611744403839e-1f,
+                              -6.365187764167786e-1f, -1.128061056137085f,    -1.045233293552883e-4f},
+                     near[] = {5.0577037036418915e-3f, -2.6807287707924843e-2f, 1.1282864958047867e-1f,
+                               -3.7612590193748474e-1f, 1.2837916612625122e-1f};
+  FLOATS a[CHAINS], p[CHAINS], q[CHAINS], r[CHAINS];
+  BITS bits[CHAINS];
+  EACH a[c] = SMALLER(SPREAD(4), (FLOATS)((BITS)x[c] & ~SIGN));
+  EACH p[c] = SPREAD(2.0367771503515542e-4f);
+  UNROLL for (int i = 0; i < 6; i++) EACH p[c] = FMA(p[c], a[c], SPREAD(far[i]));
+  KERNEL(reduce)(bits, r, p, 127, chains);
+  KERNEL(exp_of_rest)(p, r, chains);
+  EACH p[c] = SPREAD(1) - p[c] * (FLOATS)(bits[c] << 23);
+  EACH p[c] = (FLOATS)((BITS)p[c] | ((BITS)x[c] & SIGN));
+  EACH r[c] = a[c] * a[c];
+  EACH q[c] = SPREAD(-6.348518654704094e-4f);
+  UNROLL for (int i = 0; i < 5; i++) EACH q[c] = FMA(q[c], r[c], SPREAD(near[i]));
+  EACH q[c] = FMA(q[c], x[c], x[c]);
+  EACH x[c] = CHOOSE(a[c] < SPREAD(0.85f), q[c], p[c]);
 }
 
 // max(x, 0) + log(1 + e^−|x|), the logarithm as a polynomial.
@@ -217,6 +353,11 @@ MAP(exp)
 MAP(tanh)
 MAP(sigmoid)
 MAP(expm1)
+MAP(log)
+MAP(log1p)
+MAP(sin)
+MAP(cos)
+MAP(erf)
 MAP(softplus)
 MAP(gelu)
 MAP(gelu_slope)
@@ -236,6 +377,7 @@ MAP(gelu_slope)
 #undef LARGER
 #undef SMALLER
 #undef CHOOSE
+#undef ANY
 #undef SPREAD
 #undef SIGN
 #undef BYTES
