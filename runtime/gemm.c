@@ -419,17 +419,26 @@ static int64_t packed_steps(const GemmPacked *b) {
   return even_block(b->k, KC / (int64_t)nb_dtype_size(b->dtype), 4);
 }
 
-bool nb_gemm_pack(DType dtype, int64_t m, int64_t n, int64_t k, GemmMatrix b, GemmPacked *to, Error *err) {
+size_t nb_gemm_packed_bytes(DType dtype, int64_t m, int64_t n, int64_t k) {
+  return (size_t)(round_up(n, width_for(level_of(dtype), m, n)->columns) * k) * nb_dtype_size(dtype);
+}
+
+GemmPacked nb_gemm_pack_at(DType dtype, int64_t m, int64_t n, int64_t k, GemmMatrix b, void *data) {
   const Level *level = level_of(dtype);
   int64_t size = (int64_t)nb_dtype_size(dtype), along = b.transposed ? 1 : b.ld, across = b.transposed ? b.ld : 1;
-  *to = (GemmPacked){.dtype = dtype, .n = n, .k = k, .panel = width_for(level, m, n)->columns};
-  int64_t columns = round_up(n, to->panel), kc = packed_steps(to);
-  to->bytes = (size_t)(columns * k * size);
-  if (!(to->data = nb_alloc(to->bytes, err))) return false;
+  GemmPacked to = {.dtype = dtype, .n = n, .k = k, .panel = width_for(level, m, n)->columns, .data = data};
+  int64_t columns = round_up(n, to.panel), kc = packed_steps(&to);
+  to.bytes = (size_t)(columns * k * size);
   for (int64_t p = 0; p < k; p += kc)
-    level->pack((char *)to->data + p * columns * size, (const char *)b.data + p * along * size, across, along, n,
-                least(kc, k - p), to->panel);
-  return true;
+    level->pack((char *)data + p * columns * size, (const char *)b.data + p * along * size, across, along, n,
+                least(kc, k - p), to.panel);
+  return to;
+}
+
+bool nb_gemm_pack(DType dtype, int64_t m, int64_t n, int64_t k, GemmMatrix b, GemmPacked *to, Error *err) {
+  void *data = nb_alloc(nb_gemm_packed_bytes(dtype, m, n, k), err);
+  *to = data ? nb_gemm_pack_at(dtype, m, n, k, b, data) : (GemmPacked){.dtype = dtype};
+  return data;
 }
 
 void nb_gemm_unpack(GemmPacked *b) {
@@ -437,20 +446,21 @@ void nb_gemm_unpack(GemmPacked *b) {
   b->data = NULL;
 }
 
-void nb_gemm_packed(int64_t m, const void *a, int64_t lda, const GemmPacked *b, void *c, int64_t ldc, bool add) {
+void nb_gemm_packed(int64_t m, GemmMatrix a, const GemmPacked *b, void *c, int64_t ldc, bool add) {
   const Level *level = level_of(b->dtype);
   const Width *w = b->panel == level->wide.columns ? &level->wide : level->widths;
   while (w->columns != b->panel) w++;
   int64_t kc = packed_steps(b), columns = round_up(b->n, b->panel);
   Product g = {.level = level, .size = (int64_t)nb_dtype_size(b->dtype), .cr = ldc, .cc = 1};
   int64_t high = w == &level->wide ? 2 : m;  // the wide tiles are low
+  int64_t xr = a.transposed ? 1 : a.ld, xk = a.transposed ? a.ld : 1;
   for (int64_t p = 0; p < b->k; p += kc) {
-    Run r = {.g = &g, .columns = b->n, .k = least(kc, b->k - p), .xr = lda, .xk = 1, .xstep = lda, .before = -1};
+    Run r = {.g = &g, .columns = b->n, .k = least(kc, b->k - p), .xr = xr, .xk = xk, .xstep = xr, .before = -1};
     r.y = (const char *)b->data + p * columns * g.size, r.yk = b->panel, r.ystep = r.k, r.add = add || p > 0;
     for (int64_t j = 0; j < b->n && !nb_interrupted(); j += b->panel)
       for (int64_t i = 0; i < m; i += high) {
         r.rows = least(high, m - i);
-        r.x = (const char *)a + (i * lda + p) * g.size;
+        r.x = (const char *)a.data + (i * xr + p * xk) * g.size;
         r.c = (char *)c + i * ldc * g.size;
         run_column(&r, w, j, 0, least(b->panel, b->n - j));
       }

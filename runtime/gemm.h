@@ -32,8 +32,12 @@ typedef struct GemmPacked {
 bool nb_gemm_pack(DType dtype, int64_t m, int64_t n, int64_t k, GemmMatrix b, GemmPacked *to, Error *err);
 void nb_gemm_unpack(GemmPacked *b);
 
+// The same into memory of the caller's, nb_gemm_packed_bytes of it, on the calling thread: it allocates nothing.
+size_t nb_gemm_packed_bytes(DType dtype, int64_t m, int64_t n, int64_t k);
+GemmPacked nb_gemm_pack_at(DType dtype, int64_t m, int64_t n, int64_t k, GemmMatrix b, void *data);
+
 // C (m×n, rows ldc apart) = or += A·B on the calling thread, for bodies of nb_parallel_for: it allocates nothing, and
 // after an interrupt it leaves C as it is.
-void nb_gemm_packed(int64_t m, const void *a, int64_t lda, const GemmPacked *b, void *c, int64_t ldc, bool add);
+void nb_gemm_packed(int64_t m, GemmMatrix a, const GemmPacked *b, void *c, int64_t ldc, bool add);
 
 #endif

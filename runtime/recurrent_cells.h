@@ -52,8 +52,9 @@ static void TYPED(forward)(const Recurrence *r, const Work *w, int64_t begin, in
             to = (t + !r->reverse) * r->batch;
     const REAL *before = (const REAL *)r->states + (from + begin) * n;
     REAL *h = (REAL *)r->states + (to + begin) * n, *k = keep ? (REAL *)r->kept + (t * r->batch + begin) * keep : h;
-    nb_gemm_packed(end - begin, before, n, &w->weight, k, keep ? keep : n, true);
-    if (r->cell == CELL_GRU) nb_gemm_packed(end - begin, before, n, &w->second, k + 3 * n, keep, false);
+    nb_gemm_packed(end - begin, (GemmMatrix){before, n, false}, &w->weight, k, keep ? keep : n, true);
+    if (r->cell == CELL_GRU)
+      nb_gemm_packed(end - begin, (GemmMatrix){before, n, false}, &w->second, k + 3 * n, keep, false);
     for (int64_t b = begin; b < end; b++, before += n, h += n, k += keep) {
       if (r->cell == CELL_LSTM)
         TYPED(lstm)(n, k, w->bias, (const REAL *)r->cells + (from + b) * n, (REAL *)r->cells + (to + b) * n, h);
@@ -140,7 +141,7 @@ static void TYPED(backward)(const Recurrence *r, const Work *w, int64_t begin, i
       else
         TYPED(plain_back)(n, r->cell, states + (to + b) * n, a, dz + b * wide);
     }
-    nb_gemm_packed(end - begin, dz + begin * wide, wide, &w->weight, dh + begin * n, n, gru);
+    nb_gemm_packed(end - begin, (GemmMatrix){dz + begin * wide, wide, false}, &w->weight, dh + begin * n, n, gru);
   }
   int64_t start = (r->reverse ? r->steps : 0) * r->batch;
   NB_IVDEP for (int64_t j = begin * n; j < end * n; j++) dh[j] += d_states ? d_states[start * n + j] : 0;

@@ -50,3 +50,13 @@ FUNCTION(erf)
 FUNCTION(softplus)
 FUNCTION(gelu)
 FUNCTION(gelu_slope)
+
+float vector_exp_less(int64_t n, float *out, const float *x, float less) {
+  static float (*const forms[CPU_LEVELS])(int64_t, float *, const float *, float) = {MAPS(exp_less)};
+  return forms[cpu_level()](n, out, x, less);
+}
+
+float vector_largest(int64_t n, const float *x) {
+  static float (*const forms[CPU_LEVELS])(int64_t, const float *) = {MAPS(largest)};
+  return forms[cpu_level()](n, x);
+}

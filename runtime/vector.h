@@ -17,4 +17,8 @@ VectorMap vector_exp, vector_expm1, vector_log, vector_log1p, vector_sin, vector
 // derivative of that, which has a zero, within 2e-7.
 VectorMap vector_softplus, vector_gelu, vector_gelu_slope;
 
+// out[i] = e^(x[i] − less) for i < n, and the sum of these; the largest of x that is no NaN, −∞ where there is none.
+float vector_exp_less(int64_t n, float *out, const float *x, float less);
+float vector_largest(int64_t n, const float *x);
+
 #endif

@@ -363,6 +363,57 @@ MAP(gelu)
 MAP(gelu_slope)
 #undef MAP
 
+// ---- rows of a softmax ----
+
+INLINE float KERNEL(across)(const FLOATS v) {
+  float sum = 0;
+  for (int i = 0; i < LANES; i++) sum += v[i];
+  return sum;
+}
+
+TARGET static float KERNEL(exp_less)(int64_t n, float *out, const float *x, float less) {
+  FLOATS v[CHAINS], sum[CHAINS];
+  const int chains = CHAINS;
+  int64_t i = 0;
+  EACH sum[c] = (FLOATS){0};
+  for (; i + CHAINS * LANES <= n; i += CHAINS * LANES) {
+    EACH v[c] = *(const KERNEL(Loose) *)(x + i + c * LANES) - SPREAD(less);
+    KERNEL(exp_of)(v, chains);
+    EACH *(KERNEL(Loose) *)(out + i + c * LANES) = v[c];
+    EACH sum[c] += v[c];
+  }
+  for (; i + LANES <= n; i += LANES) {
+    *v = *(const KERNEL(Loose) *)(x + i) - SPREAD(less);
+    KERNEL(exp_of)(v, 1);
+    *(KERNEL(Loose) *)(out + i) = *v;
+    *sum += *v;
+  }
+  float total = KERNEL(across)((sum[0] + sum[1]) + (sum[2] + sum[3]));
+  if (i == n) return total;
+  *v = (FLOATS){0};
+  memcpy(v, x + i, (size_t)(n - i) * sizeof *x);
+  *v -= SPREAD(less);
+  KERNEL(exp_of)(v, 1);
+  memcpy(out + i, v, (size_t)(n - i) * sizeof *x);
+  for (int64_t k = 0; k < n - i; k++) total += v[0][k];
+  return total;
+}
+
+TARGET static float KERNEL(largest)(int64_t n, const float *x) {
+  FLOATS most[CHAINS];
+  const int chains = CHAINS;
+  int64_t i = 0;
+  EACH most[c] = SPREAD(-INFINITY);
+  for (; i + CHAINS * LANES <= n; i += CHAINS * LANES)
+    EACH most[c] = LARGER(*(const KERNEL(Loose) *)(x + i + c * LANES), most[c]);
+  for (; i + LANES <= n; i += LANES) *most = LARGER(*(const KERNEL(Loose) *)(x + i), *most);
+  most[0] = LARGER(LARGER(most[0], most[1]), LARGER(most[2], most[3]));
+  float largest = most[0][0];
+  for (int k = 1; k < LANES; k++) largest = most[0][k] > largest ? most[0][k] : largest;
+  for (; i < n; i++) largest = x[i] > largest ? x[i] : largest;
+  return largest;
+}
+
 #undef TARGET
 #undef INLINE
 #undef SHAPE_PASTE

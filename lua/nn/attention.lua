@@ -50,6 +50,13 @@ local function masked_softmax(scores, blocked, added)
   return none:any():item() and weights:masked_fill(none, 0) or weights
 end
 
+-- Without the weights and without dropout: one operator, in tiles.
+local function attend(q, k, v, blocked, added, causal)
+  local mask = added
+  if blocked then mask = added and added:masked_fill(blocked, -math.huge) or blocked:logical_not() end
+  return nb.scaled_dot_product_attention(q, k, v, mask, { is_causal = causal })
+end
+
 -- ---- the module ----
 
 -- N×L×E → N×H×L×d
@@ -132,8 +139,8 @@ local function read_call(...)
   return args[1], key, args[3] or key, options.check("MultiheadAttention", call_options, given)
 end
 
--- All masks as they broadcast over N×H×L×S; `extra` keys at the end are seen by all.
-local function masks_of(self, o, n, rows, columns, batched, extra)
+-- All masks, of which `causal` is one, as they broadcast over N×H×L×S; `extra` keys at the end are seen by all.
+local function masks_of(self, o, causal, n, rows, columns, batched, extra)
   local list = {}
   local function add(mask)
     list[#list + 1] = extra > 0 and mask:pad { 0, extra } or mask
@@ -149,7 +156,7 @@ local function masks_of(self, o, n, rows, columns, batched, extra)
       { shape = { n * self.num_heads, rows, columns }, view = { n, self.num_heads, rows, columns } },
     }))
   end
-  if o.is_causal then
+  if causal then
     add(nb.ones({ rows, columns }, { dtype = "bool" }):triu(1):view(1, 1, rows, columns))
   end
   return gather_masks(list)
@@ -168,17 +175,25 @@ local function forward(self, ...)
   value = same and query or batch_first(value)
   local n, rows, columns = query:size(1), query:size(2), key:size(2)
   local extra = (self.bias_k and 1 or 0) + (self.add_zero_attn and 1 or 0)
-  local blocked, added = masks_of(self, o, n, rows, columns, batched, extra)
+  local fused = not o.need_weights and not (self.training and self.dropout > 0) and not native.observed()
+  local flagged = fused and o.is_causal and extra == 0
+  local blocked, added = masks_of(self, o, o.is_causal and not flagged, n, rows, columns, batched, extra)
 
   local q, k, v = project(self, query, key, value)
   k = appended(k, self.bias_k, self.add_zero_attn)
   v = appended(v, self.bias_v, self.add_zero_attn)
   q, k, v = split_heads(q, self.num_heads), split_heads(k, self.num_heads), split_heads(v, self.num_heads)
-  local scores = (q * (1 / math.sqrt(self.embed_dim // self.num_heads))):matmul(k:transpose(3, 4))
-  local weights = masked_softmax(scores, blocked, added)
-  if self.training then weights = shared.dropped(weights, self.dropout) end
+  local y, weights
+  if fused then
+    y = attend(q, k, v, blocked, added, flagged)
+  else
+    local scores = (q * (1 / math.sqrt(self.embed_dim // self.num_heads))):matmul(k:transpose(3, 4))
+    weights = masked_softmax(scores, blocked, added)
+    if self.training then weights = shared.dropped(weights, self.dropout) end
+    y = weights:matmul(v)
+  end
 
-  local y = self.out_proj(weights:matmul(v):transpose(2, 3):reshape(n, rows, self.embed_dim))
+  y = self.out_proj(y:transpose(2, 3):reshape(n, rows, self.embed_dim))
   if not batched then
     y = y:squeeze(1)
   elseif not self.batch_first then

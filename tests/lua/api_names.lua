@@ -19,7 +19,8 @@ return {
     repeat_interleave flip roll pad tril triu diag
     gather scatter scatter_add index_select index_add masked_select masked_fill sort topk unique nonzero
     dot outer trace inverse det slogdet solve solve_triangular cholesky qr svd eigh pinv
-    conv1d conv2d conv_transpose2d max_pool2d avg_pool2d adaptive_avg_pool2d unfold]] },
+    conv1d conv2d conv_transpose2d max_pool2d avg_pool2d adaptive_avg_pool2d unfold
+    scaled_dot_product_attention]] },
   { "nb.", "einsum" },
   { "t:", "add_ sub_ mul_ div_ fill_ copy_ zero_ clamp_ exp_ relu_ masked_fill_ scatter_add_ index_add_" },
   { "t:", "backward detach retain_grad register_hook" },

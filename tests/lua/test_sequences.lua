@@ -299,6 +299,128 @@ function T.test_masks_of_numbers_and_of_truth_agree()
   lu.assertEquals(select("#", m(x, { need_weights = false })), 1)
 end
 
+-- softmax(q·kᵀ·scale + mask)·v, of operators that are tested on their own; zeros where a query sees nothing.
+local function composed(q, k, v, mask, causal, scale)
+  local scores = q:matmul(k:transpose(-2, -1)) * (scale or 1 / math.sqrt(q:size(-1)))
+  local blocked = nb.zeros({ q:size(-2), k:size(-2) }, { dtype = "bool" })
+  if causal then blocked = blocked:logical_not():triu(1) end
+  if mask and mask.dtype == "bool" then
+    blocked = blocked | mask:logical_not()
+  elseif mask then
+    scores, blocked = scores + mask, blocked | mask:eq(-math.huge)
+  end
+  local none = blocked:all(-1, { keepdim = true })
+  scores = scores:masked_fill(blocked, -math.huge):masked_fill(none, 0)
+  return scores:softmax(-1):masked_fill(none, 0):matmul(v)
+end
+
+local function assert_like_composed(shapes, mask, options, dtype)
+  local made, twins = {}, {}
+  for i, shape in ipairs(shapes) do
+    made[i] = nb.randn(shape, { dtype = dtype }):transpose(-2, -1):contiguous():transpose(-2, -1)
+    made[i].requires_grad = true
+    twins[i] = made[i]:detach():contiguous()
+    twins[i].requires_grad = true
+  end
+  options = options or {}
+  local y = nb.scaled_dot_product_attention(made[1], made[2], made[3], mask, options)
+  local want = composed(twins[1], twins[2], twins[3], mask, options.is_causal, options.scale)
+  local tolerance = dtype == "f32" and 2e-5 or 1e-11
+  assert_close(y, want, tolerance)
+  local g = nb.randn(y.shape, { dtype = dtype }) / 8
+  local have, expected = { nb.grad((y * g):sum(), made) }, { nb.grad((want * g):sum(), twins) }
+  for i = 1, 3 do assert_close(have[i], expected[i], tolerance) end
+end
+
+function T.test_attention_in_tiles_is_attention()
+  nb.seed(12)
+  local function seen(...)
+    local m = nb.rand({ ... }):gt(0.4)
+    m:view(-1, m:size(-1))[1] = false
+    return m
+  end
+  local function added(...)
+    local m = nb.randn({ ... })
+    m:view(-1, m:size(-1))[1] = -math.huge
+    return m:masked_fill(nb.rand({ ... }):gt(0.8), -math.huge)
+  end
+  local threads = nb.threads()
+  for _, count in ipairs { 1, 3 } do
+    nb.threads(count)
+    for _, dtype in ipairs { "f32", "f64" } do
+      for _, options in ipairs { {}, { is_causal = true }, { scale = -0.3 } } do
+        assert_like_composed({ { 130, 9 }, { 200, 9 }, { 200, 17 } }, nil, options, dtype)
+        assert_like_composed({ { 2, 3, 64, 8 }, { 2, 3, 64, 8 }, { 2, 3, 64, 8 } }, nil, options, dtype)
+        assert_like_composed({ { 150, 4 }, { 70, 4 }, { 70, 4 } }, seen(150, 70), options, dtype)
+        assert_like_composed({ { 2, 150, 4 }, { 70, 4 }, { 2, 70, 1 } }, added(2, 1, 70), options, dtype)
+        assert_like_composed({ { 3, 2, 65, 33 }, { 2, 129, 33 }, { 3, 1, 129, 5 } }, seen(3, 1, 65, 129), options,
+          dtype)
+        assert_like_composed({ { 2, 1, 3 }, { 2, 1, 3 }, { 2, 1, 1 } }, added(1, 1), options, dtype)
+        assert_like_composed({ { 0, 3 }, { 2, 3 }, { 2, 3 } }, nil, options, dtype)
+        assert_like_composed({ { 0, 2, 3 }, { 0, 2, 3 }, { 0, 2, 3 } }, nil, options, dtype)
+      end
+    end
+  end
+  nb.threads(threads)
+end
+
+function T.test_attention_to_nothing_is_zero_and_NaN_stays()
+  local attend = nb.scaled_dot_product_attention
+  local q, none = nb.ones({ 2, 3 }, { requires_grad = true }), nb.ones({ 0, 3 })
+  local y = attend(q, none, none)
+  lu.assertEquals(y:totable(), { { 0, 0, 0 }, { 0, 0, 0 } })
+  y:sum():backward()
+  lu.assertEquals(q.grad:totable(), { { 0, 0, 0 }, { 0, 0, 0 } })
+  local bad = nb.tensor { { 0 / 0 }, { 1 } }
+  local rows = attend(bad, nb.ones(3, 1), nb.ones(3, 2))
+  lu.assertTrue(rows[1]:isnan():all():item())
+  lu.assertEquals(rows[2]:totable(), { 1, 1 })
+  -- Scores far above what e^x can hold.
+  lu.assertEquals(attend(nb.tensor { { 1000 } }, nb.tensor { { 1 }, { -1 } }, nb.tensor { { 5 }, { 7 } }):item(), 5)
+end
+
+function T.test_a_mask_that_learns_gets_its_gradient()
+  nb.seed(13)
+  local q, k, v = f64(2, 3, 2), f64(2, 4, 2), f64(2, 4, 5)
+  local mask = f64(3, 4)
+  local twin = mask:clone()
+  mask.requires_grad, twin.requires_grad = true, true
+  local g = f64(2, 3, 5)
+  local have = nb.grad((nb.scaled_dot_product_attention(q, k, v, mask) * g):sum(), mask)
+  assert_close(have, nb.grad((composed(q, k, v, twin) * g):sum(), twin), 1e-12)
+end
+
+function T.test_attention_refuses_what_does_not_fit()
+  local attend, x = nb.scaled_dot_product_attention, nb.ones(2, 3)
+  assert_error("shapes 2×3, 2×4 and 2×4", attend, x, nb.ones(2, 4), nb.ones(2, 4))
+  assert_error("shapes 2×3, 2×3 and 5×3", attend, x, x, nb.ones(5, 3))
+  assert_error("shapes 3, 2×3 and 2×3", attend, nb.ones(3), x, x)
+  assert_error("must broadcast to 2 queries × 2 keys, got shape 3×2", attend, x, x, x, nb.ones(3, 2))
+  assert_error("got i64", attend, x, x, x, nb.ones({ 2, 2 }, { dtype = "i64" }))
+end
+
+-- The operator and its parts: asking for the weights takes the parts.
+function T.test_attention_with_and_without_weights_agrees()
+  nb.seed(14)
+  for _, options in ipairs { {}, { add_bias_kv = true, add_zero_attn = true } } do
+    local m, x = attention(6, 2, options), f64(70, 3, 6)
+    local padding = nb.zeros({ 3, 70 }, { dtype = "bool" })
+    padding[{ 2, { 60, 70 } }] = true
+    local numbers = f64(70, 70)
+    for _, call in ipairs { {}, { is_causal = true }, { key_padding_mask = padding }, { attn_mask = numbers },
+      { key_padding_mask = padding, attn_mask = numbers, is_causal = true } } do
+      local want = (m(x, call))
+      local expected = { nb.grad(want:square():sum(), m:parameters()) }
+      call.need_weights = false
+      local have = m(x, call)
+      assert_close(have, want, 1e-11)
+      for i, grad in ipairs { nb.grad(have:square():sum(), m:parameters()) } do
+        assert_close(grad, expected[i], 1e-9)
+      end
+    end
+  end
+end
+
 function T.test_gradients_of_attention_agree_with_finite_differences()
   nb.seed(9)
   local Causal = nn.module("Causal", function(self, m) self.m = m end)

@@ -139,6 +139,23 @@ def planes(function):
     return call
 
 
+def attention(q, k, v, mask=None, is_causal=False, scale=None):
+    """PyTorch 1.13 has none; later ones want one batch shape and not a mask and is_causal together."""
+    if hasattr(F, "scaled_dot_product_attention") and not (is_causal and mask is not None):
+        batch = torch.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2])
+        q, k, v = (x.expand(batch + x.shape[-2:]) for x in (q, k, v))
+        return F.scaled_dot_product_attention(q, k, v, mask, is_causal=is_causal, scale=scale)
+    scores = q @ k.mT * (q.shape[-1] ** -0.5 if scale is None else scale)
+    blocked = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1) & is_causal
+    if mask is not None and mask.dtype == torch.bool:
+        blocked = blocked | ~mask
+    elif mask is not None:
+        scores = scores + mask
+    none = blocked.all(-1, keepdim=True)
+    weights = torch.softmax(scores.masked_fill(blocked, -torch.inf).masked_fill(none, 0), -1)
+    return weights.masked_fill(none, 0) @ v
+
+
 def cross_entropy(x, target):
     """Of classes in the second dimension, or the only one; without a reduction over the batch."""
     return F.cross_entropy(x, target, reduction="none")
@@ -162,6 +179,7 @@ OWN = {
     "bce_with_logits": lambda z, y: F.binary_cross_entropy_with_logits(*torch.broadcast_tensors(z, y), reduction="none"),
     "binary_cross_entropy": lambda p, y: F.binary_cross_entropy(*torch.broadcast_tensors(p, y), reduction="none"),
     "cross_entropy": cross_entropy,
+    "scaled_dot_product_attention": attention,
     # reductions
     "max": extreme("max"),
     "min": extreme("min"),

@@ -244,7 +244,7 @@ static void packed_operands_give_the_same_products(void **state) {
   for (int i = 0; i < 200; i++) {
     DType dtype = i % 2 ? NB_F32 : NB_F64;
     int64_t m = i % 3 ? 1 + random_below(40) : 1 + i % 5, n = 1 + random_below(300), k = 1 + random_below(600);
-    Matrix a = matrix_new(dtype, m, k, false, i % 4), b = matrix_new(dtype, k, n, i & 2, i % 3);
+    Matrix a = matrix_new(dtype, m, k, i & 8, i % 4), b = matrix_new(dtype, k, n, i & 2, i % 3);
     Matrix c = matrix_new(dtype, m, n, false, i % 5), want = matrix_new(dtype, m, n, false, 0);
     Error err = {0};
     GemmPacked packed;
@@ -254,7 +254,7 @@ static void packed_operands_give_the_same_products(void **state) {
     assert_true(nb_gemm_pack(dtype, m, n, k, view(&b), &packed, &err));
     for (int64_t q = 0; q < c.length; q++)
       if (q % c.ld >= n) set(dtype, c.data, q, 77);
-    nb_gemm_packed(m, a.data, a.ld, &packed, c.data, c.ld, add);
+    nb_gemm_packed(m, view(&a), &packed, c.data, c.ld, add);
     nb_gemm_unpack(&packed);
     for (int64_t q = 0; q < c.length; q++) {
       double expected = 77;

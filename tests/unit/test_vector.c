@@ -123,10 +123,42 @@ static void test_angles(void **state) {
   }
 }
 
+// Rows of a softmax: e^(x − less) with its sum, and the largest element, of all lengths.
+static void test_rows(void **state) {
+  float x[100], y[100], most = -INFINITY;
+  (void)state;
+  for (int n = 0; n <= 100; n++) {
+    double sum = 0, want = 0;
+    most = -INFINITY;
+    for (int i = 0; i < n; i++) {
+      x[i] = (float)sin(i * 7 + n) * 30;
+      most = x[i] > most ? x[i] : most;
+    }
+    assert_true(vector_largest(n, x) == most);
+    float total = vector_exp_less(n, y, x, most);
+    for (int i = 0; i < n; i++) {
+      assert_true(ulps(y[i], exp((double)(x[i] - most))) <= 2);
+      sum += (double)y[i];
+      want += exp((double)(x[i] - most));
+    }
+    assert_true(fabs((double)total - sum) <= 1e-6 * sum && fabs(sum - want) <= 1e-6 * want);
+  }
+  for (int at = 0; at < 100; at += 11) {
+    for (int i = 0; i < 100; i++) x[i] = -INFINITY;
+    assert_true(vector_largest(100, x) == -INFINITY && vector_exp_less(100, y, x, 0) == 0);
+    assert_true(vector_exp_less(100, y, x, INFINITY) == 0);
+    x[at] = NAN;
+    x[(at + 50) % 100] = 3;
+    assert_true(vector_largest(100, x) == 3);
+    assert_true(isnan(vector_exp_less(100, y, x, 3)) && isnan(y[at]) && y[(at + 50) % 100] == 1);
+  }
+}
+
 int main(void) {
   static const char *const levels[] = {"portable", "avx2", "avx512"};
   const struct CMUnitTest tests[] = {cmocka_unit_test(test_accuracy), cmocka_unit_test(test_ends),
-                                     cmocka_unit_test(test_as_libm), cmocka_unit_test(test_angles)};
+                                     cmocka_unit_test(test_as_libm), cmocka_unit_test(test_angles),
+                                     cmocka_unit_test(test_rows)};
   int failed = 0;
   for (size_t i = 0; i < 3; i++) {
     int status = 0;
