@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
-// Operators: standardising rows, which the normalisation layers are made of.
+// Operators: standardising rows and channels, which the normalisation layers are made of.
 #include <math.h>
 
+#include "cpu.h"
 #include "loops.h"
+#include "nablua/interrupt.h"
 #include "reduce.h"
 
 static bool shape_standardize(Call *c, Error *err) {
@@ -129,6 +131,161 @@ static bool standardize_backward(Backward *b) {
   return nb_give(b, 0, d);
 }
 
+// ---- channels over a batch ----
+
+// LANES sums go side by side and hold SHORT elements at most before they are added up in double.
+enum { LANES = 16, SHORT = 512 };
+
+typedef struct Channels {
+  int64_t batch, channels, inner;
+  double eps;
+  const void *x, *weight, *bias;    // weight and bias may be NULL
+  const void *g, *mean, *variance;  // of the backward
+  void *y, *out_mean, *out_variance;
+  void *dx, *dweight, *dbias;
+} Channels;
+
+#define CHANNELS_PASTE(bits, wide, name) f##bits##wide##_##name
+#define CHANNELS_NAME(bits, wide, name) CHANNELS_PASTE(bits, wide, name)
+#define BITS 32
+#define WIDE 0
+#include "normalize_channels.h"
+#ifdef CPU_WIDE_TARGET
+#define WIDE 1
+#include "normalize_channels.h"
+#endif
+#undef BITS
+#define BITS 64
+#define WIDE 0
+#include "normalize_channels.h"
+#ifdef CPU_WIDE_TARGET
+#define WIDE 1
+#include "normalize_channels.h"
+#endif
+
+// The tensors of a call, as channels see them; the first is x, and list[i] follows args[i].
+static bool each_channel(Call *c, Channels *w, const void **list[], int count, Error *err) {
+  Scope s;
+  bool ok = true;
+  const Layout *x = &c->args[0].tensor->layout;
+  nb_scope_open(&s, err);
+  for (int i = 0; ok && i < count; i++) {
+    Tensor *t = c->args[i].tensor ? nb_contiguous(&s, nb_to(&s, c->args[i].tensor, c->compute)) : NULL;
+    ok = t || !c->args[i].tensor;
+    *list[i] = t ? nb_tensor_data(t) : NULL;
+  }
+  if (ok) {
+    w->batch = x->shape[0], w->channels = x->shape[1], w->inner = 1;
+    for (int d = 2; d < x->ndim; d++) w->inner *= x->shape[d];
+    void (*body)(int64_t, int64_t, void *) = c->compute == NB_F32 ? f32_body : f64_body;
+#ifdef CPU_WIDE_TARGET
+    if (cpu_level() > CPU_PORTABLE) body = c->compute == NB_F32 ? f32_wide_body : f64_wide_body;
+#endif
+    int64_t items = w->inner == 1 ? (w->channels + LANES - 1) / LANES : w->channels;
+    int64_t grain = NB_GRAIN / 4 / (w->batch * w->inner * (w->inner == 1 ? LANES : 1)) + 1;
+    nb_parallel_for(items, grain, body, w);
+  }
+  nb_scope_close(&s);
+  return ok;
+}
+
+static bool shape_batch_norm(Call *c, Error *err) {
+  char text[NB_SHAPE_TEXT];
+  const Layout *x = &c->args[0].tensor->layout;
+  if (x->ndim < 2 || nb_layout_numel(x) == 0)
+    return nb_fail(err, NB_ERROR_ARGUMENT, "needs elements of batch × channels × ..., got shape %s",
+                   nb_shape_text(x, text));
+  c->compute = nb_dtype_promote(x->dtype, NB_F32);
+  for (int i = 1; i <= 2; i++) {
+    const Tensor *t = c->args[i].tensor;
+    if (t) c->compute = nb_dtype_promote(c->compute, t->layout.dtype);
+    if (t && (t->layout.ndim != 1 || t->layout.shape[0] != x->shape[1]))
+      return nb_fail(err, NB_ERROR_ARGUMENT, "%s must have shape %lld, one for each channel, got %s",
+                     c->op->params[i].name, (long long)x->shape[1], nb_shape_text(&t->layout, text));
+  }
+  c->layout[0] = *x;
+  c->layout[0].dtype = c->compute;
+  c->layout[1] = c->layout[2] = (Layout){.dtype = c->compute, .ndim = 1, .shape = {x->shape[1]}};
+  return true;
+}
+
+static bool batch_norm_forward(Call *c, Error *err) {
+  Channels w = {.eps = c->args[3].number, .y = nb_tensor_data(c->out[0])};
+  w.out_mean = nb_tensor_data(c->out[1]), w.out_variance = nb_tensor_data(c->out[2]);
+  return each_channel(c, &w, (const void **[]){&w.x, &w.weight, &w.bias}, 3, err);
+}
+
+static bool shape_batch_norm_grad(Call *c, Error *err) {
+  (void)err;
+  c->layout[0] = c->args[0].tensor->layout;
+  c->layout[0].dtype = c->compute = c->args[3].tensor->layout.dtype;
+  c->layout[1] = c->layout[2] = (Layout){.dtype = c->compute, .ndim = 1, .shape = {c->layout[0].shape[1]}};
+  return true;
+}
+
+static bool batch_norm_grad_forward(Call *c, Error *err) {
+  Channels w = {.eps = c->args[5].number, .dx = nb_tensor_data(c->out[0])};
+  w.dweight = nb_tensor_data(c->out[1]), w.dbias = nb_tensor_data(c->out[2]);
+  return each_channel(c, &w, (const void **[]){&w.x, &w.weight, &w.g, &w.mean, &w.variance}, 5, err);
+}
+
+// 1 × channels × 1 ..., to fit x.
+static Tensor *beside(Scope *s, Tensor *t, const Layout *x) {
+  Layout l = {.ndim = x->ndim};
+  for (int d = 0; d < x->ndim; d++) l.shape[d] = d == 1 ? x->shape[1] : 1;
+  return nb_reshape_like(s, t, &l);
+}
+
+static Tensor *over_channels(Scope *s, Tensor *t) {
+  int dims[NB_MAX_DIMS] = {0}, count = 1;
+  if (!t) return NULL;
+  for (int d = 2; d < t->layout.ndim; d++) dims[count++] = d;
+  return nb_sum_dims(s, t, dims, count, false);
+}
+
+// With u = (x − mean)·s and s = 1/√(variance + eps): weight·s·(g − mean(g) − u·mean(g·u)); what arrives at the mean and
+// the variance reaches every x as 1/n and 2(x − mean)/n.
+static bool batch_norm_composed(Backward *b) {
+  Scope *s = b->scope;
+  Tensor *x = nb_in(b, 0), *weight = nb_in(b, 1), *g = b->grad[0], *mean = nb_out(b, 1), *variance = nb_out(b, 2);
+  if (!mean || !variance) return false;
+  const Layout *l = &x->layout;
+  double n = (double)(nb_layout_numel(l) / l->shape[1]);
+  Tensor *off = nb_sub(s, x, beside(s, mean, l)), *dx = NULL;
+  if (!off) return false;
+  if (g) {
+    Tensor *scale = nb_unary(s, "rsqrt", nb_addn(s, variance, nb_arg(b, 3)->number));
+    Tensor *u = nb_mul(s, off, beside(s, scale, l)), *sum = over_channels(s, g),
+           *along = over_channels(s, nb_mul(s, g, u));
+    if (!sum || !along) return false;
+    if (weight && nb_wants(b, 1) && !nb_give(b, 1, along)) return false;
+    if (nb_in(b, 2) && nb_wants(b, 2) && !nb_give(b, 2, sum)) return false;
+    dx = nb_sub(s, g, beside(s, nb_muln(s, sum, 1 / n), l));
+    dx = nb_sub(s, dx, nb_mul(s, u, beside(s, nb_muln(s, along, 1 / n), l)));
+    dx = nb_mul(s, dx, beside(s, weight ? nb_mul(s, scale, weight) : scale, l));
+    if (!dx) return false;
+  }
+  for (int i = 1; i <= 2; i++) {
+    if (!b->grad[i]) continue;
+    Tensor *more = beside(s, nb_muln(s, b->grad[i], i / n), l);
+    more = i == 1 ? nb_expand_like(s, more, l) : nb_mul(s, off, more);
+    dx = dx ? nb_add(s, dx, more) : more;
+    if (!dx) return false;
+  }
+  return !nb_wants(b, 0) || nb_give(b, 0, dx);
+}
+
+static bool batch_norm_backward(Backward *b) {
+  if (nb_grad_enabled() || !b->grad[0] || b->grad[1] || b->grad[2]) return batch_norm_composed(b);
+  Tensor *d[NB_MAX_OUTPUTS];
+  Value args[NB_MAX_PARAMS] = {{.tensor = nb_in(b, 0)},  {.tensor = nb_in(b, 1)},  {.tensor = b->grad[0]},
+                               {.tensor = nb_out(b, 1)}, {.tensor = nb_out(b, 2)}, {.number = nb_arg(b, 3)->number}};
+  if (!nb_op_many(b->scope, "batch_norm_grad", args, d)) return false;
+  for (int i = 0; i < 3; i++)
+    if (nb_in(b, i) && nb_wants(b, i) && !nb_give(b, i, d[i])) return false;
+  return true;
+}
+
 static const Op ops[] = {
     {.name = "standardize",
      .doc = "Each row (of the last dimension) less its mean, over √(variance + eps).",
@@ -154,5 +311,33 @@ static const Op ops[] = {
      .params = {TENSOR("g"), TENSOR("y"), TENSOR("scale")},
      .shape = shape_standardize_grad,
      .forward = standardize_grad_forward},
+    {.name = "batch_norm",
+     .doc =
+         "Each channel (of the second dimension) less its mean, over √(variance + eps), times weight, plus bias; also "
+         "the means, and the variances divided by n.",
+     .example = "nb.nn.BatchNorm1d(2)(nb.tensor{{1, 5}, {3, 9}})  --> {{-1, -1}, {1, 1}}",
+     .derivative =
+         "∂/∂x = weight·(δ − mean(δ) − u·mean(δ·u))/√(variance + eps) with u standardised, ∂/∂weight = Σ δ·u, "
+         "∂/∂bias = Σ δ",
+     .source = "Ioffe and Szegedy 2015",
+     .internal = true,
+     .sample = {.args = "f(4,3), f(3), f(3); f(3,2,5), nil, nil, 0.1; f(2,17,2,3), f(17), f(17), 0; f(5,18)"},
+     .params = {TENSOR("x"), OPTIONAL_TENSOR("weight"), OPTIONAL_TENSOR("bias"), OPTIONAL_NUMBER("eps", 1e-5)},
+     .outputs = 3,
+     .saves = NB_SAVE_IN(0) | NB_SAVE_IN(1) | NB_SAVE_OUT(1) | NB_SAVE_OUT(2),
+     .shape = shape_batch_norm,
+     .forward = batch_norm_forward,
+     .backward = batch_norm_backward},
+    {.name = "batch_norm_grad",
+     .doc = "δ of batch_norm's x, weight and bias from δ of its result and what the forward found.",
+     .example = "local m = nb.nn.BatchNorm1d(1); m(nb.tensor{{1}, {3}}):sum():backward(); return m.bias.grad  --> {2}",
+     .no_grad = "it serves first derivatives",
+     .internal = true,
+     .sample = {.args = "f(4,3), f(3), f(4,3), f(3), f(3,{lo=0.1}); f(2,3,2), nil, f(2,3,2), f(3), f(3,{lo=0.1})"},
+     .params = {TENSOR("x"), OPTIONAL_TENSOR("weight"), TENSOR("g"), TENSOR("mean"), TENSOR("variance"),
+                OPTIONAL_NUMBER("eps", 1e-5)},
+     .outputs = 3,
+     .shape = shape_batch_norm_grad,
+     .forward = batch_norm_grad_forward},
 };
 const OpFamily ops_normalize = {"Normalisation", ops, COUNT(ops)};

@@ -103,8 +103,14 @@ local function define_batch_norm(name, ranks, example)
           native.raise(("%s: training needs more than one value for each channel, got shape %s"):format(self:kind(),
             options.shape(x)))
         end
-        mean, variance = moments(x, dims)
+        local y  -- one operator, and its parts where operators are looked at
+        if native.observed() then
+          mean, variance = moments(x, dims)
+        else
+          y, mean, variance = native.batch_norm(x, self.weight, self.bias, self.eps)
+        end
         if self.running_mean then nb.no_grad(learn_running, self, mean, variance, n) end
+        if y then return y end
       else
         mean, variance = self.running_mean:view(shape), self.running_var:view(shape)
       end

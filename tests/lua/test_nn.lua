@@ -658,12 +658,14 @@ function T.test_same_padding_keeps_the_size()
 end
 
 -- One operator, or its parts while operators are observed: the same values and gradients.
-function T.test_standardised_rows_equal_their_formula()
+function T.test_standardised_rows_and_channels_equal_their_formula()
   nb.seed(21)
   local native = require "nablua.native"
   for _, case in ipairs { { nn.LayerNorm(7), 5, 7 }, { nn.LayerNorm { 3, 4 }, 2, 3, 4 }, { nn.LayerNorm(1), 3, 1 },
     { nn.GroupNorm(2, 6), 3, 6, 5 }, { nn.LayerNorm(5, { elementwise_affine = false }), 0, 5 },
-    { nn.LayerNorm(600), 2, 600 } } do
+    { nn.LayerNorm(600), 2, 600 }, { nn.BatchNorm1d(20), 9, 20 }, { nn.BatchNorm1d(3), 4, 3, 7 },
+    { nn.BatchNorm2d(5), 3, 5, 24, 25 }, { nn.BatchNorm2d(4, { affine = false, eps = 0.1 }), 2, 4, 2, 2 },
+    { nn.BatchNorm1d(2, { track_running_stats = false }), 2, 2, 1 } } do
     local layer = case[1]:to("f64")
     local x = nb.randn({ table.unpack(case, 2) }, { dtype = "f64" }) * 3 + 2
     x.requires_grad = true
@@ -682,6 +684,20 @@ function T.test_standardised_rows_equal_their_formula()
       if want[k]:numel() > 0 then lu.assertTrue((have[k] - want[k]):abs():max():item() < 1e-9) end
     end
   end
+end
+
+-- Far from 0 the digits of the mean must not cost those of the variance.
+function T.test_batch_norm_far_from_0()
+  nb.seed(22)
+  for _, shape in ipairs { { 6, 2, 40 }, { 300, 2 }, { 4, 2, 1100 } } do
+    local x = nb.randn(shape) + 1e4
+    x:view(-1)[1] = 0  -- and one that is unlike the others
+    assert_close(nn.BatchNorm1d(2)(x), nn.BatchNorm1d(2):to("f64")(x:to("f64")), 2e-4)
+  end
+  local same = nn.BatchNorm2d(2, { eps = 0 })
+  lu.assertTrue(same(nb.full({ 2, 2, 3, 3 }, 0.1)):isnan():all():item())
+  assert_close(same.running_var, { 0.9, 0.9 }, 1e-7)
+  lu.assertEquals(nn.BatchNorm1d(1)(nb.full({ 5, 1 }, 3)):totable(), { { 0 }, { 0 }, { 0 }, { 0 }, { 0 } })
 end
 
 return T
