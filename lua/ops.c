@@ -19,6 +19,7 @@ typedef struct Reader {
   const char *suffix;  // "_" for the in-place form, in messages
   int next, last;      // positional arguments that are left
   int options;         // stack index of the table of options, 0 without
+  bool has_numbers, has_booleans;  // among the OPERANDs
   Value args[NB_MAX_PARAMS];
   bool given[NB_MAX_PARAMS];
   bool is_number[NB_MAX_PARAMS];  // an OPERAND given as a Lua number, not yet a tensor
@@ -133,14 +134,14 @@ static void read_tensor(Reader *r, int i, int index) {
   if (p->kind != NB_PARAM_OPERAND) bad(r, p, "a tensor", index);
   if (lua_type(r->L, index) == LUA_TBOOLEAN) {
     r->numbers[i] = lua_toboolean(r->L, index);
-    r->is_whole[i] = r->is_boolean[i] = true;
+    r->is_whole[i] = r->is_boolean[i] = r->has_booleans = true;
   } else if (lua_type(r->L, index) == LUA_TNUMBER) {
     r->numbers[i] = lua_tonumber(r->L, index);
     r->is_whole[i] = lua_isinteger(r->L, index);
   } else {
     bad(r, p, "a tensor or a number", index);
   }
-  r->is_number[i] = true;
+  r->is_number[i] = r->has_numbers = true;
 }
 
 static void read_value(Reader *r, int i, int index, bool positional) {
@@ -301,10 +302,13 @@ static void read_options(Reader *r) {
   }
 }
 
-static void read_args(Reader *r) {
+static void read_each(Reader *r) {
   lua_State *L = r->L;
   r->next = 1;
   r->last = lua_gettop(L);
+  memset(r->given, 0, sizeof r->given);
+  memset(r->is_number, 0, sizeof r->is_number);
+  memset(r->is_boolean, 0, sizeof r->is_boolean);
   if (r->last >= 1 && is_options(L, r->last)) {
     bool wanted = true;  // an empty table may also be an empty list
     lua_pushnil(L);
@@ -355,19 +359,46 @@ static bool operand_dtype(const Reader *r, DType *dtype) {
 // True and false stand beside tensors of bool; beside others they are a slip, not 1 and 0.
 static void refuse_booleans(Reader *r) {
   DType dtype = NB_BOOL;
-  if (!operand_dtype(r, &dtype) || dtype == NB_BOOL) return;
+  if (!r->has_booleans || !operand_dtype(r, &dtype) || dtype == NB_BOOL) return;
   for (int i = 0; i < NB_MAX_PARAMS && r->op->params[i].name; i++)
     if (r->is_boolean[i])
       nb_raisef(r->L, "%s%s: %s must be a tensor or a number beside a tensor of %s, got %s", r->op->name, r->suffix,
                 r->op->params[i].name, nb_dtype_name(dtype), r->numbers[i] != 0 ? "true" : "false");
 }
 
+// Whether all that is given are tensors, for the row's first parameters: the commonest call.  What is left out has its
+// default.
+static bool read_tensors_alone(Reader *r) {
+  const Param *p = r->op->params;
+  int count = lua_gettop(r->L), i = 0;
+  if (count > NB_MAX_PARAMS) return false;
+  for (; i < count; i++) {
+    if (!p[i].name || p[i].kind > NB_PARAM_MASK || p[i].named) return false;
+    if (!(r->args[i].tensor = nb_test_tensor(r->L, i + 1))) return false;
+  }
+  for (; i < NB_MAX_PARAMS && p[i].name; i++) {
+    if (!p[i].optional) return false;
+    set_default(r, i);
+  }
+  return true;
+}
+
+// Fills the Reader with the arguments on the stack.
+static void read_args(Reader *r, lua_State *L, const char *suffix) {
+  r->L = L;
+  r->op = lua_touserdata(L, lua_upvalueindex(1));
+  r->suffix = suffix;
+  r->options = r->int_count = 0;
+  r->has_numbers = r->has_booleans = false;
+  if (read_tensors_alone(r)) return;
+  read_each(r);
+  refuse_booleans(r);
+}
+
 // Makes 0-d tensors of the numbers among the operands.  No Lua error from here to the release.
 static bool make_operands(Reader *r, Error *err) {
   DType dtype = NB_F32;
-  bool any = false;
-  for (int i = 0; i < NB_MAX_PARAMS && r->op->params[i].name; i++) any = any || r->is_number[i];
-  if (!any) return true;
+  if (!r->has_numbers) return true;
   operand_dtype(r, &dtype);
   for (int i = 0; i < NB_MAX_PARAMS && r->op->params[i].name; i++) {
     if (!r->is_number[i]) continue;
@@ -384,6 +415,7 @@ static bool make_operands(Reader *r, Error *err) {
 }
 
 static void release_operands(Reader *r) {
+  if (!r->has_numbers) return;
   for (int i = 0; i < NB_MAX_PARAMS && r->op->params[i].name; i++)
     if (r->is_number[i]) nb_tensor_release(&r->args[i].tensor);
 }
@@ -412,19 +444,9 @@ static int apply(lua_State *L) {
   Reader r;
   Error err;
   Tensor *out[NB_MAX_OUTPUTS], **slots[NB_MAX_OUTPUTS];
-  r.L = L;
-  r.op = lua_touserdata(L, lua_upvalueindex(1));
-  r.suffix = "";
-  r.options = r.int_count = 0;
-  memset(r.given, 0, sizeof r.given);
-  memset(r.is_number, 0, sizeof r.is_number);
-  memset(r.is_boolean, 0, sizeof r.is_boolean);
   nb_enter(L);
-  read_args(&r);
-  refuse_booleans(&r);
+  read_args(&r, L, "");
   int count = nb_op_results(r.op, r.args);
-  luaL_checkstack(L, count + 4, NULL);
-  int first = lua_gettop(L) + 1;
   for (int i = 0; i < count; i++) slots[i] = nb_new_tensor_of(L, lua_upvalueindex(2));
   bool ok = make_operands(&r, &err) && nb_apply(r.op, r.args, out, &err);
   release_operands(&r);
@@ -432,24 +454,15 @@ static int apply(lua_State *L) {
   for (int i = 0; i < count; i++) *slots[i] = out[i];
   if (r.op->creates && r.options) apply_creation_options(&r, out[0]);
   for (int i = 0; i < count; i++) nb_feed_collector(L, out[i]);
-  lua_settop(L, first + count - 1);
   return count;
 }
 
 static int apply_inplace(lua_State *L) {
   Reader r;
   Error err;
-  r.L = L;
-  r.op = lua_touserdata(L, lua_upvalueindex(1));
-  r.suffix = "_";
-  r.options = r.int_count = 0;
-  memset(r.given, 0, sizeof r.given);
-  memset(r.is_number, 0, sizeof r.is_number);
-  memset(r.is_boolean, 0, sizeof r.is_boolean);
   nb_enter(L);
   nb_check_tensor(L, 1);
-  read_args(&r);
-  refuse_booleans(&r);
+  read_args(&r, L, "_");
   bool ok = make_operands(&r, &err) && nb_apply_inplace(r.op, r.args, &err);
   release_operands(&r);
   if (!ok) return nb_raise(L, &err);

@@ -67,12 +67,11 @@ void nb_push_tensor(lua_State *L, Tensor *t) {
 }
 
 // Lua's collector sees a pointer where there are megabytes.  What it is told is scaled so that a
-// cycle comes when tensors and Lua's own objects together have grown by about what the last cycle
-// left alive: often enough to keep memory flat, seldom enough not to be noticed.
-static double live_after_cycle;  // bytes of tensors
-
+// cycle comes when tensors and Lua's own objects together have grown by a share of what is alive:
+// often enough to keep memory flat, seldom enough not to be noticed.
 void nb_feed_collector(lua_State *L, const Tensor *t) {
-  static double debt;  // KB
+  static double debt;    // KB
+  static double lowest;  // bytes of tensors: the least since the last collection below
   static const double at_least = 1e6, slack = 16e6;
   static const double overhead = 0.75;  // KB: a tensor's and its node's own blocks
   if (!t->storage || t->storage->refs > 1) return;
@@ -80,41 +79,23 @@ void nb_feed_collector(lua_State *L, const Tensor *t) {
   if (debt < 64) return;
   if (lua_gc(L, LUA_GCISRUNNING)) {
     double heap = 1024.0 * lua_gc(L, LUA_GCCOUNT), live = (double)nb_memory_stats().live;
-    // What the cycle's finalizers freed after the note was taken counts as freed.
-    if (live < live_after_cycle) live_after_cycle = live;
-    double tensors = live_after_cycle > at_least ? live_after_cycle : at_least;
+    if (live < lowest) lowest = live;
+    double tensors = lowest > at_least ? lowest : at_least;
     double step = debt * heap / (heap + tensors) + 1;
     lua_gc(L, LUA_GCSTEP, step < 1e6 ? (int)step : 1000000);
-    // Lua's own pace can stall for long after its heap has shrunk much: do not wait for it.
-    if (live - live_after_cycle > fmax(fmax(tensors, 2 * heap), slack)) {
+    // Lua's own pace can stall for long after its heap has shrunk much, and young collections leave what was old
+    // before it became garbage: do not wait.
+    if (live - lowest > fmax(fmax(tensors, 2 * heap), slack)) {
       lua_gc(L, LUA_GCCOLLECT);
-      live_after_cycle = (double)nb_memory_stats().live;
+      lowest = (double)nb_memory_stats().live;
     }
   }
   debt = 0;
 }
 
-// An object that dies in every cycle, notes what lives, and leaves a successor.
-static int note_cycle(lua_State *L) {
-  live_after_cycle = (double)nb_memory_stats().live;
-  lua_newuserdatauv(L, 0, 0);
-  lua_getmetatable(L, 1);
-  lua_setmetatable(L, -2);
-  return 0;
-}
-
-static void watch_cycles(lua_State *L) {
-  lua_newuserdatauv(L, 0, 0);
-  lua_createtable(L, 0, 1);
-  lua_pushcfunction(L, note_cycle);
-  lua_setfield(L, -2, "__gc");
-  lua_setmetatable(L, -2);
-  lua_pop(L, 1);
-}
-
 static Box *box_at(lua_State *L, int index) {
-  if (lua_type(L, index) != LUA_TUSERDATA || lua_rawlen(L, index) != sizeof(Box)) return NULL;
   Box *box = lua_touserdata(L, index);
+  if (!box || lua_rawlen(L, index) != sizeof(Box)) return NULL;  // the length of a light userdata is 0
   return box->tag == &metatable_key ? box : NULL;
 }
 
@@ -630,5 +611,4 @@ void nb_open_tensor(lua_State *L) {
   lua_setfield(L, -2, "same_shape");
   lua_pushcfunction(L, ends_in);
   lua_setfield(L, -2, "ends_in");
-  watch_cycles(L);
 }

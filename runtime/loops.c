@@ -60,11 +60,34 @@ static void walk_range(int64_t begin, int64_t end, void *ctx) {
   }
 }
 
+// Whether the operands are walked as one row: each has the output's shape, without gaps, or one element.
+static bool walk_as_row(LoopWalk *w, Tensor *const *t, int64_t n) {
+  const Layout *out = &t[0]->layout;
+  for (int i = 0; i < w->count; i++) {
+    const Layout *l = &t[i]->layout;
+    int64_t gap_free = 1;
+    bool same = l->ndim == out->ndim;
+    for (int d = l->ndim - 1; same && d >= 0; d--) {
+      same = l->shape[d] == out->shape[d] && (l->shape[d] == 1 || l->strides[d] == gap_free);
+      gap_free *= l->shape[d];
+    }
+    if (!same && nb_layout_numel(l) != 1) return false;
+    w->stride[0][i] = same ? (int64_t)nb_dtype_size(l->dtype) : 0;
+    w->base[i] = nb_tensor_data(t[i]);
+  }
+  w->ndim = 1;
+  w->shape[0] = n;
+  return true;
+}
+
 void nb_loop(Loop loop, const Value *args, Tensor *const *t, int count) {
-  LoopWalk w = {.loop = loop, .args = args, .count = count};
+  LoopWalk w;
   int64_t n = nb_layout_numel(&t[0]->layout);
   if (n == 0) return;
-  plan(&w, t);
+  w.loop = loop;
+  w.args = args;
+  w.count = count;
+  if (!walk_as_row(&w, t, n)) plan(&w, t);
   if (w.ndim == 1 && n <= NB_GRAIN) {
     loop(n, w.base, w.stride[0], args);
     return;
@@ -145,6 +168,12 @@ bool nb_shape_unary_float(Call *c, Error *err) {
   return true;
 }
 
+static bool same_sizes(const Layout *a, const Layout *b) {
+  bool same = a->ndim == b->ndim;
+  for (int d = 0; same && d < a->ndim; d++) same = a->shape[d] == b->shape[d];
+  return same;
+}
+
 static bool broadcast_all(Call *c, Error *err) {
   bool first = true;
   for (int i = 0; i < NB_MAX_PARAMS && c->op->params[i].name; i++) {
@@ -155,7 +184,7 @@ static bool broadcast_all(Call *c, Error *err) {
     if (kind != NB_PARAM_MASK) dtype = first ? l->dtype : nb_dtype_promote(dtype, l->dtype);
     if (i == 0) {
       c->layout[0] = *l;
-    } else if (!nb_broadcast_shape(&c->layout[0], l, &c->layout[0], err)) {
+    } else if (!same_sizes(&c->layout[0], l) && !nb_broadcast_shape(&c->layout[0], l, &c->layout[0], err)) {
       return false;
     }
     if (kind != NB_PARAM_MASK) first = false;

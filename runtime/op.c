@@ -76,16 +76,6 @@ static bool is_tensor(ParamKind kind) {
   return kind <= NB_PARAM_MASK;
 }
 
-// The jth tensor of argument i: lists have several, other tensor parameters one.
-static int tensors_in(const Op *op, const Value *args, int i) {
-  if (is_tensor(op->params[i].kind)) return 1;
-  return op->params[i].kind == NB_PARAM_TENSORS ? args[i].tensors.count : 0;
-}
-
-static Tensor *tensor_at(const Op *op, const Value *args, int i, int j) {
-  return op->params[i].kind == NB_PARAM_TENSORS ? args[i].tensors.items[j] : args[i].tensor;
-}
-
 // What makes a tensor unfit to be an argument, whatever the operator.
 static bool check_input(const Op *op, const Tensor *t, bool recording, Error *err) {
   if (!t->storage)
@@ -123,16 +113,19 @@ static bool prepare(const Op *op, Value *args, bool *tracked, Scope *s) {
   bool recording = nb_grad_enabled();
   *tracked = false;
   for (int i = 0; i < NB_MAX_PARAMS && op->params[i].name; i++) {
-    for (int j = 0, n = tensors_in(op, args, i); j < n; j++) {
-      Tensor *t = tensor_at(op, args, i, j);
+    ParamKind kind = op->params[i].kind;
+    if (!is_tensor(kind) && kind != NB_PARAM_TENSORS) continue;
+    int count = is_tensor(kind) ? 1 : args[i].tensors.count;
+    Tensor *const *list = is_tensor(kind) ? &args[i].tensor : args[i].tensors.items;
+    for (int j = 0; j < count; j++) {
+      const Tensor *t = list[j];
       if (!t) continue;
       if (!check_input(op, t, recording, s->err)) return false;
       if (nb_tensor_tracked(t)) *tracked = true;
     }
-    if (!is_tensor(op->params[i].kind) || !args[i].tensor) continue;
-    if (op->params[i].kind == NB_PARAM_INDEX) {
+    if (kind == NB_PARAM_INDEX && args[i].tensor) {
       if (!(args[i].tensor = as_index(op, &op->params[i], args[i].tensor, s))) return false;
-    } else if (op->params[i].kind == NB_PARAM_MASK) {
+    } else if (kind == NB_PARAM_MASK && args[i].tensor) {
       if (!(args[i].tensor = nb_to(s, args[i].tensor, NB_BOOL))) return false;
     }
   }
@@ -195,15 +188,26 @@ __attribute__((noinline, cold)) static bool apply_inplace_observed(const Op *op,
   return ok;
 }
 
+// A call with a copy of its arguments, and layouts for as many outputs as its row has: there is room for more.
+static void begin_call(Call *c, const Op *op, const Value *args, Value *local) {
+  for (int i = 0; i < NB_MAX_PARAMS && op->params[i].name; i++) local[i] = args[i];
+  c->op = op;
+  c->args = local;
+  c->compute = NB_DTYPES;
+  c->view = false;
+  for (int i = 0; i < NB_MAX_OUTPUTS; i++) c->out[i] = NULL;
+  for (int i = 0, count = output_count(op); i < count; i++) c->layout[i] = (Layout){.dtype = NB_BOOL};
+}
+
 bool nb_apply(const Op *op, const Value *args, Tensor **out, Error *err) {
   if (observer) return apply_observed(op, args, out, err);
   Value local[NB_MAX_PARAMS];
-  Call c = {.op = op, .args = local, .compute = NB_DTYPES, .view = op->view};
+  Call c;
   Scope s;
   bool ok = false, tracked;
   int count = output_count(op);
-  memcpy(local, args, (size_t)nb_op_params(op) * sizeof *local);
-  for (int i = 0; i < count; i++) c.out[i] = NULL;
+  begin_call(&c, op, args, local);
+  c.view = op->view;
   nb_scope_open(&s, err);
   if (!prepare(op, local, &tracked, &s)) goto done;
   if (!op->shape(&c, err)) goto done;
@@ -280,12 +284,12 @@ static bool record_write(Call *c, Tensor *target, bool tracked, bool owner_curre
 bool nb_apply_inplace(const Op *op, const Value *args, Error *err) {
   if (observer) return apply_inplace_observed(op, args, err);
   Value local[NB_MAX_PARAMS];
-  Call c = {.op = op, .args = local, .compute = NB_DTYPES};
+  Call c;
   Scope s;
   bool ok = false, tracked, grad = nb_grad_enabled();
   Tensor *target = args[0].tensor, *owner = target->storage->owner;
   bool owner_current = owner && owner->history == target->storage->history;
-  memcpy(local, args, (size_t)nb_op_params(op) * sizeof *local);
+  begin_call(&c, op, args, local);
   nb_scope_open(&s, err);
   if (!prepare(op, local, &tracked, &s) || !op->shape(&c, err) || !check_target(op, &c, target, err)) goto done;
   // What overlaps the target without being it would be read after it was written.
