@@ -16,9 +16,9 @@ enum { MAX_INTS = 64 };
 typedef struct Reader {
   lua_State *L;
   const Op *op;
-  const char *suffix;  // "_" for the in-place form, in messages
-  int next, last;      // positional arguments that are left
-  int options;         // stack index of the table of options, 0 without
+  const char *suffix;              // "_" for the in-place form, in messages
+  int next, last;                  // positional arguments that are left
+  int options;                     // stack index of the table of options, 0 without
   bool has_numbers, has_booleans;  // among the OPERANDs
   Value args[NB_MAX_PARAMS];
   bool given[NB_MAX_PARAMS];

@@ -93,9 +93,7 @@ const char *nb_shape_text(const Layout *l, char buffer[NB_SHAPE_TEXT]) {
   return buffer;
 }
 
-static Tensor *header_new(const Layout *l, Error *err) {
-  Tensor *t = nb_alloc(sizeof *t, err);
-  if (!t) return NULL;
+static Tensor *init_header(Tensor *t, const Layout *l) {
   t->refs = 1;
   t->requires_grad = t->retains_grad = t->is_view = false;
   t->output = 0;
@@ -109,19 +107,25 @@ static Tensor *header_new(const Layout *l, Error *err) {
   return t;
 }
 
-// Few bytes lie behind their storage's structure: one block less to ask for.
-enum { STORAGE = 64, MOST_WITHIN = 192 };
+static Tensor *header_new(const Layout *l, Error *err) {
+  Tensor *t = nb_alloc(sizeof *t, err);
+  return t ? init_header(t, l) : NULL;
+}
+
+// A storage lies in one block with the tensor that it was made for, and with its bytes when they are few; the block
+// lives as long as the storage, which that tensor holds:
+//
+//   [ Tensor | Storage | bytes ]
+enum { HEADER = 256, STORAGE = 64, MOST_WITHIN = 192 };
+_Static_assert(sizeof(Tensor) <= HEADER, "a storage must be aligned");
 _Static_assert(sizeof(Storage) <= STORAGE, "the bytes behind a storage must be aligned");
 
-static Storage *storage_new(size_t bytes, Error *err) {
-  bool within = bytes <= MOST_WITHIN;
-  Storage *s = nb_alloc(STORAGE + (within ? bytes : 0), err);
-  if (!s) return NULL;
-  *s = (Storage){.refs = 1, .within = within, .bytes = bytes};
-  s->data = within ? (char *)s + STORAGE : nb_alloc(bytes, err);
-  if (s->data) return s;
-  nb_free(s, STORAGE);
-  return NULL;
+static Tensor *home_of(Storage *s) {
+  return (Tensor *)(void *)((char *)s - HEADER);
+}
+
+static size_t block_bytes(size_t bytes) {
+  return HEADER + STORAGE + (bytes <= MOST_WITHIN ? bytes : 0);
 }
 
 void nb_storage_drop_data(Storage *s) {
@@ -130,22 +134,24 @@ void nb_storage_drop_data(Storage *s) {
 }
 
 static void storage_release(Storage *s) {
-  if (!s || --s->refs > 0) return;
+  if (--s->refs > 0) return;
   nb_storage_drop_data(s);
-  nb_free(s, STORAGE + (s->within ? s->bytes : 0));
+  nb_free(home_of(s), block_bytes(s->bytes));
 }
 
 Tensor *nb_tensor_new(const Layout *l, Error *err) {
   if (!nb_layout_check(l, err)) return NULL;
-  Tensor *t = header_new(l, err);
+  size_t bytes = (size_t)nb_layout_numel(l) * nb_dtype_size(l->dtype);
+  Tensor *t = nb_alloc(block_bytes(bytes), err);
   if (!t) return NULL;
+  init_header(t, l);
   nb_layout_pack(&t->layout);
-  t->storage = storage_new((size_t)nb_layout_numel(l) * nb_dtype_size(l->dtype), err);
-  if (t->storage)
-    t->storage->owner = t;
-  else
-    nb_tensor_release(&t);
-  return t;
+  Storage *s = t->storage = (Storage *)(void *)((char *)t + HEADER);
+  *s = (Storage){.refs = 1, .within = bytes <= MOST_WITHIN, .bytes = bytes, .owner = t};
+  s->data = s->within ? (char *)s + STORAGE : nb_alloc(bytes, err);
+  if (s->data) return t;
+  nb_free(t, block_bytes(bytes));
+  return NULL;
 }
 
 Tensor *nb_tensor_alias(const Tensor *t, const Layout *l, Error *err) {
@@ -180,11 +186,12 @@ void nb_tensor_release(Tensor **slot) {
   if (t->node) nb_node_forget(t);
   nb_node_release(&t->node);
   nb_tensor_release(&t->grad);
-  if (t->storage && t->storage->owner == t) t->storage->owner = NULL;
   nb_hooks_release(&t->hooks);
-  storage_release(t->storage);
   if (t->name) nb_free(t->name, strlen(t->name) + 1);
-  nb_free(t, sizeof *t);
+  Storage *s = t->storage;
+  if (s && s->owner == t) s->owner = NULL;
+  if (!s || home_of(s) != t) nb_free(t, sizeof *t);
+  if (s) storage_release(s);
 }
 
 bool nb_tensor_set_name(Tensor *t, const char *name, Error *err) {
