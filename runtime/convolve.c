@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Convolution by columns and matrix products.
-#include "convolve.h"
-
+// Convolution by columns and matrix products, for what convolve_direct.c does not serve.
 #include <string.h>
 
+#include "convolve_private.h"
 #include "gemm.h"
 #include "loops.h"
 #include "nablua/interrupt.h"
@@ -12,6 +11,9 @@
 // A block of images has about so many bytes of columns for each thread: they stay in its cache until
 // the product reads them.
 enum { BLOCK_BYTES = 1 << 20 };
+
+// The numbers of a weight up to which windows do better than columns, and the filters below which its gradient does.
+enum { MOST_DIRECT = 40960, FEW_FILTERS = 32 };
 
 typedef struct Job {
   const Conv *v;
@@ -168,6 +170,21 @@ static void sort(const Conv *v, int64_t images, const void *from, const void *bi
 
 // ---- the three products ----
 
+// True when an image is its own columns, and large enough for a product by itself.
+static bool is_matrix(const Conv *v) {
+  bool plain =
+      v->rows == 1 && v->columns == 1 && v->stride[0] == 1 && v->stride[1] == 1 && !v->padding[0] && !v->padding[1];
+  return plain && (v->images == 1 || v->out_height * v->out_width >= 256);
+}
+
+// True when windows do better than columns, see convolve_direct.c: the kernel moves by single pixels, there is
+// something to do, and the weight is small enough to be read again for every window.
+static bool is_direct(const Conv *v) {
+  int64_t kernel = v->rows * v->columns, weight = v->filters * (v->channels / v->groups) * kernel;
+  bool empty = !v->images || !weight || !v->height || !v->width || !v->out_height || !v->out_width;
+  return v->stride[0] == 1 && v->stride[1] == 1 && kernel > 1 && !empty && weight <= MOST_DIRECT;
+}
+
 // Buffers for one block of images at a time.  `direct`: the images themselves are the columns.
 typedef struct Blocks {
   int64_t images, lines, pixels;
@@ -180,9 +197,7 @@ static bool blocks_open(const Conv *v, bool may_direct, Blocks *k, Error *err) {
   Job j = job_of(v, 1, NULL, NULL, NULL);
   *k = (Blocks){.lines = j.lines, .pixels = j.pixels, .element = j.element};
   int64_t each = j.lines * j.pixels * (int64_t)j.element;
-  bool plain =
-      v->rows == 1 && v->columns == 1 && v->stride[0] == 1 && v->stride[1] == 1 && !v->padding[0] && !v->padding[1];
-  k->direct = may_direct && plain && (v->images == 1 || j.pixels >= 256);
+  k->direct = may_direct && is_matrix(v);
   k->images = k->direct || each <= 0 ? 1 : nb_threads() * (int64_t)BLOCK_BYTES / each;
   if (k->images < 1) k->images = 1;
   if (k->images > v->images) k->images = v->images;
@@ -218,6 +233,7 @@ static void zero_output(const Conv *v, const void *bias, void *y) {
 bool conv_forward(const Conv *v, const void *x, const void *w, const void *bias, void *y, Error *err) {
   Blocks k;
   bool ok = false;
+  if (is_direct(v)) return conv_direct_forward(v, x, w, bias, y, err);
   if (v->channels == 0) {
     zero_output(v, bias, y);
     return true;
@@ -249,6 +265,8 @@ done:
 bool conv_input(const Conv *v, const void *y, const void *w, const void *bias, void *x, Error *err) {
   Blocks k;
   bool ok = false;
+  bool inner = v->padding[0] <= (v->rows - 1) * v->dilation[0] && v->padding[1] <= (v->columns - 1) * v->dilation[1];
+  if (is_direct(v) && inner) return conv_direct_input(v, y, w, bias, x, err);
   if (!blocks_open(v, !bias, &k, err)) goto done;
   int64_t filters = v->filters / v->groups, lines = k.lines / v->groups, size = v->height * v->width;
   for (int64_t i = 0; i < v->images; i += k.images) {
@@ -296,6 +314,7 @@ bool conv_weight(const Conv *v, const void *x, const void *y, void *w, Error *er
   bool ok = false;
   void *part = NULL;
   size_t bytes = 0;
+  if (is_direct(v) && v->filters / v->groups < FEW_FILTERS) return conv_direct_weight(v, x, y, w, err);
   if (!blocks_open(v, true, &k, err)) goto done;
   int64_t filters = v->filters / v->groups, lines = k.lines / v->groups, size = v->height * v->width;
   bytes = (size_t)(v->filters * lines) * k.element;

@@ -55,7 +55,13 @@ enum { MAX_ROWS = 12, MAX_TILE_BYTES = 12 * 2 * 64, MAX_WIDTHS = 5 };
 // C (rows fixed by the function) = or += X·Y over k steps; all strides count elements.
 typedef void Tile(int64_t k, const void *x, int64_t xr, int64_t xk, const void *y, int64_t yk, void *c, int64_t cr,
                   bool add);
+// The same with xr = 1, and row p of Y at[p] after y.
+typedef void TileAt(int64_t k, const void *x, int64_t xk, const void *y, const int64_t *at, void *c, int64_t cr,
+                    bool add);
 typedef void Dot(int64_t k, const void *x, int64_t xr, const void *y, int64_t yr, void *c, int64_t cr, int64_t cc);
+
+typedef void DotAt(int64_t pieces, int64_t k, const void *x, int64_t xr, int64_t xp, const void *y, const int64_t *at,
+                   int64_t yp, void *tile);
 
 // Tiles of one width, by their rows.
 typedef struct Width {
@@ -63,12 +69,19 @@ typedef struct Width {
   Tile *tile[MAX_ROWS + 1];
 } Width;
 
+typedef struct WidthAt {
+  int columns;
+  TileAt *tile[MAX_ROWS + 1];
+} WidthAt;
+
 // All kernels of one instruction set and element type.
 typedef struct Level {
   int rows;                  // of the largest tile
   Width wide;                // for one or two rows
   Width widths[MAX_WIDTHS];  // descending; the last has one column
+  WidthAt at[2];             // of two vectors and of one
   Dot *dot[4];               // 1×1, 1×4, 4×1, 2×4
+  DotAt *dot_at[2];          // 1×4, 2×4
   void (*pack)(void *to, const void *from, int64_t across, int64_t along, int64_t extent, int64_t k, int64_t width);
   void (*scatter)(const void *tile, int64_t width, int64_t rows, int64_t columns, void *c, int64_t cr, int64_t cc,
                   bool add);
@@ -403,6 +416,47 @@ bool nb_gemm(DType dtype, int64_t m, int64_t n, int64_t k, GemmMatrix a, GemmMat
   }
   plan(&g);
   return compute(&g, err);
+}
+
+// ---- rows of Y anywhere ----
+
+int64_t nb_gemm_lanes(DType dtype) {
+  return level_of(dtype)->at[1].columns;
+}
+
+size_t nb_gemm_x_bytes(DType dtype, int64_t m, int64_t k) {
+  return (size_t)(round_up(m, level_of(dtype)->rows) * k) * nb_dtype_size(dtype);
+}
+
+void nb_gemm_pack_x(DType dtype, int64_t m, int64_t k, const void *x, void *to) {
+  const Level *level = level_of(dtype);
+  level->pack(to, x, k, 1, m, k, level->rows);
+}
+
+void nb_gemm_at(DType dtype, int64_t m, int64_t n, int64_t k, const void *x, const void *y, const int64_t *at, void *c,
+                int64_t ldc) {
+  const Level *level = level_of(dtype);
+  int64_t size = (int64_t)nb_dtype_size(dtype), high = level->rows, kc = even_block(k, KC / size, 4);
+  for (int64_t p = 0; p < k; p += kc) {
+    int64_t steps = least(kc, k - p);
+    for (int64_t j = 0, width; j < n; j += width) {
+      const WidthAt *w = level->at + (n - j < level->at->columns);
+      width = w->columns;
+      for (int64_t i = 0, rows; i < m; i += rows) {
+        rows = first[least(m - i, high - i % high)];
+        w->tile[rows](steps, (const char *)x + (i / high * high * k + p * high + i % high) * size, high,
+                      (const char *)y + j * size, at + p, (char *)c + (i * ldc + j) * size, ldc, p > 0);
+      }
+    }
+  }
+}
+
+void nb_gemm_dots_at(DType dtype, int64_t m, int64_t pieces, int64_t k, const void *x, int64_t xr, int64_t xp,
+                     const void *y, const int64_t at[4], int64_t yp, void *c) {
+  const Level *level = level_of(dtype);
+  int64_t size = (int64_t)nb_dtype_size(dtype);
+  for (int64_t i = 0; i < m; i += 2)
+    level->dot_at[m - i > 1](pieces, k, (const char *)x + i * xr * size, xr, xp, y, at, yp, (char *)c + i * 4 * size);
 }
 
 // ---- packed operands ----

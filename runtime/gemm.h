@@ -40,4 +40,20 @@ GemmPacked nb_gemm_pack_at(DType dtype, int64_t m, int64_t n, int64_t k, GemmMat
 // after an interrupt it leaves C as it is.
 void nb_gemm_packed(int64_t m, GemmMatrix a, const GemmPacked *b, void *c, int64_t ldc, bool add);
 
+// Products with a Y whose rows lie anywhere, such as the columns of a convolution in the image itself.  Both run on the
+// calling thread.  Lanes: what n, or k of the dots, must be a multiple of.
+int64_t nb_gemm_lanes(DType dtype);
+
+// C (m×n, rows ldc apart) = X·Y with X (m×k) as nb_gemm_pack_x laid it out in nb_gemm_x_bytes, and row p of Y the n
+// numbers at y + at[p].
+size_t nb_gemm_x_bytes(DType dtype, int64_t m, int64_t k);
+void nb_gemm_pack_x(DType dtype, int64_t m, int64_t k, const void *x, void *to);
+void nb_gemm_at(DType dtype, int64_t m, int64_t n, int64_t k, const void *x, const void *y, const int64_t *at, void *c,
+                int64_t ldc);
+
+// C (m×4) = Σ over pieces of X·Y': X's rows of k numbers lie xr apart, Y's four rows at y + at[s]; from a piece to the
+// next it is xp and yp.
+void nb_gemm_dots_at(DType dtype, int64_t m, int64_t pieces, int64_t k, const void *x, int64_t xr, int64_t xp,
+                     const void *y, const int64_t at[4], int64_t yp, void *c);
+
 #endif

@@ -148,14 +148,21 @@ static void TYPED(scatter)(const void *tile, int64_t width, int64_t rows, int64_
 #define FEW(f, b, v) [1] = SHAPE(f, b, v, 1), [2] = SHAPE(f, b, v, 2)
 #define SOME(f, b, v) FEW(f, b, v), [3] = SHAPE(f, b, v, 3), [4] = SHAPE(f, b, v, 4), [6] = SHAPE(f, b, v, 6)
 #define MANY(f, b, v) SOME(f, b, v), [8] = SHAPE(f, b, v, 8), [12] = SHAPE(f, b, v, 12)
+#define AT(f, b, v)                                                                                           \
+  [1] = SHAPE(f, b, v, at1), [2] = SHAPE(f, b, v, at2), [3] = SHAPE(f, b, v, at3), [4] = SHAPE(f, b, v, at4), \
+  [6] = SHAPE(f, b, v, at6)
+#define HIGH_AT(f, b, v) AT(f, b, v), [8] = SHAPE(f, b, v, at8), [12] = SHAPE(f, b, v, at12)
+#define DOTS_AT(f, b) .dot_at = {SHAPE(f, b, 1, dot_at1), SHAPE(f, b, 1, dot_at2)}
 #define LANES_OF(bytes) ((bytes)*8 / BITS)
 #define DOTS(f, b) .dot = {SHAPE(f, b, 1, dot11), SHAPE(f, b, 1, dot14), SHAPE(f, b, 1, dot41), SHAPE(f, b, 1, dot24)}
 #if defined(__aarch64__)
 #define BASE_ROWS 12
 #define BASE MANY
+#define BASE_AT HIGH_AT
 #else
 #define BASE_ROWS 6
 #define BASE SOME
+#define BASE_AT AT
 #endif
 
 static const Level TYPED(levels)[] = {
@@ -164,6 +171,8 @@ static const Level TYPED(levels)[] = {
      .scatter = TYPED(scatter),
      .wide = {LANES_OF(64), {FEW(0, 16, 4)}},
      .widths = {{LANES_OF(32), {BASE(0, 16, 2)}}, {LANES_OF(16), {BASE(0, 16, 1)}}, {1, {BASE(0, 1, 1)}}},
+     .at = {{LANES_OF(32), {BASE_AT(0, 16, 2)}}, {LANES_OF(16), {BASE_AT(0, 16, 1)}}},
+     DOTS_AT(0, 16),
      DOTS(0, 16)},
 #if X86
     {.rows = 6,
@@ -174,6 +183,8 @@ static const Level TYPED(levels)[] = {
                 {LANES_OF(32), {MANY(1, 32, 1)}},
                 {LANES_OF(16), {MANY(1, 16, 1)}},
                 {1, {MANY(1, 1, 1)}}},
+     .at = {{LANES_OF(64), {AT(1, 32, 2)}}, {LANES_OF(32), {AT(1, 32, 1)}}},
+     DOTS_AT(1, 32),
      DOTS(1, 32)},
     {.rows = 12,
      .pack = TYPED(pack),
@@ -184,6 +195,8 @@ static const Level TYPED(levels)[] = {
                 {LANES_OF(32), {MANY(1, 32, 1)}},
                 {LANES_OF(16), {MANY(1, 16, 1)}},
                 {1, {MANY(1, 1, 1)}}},
+     .at = {{LANES_OF(128), {HIGH_AT(1, 64, 2)}}, {LANES_OF(64), {HIGH_AT(1, 64, 1)}}},
+     DOTS_AT(1, 64),
      DOTS(1, 64)},
 #endif
 };
@@ -199,6 +212,10 @@ static const Level TYPED(levels)[] = {
 #undef DOTS
 #undef BASE_ROWS
 #undef BASE
+#undef BASE_AT
+#undef AT
+#undef HIGH_AT
+#undef DOTS_AT
 #undef REAL
 #undef TYPED
 #undef BITS
@@ -266,9 +283,10 @@ typedef REAL KERNEL(Loose) __attribute__((vector_size(BYTES), aligned(sizeof(REA
 //     ││ xk      │ C tile  │  `rows` rows, cr apart
 //     └┘ apart   └─────────┘
 //
-// The rows of X are reached from every third one: three addresses need one pointer and `xr`.
+// The rows of X are reached from every third one: three addresses need one pointer and `xr`.  With `at_y`, row p of Y
+// lies at_y[p] after y, and not yk after the row before.
 INLINE void KERNEL(tile)(const int rows, int64_t k, const REAL *x, int64_t xr, int64_t xk, const REAL *y, int64_t yk,
-                         REAL *c, int64_t cr, bool add) {
+                         const int64_t *at_y, REAL *c, int64_t cr, bool add) {
   KERNEL(Vector) sum[12][VECTORS];
   const REAL *at[4] = {x, x + 3 * xr, x + 6 * xr, x + 9 * xr};
   UNROLL for (int r = 0; r < rows; r++) {
@@ -278,9 +296,10 @@ INLINE void KERNEL(tile)(const int rows, int64_t k, const REAL *x, int64_t xr, i
     __builtin_prefetch(c + r * cr, 1);
     if (VECTORS > 1) __builtin_prefetch(c + r * cr + LANES * (VECTORS - 1), 1);
   }
-  for (; k > 0; k--) {
+  for (int64_t p = 0; p < k; p++) {
     KERNEL(Vector) line[VECTORS];
-    UNROLL for (int v = 0; v < VECTORS; v++) line[v] = *(const KERNEL(Loose) *)(y + v * LANES);
+    const REAL *row = at_y ? y + at_y[p] : y;
+    UNROLL for (int v = 0; v < VECTORS; v++) line[v] = *(const KERNEL(Loose) *)(row + v * LANES);
     UNROLL for (int r = 0; r < rows; r++) {
       KERNEL(Vector) factor = SPREAD(at[r / 3][r % 3 * xr]);
       UNROLL for (int v = 0; v < VECTORS; v++) sum[r][v] = FMA(factor, line[v], sum[r][v]);
@@ -300,7 +319,7 @@ INLINE void KERNEL(tile)(const int rows, int64_t k, const REAL *x, int64_t xr, i
 #define TILE(ROWS)                                                                                             \
   TARGET static void KERNEL(ROWS)(int64_t k, const void *x, int64_t xr, int64_t xk, const void *y, int64_t yk, \
                                   void *c, int64_t cr, bool add) {                                             \
-    KERNEL(tile)(ROWS, k, x, xr, xk, y, yk, c, cr, add);                                                       \
+    KERNEL(tile)(ROWS, k, x, xr, xk, y, yk, NULL, c, cr, add);                                                 \
   }
 TILE(1)
 TILE(2)
@@ -314,6 +333,24 @@ TILE(12)
 #endif
 #endif
 #undef TILE
+
+#if VECTORS <= 2 && BYTES > 1 && !(FUSED && BYTES == 16)
+#define TILE_AT(ROWS)                                                                                                  \
+  TARGET static void KERNEL(at##ROWS)(int64_t k, const void *x, int64_t xk, const void *y, const int64_t *at, void *c, \
+                                      int64_t cr, bool add) {                                                          \
+    KERNEL(tile)(ROWS, k, x, 1, xk, y, 0, at, c, cr, add);                                                             \
+  }
+TILE_AT(1)
+TILE_AT(2)
+TILE_AT(3)
+TILE_AT(4)
+TILE_AT(6)
+#if defined(__aarch64__) || BYTES == 64
+TILE_AT(8)
+TILE_AT(12)
+#endif
+#undef TILE_AT
+#endif
 
 #if VECTORS == 1 && BYTES > 1 && !(FUSED && BYTES == 16)
 INLINE REAL KERNEL(total)(const KERNEL(Vector) * v) {
@@ -360,6 +397,36 @@ DOT(1, 4)
 DOT(4, 1)
 DOT(2, 4)
 #undef DOT
+
+// tile (rows × 4) of sums over pieces of k lanes each: rows of X that are xr apart, rows of Y that begin at[s] after y.
+INLINE void KERNEL(dots_at)(const int rows, int64_t pieces, int64_t k, const REAL *x, int64_t xr, int64_t xp,
+                            const REAL *y, const int64_t *at, int64_t yp, REAL *tile) {
+  KERNEL(Vector) sum[2][4];
+  UNROLL for (int r = 0; r < rows; r++) {
+    UNROLL for (int s = 0; s < 4; s++) sum[r][s] = (KERNEL(Vector)){0};
+  }
+  for (int64_t i = 0; i < pieces; i++, x += xp, y += yp)
+    for (int64_t p = 0; p < k; p += LANES) {
+      KERNEL(Vector) factor[2];
+      UNROLL for (int r = 0; r < rows; r++) factor[r] = *(const KERNEL(Loose) *)(x + r * xr + p);
+      UNROLL for (int s = 0; s < 4; s++) {
+        KERNEL(Vector) line = *(const KERNEL(Loose) *)(y + at[s] + p);
+        UNROLL for (int r = 0; r < rows; r++) sum[r][s] = FMA(factor[r], line, sum[r][s]);
+      }
+    }
+  UNROLL for (int r = 0; r < rows; r++) {
+    UNROLL for (int s = 0; s < 4; s++) tile[r * 4 + s] = KERNEL(total)(&sum[r][s]);
+  }
+}
+
+#define DOT_AT(ROWS)                                                                                        \
+  TARGET static void KERNEL(dot_at##ROWS)(int64_t pieces, int64_t k, const void *x, int64_t xr, int64_t xp, \
+                                          const void *y, const int64_t *at, int64_t yp, void *tile) {       \
+    KERNEL(dots_at)(ROWS, pieces, k, x, xr, xp, y, at, yp, tile);                                           \
+  }
+DOT_AT(1)
+DOT_AT(2)
+#undef DOT_AT
 #endif
 
 #undef TARGET

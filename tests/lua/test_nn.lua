@@ -504,6 +504,78 @@ function T.test_convolution_by_hand()
   assert_close(conv(x), { 5.5, 7.5, 11.5, 5.5 })
 end
 
+-- As many shapes as there are ways through the code: images in one window, in several, in many blocks; wide rows; weights
+-- that are better multiplied with columns; groups, dilation, padding, strides.  The reference unfolds and multiplies.
+function T.test_convolution_is_a_product_with_unfolded_images()
+  local function reference(x, w, o)
+    local n, kh, kw = x:size(1), w:size(3), w:size(4)
+    local lines = nb.unfold(x, { kh, kw }, { stride = o.stride, padding = o.padding, dilation = o.dilation })
+    local groups, out = o.groups, {}
+    local each, rows = lines:size(2) // groups, w:size(1) // groups
+    for g = 1, groups do
+      out[g] = w:narrow(1, (g - 1) * rows + 1, rows):reshape(rows, each):matmul(lines:narrow(2, (g - 1) * each + 1, each))
+    end
+    local function side(d) return (x:size(d) + 2 * o.padding - o.dilation * (w:size(d) - 1) - 1) // o.stride + 1 end
+    return nb.cat(out, 2):reshape(n, w:size(1), side(3), side(4))
+  end
+  for _, case in ipairs {
+    { { 2, 3, 6, 7 }, { 5, 3, 3, 2 } },
+    { { 1, 40, 30, 38 }, { 2, 40, 3, 3 }, padding = 1 },
+    { { 70, 2, 9, 8 }, { 3, 2, 2, 5 }, padding = 2 },
+    { { 2, 1, 2, 1300 }, { 2, 1, 1, 9 }, padding = 4 },
+    { { 2, 9, 8, 8 }, { 6, 3, 3, 3 }, groups = 3, dilation = 2, padding = 3 },
+    { { 3, 8, 10, 10 }, { 8, 1, 3, 3 }, groups = 8, padding = 1 },
+    { { 2, 8, 7, 7 }, { 40, 8, 3, 3 }, padding = 1 },
+    { { 2, 64, 5, 5 }, { 80, 64, 3, 3 }, padding = 1 },
+    { { 2, 3, 9, 9 }, { 4, 3, 3, 3 }, stride = 2, padding = 1 },
+    { { 2, 2, 3, 3 }, { 3, 2, 2, 2 }, padding = 3 },  -- more padding than the kernel reaches
+  } do
+    local o = { stride = case.stride or 1, padding = case.padding or 0, dilation = case.dilation or 1, groups = case.groups or 1 }
+    for dtype, tolerance in pairs { f64 = 1e-11, f32 = 1e-3 } do
+      local x, w = nb.randn(case[1], { dtype = dtype }), nb.randn(case[2], { dtype = dtype })
+      x.requires_grad, w.requires_grad = true, true
+      local want, have = reference(x, w, o), nb.conv2d(x, w, o)
+      assert_close(have, want, tolerance)
+      local g = nb.randn(want.shape, { dtype = dtype })
+      local wx, ww = nb.grad((want * g):sum(), { x, w })
+      local hx, hw = nb.grad((have * g):sum(), { x, w })
+      assert_close(hx, wx, tolerance)
+      assert_close(hw, ww, tolerance)
+    end
+  end
+end
+
+-- Whole numbers have equals, of which the first is taken; NaN is larger than all.
+function T.test_the_largest_of_each_window_is_found_with_its_place()
+  for _, size in ipairs { { 2, 2 }, { 3, 5 }, { 4, 9 }, { 9, 17 }, { 8, 40 } } do
+    for _, dtype in ipairs { "f32", "f64" } do
+      local x = nb.randint(0, 3, { 3, size[1], size[2] }):to(dtype)
+      x[{ 2, 1, 1 }], x[{ 3, 2, 2 }] = 0 / 0, 0 / 0
+      x.requires_grad = true
+      local y = nb.max_pool2d(x, 2)
+      y:sum():backward()
+      local all, grads = flat(x), nb.zeros_like(x)
+      local h, w = size[1], size[2]
+      local values = {}
+      for plane = 1, 3 do
+        for i = 1, h // 2 do
+          for j = 1, w // 2 do
+            local best, place
+            for _, at in ipairs { { 2 * i - 1, 2 * j - 1 }, { 2 * i - 1, 2 * j }, { 2 * i, 2 * j - 1 }, { 2 * i, 2 * j } } do
+              local v = all[((plane - 1) * h + at[1] - 1) * w + at[2]]
+              if not best or (best == best and not (v <= best)) then best, place = v, at end
+            end
+            values[#values + 1] = best
+            grads[{ plane, place[1], place[2] }] = 1
+          end
+        end
+      end
+      assert_close(y, values, 0)
+      assert_close(x.grad, grads, 0)
+    end
+  end
+end
+
 function T.test_embedding_gives_rows_and_gathers_gradients()
   local e = nn.Embedding(4, 2)
   local y = e(nb.tensor { { 1, 4 }, { 1, 2 } })
