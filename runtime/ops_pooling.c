@@ -151,6 +151,58 @@ static bool with_windows(Pool *p, void (*body)(int64_t, int64_t, void *), Error 
     }                                                                                       \
   } while (0)
 
+// The commonest, windows of 2×2 side by side, without branches: the larger of each pair of a row, then of two rows.  As
+// above, the first of equals is taken, and NaN.
+#define CHOOSE(Floats, Ints, mask, a, b) ((Floats)(((mask) & (Ints)(a)) | (~(mask) & (Ints)(b))))
+
+#define MAX_PAIRS(T, Int)                                                                           \
+  typedef T T##s __attribute__((vector_size(4 * sizeof(T))));                                       \
+  typedef Int T##_ints __attribute__((vector_size(4 * sizeof(T))));                                 \
+  typedef T T##_loose __attribute__((vector_size(4 * sizeof(T)), aligned(sizeof(T)), may_alias));   \
+  static void max_pairs_##T(const Pool *p, int64_t plane) {                                         \
+    int64_t count = p->out_height * p->out_width, size = p->height * p->width, n;                   \
+    for (int64_t i = 0; i < count; i += n) {                                                        \
+      int64_t j = i % p->out_width, start = 2 * (i / p->out_width * p->width + j);                  \
+      const T *x = (const T *)p->from + plane * size + start;                                       \
+      T *y = (T *)p->to + plane * count + i, pairs[2][8], best[4];                                  \
+      int64_t *place = p->place + plane * count + i;                                                \
+      Int at[4];                                                                                    \
+      n = p->out_width - j < 4 ? p->out_width - j : 4;                                              \
+      const T *row[2] = {x, x + p->width};                                                          \
+      if (start + p->width + 8 > size) { /* the last vectors would reach beyond the plane */        \
+        memset(pairs, 0, sizeof pairs);                                                             \
+        for (int r = 0; r < 2; r++) row[r] = memcpy(pairs[r], row[r], (size_t)(2 * n) * sizeof(T)); \
+      }                                                                                             \
+      T##s most[2];                                                                                 \
+      T##_ints right[2];                                                                            \
+      for (int r = 0; r < 2; r++) {                                                                 \
+        const T##s low = *(const T##_loose *)row[r], high = *(const T##_loose *)(row[r] + 4);       \
+        const T##s a = __builtin_shufflevector(low, high, 0, 2, 4, 6);                              \
+        const T##s b = __builtin_shufflevector(low, high, 1, 3, 5, 7);                              \
+        const T##_ints first = (b <= a) | (a != a);                                                 \
+        most[r] = CHOOSE(T##s, T##_ints, first, a, b);                                              \
+        right[r] = first + 1;                                                                       \
+      }                                                                                             \
+      const T##_ints upper = (most[1] <= most[0]) | (most[0] != most[0]);                           \
+      *(T##_loose *)best = CHOOSE(T##s, T##_ints, upper, most[0], most[1]);                         \
+      right[0] = CHOOSE(T##_ints, T##_ints, upper, right[0], right[1] + (Int)p->width);             \
+      memcpy(at, &right[0], sizeof at);                                                             \
+      for (int64_t k = 0; k < n; k++) y[k] = best[k], place[k] = start + 2 * k + 1 + at[k];         \
+    }                                                                                               \
+  }
+MAX_PAIRS(float, int32_t)
+MAX_PAIRS(double, int64_t)
+
+static void max_pairs_body(int64_t begin, int64_t end, void *ctx) {
+  const Pool *p = ctx;
+  for (int64_t plane = begin; plane < end; plane++) {
+    if (p->dtype == NB_F32)
+      max_pairs_float(p, plane);
+    else
+      max_pairs_double(p, plane);
+  }
+}
+
 static void max_body(int64_t begin, int64_t end, void *ctx) {
   const Pool *p = ctx;
   for (int64_t plane = begin; plane < end; plane++) {
@@ -181,7 +233,9 @@ static bool forward_max_pool(Call *c, Error *err) {
     p.from = nb_tensor_data(x);
     p.to = nb_tensor_data(c->out[0]);
     p.place = nb_tensor_data(c->out[1]);
-    ok = with_windows(&p, max_body, err);
+    bool pairs =
+        p.kernel[0] == 2 && p.kernel[1] == 2 && p.stride[0] == 2 && p.stride[1] == 2 && !p.padding[0] && !p.padding[1];
+    ok = with_windows(&p, pairs ? max_pairs_body : max_body, err);
   }
   nb_scope_close(&s);
   return ok;
