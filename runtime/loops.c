@@ -287,8 +287,20 @@ CASTS_FROM(u8, uint8_t, x != 0, (int64_t)x)
 CASTS_FROM(i64, int64_t, x != 0, x)
 CASTS_FROM(f32, float, x != 0, whole((double)x))
 CASTS_FROM(f64, double, x != 0, whole(x))
-NB_UNARY(same_32, uint32_t, uint32_t, x)
-NB_UNARY(same_64, uint64_t, uint64_t, x)
+NB_UNARY(move_32, uint32_t, uint32_t, x)
+NB_UNARY(move_64, uint64_t, uint64_t, x)
+
+#define SAME(name, T, move)                               \
+  NB_LOOP(name) {                                         \
+    if (s[1] == 0 && s[0] == (int64_t)sizeof(T)) {        \
+      const T x = *(const T *)p[1];                       \
+      for (int64_t i = 0; i < n; i++) ((T *)p[0])[i] = x; \
+      return;                                             \
+    }                                                     \
+    move(n, p, s, args);                                  \
+  }
+SAME(same_32, uint32_t, move_32)
+SAME(same_64, uint64_t, move_64)
 
 #define CASTS(in)                                                                                   \
   {                                                                                                 \

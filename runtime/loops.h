@@ -70,27 +70,33 @@ void nb_zero(Tensor *t);
 #define NB_IVDEP _Pragma("GCC ivdep")
 #endif
 
-// NB_LOOP(name) { body } defines a Loop of n elements at p with strides s and arguments args.  It is compiled twice:
-// for every machine and for those with vectors of 32 bytes.  Both round alike, without fused multiply-adds.
-#define NB_LOOP_PARAMS int64_t n, char *const *p, const int64_t *s, __attribute__((unused)) const Value *args
-#define NB_LOOP_BODY(name) static inline __attribute__((always_inline)) void name##_body(NB_LOOP_PARAMS)
+// NB_TWICE(name, (parameters), (arguments), enough) { body } defines a function that is compiled twice: for every
+// machine and for those with vectors of 32 bytes, which run that form if there is `enough` to do.  Both round alike,
+// without fused multiply-adds.
+#define NB_INLINE static inline __attribute__((always_inline))
 #ifdef CPU_WIDE_TARGET
-enum { NB_SHORT = 16 };  // elements that are not worth the choice
-#define NB_LOOP(name)                                       \
-  NB_LOOP_BODY(name);                                       \
-  CPU_WIDE_TARGET static void name##_wide(NB_LOOP_PARAMS) { \
-    name##_body(n, p, s, args);                             \
-  }                                                         \
-  static void name(NB_LOOP_PARAMS) {                        \
-    if (n < NB_SHORT || cpu_level() == CPU_PORTABLE)        \
-      name##_body(n, p, s, args);                           \
-    else                                                    \
-      name##_wide(n, p, s, args);                           \
-  }                                                         \
-  NB_LOOP_BODY(name)
+#define NB_TWICE(name, params, args, enough)       \
+  NB_INLINE void name##_body params;               \
+  CPU_WIDE_TARGET static void name##_wide params { \
+    name##_body args;                              \
+  }                                                \
+  static void name params {                        \
+    if (cpu_level() == CPU_PORTABLE || !(enough))  \
+      name##_body args;                            \
+    else                                           \
+      name##_wide args;                            \
+  }                                                \
+  NB_INLINE void name##_body params
 #else
-#define NB_LOOP(name) static void name(NB_LOOP_PARAMS)
+#define NB_TWICE(name, params, args, enough) static void name params
 #endif
+
+// A Loop of n elements at p with strides s and arguments args; a body for nb_parallel_for.
+enum { NB_SHORT = 16 };
+#define NB_LOOP(name)                                                                                      \
+  NB_TWICE(name, (int64_t n, char *const *p, const int64_t *s, __attribute__((unused)) const Value *args), \
+           (n, p, s, args), n >= NB_SHORT)
+#define NB_RANGE(name) NB_TWICE(name, (int64_t begin, int64_t end, void *ctx), (begin, end, ctx), true)
 
 // Loops for an expression of `x` (and `y`).
 #define NB_UNARY(name, In, Out, expr)                                  \

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "loops.h"
+#include "reduce.h"
 #include "vector.h"
 
 // 1/(1 + e^−x), from the side that cannot overflow.
@@ -201,63 +202,117 @@ typedef struct Slices {
   bool logarithm;
 } Slices;
 
-#define SOFTMAX(name, T, EXP, LOG)                                               \
-  static void name(int64_t begin, int64_t end, void *ctx) {                      \
-    const Slices *w = ctx;                                                       \
-    int64_t n = w->n, step = w->inner;                                           \
-    for (int64_t r = begin; r < end; r++) {                                      \
-      int64_t at = r / step * n * step + r % step;                               \
-      const T *x = (const T *)nb_tensor_data(w->x) + at;                         \
-      T *y = (T *)nb_tensor_data(w->y) + at, top = x[0];                         \
-      double total = 0;                                                          \
-      for (int64_t k = 1; k < n; k++)                                            \
-        if (x[k * step] > top || x[k * step] != x[k * step]) top = x[k * step];  \
-      for (int64_t k = 0; k < n; k++) {                                          \
-        T e = EXP(x[k * step] - top);                                            \
-        if (!w->logarithm) y[k * step] = e;                                      \
-        total += (double)e;                                                      \
-      }                                                                          \
-      if (w->logarithm) {                                                        \
-        T shift = (T)log(total);                                                 \
-        for (int64_t k = 0; k < n; k++) y[k * step] = x[k * step] - top - shift; \
-      } else {                                                                   \
-        T scale = (T)(1 / total);                                                \
-        for (int64_t k = 0; k < n; k++) y[k * step] *= scale;                    \
-      }                                                                          \
-    }                                                                            \
-  }
-SOFTMAX(softmax_f64, double, exp, log)
-SOFTMAX(softmax_strided_f32, float, expf, logf)
-
-static void softmax_f32(int64_t begin, int64_t end, void *ctx) {
-  enum { ROW = 256 };
+static void softmax_f64(int64_t begin, int64_t end, void *ctx) {
   const Slices *w = ctx;
-  if (w->inner != 1) {
-    softmax_strided_f32(begin, end, ctx);
-    return;
+  int64_t n = w->n, step = w->inner;
+  for (int64_t r = begin; r < end; r++) {
+    int64_t at = r / step * n * step + r % step;
+    const double *x = (const double *)nb_tensor_data(w->x) + at;
+    double *y = (double *)nb_tensor_data(w->y) + at, top = x[0], total = 0;
+    for (int64_t k = 1; k < n; k++)
+      if (x[k * step] > top || x[k * step] != x[k * step]) top = x[k * step];
+    for (int64_t k = 0; k < n; k++) total += y[k * step] = exp(x[k * step] - top);
+    double shift = log(total);
+    for (int64_t k = 0; k < n; k++) y[k * step] = w->logarithm ? x[k * step] - top - shift : y[k * step] / total;
   }
-  float row[ROW];
-  for (int64_t r = begin, n = w->n; r < end; r++) {
+}
+
+// Rows; as many at a time as NB_ROW elements are, for what takes vectors of them.
+NB_RANGE(softmax_rows) {
+  const Slices *w = ctx;
+  int64_t n = w->n;
+  float top[NB_ROW], e[NB_ROW];
+  for (int64_t r = begin, rows; r < end; r += rows) {
     const float *x = (const float *)nb_tensor_data(w->x) + r * n;
-    float *y = (float *)nb_tensor_data(w->y) + r * n, top = x[0];
-    double total = 0;
-    for (int64_t k = 1; k < n; k++) top = x[k] > top || x[k] != x[k] ? x[k] : top;
-    for (int64_t k = 0; k < n; k++) y[k] = x[k] - top;
-    for (int64_t k = 0; k < n; k += ROW) {
-      int64_t m = n - k < ROW ? n - k : ROW;
-      float *e = w->logarithm ? row : y + k;
-      vector_exp(m, e, y + k);
-      for (int64_t i = 0; i < m; i++) total += (double)e[i];
+    float *y = (float *)nb_tensor_data(w->y) + r * n;
+    double total[NB_ROW];
+    rows = n < NB_ROW ? NB_ROW / n : 1;
+    if (rows > end - r) rows = end - r;
+    for (int64_t i = 0; i < rows; i++) {
+      top[i] = nb_largest_of(n, x + i * n);
+      total[i] = 0;
+      NB_IVDEP for (int64_t k = i * n; k < (i + 1) * n; k++) y[k] = x[k] - top[i];
     }
-    if (w->logarithm) {
-      float shift = (float)log(total);
-      for (int64_t k = 0; k < n; k++) y[k] -= shift;
-    } else {
-      float scale = (float)(1 / total);
-      for (int64_t k = 0; k < n; k++) y[k] *= scale;
+    for (int64_t k = 0; k < rows * n; k += NB_ROW) {
+      int64_t m = rows * n - k < NB_ROW ? rows * n - k : NB_ROW, each = rows > 1 ? n : m;
+      float *to = w->logarithm ? e : y + k;
+      vector_exp(m, to, y + k);
+      for (int64_t i = 0; i < rows; i++) total[i] += nb_sum_of(NB_F32, each, to + i * each);
+    }
+    for (int64_t i = 0; i < rows; i++) {
+      float by = (float)(w->logarithm ? log(total[i]) : 1 / total[i]);
+      NB_IVDEP for (int64_t k = i * n; k < (i + 1) * n; k++) y[k] = w->logarithm ? y[k] - by : y[k] * by;
     }
   }
 }
+
+// Slices that lie side by side, NB_ROW at a time.
+NB_RANGE(softmax_columns) {
+  const Slices *w = ctx;
+  int64_t n = w->n, step = w->inner;
+  for (int64_t r = begin, m; r < end; r += m) {
+    int64_t at = r / step * n * step + r % step;
+    const float *x = (const float *)nb_tensor_data(w->x) + at;
+    float *y = (float *)nb_tensor_data(w->y) + at, top[NB_ROW], e[NB_ROW];
+    double total[NB_ROW];
+    m = step - r % step;
+    if (m > end - r) m = end - r;
+    if (m > NB_ROW) m = NB_ROW;
+    for (int64_t j = 0; j < m; j++) {
+      top[j] = x[j];
+      total[j] = 0;
+    }
+    for (int64_t k = 1; k < n; k++)
+      for (int64_t j = 0; j < m; j++) {
+        float v = x[k * step + j];
+        top[j] = (v > top[j]) | (v != v) ? v : top[j];
+      }
+    for (int64_t k = 0; k < n; k++) {
+      float *to = w->logarithm ? e : y + k * step;
+      NB_IVDEP for (int64_t j = 0; j < m; j++) to[j] = x[k * step + j] - top[j];
+      vector_exp(m, to, to);
+      NB_IVDEP for (int64_t j = 0; j < m; j++) total[j] += (double)to[j];
+    }
+    for (int64_t j = 0; j < m; j++) e[j] = (float)(w->logarithm ? log(total[j]) : 1 / total[j]);
+    for (int64_t k = 0; k < n; k++) {
+      NB_IVDEP for (int64_t j = 0; j < m; j++) y[k * step + j] =
+          w->logarithm ? (x[k * step + j] - top[j]) - e[j] : y[k * step + j] * e[j];
+    }
+  }
+}
+
+static void softmax_f32(int64_t begin, int64_t end, void *ctx) {
+  (((const Slices *)ctx)->inner == 1 ? softmax_rows : softmax_columns)(begin, end, ctx);
+}
+
+// First derivatives of rows: y·(g − Σ g·y), or g − e^y·Σ g.
+typedef struct SoftmaxGrad {
+  const void *g, *y;
+  void *out;
+  int64_t n;
+  bool logarithm;
+} SoftmaxGrad;
+
+#define SOFTMAX_GRAD(name, T, DTYPE, EXP)                                                                              \
+  NB_RANGE(name) {                                                                                                     \
+    const SoftmaxGrad *w = ctx;                                                                                        \
+    int64_t n = w->n;                                                                                                  \
+    for (int64_t r = begin; r < end; r++) {                                                                            \
+      const T *g = (const T *)w->g + r * n, *y = (const T *)w->y + r * n;                                              \
+      T *out = (T *)w->out + r * n, total = (T)(w->logarithm ? nb_sum_of(DTYPE, n, g) : nb_dot_of(DTYPE, n, g, y, 0)); \
+      if (w->logarithm) {                                                                                              \
+        EXP(n, out, y);                                                                                                \
+        NB_IVDEP for (int64_t k = 0; k < n; k++) out[k] = g[k] - out[k] * total;                                       \
+      } else {                                                                                                         \
+        NB_IVDEP for (int64_t k = 0; k < n; k++) out[k] = y[k] * (g[k] - total);                                       \
+      }                                                                                                                \
+    }                                                                                                                  \
+  }
+static void exp_row(int64_t n, double *out, const double *x) {
+  for (int64_t i = 0; i < n; i++) out[i] = exp(x[i]);
+}
+SOFTMAX_GRAD(softmax_grad_f32, float, NB_F32, vector_exp)
+SOFTMAX_GRAD(softmax_grad_f64, double, NB_F64, exp_row)
 
 static bool shape_softmax(Call *c, Error *err) {
   int d = 0;
@@ -288,6 +343,42 @@ static bool log_softmax_forward(Call *c, Error *err) {
   return run_softmax(c, true, err);
 }
 
+static bool shape_softmax_grad(Call *c, Error *err) {
+  (void)err;
+  c->layout[0] = c->args[1].tensor->layout;
+  c->compute = c->layout[0].dtype;
+  return true;
+}
+
+static bool run_softmax_grad(Call *c, bool logarithm, Error *err) {
+  Scope s;
+  nb_scope_open(&s, err);
+  const Layout *l = &c->layout[0];
+  Tensor *g = nb_contiguous(&s, nb_to(&s, c->args[0].tensor, c->compute)), *y = nb_contiguous(&s, c->args[1].tensor);
+  if (g && y && nb_layout_numel(l) > 0) {
+    int64_t n = l->ndim ? l->shape[l->ndim - 1] : 1;
+    SoftmaxGrad w = {nb_tensor_data(g), nb_tensor_data(y), nb_tensor_data(c->out[0]), n, logarithm};
+    nb_parallel_for(nb_layout_numel(l) / n, NB_GRAIN / 4 / n + 1,
+                    c->compute == NB_F32 ? softmax_grad_f32 : softmax_grad_f64, &w);
+  }
+  nb_scope_close(&s);
+  return g && y;
+}
+
+static bool softmax_grad_forward(Call *c, Error *err) {
+  return run_softmax_grad(c, false, err);
+}
+
+static bool log_softmax_grad_forward(Call *c, Error *err) {
+  return run_softmax_grad(c, true, err);
+}
+
+// Whether the slices lie in rows and nobody asks for second derivatives.
+static bool in_rows(Backward *b) {
+  int d = 0, ndim = nb_out(b, 0)->layout.ndim;
+  return !nb_grad_enabled() && nb_dim(nb_arg(b, 1)->integer, ndim, &d, b->scope->err) && d == ndim - 1;
+}
+
 static Tensor *sum_along(Backward *b, Tensor *t) {
   int d = 0;
   if (!t || !nb_dim(nb_arg(b, 1)->integer, t->layout.ndim, &d, b->scope->err)) return NULL;
@@ -298,14 +389,16 @@ static Tensor *sum_along(Backward *b, Tensor *t) {
 static bool softmax_backward(Backward *b) {
   Scope *s = b->scope;
   Tensor *y = nb_out(b, 0), *g = b->grad[0];
+  if (in_rows(b)) return nb_give(b, 0, nb_on_grad(b, "softmax_grad", y));
   return nb_give(b, 0, nb_mul(s, y, nb_sub(s, g, sum_along(b, nb_mul(s, g, y)))));
 }
 
 // g − e^y·Σ g
 static bool log_softmax_backward(Backward *b) {
   Scope *s = b->scope;
-  Tensor *g = b->grad[0];
-  return nb_give(b, 0, nb_sub(s, g, nb_mul(s, nb_unary(s, "exp", nb_out(b, 0)), sum_along(b, g))));
+  Tensor *y = nb_out(b, 0), *g = b->grad[0];
+  if (in_rows(b)) return nb_give(b, 0, nb_on_grad(b, "log_softmax_grad", y));
+  return nb_give(b, 0, nb_sub(s, g, nb_mul(s, nb_unary(s, "exp", y), sum_along(b, g))));
 }
 
 #define SIDES "f(3,4,{lo=0.1,hi=2}); f(3,4,{lo=-2,hi=-0.1})"
@@ -321,7 +414,20 @@ static bool log_softmax_backward(Backward *b) {
 #define SLOPE_OF(of, x) \
   "local x = nb.tensor({" x "}, {requires_grad=true}); nb." of "(x):sum():backward(); return x.grad"
 
+#define SOFTMAX_GRAD_ROW(of, form, example_)                                                                      \
+  {                                                                                                               \
+    .name = #of "_grad", .doc = "δ of " #of "'s rows, of value y: " form ".", .example = example_,                \
+    .no_grad = "it serves first derivatives", .internal = true, .sample = {.args = "f(2,5), f(2,5); f(7), f(7)"}, \
+    .params = {TENSOR("g"), TENSOR("y")}, .shape = shape_softmax_grad, .forward = of##_grad_forward               \
+  }
+
 static const Op ops[] = {
+    SOFTMAX_GRAD_ROW(softmax, "y·(g − Σ g·y)",
+                     "local x = nb.tensor({0, 0}, {requires_grad=true}); nb.softmax(x, 1)[1]:backward(); "
+                     "return x.grad  --> {0.25, -0.25}"),
+    SOFTMAX_GRAD_ROW(log_softmax, "g − e^y·Σ g",
+                     "local x = nb.tensor({0, 0}, {requires_grad=true}); nb.log_softmax(x, 1)[1]:backward(); "
+                     "return x.grad  --> {0.5, -0.5}"),
     GRAD_ROW(sigmoid, OF_VALUE, SLOPE_OF("sigmoid", "0") "  --> {0.25}", TENSOR("y")),
     GRAD_ROW(tanh, OF_VALUE, SLOPE_OF("tanh", "0") "  --> {1}", TENSOR("y")),
     GRAD_ROW(relu, OF_VALUE, SLOPE_OF("relu", "2") "  --> {1}", TENSOR("y")),

@@ -26,42 +26,29 @@ typedef struct Rows {
   char *out, *out_scale;
 } Rows;
 
-// Sums of products of rows in double, several at once.
-#define DOT(name, T)                                                                                    \
-  static double name(int64_t n, const T *a, const T *b, T less) {                                       \
-    double part[4] = {0};                                                                               \
-    int64_t k = 0;                                                                                      \
-    for (; k + 4 <= n; k += 4)                                                                          \
-      for (int64_t j = 0; j < 4; j++) part[j] += (double)(a[k + j] - less) * (double)(b[k + j] - less); \
-    for (; k < n; k++) part[0] += (double)(a[k] - less) * (double)(b[k] - less);                        \
-    return (part[0] + part[1]) + (part[2] + part[3]);                                                   \
-  }
-DOT(dot_f32, float)
-DOT(dot_f64, double)
-
-#define STANDARDIZE(name, T, DTYPE, dot)                                                           \
-  static void name(int64_t begin, int64_t end, void *ctx) {                                        \
+#define STANDARDIZE(name, T, DTYPE)                                                                \
+  NB_RANGE(name) {                                                                                 \
     const Rows *r = ctx;                                                                           \
     for (int64_t i = begin; i < end; i++) {                                                        \
       const T *x = (const T *)r->x + i * r->n;                                                     \
       T *y = (T *)r->out + i * r->n, mean = (T)(nb_sum_of(DTYPE, r->n, x) / (double)r->n);         \
-      T scale = (T)(1 / sqrt(dot(r->n, x, x, mean) / (double)r->n + r->eps));                      \
+      T scale = (T)(1 / sqrt(nb_dot_of(DTYPE, r->n, x, x, (double)mean) / (double)r->n + r->eps)); \
       NB_IVDEP for (int64_t k = 0; k < r->n; k++) y[k] = (x[k] - mean) * scale;                    \
       ((T *)r->out_scale)[i] = scale;                                                              \
     }                                                                                              \
   }                                                                                                \
-  static void name##_grad(int64_t begin, int64_t end, void *ctx) {                                 \
+  NB_RANGE(name##_grad) {                                                                          \
     const Rows *r = ctx;                                                                           \
     for (int64_t i = begin; i < end; i++) {                                                        \
       const T *g = (const T *)r->x + i * r->n, *y = (const T *)r->y + i * r->n;                    \
       T *out = (T *)r->out + i * r->n, scale = ((const T *)r->scale)[i];                           \
       T mean = (T)(nb_sum_of(DTYPE, r->n, g) / (double)r->n);                                      \
-      T along = (T)(dot(r->n, g, y, 0) / (double)r->n);                                            \
+      T along = (T)(nb_dot_of(DTYPE, r->n, g, y, 0) / (double)r->n);                               \
       NB_IVDEP for (int64_t k = 0; k < r->n; k++) out[k] = ((g[k] - mean) - y[k] * along) * scale; \
     }                                                                                              \
   }
-STANDARDIZE(rows_f32, float, NB_F32, dot_f32)
-STANDARDIZE(rows_f64, double, NB_F64, dot_f64)
+STANDARDIZE(rows_f32, float, NB_F32)
+STANDARDIZE(rows_f64, double, NB_F64)
 
 static void each_row(Rows *r, const Layout *l, void (*body)(int64_t, int64_t, void *)) {
   r->n = l->shape[l->ndim - 1];

@@ -4,9 +4,9 @@
 // f32 adds up in double, f64 in blocks whose sums are added (the error grows with n/BLOCK, not n).
 #include "reduce.h"
 
-#include "loops.h"
+#include <string.h>
 
-enum { BLOCK = 256, TILE = 64, PARTS = 128 };
+enum { BLOCK = 256, TILE = 256, PARTS = 128 };
 
 // What to visit for each output element: the kept dimensions name it, the reduced ones are walked.
 typedef struct Plan {
@@ -71,25 +71,57 @@ static bool next_run(const Plan *p, int64_t at[NB_MAX_DIMS], int64_t *offset) {
   return false;
 }
 
-// The sum of n elements that lie together; several at once, so that additions need not wait for each other.
-#define SUM(name, T)                                                                                      \
-  static double name(int64_t n, const T *x) {                                                             \
-    double total = 0;                                                                                     \
-    for (int64_t i = 0; i < n; i += BLOCK) {                                                              \
-      int64_t stop = i + BLOCK < n ? i + BLOCK : n, k = i;                                                \
-      double part[8] = {0};                                                                               \
-      for (; k + 8 <= stop; k += 8)                                                                       \
-        for (int j = 0; j < 8; j++) part[j] += (double)x[k + j];                                          \
-      for (int j = 0; k < stop; j++, k++) part[j] += (double)x[k];                                        \
-      total += ((part[0] + part[1]) + (part[2] + part[3])) + ((part[4] + part[5]) + (part[6] + part[7])); \
-    }                                                                                                     \
-    return total;                                                                                         \
+// The sum of n terms f(k) of elements that lie together.  A block's quarters are added first, term by term, then what
+// that makes: no addition waits for many others, and the compiler makes vectors of all.
+#define SUM(name, params, Sum, f)                                                                     \
+  NB_INLINE Sum name params {                                                                         \
+    typedef Sum Lanes __attribute__((vector_size(4 * sizeof(Sum)), aligned(sizeof(Sum)), may_alias)); \
+    Sum total = 0, four[BLOCK / 4];                                                                   \
+    for (int64_t begin = 0; begin < n; begin += BLOCK) {                                              \
+      int64_t quarter = (n - begin < BLOCK ? n - begin : BLOCK) / 4, k = 0;                           \
+      for (int64_t i = 0, o = begin; i < quarter; i++, o++)                                           \
+        four[i] = (f(o) + f(o + quarter)) + (f(o + 2 * quarter) + f(o + 3 * quarter));                \
+      Lanes a = {0}, b = {0};                                                                         \
+      for (; k + 8 <= quarter; k += 8) {                                                              \
+        a += *(const Lanes *)(four + k);                                                              \
+        b += *(const Lanes *)(four + k + 4);                                                          \
+      }                                                                                               \
+      for (; k < quarter; k++) a[0] += four[k];                                                       \
+      for (k = begin + 4 * quarter; k < n && k < begin + BLOCK; k++) b[0] += f(k);                    \
+      a += b;                                                                                         \
+      total += (a[0] + a[1]) + (a[2] + a[3]);                                                         \
+    }                                                                                                 \
+    return total;                                                                                     \
   }
-SUM(sum_f32, float)
-SUM(sum_f64, double)
+#define WIDER(k) ((double)x[k])
+#define ITSELF(k) x[k]
+#define MODULO(k) ((uint64_t)x[k])
+#define PRODUCT(k) ((double)(x[k] - less) * (double)(y[k] - less))
+SUM(sum_f32, (int64_t n, const float *x), double, WIDER)
+SUM(sum_f64, (int64_t n, const double *x), double, ITSELF)
+SUM(sum_i64, (int64_t n, const int64_t *x), uint64_t, MODULO)
+SUM(dot_f32, (int64_t n, const float *x, const float *y, float less), double, PRODUCT)
+SUM(dot_f64, (int64_t n, const double *x, const double *y, double less), double, PRODUCT)
+
+NB_TWICE(sum_of, (DType dtype, int64_t n, const void *x, double *sum), (dtype, n, x, sum), n >= NB_SHORT) {
+  *sum = dtype == NB_F32 ? sum_f32(n, x) : sum_f64(n, x);
+}
+
+NB_TWICE(dot_of, (DType dtype, int64_t n, const void *x, const void *y, double less, double *sum),
+         (dtype, n, x, y, less, sum), n >= NB_SHORT) {
+  *sum = dtype == NB_F32 ? dot_f32(n, x, y, (float)less) : dot_f64(n, x, y, less);
+}
+
+double nb_dot_of(DType dtype, int64_t n, const void *a, const void *b, double less) {
+  double sum;
+  dot_of(dtype, n, a, b, less, &sum);
+  return sum;
+}
 
 double nb_sum_of(DType dtype, int64_t n, const void *x) {
-  return dtype == NB_F32 ? sum_f32(n, x) : sum_f64(n, x);
+  double sum;
+  sum_of(dtype, n, x, &sum);
+  return sum;
 }
 
 // One sum of many elements that lie together, on several threads: parts of a size that n alone decides.
@@ -113,12 +145,12 @@ static double sum_whole(DType dtype, int64_t n, const void *x) {
   w.size = (w.size + BLOCK - 1) / BLOCK * BLOCK;
   int64_t parts = (n + w.size - 1) / w.size;
   nb_parallel_for(parts, NB_GRAIN / w.size + 1, sum_parts, &w);
-  return sum_f64(parts, w.part);
+  return nb_sum_of(NB_F64, parts, w.part);
 }
 
 // Sums, each output by itself.
-#define SUM_ROWS(name, In, Sum, Out)                                        \
-  static void name(int64_t begin, int64_t end, void *ctx) {                 \
+#define SUM_ROWS(name, In, Sum, Out, together)                              \
+  NB_RANGE(name) {                                                          \
     const Reduction *r = ctx;                                               \
     const Plan *p = &r->plan;                                               \
     int64_t n = p->shape[p->reduced - 1], step = p->stride[p->reduced - 1]; \
@@ -127,6 +159,10 @@ static double sum_whole(DType dtype, int64_t n, const void *x) {
       Sum total = 0;                                                        \
       do {                                                                  \
         const In *x = (const In *)nb_tensor_data(r->x) + offset;            \
+        if (step == 1) {                                                    \
+          total += together(n, x);                                          \
+          continue;                                                         \
+        }                                                                   \
         for (int64_t i = 0; i < n; i += BLOCK) {                            \
           int64_t stop = i + BLOCK < n ? i + BLOCK : n, k = i;              \
           Sum part[4] = {0, 0, 0, 0};                                       \
@@ -140,24 +176,33 @@ static double sum_whole(DType dtype, int64_t n, const void *x) {
     }                                                                       \
   }
 
-// Sums of columns: TILE neighbouring outputs at a time, so that memory is read along its rows.
+// Sums of columns: TILE neighbouring outputs at a time, so that memory is read along its rows, four at once.
 #define SUM_COLUMNS(name, In, Sum, Out)                                                                   \
-  static void name(int64_t begin, int64_t end, void *ctx) {                                               \
+  NB_RANGE(name) {                                                                                        \
     const Reduction *r = ctx;                                                                             \
     const Plan *p = &r->plan;                                                                             \
     int64_t n = p->shape[p->reduced - 1], step = p->stride[p->reduced - 1];                               \
     int64_t width = p->kept_shape[p->kept - 1];                                                           \
     for (int64_t o = begin, m; o < end; o += m) {                                                         \
-      Sum total[TILE] = {0}, part[TILE] = {0};                                                            \
+      Sum total[TILE], part[TILE];                                                                        \
       int64_t at[NB_MAX_DIMS] = {0}, offset = kept_offset(p, o), added = 0;                               \
       m = width - o % width;                                                                              \
       if (m > end - o) m = end - o;                                                                       \
       if (m > TILE) m = TILE;                                                                             \
+      for (int64_t j = 0; j < m; j++) total[j] = part[j] = 0;                                             \
       do {                                                                                                \
         const In *x = (const In *)nb_tensor_data(r->x) + offset;                                          \
-        for (int64_t i = 0; i < n; i++, x += step) {                                                      \
-          for (int64_t j = 0; j < m; j++) part[j] += (Sum)x[j];                                           \
-          if (++added % BLOCK) continue;                                                                  \
+        for (int64_t i = 0, stop; i < n; i = stop) {                                                      \
+          stop = i + BLOCK - added < n ? i + BLOCK - added : n;                                           \
+          added += stop - i;                                                                              \
+          for (; i + 4 <= stop; i += 4, x += 4 * step) {                                                  \
+            const In *y = x + step, *z = y + step, *w = z + step;                                         \
+            for (int64_t j = 0; j < m; j++) part[j] += ((Sum)x[j] + (Sum)y[j]) + ((Sum)z[j] + (Sum)w[j]); \
+          }                                                                                               \
+          for (; i < stop; i++, x += step)                                                                \
+            for (int64_t j = 0; j < m; j++) part[j] += (Sum)x[j];                                         \
+          if (added < BLOCK) continue;                                                                    \
+          added = 0;                                                                                      \
           for (int64_t j = 0; j < m; j++) {                                                               \
             total[j] += part[j];                                                                          \
             part[j] = 0;                                                                                  \
@@ -167,9 +212,9 @@ static double sum_whole(DType dtype, int64_t n, const void *x) {
       for (int64_t j = 0; j < m; j++) ((Out *)nb_tensor_data(r->out))[o + j] = (Out)(total[j] + part[j]); \
     }                                                                                                     \
   }
-SUM_ROWS(sum_rows_f32, float, double, float)
-SUM_ROWS(sum_rows_f64, double, double, double)
-SUM_ROWS(sum_rows_i64, int64_t, uint64_t, uint64_t)
+SUM_ROWS(sum_rows_f32, float, double, float, sum_f32)
+SUM_ROWS(sum_rows_f64, double, double, double, sum_f64)
+SUM_ROWS(sum_rows_i64, int64_t, uint64_t, uint64_t, sum_i64)
 SUM_COLUMNS(sum_columns_f32, float, double, float)
 SUM_COLUMNS(sum_columns_f64, double, double, double)
 SUM_COLUMNS(sum_columns_i64, int64_t, uint64_t, uint64_t)
@@ -216,12 +261,95 @@ PROD(prod_i64, int64_t, uint64_t)
       ((int64_t *)nb_tensor_data(r->out))[o] = where + 1;                             \
     }                                                                                 \
   }
-PLACE(argmax_f32, float, >)
+PLACE(argmax_any_f32, float, >)
 PLACE(argmax_f64, double, >)
 PLACE(argmax_i64, int64_t, >)
-PLACE(argmin_f32, float, <)
+PLACE(argmin_any_f32, float, <)
 PLACE(argmin_f64, double, <)
 PLACE(argmin_i64, int64_t, <)
+
+// A whole number that grows with x, or with −x; the same for both zeros, the largest for NaN.  Comparing these, the
+// compiler makes vectors of a search.
+NB_INLINE int32_t rank(float x, bool least) {
+  float y = least ? 0 - x : x + 0;
+  int32_t bits, odd = -(int32_t)(x != x);
+  memcpy(&bits, &y, sizeof bits);
+  return (odd & INT32_MAX) | (~odd & (bits ^ (bits >> 31 & INT32_MAX)));
+}
+
+NB_INLINE int32_t highest(int64_t n, const float *x, bool least) {
+  int32_t best = INT32_MIN;
+  for (int64_t k = 0; k < n; k++) {
+    int32_t r = rank(x[k], least);
+    best = r > best ? r : best;
+  }
+  return best;
+}
+
+NB_TWICE(largest, (int64_t n, const float *x, float *top), (n, x, top), n >= NB_SHORT) {
+  int32_t best = highest(n, x, false);
+  best ^= best >> 31 & INT32_MAX;
+  memcpy(top, &best, sizeof best);
+}
+
+float nb_largest_of(int64_t n, const float *x) {
+  float top;
+  largest(n, x, &top);
+  return top;
+}
+
+// Of elements that lie together, the first block with the highest rank is searched again; of columns, TILE at a time.
+#define PLACE_F32(rows, columns, any, least)                                                 \
+  NB_RANGE(rows) {                                                                           \
+    const Reduction *r = ctx;                                                                \
+    const Plan *p = &r->plan;                                                                \
+    if (p->reduced > 1 || p->stride[0] != 1) {                                               \
+      any(begin, end, ctx);                                                                  \
+      return;                                                                                \
+    }                                                                                        \
+    for (int64_t o = begin, n = p->count; o < end; o++) {                                    \
+      const float *x = (const float *)nb_tensor_data(r->x) + kept_offset(p, o);              \
+      int32_t best = INT32_MIN;                                                              \
+      int64_t where = 0;                                                                     \
+      for (int64_t i = 0; i < n; i += BLOCK) {                                               \
+        int32_t most = highest(n - i < BLOCK ? n - i : BLOCK, x + i, least);                 \
+        if (most > best) {                                                                   \
+          best = most;                                                                       \
+          where = i;                                                                         \
+        }                                                                                    \
+      }                                                                                      \
+      while (rank(x[where], least) != best) where++;                                         \
+      ((int64_t *)nb_tensor_data(r->out))[o] = where + 1;                                    \
+    }                                                                                        \
+  }                                                                                          \
+  NB_RANGE(columns) {                                                                        \
+    const Reduction *r = ctx;                                                                \
+    const Plan *p = &r->plan;                                                                \
+    int64_t n = p->shape[p->reduced - 1], step = p->stride[p->reduced - 1];                  \
+    int64_t width = p->kept_shape[p->kept - 1];                                              \
+    for (int64_t o = begin, m; o < end; o += m) {                                            \
+      int32_t best[TILE], where[TILE], seen = 0;                                             \
+      int64_t at[NB_MAX_DIMS] = {0}, offset = kept_offset(p, o);                             \
+      m = width - o % width;                                                                 \
+      if (m > end - o) m = end - o;                                                          \
+      if (m > TILE) m = TILE;                                                                \
+      for (int64_t j = 0; j < m; j++) best[j] = INT32_MIN;                                   \
+      do {                                                                                   \
+        const float *x = (const float *)nb_tensor_data(r->x) + offset;                       \
+        for (int64_t i = 0; i < n; i++, x += step) {                                         \
+          seen++;                                                                            \
+          for (int64_t j = 0; j < m; j++) {                                                  \
+            int32_t now = rank(x[j], least);                                                 \
+            where[j] = now > best[j] ? seen : where[j];                                      \
+            best[j] = now > best[j] ? now : best[j];                                         \
+          }                                                                                  \
+        }                                                                                    \
+      } while (next_run(p, at, &offset));                                                    \
+      for (int64_t j = 0; j < m; j++) ((int64_t *)nb_tensor_data(r->out))[o + j] = where[j]; \
+    }                                                                                        \
+  }
+PLACE_F32(argmax_f32, argmax_columns, argmax_any_f32, false)
+PLACE_F32(argmin_f32, argmin_columns, argmin_any_f32, true)
 
 typedef void (*Body)(int64_t, int64_t, void *);
 
@@ -235,8 +363,8 @@ static bool run(Call *c, Tensor *out, const Value *dims, const Body rows[NB_DTYP
   if (ok) {
     Reduction r = {make_plan(&x->layout, mask), x, out};
     const Plan *p = &r.plan;
-    bool by_columns = columns && p->kept && p->kept_stride[p->kept - 1] == 1 && p->kept_shape[p->kept - 1] >= 8 &&
-                      p->stride[p->reduced - 1] != 1;
+    bool by_columns = columns[c->compute] && p->count < INT32_MAX && p->kept && p->kept_stride[p->kept - 1] == 1 &&
+                      p->kept_shape[p->kept - 1] >= 8 && p->stride[p->reduced - 1] != 1;
     int64_t grain = NB_GRAIN / (p->count + 1) + 1;
     if (by_columns && grain < TILE) grain = TILE;
     nb_parallel_for(p->outputs, grain, by_columns ? columns[c->compute] : rows[c->compute], &r);
@@ -261,11 +389,14 @@ bool nb_reduce_sum(Call *c, const Value *dims, Error *err) {
 
 bool nb_reduce_product(Call *c, const Value *dims, Error *err) {
   static const Body rows[NB_DTYPES] = {[NB_I64] = prod_i64, [NB_F32] = prod_f32, [NB_F64] = prod_f64};
-  return run(c, c->out[0], dims, rows, NULL, err);
+  static const Body columns[NB_DTYPES] = {0};
+  return run(c, c->out[0], dims, rows, columns, err);
 }
 
 bool nb_reduce_place(Call *c, Tensor *out, const Value *dims, bool largest, Error *err) {
   static const Body most[NB_DTYPES] = {[NB_I64] = argmax_i64, [NB_F32] = argmax_f32, [NB_F64] = argmax_f64};
   static const Body least[NB_DTYPES] = {[NB_I64] = argmin_i64, [NB_F32] = argmin_f32, [NB_F64] = argmin_f64};
-  return run(c, out, dims, largest ? most : least, NULL, err);
+  static const Body most_columns[NB_DTYPES] = {[NB_F32] = argmax_columns};
+  static const Body least_columns[NB_DTYPES] = {[NB_F32] = argmin_columns};
+  return run(c, out, dims, largest ? most : least, largest ? most_columns : least_columns, err);
 }

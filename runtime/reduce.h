@@ -5,7 +5,7 @@
 #ifndef NABLUA_REDUCE_H
 #define NABLUA_REDUCE_H
 
-#include "nablua/op.h"
+#include "loops.h"
 
 // Sums and products into c->out[0]; over no elements 0 and 1.
 bool nb_reduce_sum(Call *c, const Value *dims, Error *err);
@@ -17,6 +17,12 @@ bool nb_reduce_place(Call *c, Tensor *out, const Value *dims, bool largest, Erro
 
 // The sum of n elements (f32, f64) that lie together, rounded once in a while only.
 double nb_sum_of(DType dtype, int64_t n, const void *x);
+
+// The largest of n > 0 elements that lie together; NaN where there is one.
+float nb_largest_of(int64_t n, const float *x);
+
+// Σ (a − less)·(b − less) of n elements (f32, f64) that lie together, in double.
+double nb_dot_of(DType dtype, int64_t n, const void *a, const void *b, double less);
 
 // Whether a call makes one number of all elements of a tensor (f32, f64) that lie together, as their sum over *divisor.
 bool nb_is_sum_of_all(const Call *c, double *divisor);

@@ -202,6 +202,67 @@ function T.test_an_element_does_not_depend_on_its_neighbours()
   end)
 end
 
+-- The rows (d = 2) or columns of a matrix as lists of numbers.
+local function slices(t, d)
+  local lines, list = t:totable(), {}
+  if d == 2 then return lines end
+  for j = 1, #lines[1] do
+    list[j] = {}
+    for i = 1, #lines do list[j][i] = lines[i][j] end
+  end
+  return list
+end
+
+local function place_of(slice, better)
+  local at = 1
+  for i, v in ipairs(slice) do
+    local best = slice[at]
+    if best ~= best then break end
+    if v ~= v or better(v, best) then at = i end
+  end
+  return at
+end
+
+function T.test_extremes_are_the_first_that_a_search_finds()
+  local values = { -1 / 0, -2.5, -1e-40, -0.0, 0.0, 1e-40, 3, 1 / 0, 0 / 0, -(0 / 0) }
+  local larger, smaller = function(a, b) return a > b end, function(a, b) return a < b end
+  nb.seed(3)
+  for _, shape in ipairs { { 1, 1 }, { 3, 17 }, { 17, 3 }, { 9, 40 }, { 300, 20 }, { 20, 700 }, { 40, 300 } } do
+    for most = 4, #values do  -- without and with infinities and NaN
+      local x = nb.tensor(values)[nb.randint(1, most, shape[1], shape[2])]
+      for d = 1, 2 do
+        local largest, smallest = {}, {}
+        for i, slice in ipairs(slices(x, d)) do
+          largest[i], smallest[i] = place_of(slice, larger), place_of(slice, smaller)
+        end
+        lu.assertEquals(nb.argmax(x, d):totable(), largest)
+        lu.assertEquals(nb.argmin(x, d):totable(), smallest)
+      end
+    end
+  end
+end
+
+function T.test_sums_and_softmax_agree_with_a_loop()
+  nb.seed(3)
+  for _, shape in ipairs { { 1, 1 }, { 3, 1003 }, { 259, 9 }, { 1030, 270 }, { 64, 10 }, { 2, 300 } } do
+    local x = nb.randn(shape[1], shape[2]) * 3
+    for d = 1, 2 do
+      local sums = nb.sum(x, d):totable()
+      local soft, logs = slices(nb.softmax(x, d), d), slices(nb.log_softmax(x, d), d)
+      for i, slice in ipairs(slices(x, d)) do
+        local total, all_exp = 0, 0
+        for _, v in ipairs(slice) do total, all_exp = total + v, all_exp + math.exp(v) end
+        lu.assertAlmostEquals(sums[i], total, 1e-7 * math.abs(total) + 1e-12)
+        for k, v in ipairs(slice) do
+          local want = math.exp(v) / all_exp
+          lu.assertAlmostEquals(soft[i][k], want, 3e-6 * want)  -- x − max is rounded
+          lu.assertAlmostEquals(logs[i][k], math.log(want), 4e-6)
+        end
+      end
+    end
+  end
+end
+
 function T.test_empty_tensors_pass_through_elementwise_rows()
   each_row(elementwise, function(row)
     for _, shape in ipairs { { 0 }, { 2, 0, 3 } } do
