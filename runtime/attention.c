@@ -18,6 +18,7 @@ typedef struct Head {
   const Attention *a;
   int64_t index;
   const void *q, *k, *v, *g, *mask;
+  void *y, *dq, *dk, *dv;
 } Head;
 
 static int64_t least(int64_t a, int64_t b) {
@@ -95,11 +96,11 @@ typedef struct Work {
   char *space;
 } Work;
 
-static const void *head_of(const Attention *a, const AttentionOperand *o, int64_t index, size_t size) {
+static void *head_of(const Attention *a, const AttentionOperand *o, int64_t index, size_t size) {
   int64_t at = 0;
   if (!o->data) return NULL;
   for (int d = a->dims - 1; d >= 0; index /= a->batch[d--]) at += index % a->batch[d] * o->batch[d];
-  return (const char *)o->data + at * (int64_t)size;
+  return (char *)o->data + at * (int64_t)size;
 }
 
 static void run_unit(const Work *w, int64_t unit, char *space) {
@@ -112,6 +113,10 @@ static void run_unit(const Work *w, int64_t unit, char *space) {
   h.k = head_of(a, &a->k, h.index, size);
   h.v = head_of(a, &a->v, h.index, size);
   h.g = head_of(a, &a->g, h.index, size);
+  h.y = head_of(a, &a->y, h.index, size);
+  h.dq = head_of(a, &a->dq, h.index, size);
+  h.dk = head_of(a, &a->dk, h.index, size);
+  h.dv = head_of(a, &a->dv, h.index, size);
   h.mask = head_of(a, &a->mask, h.index, a->truth ? 1 : size);
   int64_t count = w->back && of_keys ? a->keys : a->queries, blocks = blocks_of(count);
   int64_t from = blocks * split / w->splits * BLOCK, to = least(count, blocks * (split + 1) / w->splits * BLOCK);

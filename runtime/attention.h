@@ -14,7 +14,7 @@
 
 // One matrix a head: element (i, j) lies at i·row + j·column past the head's place.  Strides count elements.
 typedef struct AttentionOperand {
-  const void *data;
+  void *data;
   int64_t row, column;
   int64_t batch[NB_MAX_DIMS];
 } AttentionOperand;
@@ -25,13 +25,13 @@ typedef struct Attention {
   int64_t batch[NB_MAX_DIMS];
   int64_t heads;                           // the product of these
   int64_t queries, keys, features, width;  // features of q and k, width of v and y; both at least 1
-  AttentionOperand q, k, v, g;             // g: δ of y, of the backward; columns lie together
+  AttentionOperand q, k, v, y, g;          // g: δ of y, of the backward; columns of all of them lie together
+  AttentionOperand dq, dk, dv;             // of the backward
   AttentionOperand mask;                   // data NULL: none
   bool truth;                              // the mask is bool and true where a key is seen; else it is added
   bool causal;                             // query i sees keys 0..i
   double scale;
-  void *y, *lse;       // heads × queries × width; heads × queries: log Σ e^score, +∞ where a query sees no key
-  void *dq, *dk, *dv;  // of the backward, laid out head by head
+  void *lse;  // heads × queries, lying together: log Σ e^score, +∞ where a query sees no key
 } Attention;
 
 // y, which is 0 where a query sees no key, and lse; dq, dk and dv from these and g.  False when there is no memory for

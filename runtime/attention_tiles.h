@@ -65,11 +65,11 @@ static void TYPED(forward)(const Head *h, int64_t from, int64_t to, char *space)
       TYPED(weigh)(rows, keys[b].n, s, top, total, sums, width);
       nb_gemm_packed(rows, (GemmMatrix){s, BLOCK, false}, &values[b], sums, width, b > 0);
     }
-    REAL *y = (REAL *)a->y + (h->index * a->queries + i) * width, *lse = (REAL *)a->lse + h->index * a->queries + i;
+    REAL *y = (REAL *)h->y + i * a->y.row, *lse = (REAL *)a->lse + h->index * a->queries + i;
     for (int64_t r = 0; r < rows; r++) {
       REAL scale = 1 / total[r];
       const REAL *sum = sums + r * width;
-      for (int64_t k = 0; k < width; k++) y[r * width + k] = total[r] == 0 ? 0 : sum[k] * scale;
+      for (int64_t k = 0; k < width; k++) y[r * a->y.row + k] = total[r] == 0 ? 0 : sum[k] * scale;
       lse[r] = total[r] == 0 ? (REAL)INFINITY : top[r] + (REAL)log((double)total[r]);
     }
   }
@@ -79,6 +79,10 @@ static void TYPED(forward)(const Head *h, int64_t from, int64_t to, char *space)
 static void TYPED(through_softmax)(int64_t rows, int64_t columns, const REAL *p, REAL *d, const REAL *shared) {
   for (int64_t r = 0; r < rows; r++, p += BLOCK, d += BLOCK)
     NB_IVDEP for (int64_t k = 0; k < columns; k++) d[k] = p[k] * (d[k] - shared[r]);
+}
+
+static void TYPED(clear)(REAL *to, int64_t rows, int64_t columns, int64_t step) {
+  for (int64_t r = 0; r < rows; r++) memset(to + r * step, 0, (size_t)columns * sizeof *to);
 }
 
 // dk and dv of the keys [from, to) when `of_keys`, else dq of the queries [from, to); both of all when `both`.
@@ -93,32 +97,34 @@ static void TYPED(backward)(const Head *h, bool of_keys, bool both, int64_t from
   if (of_keys) asked = pack_all(a, h->q, a->q.row, queries, features, false, a->scale, &space);
   if (of_keys) deltas = pack_all(a, h->g, a->g.row, queries, width, false, 1, &space);
   REAL *p = (REAL *)space, *d = p + BLOCK * BLOCK, *shared = d + BLOCK * BLOCK;
-  const REAL *y = (const REAL *)a->y + h->index * queries * width, *lse = (const REAL *)a->lse + h->index * queries;
-  REAL *dq = (REAL *)a->dq + h->index * queries * features, *dk = (REAL *)a->dk + h->index * a->keys * features;
-  REAL *dv = (REAL *)a->dv + h->index * a->keys * width;
+  const REAL *lse = (const REAL *)a->lse + h->index * queries;
+  REAL *dq = h->dq, *dk = h->dk, *dv = h->dv;
   int64_t i_from = of_keys ? 0 : from, i_to = of_keys ? queries : to;
   int64_t j_from = of_keys ? from : 0, j_to = of_keys ? to : a->keys;
   for (int64_t i = i_from; i < i_to; i++) {
-    const REAL *g = (const REAL *)h->g + i * a->g.row;
+    const REAL *g = (const REAL *)h->g + i * a->g.row, *y = (const REAL *)h->y + i * a->y.row;
     double sum = 0;
-    for (int64_t k = 0; k < width; k++) sum += (double)g[k] * (double)y[i * width + k];
+    for (int64_t k = 0; k < width; k++) sum += (double)g[k] * (double)y[k];
     shared[i] = (REAL)sum;
   }
-  if (of_queries) memset(dq + i_from * features, 0, (size_t)((i_to - i_from) * features) * sizeof *dq);
+  if (of_queries) TYPED(clear)(dq + i_from * a->dq.row, i_to - i_from, features, a->dq.row);
   for (int64_t j = j_from; j < j_to && !nb_interrupted(); j += BLOCK) {
     int64_t columns = least(BLOCK, j_to - j), b = j / BLOCK;
-    if (of_keys) memset(dk + j * features, 0, (size_t)(columns * features) * sizeof *dk);
-    if (of_keys) memset(dv + j * width, 0, (size_t)(columns * width) * sizeof *dv);
+    if (of_keys) TYPED(clear)(dk + j * a->dk.row, columns, features, a->dk.row);
+    if (of_keys) TYPED(clear)(dv + j * a->dv.row, columns, width, a->dv.row);
     for (int64_t i = i_from; i < i_to && !nb_interrupted(); i += BLOCK) {
       int64_t rows = least(BLOCK, i_to - i), c = i / BLOCK;
       if (a->causal && j >= i + rows) continue;
       TYPED(scores)(h, i, rows, j, &across[b], p);
       for (int64_t r = 0; r < rows; r++) EXP_LESS(columns, p + r * BLOCK, p + r * BLOCK, lse[i + r]);
       nb_gemm_packed(rows, rows_from(h->g, a->g.row, i, sizeof *d), &values[b], d, BLOCK, false);
-      if (of_keys) nb_gemm_packed(columns, (GemmMatrix){p, BLOCK, true}, &deltas[c], dv + j * width, width, true);
+      if (of_keys)
+        nb_gemm_packed(columns, (GemmMatrix){p, BLOCK, true}, &deltas[c], dv + j * a->dv.row, a->dv.row, true);
       TYPED(through_softmax)(rows, columns, p, d, shared + i);
-      if (of_queries) nb_gemm_packed(rows, (GemmMatrix){d, BLOCK, false}, &keys[b], dq + i * features, features, true);
-      if (of_keys) nb_gemm_packed(columns, (GemmMatrix){d, BLOCK, true}, &asked[c], dk + j * features, features, true);
+      if (of_queries)
+        nb_gemm_packed(rows, (GemmMatrix){d, BLOCK, false}, &keys[b], dq + i * a->dq.row, a->dq.row, true);
+      if (of_keys)
+        nb_gemm_packed(columns, (GemmMatrix){d, BLOCK, true}, &asked[c], dk + j * a->dk.row, a->dk.row, true);
     }
   }
 }

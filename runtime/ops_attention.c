@@ -72,18 +72,35 @@ static bool shape_attention(Call *c, Error *err) {
 }
 
 // A tensor of matrices as it broadcasts over the batch.
-static bool operand(Scope *s, Tensor *t, const Attention *a, DType dtype, bool together, AttentionOperand *to) {
-  t = nb_to(s, t, dtype);
-  if (t && together && t->layout.shape[t->layout.ndim - 1] > 1 && t->layout.strides[t->layout.ndim - 1] != 1)
-    t = nb_unary(s, "clone", t);
-  if (!t) return false;
+static AttentionOperand matrices_of(const Tensor *t, const Attention *a) {
   const Layout *l = &t->layout;
-  *to = (AttentionOperand){.data = nb_tensor_data(t)};
+  AttentionOperand o = {.data = nb_tensor_data(t)};
   for (int d = 0; d < l->ndim; d++) {
     int at = a->dims + 2 - l->ndim + d;
     int64_t step = l->shape[d] == 1 ? 0 : l->strides[d];
-    *(at < a->dims ? &to->batch[at] : at == a->dims ? &to->row : &to->column) = step;
+    *(at < a->dims ? &o.batch[at] : at == a->dims ? &o.row : &o.column) = step;
   }
+  return o;
+}
+
+// The tensor in dtype, with elements of a row together.
+static Tensor *in_rows(Scope *s, Tensor *t, DType dtype) {
+  t = nb_to(s, t, dtype);
+  bool apart = t && t->layout.shape[t->layout.ndim - 1] > 1 && t->layout.strides[t->layout.ndim - 1] != 1;
+  return apart ? nb_unary(s, "clone", t) : t;
+}
+
+static bool operand(Scope *s, Tensor *t, const Attention *a, AttentionOperand *to) {
+  if (!(t = in_rows(s, t, a->dtype))) return false;
+  *to = matrices_of(t, a);
+  return true;
+}
+
+static bool mask_operand(Scope *s, Tensor *mask, Attention *a) {
+  if (!mask) return true;
+  a->truth = mask->layout.dtype == NB_BOOL;
+  if (!(mask = nb_to(s, mask, a->truth ? NB_BOOL : a->dtype))) return false;
+  a->mask = matrices_of(mask, a);
   return true;
 }
 
@@ -101,12 +118,8 @@ static bool prepare(Scope *s, const Call *c, bool causal, double scale, Attentio
   a->queries = size_at(&args[Q], 2), a->keys = size_at(&args[K], 2);
   a->features = size_at(&args[K], 1), a->width = size_at(&args[V], 1);
   a->scale = scale_of(scale, a->features);
-  Tensor *mask = args[MASK].tensor;
-  a->truth = mask && mask->layout.dtype == NB_BOOL;
-  return operand(s, args[Q].tensor, a, c->compute, true, &a->q) &&
-         operand(s, args[K].tensor, a, c->compute, true, &a->k) &&
-         operand(s, args[V].tensor, a, c->compute, true, &a->v) &&
-         (!mask || operand(s, mask, a, a->truth ? NB_BOOL : c->compute, false, &a->mask));
+  return operand(s, args[Q].tensor, a, &a->q) && operand(s, args[K].tensor, a, &a->k) &&
+         operand(s, args[V].tensor, a, &a->v) && mask_operand(s, args[MASK].tensor, a);
 }
 
 static bool forward_attention(Call *c, Error *err) {
@@ -115,7 +128,7 @@ static bool forward_attention(Call *c, Error *err) {
   nb_scope_open(&s, err);
   bool ok = prepare(&s, c, c->args[CAUSAL].flag, c->args[SCALE].number, &a);
   if (ok) {
-    a.y = nb_tensor_data(c->out[0]), a.lse = nb_tensor_data(c->out[1]);
+    a.y = matrices_of(c->out[0], &a), a.lse = nb_tensor_data(c->out[1]);
     ok = attention_forward(&a, err);
   }
   nb_scope_close(&s);
@@ -143,12 +156,12 @@ static bool attention_grad_forward(Call *c, Error *err) {
   Attention a;
   nb_scope_open(&s, err);
   bool ok = prepare(&s, c, c->args[G_CAUSAL].flag, c->args[G_SCALE].number, &a) &&
-            operand(&s, c->args[G_G].tensor, &a, c->compute, true, &a.g);
-  Tensor *y = ok ? nb_contiguous(&s, c->args[G_Y].tensor) : NULL, *lse = nb_contiguous(&s, c->args[G_LSE].tensor);
-  ok = y && lse;
+            operand(&s, c->args[G_Y].tensor, &a, &a.y) && operand(&s, c->args[G_G].tensor, &a, &a.g);
+  Tensor *lse = ok ? nb_contiguous(&s, c->args[G_LSE].tensor) : NULL;
+  ok = lse;
   if (ok) {
-    a.y = nb_tensor_data(y), a.lse = nb_tensor_data(lse);
-    a.dq = nb_tensor_data(c->out[0]), a.dk = nb_tensor_data(c->out[1]), a.dv = nb_tensor_data(c->out[2]);
+    a.lse = nb_tensor_data(lse);
+    a.dq = matrices_of(c->out[0], &a), a.dk = matrices_of(c->out[1], &a), a.dv = matrices_of(c->out[2], &a);
     ok = attention_backward(&a, err);
   }
   nb_scope_close(&s);
@@ -162,57 +175,214 @@ static Tensor *masked_fill(Scope *s, Tensor *x, Tensor *mask, double value) {
              : NULL;
 }
 
+// What the composed backward reads of a call.
+typedef struct Parts {
+  Tensor *q, *k, *v, *mask, *g, *lse;
+  bool causal;
+  double scale;
+} Parts;
+
 // The weights p, in operators that can be differentiated; rows that see nothing, whose lse is +∞, are 0.
-static Tensor *weights(Backward *b, double scale) {
-  Scope *s = b->scope;
-  Tensor *q = nb_in(b, Q), *k = nb_in(b, K), *mask = nb_in(b, MASK);
-  Tensor *p = nb_matmul(s, nb_muln(s, q, scale), nb_swap(s, k, k->layout.ndim - 2, k->layout.ndim - 1));
-  if (mask && mask->layout.dtype == NB_BOOL)
-    p = masked_fill(s, p, nb_unary(s, "logical_not", mask), -INFINITY);
-  else if (mask)
-    p = nb_add(s, p, nb_to(s, mask, b->grad[0]->layout.dtype));
-  if (p && nb_arg(b, CAUSAL)->flag) {
-    Layout l = {.dtype = NB_BOOL, .ndim = 2, .shape = {size_at(nb_arg(b, Q), 2), size_at(nb_arg(b, K), 2)}};
+static Tensor *weights(Scope *s, const Parts *t) {
+  if (!t->q || !t->k) return NULL;
+  int64_t queries = t->q->layout.shape[t->q->layout.ndim - 2], keys = t->k->layout.shape[t->k->layout.ndim - 2];
+  Tensor *p = nb_matmul(s, nb_muln(s, t->q, t->scale), nb_swap(s, t->k, t->k->layout.ndim - 2, t->k->layout.ndim - 1));
+  if (t->mask && t->mask->layout.dtype == NB_BOOL)
+    p = masked_fill(s, p, nb_unary(s, "logical_not", t->mask), -INFINITY);
+  else if (t->mask)
+    p = nb_add(s, p, nb_to(s, t->mask, t->g->layout.dtype));
+  if (p && t->causal) {
+    Layout l = {.dtype = NB_BOOL, .ndim = 2, .shape = {queries, keys}};
     Tensor *ones = nb_full(s, &l, 1);
     Tensor *later = ones ? nb_op(s, "triu", (Value[NB_MAX_PARAMS]){{.tensor = ones}, {.integer = 1}}) : NULL;
     p = masked_fill(s, p, later, -INFINITY);
   }
-  Layout rows = b->node->saved_out[1]->layout;
+  Layout rows = t->lse->layout;
   rows.shape[rows.ndim++] = 1;
-  Tensor *blind = nb_reshape_like(s, b->node->saved_out[1], &rows);
+  Tensor *blind = nb_reshape_like(s, t->lse, &rows);
   if (blind) blind = nb_binary(s, "eq", blind, nb_full(s, &(Layout){.dtype = rows.dtype}, INFINITY));
   p = masked_fill(s, p, blind, 0);
   p = p ? nb_op(s, "softmax", (Value[NB_MAX_PARAMS]){{.tensor = p}, {.integer = -1}}) : NULL;
   return masked_fill(s, p, blind, 0);
 }
 
-// dp = δ·vᵀ, ds = p∘(dp − Σ p∘dp).
-static bool differentiable_backward(Backward *b) {
-  Scope *s = b->scope;
-  Tensor *g = b->grad[0], *q = nb_in(b, Q), *k = nb_in(b, K), *v = nb_in(b, V);
-  double scale = scale_of(nb_arg(b, SCALE)->number, size_at(nb_arg(b, K), 1));
-  Tensor *p = weights(b, scale), *dp = nb_matmul(s, g, nb_swap(s, v, v->layout.ndim - 2, v->layout.ndim - 1));
-  if (!p || !dp) return false;
+// d[0..3], δ of q, k, v and the scores: dp = g·vᵀ, ds = p∘(dp − Σ p∘dp).
+static bool composed_backward(Scope *s, const Parts *t, Tensor **d) {
+  Tensor *p = weights(s, t);
+  Tensor *dp = p && t->v ? nb_matmul(s, t->g, nb_swap(s, t->v, t->v->layout.ndim - 2, t->v->layout.ndim - 1)) : NULL;
+  if (!dp) return false;
   int last = p->layout.ndim - 1;
-  Tensor *ds = nb_mul(s, p, nb_sub(s, dp, nb_sum_dims(s, nb_mul(s, p, dp), &last, 1, true)));
-  if (!ds || (nb_in(b, MASK) && nb_wants(b, MASK) && !nb_give(b, MASK, ds))) return false;
-  return (!nb_wants(b, Q) || nb_give(b, Q, nb_muln(s, nb_matmul(s, ds, k), scale))) &&
-         (!nb_wants(b, K) || nb_give(b, K, nb_muln(s, nb_matmul(s, nb_swap(s, ds, last - 1, last), q), scale))) &&
-         (!nb_wants(b, V) || nb_give(b, V, nb_matmul(s, nb_swap(s, p, last - 1, last), g)));
+  d[3] = nb_mul(s, p, nb_sub(s, dp, nb_sum_dims(s, nb_mul(s, p, dp), &last, 1, true)));
+  if (!d[3]) return false;
+  d[0] = nb_muln(s, nb_matmul(s, d[3], t->k), t->scale);
+  d[1] = nb_muln(s, nb_matmul(s, nb_swap(s, d[3], last - 1, last), t->q), t->scale);
+  d[2] = nb_matmul(s, nb_swap(s, p, last - 1, last), t->g);
+  return d[0] && d[1] && d[2];
+}
+
+static bool is_composed(Backward *b, int mask) {
+  return nb_grad_enabled() || (nb_in(b, mask) && nb_wants(b, mask));
 }
 
 static bool backward_attention(Backward *b) {
-  Tensor *d[NB_MAX_OUTPUTS];
-  if (nb_grad_enabled() || (nb_in(b, MASK) && nb_wants(b, MASK))) return differentiable_backward(b);
-  Value args[NB_MAX_PARAMS] = {{.tensor = nb_in(b, Q)},    {.tensor = nb_in(b, K)}, {.tensor = nb_in(b, V)},
-                               {.tensor = nb_in(b, MASK)}, {.tensor = b->grad[0]},  {.tensor = nb_out(b, 0)},
-                               {.tensor = nb_out(b, 1)}};
-  args[G_CAUSAL].flag = nb_arg(b, CAUSAL)->flag;
-  args[G_SCALE].number = nb_arg(b, SCALE)->number;
-  if (!nb_op_many(b->scope, "attention_grad", args, d)) return false;
+  Tensor *d[4];
+  if (is_composed(b, MASK)) {
+    double scale = scale_of(nb_arg(b, SCALE)->number, size_at(nb_arg(b, K), 1));
+    Parts t = {nb_in(b, Q),
+               nb_in(b, K),
+               nb_in(b, V),
+               nb_in(b, MASK),
+               b->grad[0],
+               b->node->saved_out[1],
+               nb_arg(b, CAUSAL)->flag,
+               scale};
+    if (!composed_backward(b->scope, &t, d)) return false;
+  } else {
+    Value args[NB_MAX_PARAMS] = {{.tensor = nb_in(b, Q)},    {.tensor = nb_in(b, K)}, {.tensor = nb_in(b, V)},
+                                 {.tensor = nb_in(b, MASK)}, {.tensor = b->grad[0]},  {.tensor = nb_out(b, 0)},
+                                 {.tensor = nb_out(b, 1)}};
+    args[G_CAUSAL].flag = nb_arg(b, CAUSAL)->flag;
+    args[G_SCALE].number = nb_arg(b, SCALE)->number;
+    if (!nb_op_many(b->scope, "attention_grad", args, d)) return false;
+  }
+  if (nb_in(b, MASK) && nb_wants(b, MASK) && !nb_give(b, MASK, d[3])) return false;
   for (int i = Q; i <= V; i++)
     if (nb_wants(b, i) && !nb_give(b, i, d[i])) return false;
   return true;
+}
+
+// ---- self-attention ----
+
+enum { X, S_HEADS, S_MASK, S_CAUSAL };                     // self_attention
+enum { SG_MASK = S_MASK, SG_G, SG_Y, SG_LSE, SG_CAUSAL };  // self_attention_grad, after the same three
+
+static bool check_heads(const Layout *x, int64_t heads, Error *err) {
+  char text[NB_SHAPE_TEXT];
+  if (x->ndim == 3 && heads >= 1 && x->shape[2] > 0 && x->shape[2] % 3 == 0 && x->shape[2] / 3 % heads == 0)
+    return true;
+  return nb_fail(err, NB_ERROR_ARGUMENT, "needs batch × length × 3·features, features for %lld heads, got shape %s",
+                 (long long)heads, nb_shape_text(x, text));
+}
+
+static bool shape_self_attention(Call *c, Error *err) {
+  char text[NB_SHAPE_TEXT];
+  const Layout *x = &c->args[X].tensor->layout;
+  const Tensor *mask = c->args[S_MASK].tensor;
+  int64_t heads = c->args[S_HEADS].integer;
+  if (!check_heads(x, heads, err)) return false;
+  Layout batch = {.ndim = 2, .shape = {x->shape[0], heads}};
+  if (mask && !fits(&mask->layout, &batch, x->shape[1], x->shape[1]))
+    return nb_fail(err, NB_ERROR_ARGUMENT, "attn_mask must broadcast to batch × heads × length × length, got shape %s",
+                   nb_shape_text(&mask->layout, text));
+  c->layout[0] = *x;
+  c->layout[0].dtype = c->compute = nb_dtype_promote(x->dtype, NB_F32);
+  c->layout[0].shape[2] /= 3;
+  c->layout[1] = (Layout){.dtype = c->compute, .ndim = 3, .shape = {x->shape[0], heads, x->shape[1]}};
+  return true;
+}
+
+// The heads of part `part` of batch × length × parts·features.
+static AttentionOperand heads_of(const Tensor *t, int64_t heads, int part, int parts) {
+  const Layout *l = &t->layout;
+  int64_t features = l->shape[2] / parts;
+  char *data = (char *)nb_tensor_data(t) + (size_t)(part * features) * nb_dtype_size(l->dtype);
+  return (AttentionOperand){data, l->strides[1], 1, {l->strides[0], features / heads}};
+}
+
+static bool prepare_self(Scope *s, const Call *c, bool causal, Attention *a) {
+  int64_t heads = c->args[S_HEADS].integer;
+  Tensor *x = in_rows(s, c->args[X].tensor, c->compute);
+  if (!x) return false;
+  const Layout *l = &x->layout;
+  int64_t features = l->shape[2] / 3 / heads;
+  *a = (Attention){.dtype = c->compute, .dims = 2, .batch = {l->shape[0], heads}, .heads = l->shape[0] * heads};
+  a->queries = a->keys = l->shape[1], a->features = a->width = features;
+  a->causal = causal, a->scale = scale_of(NAN, features);
+  a->q = heads_of(x, heads, 0, 3), a->k = heads_of(x, heads, 1, 3), a->v = heads_of(x, heads, 2, 3);
+  return mask_operand(s, c->args[S_MASK].tensor, a);
+}
+
+static bool forward_self_attention(Call *c, Error *err) {
+  Scope s;
+  Attention a;
+  nb_scope_open(&s, err);
+  bool ok = prepare_self(&s, c, c->args[S_CAUSAL].flag, &a);
+  if (ok) {
+    a.y = heads_of(c->out[0], c->args[S_HEADS].integer, 0, 1), a.lse = nb_tensor_data(c->out[1]);
+    ok = attention_forward(&a, err);
+  }
+  nb_scope_close(&s);
+  return ok;
+}
+
+static bool shape_self_attention_grad(Call *c, Error *err) {
+  if (!check_heads(&c->args[X].tensor->layout, c->args[S_HEADS].integer, err)) return false;
+  c->layout[0] = c->args[X].tensor->layout;
+  c->layout[0].dtype = c->compute = c->args[SG_Y].tensor->layout.dtype;
+  return true;
+}
+
+static bool self_attention_grad_forward(Call *c, Error *err) {
+  Scope s;
+  Attention a;
+  int64_t heads = c->args[S_HEADS].integer;
+  nb_scope_open(&s, err);
+  Tensor *y = in_rows(&s, c->args[SG_Y].tensor, c->compute), *g = in_rows(&s, c->args[SG_G].tensor, c->compute);
+  Tensor *lse = nb_contiguous(&s, c->args[SG_LSE].tensor);
+  bool ok = y && g && lse && prepare_self(&s, c, c->args[SG_CAUSAL].flag, &a);
+  if (ok) {
+    a.y = heads_of(y, heads, 0, 1), a.g = heads_of(g, heads, 0, 1), a.lse = nb_tensor_data(lse);
+    a.dq = heads_of(c->out[0], heads, 0, 3), a.dk = heads_of(c->out[0], heads, 1, 3);
+    a.dv = heads_of(c->out[0], heads, 2, 3);
+    ok = attention_backward(&a, err);
+  }
+  nb_scope_close(&s);
+  return ok;
+}
+
+// batch × length × features to batch × heads × length × features of a head, and back.
+static Tensor *split(Scope *s, Tensor *t, int64_t heads) {
+  if (!t) return NULL;
+  const int64_t *n = t->layout.shape;
+  return nb_swap(s, nb_reshape(s, t, (int64_t[]){n[0], n[1], heads, n[2] / heads}, 4), 1, 2);
+}
+
+static Tensor *joined(Scope *s, Tensor *t) {
+  if (!(t = nb_swap(s, t, 1, 2))) return NULL;
+  const int64_t *n = t->layout.shape;
+  return nb_reshape(s, t, (int64_t[]){n[0], n[1], n[2] * n[3]}, 3);
+}
+
+static bool backward_self_attention(Backward *b) {
+  Scope *s = b->scope;
+  Tensor *x = nb_in(b, X), *d[4];
+  int64_t heads = nb_arg(b, S_HEADS)->integer, features = x->layout.shape[2] / 3;
+  if (!is_composed(b, S_MASK)) {
+    Value args[NB_MAX_PARAMS] = {{.tensor = x},          {.integer = heads},       {.tensor = nb_in(b, S_MASK)},
+                                 {.tensor = b->grad[0]}, {.tensor = nb_out(b, 0)}, {.tensor = nb_out(b, 1)}};
+    args[SG_CAUSAL].flag = nb_arg(b, S_CAUSAL)->flag;
+    return !nb_wants(b, X) || nb_give(b, X, nb_op(s, "self_attention_grad", args));
+  }
+  Tensor *part[3];
+  for (int i = 0; i < 3; i++)
+    part[i] = split(s,
+                    nb_op(s, "narrow",
+                          (Value[NB_MAX_PARAMS]){
+                              {.tensor = x}, {.integer = 3}, {.integer = i * features + 1}, {.integer = features}}),
+                    heads);
+  Parts t = {part[0],
+             part[1],
+             part[2],
+             nb_in(b, S_MASK),
+             split(s, b->grad[0], heads),
+             b->node->saved_out[1],
+             nb_arg(b, S_CAUSAL)->flag,
+             scale_of(NAN, features / heads)};
+  if (!t.g || !composed_backward(s, &t, d)) return false;
+  if (nb_in(b, S_MASK) && nb_wants(b, S_MASK) && !nb_give(b, S_MASK, d[3])) return false;
+  for (int i = 0; i < 3; i++)
+    if (!(d[i] = joined(s, d[i]))) return false;
+  return !nb_wants(b, X) || nb_give(b, X, nb_op(s, "cat", (Value[NB_MAX_PARAMS]){{.tensors = {d, 3}}, {.integer = 3}}));
 }
 
 #define CAUSAL_PARAM \
@@ -256,5 +426,33 @@ static const Op ops[] = {
      .outputs = 3,
      .shape = shape_attention_grad,
      .forward = attention_grad_forward},
+    {.name = "self_attention",
+     .doc = "scaled_dot_product_attention of every head: query, key and value side by side in the last dimension of "
+            "batch × length × 3·features.",
+     .example = "return #nb.nn.MultiheadAttention(8, 2)(nb.randn(5, 3, 8), {need_weights=false})  --> 5",
+     .derivative = "as of scaled_dot_product_attention",
+     .source = "Vaswani et al. 2017",
+     .internal = true,
+     .sample = {.args = "f(2,3,12), 2; f(2,3,6), 1, f(3,3), {is_causal=true}; f(1,4,18), 2, "
+                        "nb.tensor({{false},{true},{true},{false}}, {dtype='bool'})"},
+     .params = {TENSOR("qkv"), INT("heads"), OPTIONAL_TENSOR("attn_mask"), CAUSAL_PARAM},
+     .outputs = 2,
+     .hidden = 1,
+     .saves = NB_SAVE_IN(X) | NB_SAVE_IN(S_MASK) | NB_SAVE_OUT(0) | NB_SAVE_OUT(1),
+     .shape = shape_self_attention,
+     .forward = forward_self_attention,
+     .backward = backward_self_attention},
+    {.name = "self_attention_grad",
+     .doc = "δ of self_attention's query, key and value, from δ of its result and what the forward kept.",
+     .example = "local m = nb.nn.MultiheadAttention(2, 1, {bias=false}); "
+                "m(nb.zeros(1, 1, 2), {need_weights=false}):sum():backward(); return m.out_proj.weight.grad  "
+                "--> {{0, 0}, {0, 0}}",
+     .no_grad = "it serves first derivatives",
+     .internal = true,
+     .sample = {.args = "f(2,3,12), 2, nil, f(2,3,4), f(2,3,4), f(2,2,3)"},
+     .params = {TENSOR("qkv"), INT("heads"), OPTIONAL_TENSOR("attn_mask"), TENSOR("g"), TENSOR("y"), TENSOR("lse"),
+                CAUSAL_PARAM},
+     .shape = shape_self_attention_grad,
+     .forward = self_attention_grad_forward},
 };
 const OpFamily ops_attention = {"Attention", ops, COUNT(ops)};

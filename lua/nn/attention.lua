@@ -41,6 +41,12 @@ local function gather_masks(list)
   return blocked, added
 end
 
+-- Both as one, true where a key is seen or added.
+local function one_mask(blocked, added)
+  if not blocked then return added end
+  return added and added:masked_fill(blocked, -math.huge) or blocked:logical_not()
+end
+
 -- softmax over the last dimension of what is not blocked.  A row with nothing left gives zeros, not NaN.
 local function masked_softmax(scores, blocked, added)
   if added then scores = scores + added end
@@ -48,13 +54,6 @@ local function masked_softmax(scores, blocked, added)
   local none = blocked:all(-1, { keepdim = true })
   local weights = scores:masked_fill(blocked & none:logical_not(), -math.huge):softmax(-1)
   return none:any():item() and weights:masked_fill(none, 0) or weights
-end
-
--- Without the weights and without dropout: one operator, in tiles.
-local function attend(q, k, v, blocked, added, causal)
-  local mask = added
-  if blocked then mask = added and added:masked_fill(blocked, -math.huge) or blocked:logical_not() end
-  return nb.scaled_dot_product_attention(q, k, v, mask, { is_causal = causal })
 end
 
 -- ---- the module ----
@@ -175,25 +174,31 @@ local function forward(self, ...)
   value = same and query or batch_first(value)
   local n, rows, columns = query:size(1), query:size(2), key:size(2)
   local extra = (self.bias_k and 1 or 0) + (self.add_zero_attn and 1 or 0)
+  -- Without the weights and without dropout one operator does it all, in tiles.
   local fused = not o.need_weights and not (self.training and self.dropout > 0) and not native.observed()
   local flagged = fused and o.is_causal and extra == 0
   local blocked, added = masks_of(self, o, o.is_causal and not flagged, n, rows, columns, batched, extra)
 
-  local q, k, v = project(self, query, key, value)
-  k = appended(k, self.bias_k, self.add_zero_attn)
-  v = appended(v, self.bias_v, self.add_zero_attn)
-  q, k, v = split_heads(q, self.num_heads), split_heads(k, self.num_heads), split_heads(v, self.num_heads)
   local y, weights
-  if fused then
-    y = attend(q, k, v, blocked, added, flagged)
+  if fused and same and self.in_proj_weight and extra == 0 then
+    y = native.self_attention(shared.affine(query, self.in_proj_weight, self.in_proj_bias), self.num_heads,
+      one_mask(blocked, added), { is_causal = flagged })
   else
-    local scores = (q * (1 / math.sqrt(self.embed_dim // self.num_heads))):matmul(k:transpose(3, 4))
-    weights = masked_softmax(scores, blocked, added)
-    if self.training then weights = shared.dropped(weights, self.dropout) end
-    y = weights:matmul(v)
+    local q, k, v = project(self, query, key, value)
+    k = appended(k, self.bias_k, self.add_zero_attn)
+    v = appended(v, self.bias_v, self.add_zero_attn)
+    q, k, v = split_heads(q, self.num_heads), split_heads(k, self.num_heads), split_heads(v, self.num_heads)
+    if fused then
+      y = nb.scaled_dot_product_attention(q, k, v, one_mask(blocked, added), { is_causal = flagged })
+    else
+      local scores = (q * (1 / math.sqrt(self.embed_dim // self.num_heads))):matmul(k:transpose(3, 4))
+      weights = masked_softmax(scores, blocked, added)
+      if self.training then weights = shared.dropped(weights, self.dropout) end
+      y = weights:matmul(v)
+    end
+    y = y:transpose(2, 3):reshape(n, rows, self.embed_dim)
   end
-
-  y = self.out_proj(y:transpose(2, 3):reshape(n, rows, self.embed_dim))
+  y = self.out_proj(y)
   if not batched then
     y = y:squeeze(1)
   elseif not self.batch_first then
