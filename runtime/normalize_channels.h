@@ -19,23 +19,28 @@
 #define TARGET
 #endif
 
+typedef REAL KERNEL(Lanes) __attribute__((vector_size(32)));
+typedef REAL KERNEL(Loose) __attribute__((vector_size(32), aligned(sizeof(REAL)), may_alias));
+
 // Σ(a − a0) and Σ(a − a0)·(b − b0) of n elements, in short sums that are rounded to REAL, then in double.
 TARGET static void KERNEL(moments)(int64_t n, const REAL *a, REAL a0, const REAL *b, REAL b0, double *sum,
                                    double *product) {
+  enum { STEP = 32 / sizeof(REAL), CHAINS = 4 };
   double s = 0, p = 0;
   for (int64_t k = 0; k < n; k += SHORT) {
-    REAL sums[LANES] = {0}, products[LANES] = {0};
+    KERNEL(Lanes) sums[CHAINS] = {{0}}, products[CHAINS] = {{0}};
     int64_t end = k + SHORT < n ? k + SHORT : n, i = k;
-    for (; i + LANES <= end; i += LANES)
-      for (int64_t j = 0; j < LANES; j++) {
-        sums[j] += a[i + j] - a0;
-        products[j] += (a[i + j] - a0) * (b[i + j] - b0);
+    for (; i + CHAINS * STEP <= end; i += CHAINS * STEP) UNROLL for (int c = 0; c < CHAINS; c++) {
+        KERNEL(Lanes) u = *(const KERNEL(Loose) *)(a + i + c * STEP) - a0;
+        sums[c] += u;
+        products[c] += u * (*(const KERNEL(Loose) *)(b + i + c * STEP) - b0);
       }
     for (; i < end; i++) {
-      sums[0] += a[i] - a0;
-      products[0] += (a[i] - a0) * (b[i] - b0);
+      sums[0][0] += a[i] - a0;
+      products[0][0] += (a[i] - a0) * (b[i] - b0);
     }
-    for (int64_t j = 0; j < LANES; j++) s += (double)sums[j], p += (double)products[j];
+    for (int c = 0; c < CHAINS; c++)
+      for (int j = 0; j < STEP; j++) s += (double)sums[c][j], p += (double)products[c][j];
   }
   *sum = s;
   *product = p;

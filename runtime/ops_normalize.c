@@ -132,6 +132,11 @@ typedef struct Channels {
   void *dx, *dweight, *dbias;
 } Channels;
 
+#if defined(__clang__)
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL _Pragma("GCC unroll 4")
+#endif
 #define CHANNELS_PASTE(bits, wide, name) f##bits##wide##_##name
 #define CHANNELS_NAME(bits, wide, name) CHANNELS_PASTE(bits, wide, name)
 #define BITS 32
