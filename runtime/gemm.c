@@ -100,12 +100,12 @@ typedef struct Product {
   const char *x, *y;
   char *c;
   int64_t xr, xk, yk, yc, cr, cc;
-  bool dots, pack_x, pack_y;
-  int64_t panel;               // columns of a packed panel of Y
-  int64_t mc, nc, kc;          // blocks
-  int64_t parts_m, parts_n;    // the grid of rectangles
-  char *buffers;               // one for each rectangle
-  size_t x_bytes, part_bytes;  // of a rectangle: X's part, all
+  bool turned, dots, pack_x, pack_y;  // turned: C' = Y'·X', x is B
+  int64_t panel;                      // columns of a packed panel of Y
+  int64_t mc, nc, kc;                 // blocks
+  int64_t parts_m, parts_n;           // the grid of rectangles
+  char *buffers;                      // one for each rectangle
+  size_t x_bytes, part_bytes;         // of a rectangle: X's part, all
 } Product;
 
 static int64_t least(int64_t a, int64_t b) {
@@ -288,16 +288,17 @@ static void orient(Product *g) {
     g->m = t.n, g->x = t.y, g->xr = t.yc, g->xk = t.yk;
     g->n = t.m, g->y = t.x, g->yc = t.xr, g->yk = t.xk;
     g->cr = t.cc, g->cc = t.cr;
+    g->turned = true;
   }
   g->dots = g->xk == 1 && g->yk == 1 && (g->n < 4 || (g->yc != 1 && g->m < 12 && g->k >= 32));
 }
 
 // The grid with the least work for its largest rectangle: products, and elements to pack.
-static void share(Product *g) {
+static void share(Product *g, int64_t threads) {
   double work = (double)g->m * (double)g->n * (double)g->k;
   g->parts_m = g->parts_n = 1;
-  if (work < 1e5 || nb_threads() < 2) return;
-  int64_t threads = nb_threads() < work / 5e4 ? nb_threads() : (int64_t)(work / 5e4);
+  if (work < 1e5 || threads < 2) return;
+  if ((double)threads > work / 5e4) threads = (int64_t)(work / 5e4);
   double best = 0;
   int64_t best_m = 1;
   for (int64_t pm = 1; pm <= threads; pm++) {
@@ -326,12 +327,12 @@ static bool is_ragged(const Product *g) {
 }
 
 // Blocks, and what to pack.
-static void plan(Product *g) {
+static void plan(Product *g, int64_t threads) {
   const Level *level = g->level;
   const Width *w = level->widths;
   g->panel = w->columns;
   for (; w->columns >= g->n && w->columns > 1; w++) g->panel = w->columns;
-  share(g);
+  share(g, threads);
   bool far = (double)g->n * (double)g->k * (double)g->size > FAR_BYTES;
   g->pack_y = g->yc != 1 || g->m > PACK_Y || (far && g->m >= 32) || is_ragged(g);
   bool apart = g->xr == 1 && g->xk * g->size >= FAR_ROW && g->n >= 32;
@@ -388,33 +389,46 @@ static const Level *level_of(DType dtype) {
   return (dtype == NB_F32 ? f32_levels : f64_levels) + cpu_level();
 }
 
+static bool is_tiny(int64_t m, int64_t n, int64_t k) {
+  return m <= MOST_TINY && n <= MOST_TINY && m * n * k <= MOST_TINY;
+}
+
+static void small(const Product *g) {
+  if (g->dots)
+    dots(g, (Rectangle){0, g->m, 0, g->n});
+  else
+    run(&(Run){g, g->m, g->n, g->k, g->x, g->y, g->xr, g->xk, g->xr, g->yk, 1, 0, g->c, false});
+}
+
+static Product product_of(DType dtype, int64_t m, int64_t n, int64_t k, GemmMatrix a, GemmMatrix b, void *c,
+                          int64_t ldc) {
+  Product g = {.level = level_of(dtype), .size = (int64_t)nb_dtype_size(dtype), .m = m, .n = n, .k = k};
+  g.x = a.data, g.y = b.data, g.c = c;
+  g.xr = a.transposed ? 1 : a.ld, g.xk = a.transposed ? a.ld : 1;
+  g.yk = b.transposed ? 1 : b.ld, g.yc = b.transposed ? b.ld : 1;
+  g.cr = ldc, g.cc = 1;
+  return g;
+}
+
 bool nb_gemm(DType dtype, int64_t m, int64_t n, int64_t k, GemmMatrix a, GemmMatrix b, void *c, int64_t ldc,
              Error *err) {
-  const Level *level = level_of(dtype);
   int64_t size = (int64_t)nb_dtype_size(dtype);
   if (m <= 0 || n <= 0) return true;
   if (k <= 0) {
     for (int64_t i = 0; i < m; i++) memset((char *)c + i * ldc * size, 0, (size_t)(n * size));
     return true;
   }
-  Product g = {.level = level, .size = size, .m = m, .n = n, .k = k, .x = a.data, .y = b.data, .c = c};
-  g.xr = a.transposed ? 1 : a.ld, g.xk = a.transposed ? a.ld : 1;
-  g.yk = b.transposed ? 1 : b.ld, g.yc = b.transposed ? b.ld : 1;
-  g.cr = ldc, g.cc = 1;
-  if (m <= MOST_TINY && n <= MOST_TINY && m * n * k <= MOST_TINY) {
+  Product g = product_of(dtype, m, n, k, a, b, c, ldc);
+  if (is_tiny(m, n, k)) {
     tiny(&g);
     return true;
   }
   orient(&g);
   if (is_small(&g)) {
-    if (!g.dots) {
-      run(&(Run){&g, g.m, g.n, g.k, g.x, g.y, g.xr, g.xk, g.xr, g.yk, 1, 0, c, false});
-      return true;
-    }
-    dots(&g, (Rectangle){0, g.m, 0, g.n});
-    return nb_poll(err);
+    small(&g);
+    return !g.dots || nb_poll(err);
   }
-  plan(&g);
+  plan(&g, nb_threads());
   return compute(&g, err);
 }
 
@@ -457,6 +471,52 @@ void nb_gemm_dots_at(DType dtype, int64_t m, int64_t pieces, int64_t k, const vo
   int64_t size = (int64_t)nb_dtype_size(dtype);
   for (int64_t i = 0; i < m; i += 2)
     level->dot_at[m - i > 1](pieces, k, (const char *)x + i * xr * size, xr, xp, y, at, yp, (char *)c + i * 4 * size);
+}
+
+// ---- batches ----
+
+typedef struct Batch {
+  Product g;
+  bool tiny, small;
+  int64_t count, parts;
+  GemmPlace *place;
+  void *ctx;
+} Batch;
+
+static void batch_body(int64_t begin, int64_t end, void *ctx) {
+  const Batch *w = ctx;
+  for (int64_t part = begin; part < end; part++) {
+    Product g = w->g;
+    if (g.part_bytes) g.buffers += (size_t)part * g.part_bytes;
+    for (int64_t i = w->count * part / w->parts; i < w->count * (part + 1) / w->parts && !nb_interrupted(); i++) {
+      const void *a, *b;
+      void *c;
+      w->place(w->ctx, i, &a, &b, &c);
+      g.x = g.turned ? b : a, g.y = g.turned ? a : b, g.c = c;
+      if (w->tiny)
+        tiny(&g);
+      else if (w->small)
+        small(&g);
+      else
+        compute_parts(0, 1, &g);
+    }
+  }
+}
+
+bool nb_gemm_batch(DType dtype, int64_t m, int64_t n, int64_t k, GemmMatrix a, GemmMatrix b, int64_t count,
+                   GemmPlace *place, void *ctx, Error *err) {
+  Batch w = {.g = product_of(dtype, m, n, k, a, b, NULL, n), .count = count, .place = place, .ctx = ctx};
+  double work = (double)count * (double)m * (double)n * (double)k;
+  w.parts = work < 1e5 ? 1 : least(nb_threads(), count);
+  w.tiny = is_tiny(m, n, k);
+  if (!w.tiny) orient(&w.g);
+  w.small = !w.tiny && is_small(&w.g);
+  if (!w.tiny && !w.small) plan(&w.g, 1);
+  size_t bytes = (size_t)w.parts * w.g.part_bytes;
+  if (bytes && !(w.g.buffers = nb_alloc(bytes, err))) return false;
+  nb_parallel_for(w.parts, 1, batch_body, &w);
+  if (bytes) nb_free(w.g.buffers, bytes);
+  return nb_poll(err);
 }
 
 // ---- packed operands ----

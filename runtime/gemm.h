@@ -20,6 +20,14 @@ typedef struct GemmMatrix {
 bool nb_gemm(DType dtype, int64_t m, int64_t n, int64_t k, GemmMatrix a, GemmMatrix b, void *c, int64_t ldc,
              Error *err);
 
+// Where the matrices of product i lie; called on any of the threads.
+typedef void GemmPlace(void *ctx, int64_t i, const void **a, const void **b, void **c);
+
+// `count` products of one kind, of which a and b tell the layout; contiguous C.  The threads take products, so that
+// small ones need not be cut.  False when there is no memory for the packing buffers, or after an interrupt.
+bool nb_gemm_batch(DType dtype, int64_t m, int64_t n, int64_t k, GemmMatrix a, GemmMatrix b, int64_t count,
+                   GemmPlace *place, void *ctx, Error *err);
+
 // An operand B (k×n) laid out once for products with many small A.
 typedef struct GemmPacked {
   DType dtype;

@@ -67,6 +67,30 @@ static bool is_plain_matrix(const Layout *l, DType dtype) {
   return l->ndim == 2 && l->dtype == dtype && has_unit_stride(l);
 }
 
+// A batch of products x · y = z, each of `each` elements.
+typedef struct Factors {
+  Layout a, b;
+  const Layout *out;
+  int dims;  // of the batch
+  const char *x, *y;
+  char *z;
+  int64_t each, size;
+} Factors;
+
+static void place(void *ctx, int64_t i, const void **a, const void **b, void **c) {
+  const Factors *f = ctx;
+  int64_t oa = 0, ob = 0, left = i;
+  for (int d = f->dims - 1, da = f->a.ndim - 3, db = f->b.ndim - 3; d >= 0; d--, da--, db--) {
+    int64_t at = left % f->out->shape[d];
+    left /= f->out->shape[d];
+    if (da >= 0 && f->a.shape[da] > 1) oa += at * f->a.strides[da];
+    if (db >= 0 && f->b.shape[db] > 1) ob += at * f->b.strides[db];
+  }
+  *a = f->x + oa * f->size;
+  *b = f->y + ob * f->size;
+  *c = f->z + i * f->each * f->size;
+}
+
 static bool matmul_forward(Call *c, Error *err) {
   Scope s;
   bool ok = false;
@@ -80,25 +104,21 @@ static bool matmul_forward(Call *c, Error *err) {
   Tensor *x = with_unit_stride(&s, nb_to(&s, c->args[0].tensor, c->compute), true);
   Tensor *y = with_unit_stride(&s, nb_to(&s, c->args[1].tensor, c->compute), false);
   if (!x || !y) goto done;
-  Layout a = as_matrix(&x->layout, true), b = as_matrix(&y->layout, false);
-  int64_t rows = a.shape[a.ndim - 2], inner = a.shape[a.ndim - 1], columns = b.shape[b.ndim - 1];
-  const Layout *out = &c->out[0]->layout;
-  int batch_dims = out->ndim - (c->args[0].tensor->layout.ndim > 1) - (c->args[1].tensor->layout.ndim > 1);
-  int64_t batches = 1, at[NB_MAX_DIMS] = {0};
-  size_t size = nb_dtype_size(c->compute);
-  for (int d = 0; d < batch_dims; d++) batches *= out->shape[d];
-  for (int64_t i = 0; i < batches; i++) {
-    int64_t oa = 0, ob = 0;
-    for (int d = 0; d < batch_dims; d++) {
-      int da = d - (batch_dims - (a.ndim - 2)), db = d - (batch_dims - (b.ndim - 2));
-      if (da >= 0 && a.shape[da] > 1) oa += at[d] * a.strides[da];
-      if (db >= 0 && b.shape[db] > 1) ob += at[d] * b.strides[db];
-    }
-    char *to = (char *)nb_tensor_data(c->out[0]) + (size_t)(i * rows * columns) * size;
-    GemmMatrix p = gemm_matrix(&a, (char *)nb_tensor_data(x) + oa * (int64_t)size);
-    GemmMatrix q = gemm_matrix(&b, (char *)nb_tensor_data(y) + ob * (int64_t)size);
+  Factors f = {.a = as_matrix(&x->layout, true), .b = as_matrix(&y->layout, false), .out = &c->out[0]->layout};
+  int64_t rows = f.a.shape[f.a.ndim - 2], inner = f.a.shape[f.a.ndim - 1], columns = f.b.shape[f.b.ndim - 1], count = 1;
+  f.dims = f.out->ndim - (left->ndim > 1) - (right->ndim > 1);
+  f.x = nb_tensor_data(x), f.y = nb_tensor_data(y), f.z = nb_tensor_data(c->out[0]);
+  f.each = rows * columns, f.size = (int64_t)nb_dtype_size(c->compute);
+  for (int d = 0; d < f.dims; d++) count *= f.out->shape[d];
+  GemmMatrix p = gemm_matrix(&f.a, f.x), q = gemm_matrix(&f.b, f.y);
+  if (inner > 0 && f.each > 0 && (count >= 4 * nb_threads() || count % nb_threads() == 0)) {
+    ok = nb_gemm_batch(c->compute, rows, columns, inner, p, q, count, place, &f, err);
+    goto done;
+  }
+  for (int64_t i = 0; i < count; i++) {
+    void *to;
+    place(&f, i, &p.data, &q.data, &to);
     if (!nb_gemm(c->compute, rows, columns, inner, p, q, to, columns, err) || !nb_poll(err)) goto done;
-    for (int d = batch_dims - 1; d >= 0 && ++at[d] == out->shape[d]; d--) at[d] = 0;
   }
   ok = true;
 done:

@@ -274,6 +274,51 @@ static void packed_operands_give_the_same_products(void **state) {
   }
 }
 
+typedef struct Pile {
+  Matrix *a, *b;
+  char *c;
+  int64_t each;
+} Pile;
+
+static void place_of(void *ctx, int64_t i, const void **a, const void **b, void **c) {
+  const Pile *p = ctx;
+  *a = p->a[i].data;
+  *b = p->b[i].data;
+  *c = p->c + i * p->each;
+}
+
+// A batch is what its products are one by one.
+static void batches_give_the_same_products(void **state) {
+  enum { COUNT = 7 };
+  (void)state;
+  for (int i = 0; i < 200; i++) {
+    DType dtype = i % 2 ? NB_F32 : NB_F64;
+    int64_t most = i % 5 ? 40 : 300, m = 1 + random_below(most), n = 1 + random_below(most), k = 1 + random_below(most);
+    if (i % 7 == 0) m = n = 2, k = 3;
+    Matrix a[COUNT], b[COUNT], want = matrix_new(dtype, m, n, false, 0), c = matrix_new(dtype, COUNT * m, n, false, 0);
+    Error err = {0};
+    for (int j = 0; j < COUNT; j++) {
+      a[j] = matrix_new(dtype, m, k, i & 2, i % 3);
+      b[j] = matrix_new(dtype, k, n, i & 4, i % 4);
+    }
+    Pile p = {a, b, c.data, m * n * (int64_t)nb_dtype_size(dtype)};
+    assert_true(nb_gemm_batch(dtype, m, n, k, view(&a[0]), view(&b[0]), COUNT, place_of, &p, &err));
+    for (int j = 0; j < COUNT; j++) {
+      assert_true(nb_gemm(dtype, m, n, k, view(&a[j]), view(&b[j]), want.data, n, &err));
+      for (int64_t q = 0; q < m * n; q++) {
+        double expected = get(dtype, want.data, q), got = get(dtype, c.data, j * m * n + q);
+        assert_true(fabs(got - expected) <= 1e-5 * (double)k);
+      }
+    }
+    for (int j = 0; j < COUNT; j++) {
+      free(a[j].data);
+      free(b[j].data);
+    }
+    free(want.data);
+    free(c.data);
+  }
+}
+
 static void an_interrupt_stops_a_large_product(void **state) {
   (void)state;
   Error err = {0};
@@ -320,6 +365,7 @@ static int run_level(const char *level) {
       cmocka_unit_test(repeats_bit_for_bit),
       cmocka_unit_test(small_products_do_not_allocate_and_large_ones_report_no_memory),
       cmocka_unit_test(packed_operands_give_the_same_products),
+      cmocka_unit_test(batches_give_the_same_products),
       cmocka_unit_test(an_interrupt_stops_a_large_product),
       cmocka_unit_test(an_interrupted_product_is_complete_or_fails),
   };
