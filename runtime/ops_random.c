@@ -32,27 +32,50 @@ static void put(const Draw *d, int64_t i, double value) {
     nb_tensor_set(d->out, i, value);
 }
 
-// Two numbers a block.
+// Blocks of random numbers of which elements i .. use two each.
+typedef struct Supply {
+  int64_t first;  // block
+  uint32_t r[32][4];
+} Supply;
+
+// The end of the elements from i on that the next blocks serve.
+static int64_t supply(Supply *s, RandomState state, int64_t i, int64_t end) {
+  int64_t blocks = (int64_t)(sizeof s->r / sizeof *s->r);
+  s->first = i / 2;
+  if ((end + 1) / 2 - s->first < blocks) blocks = (end + 1) / 2 - s->first;
+  nb_random_blocks(state, (uint64_t)s->first, blocks, s->r);
+  return (s->first + blocks) * 2 < end ? (s->first + blocks) * 2 : end;
+}
+
+static const uint32_t *supplied(const Supply *s, int64_t i) {
+  return s->r[i / 2 - s->first] + i % 2 * 2;
+}
+
 static void draw_uniform(int64_t begin, int64_t end, void *ctx) {
   const Draw *d = ctx;
-  bool single = d->out->layout.dtype == NB_F32;
-  for (int64_t i = begin; i < end; i++) {
-    uint32_t r[4];
-    nb_random_block(d->state, (uint64_t)(i / 2), r);
-    int k = (int)(i % 2) * 2;
-    put(d, i, single ? (double)unit_f32(r[k]) : unit_f64(r[k], r[k + 1]));
-  }
+  Supply s;
+  float *single = d->out->layout.dtype == NB_F32 ? nb_tensor_data(d->out) : NULL;
+  for (int64_t i = begin; i < end;)
+    for (int64_t stop = supply(&s, d->state, i, end); i < stop; i++) {
+      const uint32_t *r = supplied(&s, i);
+      if (single)
+        single[i] = unit_f32(r[0]);
+      else
+        put(d, i, unit_f64(r[0], r[1]));
+    }
 }
 
 // Box and Muller (1958): two normal numbers of two uniform ones, a block each pair.
 static void draw_normal(int64_t begin, int64_t end, void *ctx) {
   const Draw *d = ctx;
-  for (int64_t i = begin; i < end; i++) {
-    uint32_t r[4];
-    nb_random_block(d->state, (uint64_t)(i / 2), r);
-    double radius = sqrt(-2 * log(1 - unit_f64(r[0], r[1]))), angle = TAU * unit_f64(r[2], r[3]);
-    put(d, i, radius * (i % 2 ? sin(angle) : cos(angle)));
-  }
+  Supply s;
+  for (int64_t i = begin; i < end;)
+    for (int64_t stop = supply(&s, d->state, i, end); i < stop;) {
+      const uint32_t *r = s.r[i / 2 - s.first];
+      double radius = sqrt(-2 * log(1 - unit_f64(r[0], r[1]))), angle = TAU * unit_f64(r[2], r[3]);
+      if (i % 2 == 0) put(d, i++, radius * cos(angle));
+      if (i < stop && i % 2) put(d, i++, radius * sin(angle));
+    }
 }
 
 // Unbiased whole numbers: draws beyond the largest multiple of the range are taken again, from a
@@ -151,11 +174,12 @@ static bool randperm_forward(Call *c, Error *err) {
 
 static void draw_bernoulli(int64_t begin, int64_t end, void *ctx) {
   const Draw *d = ctx;
-  for (int64_t i = begin; i < end; i++) {
-    uint32_t r[4];
-    nb_random_block(d->state, (uint64_t)(i / 2), r);
-    put(d, i, unit_f64(r[i % 2 * 2], r[i % 2 * 2 + 1]) < nb_tensor_get(d->probabilities, i));
-  }
+  Supply s;
+  for (int64_t i = begin; i < end;)
+    for (int64_t stop = supply(&s, d->state, i, end); i < stop; i++) {
+      const uint32_t *r = supplied(&s, i);
+      put(d, i, unit_f64(r[0], r[1]) < nb_tensor_get(d->probabilities, i));
+    }
 }
 
 static bool bernoulli_forward(Call *c, Error *err) {

@@ -21,4 +21,7 @@ RandomState nb_random_take(uint64_t blocks);
 // The block at `index` from a state.
 void nb_random_block(RandomState state, uint64_t index, uint32_t out[4]);
 
+// `count` blocks from there on.
+void nb_random_blocks(RandomState state, uint64_t index, int64_t count, uint32_t (*out)[4]);
+
 #endif
