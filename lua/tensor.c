@@ -208,11 +208,11 @@ static int numel(lua_State *L) {
   return 1;
 }
 
-// native.same_shape(a, b)
+// native.same_shape(a, b): whether both are tensors, and of one shape
 static int same_shape(lua_State *L) {
-  const Layout *a = &nb_check_tensor(L, 1)->layout, *b = &nb_check_tensor(L, 2)->layout;
-  bool same = a->ndim == b->ndim;
-  for (int d = 0; same && d < a->ndim; d++) same = a->shape[d] == b->shape[d];
+  const Tensor *a = nb_test_tensor(L, 1), *b = nb_test_tensor(L, 2);
+  bool same = a && b && a->layout.ndim == b->layout.ndim;
+  for (int d = 0; same && d < a->layout.ndim; d++) same = a->layout.shape[d] == b->layout.shape[d];
   lua_pushboolean(L, same);
   return 1;
 }

@@ -215,19 +215,19 @@ bool nb_forward_elementwise(Call *c, Error *err) {
   Tensor *t[NB_MAX_OPERANDS] = {c->out[0]};
   Scope s;
   int count = 1;
+  bool ok = true;
   nb_scope_open(&s, err);
-  for (int i = 0; i < NB_MAX_PARAMS && c->op->params[i].name; i++) {
+  for (int i = 0; ok && i < NB_MAX_PARAMS && c->op->params[i].name; i++) {
     ParamKind kind = c->op->params[i].kind;
     if (kind > NB_PARAM_MASK) continue;
-    t[count] = kind == NB_PARAM_MASK ? c->args[i].tensor : nb_to(&s, c->args[i].tensor, c->compute);
-    if (!t[count++]) {
-      nb_scope_close(&s);
-      return false;
-    }
+    Tensor *x = c->args[i].tensor;
+    bool fits = kind == NB_PARAM_MASK || (x && x->layout.dtype == c->compute);
+    t[count] = fits ? x : nb_to(&s, x, c->compute);
+    ok = t[count++];
   }
-  nb_loop(c->op->loops[c->compute], c->args, t, count);
+  if (ok) nb_loop(c->op->loops[c->compute], c->args, t, count);
   nb_scope_close(&s);
-  return true;
+  return ok;
 }
 
 bool nb_dim(int64_t dim, int ndim, int *out, Error *err) {

@@ -188,15 +188,19 @@ __attribute__((noinline, cold)) static bool apply_inplace_observed(const Op *op,
   return ok;
 }
 
-// A call with a copy of its arguments, and layouts for as many outputs as its row has: there is room for more.
+// A call with a copy of its arguments, and scalars' layouts.
 static void begin_call(Call *c, const Op *op, const Value *args, Value *local) {
   for (int i = 0; i < NB_MAX_PARAMS && op->params[i].name; i++) local[i] = args[i];
   c->op = op;
   c->args = local;
   c->compute = NB_DTYPES;
   c->view = false;
-  for (int i = 0; i < NB_MAX_OUTPUTS; i++) c->out[i] = NULL;
-  for (int i = 0, count = output_count(op); i < count; i++) c->layout[i] = (Layout){.dtype = NB_BOOL};
+  for (int i = 0; i < NB_MAX_OUTPUTS; i++) {
+    c->layout[i].dtype = NB_BOOL;
+    c->layout[i].ndim = 0;
+    c->layout[i].offset = 0;
+    c->out[i] = NULL;
+  }
 }
 
 bool nb_apply(const Op *op, const Value *args, Tensor **out, Error *err) {

@@ -62,9 +62,8 @@ static void drop_values(Node *n) {
   for (int i = 0; n->args && i < NB_MAX_PARAMS && n->op->params[i].name; i++) {
     Tensor **list;
     for (int j = 0, count = tensors_of(n->op, n->args, i, &list); j < count; j++) nb_tensor_release(&list[j]);
-  }
-  for (int i = 0; n->args && i < NB_MAX_PARAMS && n->op->params[i].name; i++)
     if (n->op->params[i].kind == NB_PARAM_OBJECT) nb_object_release(&n->args[i].object);
+  }
   for (int i = 0; i < NB_MAX_OUTPUTS; i++) nb_tensor_release(&n->saved_out[i]);
   nb_hooks_release(&n->hooks);  // what a hook's function refers to may well be the node
   for (int i = 0; i < n->edge_count; i++) {

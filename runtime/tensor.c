@@ -179,10 +179,7 @@ Tensor *nb_tensor_retain(Tensor *t) {
   return t;
 }
 
-void nb_tensor_release(Tensor **slot) {
-  Tensor *t = *slot;
-  *slot = NULL;
-  if (!t || --t->refs > 0) return;
+static void destroy(Tensor *t) {
   if (t->node) nb_node_forget(t);
   nb_node_release(&t->node);
   nb_tensor_release(&t->grad);
@@ -192,6 +189,12 @@ void nb_tensor_release(Tensor **slot) {
   if (s && s->owner == t) s->owner = NULL;
   if (!s || home_of(s) != t) nb_free(t, sizeof *t);
   if (s) storage_release(s);
+}
+
+void nb_tensor_release(Tensor **slot) {
+  Tensor *t = *slot;
+  *slot = NULL;
+  if (t && --t->refs == 0) destroy(t);
 }
 
 bool nb_tensor_set_name(Tensor *t, const char *name, Error *err) {

@@ -24,7 +24,6 @@ end
 
 -- Elementwise losses never broadcast: (4) against (4×1) would silently become 4×4.
 local function check_same_shape(where, prediction, target)
-  if native.same_shape(prediction, target) then return end
   if options.shape(prediction) == options.shape(target) then return end
   local hint = prediction:numel() == target:numel() and
     ("; target:view(%s) has the prediction's shape"):format(table.concat(prediction.shape, ", ")) or ""
@@ -43,8 +42,10 @@ local function define(class_name, function_name, spec)
   local params = table.move(spec.params or {}, 1, #(spec.params or {}), 1, {})
   params[#params + 1] = spec.reduction or reduction
   local function compute(where, o, prediction, target)
-    check_tensors(where, prediction, target)
-    if elementwise then check_same_shape(where, prediction, target) end
+    if not elementwise or not native.same_shape(prediction, target) then
+      check_tensors(where, prediction, target)
+      if elementwise then check_same_shape(where, prediction, target) end
+    end
     if spec.reduce and o.reduction == spec.reduce[1] then
       return spec.reduce[2](each(prediction, target, o, where), prediction)
     end
