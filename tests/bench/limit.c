@@ -2,9 +2,9 @@
 // Works a to f as hand-written C steps: what this machine can do with one buffer for everything, no
 // tape and no dispatch.  Driven by works.py: reads "work threads seconds", answers microseconds a step.
 //
-// Built with -O3 -march=native -ffast-math, which gives it libmvec's exp and tanh; matrix products are
-// the library's own.  The elementwise parts stay on one thread: they are small beside the products,
-// apart from work e, which splits by itself.
+// Built with -O3 -march=native -ffast-math, which gives it libmvec's exp and tanh; matrix products and convolutions are
+// the library's own.  The elementwise parts stay on one thread: they are small beside the products, apart from works e
+// and f, which split by themselves.
 #include <math.h>
 #include <pthread.h>
 #include <stdint.h>
@@ -13,6 +13,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "convolve.h"
 #include "gemm.h"
 #include "nablua/parallel.h"
 
@@ -178,100 +179,74 @@ static void step_c(void) {
 
 // ---- d ----
 
-// A 5×5 convolution of padded images, one image at a time by its columns; relu, 2×2 pooling with its winners.
+// A 5×5 convolution, the library's own as the products are; relu, 2×2 pooling with its winners.
 typedef struct Stage {
-  int64_t in, out, size, pad, to, half;  // channels, filters, input side, padding, output side, pooled side
+  Conv v;
+  int64_t half;  // pooled side
   Parameter w, b;
-  float *columns, *y, *pooled, *dy, *dcolumns, *gw;
+  float *y, *dy, *pooled;
   int32_t *winner;
 } Stage;
 
-static void stage_new(Stage *s, int64_t batch) {
-  s->to = s->size + 2 * s->pad - 4, s->half = s->to / 2;
-  s->w = parameter(s->out * s->in * 25), s->b = parameter(s->out);
-  s->columns = fresh(batch * s->in * 25 * s->to * s->to), s->dcolumns = fresh(s->in * 25 * s->to * s->to);
-  s->y = fresh(s->out * s->to * s->to), s->dy = fresh(s->out * s->to * s->to);
-  s->pooled = fresh(batch * s->out * s->half * s->half), s->gw = fresh(s->w.n);
-  s->winner = (int32_t *)fresh(batch * s->out * s->half * s->half);
+static void stage_new(Stage *s, int64_t batch, int64_t in, int64_t out, int64_t size, int64_t padding) {
+  int64_t to = size + 2 * padding - 4;
+  s->half = to / 2;
+  s->v = (Conv){NB_F32, batch, in, size, size, out, 5, 5, 1, to, to, {1, 1}, {padding, padding}, {1, 1}};
+  s->w = parameter(out * in * 25), s->b = parameter(out);
+  s->y = fresh(batch * out * to * to), s->dy = fresh(batch * out * to * to);
+  s->pooled = fresh(batch * out * s->half * s->half);
+  s->winner = (int32_t *)fresh(batch * out * s->half * s->half);
 }
 
-static void columns_of(const Stage *s, const float *x, float *to) {
-  for (int64_t c = 0; c < s->in; c++)
-    for (int64_t k = 0; k < 25; k++, to += s->to * s->to)
-      for (int64_t i = 0; i < s->to; i++)
-        for (int64_t j = 0; j < s->to; j++) {
-          int64_t p = i + k / 5 - s->pad, q = j + k % 5 - s->pad;
-          bool in = p >= 0 && p < s->size && q >= 0 && q < s->size;
-          to[i * s->to + j] = in ? x[(c * s->size + p) * s->size + q] : 0;
-        }
-}
-
-static void stage_forward(Stage *s, const float *x, int64_t batch) {
-  int64_t pixels = s->to * s->to, lines = s->in * 25;
-  for (int64_t n = 0; n < batch; n++) {
-    float *columns = s->columns + n * lines * pixels, *out = s->pooled + n * s->out * s->half * s->half;
-    int32_t *winner = s->winner + n * s->out * s->half * s->half;
-    columns_of(s, x + n * s->in * s->size * s->size, columns);
-    product(s->out, pixels, lines, s->w.w, false, columns, false, s->y);
-    for (int64_t f = 0; f < s->out; f++)
-      for (int64_t i = 0; i < s->half; i++)
-        for (int64_t j = 0; j < s->half; j++) {
-          int64_t at = f * pixels + 2 * i * s->to + 2 * j, best = at;
-          const int64_t others[3] = {at + 1, at + s->to, at + s->to + 1};
-          for (int k = 0; k < 3; k++) best = s->y[others[k]] > s->y[best] ? others[k] : best;
-          float v = s->y[best] + s->b.w[f];
-          *out++ = v > 0 ? v : 0;
-          *winner++ = v > 0 ? (int32_t)best : -1;
-        }
-  }
+static void stage_forward(Stage *s, const float *x) {
+  Error err;
+  int64_t to = s->v.out_width;
+  float *out = s->pooled;
+  int32_t *winner = s->winner;
+  if (!conv_forward(&s->v, x, s->w.w, s->b.w, s->y, &err)) exit(1);
+  for (int64_t plane = 0; plane < s->v.images * s->v.filters; plane++)
+    for (int64_t i = 0; i < s->half; i++)
+      for (int64_t j = 0; j < s->half; j++) {
+        int64_t at = plane * to * to + 2 * i * to + 2 * j, best = at;
+        const int64_t others[3] = {at + 1, at + to, at + to + 1};
+        for (int k = 0; k < 3; k++) best = s->y[others[k]] > s->y[best] ? others[k] : best;
+        *out++ = s->y[best] > 0 ? s->y[best] : 0;
+        *winner++ = s->y[best] > 0 ? (int32_t)best : -1;
+      }
 }
 
 // `d`: the gradient of the pooled output; `dx` where somebody wants it.
-static void stage_backward(Stage *s, const float *d, float *dx, int64_t batch) {
-  int64_t pixels = s->to * s->to, lines = s->in * 25, each = s->out * s->half * s->half;
-  memset(s->w.g, 0, (size_t)s->w.n * 4);
+static void stage_backward(Stage *s, const float *x, const float *d, float *dx) {
+  Error err;
+  int64_t each = s->half * s->half, all = s->v.images * s->v.filters * each;
+  memset(s->dy, 0, (size_t)(s->v.images * s->v.filters * s->v.out_height * s->v.out_width) * 4);
   memset(s->b.g, 0, (size_t)s->b.n * 4);
-  if (dx) memset(dx, 0, (size_t)(batch * s->in * s->size * s->size) * 4);
-  for (int64_t n = 0; n < batch; n++) {
-    memset(s->dy, 0, (size_t)(s->out * pixels) * 4);
-    for (int64_t i = 0; i < each; i++)
-      if (s->winner[n * each + i] >= 0) {
-        s->dy[s->winner[n * each + i]] = d[n * each + i];
-        s->b.g[i / (s->half * s->half)] += d[n * each + i];
-      }
-    product(s->out, lines, pixels, s->dy, false, s->columns + n * lines * pixels, true, s->gw);
-    for (int64_t i = 0; i < s->w.n; i++) s->w.g[i] += s->gw[i];
-    if (!dx) continue;
-    product(lines, pixels, s->out, s->w.w, true, s->dy, false, s->dcolumns);
-    const float *from = s->dcolumns;
-    for (int64_t c = 0; c < s->in; c++)
-      for (int64_t k = 0; k < 25; k++)
-        for (int64_t i = 0; i < s->to; i++)
-          for (int64_t j = 0; j < s->to; j++, from++) {
-            int64_t p = i + k / 5 - s->pad, q = j + k % 5 - s->pad;
-            if (p >= 0 && p < s->size && q >= 0 && q < s->size)
-              dx[((n * s->in + c) * s->size + p) * s->size + q] += *from;
-          }
-  }
+  for (int64_t i = 0; i < all; i++)
+    if (s->winner[i] >= 0) {
+      s->dy[s->winner[i]] = d[i];
+      s->b.g[i / each % s->v.filters] += d[i];
+    }
+  if (!conv_weight(&s->v, x, s->dy, s->w.g, &err)) exit(1);
+  if (dx && !conv_input(&s->v, s->dy, s->w.w, NULL, dx, &err)) exit(1);
   update(&s->w, false, 1);
   update(&s->b, false, 1);
 }
 
 static void step_d(void) {
-  static Stage one = {.in = 1, .out = 6, .size = 28, .pad = 2}, two = {.in = 6, .out = 16, .size = 14};
+  static Stage one, two;
   static Mlp m;
   static float *x, *dx;
   if (!x) {
     x = fresh(64 * 784), dx = fresh(64 * 6 * 196);
-    stage_new(&one, 64);
-    stage_new(&two, 64);
+    stage_new(&one, 64, 1, 6, 28, 2);
+    stage_new(&two, 64, 6, 16, 14, 0);
     mlp_new(&m, 3, 64, (int64_t[]){400, 120, 84, 10}, two.pooled);
   }
-  stage_forward(&one, x, 64);
-  stage_forward(&two, one.pooled, 64);
+  stage_forward(&one, x);
+  stage_forward(&two, one.pooled);
   mlp_step(&m, false, true);
-  stage_backward(&two, m.d[0], dx, 64);
-  stage_backward(&one, dx, NULL, 64);
+  stage_backward(&two, one.pooled, m.d[0], dx);
+  stage_backward(&one, x, dx, NULL);
 }
 
 // ---- e ----
@@ -303,62 +278,92 @@ static void step_e(void) {
 
 enum { T = 64, N = 32, H = 128 };
 
-static void step_f(void) {
-  static Parameter wx, wh, b, wo, bo;
-  static float *x, *z, *h, *c, *tc, *dz, *dh, *dc, *logits;
-  static int64_t t;
-  if (!x) {
-    wx = parameter(4 * H * H), wh = parameter(4 * H * H), b = parameter(4 * H), wo = parameter(10 * H);
-    bo = parameter(10);
-    x = fresh(T * N * H), z = fresh(T * N * 4 * H), h = fresh((T + 1) * N * H), c = fresh((T + 1) * N * H);
-    tc = fresh(T * N * H), dz = fresh(T * N * 4 * H), dh = fresh(N * H), dc = fresh(N * H), logits = fresh(N * 10);
-    memset(h, 0, N * H * 4);
-    memset(c, 0, N * H * 4);
-  }
-  static float zh[N * 4 * H];
-  product(T * N, 4 * H, H, x, false, wx.w, true, z);
+typedef struct Lstm {
+  Parameter wx, wh, b, wo, bo;
+  float *x, *z, *h, *c, *tc, *dz, *dh, *dc, *logits;
+  GemmPacked forward, backward;  // wh as both passes need it
+  int64_t t;
+} Lstm;
+
+// Rows of the batch do not meet before the end: a thread walks the sequence with its own.
+static void lstm_forward(int64_t begin, int64_t end, void *ctx) {
+  Lstm *l = ctx;
+  int64_t rows = end - begin;
   for (int s = 0; s < T; s++) {
-    float *c0 = c + s * N * H, *c1 = c0 + N * H, *h1 = h + (s + 1) * N * H;
-    product(N, 4 * H, H, h + s * N * H, false, wh.w, true, zh);
-    for (int n = 0; n < N; n++) {
-      float *g = z + (s * N + n) * 4 * H, *q = zh + n * 4 * H;
-      for (int j = 0; j < H; j++) {
-        float i = 1 / (1 + expf(-(g[j] + q[j] + b.w[j]))), f = 1 / (1 + expf(-(g[H + j] + q[H + j] + b.w[H + j])));
-        float a = tanhf(g[2 * H + j] + q[2 * H + j] + b.w[2 * H + j]);
-        float o = 1 / (1 + expf(-(g[3 * H + j] + q[3 * H + j] + b.w[3 * H + j])));
+    float *z = l->z + (s * N + begin) * 4 * H, *c0 = l->c + (s * N + begin) * H, *c1 = c0 + N * H;
+    float *h0 = l->h + (s * N + begin) * H, *h1 = h0 + N * H, *tc = l->tc + (s * N + begin) * H;
+    nb_gemm_packed(rows, (GemmMatrix){h0, H, false}, &l->forward, z, 4 * H, true);
+    for (int64_t n = 0; n < rows; n++) {
+      float *g = z + n * 4 * H;
+      const float *b = l->b.w;
+      _Pragma("GCC ivdep") for (int j = 0; j < H; j++) {
+        float i = 1 / (1 + expf(-(g[j] + b[j]))), f = 1 / (1 + expf(-(g[H + j] + b[H + j])));
+        float a = tanhf(g[2 * H + j] + b[2 * H + j]), o = 1 / (1 + expf(-(g[3 * H + j] + b[3 * H + j])));
         float cell = f * c0[n * H + j] + i * a, th = tanhf(cell);
-        c1[n * H + j] = cell, tc[(s * N + n) * H + j] = th, h1[n * H + j] = o * th;
+        c1[n * H + j] = cell, tc[n * H + j] = th, h1[n * H + j] = o * th;
         g[j] = i, g[H + j] = f, g[2 * H + j] = a, g[3 * H + j] = o;
       }
     }
   }
-  product(N, 10, H, h + T * N * H, false, wo.w, true, logits);
-  bias_act(logits, bo.w, N, 10, false);
-  cross_entropy(logits, N, 10);
-  product(10, H, N, logits, true, h + T * N * H, false, wo.g);
-  sums(logits, N, 10, bo.g);
-  product(N, H, 10, logits, false, wo.w, false, dh);
-  memset(dc, 0, N * H * 4);
+}
+
+static void lstm_backward(int64_t begin, int64_t end, void *ctx) {
+  Lstm *l = ctx;
+  int64_t rows = end - begin;
+  float *dh = l->dh + begin * H, *dc = l->dc + begin * H;
   for (int s = T - 1; s >= 0; s--) {
-    for (int n = 0; n < N; n++) {
-      const float *g = z + (s * N + n) * 4 * H, *c0 = c + (s * N + n) * H, *th = tc + (s * N + n) * H;
-      float *d = dz + (s * N + n) * 4 * H;
-      for (int j = 0; j < H; j++) {
-        float i = g[j], f = g[H + j], a = g[2 * H + j], o = g[3 * H + j], e = dh[n * H + j];
-        float dcell = dc[n * H + j] + e * o * (1 - th[j] * th[j]);
-        d[j] = dcell * a * i * (1 - i), d[H + j] = dcell * c0[j] * f * (1 - f);
-        d[2 * H + j] = dcell * i * (1 - a * a), d[3 * H + j] = e * th[j] * o * (1 - o);
+    const float *z = l->z + (s * N + begin) * 4 * H, *c0 = l->c + (s * N + begin) * H;
+    const float *tc = l->tc + (s * N + begin) * H;
+    float *dz = l->dz + (s * N + begin) * 4 * H;
+    for (int64_t n = 0; n < rows; n++) {
+      const float *g = z + n * 4 * H;
+      float *d = dz + n * 4 * H;
+      _Pragma("GCC ivdep") for (int j = 0; j < H; j++) {
+        float i = g[j], f = g[H + j], a = g[2 * H + j], o = g[3 * H + j], e = dh[n * H + j], th = tc[n * H + j];
+        float dcell = dc[n * H + j] + e * o * (1 - th * th);
+        d[j] = dcell * a * i * (1 - i), d[H + j] = dcell * c0[n * H + j] * f * (1 - f);
+        d[2 * H + j] = dcell * i * (1 - a * a), d[3 * H + j] = e * th * o * (1 - o);
         dc[n * H + j] = dcell * f;
       }
     }
-    if (s) product(N, H, 4 * H, dz + s * N * 4 * H, false, wh.w, false, dh);
+    if (s) nb_gemm_packed(rows, (GemmMatrix){dz, 4 * H, false}, &l->backward, dh, H, false);
   }
-  product(4 * H, H, T * N, dz, true, h, false, wh.g);
-  product(4 * H, H, T * N, dz, true, x, false, wx.g);
-  sums(dz, T * N, 4 * H, b.g);
-  t++;
-  Parameter *all[] = {&wx, &wh, &b, &wo, &bo};
-  for (int i = 0; i < 5; i++) update(all[i], true, t);
+}
+
+static void step_f(void) {
+  static Lstm l;
+  Error err;
+  if (!l.x) {
+    l.wx = parameter(4 * H * H), l.wh = parameter(4 * H * H), l.b = parameter(4 * H), l.wo = parameter(10 * H);
+    l.bo = parameter(10);
+    l.x = fresh(T * N * H), l.z = fresh(T * N * 4 * H), l.h = fresh((T + 1) * N * H), l.c = fresh((T + 1) * N * H);
+    l.tc = fresh(T * N * H), l.dz = fresh(T * N * 4 * H), l.dh = fresh(N * H), l.dc = fresh(N * H);
+    l.logits = fresh(N * 10);
+    memset(l.h, 0, N * H * 4);
+    memset(l.c, 0, N * H * 4);
+  }
+  GemmMatrix wh = {l.wh.w, H, true}, back = {l.wh.w, H, false};
+  if (!nb_gemm_pack(NB_F32, N, 4 * H, H, wh, &l.forward, &err)) exit(1);
+  if (!nb_gemm_pack(NB_F32, N, H, 4 * H, back, &l.backward, &err)) exit(1);
+  product(T * N, 4 * H, H, l.x, false, l.wx.w, true, l.z);
+  nb_parallel_for(N, N / nb_threads(), lstm_forward, &l);
+  const float *last = l.h + T * N * H;
+  product(N, 10, H, last, false, l.wo.w, true, l.logits);
+  bias_act(l.logits, l.bo.w, N, 10, false);
+  cross_entropy(l.logits, N, 10);
+  product(10, H, N, l.logits, true, last, false, l.wo.g);
+  sums(l.logits, N, 10, l.bo.g);
+  product(N, H, 10, l.logits, false, l.wo.w, false, l.dh);
+  memset(l.dc, 0, N * H * 4);
+  nb_parallel_for(N, N / nb_threads(), lstm_backward, &l);
+  product(4 * H, H, T * N, l.dz, true, l.h, false, l.wh.g);
+  product(4 * H, H, T * N, l.dz, true, l.x, false, l.wx.g);
+  sums(l.dz, T * N, 4 * H, l.b.g);
+  nb_gemm_unpack(&l.forward);
+  nb_gemm_unpack(&l.backward);
+  l.t++;
+  Parameter *all[] = {&l.wx, &l.wh, &l.b, &l.wo, &l.bo};
+  for (int i = 0; i < 5; i++) update(all[i], true, l.t);
 }
 
 static int by_value(const void *a, const void *b) {

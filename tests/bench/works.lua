@@ -28,26 +28,6 @@ local function classifier(net, x, optimizer, lr)
   return trainer(net, nn.CrossEntropyLoss(), optimizer(net:parameters(), { lr = lr }), x, y)
 end
 
--- An LSTM layer of operators, for as long as nn has none.
-local LSTM = nn.LSTM or nn.module("LSTM", function(self, inputs, units)
-  self.wx, self.wh = nn.Linear(inputs, 4 * units), nn.Linear(units, 4 * units)
-  self.units = units
-end)
-if not nn.LSTM then
-  function LSTM:forward(x)
-    local n = self.units
-    local h, c = nb.zeros(x:size(2), n), nb.zeros(x:size(2), n)
-    for t = 1, x:size(1) do
-      local z = self.wx(x[t]) + self.wh(h)
-      local gates = z:split(n, 2)
-      local i, f, g, o = gates[1]:sigmoid(), gates[2]:sigmoid(), gates[3]:tanh(), gates[4]:sigmoid()
-      c = f * c + i * g
-      h = o * c:tanh()
-    end
-    return nil, { h, c }
-  end
-end
-
 local works = {
   a = function()
     local net = nn.Sequential { nn.Linear(2, 4), nn.Sigmoid(), nn.Linear(4, 1), nn.Sigmoid() }
@@ -75,16 +55,14 @@ local works = {
     end
   end,
   f = function()
-    local lstm, head = LSTM(128, 128), nn.Linear(128, 10)
+    local lstm, head = nn.LSTM(128, 128), nn.Linear(128, 10)
     local net = nn.Sequential { lstm, head }
     local x, y = nb.randn(64, 32, 128), nb.randint(1, 10, 32)
     local opt, loss = optim.Adam(net:parameters(), { lr = 1e-3 }), nn.CrossEntropyLoss()
     return function()
       opt:zero_grad()
-      local _, state = lstm(x)
-      local h = state[1]
-      if h:dim() == 3 then h = h[1] end
-      local J = loss(head(h), y)
+      local _, h = lstm(x)
+      local J = loss(head(h[1]), y)
       J:backward()
       opt:step()
       return J
@@ -100,26 +78,22 @@ for line in io.lines() do
   local mode, work = "eager", name
   if name:match("^compiled:") then mode, work = "compiled", name:match(":(.*)") end
   nb.threads(math.tointeger(threads))
-  if mode == "compiled" and not nb.compile then
-    print("nan")
-  else
-    if not made[name] then
-      made[name] = works[work]()
-      if mode == "compiled" then made[name] = nb.compile(made[name]) end
-    end
-    local step, per = made[name], {}
-    for _ = 1, 3 do step() end
-    local start = now()
-    step()
-    local once = math.max(now() - start, 1e-7)
-    local batch, stop = math.max(1, math.floor(tonumber(seconds) / 15 / once)), now() + tonumber(seconds)
-    repeat
-      start = now()
-      for _ = 1, batch do step() end
-      per[#per + 1] = (now() - start) / batch
-    until now() > stop and #per >= 3
-    table.sort(per)
-    print(("%.3f"):format(per[(#per + 1) // 2] * 1e6))
+  if not made[name] then
+    made[name] = works[work]()
+    if mode == "compiled" then made[name] = nb.compile(made[name]) end
   end
+  local step, per = made[name], {}
+  for _ = 1, 3 do step() end
+  local start = now()
+  step()
+  local once = math.max(now() - start, 1e-7)
+  local batch, stop = math.max(1, math.floor(tonumber(seconds) / 15 / once)), now() + tonumber(seconds)
+  repeat
+    start = now()
+    for _ = 1, batch do step() end
+    per[#per + 1] = (now() - start) / batch
+  until now() > stop and #per >= 3
+  table.sort(per)
+  print(("%.3f"):format(per[(#per + 1) // 2] * 1e6))
   io.flush()
 end
