@@ -215,18 +215,19 @@ static void make_groups(Plan *p) {
 typedef struct Group {
   PlanStep **step;
   int count;
+  int64_t pitch;  // bytes from a local tile to the next; powers of two would have them share few lines of the cache
 } Group;
 
 static void run_tiles(int64_t begin, int64_t end, void *ctx) {
   const Group *g = ctx;
-  _Alignas(64) char buffer[PLAN_LOCALS][TILE * 8];
+  _Alignas(64) char buffer[PLAN_LOCALS * (TILE * sizeof(double) + 64)];
   for (int64_t tile = begin; tile < end; tile++) {
     int64_t at = tile * TILE, left = g->step[0]->walk.shape[0] - at, n = left < TILE ? left : TILE;
     for (int i = 0; i < g->count; i++) {
       const PlanStep *s = g->step[i];
       char *q[NB_MAX_OPERANDS];
       for (int k = 0; k < s->walk.count; k++)
-        q[k] = s->local[k] ? buffer[s->local[k] - 1] : s->walk.base[k] + at * s->walk.stride[0][k];
+        q[k] = s->local[k] ? buffer + (s->local[k] - 1) * g->pitch : s->walk.base[k] + at * s->walk.stride[0][k];
       if (is_sum(s))
         s->partial[tile] = nb_sum_of(s->call.compute, n, q[1]);
       else
@@ -236,11 +237,14 @@ static void run_tiles(int64_t begin, int64_t end, void *ctx) {
 }
 
 void plan_run_group(Plan *p, int first, int count) {
-  Group g = {p->step + first, count};
+  Group g = {p->step + first, count, 0};
   for (int i = 0; i < count; i++) {
     PlanStep *s = g.step[i];
     for (int k = 0; k < s->walk.count; k++)
-      if (!s->local[k]) s->walk.base[k] = nb_tensor_data(s->tensor[k]);
+      if (!s->local[k])
+        s->walk.base[k] = nb_tensor_data(s->tensor[k]);
+      else if (g.pitch < TILE * s->walk.stride[0][k] + 64)
+        g.pitch = TILE * s->walk.stride[0][k] + 64;
     if (s->kind == STEP_IN_PLACE) {
       s->call.out[0]->storage->version++;
       s->call.out[0]->storage->written = s->site;
