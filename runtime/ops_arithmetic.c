@@ -13,7 +13,25 @@ NB_BINARY_FLOATS(mul, x *y, x *y)
 NB_BINARY(mul_i64, int64_t, int64_t, (int64_t)((uint64_t)x *(uint64_t)y))
 NB_BINARY(mul_u8, uint8_t, uint8_t, (unsigned)x *(unsigned)y)
 NB_BINARY_FLOATS(div, x / y, x / y)
-NB_BINARY_FLOATS(pow, powf(x, y), pow(x, y))
+NB_BINARY_FLOATS(power, powf(x, y), pow(x, y))
+
+// The commonest exponents by products and quotients, within an ulp and a half.
+NB_UNARY_FLOATS(square, x *x, x *x)
+NB_UNARY_FLOATS(cube, x *x *x, x *x *x)
+NB_UNARY_FLOATS(inverse, 1 / x, 1 / x)
+#define POW(name, T)                                                                       \
+  static void pow_##name(int64_t n, char *const *p, const int64_t *s, const Value *args) { \
+    Loop loop = power_##name;                                                              \
+    if (s[2] == 0) {                                                                       \
+      T y = *(const T *)p[2];                                                              \
+      if (y == 2) loop = square_##name;                                                    \
+      if (y == 3) loop = cube_##name;                                                      \
+      if (y == -1) loop = inverse_##name;                                                  \
+    }                                                                                      \
+    loop(n, p, s, args);                                                                   \
+  }
+POW(f32, float)
+POW(f64, double)
 NB_BINARY_FLOATS(atan2, atan2f(x, y), atan2(x, y))
 
 static bool add_backward(Backward *b) {

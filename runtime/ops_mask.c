@@ -16,6 +16,17 @@ static int64_t count_true(const Tensor *mask) {
 
 #define FILL_MASKED(name, T)                                                                            \
   NB_LOOP(name) {                                                                                       \
+    const int64_t w = (int64_t)sizeof(T);                                                               \
+    if (s[0] == w && s[1] == 1 && s[2] == 0) { /* masks may be random: without a branch */              \
+      const T value = *(const T *)p[2];                                                                 \
+      T *o = (T *)p[0];                                                                                 \
+      const uint8_t *m = (const uint8_t *)p[1];                                                         \
+      NB_IVDEP for (int64_t i = 0; i < n; i++) {                                                        \
+        T fill = (T)(0 - (T)(m[i] != 0));                                                               \
+        o[i] = (T)((fill & value) | (~fill & o[i]));                                                    \
+      }                                                                                                 \
+      return;                                                                                           \
+    }                                                                                                   \
     for (int64_t i = 0; i < n; i++)                                                                     \
       if (*(const uint8_t *)(p[1] + i * s[1])) *(T *)(p[0] + i * s[0]) = *(const T *)(p[2] + i * s[2]); \
   }

@@ -46,9 +46,26 @@ NB_UNARY(isinf_f32, float, uint8_t, isinf(x) != 0)
 NB_UNARY(isinf_f64, double, uint8_t, isinf(x) != 0)
 NB_UNARY(isfinite_f32, float, uint8_t, isfinite(x) != 0)
 NB_UNARY(isfinite_f64, double, uint8_t, isfinite(x) != 0)
-NB_UNARY_FLOATS(clamp,
-                x<(float)args[1].number ? (float)args[1].number : x>(float) args[2].number ? (float)args[2].number : x,
-                x<args[1].number ? args[1].number : x> args[2].number ? args[2].number : x)
+#define CLAMP(T)                                                  \
+  NB_LOOP(clamp_##T) {                                            \
+    const T lo = (T)args[1].number, hi = (T)args[2].number;       \
+    const int64_t w = (int64_t)sizeof(T);                         \
+    T *o = (T *)p[0];                                             \
+    const T *x = (const T *)p[1];                                 \
+    if (s[0] == w && s[1] == w) {                                 \
+      NB_IVDEP for (int64_t i = 0; i < n; i++) {                  \
+        T low = x[i] < lo ? lo : x[i];                            \
+        o[i] = low > hi ? hi : low;                               \
+      }                                                           \
+      return;                                                     \
+    }                                                             \
+    for (int64_t i = 0; i < n; i++) {                             \
+      T v = *(const T *)(p[1] + i * s[1]), low = v < lo ? lo : v; \
+      *(T *)(p[0] + i * s[0]) = low > hi ? hi : low;              \
+    }                                                             \
+  }
+CLAMP(float)
+CLAMP(double)
 
 static bool neg_backward(Backward *b) {
   return nb_give(b, 0, nb_neg(b->scope, b->grad[0]));
@@ -172,16 +189,36 @@ static bool clamp_backward(Backward *b) {
 
 // ---- where ----
 
-#define WHERE_LOOP(name, T)                                                                                    \
+// Masks may be random: without a branch, bit by bit.
+#define WHERE_ROW(first, second)                   \
+  NB_IVDEP for (int64_t i = 0; i < n; i++) {       \
+    T keep = (T)(0 - (T)(m[i] != 0));              \
+    o[i] = (T)((keep & first) | (~keep & second)); \
+  }
+
+#define WHERE_LOOP(name, Bits)                                                                                 \
   NB_LOOP(name) {                                                                                              \
-    for (int64_t i = 0; i < n; i++)                                                                            \
-      *(T *)(p[0] + i * s[0]) =                                                                                \
-          *(const uint8_t *)(p[1] + i * s[1]) ? *(const T *)(p[2] + i * s[2]) : *(const T *)(p[3] + i * s[3]); \
+    typedef Bits T;                                                                                            \
+    const int64_t w = (int64_t)sizeof(T);                                                                      \
+    T *o = (T *)p[0];                                                                                          \
+    const uint8_t *m = (const uint8_t *)p[1];                                                                  \
+    const T *x = (const T *)p[2], *y = (const T *)p[3];                                                        \
+    if (s[0] == w && s[1] == 1 && s[2] == w && s[3] == w) {                                                    \
+      WHERE_ROW(x[i], y[i])                                                                                    \
+    } else if (s[0] == w && s[1] == 1 && s[2] == w && s[3] == 0) {                                             \
+      const T other = *y;                                                                                      \
+      WHERE_ROW(x[i], other)                                                                                   \
+    } else if (s[0] == w && s[1] == 1 && s[2] == 0 && s[3] == w) {                                             \
+      const T other = *x;                                                                                      \
+      WHERE_ROW(other, y[i])                                                                                   \
+    } else {                                                                                                   \
+      for (int64_t i = 0; i < n; i++)                                                                          \
+        *(T *)(p[0] + i * s[0]) = m[i * s[1]] ? *(const T *)(p[2] + i * s[2]) : *(const T *)(p[3] + i * s[3]); \
+    }                                                                                                          \
   }
 WHERE_LOOP(where_8, uint8_t)
-WHERE_LOOP(where_i64, int64_t)
-WHERE_LOOP(where_f32, float)
-WHERE_LOOP(where_f64, double)
+WHERE_LOOP(where_32, uint32_t)
+WHERE_LOOP(where_64, uint64_t)
 
 static bool where_backward(Backward *b) {
   Scope *s = b->scope;
@@ -297,7 +334,7 @@ static const Op ops[] = {
      .shape = shape_clamp,
      .forward = nb_forward_elementwise,
      .backward = clamp_backward,
-     .loops = NB_FLOAT_LOOPS(clamp)},
+     .loops = {[NB_F32] = clamp_float, [NB_F64] = clamp_double}},
     {.name = "where",
      .doc = "x where the mask is true, else y; elementwise with broadcasting.",
      .example = "nb.where(nb.tensor{true, false}, 1, nb.tensor{5, 6})  --> {1, 6}",
@@ -308,7 +345,6 @@ static const Op ops[] = {
      .shape = nb_shape_elementwise,
      .forward = nb_forward_elementwise,
      .backward = where_backward,
-     .loops =
-         {[NB_BOOL] = where_8, [NB_U8] = where_8, [NB_I64] = where_i64, [NB_F32] = where_f32, [NB_F64] = where_f64}},
+     .loops = {[NB_BOOL] = where_8, [NB_U8] = where_8, [NB_I64] = where_64, [NB_F32] = where_32, [NB_F64] = where_64}},
 };
 const OpFamily ops_math = {"Elementwise functions", ops, COUNT(ops)};

@@ -9,6 +9,13 @@ static bool shape_cumsum(Call *c, Error *err) {
   return nb_dim(c->args[1].integer, c->layout[0].ndim, &d, err);
 }
 
+#define TOTALS(T, Sum)                                                                \
+  do {                                                                                \
+    T *to = (T *)v + at;                                                              \
+    Sum total = 0;                                                                    \
+    for (int64_t k = 0; k < n; k++) to[k * inner] = (T)(total += (Sum)to[k * inner]); \
+  } while (0)
+
 static bool cumsum_forward(Call *c, Error *err) {
   Scope s;
   int d = 0;
@@ -20,16 +27,13 @@ static bool cumsum_forward(Call *c, Error *err) {
             slices = n ? nb_layout_numel(&out->layout) / n : 0;
     for (int64_t r = 0; r < slices; r++) {
       int64_t at = r / inner * n * inner + r % inner;
-      double total = 0;
-      int64_t whole = 0;
-      for (int64_t k = 0; k < n; k++, at += inner) {
-        if (c->compute == NB_I64) {
-          int64_t *v = (int64_t *)nb_tensor_data(out) + at;
-          *v = whole = (int64_t)((uint64_t)whole + (uint64_t)*v);
-        } else {
-          nb_tensor_set(out, at, total += nb_tensor_get(out, at));
-        }
-      }
+      void *v = nb_tensor_data(out);
+      if (c->compute == NB_I64)
+        TOTALS(int64_t, uint64_t);
+      else if (c->compute == NB_F32)
+        TOTALS(float, double);
+      else
+        TOTALS(double, double);
     }
   } else {
     x = NULL;

@@ -263,6 +263,21 @@ function T.test_sums_and_softmax_agree_with_a_loop()
   end
 end
 
+-- Some exponents have ways of their own when they are one number for all.
+function T.test_powers_of_one_exponent_are_those_of_many()
+  for _, dtype in ipairs { "f32", "f64" } do
+    local x = nb.tensor({ 0, -0.0, 1, -1, 2.5, -3, 1e-3, 1e9, 1 / 0, -1 / 0, 0 / 0 }, { dtype = dtype })
+    for _, y in ipairs { 2, 3, -1, 1, 0, 0.5, -2 } do
+      local have, want = flat(x ^ y), flat(x ^ nb.full_like(x, y))
+      local wrong = numeric.difference(have, want, dtype == "f32" and 2e-7 or 4e-16)
+      if wrong then lu.fail(("x ^ %g: %s"):format(y, wrong)) end
+      for i = 1, #want do
+        if want[i] == 0 then lu.assertEquals(1 / have[i], 1 / want[i]) end
+      end
+    end
+  end
+end
+
 function T.test_empty_tensors_pass_through_elementwise_rows()
   each_row(elementwise, function(row)
     for _, shape in ipairs { { 0 }, { 2, 0, 3 } } do
