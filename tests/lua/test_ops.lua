@@ -278,6 +278,24 @@ function T.test_powers_of_one_exponent_are_those_of_many()
   end
 end
 
+function T.test_normal_numbers_are_those_of_box_and_muller()
+  for _, n in ipairs { 1, 2, 3, 127, 128, 129, 1000, 40001 } do
+    local even = n + n % 2
+    nb.seed(n)
+    local u = nb.rand(even, { dtype = "f64" }):totable()
+    nb.seed(n)
+    local z = nb.randn(n, { dtype = "f64" }):totable()
+    nb.seed(n)
+    local single = nb.randn(n):totable()
+    for i = 1, n do
+      local pair = i - (i - 1) % 2
+      local radius, turn = math.sqrt(-2 * math.log(1 - u[pair])), 2 * math.pi * u[pair + 1]
+      local want = radius * (i % 2 == 1 and math.cos(turn) or math.sin(turn))
+      assert(math.abs(z[i] - want) < 1e-14 and math.abs(single[i] - want) <= 2 ^ -24 * math.abs(want) + 1e-14, want)
+    end
+  end
+end
+
 function T.test_empty_tensors_pass_through_elementwise_rows()
   each_row(elementwise, function(row)
     for _, shape in ipairs { { 0 }, { 2, 0, 3 } } do
