@@ -3,17 +3,42 @@
 #include <math.h>
 
 #include "loops.h"
+#include "vector.h"
+
+// Loops of f32 by rows: `prepare` fills v and w from a row x of m elements, `loss` is made of them, x[k] and y[k].
+#define LOSS_F32(name, prepare, loss)                                             \
+  NB_LOOP(name) {                                                                 \
+    float first[NB_ROW], second[NB_ROW], v[NB_ROW], w[NB_ROW], out[NB_ROW];       \
+    (void)w;                                                                      \
+    for (int64_t i = 0; i < n; i += NB_ROW) {                                     \
+      int64_t m = n - i < NB_ROW ? n - i : NB_ROW;                                \
+      const float *x = nb_row(first, p[1] + i * s[1], s[1], m);                   \
+      const float *y = nb_row(second, p[2] + i * s[2], s[2], m);                  \
+      prepare;                                                                    \
+      NB_IVDEP for (int64_t k = 0; k < m; k++) out[k] = loss;                     \
+      for (int64_t k = 0; k < m; k++) *(float *)(p[0] + (i + k) * s[0]) = out[k]; \
+    }                                                                             \
+  }
 
 // max(z, 0) − z·y + log(1 + e^−|z|)
-NB_BINARY_FLOATS(bce_with_logits, fmaxf(x, 0) - x * y + log1pf(expf(-fabsf(x))) + (x != x ? x : 0),
-                 fmax(x, 0) - x * y + log1p(exp(-fabs(x))) + (x != x ? x : 0))
-
-NB_BINARY_FLOATS(squared_error, (x - y) * (x - y), (x - y) * (x - y))
+static void softplus_below(int64_t m, float *v, const float *x) {
+  for (int64_t k = 0; k < m; k++) v[k] = -fabsf(x[k]);
+  vector_softplus(m, v, v);
+}
+LOSS_F32(bce_with_logits_f32, softplus_below(m, v, x), (x[k] > 0 ? x[k] : 0) - x[k] * y[k] + v[k])
+NB_BINARY(bce_with_logits_f64, double, double, fmax(x, 0) - x * y + log1p(exp(-fabs(x))) + (x != x ? x : 0))
 
 // Logarithms are limited to −100, as PyTorch has it, so that p = 0 or 1 gives a finite loss.
 #define LIMITED(v) ((v) < -100 ? -100 : (v))
-NB_BINARY_FLOATS(binary_cross_entropy, -(y *LIMITED(logf(x)) + (1 - y) * LIMITED(log1pf(-x))),
-                 -(y *LIMITED(log(x)) + (1 - y) * LIMITED(log1p(-x))))
+static void both_logarithms(int64_t m, float *v, float *w, const float *x) {
+  for (int64_t k = 0; k < m; k++) w[k] = -x[k];
+  vector_log(m, v, x);
+  vector_log1p(m, w, w);
+}
+LOSS_F32(binary_cross_entropy_f32, both_logarithms(m, v, w, x), -(y[k] * LIMITED(v[k]) + (1 - y[k]) * LIMITED(w[k])))
+NB_BINARY(binary_cross_entropy_f64, double, double, -(y *LIMITED(log(x)) + (1 - y) * LIMITED(log1p(-x))))
+
+NB_BINARY_FLOATS(squared_error, (x - y) * (x - y), (x - y) * (x - y))
 
 // 2g(x − y), one pass where first derivatives are wanted.
 #define SQUARED_ERROR_GRAD(T)                                                                                  \
