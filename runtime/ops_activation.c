@@ -265,7 +265,7 @@ NB_RANGE(softmax_columns) {
     for (int64_t k = 1; k < n; k++)
       for (int64_t j = 0; j < m; j++) {
         float v = x[k * step + j];
-        top[j] = (v > top[j]) | (v != v) ? v : top[j];
+        top[j] = ((v > top[j]) | (v != v)) ? v : top[j];
       }
     for (int64_t k = 0; k < n; k++) {
       float *to = w->logarithm ? e : y + k * step;
