@@ -366,7 +366,7 @@ static bool run(Call *c, Tensor *out, const Value *dims, const Body rows[NB_DTYP
     bool by_columns = columns[c->compute] && p->count < INT32_MAX && p->kept && p->kept_stride[p->kept - 1] == 1 &&
                       p->kept_shape[p->kept - 1] >= 8 && p->stride[p->reduced - 1] != 1;
     int64_t grain = NB_GRAIN / (p->count + 1) + 1;
-    if (by_columns && grain < TILE) grain = TILE;
+    if (by_columns && grain < TILE / 4) grain = TILE / 4;
     nb_parallel_for(p->outputs, grain, by_columns ? columns[c->compute] : rows[c->compute], &r);
   }
   nb_scope_close(&s);
