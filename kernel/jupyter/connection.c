@@ -122,6 +122,7 @@ static void *open_socket(const Connection *c, Channel channel) {
     zmq_setsockopt(s, ZMQ_CURVE_PUBLICKEY, c->curve_public, KEY + 1);
     zmq_setsockopt(s, ZMQ_CURVE_SECRETKEY, c->curve_secret, KEY + 1);
   }
+  if (channel == STDIN) set(s, ZMQ_ROUTER_MANDATORY, 1);
   return s;
 }
 

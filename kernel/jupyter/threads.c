@@ -11,7 +11,7 @@
 
 #include "kernel.h"
 
-enum { COLLECT_MS = 100, PATIENCE_S = 1 };
+enum { COLLECT_MS = 100, REACH_MS = 20, PATIENCE_S = 1 };
 
 // ---- io ----
 
@@ -86,16 +86,36 @@ static void receive_all(Kernel *k) {
   }
 }
 
+// Asks when the client listens on stdin: its first cell may come before that connection.  True while it waits.
+static bool ask_when_reached(Kernel *k, Frames *question) {
+  if (question->count == 0) return false;
+  pthread_mutex_lock(&k->lock);
+  bool asking = k->asking;
+  pthread_mutex_unlock(&k->lock);
+  if (!asking) frames_free(question);
+  if (asking) frames_send(question, k->connection.sockets[STDIN]);
+  return question->count > 0;
+}
+
 void *io_thread(void *kernel) {
   Kernel *k = kernel;
   Outbox *o = k->outbox;
   void **sockets = k->connection.sockets;
+  Frames question = {0};
   outbox_attach(o);
   while (!outbox_is_done(o)) {
     Channel channel;
     Frames f;
     int wait;
-    for (int i = 0; i < 1000 && outbox_take(o, &channel, &f, &wait); i++) frames_send(&f, sockets[channel]);
+    for (int i = 0; i < 1000 && outbox_take(o, &channel, &f, &wait); i++) {
+      if (channel == STDIN) {
+        frames_free(&question);
+        question = f;
+      } else {
+        frames_send(&f, sockets[channel]);
+      }
+    }
+    if (ask_when_reached(k, &question) && (wait < 0 || wait > REACH_MS)) wait = REACH_MS;
     bool evaluating = atomic_load(&k->evaluating);
     if (evaluating && (wait < 0 || wait > COLLECT_MS)) wait = COLLECT_MS;
     zmq_pollitem_t items[] = {{sockets[SHELL], 0, ZMQ_POLLIN, 0},       {sockets[STDIN], 0, ZMQ_POLLIN, 0},
@@ -106,6 +126,7 @@ void *io_thread(void *kernel) {
     if (ready > 0) receive_all(k);
     if (evaluating || items[4].revents || items[5].revents) outbox_collect(o);
   }
+  frames_free(&question);
   zmq_close(sockets[SHELL]);
   zmq_close(sockets[STDIN]);
   zmq_close(sockets[IOPUB]);

@@ -97,6 +97,7 @@ bool frames_send(Frames *f, void *socket) {
     int sent, flags = ZMQ_DONTWAIT | (i + 1 < f->count ? ZMQ_SNDMORE : 0);
     do sent = zmq_msg_send(&f->items[i], socket, flags);
     while (sent < 0 && errno == EINTR);
+    if (sent < 0 && i == 0 && errno == EHOSTUNREACH) return false;
     ok = sent >= 0;
   }
   frames_free(f);

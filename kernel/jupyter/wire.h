@@ -24,7 +24,8 @@ void frames_add_bytes(Frames *f, const void *data, size_t length);
 void frames_add_shared(Frames *f, zmq_msg_t *from);
 void frames_free(Frames *f);
 
-// Receives or sends one whole message without waiting.  False when there is none, or the socket cannot.
+// Receives or sends one whole message without waiting.  False when there is none, or the socket cannot.  What is to be
+// sent is freed, unless a socket that must reach its peer (stdin) does not: then it stays.
 bool frames_receive(Frames *f, void *socket);
 bool frames_send(Frames *f, void *socket);
 

@@ -207,6 +207,19 @@ class Protocol(unittest.TestCase):
         time.sleep(0.2)
         self.assertEqual(self.answer("input()", "fresh")[1], '"fresh"\n')
 
+    def test_input_of_a_client_that_listens_late(self):
+        late = jupyter_client.BlockingKernelClient(connection_file=self.manager.connection_file)
+        late.load_connection_file()
+        late.start_channels(stdin=False, hb=False)
+        client = kernels.Client(late)
+        msg_id = client.send("execute_request", {"code": "return input('late? ')", "allow_stdin": True})
+        time.sleep(0.3)
+        late.stdin_channel.start()  # connects
+        self.assertEqual(late.get_stdin_msg(timeout=kernels.TIMEOUT)["content"]["prompt"], "late? ")
+        late.input("here")
+        self.assertEqual(client.reply(msg_id)["content"]["status"], "ok")
+        late.stop_channels()
+
     def test_input_where_nobody_can_be_asked(self):
         reply, _ = self.client.run("input('?')", allow_stdin=False)
         self.assertEqual(reply["status"], "error")
