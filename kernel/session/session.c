@@ -455,27 +455,6 @@ static int open_library(lua_State *L) {
   return 0;
 }
 
-#if defined(__SANITIZE_ADDRESS__)
-enum { MOST_WAITING = 0 };  // the sanitizer watches what is freed
-#else
-enum { MOST_WAITING = 4096 };
-#endif
-
-static bool wait_for_use(Waiting *w, void *block) {
-  if (w->count >= MOST_WAITING) return false;
-  *(void **)block = w->first;
-  w->first = block;
-  w->count++;
-  return true;
-}
-
-static void *take_waiting(Waiting *w) {
-  void *block = w->first;
-  w->first = *(void **)block;
-  w->count--;
-  return block;
-}
-
 // Lua's allocations count against the same limit as the tensors': an error, before the machine runs out of memory.
 static void *allocate(void *user, void *block, size_t before, size_t after) {
   enum { STEP = 1 << 20 };  // the limit is looked at once in so many bytes
@@ -486,19 +465,10 @@ static void *allocate(void *user, void *block, size_t before, size_t after) {
     if (s->lua_bytes + (after - old) + m.live > m.limit) return NULL;
     s->look_at = s->lua_bytes + (after - old) + STEP;
   }
-  void *result = NULL;
-  if (old == 0 && after <= SMALL_BLOCK && s->waiting[after].first)
-    result = take_waiting(&s->waiting[after]);
-  else if (after > 0 || old < sizeof(void *) || old > SMALL_BLOCK || !wait_for_use(&s->waiting[old], block))
-    result = s->allocate(s->allocate_user, block, before, after);
+  void *result = s->allocate(s->allocate_user, block, before, after);
   if (result || after == 0) s->lua_bytes += after - old;
   if (s->lua_bytes + 2 * STEP < s->look_at) s->look_at = s->lua_bytes + STEP;
   return result;
-}
-
-static void free_waiting(Session *s) {
-  for (size_t size = 0; size <= SMALL_BLOCK; size++)
-    while (s->waiting[size].first) s->allocate(s->allocate_user, take_waiting(&s->waiting[size]), size, 0);
 }
 
 Session *session_new(const Sink *sink, char *reason, size_t size) {
@@ -513,7 +483,6 @@ Session *session_new(const Sink *sink, char *reason, size_t size) {
   s->sink = *sink;
   s->allocate = lua_getallocf(L, &s->allocate_user);
   lua_setallocf(L, allocate, s);
-  lua_gc(L, LUA_GCGEN, 10, 30);  // most tensors die young, and the library's own tables never
   s->mimes[0] = (Mime){"text/plain", "", 0};
   lua_pushlightuserdata(L, s);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &session_key);
@@ -529,7 +498,6 @@ Session *session_new(const Sink *sink, char *reason, size_t size) {
 void session_free(Session *s) {
   if (!s) return;
   lua_close(s->L);
-  free_waiting(s);
   session_history_close(s);
   forget_chunk(s);
   free(s->completions);

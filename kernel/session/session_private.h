@@ -10,20 +10,13 @@
 #include "chunk.h"
 #include "session.h"
 
-enum { MOST_PROGRAMS = 32, MOST_MIMES = 16, SMALL_BLOCK = 128 };
-
-// Blocks of one size that Lua let go of and will soon ask for again.
-typedef struct Waiting {
-  void *first;  // each begins with the address of the next
-  int count;
-} Waiting;
+enum { MOST_PROGRAMS = 32, MOST_MIMES = 16 };
 
 struct Session {
   lua_State *L;
   lua_Alloc allocate;  // Lua's own, below the one that counts
   void *allocate_user;
   size_t lua_bytes, look_at;
-  Waiting waiting[SMALL_BLOCK + 1];   // by size in bytes
   lua_State *volatile running;        // the coroutine that runs: the one a hook must be set on
   volatile sig_atomic_t active;       // evaluating: an interrupt has something to stop
   volatile sig_atomic_t interrupted;  // 1, or 2 after a second interrupt

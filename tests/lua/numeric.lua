@@ -13,6 +13,14 @@ function M.assert_error(pieces, f, ...)
   for _, piece in ipairs(pieces) do lu.assertStrContains(message, piece) end
 end
 
+-- A tensor or a number, and a tensor, a list or a number, are the same up to a relative tolerance (1e-5 when left out).
+function M.assert_close(have, want, tolerance)
+  have = nb.is_tensor(have) and M.flat(have) or { have }
+  want = nb.is_tensor(want) and M.flat(want) or type(want) == "table" and want or { want }
+  local wrong = M.difference(have, want, tolerance or 1e-5)
+  if wrong then lu.fail(wrong) end
+end
+
 -- All elements of a tensor in row-major order, as Lua numbers.
 function M.flat(t)
   local out = {}

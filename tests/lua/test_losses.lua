@@ -1,0 +1,118 @@
+-- SPDX-License-Identifier: MIT
+-- Losses: against hand-derived values and invariants.
+local nb = require "nablua"
+local numeric = require "numeric"
+local nn = nb.nn
+
+local T = {}
+
+local assert_error, assert_close = numeric.assert_error, numeric.assert_close
+
+function T.test_losses_by_hand()
+  local p, y = nb.tensor { 0.2, 0.9 }, nb.tensor { 0, 1 }
+  assert_close(nn.mse(p, y), (0.04 + 0.01) / 2)
+  assert_close(nn.l1(p, y), 0.15)
+  assert_close(nn.huber(nb.tensor { 3, 0.5 }, nb.tensor { 0, 0 }), ((3 - 0.5) + 0.125) / 2)
+  assert_close(nn.huber(nb.tensor { 3 }, nb.tensor { 0 }, { delta = 2 }), 2 * (3 - 1))
+  assert_close(nn.bce(p, y), -(math.log(0.8) + math.log(0.9)) / 2)
+  assert_close(nn.hinge(nb.tensor { 0.5, -2, 3 }, nb.tensor { 1, 1, 1 }), (0.5 + 3 + 0) / 3)
+  local z = nb.tensor { -1, 2 }
+  assert_close(nn.bce_with_logits(z, y), nn.bce(z:sigmoid(), y))
+  assert_close(nn.bce_with_logits(z, y, { pos_weight = nb.tensor { 3, 3 } }),
+    (math.log(1 + math.exp(-1)) + 3 * math.log(1 + math.exp(-2))) / 2)
+  assert_close(nn.bce_with_logits(nb.tensor { 1000, -1000 }, nb.tensor { 0, 1 }), 1000)
+  local q = nb.tensor { { 0.25, 0.75 } }
+  assert_close(nn.kl_div(nb.tensor { { 0.5, 0.5 } }:log(), q, { reduction = "batchmean" }),
+    0.25 * math.log(0.25 / 0.5) + 0.75 * math.log(0.75 / 0.5))
+  assert_close(nn.kl_div(nb.tensor { { 0.5, 0.5 } }:log(), nb.tensor { { 1, 0 } }, { reduction = "sum" }), math.log(2))
+end
+
+function T.test_reductions()
+  local a, b = nb.tensor { 1, 5 }, nb.tensor { 0, 2 }
+  assert_close(nn.mse(a, b, { reduction = "none" }), { 1, 9 })
+  assert_close(nn.mse(a, b, { reduction = "sum" }), 10)
+  assert_close(nn.MSELoss { reduction = "sum" }(a, b), 10)
+  assert_error({ "reduction", "mean, sum, none", '"avg"' }, nn.mse, a, b, { reduction = "avg" })
+end
+
+-- −log softmax(row)[k]
+local function nll_by_hand(row, k)
+  local sum = 0
+  for _, v in ipairs(row) do sum = sum + math.exp(v) end
+  return math.log(sum) - row[k]
+end
+
+local rows = { { 1, 2, 0.5 }, { -1, 0, 3 }, { 0.3, 0.1, 0.2 } }
+local labels = { 2, 1, 3 }
+
+function T.test_cross_entropy_by_hand()
+  local logits, target = nb.tensor(rows), nb.tensor(labels)
+  local each, sum = {}, 0
+  for i, row in ipairs(rows) do
+    each[i] = nll_by_hand(row, labels[i])
+    sum = sum + each[i]
+  end
+  assert_close(nn.cross_entropy(logits, target), sum / 3)
+  assert_close(nn.cross_entropy(logits, target, { reduction = "none" }), each)
+  assert_close(nn.CrossEntropyLoss()(logits, target:to("i64")), sum / 3)
+  assert_close(nn.nll(logits:log_softmax(2), target), sum / 3)
+  assert_close(nn.cross_entropy(logits[1], nb.tensor(2)), each[1])
+end
+
+function T.test_cross_entropy_weights_ignores_and_smooths()
+  local logits, target = nb.tensor(rows), nb.tensor(labels)
+  local w = { 0.5, 2, 1 }
+  local sum, weights = 0, 0
+  for i, row in ipairs(rows) do
+    sum, weights = sum + w[labels[i]] * nll_by_hand(row, labels[i]), weights + w[labels[i]]
+  end
+  assert_close(nn.cross_entropy(logits, target, { weight = nb.tensor(w) }), sum / weights)
+  assert_close(nn.cross_entropy(logits, nb.tensor { 2, 1, -100 }, { ignore_index = -100 }),
+    (nll_by_hand(rows[1], 2) + nll_by_hand(rows[2], 1)) / 2)
+  -- Smoothing by ε is the loss against (1 − ε)·one_hot + ε/K.
+  local soft = nb.one_hot(target, 3) * 0.9 + 0.1 / 3
+  assert_close(nn.cross_entropy(logits, target, { label_smoothing = 0.1 }), nn.cross_entropy(logits, soft))
+  assert_close(nn.cross_entropy(logits, nb.one_hot(target, 3), { label_smoothing = 0.1 }),
+    nn.cross_entropy(logits, soft))
+  assert_close(nn.cross_entropy(logits, target, { label_smoothing = 0.1, weight = nb.tensor(w), reduction = "sum" }),
+    nn.cross_entropy(logits, soft, { weight = nb.tensor(w), reduction = "sum" }))
+end
+
+function T.test_cross_entropy_of_images()
+  local logits = nb.randn(2, 3, 4, 5)
+  local target = nb.randint(1, 3, 2, 4, 5)
+  local pixels = nn.cross_entropy(logits:permute(1, 3, 4, 2):reshape(-1, 3), target:view(-1))
+  assert_close(nn.cross_entropy(logits, target), pixels)
+  assert_close(nn.cross_entropy(logits, target, { weight = nb.ones(3) }), pixels)
+end
+
+function T.test_the_lectures_output_factors()
+  local z = nb.randn(4, 3, { requires_grad = true })
+  local y = nb.rand(4, 3)
+  assert_close(nb.grad(nn.bce_with_logits(z, y, { reduction = "sum" }), z), (z:sigmoid() - y):detach())
+  local target = nb.tensor { 1, 3, 2, 2 }
+  assert_close(nb.grad(nn.cross_entropy(z, target, { reduction = "sum" }), z),
+    (z:softmax(2) - nb.one_hot(target, 3)):detach())
+end
+
+function T.test_losses_never_broadcast()
+  assert_error({ "nn.mse", "4 and 4×1", "target:view(4)" }, nn.mse, nb.ones(4), nb.ones(4, 1))
+  assert_error({ "BCEWithLogitsLoss", "2×2 and 2" }, nn.BCEWithLogitsLoss(), nb.ones(2, 2), nb.ones(2))
+  assert_error({ "target must be a tensor" }, nn.mse, nb.ones(4), 3)
+  assert_error({ "probabilities" }, nn.bce, nb.tensor { 1.5 }, nb.tensor { 1 })
+end
+
+function T.test_bad_labels_are_named()
+  assert_error({ "1..2", "3" }, nn.cross_entropy, nb.ones(2, 2), nb.tensor { 1, 3 })
+  assert_error({ "0" }, nn.cross_entropy, nb.ones(2, 2), nb.tensor { 1, 0 })
+  assert_error({ "cross_entropy" }, nn.cross_entropy, nb.ones(2, 2), nb.tensor { 1, 0 / 0 })
+  assert_error({ "cross_entropy" }, nn.cross_entropy, nb.ones(2, 2), nb.tensor { 1, 1.5 })
+  assert_error({ "2×2", "3" }, nn.cross_entropy, nb.ones(2, 2), nb.tensor { 1, 1, 1 })
+  assert_error({ "1..2", "3" }, nn.nll, nb.ones(2, 2), nb.tensor { 1, 3 })
+  assert_error({ "1..2", "label 1 is -1" }, nn.nll, nb.ones(2, 2), nb.tensor { -1, 2 })
+  assert_error({ "nll" }, nn.nll, nb.ones(2, 2), nb.tensor { 1, 0 / 0 })
+  assert_error({ "weight", "2 numbers" }, nn.cross_entropy, nb.ones(2, 2), nb.tensor { 1, 2 },
+    { weight = nb.ones(3) })
+end
+
+return T
