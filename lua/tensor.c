@@ -211,9 +211,7 @@ static int numel(lua_State *L) {
 // native.same_shape(a, b): whether both are tensors, and of one shape
 static int same_shape(lua_State *L) {
   const Tensor *a = nb_test_tensor(L, 1), *b = nb_test_tensor(L, 2);
-  bool same = a && b && a->layout.ndim == b->layout.ndim;
-  for (int d = 0; same && d < a->layout.ndim; d++) same = a->layout.shape[d] == b->layout.shape[d];
-  lua_pushboolean(L, same);
+  lua_pushboolean(L, a && b && nb_layout_has(&a->layout, b->layout.shape, b->layout.ndim));
   return 1;
 }
 

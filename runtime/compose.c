@@ -154,15 +154,8 @@ static Tensor *with_shape(Scope *s, const char *name, Tensor *a, const int64_t *
   return nb_op(s, name, (Value[]){{.tensor = a}, {.ints = {sizes, ndim}}});
 }
 
-static bool same_shape(const Layout *a, const int64_t *shape, int ndim) {
-  if (a->ndim != ndim) return false;
-  for (int d = 0; d < ndim; d++)
-    if (a->shape[d] != shape[d]) return false;
-  return true;
-}
-
 Tensor *nb_reshape(Scope *s, Tensor *a, const int64_t *shape, int ndim) {
-  return a && same_shape(&a->layout, shape, ndim) ? a : with_shape(s, "reshape", a, shape, ndim);
+  return a && nb_layout_has(&a->layout, shape, ndim) ? a : with_shape(s, "reshape", a, shape, ndim);
 }
 
 Tensor *nb_reshape_like(Scope *s, Tensor *a, const Layout *like) {
@@ -170,7 +163,7 @@ Tensor *nb_reshape_like(Scope *s, Tensor *a, const Layout *like) {
 }
 
 Tensor *nb_expand(Scope *s, Tensor *a, const int64_t *shape, int ndim) {
-  return a && same_shape(&a->layout, shape, ndim) ? a : with_shape(s, "expand", a, shape, ndim);
+  return a && nb_layout_has(&a->layout, shape, ndim) ? a : with_shape(s, "expand", a, shape, ndim);
 }
 
 Tensor *nb_expand_like(Scope *s, Tensor *a, const Layout *like) {
@@ -194,7 +187,7 @@ Tensor *nb_sum_all(Scope *s, Tensor *a) {
 
 Tensor *nb_sum_to(Scope *s, Tensor *a, const Layout *like) {
   int dims[NB_MAX_DIMS], count = 0;
-  if (!a || same_shape(&a->layout, like->shape, like->ndim)) return a;
+  if (!a || nb_layout_has(&a->layout, like->shape, like->ndim)) return a;
   int extra = a->layout.ndim - like->ndim;
   for (int d = 0; d < a->layout.ndim; d++)
     if (d < extra || (like->shape[d - extra] == 1 && a->layout.shape[d] != 1)) dims[count++] = d;
@@ -247,7 +240,7 @@ static bool may_overwrite(const Backward *b, const Tensor *g, const Tensor *y) {
   if (!b->last || nb_grad_enabled() || nb_recording || g->refs != 1 || g->storage->refs != 1 || g->node || g->hooks)
     return false;
   if (nb_layout_numel(l) < LARGE || !nb_layout_contiguous(l) || l->dtype != m->dtype) return false;
-  return same_shape(l, m->shape, m->ndim) || m->ndim == 0;
+  return nb_layout_has(l, m->shape, m->ndim) || m->ndim == 0;
 }
 
 Tensor *nb_on_grad(Backward *b, const char *name, Tensor *y) {

@@ -32,10 +32,6 @@ static Job job_of(const Conv *v, int64_t images, const void *from, void *to, con
   return j;
 }
 
-static int64_t ceil_div(int64_t a, int64_t b) {
-  return a > 0 ? (a + b - 1) / b : -(-a / b);
-}
-
 // The outputs first..last−1 of dimension e that read inside the input for kernel position k.
 static void inside(const Conv *v, int e, int64_t k, int64_t *first, int64_t *last) {
   int64_t size = e == 0 ? v->height : v->width, out = e == 0 ? v->out_height : v->out_width;

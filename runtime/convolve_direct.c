@@ -34,10 +34,6 @@ typedef struct Windows {
   int64_t *at;         // the offset of each line
 } Windows;
 
-static int64_t ceil_div(int64_t a, int64_t b) {
-  return (a + b - 1) / b;
-}
-
 static bool windows_open(const Conv *v, Windows *w, Error *err) {
   *w = (Windows){.v = v, .element = nb_dtype_size(v->dtype)};
   w->channels = v->channels / v->groups;

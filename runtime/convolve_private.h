@@ -5,6 +5,11 @@
 
 #include "convolve.h"
 
+// a/b rounded up.
+static inline int64_t ceil_div(int64_t a, int64_t b) {
+  return a > 0 ? (a + b - 1) / b : -(-a / b);
+}
+
 bool conv_direct_forward(const Conv *v, const void *x, const void *w, const void *bias, void *y, Error *err);
 bool conv_direct_input(const Conv *v, const void *y, const void *w, const void *bias, void *x, Error *err);
 bool conv_direct_weight(const Conv *v, const void *x, const void *y, void *w, Error *err);

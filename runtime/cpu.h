@@ -15,6 +15,13 @@ typedef enum CpuLevel { CPU_PORTABLE, CPU_AVX2, CPU_AVX512, CPU_LEVELS } CpuLeve
 #endif
 #endif
 
+// Unrolls the loop that follows altogether, so that its arrays become registers.
+#if defined(__clang__)
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+
 // The best level of this machine; NABLUA_CPU=portable or avx2 lowers it.
 CpuLevel cpu_level(void);
 

@@ -37,13 +37,6 @@
 #endif
 #endif
 
-// Unrolls the loop that follows altogether, so that its arrays become registers.
-#if defined(__clang__)
-#define UNROLL _Pragma("unroll")
-#else
-#define UNROLL _Pragma("GCC unroll 16")
-#endif
-
 // Y is packed when more rows than PACK_Y use it, X when more columns than PACK_X do; Y sooner when
 // it has more than FAR_BYTES, X sooner when it lies in columns and its steps are FAR_ROW bytes apart;
 // rows up to NEAR_ROW bytes are read as well where they lie.  Blocks: KC and NC in bytes, MC in rows.

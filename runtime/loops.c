@@ -168,12 +168,6 @@ bool nb_shape_unary_float(Call *c, Error *err) {
   return true;
 }
 
-static bool same_sizes(const Layout *a, const Layout *b) {
-  bool same = a->ndim == b->ndim;
-  for (int d = 0; same && d < a->ndim; d++) same = a->shape[d] == b->shape[d];
-  return same;
-}
-
 static bool broadcast_all(Call *c, Error *err) {
   bool first = true;
   for (int i = 0; i < NB_MAX_PARAMS && c->op->params[i].name; i++) {
@@ -184,7 +178,8 @@ static bool broadcast_all(Call *c, Error *err) {
     if (kind != NB_PARAM_MASK) dtype = first ? l->dtype : nb_dtype_promote(dtype, l->dtype);
     if (i == 0) {
       c->layout[0] = *l;
-    } else if (!same_sizes(&c->layout[0], l) && !nb_broadcast_shape(&c->layout[0], l, &c->layout[0], err)) {
+    } else if (!nb_layout_has(&c->layout[0], l->shape, l->ndim) &&
+               !nb_broadcast_shape(&c->layout[0], l, &c->layout[0], err)) {
       return false;
     }
     if (kind != NB_PARAM_MASK) first = false;

@@ -98,9 +98,10 @@ enum { NB_SHORT = 16 };
            (n, p, s, args), n >= NB_SHORT)
 #define NB_RANGE(name) NB_TWICE(name, (int64_t begin, int64_t end, void *ctx), (begin, end, ctx), true)
 
-// Loops for an expression of `x` (and `y`).
-#define NB_UNARY(name, In, Out, expr)                                  \
+// Loops for an expression of `x` (and `y`).  `prelude` declares what of `args` it needs.
+#define NB_UNARY_WITH(name, In, Out, prelude, expr)                    \
   NB_LOOP(name) {                                                      \
+    prelude;                                                           \
     if (s[0] == (int64_t)sizeof(Out) && s[1] == (int64_t)sizeof(In)) { \
       Out *o = (Out *)p[0];                                            \
       const In *a = (const In *)p[1];                                  \
@@ -115,6 +116,7 @@ enum { NB_SHORT = 16 };
       *(Out *)(p[0] + i * s[0]) = (Out)(expr);                         \
     }                                                                  \
   }
+#define NB_UNARY(name, In, Out, expr) NB_UNARY_WITH(name, In, Out, , expr)
 
 #define NB_BINARY(name, In, Out, expr)                                             \
   NB_LOOP(name) {                                                                  \

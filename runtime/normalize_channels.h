@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Batch normalisation of channels, a template for element types: ops_normalize.c includes it with BITS 32 and 64, and
-// with WIDE for vectors of 32 bytes.
+// Batch normalisation of channels, a template for element types: ops_normalize.c includes it with BITS 32 and 64.
 //
 // x is batch × channels × inner.  A row of `inner` elements is read once into the nearest cache; rows' means and sums
 // of squares join as Chan, Golub and LeVeque have it (Updating formulae and a pairwise algorithm for computing sample
@@ -8,23 +7,18 @@
 // What is lost when a mean is rounded to REAL, the bias makes good.
 #if BITS == 32
 #define REAL float
+#define KERNEL(name) f32_##name
 #else
 #define REAL double
-#endif
-#if WIDE
-#define KERNEL(name) CHANNELS_NAME(BITS, _wide, name)
-#define TARGET CPU_WIDE_TARGET
-#else
-#define KERNEL(name) CHANNELS_NAME(BITS, , name)
-#define TARGET
+#define KERNEL(name) f64_##name
 #endif
 
 typedef REAL KERNEL(Lanes) __attribute__((vector_size(32)));
 typedef REAL KERNEL(Loose) __attribute__((vector_size(32), aligned(sizeof(REAL)), may_alias));
 
 // Σ(a − a0) and Σ(a − a0)·(b − b0) of n elements, in short sums that are rounded to REAL, then in double.
-TARGET static void KERNEL(moments)(int64_t n, const REAL *a, REAL a0, const REAL *b, REAL b0, double *sum,
-                                   double *product) {
+NB_INLINE void KERNEL(moments)(int64_t n, const REAL *a, REAL a0, const REAL *b, REAL b0, double *sum,
+                               double *product) {
   enum { STEP = 32 / sizeof(REAL), CHAINS = 4 };
   double s = 0, p = 0;
   for (int64_t k = 0; k < n; k += SHORT) {
@@ -46,11 +40,11 @@ TARGET static void KERNEL(moments)(int64_t n, const REAL *a, REAL a0, const REAL
   *product = p;
 }
 
-TARGET static void KERNEL(scale)(int64_t n, REAL *y, const REAL *x, REAL mean, REAL scale, REAL bias) {
+NB_INLINE void KERNEL(scale)(int64_t n, REAL *y, const REAL *x, REAL mean, REAL scale, REAL bias) {
   NB_IVDEP for (int64_t k = 0; k < n; k++) y[k] = (x[k] - mean) * scale + bias;
 }
 
-TARGET static void KERNEL(channel)(const Channels *w, int64_t c) {
+NB_INLINE void KERNEL(channel)(const Channels *w, int64_t c) {
   const REAL *x = (const REAL *)w->x + c * w->inner;
   REAL *y = (REAL *)w->y + c * w->inner;
   int64_t step = w->channels * w->inner;
@@ -77,7 +71,7 @@ TARGET static void KERNEL(channel)(const Channels *w, int64_t c) {
 }
 
 // Channels c .. c + n − 1 of a matrix, n up to LANES.
-TARGET static void KERNEL(columns)(const Channels *w, int64_t c, int64_t n) {
+NB_INLINE void KERNEL(columns)(const Channels *w, int64_t c, int64_t n) {
   const REAL *x = (const REAL *)w->x + c;
   REAL *y = (REAL *)w->y + c, mean[LANES], scale[LANES], bias[LANES];
   double sum[LANES] = {0}, squares[LANES] = {0}, count = (double)w->batch;
@@ -105,14 +99,14 @@ TARGET static void KERNEL(columns)(const Channels *w, int64_t c, int64_t n) {
 // ---- backward ----
 
 // What a channel's δ becomes: dx = (g − less − (x − mean)·along)·scale.
-TARGET static void KERNEL(through)(int64_t n, REAL *dx, const REAL *g, const REAL *x, REAL mean, REAL less, REAL along,
-                                   REAL scale) {
+NB_INLINE void KERNEL(through)(int64_t n, REAL *dx, const REAL *g, const REAL *x, REAL mean, REAL less, REAL along,
+                               REAL scale) {
   NB_IVDEP for (int64_t k = 0; k < n; k++) dx[k] = ((g[k] - less) - (x[k] - mean) * along) * scale;
 }
 
 // dweight and dbias of channel c from Σ g and Σ g·(x − mean), and the three numbers of `through`.
-TARGET static void KERNEL(finish)(const Channels *w, int64_t c, double sum, double along, REAL *less, REAL *slope,
-                                  REAL *scale) {
+NB_INLINE void KERNEL(finish)(const Channels *w, int64_t c, double sum, double along, REAL *less, REAL *slope,
+                              REAL *scale) {
   double n = (double)(w->batch * w->inner), inverse = 1 / sqrt((double)((const REAL *)w->variance)[c] + w->eps);
   ((REAL *)w->dweight)[c] = (REAL)(along * inverse);
   ((REAL *)w->dbias)[c] = (REAL)sum;
@@ -121,7 +115,7 @@ TARGET static void KERNEL(finish)(const Channels *w, int64_t c, double sum, doub
   *scale = (REAL)(inverse * (w->weight ? (double)((const REAL *)w->weight)[c] : 1));
 }
 
-TARGET static void KERNEL(channel_grad)(const Channels *w, int64_t c) {
+NB_INLINE void KERNEL(channel_grad)(const Channels *w, int64_t c) {
   const REAL *x = (const REAL *)w->x + c * w->inner, *g = (const REAL *)w->g + c * w->inner;
   REAL *dx = (REAL *)w->dx + c * w->inner, mean = ((const REAL *)w->mean)[c], less, slope, scale;
   int64_t step = w->channels * w->inner;
@@ -137,7 +131,7 @@ TARGET static void KERNEL(channel_grad)(const Channels *w, int64_t c) {
     KERNEL(through)(w->inner, dx + i * step, g + i * step, x + i * step, mean, less, slope, scale);
 }
 
-TARGET static void KERNEL(columns_grad)(const Channels *w, int64_t c, int64_t n) {
+NB_INLINE void KERNEL(columns_grad)(const Channels *w, int64_t c, int64_t n) {
   const REAL *x = (const REAL *)w->x + c, *g = (const REAL *)w->g + c, *mean = (const REAL *)w->mean + c;
   REAL *dx = (REAL *)w->dx + c, less[LANES], slope[LANES], scale[LANES];
   double sum[LANES] = {0}, along[LANES] = {0};
@@ -152,17 +146,26 @@ TARGET static void KERNEL(columns_grad)(const Channels *w, int64_t c, int64_t n)
         ((g[at + j] - less[j]) - (x[at + j] - mean[j]) * slope[j]) * scale[j];
 }
 
-static void KERNEL(body)(int64_t begin, int64_t end, void *ctx) {
+NB_RANGE(KERNEL(body)) {
   const Channels *w = ctx;
   if (w->inner == 1) {
-    for (int64_t c = begin * LANES; c < end * LANES && c < w->channels; c += LANES)
-      (w->g ? KERNEL(columns_grad) : KERNEL(columns))(w, c, w->channels - c < LANES ? w->channels - c : LANES);
+    for (int64_t c = begin * LANES; c < end * LANES && c < w->channels; c += LANES) {
+      int64_t n = w->channels - c < LANES ? w->channels - c : LANES;
+      if (w->g)
+        KERNEL(columns_grad)(w, c, n);
+      else
+        KERNEL(columns)(w, c, n);
+    }
     return;
   }
-  for (int64_t c = begin; c < end && !nb_interrupted(); c++) (w->g ? KERNEL(channel_grad) : KERNEL(channel))(w, c);
+  for (int64_t c = begin; c < end && !nb_interrupted(); c++) {
+    if (w->g)
+      KERNEL(channel_grad)(w, c);
+    else
+      KERNEL(channel)(w, c);
+  }
 }
 
 #undef REAL
 #undef KERNEL
-#undef TARGET
-#undef WIDE
+#undef BITS

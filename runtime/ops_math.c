@@ -46,26 +46,12 @@ NB_UNARY(isinf_f32, float, uint8_t, isinf(x) != 0)
 NB_UNARY(isinf_f64, double, uint8_t, isinf(x) != 0)
 NB_UNARY(isfinite_f32, float, uint8_t, isfinite(x) != 0)
 NB_UNARY(isfinite_f64, double, uint8_t, isfinite(x) != 0)
-#define CLAMP(T)                                                  \
-  NB_LOOP(clamp_##T) {                                            \
-    const T lo = (T)args[1].number, hi = (T)args[2].number;       \
-    const int64_t w = (int64_t)sizeof(T);                         \
-    T *o = (T *)p[0];                                             \
-    const T *x = (const T *)p[1];                                 \
-    if (s[0] == w && s[1] == w) {                                 \
-      NB_IVDEP for (int64_t i = 0; i < n; i++) {                  \
-        T low = x[i] < lo ? lo : x[i];                            \
-        o[i] = low > hi ? hi : low;                               \
-      }                                                           \
-      return;                                                     \
-    }                                                             \
-    for (int64_t i = 0; i < n; i++) {                             \
-      T v = *(const T *)(p[1] + i * s[1]), low = v < lo ? lo : v; \
-      *(T *)(p[0] + i * s[0]) = low > hi ? hi : low;              \
-    }                                                             \
-  }
-CLAMP(float)
-CLAMP(double)
+#define CLAMP(name, T)                                                                                    \
+  NB_UNARY_WITH(name, T, T, const T lo = (T)args[1].number; const T hi = (T)args[2].number, x < lo   ? lo \
+                                                                                            : x > hi ? hi \
+                                                                                                     : x)
+CLAMP(clamp_f32, float)
+CLAMP(clamp_f64, double)
 
 static bool neg_backward(Backward *b) {
   return nb_give(b, 0, nb_neg(b->scope, b->grad[0]));
@@ -334,7 +320,7 @@ static const Op ops[] = {
      .shape = shape_clamp,
      .forward = nb_forward_elementwise,
      .backward = clamp_backward,
-     .loops = {[NB_F32] = clamp_float, [NB_F64] = clamp_double}},
+     .loops = NB_FLOAT_LOOPS(clamp)},
     {.name = "where",
      .doc = "x where the mask is true, else y; elementwise with broadcasting.",
      .example = "nb.where(nb.tensor{true, false}, 1, nb.tensor{5, 6})  --> {1, 6}",

@@ -2,7 +2,6 @@
 // Operators: standardising rows and channels, which the normalisation layers are made of.
 #include <math.h>
 
-#include "cpu.h"
 #include "loops.h"
 #include "nablua/interrupt.h"
 #include "reduce.h"
@@ -132,28 +131,10 @@ typedef struct Channels {
   void *dx, *dweight, *dbias;
 } Channels;
 
-#if defined(__clang__)
-#define UNROLL _Pragma("unroll")
-#else
-#define UNROLL _Pragma("GCC unroll 4")
-#endif
-#define CHANNELS_PASTE(bits, wide, name) f##bits##wide##_##name
-#define CHANNELS_NAME(bits, wide, name) CHANNELS_PASTE(bits, wide, name)
 #define BITS 32
-#define WIDE 0
 #include "normalize_channels.h"
-#ifdef CPU_WIDE_TARGET
-#define WIDE 1
-#include "normalize_channels.h"
-#endif
-#undef BITS
 #define BITS 64
-#define WIDE 0
 #include "normalize_channels.h"
-#ifdef CPU_WIDE_TARGET
-#define WIDE 1
-#include "normalize_channels.h"
-#endif
 
 // The tensors of a call, as channels see them; the first is x, and list[i] follows args[i].
 static bool each_channel(Call *c, Channels *w, const void **list[], int count, Error *err) {
@@ -169,13 +150,9 @@ static bool each_channel(Call *c, Channels *w, const void **list[], int count, E
   if (ok) {
     w->batch = x->shape[0], w->channels = x->shape[1], w->inner = 1;
     for (int d = 2; d < x->ndim; d++) w->inner *= x->shape[d];
-    void (*body)(int64_t, int64_t, void *) = c->compute == NB_F32 ? f32_body : f64_body;
-#ifdef CPU_WIDE_TARGET
-    if (cpu_level() > CPU_PORTABLE) body = c->compute == NB_F32 ? f32_wide_body : f64_wide_body;
-#endif
     int64_t items = w->inner == 1 ? (w->channels + LANES - 1) / LANES : w->channels;
     int64_t grain = NB_GRAIN / 4 / (w->batch * w->inner * (w->inner == 1 ? LANES : 1)) + 1;
-    nb_parallel_for(items, grain, body, w);
+    nb_parallel_for(items, grain, c->compute == NB_F32 ? f32_body : f64_body, w);
   }
   nb_scope_close(&s);
   return ok;

@@ -41,6 +41,13 @@ DType nb_dtype_promote(DType a, DType b) {
   return a > b ? a : b;
 }
 
+bool nb_layout_has(const Layout *l, const int64_t *shape, int ndim) {
+  if (l->ndim != ndim) return false;
+  for (int d = 0; d < ndim; d++)
+    if (l->shape[d] != shape[d]) return false;
+  return true;
+}
+
 int64_t nb_layout_numel(const Layout *l) {
   int64_t n = 1;
   for (int d = 0; d < l->ndim; d++) n *= l->shape[d];

@@ -10,12 +10,6 @@
 enum { CHAINS = 4 };
 #define LARGEST_ANGLE 10000.0f  // whose quarter turns have 13 bits
 
-#if defined(__clang__)
-#define UNROLL _Pragma("unroll")
-#else
-#define UNROLL _Pragma("GCC unroll 4")
-#endif
-
 #define BYTES 16
 #define FUSED 0
 #include "vector_kernels.h"

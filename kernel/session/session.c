@@ -483,6 +483,7 @@ Session *session_new(const Sink *sink, char *reason, size_t size) {
   s->sink = *sink;
   s->allocate = lua_getallocf(L, &s->allocate_user);
   lua_setallocf(L, allocate, s);
+  lua_gc(L, LUA_GCGEN, 10, 30);  // most tensors die young, and the library's own tables never
   s->mimes[0] = (Mime){"text/plain", "", 0};
   lua_pushlightuserdata(L, s);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &session_key);

@@ -4,7 +4,7 @@ local native = require "nablua.native"
 local nb = require "nablua.core"
 local module = require "nablua.nn.module"
 local options = require "nablua.options"
-local linear = nb.linear
+local shared = require "nablua.nn.shared"
 
 local Linear = module.define("nn.Linear", {
   doc = "y = x·Wᵀ + b on the last dimension; W is out × in.",
@@ -29,9 +29,7 @@ local Linear = module.define("nn.Linear", {
       native.raise(("Linear: the last dimension of the input must be %d, got shape %s%s"):format(self.in_features,
         options.shape(x), x:dim() > 2 and "; nn.Flatten() makes rows of images" or ""))
     end
-    local bias = self.bias
-    if bias then return linear(x, self.weight, bias) end
-    return linear(x, self.weight)
+    return shared.affine(x, self.weight, self.bias)
   end,
 })
 

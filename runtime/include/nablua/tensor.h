@@ -74,6 +74,7 @@ bool nb_dtype_parse(const char *name, DType *dtype);  // false when there is no 
 bool nb_dtype_is_float(DType dtype);
 DType nb_dtype_promote(DType a, DType b);
 
+bool nb_layout_has(const Layout *l, const int64_t *shape, int ndim);  // these sizes
 int64_t nb_layout_numel(const Layout *l);
 bool nb_layout_contiguous(const Layout *l);
 
