@@ -182,8 +182,8 @@ local function parameter_rows(entry)
   for _, p in ipairs(entry.params or {}) do
     local kind = p.choices and table.concat(p.choices, " | ") or kinds[p.type] or p.type or ""
     if p.words then kind = kind .. " | " .. table.concat(p.words, " | ") end
-    local default = p.default ~= nil and not (type(p.default) == "number" and p.default ~= p.default) and
-      "default " .. options.show(p.default) or p.needed and "needed" or p.optional and "optional" or ""
+    local needed = p.needed and "needed" or p.optional and "optional" or ""
+    local default = p.default ~= nil and "default " .. options.show(p.default) or needed
     rows[#rows + 1] = { p.name, kind, default, p.doc or "" }
   end
   return rows

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The operator rows as Lua tables: what help, completion, the reference and the tests are made from.
+#include <math.h>
 #include <string.h>
 
 #include "binding.h"
@@ -45,7 +46,10 @@ static void push_default(lua_State *L, const Param *p) {
         lua_pushnil(L);
       break;
     case NB_PARAM_NUMBER:
-      lua_pushnumber(L, p->fallback);
+      if (isnan(p->fallback))  // stands for a number that others decide
+        lua_pushnil(L);
+      else
+        lua_pushnumber(L, p->fallback);
       break;
     case NB_PARAM_FLAG:
       lua_pushboolean(L, p->fallback != 0);
