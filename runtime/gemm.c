@@ -275,7 +275,7 @@ static bool is_flat(const Product *g) {
 
 // Chooses which operand the vectors run along, and dot products where they are better.
 static void orient(Product *g) {
-  bool narrow = g->n < g->level->widths[1].columns && g->m > 2 * g->n;
+  bool narrow = g->n < g->level->widths[0].columns && g->m > 2 * g->n;
   if (is_flat(g) || (g->xr == 1 && g->xk != 1 && (g->yc != 1 || narrow))) {
     Product t = *g;
     g->m = t.n, g->x = t.y, g->xr = t.yc, g->xk = t.yk;
@@ -315,8 +315,8 @@ static void share(Product *g, int64_t threads) {
 
 // True when a single wider tile over padded columns is better than two that fit.
 static bool is_ragged(const Product *g) {
-  const Width *w = g->level->widths + 1;
-  return g->n < w->columns && (g->n & (g->n - 1)) && g->m >= 24;
+  const Width *w = g->level->widths;
+  return g->n < w[0].columns && (g->n & (g->n - 1)) && g->m >= (g->n > w[1].columns ? 48 : 24);
 }
 
 // Blocks, and what to pack.

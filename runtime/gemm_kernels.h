@@ -80,6 +80,16 @@ static void TYPED(transpose)(REAL *out, int64_t to, const REAL *in, int64_t from
   *(TYPED(LooseFour) *)(out + 3 * to) = __builtin_shufflevector(ef, gh, 2, 3, 6, 7);
 }
 
+// The same of 2 rows of 4 elements.
+static void TYPED(transpose_pair)(REAL *out, int64_t to, const REAL *in, int64_t from) {
+  const TYPED(Four) a = *(const TYPED(LooseFour) *)in, b = *(const TYPED(LooseFour) *)(in + from);
+  const TYPED(Four) low = __builtin_shufflevector(a, b, 0, 4, 1, 5), high = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+  memcpy(out, &low, 2 * sizeof *out);
+  memcpy(out + to, (const REAL *)&low + 2, 2 * sizeof *out);
+  memcpy(out + 2 * to, &high, 2 * sizeof *out);
+  memcpy(out + 3 * to, (const REAL *)&high + 2, 2 * sizeof *out);
+}
+
 // One panel: out[p·width + i] = in[i·across + p·along] for i < extent, and zeros up to width.
 static void TYPED(panel)(REAL *out, const REAL *in, int64_t across, int64_t along, int64_t extent, int64_t k,
                          int64_t width) {
@@ -88,8 +98,12 @@ static void TYPED(panel)(REAL *out, const REAL *in, int64_t across, int64_t alon
     int64_t p = 0;
     for (int64_t block = 0; block + 4 <= k; block = p) {  // a cache line of each row at a time
       int64_t end = block + 16 < k ? block + 16 : k;
+      for (i = width; i < 2 * width; i++) __builtin_prefetch(in + i * across + block);
       for (i = 0; i + 4 <= extent; i += 4)
         for (p = block; p + 4 <= end; p += 4) TYPED(transpose)(out + p * width + i, width, in + i * across + p, across);
+      for (; i + 2 <= extent; i += 2)
+        for (p = block; p + 4 <= end; p += 4)
+          TYPED(transpose_pair)(out + p * width + i, width, in + i * across + p, across);
       for (p = block; p + 4 <= end; p += 4)
         for (int64_t q = i * 4; q < extent * 4; q++) out[(p + q % 4) * width + q / 4] = in[q / 4 * across + p + q % 4];
     }
@@ -100,6 +114,7 @@ static void TYPED(panel)(REAL *out, const REAL *in, int64_t across, int64_t alon
     i = 6;
   } else {
     for (int64_t p = 0; p < k; p++) {
+      __builtin_prefetch(in + p * along + 4 * width);
       for (i = 0; i + 4 <= extent; i += 4)
         *(TYPED(LooseFour) *)(out + p * width + i) = *(const TYPED(LooseFour) *)(in + p * along + i);
       for (; i < extent; i++) out[p * width + i] = in[p * along + i];
@@ -284,11 +299,13 @@ typedef REAL KERNEL(Loose) __attribute__((vector_size(BYTES), aligned(sizeof(REA
 //     └┘ apart   └─────────┘
 //
 // The rows of X are reached from every third one: three addresses need one pointer and `xr`.  With `at_y`, row p of Y
-// lies at_y[p] after y, and not yk after the row before.
-INLINE void KERNEL(tile)(const int rows, int64_t k, const REAL *x, int64_t xr, int64_t xk, const REAL *y, int64_t yk,
-                         const int64_t *at_y, REAL *c, int64_t cr, bool add) {
+// lies at_y[p] after y, and not yk after the row before.  `together` steps are taken at once, which spares instructions
+// where the strides are known.
+INLINE void KERNEL(tile)(const int rows, const int together, int64_t k, const REAL *x, int64_t xr, int64_t xk,
+                         const REAL *y, int64_t yk, const int64_t *at_y, REAL *c, int64_t cr, bool add) {
   KERNEL(Vector) sum[12][VECTORS];
   const REAL *at[4] = {x, x + 3 * xr, x + 6 * xr, x + 9 * xr};
+  int64_t p = 0;
   UNROLL for (int r = 0; r < rows; r++) {
     UNROLL for (int v = 0; v < VECTORS; v++) sum[r][v] = (KERNEL(Vector)){0};
   }
@@ -296,17 +313,23 @@ INLINE void KERNEL(tile)(const int rows, int64_t k, const REAL *x, int64_t xr, i
     __builtin_prefetch(c + r * cr, 1);
     if (VECTORS > 1) __builtin_prefetch(c + r * cr + LANES * (VECTORS - 1), 1);
   }
-  for (int64_t p = 0; p < k; p++) {
-    KERNEL(Vector) line[VECTORS];
-    const REAL *row = at_y ? y + at_y[p] : y;
-    UNROLL for (int v = 0; v < VECTORS; v++) line[v] = *(const KERNEL(Loose) *)(row + v * LANES);
-    UNROLL for (int r = 0; r < rows; r++) {
-      KERNEL(Vector) factor = SPREAD(at[r / 3][r % 3 * xr]);
-      UNROLL for (int v = 0; v < VECTORS; v++) sum[r][v] = FMA(factor, line[v], sum[r][v]);
-    }
-    UNROLL for (int q = 0; q < 4; q++) at[q] += xk;
-    y += yk;
+#define STEPS(count)                                                                                \
+  for (; p + (count) <= k; p += (count)) {                                                          \
+    UNROLL for (int s = 0; s < (count); s++) {                                                      \
+      KERNEL(Vector) line[VECTORS];                                                                 \
+      const REAL *row = at_y ? y + at_y[p + s] : y + s * yk;                                        \
+      UNROLL for (int v = 0; v < VECTORS; v++) line[v] = *(const KERNEL(Loose) *)(row + v * LANES); \
+      UNROLL for (int r = 0; r < rows; r++) {                                                       \
+        KERNEL(Vector) factor = SPREAD(at[r / 3][r % 3 * xr + s * xk]);                             \
+        UNROLL for (int v = 0; v < VECTORS; v++) sum[r][v] = FMA(factor, line[v], sum[r][v]);       \
+      }                                                                                             \
+    }                                                                                               \
+    UNROLL for (int q = 0; q < 4; q++) at[q] += (count)*xk;                                         \
+    y += (count)*yk;                                                                                \
   }
+  if (together > 1) STEPS(together)
+  STEPS(1)
+#undef STEPS
   UNROLL for (int r = 0; r < rows; r++) {
     UNROLL for (int v = 0; v < VECTORS; v++) {
       KERNEL(Loose) *to = (KERNEL(Loose) *)(c + r * cr + v * LANES);
@@ -316,10 +339,15 @@ INLINE void KERNEL(tile)(const int rows, int64_t k, const REAL *x, int64_t xr, i
   }
 }
 
+// The highest tiles mostly work on packed operands.
+#define HIGH(rows) ((rows) % 6 == 0 && BYTES > 1)
 #define TILE(ROWS)                                                                                             \
   TARGET static void KERNEL(ROWS)(int64_t k, const void *x, int64_t xr, int64_t xk, const void *y, int64_t yk, \
                                   void *c, int64_t cr, bool add) {                                             \
-    KERNEL(tile)(ROWS, k, x, xr, xk, y, yk, NULL, c, cr, add);                                                 \
+    if (HIGH(ROWS) && xr == 1 && xk == ROWS && yk == VECTORS * LANES)                                          \
+      KERNEL(tile)(ROWS, 2, k, x, 1, ROWS, y, VECTORS * LANES, NULL, c, cr, add);                              \
+    else                                                                                                       \
+      KERNEL(tile)(ROWS, 1, k, x, xr, xk, y, yk, NULL, c, cr, add);                                            \
   }
 TILE(1)
 TILE(2)
@@ -338,7 +366,10 @@ TILE(12)
 #define TILE_AT(ROWS)                                                                                                  \
   TARGET static void KERNEL(at##ROWS)(int64_t k, const void *x, int64_t xk, const void *y, const int64_t *at, void *c, \
                                       int64_t cr, bool add) {                                                          \
-    KERNEL(tile)(ROWS, k, x, 1, xk, y, 0, at, c, cr, add);                                                             \
+    if (HIGH(ROWS) && xk == ROWS)                                                                                      \
+      KERNEL(tile)(ROWS, 2, k, x, 1, ROWS, y, 0, at, c, cr, add);                                                      \
+    else                                                                                                               \
+      KERNEL(tile)(ROWS, 1, k, x, 1, xk, y, 0, at, c, cr, add);                                                        \
   }
 TILE_AT(1)
 TILE_AT(2)
@@ -351,6 +382,7 @@ TILE_AT(12)
 #endif
 #undef TILE_AT
 #endif
+#undef HIGH
 
 #if VECTORS == 1 && BYTES > 1 && !(FUSED && BYTES == 16)
 INLINE REAL KERNEL(total)(const KERNEL(Vector) * v) {
