@@ -67,7 +67,7 @@ void nb_zero(Tensor *t);
 #if defined(__clang__)
 #define NB_IVDEP  // clang's pragma warns wherever it does not vectorise; it checks for overlap instead
 #else
-#define NB_IVDEP _Pragma("GCC ivdep")
+#define NB_IVDEP _Pragma("GCC ivdep") _Pragma("GCC unroll 4")
 #endif
 
 // NB_TWICE(name, (parameters), (arguments), enough) { body } defines a function that is compiled twice: for every
