@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-CpuLevel cpu_level(void) {
-  static int known = -1;
-  if (known >= 0) return (CpuLevel)known;
+int nb_cpu_known = -1;
+
+CpuLevel nb_cpu_look(void) {
   CpuLevel level = CPU_PORTABLE;
 #if defined(__x86_64__)
   const char *wish = getenv("NABLUA_CPU");
@@ -19,6 +19,6 @@ CpuLevel cpu_level(void) {
   if (wish && !strcmp(wish, "portable")) level = CPU_PORTABLE;
   if (wish && !strcmp(wish, "avx2") && level > CPU_AVX2) level = CPU_AVX2;
 #endif
-  known = (int)level;
+  nb_cpu_known = (int)level;
   return level;
 }

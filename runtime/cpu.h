@@ -23,6 +23,10 @@ typedef enum CpuLevel { CPU_PORTABLE, CPU_AVX2, CPU_AVX512, CPU_LEVELS } CpuLeve
 #endif
 
 // The best level of this machine; NABLUA_CPU=portable or avx2 lowers it.
-CpuLevel cpu_level(void);
+extern int nb_cpu_known;  // −1 before the first look
+CpuLevel nb_cpu_look(void);
+static inline CpuLevel cpu_level(void) {
+  return __builtin_expect(nb_cpu_known >= 0, 1) ? (CpuLevel)nb_cpu_known : nb_cpu_look();
+}
 
 #endif

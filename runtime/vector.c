@@ -7,7 +7,6 @@
 
 #include "cpu.h"
 
-enum { CHAINS = 4 };
 #define LARGEST_ANGLE 10000.0f  // whose quarter turns have 13 bits
 
 #define BYTES 16

@@ -20,7 +20,9 @@
 #define KERNEL(name) SHAPE_OF(FUSED, BYTES, name)
 #define LANES (BYTES / 4)
 
-// Vectors that go side by side: one alone would wait for its own results most of the time.
+// Vectors that go side by side: one alone would wait for its own results most of the time, and more than there are
+// registers for would go by way of memory.
+#define CHAINS (BYTES == 64 ? 4 : 2)
 #define EACH UNROLL for (int c = 0; c < chains; c++)
 
 typedef float KERNEL(Floats) __attribute__((vector_size(BYTES)));
@@ -388,7 +390,8 @@ TARGET static float KERNEL(exp_less)(int64_t n, float *out, const float *x, floa
     *(KERNEL(Loose) *)(out + i) = *v;
     *sum += *v;
   }
-  float total = KERNEL(across)((sum[0] + sum[1]) + (sum[2] + sum[3]));
+  for (int c = 1; c < CHAINS; c++) sum[0] += sum[c];
+  float total = KERNEL(across)(sum[0]);
   if (i == n) return total;
   *v = (FLOATS){0};
   memcpy(v, x + i, (size_t)(n - i) * sizeof *x);
@@ -407,7 +410,7 @@ TARGET static float KERNEL(largest)(int64_t n, const float *x) {
   for (; i + CHAINS * LANES <= n; i += CHAINS * LANES)
     EACH most[c] = LARGER(*(const KERNEL(Loose) *)(x + i + c * LANES), most[c]);
   for (; i + LANES <= n; i += LANES) *most = LARGER(*(const KERNEL(Loose) *)(x + i), *most);
-  most[0] = LARGER(LARGER(most[0], most[1]), LARGER(most[2], most[3]));
+  for (int c = 1; c < CHAINS; c++) most[0] = LARGER(most[0], most[c]);
   float largest = most[0][0];
   for (int k = 1; k < LANES; k++) largest = most[0][k] > largest ? most[0][k] : largest;
   for (; i < n; i++) largest = x[i] > largest ? x[i] : largest;
@@ -420,6 +423,7 @@ TARGET static float KERNEL(largest)(int64_t n, const float *x) {
 #undef SHAPE_OF
 #undef KERNEL
 #undef LANES
+#undef CHAINS
 #undef EACH
 #undef FLOATS
 #undef INTS
