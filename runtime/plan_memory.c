@@ -218,20 +218,33 @@ typedef struct Group {
   int64_t pitch;  // bytes from a local tile to the next; powers of two would have them share few lines of the cache
 } Group;
 
+// While a step works on a tile, an operand in memory comes near for the next one.
+static void fetch(const char *p, int64_t bytes) {
+  for (int64_t b = 0; b < bytes; b += 64) __builtin_prefetch(p + b, 1);
+}
+
 static void run_tiles(int64_t begin, int64_t end, void *ctx) {
   const Group *g = ctx;
   _Alignas(64) char buffer[PLAN_LOCALS * (TILE * sizeof(double) + 64)];
   for (int64_t tile = begin; tile < end; tile++) {
     int64_t at = tile * TILE, left = g->step[0]->walk.shape[0] - at, n = left < TILE ? left : TILE;
+    int64_t next = left < 2 * TILE ? left - n : TILE;
     for (int i = 0; i < g->count; i++) {
       const PlanStep *s = g->step[i];
+      const int64_t *stride = s->walk.stride[0];
       char *q[NB_MAX_OPERANDS];
-      for (int k = 0; k < s->walk.count; k++)
-        q[k] = s->local[k] ? buffer + (s->local[k] - 1) * g->pitch : s->walk.base[k] + at * s->walk.stride[0][k];
+      for (int k = 0; k < s->walk.count; k++) {
+        if (s->local[k]) {
+          q[k] = buffer + (s->local[k] - 1) * g->pitch;
+          continue;
+        }
+        q[k] = s->walk.base[k] + at * stride[k];
+        if (stride[k]) fetch(q[k] + n * stride[k], next * stride[k]);
+      }
       if (is_sum(s))
         s->partial[tile] = nb_sum_of(s->call.compute, n, q[1]);
       else
-        s->walk.loop(n, q, s->walk.stride[0], s->walk.args);
+        s->walk.loop(n, q, stride, s->walk.args);
     }
   }
 }
