@@ -168,6 +168,11 @@ local function check_value(where, p, v)
   return v
 end
 
+-- A default that is a list is copied: who gets it may write into it.
+local function own(default)
+  return type(default) == "table" and table.move(default, 1, #default, 1, {}) or default
+end
+
 -- Adds to `values` the options of the table `given`, checked, and the defaults of those left out.
 function options.check(where, params, given, values)
   values = values or {}
@@ -195,7 +200,7 @@ function options.check(where, params, given, values)
     values[name] = check_value(where, p, v)
   end
   for name, p in pairs(known) do
-    if values[name] == nil then values[name] = p.default end
+    if values[name] == nil then values[name] = own(p.default) end
   end
   return values
 end

@@ -149,6 +149,12 @@ function T.test_options_read_and_assign()
   assert_error({ "lr", "at least 0" }, function() opt.lr = -1 end)
 end
 
+function T.test_a_default_list_belongs_to_one_optimizer()
+  local first = optim.Adam({ nb.zeros(1, { requires_grad = true }) }, {})
+  first.groups[1].betas[2] = 0.5
+  lu.assertEquals(optim.Adam({ nb.zeros(1, { requires_grad = true }) }, {}).groups[1].betas, { 0.9, 0.999 })
+end
+
 function T.test_groups_have_their_own_options()
   local a, b = weight { 1 }, weight { 1 }
   local opt = optim.SGD({ { params = { a }, lr = 0.5 }, { params = { b } } }, { lr = 0.125 })
