@@ -357,33 +357,98 @@ static bool is_small(const Product *g) {
   return g->m <= 64 && g->n <= 64 && g->k <= 256 && (g->dots || (g->yc == 1 && !is_ragged(g)));
 }
 
-// Products so small that choosing a tile would cost more than they do; a row of C at a time.
-#define TINY(T)                                                                     \
-  do {                                                                              \
-    for (int64_t i = 0; i < g->m; i++) {                                            \
-      T *c = (T *)g->c + i * g->cr;                                                 \
-      for (int64_t j = 0; j < g->n; j++) {                                          \
-        const T *x = (const T *)g->x + i * g->xr, *y = (const T *)g->y + j * g->yc; \
-        T sum = 0;                                                                  \
-        for (int64_t p = 0; p < g->k; p++) sum += x[p * g->xk] * y[p * g->yk];      \
-        c[j] = sum;                                                                 \
-      }                                                                             \
-    }                                                                               \
-  } while (0)
+#define TINY(name, T)                                                                                  \
+  static void name(const GemmTiny *g, const T *x, const T *y, const T *bias, T *c, int64_t cr) {       \
+    for (int64_t i = 0; i < g->m; i++)                                                                 \
+      for (int64_t j = 0; j < g->n; j++) {                                                             \
+        T sum = 0;                                                                                     \
+        for (int64_t p = 0; p < g->k; p++) sum += x[i * g->xr + p * g->xk] * y[p * g->yk + j * g->yc]; \
+        c[i * cr + j] = bias ? sum + bias[j] : sum;                                                    \
+      }                                                                                                \
+  }
+TINY(tiny_f32, float)
+TINY(tiny_f64, double)
+
+#if X86
+CPU_AVX2_TARGET static inline void store_first(float *to, __m256 v, int64_t count) {
+  __m128 four = _mm256_castps256_ps128(v);
+  if (count >= 8) {
+    _mm256_storeu_ps(to, v);
+    return;
+  }
+  if (count & 4) {
+    _mm_storeu_ps(to, four);
+    four = _mm256_extractf128_ps(v, 1);
+    to += 4;
+  }
+  if (count & 2) {
+    _mm_storel_pi((__m64 *)to, four);
+    four = _mm_movehl_ps(four, four);
+    to += 2;
+  }
+  if (count & 1) _mm_store_ss(to, four);
+}
+
+// Eight columns at a time, with Y's rows in vectors whose other lanes are 0.
+CPU_AVX2_TARGET static void tiny_avx2(const GemmTiny *g, const float *x, const float *y, const float *bias, float *c,
+                                      int64_t cr) {
+  static const int32_t lanes[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
+  __m256 row[MOST_TINY];
+  for (int64_t j = 0; j < g->n; j += 8) {
+    int64_t columns = least(8, g->n - j);
+    __m256i mask = _mm256_loadu_si256((const __m256i *)(lanes + 8 - columns));
+    __m256 last = bias ? _mm256_maskload_ps(bias + j, mask) : _mm256_setzero_ps();
+    const float *from = y + j * g->yc;
+    if (g->yc == 1) {
+      for (int64_t p = 0; p < g->k; p++) row[p] = _mm256_maskload_ps(from + p * g->yk, mask);
+    } else {
+      __m256i at = _mm256_mullo_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_set1_epi32((int)g->yc));
+      for (int64_t p = 0; p < g->k; p++)
+        row[p] = _mm256_mask_i32gather_ps(_mm256_setzero_ps(), from + p * g->yk, at, _mm256_castsi256_ps(mask), 4);
+    }
+    for (int64_t i = 0; i < g->m; i++) {
+      __m256 sum = _mm256_setzero_ps();
+      const float *factor = x + i * g->xr;
+      for (int64_t p = 0; p < g->k; p++, factor += g->xk)
+        sum = _mm256_fmadd_ps(_mm256_broadcast_ss(factor), row[p], sum);
+      store_first(c + i * cr + j, bias ? _mm256_add_ps(sum, last) : sum, columns);
+    }
+  }
+}
+#endif
+
+static void tiny_floats(const GemmTiny *g, const float *x, const float *y, const float *bias, float *c, int64_t cr) {
+#if X86
+  if (cpu_level() != CPU_PORTABLE && g->yc < INT32_MAX / 8) {
+    GemmTiny turned = {1, g->m, g->k, 0, g->yk, g->xk, g->xr};
+    if (g->n == 1 && cr == 1 && !bias && g->xr < INT32_MAX / 8)  // one column: as a row
+      tiny_avx2(&turned, y, x, NULL, c, g->m);
+    else
+      tiny_avx2(g, x, y, bias, c, cr);
+    return;
+  }
+#endif
+  tiny_f32(g, x, y, bias, c, cr);
+}
+
+void nb_gemm_tiny(const GemmTiny *g, const float *x, const float *y, const float *bias, float *c) {
+  tiny_floats(g, x, y, bias, c, g->n);
+}
+
+bool nb_gemm_is_tiny(int64_t m, int64_t n, int64_t k) {
+  return m <= MOST_TINY && n <= MOST_TINY && m * n <= MOST_TINY && m * n * k <= MOST_TINY;
+}
 
 static void tiny(const Product *g) {
+  GemmTiny t = {g->m, g->n, g->k, g->xr, g->xk, g->yk, g->yc};
   if (g->size == 4)
-    TINY(float);
+    tiny_floats(&t, (const float *)g->x, (const float *)g->y, NULL, (float *)g->c, g->cr);
   else
-    TINY(double);
+    tiny_f64(&t, (const double *)g->x, (const double *)g->y, NULL, (double *)g->c, g->cr);
 }
 
 static const Level *level_of(DType dtype) {
   return (dtype == NB_F32 ? f32_levels : f64_levels) + cpu_level();
-}
-
-static bool is_tiny(int64_t m, int64_t n, int64_t k) {
-  return m <= MOST_TINY && n <= MOST_TINY && m * n * k <= MOST_TINY;
 }
 
 static void small(const Product *g) {
@@ -412,7 +477,7 @@ bool nb_gemm(DType dtype, int64_t m, int64_t n, int64_t k, GemmMatrix a, GemmMat
     return true;
   }
   Product g = product_of(dtype, m, n, k, a, b, c, ldc);
-  if (is_tiny(m, n, k)) {
+  if (nb_gemm_is_tiny(m, n, k)) {
     tiny(&g);
     return true;
   }
@@ -501,7 +566,7 @@ bool nb_gemm_batch(DType dtype, int64_t m, int64_t n, int64_t k, GemmMatrix a, G
   Batch w = {.g = product_of(dtype, m, n, k, a, b, NULL, n), .count = count, .place = place, .ctx = ctx};
   double work = (double)count * (double)m * (double)n * (double)k;
   w.parts = work < 1e5 ? 1 : least(nb_threads(), count);
-  w.tiny = is_tiny(m, n, k);
+  w.tiny = nb_gemm_is_tiny(m, n, k);
   if (!w.tiny) orient(&w.g);
   w.small = !w.tiny && is_small(&w.g);
   if (!w.tiny && !w.small) plan(&w.g, 1);

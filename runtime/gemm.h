@@ -20,6 +20,15 @@ typedef struct GemmMatrix {
 bool nb_gemm(DType dtype, int64_t m, int64_t n, int64_t k, GemmMatrix a, GemmMatrix b, void *c, int64_t ldc,
              Error *err);
 
+// A product so small that choosing a tile would cost more than it does: C (m×n, contiguous) = X·Y, plus a bias along
+// its rows where there is one; all strides count elements.
+typedef struct GemmTiny {
+  int64_t m, n, k, xr, xk, yk, yc;
+} GemmTiny;
+
+bool nb_gemm_is_tiny(int64_t m, int64_t n, int64_t k);
+void nb_gemm_tiny(const GemmTiny *g, const float *x, const float *y, const float *bias, float *c);
+
 // Where the matrices of product i lie; called on any of the threads.
 typedef void GemmPlace(void *ctx, int64_t i, const void **a, const void **b, void **c);
 

@@ -149,6 +149,31 @@ static void all_tiny_sizes_are_right(void **state) {
       for (int64_t k = 0; k <= 9; k += 1 + k / 5) check_both(m, n, k, (m + n + k) % 3, 1);
 }
 
+// With a bias, and operands with any strides.
+static void tiny_products_take_a_bias(void **state) {
+  (void)state;
+  float x[400], y[400], bias[16], c[65];
+  for (size_t i = 0; i < COUNT(x); i++) x[i] = (float)random_value(), y[i] = (float)random_value();
+  for (size_t i = 0; i < COUNT(bias); i++) bias[i] = (float)random_value();
+  for (int64_t m = 1; m <= 12; m++)
+    for (int64_t n = 1; n <= 12; n++)
+      for (int64_t k = 0; k <= 12; k++) {
+        GemmTiny g = {m, n, k, random_below(20), random_below(3), random_below(20), random_below(9)};
+        if (!nb_gemm_is_tiny(m, n, k)) continue;
+        for (int with = 0; with < 2; with++) {
+          c[m * n] = 5;
+          nb_gemm_tiny(&g, x, y, with ? bias : NULL, c);
+          assert_true(c[m * n] == 5);
+          for (int64_t i = 0; i < m; i++)
+            for (int64_t j = 0; j < n; j++) {
+              double want = with ? (double)bias[j] : 0;
+              for (int64_t p = 0; p < k; p++) want += (double)x[i * g.xr + p * g.xk] * (double)y[p * g.yk + j * g.yc];
+              assert_true(fabs((double)c[i * n + j] - want) <= 1e-6 * (double)(k + 1));
+            }
+        }
+      }
+}
+
 static void sizes_around_the_edges_of_tiles_are_right(void **state) {
   static const int64_t sizes[] = {1, 2, 3, 5, 11, 12, 13, 15, 16, 17, 23, 31, 32, 33, 47, 63, 64, 65};
   (void)state;
@@ -358,6 +383,7 @@ static void an_interrupted_product_is_complete_or_fails(void **state) {
 static int run_level(const char *level) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(all_tiny_sizes_are_right),
+      cmocka_unit_test(tiny_products_take_a_bias),
       cmocka_unit_test(sizes_around_the_edges_of_tiles_are_right),
       cmocka_unit_test(sizes_around_the_edges_of_blocks_are_right),
       cmocka_unit_test(random_sizes_are_right),
