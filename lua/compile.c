@@ -11,7 +11,7 @@ static const char plan_key, armed_key;
 enum { MOST = 16 };
 
 // A plan as Lua holds it.  Armed, it also knows when it may be replayed: its uservalues are the function, a list of
-// the values that the function saw outside, and its optimizers' rules, each { function, group }.
+// the values that the function saw outside, and its optimizers' rules, each { function, group, options }.
 enum { FUNCTION = 1, SEEN, RULES };
 typedef struct Box {
   Plan *plan;
@@ -104,15 +104,15 @@ static int ready(lua_State *L) {
   return 1;
 }
 
-// Replays a plan: its results, as tensors of their own.
-static int replay(lua_State *L, Plan *p, Tensor *const *inputs) {
+// Replays a plan: its results, as tensors of their own.  Their metatable is at stack index `metatable`.
+static int replay(lua_State *L, Plan *p, Tensor *const *inputs, int metatable) {
   Error err;
   nb_enter(L);
   if (!nb_plan_run(p, inputs, &err)) return nb_raise(L, &err);
   int count = nb_plan_results(p);
   luaL_checkstack(L, count + 4, NULL);
   for (int i = 0; i < count; i++) {
-    Tensor **slot = nb_new_tensor(L), *result = nb_plan_result(p, i);
+    Tensor **slot = nb_new_tensor_of(L, metatable), *result = nb_plan_result(p, i);
     if (nb_layout_contiguous(&result->layout)) {
       if (!(*slot = nb_tensor_new(&result->layout, &err))) return nb_raise(L, &err);
       memcpy(nb_tensor_data(*slot), nb_tensor_data(result), (*slot)->storage->bytes);
@@ -128,7 +128,8 @@ static int replay(lua_State *L, Plan *p, Tensor *const *inputs) {
 static int run(lua_State *L) {
   Tensor *t[MOST];
   tensors(L, 2, t);
-  return replay(L, *check_plan(L, 1), t);
+  nb_push_metatable(L);
+  return replay(L, *check_plan(L, 1), t, lua_gettop(L));
 }
 
 static bool observed(void) {
@@ -139,6 +140,68 @@ static bool observed(void) {
 
 // ---- calling what is armed ----
 
+// The options of a group of parameters as they were: numbers, booleans, and lists of numbers, whose elements follow.
+typedef struct Option {
+  const char *name;  // a key of the group; NULL: the element `index` of the list before
+  lua_Integer index;
+  int type;
+  lua_Number number;    // also of booleans
+  const void *address;  // of a list
+} Option;
+
+static Option option_at(lua_State *L, const char *name, lua_Integer index) {
+  Option o = {name, index, lua_type(L, -1), lua_tonumber(L, -1), NULL};
+  if (o.type == LUA_TBOOLEAN) o.number = lua_toboolean(L, -1);
+  if (o.type == LUA_TTABLE) o.address = lua_topointer(L, -1);
+  return o;
+}
+
+// Pushes the options of the group on top as a userdata.
+static void push_options(lua_State *L) {
+  int group = lua_gettop(L), count = 0;
+  for (int pass = 0; pass < 2; pass++) {
+    Option *to = pass ? lua_newuserdatauv(L, (size_t)count * sizeof *to + 1, 0) : NULL;
+    count = 0;
+    lua_pushnil(L);
+    while (lua_next(L, group)) {
+      const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "params";
+      if (strcmp(name, "params") != 0) {
+        if (to) to[count] = option_at(L, name, 0);
+        count++;
+        for (lua_Integer i = 1, n = lua_istable(L, -1) ? (lua_Integer)lua_rawlen(L, -1) : 0; i <= n; i++, count++) {
+          lua_rawgeti(L, -1, i);
+          if (to) to[count] = option_at(L, NULL, i);
+          lua_pop(L, 1);
+        }
+      }
+      lua_pop(L, 1);
+    }
+  }
+}
+
+// Whether the options at -1 are still those of the group at -2.
+static bool same_options(lua_State *L) {
+  const Option *o = lua_touserdata(L, -1);
+  int count = (int)(lua_rawlen(L, -1) / sizeof *o), top = lua_gettop(L), list = 0;
+  bool same = true;
+  luaL_checkstack(L, count, NULL);
+  for (int i = 1; same && i <= count; i++, o++) {
+    if (o->name)
+      lua_getfield(L, top - 1, o->name);
+    else
+      lua_rawgeti(L, list, o->index);
+    if (o->type == LUA_TTABLE) list = top + i;
+    if (o->type == LUA_TNUMBER)
+      same = lua_type(L, -1) == LUA_TNUMBER && lua_tonumber(L, -1) == o->number;
+    else if (o->type == LUA_TBOOLEAN)
+      same = lua_isboolean(L, -1) && lua_toboolean(L, -1) == (int)o->number;
+    else
+      same = o->type == LUA_TTABLE && lua_topointer(L, -1) == o->address;
+  }
+  lua_settop(L, top);
+  return same;
+}
+
 // native.plan_arm(compiled, plan, function, seen, rules): from now on calls of `compiled` replay the plan at once
 // where its arguments fit and nothing that the function sees has changed.
 static int arm(lua_State *L) {
@@ -146,6 +209,13 @@ static int arm(lua_State *L) {
   check_plan(L, 2);
   Box *box = lua_touserdata(L, 2);
   lua_settop(L, 5);
+  for (lua_Integer k = 1, n = (lua_Integer)lua_rawlen(L, 5); k <= n; k++) {
+    lua_rawgeti(L, 5, k);
+    lua_rawgeti(L, -1, 2);
+    push_options(L);
+    lua_rawseti(L, -3, 3);
+    lua_settop(L, 5);
+  }
   lua_setiuservalue(L, 2, RULES);
   lua_setiuservalue(L, 2, SEEN);
   lua_setiuservalue(L, 2, FUNCTION);
@@ -171,7 +241,7 @@ static bool sees_the_same(lua_State *L, int plan) {
   for (int i = 1; same && lua_getupvalue(L, f, i); i++) {
     lua_rawgeti(L, seen, i);
     same = lua_rawequal(L, -1, -2);
-    lua_pop(L, 2);
+    if (i % 8 == 0) lua_settop(L, seen);
   }
   lua_settop(L, top);
   return same;
@@ -184,8 +254,14 @@ static void renew_rules(lua_State *L, int plan, Plan *p) {
   for (int k = 1, n = (int)lua_rawlen(L, -1); k <= n; k++) {
     lua_settop(L, top + 1);
     lua_rawgeti(L, top + 1, k);
-    lua_rawgeti(L, top + 2, 1);
     lua_rawgeti(L, top + 2, 2);
+    lua_rawgeti(L, top + 2, 3);
+    if (same_options(L)) continue;
+    lua_settop(L, top + 3);
+    push_options(L);
+    lua_rawseti(L, top + 2, 3);
+    lua_rawgeti(L, top + 2, 1);
+    lua_insert(L, top + 3);
     lua_call(L, 1, 12);
     OptimizerRule rule = nb_rule_at(L, top + 3);
     nb_plan_set_rule(p, k - 1, &rule);
@@ -198,12 +274,13 @@ static int pass_on(lua_State *L, int status, lua_KContext context) {
   return lua_gettop(L);
 }
 
-// The __call of compiled functions; its upvalue is what else to call: compiled, argument, ...
+// The __call of compiled functions; its upvalues are what else to call, compiled, argument, ..., and the metatable of
+// tensors.
 static int call(lua_State *L) {
   Tensor *t[MOST];
   int count = lua_gettop(L) - 1;
   if (count >= 0 && count <= MOST && lua_istable(L, 1)) {
-    luaL_checkstack(L, 20, NULL);
+    luaL_checkstack(L, 40, NULL);
     lua_rawgetp(L, 1, &armed_key);
     Box *box = lua_touserdata(L, count + 2);
     bool fits = box && box->modes == modes && !nb_plan_recording() && !observed();
@@ -211,7 +288,7 @@ static int call(lua_State *L) {
     if (fits && nb_plan_fits(box->plan, t, count) && sees_the_same(L, count + 2) && nb_plan_ready(box->plan)) {
       renew_rules(L, count + 2, box->plan);
       box->replays++;
-      return replay(L, box->plan, t);
+      return replay(L, box->plan, t, lua_upvalueindex(2));
     }
     lua_settop(L, count + 1);
   }
@@ -224,7 +301,8 @@ static int call(lua_State *L) {
 // native.compiled_call(f): the __call of compiled functions, which calls f where no plan is armed
 static int compiled_call(lua_State *L) {
   lua_settop(L, 1);
-  lua_pushcclosure(L, call, 1);
+  nb_push_metatable(L);
+  lua_pushcclosure(L, call, 2);
   return 1;
 }
 

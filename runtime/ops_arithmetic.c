@@ -13,6 +13,32 @@ NB_BINARY_FLOATS(mul, x *y, x *y)
 NB_BINARY(mul_i64, int64_t, int64_t, (int64_t)((uint64_t)x *(uint64_t)y))
 NB_BINARY(mul_u8, uint8_t, uint8_t, (unsigned)x *(unsigned)y)
 NB_BINARY_FLOATS(div, x / y, x / y)
+
+// x·y + z, rounded twice as the two operators do, for a row x and rows or single numbers y and z.
+#define MULTIPLY_ADD(name, T)                                                                           \
+  NB_LOOP(name) {                                                                                       \
+    const int64_t w = (int64_t)sizeof(T);                                                               \
+    const bool turned = s[1] == 0;                                                                      \
+    const int64_t sx = turned ? s[2] : s[1], sy = turned ? s[1] : s[2], sz = s[3];                      \
+    T *o = (T *)p[0];                                                                                   \
+    const T *a = (const T *)p[turned ? 2 : 1], *b = (const T *)p[turned ? 1 : 2], *c = (const T *)p[3]; \
+    if (s[0] == w && sx == w && sy == 0 && sz == 0) {                                                   \
+      const T y = *b, z = *c;                                                                           \
+      NB_IVDEP for (int64_t i = 0; i < n; i++) o[i] = a[i] * y + z;                                     \
+    } else if (s[0] == w && sx == w && sy == 0 && sz == w) {                                            \
+      const T y = *b;                                                                                   \
+      NB_IVDEP for (int64_t i = 0; i < n; i++) o[i] = a[i] * y + c[i];                                  \
+    } else if (s[0] == w && sx == w && sy == w && sz == w) {                                            \
+      NB_IVDEP for (int64_t i = 0; i < n; i++) o[i] = a[i] * b[i] + c[i];                               \
+    } else {                                                                                            \
+      for (int64_t i = 0; i < n; i++) {                                                                 \
+        T x = *(const T *)(p[1] + i * s[1]), y = *(const T *)(p[2] + i * s[2]);                         \
+        *(T *)(p[0] + i * s[0]) = x * y + *(const T *)(p[3] + i * s[3]);                                \
+      }                                                                                                 \
+    }                                                                                                   \
+  }
+MULTIPLY_ADD(multiply_add_f32, float)
+MULTIPLY_ADD(multiply_add_f64, double)
 NB_BINARY_FLOATS(power, powf(x, y), pow(x, y))
 
 // The commonest exponents by products and quotients, within an ulp and a half.
@@ -190,6 +216,15 @@ static const Op ops[] = {
      .forward = nb_forward_elementwise,
      .backward = mul_backward,
      .loops = {[NB_U8] = mul_u8, [NB_I64] = mul_i64, [NB_F32] = mul_f32, [NB_F64] = mul_f64}},
+    {.name = "multiply_add",
+     .doc = "x · y + z, elementwise with broadcasting.",
+     .example = "require(\"nablua.native\").multiply_add(nb.tensor{1, 2}, nb.tensor(3), nb.tensor(4))  --> {7, 10}",
+     .no_grad = "it serves plans",
+     .internal = true,
+     .params = {TENSOR("x"), TENSOR("y"), TENSOR("z")},
+     .shape = nb_shape_elementwise_float,
+     .forward = nb_forward_elementwise,
+     .loops = NB_FLOAT_LOOPS(multiply_add)},
     {.name = "div",
      .doc = "x / y, elementwise with broadcasting; always floating point.",
      .example = "nb.tensor{1, 2} / 4  --> {0.25, 0.5}",

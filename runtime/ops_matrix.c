@@ -126,6 +126,21 @@ done:
   return ok;
 }
 
+static void run_tiny(char *const *p, const int64_t *n) {
+  nb_gemm_tiny(&(GemmTiny){n[0], n[1], n[2], n[3], n[4], n[5], n[6]}, (const float *)p[1], (const float *)p[2],
+               n[7] ? (const float *)p[3] : NULL, (float *)p[0]);
+}
+
+static void brief_matmul(const Call *c, Brief *b) {
+  const Layout *x = &c->args[0].tensor->layout, *y = &c->args[1].tensor->layout;
+  if (c->compute != NB_F32 || x->ndim != 2 || y->ndim != 2 || x->dtype != NB_F32 || y->dtype != NB_F32) return;
+  int64_t m = x->shape[0], k = x->shape[1], n = y->shape[1];
+  if (!nb_gemm_is_tiny(m, n, k)) return;
+  *b = (Brief){run_tiny,
+               {c->out[0], c->args[0].tensor, c->args[1].tensor},
+               {m, n, k, x->strides[0], x->strides[1], y->strides[0], y->strides[1]}};
+}
+
 // With Y = X·W: ∂J/∂X = δ·Wᵀ and ∂J/∂W = Xᵀ·δ; nb_give sums over broadcast batches.
 static bool matmul_backward(Backward *b) {
   Scope *s = b->scope;
@@ -223,6 +238,16 @@ done:
   return ok;
 }
 
+static void brief_linear(const Call *c, Brief *b) {
+  Tensor *x = c->args[0].tensor, *w = c->args[1].tensor, *bias = c->args[2].tensor;
+  if (c->compute != NB_F32 || !lies_in_rows(x, NB_F32) || w->layout.dtype != NB_F32) return;
+  if (bias && !lies_in_rows(bias, NB_F32)) return;
+  int64_t n = w->layout.shape[0], k = w->layout.shape[1], m = k ? nb_layout_numel(&x->layout) / k : 0;
+  if (!k || !nb_gemm_is_tiny(m, n, k)) return;
+  *b = (Brief){
+      run_tiny, {c->out[0], x, w, bias}, {m, n, k, k, 1, w->layout.strides[1], w->layout.strides[0], bias != NULL}};
+}
+
 // A new tensor shaped like `like`, the product of a and b.
 static Tensor *product(Scope *s, const Layout *like, int64_t m, int64_t n, int64_t k, GemmMatrix a, GemmMatrix b) {
   Tensor *c = nb_scope_own(s, nb_tensor_new(like, s->err));
@@ -269,6 +294,7 @@ static const Op ops[] = {
      .saves = NB_SAVE_IN(0) | NB_SAVE_IN(1),
      .shape = shape_matmul,
      .forward = matmul_forward,
+     .brief = brief_matmul,
      .backward = matmul_backward},
     {.name = "linear",
      .doc = "x · weightᵀ + bias on the last dimension of x; weight is out × in.",
@@ -279,6 +305,7 @@ static const Op ops[] = {
      .saves = NB_SAVE_IN(0) | NB_SAVE_IN(1),
      .shape = shape_linear,
      .forward = linear_forward,
+     .brief = brief_linear,
      .backward = linear_backward},
 };
 const OpFamily ops_matrix = {"Matrices", ops, COUNT(ops)};

@@ -167,6 +167,42 @@ bool nb_is_sum_of_all(const Call *c, double *divisor) {
          nb_dtype_is_float(x->dtype);
 }
 
+// A few elements that lie together: n holds how many outer, reduced and inner ones, and the divisor.
+#define RUN_FEW(name, T)                                                 \
+  static void name(char *const *p, const int64_t *n) {                   \
+    T *out = (T *)p[0];                                                  \
+    for (int64_t o = 0; o < n[0]; o++)                                   \
+      for (int64_t i = 0; i < n[2]; i++, out++) {                        \
+        const T *x = (const T *)p[1] + o * n[1] * n[2] + i;              \
+        double total = 0;                                                \
+        for (int64_t r = 0; r < n[1]; r++) total += (double)x[r * n[2]]; \
+        *out = n[3] == 1 ? (T)total : (T)total / (T)n[3];                \
+      }                                                                  \
+  }
+RUN_FEW(run_few_f32, float)
+RUN_FEW(run_few_f64, double)
+
+static void brief_sum(const Call *c, Brief *b) {
+  enum { FEW = 256 };
+  Error ignored;
+  bool mask[NB_MAX_DIMS];
+  const Layout *x = &c->args[0].tensor->layout;
+  int64_t n[4] = {1, 1, 1, 1};
+  int part = 0;
+  if (x->dtype != c->compute || !nb_dtype_is_float(x->dtype) || !nb_layout_contiguous(x) || nb_layout_numel(x) > FEW)
+    return;
+  if (nb_dims(&c->args[1], x->ndim, mask, &ignored) < 0) return;
+  for (int d = 0; d < x->ndim; d++) {
+    if (x->shape[d] == 1) continue;
+    if (mask[d] != (part == 1)) part++;  // 0 and 2 are kept, 1 is reduced
+    if (part > 2) return;
+    n[part] *= x->shape[d];
+  }
+  if (c->op->forward == mean_forward) n[3] = n[1];
+  *b =
+      (Brief){x->dtype == NB_F32 ? run_few_f32 : run_few_f64, {c->out[0], c->args[0].tensor}, {n[0], n[1], n[2], n[3]}};
+}
+
 // Σ(x − mean)²/(n − correction)
 static Tensor *variance(Call *c, Scope *s) {
   Tensor *x = nb_to(s, c->args[0].tensor, c->compute);
@@ -435,6 +471,7 @@ static const Op ops[] = {
      .params = {DIMS_PARAMS},
      .shape = shape_sum,
      .forward = sum_forward,
+     .brief = brief_sum,
      .backward = sum_backward},
     {.name = "mean",
      .doc = "The mean over all elements, or over one or several dimensions.",
@@ -444,6 +481,7 @@ static const Op ops[] = {
      .params = {DIMS_PARAMS},
      .shape = shape_float,
      .forward = mean_forward,
+     .brief = brief_sum,
      .backward = mean_backward},
     {.name = "prod",
      .doc = "The product over all elements, or over one or several dimensions.",

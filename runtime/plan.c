@@ -336,10 +336,15 @@ bool nb_plan_fits(const Plan *p, Tensor *const *inputs, int count) {
 }
 
 static bool run_call(PlanStep *s, Error *err) {
-  if (s->walk.count)
+  if (s->walk.count) {
     nb_walk_run(&s->walk, s->tensor);
-  else if (!s->call.op->forward(&s->call, err))
+  } else if (s->brief.run) {
+    char *p[COUNT(s->brief.tensor)];
+    for (int k = 0; k < COUNT(p) && s->brief.tensor[k]; k++) p[k] = nb_tensor_data(s->brief.tensor[k]);
+    s->brief.run(p, s->brief.n);
+  } else if (!s->call.op->forward(&s->call, err)) {
     return false;
+  }
   if (s->kind == STEP_IN_PLACE) {
     s->call.out[0]->storage->version++;
     s->call.out[0]->storage->written = s->site;
@@ -428,7 +433,7 @@ bool nb_plan_describe(const Plan *p, int i, char *text, size_t size) {
   return true;
 }
 
-static void release_step(PlanStep *s) {
+void plan_release_step(PlanStep *s) {
   if (s->kind <= STEP_IN_PLACE) {
     const Op *op = s->call.op;
     for (int i = 0; i < NB_MAX_PARAMS && op->params[i].name; i++) {
@@ -455,7 +460,7 @@ void nb_plan_free(Plan **slot) {
   if (!p) return;
   if (nb_recording == p) nb_recording = NULL;
   plan_return_memory(p);
-  for (int i = 0; i < p->count; i++) release_step(p->step[i]);
+  for (int i = 0; i < p->count; i++) plan_release_step(p->step[i]);
   for (int i = 0; i < p->inputs; i++) nb_tensor_release(&p->input[i]);
   for (int i = 0; i < p->results; i++) nb_tensor_release(&p->result[i]);
   if (p->step) nb_free(p->step, (size_t)p->capacity * sizeof *p->step);

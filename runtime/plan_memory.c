@@ -67,8 +67,7 @@ bool storage_map_open(StorageMap *m, const Plan *p, Error *err) {
   return true;
 }
 
-// Calls visit for every reference to a tensor that a step holds.
-static void each_tensor(PlanStep *s, void (*visit)(void *ctx, Tensor *t), void *ctx) {
+void plan_each_tensor(PlanStep *s, void (*visit)(void *ctx, Tensor *t), void *ctx) {
   if (s->kind > STEP_IN_PLACE) {
     if (s->grad) visit(ctx, s->grad);
     return;
@@ -119,6 +118,7 @@ static bool flat(const PlanStep *s) {
 static bool joins(const Plan *p, int first, int i) {
   PlanStep *s = p->step[i];
   if (i - first >= GROUP || !flat(s) || s->walk.shape[0] != p->step[first]->walk.shape[0]) return false;
+  if (s->walk.shape[0] <= TILE) return false;  // one tile needs no turns
   for (int j = first; j < i; j++) {
     PlanStep *t = p->step[j];
     for (int k = 0; k < s->walk.count; k++)
@@ -144,7 +144,7 @@ static bool uses(PlanStep *a, const PlanStep *b) {
   Sharing s = {.shared = false};
   for (int o = 0; o < NB_MAX_OUTPUTS; o++) {
     if (!(s.with = b->call.out[o])) continue;
-    each_tensor(a, look_for, &s);
+    plan_each_tensor(a, look_for, &s);
   }
   return s.shared;
 }
@@ -395,23 +395,27 @@ bool nb_plan_finish(Plan *p, Error *err) {
   Survey v = {.p = p, .count = p->count * NB_MAX_OUTPUTS};
   size_t bytes = (size_t)(v.count + 1) * sizeof *v.place;
   bool ok = false;
+  for (int i = 0; i < p->count; i++) plan_each_tensor(p->step[i], forget_tape, NULL);
+  for (int i = 0; i < p->results; i++) forget_tape(NULL, p->result[i]);
+  plan_rewrite(p);
+  v.count = p->count * NB_MAX_OUTPUTS;
   if (!make_guards(p, err)) return false;
   p->stats.steps = p->count;
   for (int i = 0; i < p->count; i++) {
     PlanStep *s = p->step[i];
-    each_tensor(s, forget_tape, NULL);
-    if (s->kind <= STEP_IN_PLACE) nb_walk_of(&s->call, &s->walk, s->tensor);
+    if (s->kind > STEP_IN_PLACE) continue;
+    nb_walk_of(&s->call, &s->walk, s->tensor);
     walk_sum(s);
+    if (s->kind == STEP_CALL && s->call.op->brief) s->call.op->brief(&s->call, &s->brief);
   }
-  for (int i = 0; i < p->results; i++) forget_tape(NULL, p->result[i]);
   make_groups(p);
   if (!make_partials(p, err)) return false;
   if (!storage_map_open(&v.storages, p, err)) return false;
   if (!map_new(&v.tensors, p->count * (NB_MAX_PARAMS + NB_MAX_OUTPUTS) + 64, err) || !(v.place = nb_alloc(bytes, err)))
     goto done;
   memset(v.place, 0, bytes);
-  for (int i = 0; i < p->count; i++) each_tensor(p->step[i], count_reference, &v);
-  for (v.step = 0; v.step < p->count; v.step++) each_tensor(p->step[v.step], note_use, &v);
+  for (int i = 0; i < p->count; i++) plan_each_tensor(p->step[i], count_reference, &v);
+  for (v.step = 0; v.step < p->count; v.step++) plan_each_tensor(p->step[v.step], note_use, &v);
   for (int i = 0; i < v.count; i++)
     if (v.place[i].storage && v.place[i].tensors != v.place[i].storage->refs) v.place[i].outside = true;
   for (int i = 0; i < p->results; i++) keep(&v, p->result[i]);

@@ -20,6 +20,7 @@ typedef struct PlanStep {
   Value args[NB_MAX_PARAMS];
   LoopWalk walk;                    // elementwise: how to run it without its forward; count 0 otherwise
   Tensor *tensor[NB_MAX_OPERANDS];  // not owned: the walk's operands, the output first
+  Brief brief;                      // other small calls: the same
   int8_t local[NB_MAX_OPERANDS];    // in a group: 1 + the tile buffer of an operand that lives only there, or 0
   int group;                        // of the first in a group: how many; of the others −1; 0 for those alone
   double divisor;                   // of the sum of all elements at the end of a group; 0 for other steps
@@ -63,6 +64,14 @@ typedef struct StorageMap {
 bool storage_map_open(StorageMap *m, const Plan *p, Error *err);
 int storage_map_get(const StorageMap *m, const void *key);  // −1 when it is not there
 void storage_map_close(StorageMap *m);
+
+// Calls visit for every reference to a tensor that a step holds.
+void plan_each_tensor(PlanStep *s, void (*visit)(void *ctx, Tensor *t), void *ctx);
+
+void plan_release_step(PlanStep *s);
+
+// Spares steps whose work others can do.  Call it when nothing but the plan holds what only the plan needs.
+void plan_rewrite(Plan *p);
 
 // Runs `count` elementwise steps and sums from `first` on, tile by tile.
 void plan_run_group(Plan *p, int first, int count);

@@ -207,12 +207,86 @@ function T.test_sums_are_taken_tile_by_tile()
         end
       end
       nb.threads(threads)
-      if n > 1 then
+      if n > 512 then
         lu.assertStrContains(tostring(compiled), "│ mean")
         lu.assertEquals(select(2, tostring(compiled):gsub("│ sum", "")), 2)
       end
     end
   end
+end
+
+-- A multiplication by the seed of backward needs no step, and a product that is added to something one with the sum;
+-- unless somebody sees the product, writes to a factor in between, or may change the one.
+function T.test_products_go_with_ones_and_sums()
+  local function steps_of(f, ...)
+    local g = nb.compile(f)
+    local want = table.pack(f(...))
+    for _ = 1, 5 do
+      local have = table.pack(g(...))
+      for k = 1, want.n do lu.assertEquals(have[k]:totable(), want[k]:totable()) end
+    end
+    local text = tostring(g)
+    return select(2, text:gsub("multiply_add", "")), select(2, text:gsub("mul [0-9]", ""))
+  end
+  local function assert_steps(want_joined, want_products, f, ...)
+    local joined, products = steps_of(f, ...)
+    lu.assertEquals({ joined, products }, { want_joined, want_products })
+  end
+  nb.seed(12)
+  local x, y, z = nb.randn(3, 4), nb.randn(3, 4), nb.randn(4)
+  local w, one = nb.randn({ 3, 4 }, { requires_grad = true }), nb.ones(1)
+  assert_steps(1, 0, function(a, b) return a * b + a end, x, y)
+  assert_steps(1, 0, function(a, b) return b + a * 2 end, x, z)
+  assert_steps(1, 0, function(a, b) return a * b + b end, x, z)
+  assert_steps(1, 0, function(a) return a:to("f64") * 2 + 0.1 end, x)
+  assert_steps(0, 1, function(a, b) return a * 2 + b end, z, x)  -- the product is smaller than the sum
+  assert_steps(0, 1, function(a, b) local p = a * b; return p + a, p end, x, y)
+  assert_steps(0, 1, function(a, b) local p = a * b; return p + p end, x, y)
+  assert_steps(0, 1, function(a) return a * one end, x)  -- `one` may change
+  assert_steps(0, 0, function(a) return a * 1 + a:exp() end, x)
+  assert_steps(0, 1, function(a) return a * 1 end, x)  -- the result is a tensor of its own
+  assert_steps(0, 2, function(a) w.grad = nil; (w * a):sum():backward(); return w.grad end, x)  -- it is kept
+  assert_steps(0, 2, function(a)
+    w.grad = nil
+    local J = (w * a):exp():sum()
+    J:backward()
+    return J, w.grad
+  end, x)
+  -- A factor is written to before the sum is taken.
+  local v = nb.zeros(3, 4)
+  local f = nb.compile(function(a)
+    local p = v * a
+    v:add_(1)
+    return p + a
+  end)
+  for i = 1, 6 do lu.assertEquals(f(x):totable(), (x * (i - 1) + x):totable()) end
+  one:fill_(2)
+end
+
+-- Options that change between calls reach the replay: numbers, lists and what is in them.
+function T.test_options_of_optimizers_are_watched()
+  local function run(wrap)
+    nb.seed(4)
+    local w = nb.randn({ 5 }, { requires_grad = true })
+    local adam = optim.Adam({ w }, { lr = 0.1 })
+    local f = wrap(function(x)
+      adam:zero_grad()
+      local J = (w * x):square():sum()
+      J:backward()
+      adam:step()
+      return J
+    end)
+    local group = adam.groups[1]
+    local changes = { [5] = function() group.lr = 0.01 end, [6] = function() group.betas[2] = 0.5 end,
+      [7] = function() group.betas = { 0.1, 0.9 } end, [8] = function() group.weight_decay = 1 end,
+      [9] = function() group.eps = 0.1 end }
+    for i = 1, 10 do
+      if changes[i] then changes[i]() end
+      f(nb.tensor { 1, 2, 3, 4, i })
+    end
+    return w:totable()
+  end
+  numeric.assert_close(nb.tensor(run(nb.compile)), nb.tensor(run(function(f) return f end)), 1e-6)
 end
 
 function T.test_gradients_add_up_where_nothing_clears_them()

@@ -84,6 +84,13 @@ typedef struct Call {
 // An inner loop: n elements, p[0] the output, then the inputs; strides in bytes.
 typedef void (*Loop)(int64_t n, char *const *p, const int64_t *stride, const Value *args);
 
+// A small call as a plan repeats it, without its forward: run(addresses of the tensors, n).
+typedef struct Brief {
+  void (*run)(char *const *p, const int64_t *n);
+  Tensor *tensor[4];  // not owned; up to the first NULL
+  int64_t n[8];
+} Brief;
+
 typedef struct Backward Backward;
 
 // How the derived tests make inputs: see tests/lua/test_ops.lua.
@@ -113,8 +120,9 @@ struct Op {
   bool (*shape)(Call *c, Error *err);
   bool (*forward)(Call *c, Error *err);
   bool (*backward)(Backward *b);
-  Loop loops[NB_DTYPES];  // elementwise rows: the loop of each dtype it computes in
-  void *user;             // for operators made at run time
+  void (*brief)(const Call *c, Brief *b);  // sets b->run where the call is so small that its forward is the larger part
+  Loop loops[NB_DTYPES];                   // elementwise rows: the loop of each dtype it computes in
+  void *user;                              // for operators made at run time
 };
 
 #define NB_SAVE_IN(i) (1u << (i))
