@@ -117,16 +117,17 @@ INLINE void KERNEL(tanh_of)(FLOATS *x, const int chains) {
   EACH x[c] = CHOOSE(a[c] < SPREAD(0.55f), q[c], p[c]);
 }
 
-// 1/(1 + e) with e = e^−|x|, or e/(1 + e) as e − e²/(1 + e), which rounds less.
+// 1/(1 + e^−x), both parts times 2^−64: it may be below the smallest normal number.  2^n is added last to 2^n·(e^r − 1)
+// + 1, which keeps the error below 2 ulp.
 INLINE void KERNEL(sigmoid_of)(FLOATS *x, const int chains) {
-  FLOATS e[CHAINS], r[CHAINS], up[CHAINS];
+  FLOATS p[CHAINS], r[CHAINS], s[CHAINS];
   BITS bits[CHAINS];
-  EACH e[c] = LARGER(SPREAD(-104), (FLOATS)((BITS)x[c] | SIGN));
-  KERNEL(reduce)(bits, r, e, 127 + 64, chains);
-  KERNEL(exp_of_rest)(e, r, chains);
-  EACH e[c] = e[c] * (FLOATS)(bits[c] << 23) * SPREAD(0x1p-64f);  // may be below the smallest normal number
-  EACH up[c] = SPREAD(1) / (SPREAD(1) + e[c]);
-  EACH x[c] = CHOOSE(x[c], FMA(-e[c], e[c] * up[c], e[c]), up[c]);
+  EACH x[c] = LARGER(SPREAD(-40), SMALLER(SPREAD(104), (FLOATS)((BITS)x[c] ^ SIGN)));
+  KERNEL(reduce)(bits, r, x, 127 - 64, chains);
+  KERNEL(rest)(p, r, chains);
+  EACH p[c] = FMA(p[c] * r[c], r[c], r[c]);
+  EACH s[c] = (FLOATS)(bits[c] << 23);
+  EACH x[c] = SPREAD(0x1p-64f) / (FMA(p[c], s[c], SPREAD(0x1p-64f)) + s[c]);
 }
 
 // e^x − 1, with half of 2^n so that the largest may be infinite.
