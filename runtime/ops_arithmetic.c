@@ -72,11 +72,21 @@ static bool sub_backward(Backward *b) {
   return !nb_wants(b, 1) || nb_give(b, 1, nb_neg(b->scope, g));
 }
 
+// δ·y is y itself where δ is still the seed of the walk.
+static Tensor *unscaled(const Backward *b, Tensor *y) {
+  const Tensor *g = b->grad[0];
+  bool ones = g->storage->ones && g->storage->version == 0 && nb_unheard();
+  return ones && g->layout.dtype == y->layout.dtype && nb_layout_has(&y->layout, g->layout.shape, g->layout.ndim)
+             ? y
+             : NULL;
+}
+
 static bool mul_backward(Backward *b) {
   bool both = nb_wants(b, 0) && nb_wants(b, 1);
-  if (both && !nb_give(b, 0, nb_mul(b->scope, b->grad[0], nb_in(b, 1)))) return false;
   int last = nb_wants(b, 1);
-  return nb_give(b, last, nb_on_grad(b, "mul", nb_in(b, !last)));
+  Tensor *y = both ? unscaled(b, nb_in(b, 1)) : NULL, *other = unscaled(b, nb_in(b, !last));
+  if (both && !nb_give(b, 0, y ? y : nb_mul(b->scope, b->grad[0], nb_in(b, 1)))) return false;
+  return nb_give(b, last, other ? other : nb_on_grad(b, "mul", nb_in(b, !last)));
 }
 
 static bool div_backward(Backward *b) {

@@ -398,6 +398,21 @@ bool nb_node_backward(Node *n, Tensor *const *grad, Tensor **given, Error *err) 
   return apply_rule(n, grad, given, false, err);
 }
 
+// A gradient that users get to see must not be a tensor that others hold: it becomes a copy where more than `held` do.
+static bool make_own(Run *r, Tensor **grad, int held) {
+  Scope s;
+  Tensor *g = *grad;
+  if (g->refs <= held && g->storage->refs == 1 && nb_layout_contiguous(&g->layout) && !g->node && !g->requires_grad)
+    return true;
+  nb_scope_open(&s, r->err);
+  Tensor *copy = nb_tensor_retain(nb_unary(&s, "clone", g));
+  nb_scope_close(&s);
+  if (!copy) return false;
+  nb_tensor_release(grad);
+  *grad = copy;
+  return true;
+}
+
 // Keeps the gradients of outputs that somebody asked for.
 static bool keep_grads(Run *r, const Pending *p) {
   for (int i = 0; i < NB_MAX_OUTPUTS; i++) {
@@ -415,8 +430,10 @@ static bool visit(Run *r, int index) {
   Node *n = r->pending[index].node;
   for (int i = 0; n->hooks && i < NB_MAX_OUTPUTS; i++) {
     Tensor **grad = &r->pending[index].grad[i];
-    if (*grad && !nb_hooks_call(n->hooks, i, grad, r->err)) return false;
+    if (*grad && !(make_own(r, grad, 1) && nb_hooks_call(n->hooks, i, grad, r->err))) return false;
   }
+  for (int i = 0; i < NB_MAX_OUTPUTS; i++)
+    if (n->watcher[i] && r->pending[index].grad[i] && !make_own(r, &r->pending[index].grad[i], 1)) return false;
   Pending p = r->pending[index];
   if (!nb_poll(r->err) || !keep_grads(r, &p)) return false;
   Tensor *few[8] = {NULL}, **given = few;
@@ -464,7 +481,7 @@ static bool check_root(Tensor *J, Tensor *grad, Error *err) {
 
 static bool walk(Run *r, Tensor *J, Tensor *grad) {
   Scope s;
-  bool ok = false, before = grad_enabled;
+  bool ok = false, before = grad_enabled, ours = !grad;
   if (!check_root(J, grad, r->err)) return false;
   r->site = nb_site_now();
   nb_scope_open(&s, r->err);
@@ -476,10 +493,12 @@ static bool walk(Run *r, Tensor *J, Tensor *grad) {
     grad = grad ? nb_to(&s, grad, l.dtype) : nb_full(&s, &l, 1);
   }
   Edge root = {.node = J->node, .leaf = J->node ? NULL : J, .output = J->output};
+  if (grad && ours && !r->targets && !r->observer) grad->storage->ones = true;
   ok = grad && send(r, &root, grad);
   while (ok && r->heap_count > 0) ok = visit(r, heap_pop(r));
   for (int i = 0; ok && i < r->leaf_count; i++)
-    ok = nb_hooks_call(r->leaves[i].leaf->hooks, 0, &r->leaves[i].grad, r->err);
+    ok = !r->leaves[i].leaf->hooks ||
+         (make_own(r, &r->leaves[i].grad, 1) && nb_hooks_call(r->leaves[i].leaf->hooks, 0, &r->leaves[i].grad, r->err));
   grad_enabled = before;
   nb_scope_close(&s);
   return ok;
@@ -506,17 +525,8 @@ static bool deposit(Run *r, LeafGrad *g) {
   bool before = grad_enabled, ok = true;
   grad_enabled = r->options.create_graph;
   if (!g->leaf->grad && !r->options.create_graph) {
-    int held = nb_recording ? 2 : 1;  // a plan that is being recorded holds what operators made
-    bool own = g->grad->refs <= held && g->grad->storage->refs == 1 && nb_layout_contiguous(&g->grad->layout);
-    if (!own) {
-      Scope s;
-      nb_scope_open(&s, r->err);
-      Tensor *copy = nb_tensor_retain(nb_unary(&s, "clone", g->grad));
-      nb_scope_close(&s);
-      if (!(ok = copy)) goto done;
-      nb_tensor_release(&g->grad);
-      g->grad = copy;
-    }
+    // A plan that is being recorded holds what operators made.
+    if (!(ok = make_own(r, &g->grad, nb_recording ? 2 : 1))) goto done;
   }
   const Tensor *was = g->leaf->grad;
   ok = accumulate(r, &g->leaf->grad, g->grad);

@@ -15,6 +15,49 @@ local function leaf(values)
   return nb.tensor(values, { dtype = "f64", requires_grad = true })
 end
 
+-- Where J is a sum of products a gradient is the other factor; it must still be a tensor of its own.
+function T.test_gradients_of_products_are_tensors_of_their_own()
+  local function square() return nb.tensor({ { 1, 2 }, { 3, 4 } }, { requires_grad = true }) end
+  local a, b, fixed = square(), square(), nb.tensor { { 5, 6 }, { 7, 8 } }
+  local seen
+  local h = (a * b):tanh()
+  h:retain_grad()
+  a:register_hook(function(g) seen = g end)
+  local J = (h * fixed):sum() + (a * b.T):sum()
+  J:backward()
+  local slope = 1 - h:detach():square()
+  for _, g in ipairs { a.grad, b.grad, h.grad, seen } do
+    lu.assertFalse(g.requires_grad)
+    lu.assertTrue(g.is_leaf)
+  end
+  lu.assertEquals(h.grad:totable(), fixed:totable())
+  local want_a = (fixed * slope * b + b.T):detach()
+  local want_b = (fixed * slope * a + a.T):detach()
+  lu.assertTrue((a.grad - want_a):abs():max():item() < 1e-5)
+  lu.assertTrue((b.grad - want_b):abs():max():item() < 1e-5)
+  h.grad:zero_()
+  seen:zero_()
+  lu.assertEquals(fixed:totable(), { { 5, 6 }, { 7, 8 } })
+  local c, d = square(), square()
+  d:register_hook(function(g) return g * 2 end);
+  (c * d):sum():backward()
+  lu.assertEquals(d.grad:totable(), { { 2, 4 }, { 6, 8 } })
+  lu.assertEquals(c:totable(), { { 1, 2 }, { 3, 4 } })
+  nb.no_grad(function() d:fill_(0) end)
+  lu.assertEquals(c.grad:totable(), { { 1, 2 }, { 3, 4 } })
+  c.grad:fill_(9)
+  lu.assertEquals(d:totable(), { { 0, 0 }, { 0, 0 } })
+  -- A factor that nobody else holds.
+  local e = square();
+  (e * nb.ones({ 2, 2 }, { requires_grad = true })):sum():backward()
+  collectgarbage()
+  lu.assertFalse(e.grad.requires_grad)
+  lu.assertEquals(e.grad:totable(), { { 1, 1 }, { 1, 1 } })
+  local g = nb.grad((c * fixed):sum(), c)
+  g:zero_()
+  lu.assertEquals(fixed:totable(), { { 5, 6 }, { 7, 8 } })
+end
+
 function T.test_backward_adds_to_the_leaves()
   local w, x = leaf { 2, 3 }, leaf { 5, 7 }
   local J = (w * x):sum()

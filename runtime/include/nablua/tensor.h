@@ -36,6 +36,7 @@ typedef struct Storage {
   uint32_t version;  // rises with every write in place
   uint32_t history;  // rises with every write in place that was recorded on the tape
   bool within;       // the bytes were allocated behind this structure, with it
+  bool ones;         // all elements are 1 while the version is 0: the seed of a backward walk
   size_t bytes;
   Site written;  // where the last write in place happened
   char *data;
