@@ -274,6 +274,45 @@ static void step_e(void) {
   nb_parallel_for(1000000, 16384, chain, &c);
 }
 
+// The same operator by operator, as eager steps do it: what one stores the next one loads.
+static Chain ops;
+static float *row[8];
+#define PASS(name, expr)                                                                                         \
+  static void name(int64_t begin, int64_t end, void *ctx) {                                                      \
+    (void)ctx;                                                                                                   \
+    const float *x = ops.x;                                                                                      \
+    float *a = row[0], *b = row[1], *t = row[2], *s = row[3], *y = row[4], *u = row[5], *v = row[6], *g = ops.g; \
+    _Pragma("GCC ivdep") for (int64_t i = begin; i < end; i++) expr;                                             \
+    (void)x, (void)a, (void)b, (void)t, (void)s, (void)y, (void)u, (void)v, (void)g;                             \
+  }
+PASS(op_scale, a[i] = 1.5f * x[i])
+PASS(op_shift, b[i] = a[i] + 0.5f)
+PASS(op_tanh, t[i] = tanhf(b[i]))
+PASS(op_sigmoid, s[i] = 1 / (1 + expf(-x[i])))
+PASS(op_product, y[i] = t[i] * s[i])
+PASS(op_sigmoid_slope, u[i] = t[i] * s[i] * (1 - s[i]))
+PASS(op_tanh_slope, v[i] = s[i] * (1 - t[i] * t[i]))
+PASS(op_scale_slope, v[i] = 1.5f * v[i])
+PASS(op_add, g[i] = u[i] + v[i])
+
+static void op_sum(int64_t begin, int64_t end, void *ctx) {
+  double sum = 0;
+  (void)ctx;
+  for (int64_t i = begin; i < end; i++) sum += (double)row[4][i];
+  ops.sum[begin * 64 / 1000000] = (float)sum;
+}
+
+static void step_e_ops(void) {
+  static void (*const passes[])(int64_t, int64_t, void *) = {op_scale,       op_shift, op_tanh,          op_sigmoid,
+                                                             op_product,     op_sum,   op_sigmoid_slope, op_tanh_slope,
+                                                             op_scale_slope, op_add};
+  if (!ops.g) {
+    ops.x = fresh(1000000), ops.g = fresh(1000000);
+    for (int i = 0; i < 8; i++) row[i] = fresh(1000000);
+  }
+  for (size_t i = 0; i < sizeof passes / sizeof *passes; i++) nb_parallel_for(1000000, 16384, passes[i], NULL);
+}
+
 // ---- f ----
 
 enum { T = 64, N = 32, H = 128 };
@@ -393,8 +432,8 @@ int main(void) {
   static const struct {
     const char *name;
     void (*step)(void);
-  } works[] = {{"a", step_a}, {"b_sgd", step_b_sgd}, {"b_adam", step_b_adam}, {"c", step_c}, {"d", step_d},
-               {"e", step_e}, {"f", step_f}};
+  } works[] = {{"a", step_a}, {"b_sgd", step_b_sgd}, {"b_adam", step_b_adam}, {"c", step_c},
+               {"d", step_d}, {"e", step_e},         {"e_ops", step_e_ops},   {"f", step_f}};
   char line[100], name[32];
   int threads;
   double seconds;
