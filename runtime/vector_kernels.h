@@ -20,9 +20,8 @@
 #define KERNEL(name) SHAPE_OF(FUSED, BYTES, name)
 #define LANES (BYTES / 4)
 
-// Vectors that go side by side: one alone would wait for its own results most of the time, and more than there are
-// registers for would go by way of memory.
-#define CHAINS (BYTES == 64 ? 4 : 2)
+// Vectors that go side by side: one alone would wait for its own results most of the time.
+#define CHAINS 4
 #define EACH UNROLL for (int c = 0; c < chains; c++)
 
 typedef float KERNEL(Floats) __attribute__((vector_size(BYTES)));
@@ -99,6 +98,23 @@ INLINE void KERNEL(exp_of)(FLOATS *x, const int chains) {
   EACH x[c] = x[c] * (FLOATS)(half[c] << 23) * (FLOATS)((bits[c] - half[c]) << 23);
 }
 
+#if FUSED
+// With v = (e^2|x| − 1)/2: v/(v + 1), and near 0 v − v·v/(v + 1), which rounds less.
+INLINE void KERNEL(tanh_of)(FLOATS *x, const int chains) {
+  FLOATS p[CHAINS], r[CHAINS], s[CHAINS];
+  BITS bits[CHAINS];
+  EACH s[c] = SMALLER(SPREAD(9.1f), (FLOATS)((BITS)x[c] & ~SIGN));
+  EACH s[c] += s[c];
+  KERNEL(reduce)(bits, r, s, 126, chains);
+  KERNEL(rest)(p, r, chains);
+  EACH p[c] = FMA(p[c] * r[c], r[c], r[c]);
+  EACH s[c] = (FLOATS)(bits[c] << 23);
+  EACH p[c] = FMA(p[c], s[c], s[c] - SPREAD(0.5f));
+  EACH r[c] = p[c] / (p[c] + SPREAD(1));
+  EACH r[c] = CHOOSE(p[c] - SPREAD(0.5f), FMA(-p[c], r[c], p[c]), r[c]);
+  EACH x[c] = (FLOATS)((BITS)r[c] | ((BITS)x[c] & SIGN));
+}
+#else
 // 1 − 2/(e^2|x| + 1), and near 0 a polynomial.
 INLINE void KERNEL(tanh_of)(FLOATS *x, const int chains) {
   FLOATS a[CHAINS], p[CHAINS], q[CHAINS], r[CHAINS];
@@ -116,6 +132,7 @@ INLINE void KERNEL(tanh_of)(FLOATS *x, const int chains) {
   EACH p[c] = (FLOATS)((BITS)(SPREAD(1) - p[c]) | ((BITS)x[c] & SIGN));
   EACH x[c] = CHOOSE(a[c] < SPREAD(0.55f), q[c], p[c]);
 }
+#endif
 
 // 1/(1 + e^−x), both parts times 2^−64: it may be below the smallest normal number.  2^n is added last to 2^n·(e^r − 1)
 // + 1, which keeps the error below 2 ulp.
