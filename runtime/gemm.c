@@ -37,6 +37,10 @@
 #endif
 #endif
 
+// Multiplications that are worth a thread: what it computes must come to the others' caches, from far where cores share
+// none.
+static const double SHARE = 4e5;
+
 // Y is packed when more rows than PACK_Y use it, X when more columns than PACK_X do; Y sooner when
 // it has more than FAR_BYTES, X sooner when it lies in columns and its steps are FAR_ROW bytes apart;
 // rows up to NEAR_ROW bytes are read as well where they lie.  Blocks: KC and NC in bytes, MC in rows.
@@ -290,8 +294,8 @@ static void orient(Product *g) {
 static void share(Product *g, int64_t threads) {
   double work = (double)g->m * (double)g->n * (double)g->k;
   g->parts_m = g->parts_n = 1;
-  if (work < 1e5 || threads < 2) return;
-  if ((double)threads > work / 5e4) threads = (int64_t)(work / 5e4);
+  if (work < 2 * SHARE || threads < 2) return;
+  if ((double)threads > work / SHARE) threads = (int64_t)(work / SHARE);
   double best = 0;
   int64_t best_m = 1;
   for (int64_t pm = 1; pm <= threads; pm++) {
@@ -565,7 +569,7 @@ bool nb_gemm_batch(DType dtype, int64_t m, int64_t n, int64_t k, GemmMatrix a, G
                    GemmPlace *place, void *ctx, Error *err) {
   Batch w = {.g = product_of(dtype, m, n, k, a, b, NULL, n), .count = count, .place = place, .ctx = ctx};
   double work = (double)count * (double)m * (double)n * (double)k;
-  w.parts = work < 1e5 ? 1 : least(nb_threads(), count);
+  w.parts = work < 2 * SHARE ? 1 : least(nb_threads(), count);
   w.tiny = nb_gemm_is_tiny(m, n, k);
   if (!w.tiny) orient(&w.g);
   w.small = !w.tiny && is_small(&w.g);

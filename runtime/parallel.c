@@ -2,8 +2,9 @@
 // The thread pool: workers spin for a moment after a job, then sleep until the next.
 //
 // A job is split into one part for each thread; a part runs in blocks, with a look at the interrupt
-// flag between them.  Parts are claimed one by one from `claims`, by the caller too: where a worker is
-// late, because another process has its core, the caller does its part and waits for nobody.
+// flag between them.  Each thread claims its own part first, so that job after job the same data stay
+// in the same core's caches, and then what others have left: where a worker is late, because another
+// process has its core, the caller does its part and waits for nobody.
 #include "nablua/parallel.h"
 
 #include <pthread.h>
@@ -15,7 +16,7 @@
 
 #include "nablua/interrupt.h"
 
-enum { MAX_THREADS = 256, SPINS = 20000, BLOCKS_A_PART = 8 };
+enum { MAX_THREADS = 256, SPINS = 20000, BLOCKS_A_PART = 8, PARTS_LIMIT = 1 << 16 };
 
 static struct {
   pthread_t threads[MAX_THREADS];
@@ -29,7 +30,8 @@ static struct {
   void *ctx;
   int64_t n, grain;
   int parts;
-  atomic_uint_least64_t claims;  // the job's number in the high half, the parts left to claim in the low
+  atomic_uint_least64_t job;                 // its number times PARTS_LIMIT, plus its parts
+  atomic_uint_least64_t taken[MAX_THREADS];  // for each part the last job in which it was claimed
   atomic_int unfinished;
 } pool = {.lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
 
@@ -50,33 +52,37 @@ static void run_part(int part) {
     pool.body(i, i + block < end ? i + block : end, pool.ctx);
 }
 
-// Claims and runs parts until none is left; `seen` is the last look at the claims.
-static void take_parts(uint64_t seen) {
-  while ((uint32_t)seen > 0) {
-    if (!atomic_compare_exchange_weak_explicit(&pool.claims, &seen, seen - 1, memory_order_acq_rel,
-                                               memory_order_acquire))
+// Claims and runs parts of a job until none is left, `mine` first.  A part can be claimed once in a job: whoever has
+// claimed one knows that the job goes on, and that its fields are those of this job.
+static void take_parts(uint64_t job, int mine) {
+  int parts = (int)(job % PARTS_LIMIT);
+  for (int i = 0; i < parts; i++) {
+    int part = (mine + i) % parts;
+    uint64_t last = atomic_load_explicit(&pool.taken[part], memory_order_acquire);
+    if (last >= job || !atomic_compare_exchange_strong_explicit(&pool.taken[part], &last, job, memory_order_acq_rel,
+                                                                memory_order_relaxed))
       continue;
-    run_part((int)(uint32_t)seen - 1);
+    run_part(part);
     atomic_fetch_sub_explicit(&pool.unfinished, 1, memory_order_release);
-    seen = atomic_load_explicit(&pool.claims, memory_order_acquire);
   }
 }
 
 static void *worker(void *arg) {
-  (void)arg;
-  for (;;) {
-    uint64_t now = atomic_load_explicit(&pool.claims, memory_order_acquire);
-    for (int i = 0; (uint32_t)now == 0 && i < SPINS; i++) {
+  int mine = (int)(intptr_t)arg;
+  for (uint64_t last = 0;;) {
+    uint64_t job = atomic_load_explicit(&pool.job, memory_order_acquire);
+    for (int i = 0; job == last && i < SPINS; i++) {
       pause_cpu();
-      now = atomic_load_explicit(&pool.claims, memory_order_acquire);
+      job = atomic_load_explicit(&pool.job, memory_order_acquire);
     }
-    if ((uint32_t)now == 0) {
+    if (job == last) {
       pthread_mutex_lock(&pool.lock);
-      while ((uint32_t)(now = atomic_load_explicit(&pool.claims, memory_order_acquire)) == 0)
+      while ((job = atomic_load_explicit(&pool.job, memory_order_acquire)) == last)
         pthread_cond_wait(&pool.wake, &pool.lock);
       pthread_mutex_unlock(&pool.lock);
     }
-    take_parts(now);
+    if (mine < (int)(job % PARTS_LIMIT)) take_parts(job, mine);
+    last = job;
   }
   return NULL;
 }
@@ -116,7 +122,7 @@ static int ready_threads(void) {
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);  // signals are the main thread's
     while (pool.running < wanted - 1) {
-      if (pthread_create(&pool.threads[pool.running], NULL, worker, NULL)) break;
+      if (pthread_create(&pool.threads[pool.running], NULL, worker, (void *)(intptr_t)(pool.running + 1))) break;
       pthread_detach(pool.threads[pool.running]);
       pool.running++;
     }
@@ -149,12 +155,13 @@ void nb_parallel_for(int64_t n, int64_t grain, void (*body)(int64_t, int64_t, vo
     return;
   }
   atomic_store_explicit(&pool.unfinished, pool.parts, memory_order_relaxed);
-  uint64_t job = (atomic_load_explicit(&pool.claims, memory_order_relaxed) >> 32) + 1;
+  uint64_t job = atomic_load_explicit(&pool.job, memory_order_relaxed);
+  job += PARTS_LIMIT - job % PARTS_LIMIT + (uint64_t)parts;
   pthread_mutex_lock(&pool.lock);
-  atomic_store_explicit(&pool.claims, job << 32 | (uint64_t)parts, memory_order_release);
+  atomic_store_explicit(&pool.job, job, memory_order_release);
   pthread_cond_broadcast(&pool.wake);
   pthread_mutex_unlock(&pool.lock);
-  take_parts(atomic_load_explicit(&pool.claims, memory_order_acquire));
+  take_parts(job, 0);
   for (int spins = 0; atomic_load_explicit(&pool.unfinished, memory_order_acquire) > 0; spins++) {
     if (spins < SPINS)
       pause_cpu();
