@@ -95,8 +95,7 @@ void nb_loop(Loop loop, const Value *args, Tensor *const *t, int count) {
   nb_parallel_for(n, NB_GRAIN, walk_range, &w);
 }
 
-void nb_walk_run(LoopWalk *w, Tensor *const *t) {
-  for (int i = 0; i < w->count; i++) w->base[i] = nb_tensor_data(t[i]);
+void nb_walk_run(LoopWalk *w) {
   if (w->ndim == 1 && w->shape[0] <= NB_GRAIN) {
     w->loop(w->shape[0], w->base, w->stride[0], w->args);
     return;

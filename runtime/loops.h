@@ -30,8 +30,8 @@ typedef struct LoopWalk {
 // false with a walk of no operands.
 bool nb_walk_of(const Call *c, LoopWalk *w, Tensor *t[NB_MAX_OPERANDS]);
 
-// Runs it on its operands, wherever their storage lies now.
-void nb_walk_run(LoopWalk *w, Tensor *const *t);
+// Runs it from its bases on.
+void nb_walk_run(LoopWalk *w);
 
 // Runs `loop` over all elements of t[0] (the output) with t[1..count-1] broadcast to its shape.
 // All are in the dtype that the loop expects; NULL shape problems are the caller's to exclude.

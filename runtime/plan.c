@@ -335,13 +335,19 @@ bool nb_plan_fits(const Plan *p, Tensor *const *inputs, int count) {
   return true;
 }
 
+void plan_find_operands(PlanStep *s) {
+  for (int k = 0; k < s->walk.count; k++)
+    if (!s->local[k]) s->walk.base[k] = nb_tensor_data(s->tensor[k]);
+  for (int k = 0; k < COUNT(s->brief_at) && s->brief.tensor[k]; k++)
+    s->brief_at[k] = nb_tensor_data(s->brief.tensor[k]);
+}
+
 static bool run_call(PlanStep *s, Error *err) {
+  if (s->moves) plan_find_operands(s);
   if (s->walk.count) {
-    nb_walk_run(&s->walk, s->tensor);
+    nb_walk_run(&s->walk);
   } else if (s->brief.run) {
-    char *p[COUNT(s->brief.tensor)];
-    for (int k = 0; k < COUNT(p) && s->brief.tensor[k]; k++) p[k] = nb_tensor_data(s->brief.tensor[k]);
-    s->brief.run(p, s->brief.n);
+    s->brief.run(s->brief_at, s->brief.n);
   } else if (!s->call.op->forward(&s->call, err)) {
     return false;
   }

@@ -253,11 +253,9 @@ void plan_run_group(Plan *p, int first, int count) {
   Group g = {p->step + first, count, 0};
   for (int i = 0; i < count; i++) {
     PlanStep *s = g.step[i];
+    if (s->moves) plan_find_operands(s);
     for (int k = 0; k < s->walk.count; k++)
-      if (!s->local[k])
-        s->walk.base[k] = nb_tensor_data(s->tensor[k]);
-      else if (g.pitch < TILE * s->walk.stride[0][k] + 64)
-        g.pitch = TILE * s->walk.stride[0][k] + 64;
+      if (s->local[k] && g.pitch < TILE * s->walk.stride[0][k] + 64) g.pitch = TILE * s->walk.stride[0][k] + 64;
     if (s->kind == STEP_IN_PLACE) {
       s->call.out[0]->storage->version++;
       s->call.out[0]->storage->written = s->site;
@@ -377,6 +375,16 @@ static void arrange(Survey *v) {
   }
 }
 
+typedef struct Moves {
+  const Plan *p;
+  bool found;
+} Moves;
+
+static void look_for_inputs(void *ctx, Tensor *t) {
+  Moves *m = ctx;
+  for (int i = 0; i < m->p->inputs; i++) m->found = m->found || m->p->input[i]->storage == t->storage;
+}
+
 static bool make_guards(Plan *p, Error *err) {
   int count = 0;
   for (int i = 0; i < p->count; i++) count += p->step[i]->kind == STEP_GRAD;
@@ -441,6 +449,12 @@ bool nb_plan_finish(Plan *p, Error *err) {
     p->moved[p->moved_count++] = q->storage;
   }
   p->stats.arena = p->arena_bytes;
+  for (int i = 0; i < p->count; i++) {
+    Moves m = {.p = p};
+    plan_each_tensor(p->step[i], look_for_inputs, &m);
+    p->step[i]->moves = m.found;
+    plan_find_operands(p->step[i]);
+  }
   ok = true;
 done:
   if (v.place) nb_free(v.place, bytes);

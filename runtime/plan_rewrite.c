@@ -142,7 +142,28 @@ static bool join_sum(Plan *p, int i, const Op *add, const Op *multiply_add) {
   return true;
 }
 
+// ---- gradients ----
+
+// A gradient that is cleared and then set anew needs no clearing.
+static bool drop_clearing(Plan *p, int i) {
+  const PlanStep *s = p->step[i];
+  if (s->kind != STEP_GRAD || s->grad) return false;
+  for (int j = i + 1; j < p->count; j++) {
+    PlanStep *t = p->step[j];
+    if (t->kind == STEP_OPTIMIZER) return false;
+    if (t->kind != STEP_GRAD || t->leaf != s->leaf) continue;
+    if (!t->grad) return false;
+    t->cleared = s->cleared;
+    t->before = s->before;
+    drop_step(p, i);
+    return true;
+  }
+  return false;
+}
+
 void plan_rewrite(Plan *p) {
+  for (int i = 0; i < p->count; i++)
+    if (drop_clearing(p, i)) i--;
   const Op *mul = nb_op_find("mul"), *add = nb_op_find("add"), *multiply_add = nb_op_find("multiply_add");
   for (int i = 0; i < p->count; i++)
     if (p->step[i]->kind == STEP_CALL && p->step[i]->call.op == mul && drop_one(p, i)) i--;

@@ -21,6 +21,8 @@ typedef struct PlanStep {
   LoopWalk walk;                    // elementwise: how to run it without its forward; count 0 otherwise
   Tensor *tensor[NB_MAX_OPERANDS];  // not owned: the walk's operands, the output first
   Brief brief;                      // other small calls: the same
+  char *brief_at[4];                // where its tensors lie
+  bool moves;                       // an operand is an input of the plan, which lies elsewhere each time
   int8_t local[NB_MAX_OPERANDS];    // in a group: 1 + the tile buffer of an operand that lives only there, or 0
   int group;                        // of the first in a group: how many; of the others −1; 0 for those alone
   double divisor;                   // of the sum of all elements at the end of a group; 0 for other steps
@@ -72,6 +74,9 @@ void plan_release_step(PlanStep *s);
 
 // Spares steps whose work others can do.  Call it when nothing but the plan holds what only the plan needs.
 void plan_rewrite(Plan *p);
+
+// Looks where the operands of a step lie.
+void plan_find_operands(PlanStep *s);
 
 // Runs `count` elementwise steps and sums from `first` on, tile by tile.
 void plan_run_group(Plan *p, int first, int count);
