@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-int nb_cpu_known = -1;
+atomic_int nb_cpu_known = -1;
 
 CpuLevel nb_cpu_look(void) {
   CpuLevel level = CPU_PORTABLE;
@@ -19,6 +19,6 @@ CpuLevel nb_cpu_look(void) {
   if (wish && !strcmp(wish, "portable")) level = CPU_PORTABLE;
   if (wish && !strcmp(wish, "avx2") && level > CPU_AVX2) level = CPU_AVX2;
 #endif
-  nb_cpu_known = (int)level;
+  atomic_store_explicit(&nb_cpu_known, (int)level, memory_order_relaxed);
   return level;
 }

@@ -3,6 +3,8 @@
 #ifndef NABLUA_CPU_H
 #define NABLUA_CPU_H
 
+#include <stdatomic.h>
+
 typedef enum CpuLevel { CPU_PORTABLE, CPU_AVX2, CPU_AVX512, CPU_LEVELS } CpuLevel;
 
 #if defined(__x86_64__)
@@ -23,10 +25,11 @@ typedef enum CpuLevel { CPU_PORTABLE, CPU_AVX2, CPU_AVX512, CPU_LEVELS } CpuLeve
 #endif
 
 // The best level of this machine; NABLUA_CPU=portable or avx2 lowers it.
-extern int nb_cpu_known;  // −1 before the first look
+extern atomic_int nb_cpu_known;  // −1 before the first look
 CpuLevel nb_cpu_look(void);
 static inline CpuLevel cpu_level(void) {
-  return __builtin_expect(nb_cpu_known >= 0, 1) ? (CpuLevel)nb_cpu_known : nb_cpu_look();
+  int known = atomic_load_explicit(&nb_cpu_known, memory_order_relaxed);
+  return __builtin_expect(known >= 0, 1) ? (CpuLevel)known : nb_cpu_look();
 }
 
 #endif
