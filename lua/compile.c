@@ -156,27 +156,32 @@ static Option option_at(lua_State *L, const char *name, lua_Integer index) {
   return o;
 }
 
-// Pushes the options of the group on top as a userdata.
+// Pushes the options of the group on top as a userdata; its uservalue holds their names.
 static void push_options(lua_State *L) {
-  int group = lua_gettop(L), count = 0;
-  for (int pass = 0; pass < 2; pass++) {
-    Option *to = pass ? lua_newuserdatauv(L, (size_t)count * sizeof *to + 1, 0) : NULL;
-    count = 0;
-    lua_pushnil(L);
-    while (lua_next(L, group)) {
-      const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "params";
-      if (strcmp(name, "params") != 0) {
-        if (to) to[count] = option_at(L, name, 0);
-        count++;
-        for (lua_Integer i = 1, n = lua_istable(L, -1) ? (lua_Integer)lua_rawlen(L, -1) : 0; i <= n; i++, count++) {
-          lua_rawgeti(L, -1, i);
-          if (to) to[count] = option_at(L, NULL, i);
-          lua_pop(L, 1);
-        }
+  enum { MOST_LISTED = 8 };
+  Option list[64];
+  int group = lua_gettop(L), names = group + 1, count = 0;
+  lua_newtable(L);
+  lua_pushnil(L);
+  while (lua_next(L, group)) {
+    const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "params";
+    if (strcmp(name, "params") != 0 && count + 1 + MOST_LISTED <= (int)(sizeof list / sizeof *list)) {
+      lua_pushvalue(L, -2);
+      lua_pushboolean(L, 1);
+      lua_rawset(L, names);
+      list[count++] = option_at(L, name, 0);
+      lua_Integer n = lua_istable(L, -1) ? (lua_Integer)lua_rawlen(L, -1) : 0;
+      for (lua_Integer i = 1; i <= n && i <= MOST_LISTED; i++) {
+        lua_rawgeti(L, -1, i);
+        list[count++] = option_at(L, NULL, i);
+        lua_pop(L, 1);
       }
-      lua_pop(L, 1);
     }
+    lua_pop(L, 1);
   }
+  memcpy(lua_newuserdatauv(L, (size_t)count * sizeof *list + 1, 1), list, (size_t)count * sizeof *list);
+  lua_insert(L, names);
+  lua_setiuservalue(L, names, 1);
 }
 
 // Whether the options at -1 are still those of the group at -2.

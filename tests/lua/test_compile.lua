@@ -277,11 +277,19 @@ function T.test_options_of_optimizers_are_watched()
       return J
     end)
     local group = adam.groups[1]
-    local changes = { [5] = function() group.lr = 0.01 end, [6] = function() group.betas[2] = 0.5 end,
-      [7] = function() group.betas = { 0.1, 0.9 } end, [8] = function() group.weight_decay = 1 end,
-      [9] = function() group.eps = 0.1 end }
+    group.note, group.list = "what a user keeps here", {}
+    for i = 1, 1000 do group.list[i] = i end
+    local changes = {
+      [4] = function() group["k" .. "1"] = 1 end,
+      [5] = function() group.lr, group.k1 = 0.01, nil end,
+      [6] = function() group.betas[2] = 0.5 end,
+      [7] = function() group.betas = { 0.1, 0.9 } end,
+      [8] = function() group.weight_decay = 1 end,
+      [9] = function() group.eps = 0.1 end,
+    }
     for i = 1, 10 do
       if changes[i] then changes[i]() end
+      collectgarbage()
       f(nb.tensor { 1, 2, 3, 4, i })
     end
     return w:totable()
