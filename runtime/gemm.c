@@ -394,8 +394,9 @@ CPU_AVX2_TARGET static inline void store_first(float *to, __m256 v, int64_t coun
 }
 
 // Eight columns at a time, with Y's rows in vectors whose other lanes are 0.
-CPU_AVX2_TARGET static void tiny_avx2(const GemmTiny *g, const float *x, const float *y, const float *bias, float *c,
-                                      int64_t cr) {
+CPU_AVX2_TARGET static inline __attribute__((always_inline)) void tiny_steps(const GemmTiny *g, const int64_t k,
+                                                                             const float *x, const float *y,
+                                                                             const float *bias, float *c, int64_t cr) {
   static const int32_t lanes[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
   __m256 row[MOST_TINY];
   for (int64_t j = 0; j < g->n; j += 8) {
@@ -404,19 +405,36 @@ CPU_AVX2_TARGET static void tiny_avx2(const GemmTiny *g, const float *x, const f
     __m256 last = bias ? _mm256_maskload_ps(bias + j, mask) : _mm256_setzero_ps();
     const float *from = y + j * g->yc;
     if (g->yc == 1) {
-      for (int64_t p = 0; p < g->k; p++) row[p] = _mm256_maskload_ps(from + p * g->yk, mask);
+      for (int64_t p = 0; p < k; p++) row[p] = _mm256_maskload_ps(from + p * g->yk, mask);
     } else {
       __m256i at = _mm256_mullo_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_set1_epi32((int)g->yc));
-      for (int64_t p = 0; p < g->k; p++)
+      for (int64_t p = 0; p < k; p++)
         row[p] = _mm256_mask_i32gather_ps(_mm256_setzero_ps(), from + p * g->yk, at, _mm256_castsi256_ps(mask), 4);
     }
     for (int64_t i = 0; i < g->m; i++) {
       __m256 sum = _mm256_setzero_ps();
       const float *factor = x + i * g->xr;
-      for (int64_t p = 0; p < g->k; p++, factor += g->xk)
-        sum = _mm256_fmadd_ps(_mm256_broadcast_ss(factor), row[p], sum);
+      for (int64_t p = 0; p < k; p++) sum = _mm256_fmadd_ps(_mm256_broadcast_ss(factor + p * g->xk), row[p], sum);
       store_first(c + i * cr + j, bias ? _mm256_add_ps(sum, last) : sum, columns);
     }
+  }
+}
+
+// The fewest steps without loops.
+CPU_AVX2_TARGET static void tiny_avx2(const GemmTiny *g, const float *x, const float *y, const float *bias, float *c,
+                                      int64_t cr) {
+  switch (g->k) {
+    case 1:
+      tiny_steps(g, 1, x, y, bias, c, cr);
+      break;
+    case 2:
+      tiny_steps(g, 2, x, y, bias, c, cr);
+      break;
+    case 4:
+      tiny_steps(g, 4, x, y, bias, c, cr);
+      break;
+    default:
+      tiny_steps(g, g->k, x, y, bias, c, cr);
   }
 }
 #endif

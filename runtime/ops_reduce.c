@@ -168,16 +168,17 @@ bool nb_is_sum_of_all(const Call *c, double *divisor) {
 }
 
 // A few elements that lie together: n holds how many outer, reduced and inner ones, and the divisor.
-#define RUN_FEW(name, T)                                                 \
-  static void name(char *const *p, const int64_t *n) {                   \
-    T *out = (T *)p[0];                                                  \
-    for (int64_t o = 0; o < n[0]; o++)                                   \
-      for (int64_t i = 0; i < n[2]; i++, out++) {                        \
-        const T *x = (const T *)p[1] + o * n[1] * n[2] + i;              \
-        double total = 0;                                                \
-        for (int64_t r = 0; r < n[1]; r++) total += (double)x[r * n[2]]; \
-        *out = n[3] == 1 ? (T)total : (T)total / (T)n[3];                \
-      }                                                                  \
+#define RUN_FEW(name, T)                                                     \
+  static void name(char *const *p, const int64_t *n) {                       \
+    const int64_t reduced = n[1], inner = n[2];                              \
+    const T *x = (const T *)p[1], divisor = (T)n[3];                         \
+    T *out = (T *)p[0];                                                      \
+    for (int64_t o = 0; o < n[0]; o++, x += (reduced - 1) * inner)           \
+      for (int64_t i = 0; i < inner; i++, x++) {                             \
+        double total = 0;                                                    \
+        for (int64_t r = 0; r < reduced; r++) total += (double)x[r * inner]; \
+        *out++ = divisor == 1 ? (T)total : (T)total / divisor;               \
+      }                                                                      \
   }
 RUN_FEW(run_few_f32, float)
 RUN_FEW(run_few_f64, double)

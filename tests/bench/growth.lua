@@ -98,6 +98,8 @@ for _, row in ipairs {
 end
 
 if arg and arg[1] then
-  nb.plot.curve(series, { title = "Time of a training step against its arithmetic", xlabel = "floating point operations",
-    ylabel = "µs", logx = true, logy = true, width = 900, height = 560 }):save(arg[1])
+  nb.plot.curve(series, {
+    title = "Time of a training step against its arithmetic", xlabel = "floating point operations", ylabel = "µs",
+    logx = true, logy = true, width = 900, height = 560,
+  }):save(arg[1])
 end

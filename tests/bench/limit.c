@@ -432,8 +432,9 @@ int main(void) {
   static const struct {
     const char *name;
     void (*step)(void);
-  } works[] = {{"a", step_a}, {"b_sgd", step_b_sgd}, {"b_adam", step_b_adam}, {"c", step_c},
-               {"d", step_d}, {"e", step_e},         {"e_ops", step_e_ops},   {"f", step_f}};
+  } works[] = {{"a", step_a},           {"a_100", step_a},     {"b_sgd", step_b_sgd},
+               {"b_adam", step_b_adam}, {"c", step_c},         {"d", step_d},
+               {"e", step_e},           {"e_ops", step_e_ops}, {"f", step_f}};
   char line[100], name[32];
   int threads;
   double seconds;

@@ -75,6 +75,7 @@ class Recurrent(nn.Module):
 
 WORKS = {
     "a": work_a,
+    "a_100": work_a,
     "b_sgd": lambda: classifier(mlp(784, 256, 128, 10), torch.rand(64, 784), torch.optim.SGD, 0.01),
     "b_adam": lambda: classifier(mlp(784, 256, 128, 10), torch.rand(64, 784), torch.optim.Adam, 1e-3),
     "c": lambda: classifier(mlp(784, 1024, 1024, 10), torch.rand(512, 784), torch.optim.SGD, 0.01),
