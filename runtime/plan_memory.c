@@ -26,7 +26,7 @@ static unsigned slot_of(const StorageMap *m, const void *key) {
   return at;
 }
 
-static bool map_new(StorageMap *m, int entries, Error *err) {
+bool storage_map_new(StorageMap *m, int entries, Error *err) {
   for (m->size = 64; m->size < 2 * entries; m->size *= 2) {
   }
   size_t n = (size_t)m->size;
@@ -47,7 +47,7 @@ int storage_map_get(const StorageMap *m, const void *key) {
   return m->key[at] ? m->value[at] : -1;
 }
 
-static void map_put(StorageMap *m, const void *key, int value) {
+void storage_map_put(StorageMap *m, const void *key, int value) {
   unsigned at = slot_of(m, key);
   if (m->key[at]) return;
   m->key[at] = key;
@@ -55,13 +55,13 @@ static void map_put(StorageMap *m, const void *key, int value) {
 }
 
 bool storage_map_open(StorageMap *m, const Plan *p, Error *err) {
-  if (!map_new(m, p->inputs + p->count * NB_MAX_OUTPUTS, err)) return false;
-  for (int i = 0; i < p->inputs; i++) map_put(m, p->input[i]->storage, i);
+  if (!storage_map_new(m, p->inputs + p->count * NB_MAX_OUTPUTS, err)) return false;
+  for (int i = 0; i < p->inputs; i++) storage_map_put(m, p->input[i]->storage, i);
   for (int i = 0; i < p->count; i++) {
     if (p->step[i]->kind != STEP_CALL) continue;
     for (int o = 0; o < NB_MAX_OUTPUTS; o++) {
       const Tensor *t = p->step[i]->call.out[o];
-      if (t) map_put(m, t->storage, p->inputs + i * NB_MAX_OUTPUTS + o);
+      if (t) storage_map_put(m, t->storage, p->inputs + i * NB_MAX_OUTPUTS + o);
     }
   }
   return true;
@@ -419,7 +419,8 @@ bool nb_plan_finish(Plan *p, Error *err) {
   make_groups(p);
   if (!make_partials(p, err)) return false;
   if (!storage_map_open(&v.storages, p, err)) return false;
-  if (!map_new(&v.tensors, p->count * (NB_MAX_PARAMS + NB_MAX_OUTPUTS) + 64, err) || !(v.place = nb_alloc(bytes, err)))
+  if (!storage_map_new(&v.tensors, p->count * (NB_MAX_PARAMS + NB_MAX_OUTPUTS) + 64, err) ||
+      !(v.place = nb_alloc(bytes, err)))
     goto done;
   memset(v.place, 0, bytes);
   for (int i = 0; i < p->count; i++) plan_each_tensor(p->step[i], count_reference, &v);

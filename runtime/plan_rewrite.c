@@ -1,31 +1,81 @@
 // SPDX-License-Identifier: MIT
 // Fewer steps that do the same: a plan's multiplications by a constant one, such as the seed of backward, go; a product
 // that only a sum reads is made in one step with it.
+#include <string.h>
+
+#include "nablua/memory.h"
 #include "plan_steps.h"
 
-// What the plan's steps know of a storage.
+// What the plan knows of a storage.
 typedef struct Uses {
-  const Storage *storage;
   const Tensor *tensor;     // the first on it
-  int references, tensors;  // of the steps to the tensor; tensors on the storage, or more than one
+  int references, tensors;  // of the steps to that tensor; tensors on the storage, or more than one
+  bool made, written;       // by a call; in place or by an optimizer
+  bool kept;                // a result, an input, or somebody's gradient
 } Uses;
 
-static void count_use(void *ctx, Tensor *t) {
-  Uses *u = ctx;
-  if (t->storage != u->storage) return;
-  if (!u->tensor) u->tensor = t;
-  if (t == u->tensor) {
-    u->references++;
-    u->tensors = u->tensors > 1 ? u->tensors : 1;
-  } else {
-    u->tensors = 2;
-  }
+typedef struct Rewrite {
+  Plan *p;
+  StorageMap map;
+  Uses *uses;
+  int count, capacity;
+} Rewrite;
+
+static Uses *uses_of(Rewrite *w, const Tensor *t) {
+  int at = storage_map_get(&w->map, t->storage);
+  if (at >= 0) return &w->uses[at];
+  storage_map_put(&w->map, t->storage, w->count);
+  w->uses[w->count] = (Uses){.tensor = t};
+  return &w->uses[w->count++];
 }
 
-static Uses uses_from(const Plan *p, int first, const Storage *storage) {
-  Uses u = {.storage = storage};
-  for (int i = first; i < p->count; i++) plan_each_tensor(p->step[i], count_use, &u);
-  return u;
+static void count_use(void *ctx, Tensor *t) {
+  Uses *u = uses_of(ctx, t);
+  u->references += t == u->tensor;
+  if (t != u->tensor || !u->tensors) u->tensors++;
+}
+
+static void count_reference(void *ctx, Tensor *t) {
+  (void)t;
+  ++*(int *)ctx;
+}
+
+static bool open(Rewrite *w) {
+  Error ignored;
+  int most = w->p->inputs + w->p->results;
+  for (int i = 0; i < w->p->count; i++) {
+    plan_each_tensor(w->p->step[i], count_reference, &most);
+    most += 4 * w->p->step[i]->slot_count;
+  }
+  w->capacity = most + 1;
+  if (!storage_map_new(&w->map, w->capacity, &ignored)) return false;
+  w->uses = nb_alloc((size_t)w->capacity * sizeof *w->uses, &ignored);
+  if (!w->uses) {
+    storage_map_close(&w->map);
+    return false;
+  }
+  for (int i = 0; i < w->p->count; i++) {
+    PlanStep *s = w->p->step[i];
+    plan_each_tensor(s, count_use, w);
+    if (s->kind == STEP_GRAD && s->grad) uses_of(w, s->grad)->kept = true;
+    if (s->kind == STEP_IN_PLACE) uses_of(w, s->call.out[0])->written = true;
+    for (int o = 0; o < NB_MAX_OUTPUTS && s->kind == STEP_CALL; o++)
+      if (s->call.out[o]) uses_of(w, s->call.out[o])->made = true;
+    for (int k = 0; k < s->slot_count; k++) {
+      const Tensor *const changed[] = {s->slots[k].weight, s->slots[k].first, s->slots[k].second, s->slots[k].step};
+      for (int c = 0; c < 4; c++)
+        if (changed[c]) uses_of(w, changed[c])->written = true;
+    }
+  }
+  for (int i = 0; i < w->p->inputs; i++) uses_of(w, w->p->input[i])->kept = true;
+  for (int i = 0; i < w->p->results; i++) uses_of(w, w->p->result[i])->kept = true;
+  return true;
+}
+
+// Whether nothing but the steps' arguments and outputs knows of the tensor, and none of them writes to it again.
+static bool is_passing(Rewrite *w, const Tensor *t) {
+  const Uses *u = uses_of(w, t);
+  return !u->kept && !u->written && u->tensors == 1 && t->refs == u->references && t->storage->refs == 1;
 }
 
 // Whether a step in [first, end) writes to the storage of an older tensor.
@@ -35,23 +85,11 @@ static bool is_written(const Plan *p, const Tensor *t, int first, int end) {
     if (s->kind == STEP_IN_PLACE && s->call.out[0]->storage == t->storage) return true;
     for (int k = 0; k < s->slot_count; k++) {
       const Tensor *const changed[] = {s->slots[k].weight, s->slots[k].first, s->slots[k].second, s->slots[k].step};
-      for (int j = 0; j < 4; j++)
-        if (changed[j] && changed[j]->storage == t->storage) return true;
+      for (int c = 0; c < 4; c++)
+        if (changed[c] && changed[c]->storage == t->storage) return true;
     }
   }
   return false;
-}
-
-// Whether nothing but this step's and later steps' arguments knows of what step i makes.
-static bool is_passing(const Plan *p, int i) {
-  const Tensor *t = p->step[i]->call.out[0];
-  Uses u = uses_from(p, i, t->storage);
-  if (u.tensors != 1 || t->refs != u.references || t->storage->refs != 1 || is_written(p, t, i, p->count)) return false;
-  for (int k = 0; k < p->results; k++)
-    if (p->result[k] == t) return false;
-  for (int k = i; k < p->count; k++)
-    if (p->step[k]->kind == STEP_GRAD && p->step[k]->grad == t) return false;
-  return true;
 }
 
 static void drop_step(Plan *p, int i) {
@@ -63,21 +101,17 @@ static void drop_step(Plan *p, int i) {
 // ---- multiplications by one ----
 
 // One element for all, which nothing but the steps can reach and none of them writes.
-static bool is_constant_one(const Plan *p, const Tensor *t) {
+static bool is_constant_one(Rewrite *w, const Tensor *t) {
   for (int d = 0; d < t->layout.ndim; d++)
     if (t->layout.shape[d] != 1 && t->layout.strides[d] != 0) return false;
-  if (t->requires_grad || nb_layout_numel(&t->layout) == 0 || nb_tensor_get(t, 0) != 1) return false;
-  for (int i = 0; i < p->inputs; i++)
-    if (p->input[i]->storage == t->storage) return false;
-  for (int i = 0; i < p->count; i++)
-    for (int o = 0; o < NB_MAX_OUTPUTS && p->step[i]->kind == STEP_CALL; o++)
-      if (p->step[i]->call.out[o] && p->step[i]->call.out[o]->storage == t->storage) return false;
-  Uses u = uses_from(p, 0, t->storage);
-  return u.tensors == 1 && t->refs == u.references && t->storage->refs == 1 && !is_written(p, t, 0, p->count);
+  return !t->requires_grad && nb_layout_numel(&t->layout) > 0 && !uses_of(w, t)->made && is_passing(w, t) &&
+         nb_tensor_get(t, 0) == 1;
 }
 
-static void replace_arguments(PlanStep *s, const Tensor *from, Tensor *to) {
-  if (s->kind > STEP_IN_PLACE) return;
+// Returns how many there were.
+static int replace_arguments(PlanStep *s, const Tensor *from, Tensor *to) {
+  int count = 0;
+  if (s->kind > STEP_IN_PLACE) return 0;
   const Op *op = s->call.op;
   for (int i = 0; i < NB_MAX_PARAMS && op->params[i].name; i++) {
     bool many = op->params[i].kind == NB_PARAM_TENSORS;
@@ -88,21 +122,27 @@ static void replace_arguments(PlanStep *s, const Tensor *from, Tensor *to) {
       nb_tensor_retain(to);
       nb_tensor_release(slot);
       *slot = to;
+      count++;
     }
   }
+  return count;
 }
 
-static bool drop_one(Plan *p, int i) {
+static bool drop_one(Rewrite *w, int i) {
+  Plan *p = w->p;
   PlanStep *s = p->step[i];
   const Tensor *out = s->call.out[0];
   for (int k = 0; k < 2; k++) {
-    Tensor *x = s->args[k].tensor;
+    Tensor *x = s->args[k].tensor, *one = s->args[1 - k].tensor;
     const Layout *l = &x->layout;
     if (l->dtype != out->layout.dtype || !nb_layout_has(l, out->layout.shape, out->layout.ndim) ||
-        !nb_layout_contiguous(l))
+        !nb_layout_contiguous(l) || uses_of(w, x)->written || !is_constant_one(w, one) || !is_passing(w, out))
       continue;
-    if (!is_constant_one(p, s->args[1 - k].tensor) || !is_passing(p, i) || is_written(p, x, i, p->count)) continue;
-    for (int j = i + 1; j < p->count; j++) replace_arguments(p->step[j], out, x);
+    int more = -1;
+    for (int j = i + 1, left = uses_of(w, out)->references - 1; j < p->count && more + 1 < left; j++)
+      more += replace_arguments(p->step[j], out, x);
+    if (uses_of(w, x)->tensor == x) uses_of(w, x)->references += more;
+    uses_of(w, one)->references--;
     drop_step(p, i);
     return true;
   }
@@ -112,20 +152,19 @@ static bool drop_one(Plan *p, int i) {
 // ---- products in sums ----
 
 // Joins step i, a product, with the only step that reads it, if that adds something to it.
-static bool join_sum(Plan *p, int i, const Op *add, const Op *multiply_add) {
+static bool join_sum(Rewrite *w, int i, const Op *add, const Op *multiply_add) {
+  Plan *p = w->p;
   PlanStep *s = p->step[i];
   const Tensor *out = s->call.out[0];
-  if (!multiply_add->loops[s->call.compute] || uses_from(p, i + 1, out->storage).references != 1 || !is_passing(p, i))
-    return false;
+  if (!multiply_add->loops[s->call.compute] || uses_of(w, out)->references != 2 || !is_passing(w, out)) return false;
   int j = i + 1;
   for (; j < p->count; j++) {
-    Uses u = {.storage = out->storage};
-    plan_each_tensor(p->step[j], count_use, &u);
-    if (u.references) break;
+    if (p->step[j]->kind != STEP_CALL || p->step[j]->call.op != add) continue;
+    if (p->step[j]->args[0].tensor == out || p->step[j]->args[1].tensor == out) break;
   }
   if (j == p->count) return false;
   PlanStep *sum = p->step[j];
-  if (sum->kind != STEP_CALL || sum->call.op != add || sum->call.compute != s->call.compute) return false;
+  if (sum->call.compute != s->call.compute) return false;
   int other = sum->args[0].tensor == out;
   Tensor *x = s->args[0].tensor, *y = s->args[1].tensor, *z = sum->args[other].tensor;
   const Layout *l = &sum->call.out[0]->layout;
@@ -162,11 +201,15 @@ static bool drop_clearing(Plan *p, int i) {
 }
 
 void plan_rewrite(Plan *p) {
+  const Op *mul = nb_op_find("mul"), *add = nb_op_find("add"), *multiply_add = nb_op_find("multiply_add");
+  Rewrite w = {.p = p};
   for (int i = 0; i < p->count; i++)
     if (drop_clearing(p, i)) i--;
-  const Op *mul = nb_op_find("mul"), *add = nb_op_find("add"), *multiply_add = nb_op_find("multiply_add");
+  if (!open(&w)) return;
   for (int i = 0; i < p->count; i++)
-    if (p->step[i]->kind == STEP_CALL && p->step[i]->call.op == mul && drop_one(p, i)) i--;
+    if (p->step[i]->kind == STEP_CALL && p->step[i]->call.op == mul && drop_one(&w, i)) i--;
   for (int i = 0; i < p->count; i++)
-    if (p->step[i]->kind == STEP_CALL && p->step[i]->call.op == mul && join_sum(p, i, add, multiply_add)) i--;
+    if (p->step[i]->kind == STEP_CALL && p->step[i]->call.op == mul && join_sum(&w, i, add, multiply_add)) i--;
+  storage_map_close(&w.map);
+  nb_free(w.uses, (size_t)w.capacity * sizeof *w.uses);
 }

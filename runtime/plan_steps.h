@@ -64,7 +64,9 @@ typedef struct StorageMap {
 } StorageMap;
 
 bool storage_map_open(StorageMap *m, const Plan *p, Error *err);
-int storage_map_get(const StorageMap *m, const void *key);  // −1 when it is not there
+bool storage_map_new(StorageMap *m, int entries, Error *err);         // an empty one
+void storage_map_put(StorageMap *m, const void *storage, int value);  // the first value stays
+int storage_map_get(const StorageMap *m, const void *key);            // −1 when it is not there
 void storage_map_close(StorageMap *m);
 
 // Calls visit for every reference to a tensor that a step holds.
