@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""What a process costs: start to first gradient, resident memory, data loading, interrupt latency, scaling.
+"""What a process costs: start to first gradient, resident memory, data loading, interrupt latency.
 
     process.py NABLUA
 
@@ -34,45 +34,6 @@ steps(50)
 local early, peak = resident(), nb.memory().peak
 steps(1000)
 print(("%.1f %.1f %.3f %.3f"):format(early, resident(), peak / 1e6, nb.memory().peak / 1e6))
-"""
-SCALING = """
-local clock = require "nablua.native".clock
-local function measure(batch, width, depth)
-  nb.seed(1)
-  local layers = {}
-  for i = 1, depth do layers[2 * i - 1], layers[2 * i] = nn.Linear(width, width), nn.ReLU() end
-  local net, x = nn.Sequential(layers), nb.rand(batch, width)
-  local opt = optim.SGD(net:parameters(), {lr=1e-3})
-  local function step() opt:zero_grad(); net(x):sum():backward(); opt:step() end
-  step()
-  local best, stop = 1e9, clock() + 0.15
-  repeat
-    local start = clock()
-    step()
-    best = math.min(best, clock() - start)
-  until clock() > stop
-  print(("%-8d%-8d%-8d%12.1f%14.3f"):format(batch, width, depth, best * 1e6, 6 * batch * width * width * depth / best / 1e9))
-end
-print("batch   width   depth     us a step       GFLOP/s")
-for _, n in ipairs{1, 4, 16, 64, 256, 1024, 4096} do measure(n, 128, 2) end
-for _, n in ipairs{16, 32, 64, 128, 256, 512, 1024, 2048, 4096} do measure(16, n, 2) end
-for _, n in ipairs{1, 4, 16, 64, 256} do measure(16, 64, n) end
-"""
-OPERATORS = """
-local clock = require "nablua.native".clock
-local x, w = nb.rand(4), nb.rand(4)
-w.requires_grad = true
-local function each(f)
-  local best = 1e9
-  for _ = 1, 20 do
-    local start = clock()
-    for _ = 1, 1000 do f() end
-    best = math.min(best, (clock() - start) * 1e6)
-  end
-  return best
-end
-print(("%.0f %.0f %.0f"):format(each(function() return x + x end), each(function() return w * x end),
-  each(function() return x.add_ and x:add_(x) end)))
 """
 
 
@@ -123,10 +84,6 @@ def main():
                              "print(('%.0f %.0f'):format((a - s) * 1e3, (c() - a) * 1e3))").split()
     if loading:
         print("Fashion-MNIST: %s ms to load, %s ms for a shuffled epoch of 64s" % tuple(loading))
-    fields = output(nablua, OPERATORS).split()
-    if fields:
-        print("one operator on 4 numbers, ns: x + x %s; w * x on the tape %s; x:add_(x) %s" % tuple(fields))
-    print(output(nablua, SCALING), end="")
     return 0
 
 
