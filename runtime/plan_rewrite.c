@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Fewer steps that do the same: a plan's multiplications by a constant one, such as the seed of backward, go; a product
-// that only a sum reads is made in one step with it.
+// that only a sum reads is made in one step with it; a gradient that is set anew is not cleared first.
 #include <string.h>
 
 #include "nablua/memory.h"
