@@ -210,6 +210,11 @@ static void push_gradient(lua_State *L, Backward *b, const CustomCall *call, int
     return;
   }
   Tensor *g = b->grad[i] ? b->grad[i] : nb_full(b->scope, &call->out[i], 0);
+  if (g &&
+      (g->refs > 1 || g->storage->refs > 1 || g->requires_grad)) {  // somebody else's, whatever the rule does to it
+    g = nb_unary(b->scope, "clone", g);
+    if (b->grad[i]) b->grad[i] = g;
+  }
   if (!g) nb_raise(L, b->scope->err);
   nb_push_tensor(L, nb_tensor_retain(g));
 }

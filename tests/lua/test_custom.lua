@@ -143,6 +143,16 @@ local function make(spec)
   return nb.operator(spec)
 end
 
+-- Where J is a sum of products the gradient is the other factor, which stays as it is even then.
+function T.test_a_rule_that_writes_into_its_gradient_is_refused()
+  local twice = make { name = "twice_over",
+    forward = function(_, x) return x * 2 end, backward = function(_, g) return g:mul_(2) end }
+  local x, fixed = leaf { 1, 2 }, nb.tensor({ 3, 4 }, { dtype = "f64" })
+  local J = (twice(x) * fixed):sum()
+  fails({ "twice_over", "in place" }, J.backward, J)
+  lu.assertEquals(fixed:totable(), { 3, 4 })
+end
+
 function T.test_an_operator_of_ones_own_is_a_function_a_method_and_documented()
   local f = make { name = "swoosh", doc = "x·σ(βx).", derivative = "σ + βxσ(1−σ)",
     example = "nb.swoosh(nb.zeros(1), 1)",
