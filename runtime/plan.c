@@ -374,6 +374,50 @@ static bool run_step(PlanStep *s, Error *err) {
   return true;
 }
 
+bool plan_make_quick(Plan *p, Error *err) {
+  if (!(p->quick = nb_alloc((size_t)(p->count + 1) * sizeof *p->quick, err))) return false;
+  for (int i = 0; i < p->count; i++) {
+    const PlanStep *s = p->step[i];
+    const LoopWalk *w = &s->walk;
+    QuickStep *q = &p->quick[i];
+    *q = (QuickStep){.kind = QUICK_NOT};
+    if (s->kind == STEP_GRAD && s->grad) {
+      q->kind = QUICK_GRAD;
+      q->as.grad.leaf = s->leaf, q->as.grad.grad = s->grad;
+    }
+    if (s->kind != STEP_CALL || s->group || s->moves) continue;
+    if (w->count && w->ndim == 1 && w->shape[0] <= NB_GRAIN) {
+      q->kind = QUICK_ROW;
+      q->as.row.loop = w->loop, q->as.row.args = w->args, q->as.row.n = w->shape[0];
+      memcpy(q->as.row.stride, w->stride[0], sizeof q->as.row.stride);
+      memcpy(q->as.row.base, w->base, sizeof q->as.row.base);
+    } else if (!w->count && s->brief.run) {
+      q->kind = QUICK_BRIEF;
+      q->as.brief.run = s->brief.run;
+      memcpy(q->as.brief.at, s->brief_at, sizeof q->as.brief.at);
+      memcpy(q->as.brief.n, s->brief.n, sizeof q->as.brief.n);
+    }
+  }
+  return true;
+}
+
+// Takes the step in the plainest way, where there is one.
+static bool run_quick(const QuickStep *q) {
+  switch (q->kind) {
+    case QUICK_ROW:
+      q->as.row.loop(q->as.row.n, q->as.row.base, q->as.row.stride, q->as.row.args);
+      return true;
+    case QUICK_BRIEF:
+      q->as.brief.run(q->as.brief.at, q->as.brief.n);
+      return true;
+    case QUICK_GRAD:
+      return q->as.grad.leaf->grad == q->as.grad.grad;
+    case QUICK_NOT:
+      break;
+  }
+  return false;
+}
+
 bool nb_plan_run(Plan *p, Tensor *const *inputs, Error *err) {
   bool grad = nb_grad_enabled(), ok = true;
   char *own[PLAN_INPUTS];
@@ -383,6 +427,11 @@ bool nb_plan_run(Plan *p, Tensor *const *inputs, Error *err) {
     p->input[i]->storage->data = nb_tensor_data(inputs[i]);
   }
   for (int i = 0; ok && i < p->count;) {
+    if (run_quick(&p->quick[i])) {
+      ok = nb_poll(err);
+      i++;
+      continue;
+    }
     PlanStep *s = p->step[i];
     if (s->group > 1) {
       plan_run_group(p, i, s->group);
@@ -469,6 +518,7 @@ void nb_plan_free(Plan **slot) {
   for (int i = 0; i < p->count; i++) plan_release_step(p->step[i]);
   for (int i = 0; i < p->inputs; i++) nb_tensor_release(&p->input[i]);
   for (int i = 0; i < p->results; i++) nb_tensor_release(&p->result[i]);
+  nb_free(p->quick, (size_t)(p->count + 1) * sizeof *p->quick);
   if (p->step) nb_free(p->step, (size_t)p->capacity * sizeof *p->step);
   nb_free(p, sizeof *p);
 }

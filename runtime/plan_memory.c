@@ -456,7 +456,7 @@ bool nb_plan_finish(Plan *p, Error *err) {
     p->step[i]->moves = m.found;
     plan_find_operands(p->step[i]);
   }
-  ok = true;
+  ok = plan_make_quick(p, err);
 done:
   if (v.place) nb_free(v.place, bytes);
   storage_map_close(&v.tensors);

@@ -37,12 +37,34 @@ typedef struct PlanStep {
   int slot_count;
 } PlanStep;
 
+// What a small step needs in the plainest case, side by side with those of its neighbours.
+typedef struct QuickStep {
+  enum { QUICK_NOT, QUICK_ROW, QUICK_BRIEF, QUICK_GRAD } kind;  // QUICK_NOT: run the step itself
+  union {
+    struct {
+      Loop loop;
+      const Value *args;
+      int64_t n, stride[NB_MAX_OPERANDS];
+      char *base[NB_MAX_OPERANDS];
+    } row;
+    struct {
+      void (*run)(char *const *p, const int64_t *n);
+      char *at[4];
+      int64_t n[8];
+    } brief;
+    struct {
+      const Tensor *leaf, *grad;  // nothing to do where the leaf has it
+    } grad;
+  } as;
+} QuickStep;
+
 struct Plan {
   PlanStep **step;
   int count, capacity;
   Tensor *input[PLAN_INPUTS], *result[PLAN_INPUTS];
   uint32_t version[PLAN_INPUTS];  // of the inputs' storages before it was recorded
   int inputs, results;
+  QuickStep *quick;  // one for each step
   PlanStep **guard;  // the first gradient step of each leaf that depends on the state before
   int grad_guards;
   double *partial;  // sums of tiles
@@ -76,6 +98,9 @@ void plan_release_step(PlanStep *s);
 
 // Spares steps whose work others can do.  Call it when nothing but the plan holds what only the plan needs.
 void plan_rewrite(Plan *p);
+
+// Fills p->quick; called last.
+bool plan_make_quick(Plan *p, Error *err);
 
 // Looks where the operands of a step lie.
 void plan_find_operands(PlanStep *s);
