@@ -375,16 +375,6 @@ static void arrange(Survey *v) {
   }
 }
 
-typedef struct Moves {
-  const Plan *p;
-  bool found;
-} Moves;
-
-static void look_for_inputs(void *ctx, Tensor *t) {
-  Moves *m = ctx;
-  for (int i = 0; i < m->p->inputs; i++) m->found = m->found || m->p->input[i]->storage == t->storage;
-}
-
 static bool make_guards(Plan *p, Error *err) {
   int count = 0;
   for (int i = 0; i < p->count; i++) count += p->step[i]->kind == STEP_GRAD;
@@ -451,10 +441,13 @@ bool nb_plan_finish(Plan *p, Error *err) {
   }
   p->stats.arena = p->arena_bytes;
   for (int i = 0; i < p->count; i++) {
-    Moves m = {.p = p};
-    plan_each_tensor(p->step[i], look_for_inputs, &m);
-    p->step[i]->moves = m.found;
-    plan_find_operands(p->step[i]);
+    PlanStep *s = p->step[i];
+    for (int k = 0; k < p->inputs && !s->moves; k++) {
+      Sharing with = {.with = p->input[k]};
+      plan_each_tensor(s, look_for, &with);
+      s->moves = with.shared;
+    }
+    plan_find_operands(s);
   }
   ok = plan_make_quick(p, err);
 done:

@@ -6,23 +6,9 @@
 -- a cliff.
 local nb = require "nablua"
 local nn, optim = nb.nn, nb.optim
-local now = require "nablua.native".clock
+local steps = dofile(debug.getinfo(1, "S").source:match("^@(.*/)") .. "steps.lua")
 
--- Microseconds of f, the median of runs that take a quarter of a second together.
-local function time(f)
-  for _ = 1, 4 do f() end
-  local start = now()
-  f()
-  local batch = math.max(1, math.floor(0.01 / math.max(now() - start, 1e-7)))
-  local per, stop = {}, now() + 0.25
-  repeat
-    start = now()
-    for _ = 1, batch do f() end
-    per[#per + 1] = (now() - start) / batch
-  until now() > stop and #per >= 5
-  table.sort(per)
-  return per[(#per + 1) // 2] * 1e6
-end
+local function time(f) return steps.time(f, 0.25) end
 
 -- One step of an MLP of `depth` square layers, and its floating point operations: each layer multiplies for its output,
 -- its weight's gradient and, but for the first, its input's.
@@ -35,14 +21,7 @@ local function training(batch, width, depth)
   local net = nn.Sequential(layers)
   local opt, loss = optim.SGD(net:parameters(), { lr = 1e-3 }), nn.MSELoss()
   local x, y = nb.rand(batch, width), nb.rand(batch, width)
-  local function step()
-    opt:zero_grad()
-    local J = loss(net(x), y)
-    J:backward()
-    opt:step()
-    return J
-  end
-  return step, (6 * depth - 2) * batch * width * width
+  return steps.trainer(net, loss, opt, x, y), (6 * depth - 2) * batch * width * width
 end
 
 local sweeps = {

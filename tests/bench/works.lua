@@ -2,17 +2,8 @@
 -- Works a to f in nablua, driven by works.py: reads "work threads seconds", answers with microseconds a step.
 local nb = require "nablua"
 local nn, optim = nb.nn, nb.optim
-
--- A function that takes one training step.
-local function trainer(net, loss, opt, x, y)
-  return function()
-    opt:zero_grad()
-    local J = loss(net(x), y)
-    J:backward()
-    opt:step()
-    return J
-  end
-end
+local steps = dofile(debug.getinfo(1, "S").source:match("^@(.*/)") .. "steps.lua")
+local trainer = steps.trainer
 
 local function mlp(sizes)
   local layers = {}
@@ -80,8 +71,7 @@ works = {
   end,
 }
 
-local made, steps = {}, {}  -- by name: what to call, and how many steps that takes
-local now = require "nablua.native".clock
+local made, counts = {}, {}  -- by name: what to call, and how many steps that takes
 
 for line in io.lines() do
   local name, threads, seconds = line:match("^(%S+) (%d+) (%S+)$")
@@ -89,21 +79,9 @@ for line in io.lines() do
   if name:match("^compiled:") then mode, work = "compiled", name:match(":(.*)") end
   nb.threads(math.tointeger(threads))
   if not made[name] then
-    made[name], steps[name] = works[work]()
+    made[name], counts[name] = works[work]()
     if mode == "compiled" then made[name] = nb.compile(made[name]) end
   end
-  local step, per = made[name], {}
-  for _ = 1, 3 do step() end
-  local start = now()
-  step()
-  local once = math.max(now() - start, 1e-7)
-  local batch, stop = math.max(1, math.floor(tonumber(seconds) / 15 / once)), now() + tonumber(seconds)
-  repeat
-    start = now()
-    for _ = 1, batch do step() end
-    per[#per + 1] = (now() - start) / batch
-  until now() > stop and #per >= 3
-  table.sort(per)
-  print(("%.3f"):format(per[(#per + 1) // 2] / (steps[name] or 1) * 1e6))
+  print(("%.3f"):format(steps.time(made[name], tonumber(seconds)) / (counts[name] or 1)))
   io.flush()
 end
