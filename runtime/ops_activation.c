@@ -5,6 +5,7 @@
 
 #include "loops.h"
 #include "reduce.h"
+#include "softmax.h"
 #include "vector.h"
 
 // 1/(1 + e^−x), from the side that cannot overflow.
@@ -195,96 +196,6 @@ static bool shape_softplus(Call *c, Error *err) {
 
 // ---- softmax ----
 
-// The slices along one dimension: element k of slice (o, i) lies at o·n·inner + k·inner + i.
-typedef struct Slices {
-  Tensor *x, *y;
-  int64_t n, inner;
-  bool logarithm;
-} Slices;
-
-static void softmax_f64(int64_t begin, int64_t end, void *ctx) {
-  const Slices *w = ctx;
-  int64_t n = w->n, step = w->inner;
-  for (int64_t r = begin; r < end; r++) {
-    int64_t at = r / step * n * step + r % step;
-    const double *x = (const double *)nb_tensor_data(w->x) + at;
-    double *y = (double *)nb_tensor_data(w->y) + at, top = x[0], total = 0;
-    for (int64_t k = 1; k < n; k++)
-      if (x[k * step] > top || x[k * step] != x[k * step]) top = x[k * step];
-    for (int64_t k = 0; k < n; k++) total += y[k * step] = exp(x[k * step] - top);
-    double shift = log(total);
-    for (int64_t k = 0; k < n; k++) y[k * step] = w->logarithm ? x[k * step] - top - shift : y[k * step] / total;
-  }
-}
-
-// Rows; as many at a time as NB_ROW elements are, for what takes vectors of them.
-NB_RANGE(softmax_rows) {
-  const Slices *w = ctx;
-  int64_t n = w->n;
-  float top[NB_ROW], e[NB_ROW];
-  for (int64_t r = begin, rows; r < end; r += rows) {
-    const float *x = (const float *)nb_tensor_data(w->x) + r * n;
-    float *y = (float *)nb_tensor_data(w->y) + r * n;
-    double total[NB_ROW];
-    rows = n < NB_ROW ? NB_ROW / n : 1;
-    if (rows > end - r) rows = end - r;
-    for (int64_t i = 0; i < rows; i++) {
-      top[i] = nb_largest_of(n, x + i * n);
-      total[i] = 0;
-      NB_IVDEP for (int64_t k = i * n; k < (i + 1) * n; k++) y[k] = x[k] - top[i];
-    }
-    for (int64_t k = 0; k < rows * n; k += NB_ROW) {
-      int64_t m = rows * n - k < NB_ROW ? rows * n - k : NB_ROW, each = rows > 1 ? n : m;
-      float *to = w->logarithm ? e : y + k;
-      vector_exp(m, to, y + k);
-      for (int64_t i = 0; i < rows; i++) total[i] += nb_sum_of(NB_F32, each, to + i * each);
-    }
-    for (int64_t i = 0; i < rows; i++) {
-      float by = (float)(w->logarithm ? log(total[i]) : 1 / total[i]);
-      NB_IVDEP for (int64_t k = i * n; k < (i + 1) * n; k++) y[k] = w->logarithm ? y[k] - by : y[k] * by;
-    }
-  }
-}
-
-// Slices that lie side by side, NB_ROW at a time.
-NB_RANGE(softmax_columns) {
-  const Slices *w = ctx;
-  int64_t n = w->n, step = w->inner;
-  for (int64_t r = begin, m; r < end; r += m) {
-    int64_t at = r / step * n * step + r % step;
-    const float *x = (const float *)nb_tensor_data(w->x) + at;
-    float *y = (float *)nb_tensor_data(w->y) + at, top[NB_ROW], e[NB_ROW];
-    double total[NB_ROW];
-    m = step - r % step;
-    if (m > end - r) m = end - r;
-    if (m > NB_ROW) m = NB_ROW;
-    for (int64_t j = 0; j < m; j++) {
-      top[j] = x[j];
-      total[j] = 0;
-    }
-    for (int64_t k = 1; k < n; k++)
-      for (int64_t j = 0; j < m; j++) {
-        float v = x[k * step + j];
-        top[j] = ((v > top[j]) | (v != v)) ? v : top[j];
-      }
-    for (int64_t k = 0; k < n; k++) {
-      float *to = w->logarithm ? e : y + k * step;
-      NB_IVDEP for (int64_t j = 0; j < m; j++) to[j] = x[k * step + j] - top[j];
-      vector_exp(m, to, to);
-      NB_IVDEP for (int64_t j = 0; j < m; j++) total[j] += (double)to[j];
-    }
-    for (int64_t j = 0; j < m; j++) e[j] = (float)(w->logarithm ? log(total[j]) : 1 / total[j]);
-    for (int64_t k = 0; k < n; k++) {
-      NB_IVDEP for (int64_t j = 0; j < m; j++) y[k * step + j] =
-          w->logarithm ? (x[k * step + j] - top[j]) - e[j] : y[k * step + j] * e[j];
-    }
-  }
-}
-
-static void softmax_f32(int64_t begin, int64_t end, void *ctx) {
-  (((const Slices *)ctx)->inner == 1 ? softmax_rows : softmax_columns)(begin, end, ctx);
-}
-
 // First derivatives of rows: y·(g − Σ g·y), or g − e^y·Σ g.
 typedef struct SoftmaxGrad {
   const void *g, *y;
@@ -319,28 +230,29 @@ static bool shape_softmax(Call *c, Error *err) {
   return nb_shape_unary_float(c, err) && nb_dim(c->args[1].integer, c->layout[0].ndim, &d, err);
 }
 
-static bool run_softmax(Call *c, bool logarithm, Error *err) {
+static bool run_softmax(Call *c, SoftmaxKind kind, Error *err) {
   Scope s;
   int d = 0;
   nb_scope_open(&s, err);
   Tensor *x = nb_contiguous(&s, nb_to(&s, c->args[0].tensor, c->compute));
   bool ok = x && nb_dim(c->args[1].integer, c->layout[0].ndim, &d, err);
-  if (ok && nb_layout_numel(&x->layout) > 0) {
-    Slices w = {x, c->out[0], x->layout.shape[d], 1, logarithm};
+  if (ok) {
+    Softmax w = {.kind = kind, .dtype = c->compute, .n = x->layout.shape[d], .inner = 1};
     for (int e = d + 1; e < x->layout.ndim; e++) w.inner *= x->layout.shape[e];
-    nb_parallel_for(nb_layout_numel(&x->layout) / w.n, NB_GRAIN / 8 / w.n + 1,
-                    c->compute == NB_F32 ? softmax_f32 : softmax_f64, &w);
+    w.slices = w.n ? nb_layout_numel(&x->layout) / w.n : 0;
+    w.x = nb_tensor_data(x), w.y = nb_tensor_data(c->out[0]);
+    nb_softmax(w);
   }
   nb_scope_close(&s);
   return ok;
 }
 
 static bool softmax_forward(Call *c, Error *err) {
-  return run_softmax(c, false, err);
+  return run_softmax(c, NB_SOFTMAX, err);
 }
 
 static bool log_softmax_forward(Call *c, Error *err) {
-  return run_softmax(c, true, err);
+  return run_softmax(c, NB_LOG_SOFTMAX, err);
 }
 
 static bool shape_softmax_grad(Call *c, Error *err) {

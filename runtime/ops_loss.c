@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "loops.h"
+#include "softmax.h"
 #include "vector.h"
 
 // Loops of f32 by rows: `prepare` fills v and w from a row x of m elements, `loss` is made of them, x[k] and y[k].
@@ -132,34 +133,35 @@ static bool check_labels(const Tensor *target, int64_t classes, Error *err) {
   return true;
 }
 
-static int64_t inner_size(const Layout *z) {
-  int64_t inner = 1;
-  for (int d = class_dim(z) + 1; d < z->ndim; d++) inner *= z->shape[d];
-  return inner;
+// Of a cross-entropy with contiguous logits and targets.
+static Softmax slices_of(SoftmaxKind kind, const Tensor *z, const Tensor *target, Tensor *out) {
+  int d = class_dim(&z->layout);
+  Softmax w = {kind,
+               z->layout.dtype,
+               z->layout.shape[d],
+               1,
+               nb_layout_numel(&target->layout),
+               nb_tensor_data(z),
+               nb_tensor_data(out),
+               nb_tensor_data(target),
+               NULL,
+               0};
+  for (int e = d + 1; e < z->layout.ndim; e++) w.inner *= z->layout.shape[e];
+  return w;
 }
 
 // −log softmax(z)[target] for each sample.
 static bool cross_entropy_forward(Call *c, Error *err) {
   Scope s;
-  bool ok = false;
   nb_scope_open(&s, err);
-  Tensor *z = nb_to(&s, c->args[0].tensor, c->compute), *target = nb_contiguous(&s, c->args[1].tensor);
-  if (!z || !target) goto done;
-  int d = class_dim(&z->layout);
-  int64_t classes = z->layout.shape[d], inner = inner_size(&z->layout);
-  if (!check_labels(target, classes, err)) goto done;
-  Tensor *p = nb_op(&s, "log_softmax", (Value[NB_MAX_PARAMS]){{.tensor = z}, {.integer = d + 1}});
-  if (!p) goto done;
-  const int64_t *k = nb_tensor_data(target);
-  for (int64_t i = 0, n = nb_layout_numel(&target->layout); i < n; i++)
-    nb_tensor_set(c->out[0], i, -nb_tensor_get(p, (i / inner * classes + k[i] - 1) * inner + i % inner));
-  ok = true;
-done:
+  Tensor *z = nb_contiguous(&s, nb_to(&s, c->args[0].tensor, c->compute));
+  Tensor *target = nb_contiguous(&s, c->args[1].tensor);
+  bool ok = z && target && check_labels(target, z->layout.shape[class_dim(&z->layout)], err);
+  if (ok) nb_softmax(slices_of(NB_CROSS_ENTROPY, z, target, c->out[0]));
   nb_scope_close(&s);
   return ok;
 }
 
-// The whole gradient in one pass, for classes that lie in rows.
 static bool shape_like_first(Call *c, Error *err) {
   (void)err;
   c->layout[0] = c->args[0].tensor->layout;
@@ -167,33 +169,20 @@ static bool shape_like_first(Call *c, Error *err) {
   return true;
 }
 
-#define ROW_GRAD(T)                                                        \
-  do {                                                                     \
-    const T *g = nb_tensor_data(c->args[2].tensor);                        \
-    T *y = nb_tensor_data(p), *to = nb_tensor_data(c->out[0]);             \
-    for (int64_t i = 0; i < rows; i++, y += classes, to += classes) {      \
-      T scale = g[i * step];                                               \
-      NB_IVDEP for (int64_t j = 0; j < classes; j++) to[j] = y[j] * scale; \
-      to[k[i] - 1] = (y[k[i] - 1] - 1) * scale;                            \
-    }                                                                      \
-  } while (0)
-
+// The whole gradient in one pass.
 static bool cross_entropy_grad_forward(Call *c, Error *err) {
   Scope s;
   nb_scope_open(&s, err);
-  Tensor *z = c->args[0].tensor, *target = nb_contiguous(&s, c->args[1].tensor);
-  int last = z->layout.ndim - 1;
-  Tensor *p = nb_op(&s, "softmax", (Value[NB_MAX_PARAMS]){{.tensor = z}, {.integer = last + 1}});
-  bool ok = p && target && check_labels(target, z->layout.shape[last], err);
+  Tensor *z = nb_contiguous(&s, c->args[0].tensor), *target = nb_contiguous(&s, c->args[1].tensor);
+  Tensor *g = c->args[2].tensor;
+  bool single = nb_layout_is_single(&g->layout);
+  if (!single) g = nb_contiguous(&s, g);
+  bool ok = z && target && g && check_labels(target, z->layout.shape[class_dim(&z->layout)], err);
   if (ok) {
-    const int64_t *k = nb_tensor_data(target);
-    const Layout *gl = &c->args[2].tensor->layout;
-    int64_t classes = z->layout.shape[last], rows = nb_layout_numel(&target->layout);
-    int64_t step = gl->ndim == 1 ? gl->strides[0] : 0;
-    if (c->compute == NB_F32)
-      ROW_GRAD(float);
-    else
-      ROW_GRAD(double);
+    Softmax w = slices_of(NB_CROSS_ENTROPY_GRAD, z, target, c->out[0]);
+    w.g = nb_tensor_data(g);
+    w.gstep = !single;
+    nb_softmax(w);
   }
   nb_scope_close(&s);
   return ok;
@@ -203,7 +192,7 @@ static bool cross_entropy_grad_forward(Call *c, Error *err) {
 static bool cross_entropy_backward(Backward *b) {
   Scope *s = b->scope;
   Tensor *z = nb_in(b, 0), *g = b->grad[0];
-  if (!nb_grad_enabled() && z->layout.ndim <= 2 && g->layout.dtype == z->layout.dtype)
+  if (!nb_grad_enabled() && g->layout.dtype == z->layout.dtype)
     return nb_give(
         b, 0,
         nb_op(s, "cross_entropy_grad", (Value[NB_MAX_PARAMS]){{.tensor = z}, {.tensor = nb_in(b, 1)}, {.tensor = g}}));
@@ -220,12 +209,12 @@ static bool cross_entropy_backward(Backward *b) {
 
 static const Op ops[] = {
     {.name = "cross_entropy_grad",
-     .doc = "δ of cross_entropy's logits, rows of classes: (softmax(z) − one_hot(target))·g.",
+     .doc = "δ of cross_entropy's logits: (softmax(z) − one_hot(target))·g.",
      .example = "local z = nb.tensor({0, 0}, {requires_grad=true}); nb.cross_entropy(z, nb.tensor(2)):backward(); "
                 "return z.grad  --> {0.5, -0.5}",
      .no_grad = "it serves first derivatives",
      .internal = true,
-     .sample = {.args = "f(5,3), i(3, 5), f(5); f(4), i(4), f()"},
+     .sample = {.args = "f(5,3), i(3, 5), f(5); f(4), i(4), f(); f(2,3,4), i(3, 2,4), f(2,4)"},
      .params = {TENSOR("logits"), INDEX("target"), TENSOR("g")},
      .shape = shape_like_first,
      .forward = cross_entropy_grad_forward},

@@ -102,10 +102,8 @@ static void drop_step(Plan *p, int i) {
 
 // One element for all, which nothing but the steps can reach and none of them writes.
 static bool is_constant_one(Rewrite *w, const Tensor *t) {
-  for (int d = 0; d < t->layout.ndim; d++)
-    if (t->layout.shape[d] != 1 && t->layout.strides[d] != 0) return false;
-  return !t->requires_grad && nb_layout_numel(&t->layout) > 0 && !uses_of(w, t)->made && is_passing(w, t) &&
-         nb_tensor_get(t, 0) == 1;
+  return nb_layout_is_single(&t->layout) && !t->requires_grad && nb_layout_numel(&t->layout) > 0 &&
+         !uses_of(w, t)->made && is_passing(w, t) && nb_tensor_get(t, 0) == 1;
 }
 
 // Returns how many there were.

@@ -64,6 +64,12 @@ bool nb_layout_contiguous(const Layout *l) {
   return true;
 }
 
+bool nb_layout_is_single(const Layout *l) {
+  for (int d = 0; d < l->ndim; d++)
+    if (l->shape[d] != 1 && l->strides[d] != 0) return false;
+  return true;
+}
+
 void nb_layout_pack(Layout *l) {
   int64_t stride = 1;
   l->offset = 0;

@@ -59,6 +59,46 @@ function T.test_cross_entropy_by_hand()
   assert_close(nn.cross_entropy(logits[1], nb.tensor(2)), each[1])
 end
 
+-- Short rows, long ones, classes across, and some of each in one tile and in several; every sample counts differently.
+function T.test_cross_entropy_of_all_sizes()
+  for _, dtype in ipairs { "f32", "f64" } do
+    for _, shape in ipairs { { 1, 1 }, { 65, 10 }, { 3, 24 }, { 9, 25 }, { 130, 7 }, { 2, 300 }, { 2, 5, 70 } } do
+      local n, classes, inner = shape[1], shape[2], shape[3] or 1
+      local z = nb.randn(n, inner, classes, { dtype = dtype }) * 3
+      local target, g = nb.randint(1, classes, n, inner), nb.rand(n, inner, { dtype = dtype })
+      local losses, slopes = {}, {}  -- element by element, the classes innermost
+      for i = 1, n do
+        for j = 1, inner do
+          local row, k, weight = z[i][j]:totable(), target[i][j]:item(), g[i][j]:item()
+          losses[#losses + 1] = nll_by_hand(row, k)
+          for q = 1, classes do
+            slopes[#slopes + 1] = weight * (math.exp(-nll_by_hand(row, q)) - (q == k and 1 or 0))
+          end
+        end
+      end
+      local logits = z:transpose(2, 3):contiguous()
+      if not shape[3] then logits, target, g = logits:squeeze(3), target:squeeze(2), g:squeeze(2) end
+      logits.requires_grad = true
+      local each, tolerance = nb.cross_entropy(logits, target), dtype == "f32" and 2e-6 or 1e-13
+      assert_close(each, losses, tolerance)
+      each:backward(g)
+      assert_close(logits.grad:view(n, classes, inner):transpose(2, 3), slopes, tolerance)
+    end
+  end
+end
+
+-- Where a net is sure of the right class, 1 − p is below what f32 knows of p: the gradient still has all its digits.
+function T.test_cross_entropy_of_the_sure()
+  for _, classes in ipairs { 2, 40 } do
+    local z = nb.full({ classes }, -20, { requires_grad = true })
+    nb.no_grad(function() z[1] = 0 end)
+    nb.cross_entropy(z, nb.tensor(1)):backward()
+    local others = (classes - 1) * math.exp(-20)
+    assert_close(z.grad[1] / (-others / (1 + others)), 1, 1e-6)
+    assert_close(z.grad[2] / (math.exp(-20) / (1 + others)), 1, 1e-6)
+  end
+end
+
 function T.test_cross_entropy_weights_ignores_and_smooths()
   local logits, target = nb.tensor(rows), nb.tensor(labels)
   local w = { 0.5, 2, 1 }

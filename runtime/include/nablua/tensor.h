@@ -78,6 +78,7 @@ DType nb_dtype_promote(DType a, DType b);
 bool nb_layout_has(const Layout *l, const int64_t *shape, int ndim);  // these sizes
 int64_t nb_layout_numel(const Layout *l);
 bool nb_layout_contiguous(const Layout *l);
+bool nb_layout_is_single(const Layout *l);  // one element for all
 
 // Writes row-major strides for the shape that `l` has, and offset 0.
 void nb_layout_pack(Layout *l);
