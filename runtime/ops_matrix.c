@@ -254,33 +254,26 @@ static Tensor *product(Scope *s, const Layout *like, int64_t m, int64_t n, int64
   return c && nb_gemm(like->dtype, m, n, k, a, b, nb_tensor_data(c), n, s->err) ? c : NULL;
 }
 
-// With Y = X·Wᵀ + b: ∂J/∂X = δ·W, ∂J/∂W = δᵀ·X, ∂J/∂b = Σ δ.
+// With Y = X·Wᵀ + b: ∂J/∂b = Σ δ, while δ is still in the cache, ∂J/∂W = δᵀ·X, ∂J/∂X = δ·W.
 static bool linear_backward(Backward *b) {
   Scope *s = b->scope;
-  Tensor *g = b->grad[0], *x = nb_in(b, 0), *w = nb_in(b, 1);
-  int last = x->layout.ndim - 1;
+  Tensor *g = b->grad[0], *x = nb_in(b, 0), *w = nb_in(b, 1), *bias = nb_in(b, 2);
   DType dtype = g->layout.dtype;
+  int64_t out = w->layout.shape[0], in = w->layout.shape[1], rows = 1;
+  for (int d = 0; d < x->layout.ndim - 1; d++) rows *= x->layout.shape[d];
+  if (bias && nb_wants(b, 2) && !nb_give(b, 2, nb_sum_to(s, g, &bias->layout))) return false;
   if (nb_unheard() && lies_in_rows(g, dtype) && lies_in_rows(x, dtype) && lies_in_rows(w, dtype)) {
     // The same without views and their calls.
-    int64_t out = w->layout.shape[0], in = w->layout.shape[1], rows = 1;
-    for (int d = 0; d < last; d++) rows *= x->layout.shape[d];
-    GemmMatrix delta = {nb_tensor_data(g), out, false};
+    GemmMatrix delta = {nb_tensor_data(g), out, false}, across = {nb_tensor_data(g), out, true};
     GemmMatrix weight = {nb_tensor_data(w), in, false}, input = {nb_tensor_data(x), in, false};
-    if (nb_wants(b, 0) && !nb_give(b, 0, product(s, &x->layout, rows, in, out, delta, weight))) return false;
-    delta.transposed = true;
-    if (nb_wants(b, 1) && !nb_give(b, 1, product(s, &w->layout, out, in, rows, delta, input))) return false;
-    return !nb_in(b, 2) || !nb_wants(b, 2) || nb_give(b, 2, nb_sum_to(s, g, &nb_in(b, 2)->layout));
+    if (nb_wants(b, 1) && !nb_give(b, 1, product(s, &w->layout, out, in, rows, across, input))) return false;
+    return !nb_wants(b, 0) || nb_give(b, 0, product(s, &x->layout, rows, in, out, delta, weight));
   }
-  if (nb_wants(b, 0) && !nb_give(b, 0, nb_matmul(s, g, w))) return false;
   if (nb_wants(b, 1)) {
-    int64_t rows = 1;
-    for (int d = 0; d < last; d++) rows *= x->layout.shape[d];
-    Tensor *flat_g = nb_reshape(s, g, (int64_t[]){rows, w->layout.shape[0]}, 2);
-    Tensor *flat_x = nb_reshape(s, x, (int64_t[]){rows, w->layout.shape[1]}, 2);
+    Tensor *flat_g = nb_reshape(s, g, (int64_t[]){rows, out}, 2), *flat_x = nb_reshape(s, x, (int64_t[]){rows, in}, 2);
     if (!nb_give(b, 1, nb_matmul(s, nb_swap(s, flat_g, 0, 1), flat_x))) return false;
   }
-  if (!nb_in(b, 2) || !nb_wants(b, 2)) return true;
-  return nb_give(b, 2, nb_sum_to(s, g, &nb_in(b, 2)->layout));
+  return !nb_wants(b, 0) || nb_give(b, 0, nb_matmul(s, g, w));
 }
 
 static const Op ops[] = {
