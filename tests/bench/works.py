@@ -93,8 +93,8 @@ def table(options, threads):
             continue
         got = {label: [] for label in names}
         got["eager limit"] = [] if work == "e" else got["limit"]
-        for _ in range(options.rounds):
-            for label in labels:
+        for turn in range(options.rounds):
+            for label in labels[turn % len(labels):] + labels[:turn % len(labels)]:
                 value = names[label].ask(work, options.seconds)
                 if not math.isnan(value):
                     got[label].append(value)
