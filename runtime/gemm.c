@@ -47,11 +47,12 @@ static const double SHARE = 4e5;
 // Buffers up to SMALL bytes are on the stack.  All measured; none is sharp.
 enum { PACK_Y = 192, PACK_X = 256, FAR_BYTES = 2 << 20, FAR_ROW = 2048, NEAR_ROW = 3200 };
 enum { KC = 1024, MC = 192, NC = 8192, SMALL = 16384, MOST_TINY = 64 };
-enum { MAX_ROWS = 12, MAX_TILE_BYTES = 12 * 2 * 64, MAX_WIDTHS = 5 };
+enum { MAX_ROWS = 12, MAX_TILE_BYTES = 12 * 2 * 64, MAX_WIDTH_BYTES = 512, MAX_WIDTHS = 5 };
 
-// C (rows fixed by the function) = or += X·Y over k steps; all strides count elements.
-typedef void Tile(int64_t k, const void *x, int64_t xr, int64_t xk, const void *y, int64_t yk, void *c, int64_t cr,
-                  bool add);
+// C (rows fixed by the function) = or += X·Y, plus a bias for each row if it is not NULL, over k steps; all strides
+// count elements.
+typedef void Tile(int64_t k, const void *x, int64_t xr, int64_t xk, const void *y, int64_t yk, const void *bias,
+                  void *c, int64_t cr, bool add);
 // The same with xr = 1, and row p of Y at[p] after y.
 typedef void TileAt(int64_t k, const void *x, int64_t xk, const void *y, const int64_t *at, void *c, int64_t cr,
                     bool add);
@@ -94,7 +95,7 @@ typedef struct Product {
   const Level *level;
   int64_t size;  // of an element
   int64_t m, n, k;
-  const char *x, *y;
+  const char *x, *y, *bias;  // bias: what the rows of C begin with, or NULL
   char *c;
   int64_t xr, xk, yk, yc, cr, cc;
   bool turned, dots, pack_x, pack_y;  // turned: C' = Y'·X', x is B
@@ -127,6 +128,7 @@ typedef struct Run {
   int64_t xr, xk, xstep;  // xstep: from a row to the next where tiles begin
   int64_t yk, ystep;
   int64_t before;  // columns of Y that may be read to the left of y; -1 when lanes to the right may be
+  const char *bias;
   char *c;
   bool add;
 } Run;
@@ -140,7 +142,13 @@ static void run_column(const Run *r, const Width *w, int64_t j, int64_t skip, in
   const Product *g = r->g;
   const char *y = r->y + (j * r->ystep - skip) * g->size;
   bool whole = g->cc == 1 && columns == w->columns;
-  _Alignas(64) char buffer[MAX_TILE_BYTES];
+  _Alignas(64) char buffer[MAX_TILE_BYTES], lanes[MAX_WIDTH_BYTES];
+  const char *bias = r->bias ? r->bias + j * g->size : NULL;
+  if (bias && !whole) {
+    memset(lanes, 0, sizeof lanes);
+    memcpy(lanes + skip * g->size, bias, (size_t)(columns * g->size));
+    bias = lanes;
+  }
   int64_t step = g->level->rows;
   if (step == 12 && !g->pack_x && r->rows > 12 && r->rows <= 16) step = 8;  // 8 + 8 keeps more in flight than 12 + 4
   for (int64_t i = 0; i < r->rows; i += step) {
@@ -150,9 +158,9 @@ static void run_column(const Run *r, const Width *w, int64_t j, int64_t skip, in
       char *c = r->c + ((i + in_panel) * g->cr + j * g->cc) * g->size;
       rows = first[end - in_panel];
       if (whole) {
-        w->tile[rows](r->k, x, r->xr, r->xk, y, r->yk, c, g->cr, r->add);
+        w->tile[rows](r->k, x, r->xr, r->xk, y, r->yk, bias, c, g->cr, r->add);
       } else {
-        w->tile[rows](r->k, x, r->xr, r->xk, y, r->yk, buffer, w->columns, false);
+        w->tile[rows](r->k, x, r->xr, r->xk, y, r->yk, bias, buffer, w->columns, false);
         g->level->scatter(buffer + skip * g->size, w->columns, rows, columns, c, g->cr, g->cc, r->add);
       }
     }
@@ -210,6 +218,7 @@ static void tiles(const Product *g, Rectangle at, char *space) {
       int64_t steps = least(g->kc, g->k - p);
       const char *y = g->y + ((at.j + j) * g->yc + p * g->yk) * size;
       Run r = {.g = g, .columns = columns, .k = steps, .add = p > 0};
+      if (g->bias && p == 0) r.bias = g->bias + (at.j + j) * size;
       if (g->pack_y) {
         g->level->pack(ys, y, g->yc, g->yk, columns, steps, g->panel);
         r.y = ys, r.yk = g->panel, r.ystep = steps, r.before = -1;
@@ -462,12 +471,16 @@ bool nb_gemm_is_tiny(int64_t m, int64_t n, int64_t k) {
   return m <= MOST_TINY && n <= MOST_TINY && m * n <= MOST_TINY && m * n * k <= MOST_TINY;
 }
 
-static void tiny(const Product *g) {
-  GemmTiny t = {g->m, g->n, g->k, g->xr, g->xk, g->yk, g->yc};
-  if (g->size == 4)
-    tiny_floats(&t, (const float *)g->x, (const float *)g->y, NULL, (float *)g->c, g->cr);
+static GemmTiny tiny_of(int64_t m, int64_t n, int64_t k, GemmMatrix a, GemmMatrix b) {
+  return (GemmTiny){
+      m, n, k, a.transposed ? 1 : a.ld, a.transposed ? a.ld : 1, b.transposed ? 1 : b.ld, b.transposed ? b.ld : 1};
+}
+
+static void tiny(DType dtype, const GemmTiny *g, const void *a, const void *b, const void *bias, void *c, int64_t cr) {
+  if (dtype == NB_F32)
+    tiny_floats(g, a, b, bias, c, cr);
   else
-    tiny_f64(&t, (const double *)g->x, (const double *)g->y, NULL, (double *)g->c, g->cr);
+    tiny_f64(g, a, b, bias, c, cr);
 }
 
 static const Level *level_of(DType dtype) {
@@ -478,7 +491,7 @@ static void small(const Product *g) {
   if (g->dots)
     dots(g, (Rectangle){0, g->m, 0, g->n});
   else
-    run(&(Run){g, g->m, g->n, g->k, g->x, g->y, g->xr, g->xk, g->xr, g->yk, 1, 0, g->c, false});
+    run(&(Run){g, g->m, g->n, g->k, g->x, g->y, g->xr, g->xk, g->xr, g->yk, 1, 0, g->bias, g->c, false});
 }
 
 static Product product_of(DType dtype, int64_t m, int64_t n, int64_t k, GemmMatrix a, GemmMatrix b, void *c,
@@ -491,26 +504,43 @@ static Product product_of(DType dtype, int64_t m, int64_t n, int64_t k, GemmMatr
   return g;
 }
 
-bool nb_gemm(DType dtype, int64_t m, int64_t n, int64_t k, GemmMatrix a, GemmMatrix b, void *c, int64_t ldc,
-             Error *err) {
-  int64_t size = (int64_t)nb_dtype_size(dtype);
+static void add_bias(DType dtype, int64_t m, int64_t n, const void *bias, void *c, int64_t ldc) {
+  for (int64_t i = 0; i < m; i++)
+    for (int64_t j = 0; j < n; j++)
+      if (dtype == NB_F32)
+        ((float *)c)[i * ldc + j] += ((const float *)bias)[j];
+      else
+        ((double *)c)[i * ldc + j] += ((const double *)bias)[j];
+}
+
+bool nb_gemm_bias(DType dtype, int64_t m, int64_t n, int64_t k, GemmMatrix a, GemmMatrix b, const void *bias, void *c,
+                  int64_t ldc, Error *err) {
   if (m <= 0 || n <= 0) return true;
+  if (k > 0 && nb_gemm_is_tiny(m, n, k)) {
+    GemmTiny t = tiny_of(m, n, k, a, b);
+    tiny(dtype, &t, a.data, b.data, bias, c, ldc);
+    return true;
+  }
   if (k <= 0) {
+    int64_t size = (int64_t)nb_dtype_size(dtype);
     for (int64_t i = 0; i < m; i++) memset((char *)c + i * ldc * size, 0, (size_t)(n * size));
+    if (bias) add_bias(dtype, m, n, bias, c, ldc);
     return true;
   }
   Product g = product_of(dtype, m, n, k, a, b, c, ldc);
-  if (nb_gemm_is_tiny(m, n, k)) {
-    tiny(&g);
-    return true;
-  }
+  g.bias = bias;
   orient(&g);
+  bool after = bias && (g.turned || g.dots), ok = true;  // the bias runs along other rows, or there are no tiles
+  if (after) g.bias = NULL;
   if (is_small(&g)) {
     small(&g);
-    return !g.dots || nb_poll(err);
+    ok = !g.dots || nb_poll(err);
+  } else {
+    plan(&g, nb_threads());
+    ok = compute(&g, err);
   }
-  plan(&g, nb_threads());
-  return compute(&g, err);
+  if (ok && after) add_bias(dtype, m, n, bias, c, ldc);
+  return ok;
 }
 
 // ---- rows of Y anywhere ----
@@ -557,7 +587,9 @@ void nb_gemm_dots_at(DType dtype, int64_t m, int64_t pieces, int64_t k, const vo
 // ---- batches ----
 
 typedef struct Batch {
+  DType dtype;
   Product g;
+  GemmTiny t;
   bool tiny, small;
   int64_t count, parts;
   GemmPlace *place;
@@ -575,7 +607,7 @@ static void batch_body(int64_t begin, int64_t end, void *ctx) {
       w->place(w->ctx, i, &a, &b, &c);
       g.x = g.turned ? b : a, g.y = g.turned ? a : b, g.c = c;
       if (w->tiny)
-        tiny(&g);
+        tiny(w->dtype, &w->t, a, b, NULL, c, g.n);
       else if (w->small)
         small(&g);
       else
@@ -586,7 +618,8 @@ static void batch_body(int64_t begin, int64_t end, void *ctx) {
 
 bool nb_gemm_batch(DType dtype, int64_t m, int64_t n, int64_t k, GemmMatrix a, GemmMatrix b, int64_t count,
                    GemmPlace *place, void *ctx, Error *err) {
-  Batch w = {.g = product_of(dtype, m, n, k, a, b, NULL, n), .count = count, .place = place, .ctx = ctx};
+  Batch w = {.dtype = dtype, .g = product_of(dtype, m, n, k, a, b, NULL, n), .t = tiny_of(m, n, k, a, b)};
+  w.count = count, w.place = place, w.ctx = ctx;
   double work = (double)count * (double)m * (double)n * (double)k;
   w.parts = work < 2 * SHARE ? 1 : least(nb_threads(), count);
   w.tiny = nb_gemm_is_tiny(m, n, k);

@@ -15,10 +15,15 @@ typedef struct GemmMatrix {
   bool transposed;
 } GemmMatrix;
 
-// C (m×n, contiguous rows ldc apart) = A (m×k) · B (k×n).  C must not overlap A or B.
-// Runs on the library's threads.  False when there is no memory for its packing buffers.
-bool nb_gemm(DType dtype, int64_t m, int64_t n, int64_t k, GemmMatrix a, GemmMatrix b, void *c, int64_t ldc,
-             Error *err);
+// C (m×n, contiguous rows ldc apart) = A (m×k) · B (k×n), plus a bias: n numbers for each row, or NULL.  C must not
+// overlap A or B.  Runs on the library's threads.  False when there is no memory for its packing buffers.
+bool nb_gemm_bias(DType dtype, int64_t m, int64_t n, int64_t k, GemmMatrix a, GemmMatrix b, const void *bias, void *c,
+                  int64_t ldc, Error *err);
+
+static inline bool nb_gemm(DType dtype, int64_t m, int64_t n, int64_t k, GemmMatrix a, GemmMatrix b, void *c,
+                           int64_t ldc, Error *err) {
+  return nb_gemm_bias(dtype, m, n, k, a, b, NULL, c, ldc, err);
+}
 
 // A product so small that choosing a tile would cost more than it does: C (m×n, contiguous) = X·Y, plus a bias along
 // its rows where there is one; all strides count elements.

@@ -300,14 +300,17 @@ typedef REAL KERNEL(Loose) __attribute__((vector_size(BYTES), aligned(sizeof(REA
 //
 // The rows of X are reached from every third one: three addresses need one pointer and `xr`.  With `at_y`, row p of Y
 // lies at_y[p] after y, and not yk after the row before.  `together` steps are taken at once, which spares instructions
-// where the strides are known.
+// where the strides are known.  A bias is what the sums of each row begin with.
 INLINE void KERNEL(tile)(const int rows, const int together, int64_t k, const REAL *x, int64_t xr, int64_t xk,
-                         const REAL *y, int64_t yk, const int64_t *at_y, REAL *c, int64_t cr, bool add) {
+                         const REAL *y, int64_t yk, const int64_t *at_y, const REAL *bias, REAL *c, int64_t cr,
+                         bool add) {
   KERNEL(Vector) sum[12][VECTORS];
   const REAL *at[4] = {x, x + 3 * xr, x + 6 * xr, x + 9 * xr};
   int64_t p = 0;
-  UNROLL for (int r = 0; r < rows; r++) {
-    UNROLL for (int v = 0; v < VECTORS; v++) sum[r][v] = (KERNEL(Vector)){0};
+  UNROLL for (int v = 0; v < VECTORS; v++) {
+    KERNEL(Vector) begin = {0};
+    if (bias) begin = *(const KERNEL(Loose) *)(bias + v * LANES);
+    UNROLL for (int r = 0; r < rows; r++) sum[r][v] = begin;
   }
   UNROLL for (int r = 0; r < rows; r++) {  // C is far away in large products: ask for it early
     __builtin_prefetch(c + r * cr, 1);
@@ -343,11 +346,11 @@ INLINE void KERNEL(tile)(const int rows, const int together, int64_t k, const RE
 #define HIGH(rows) ((rows) % 6 == 0 && BYTES > 1)
 #define TILE(ROWS)                                                                                             \
   TARGET static void KERNEL(ROWS)(int64_t k, const void *x, int64_t xr, int64_t xk, const void *y, int64_t yk, \
-                                  void *c, int64_t cr, bool add) {                                             \
+                                  const void *bias, void *c, int64_t cr, bool add) {                           \
     if (HIGH(ROWS) && xr == 1 && xk == ROWS && yk == VECTORS * LANES)                                          \
-      KERNEL(tile)(ROWS, 2, k, x, 1, ROWS, y, VECTORS * LANES, NULL, c, cr, add);                              \
+      KERNEL(tile)(ROWS, 2, k, x, 1, ROWS, y, VECTORS * LANES, NULL, bias, c, cr, add);                        \
     else                                                                                                       \
-      KERNEL(tile)(ROWS, 1, k, x, xr, xk, y, yk, NULL, c, cr, add);                                            \
+      KERNEL(tile)(ROWS, 1, k, x, xr, xk, y, yk, NULL, bias, c, cr, add);                                      \
   }
 TILE(1)
 TILE(2)
@@ -367,9 +370,9 @@ TILE(12)
   TARGET static void KERNEL(at##ROWS)(int64_t k, const void *x, int64_t xk, const void *y, const int64_t *at, void *c, \
                                       int64_t cr, bool add) {                                                          \
     if (HIGH(ROWS) && xk == ROWS)                                                                                      \
-      KERNEL(tile)(ROWS, 2, k, x, 1, ROWS, y, 0, at, c, cr, add);                                                      \
+      KERNEL(tile)(ROWS, 2, k, x, 1, ROWS, y, 0, at, NULL, c, cr, add);                                                \
     else                                                                                                               \
-      KERNEL(tile)(ROWS, 1, k, x, 1, xk, y, 0, at, c, cr, add);                                                        \
+      KERNEL(tile)(ROWS, 1, k, x, 1, xk, y, 0, at, NULL, c, cr, add);                                                  \
   }
 TILE_AT(1)
 TILE_AT(2)

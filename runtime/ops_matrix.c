@@ -186,30 +186,6 @@ static bool shape_linear(Call *c, Error *err) {
   return true;
 }
 
-typedef struct Bias {
-  char *y;
-  const char *b;
-  int64_t columns;
-  bool single;
-} Bias;
-
-#define ADD_BIAS(T)                                                 \
-  do {                                                              \
-    T *y = (T *)w->y + i * w->columns;                              \
-    const T *b = (const T *)w->b;                                   \
-    NB_IVDEP for (int64_t j = 0; j < w->columns; j++) y[j] += b[j]; \
-  } while (0)
-
-static void bias_body(int64_t begin, int64_t end, void *ctx) {
-  const Bias *w = ctx;
-  for (int64_t i = begin; i < end; i++) {
-    if (w->single)
-      ADD_BIAS(float);
-    else
-      ADD_BIAS(double);
-  }
-}
-
 static bool lies_in_rows(const Tensor *t, DType dtype) {
   return t->layout.dtype == dtype && nb_layout_contiguous(&t->layout);
 }
@@ -227,12 +203,7 @@ static bool linear_forward(Call *c, Error *err) {
   for (int d = 0; d < x->layout.ndim - 1; d++) rows *= x->layout.shape[d];
   GemmMatrix p = {nb_tensor_data(x), in, false}, q = gemm_matrix(&w->layout, nb_tensor_data(w));
   q.transposed = !q.transposed;
-  if (!nb_gemm(c->compute, rows, out, in, p, q, nb_tensor_data(c->out[0]), out, err)) goto done;
-  if (b) {
-    Bias bias = {nb_tensor_data(c->out[0]), nb_tensor_data(b), out, c->compute == NB_F32};
-    nb_parallel_for(rows, NB_GRAIN / (out + 1) + 1, bias_body, &bias);
-  }
-  ok = true;
+  ok = nb_gemm_bias(c->compute, rows, out, in, p, q, b ? nb_tensor_data(b) : NULL, nb_tensor_data(c->out[0]), out, err);
 done:
   nb_scope_close(&s);
   return ok;

@@ -97,8 +97,8 @@ static void oracle(const Matrix *a, const Matrix *b, double *sum, double *bound)
   free(y);
 }
 
-// Multiplies with 1 to `threads` threads; returns how many of C's elements were wrong, or were
-// written between its rows.
+// Multiplies with 1 to `threads` threads, every other time with a bias; returns how many of C's elements were wrong, or
+// were written between its rows.
 static int64_t errors_of_product(const Matrix *a, const Matrix *b, Matrix *c, int threads) {
   Error err = {0};
   int64_t errors = 0, m = a->rows, n = b->columns, k = a->columns;
@@ -107,16 +107,21 @@ static int64_t errors_of_product(const Matrix *a, const Matrix *b, Matrix *c, in
   assert_non_null(sum);
   assert_non_null(bound);
   oracle(a, b, sum, bound);
+  Matrix bias = matrix_new(c->dtype, 1, n, false, 0);
   for (int t = 1; t <= threads; t++) {
+    bool plus = (t + m + n) % 2;
     assert_true(nb_set_threads(t));
     for (int64_t i = 0; i < c->length; i++) set(c->dtype, c->data, i, 77);
-    assert_true(nb_gemm(c->dtype, m, n, k, view(a), view(b), c->data, c->ld, &err));
+    assert_true(nb_gemm_bias(c->dtype, m, n, k, view(a), view(b), plus ? bias.data : NULL, c->data, c->ld, &err));
     for (int64_t i = 0; i < m; i++) {
-      for (int64_t j = 0; j < n; j++)
-        errors += !(fabs(get(c->dtype, c->data, i * c->ld + j) - sum[i * n + j]) <= eps * bound[i * n + j]);
+      for (int64_t j = 0; j < n; j++) {
+        double more = plus ? get(c->dtype, bias.data, j) : 0, want = sum[i * n + j] + more;
+        errors += !(fabs(get(c->dtype, c->data, i * c->ld + j) - want) <= eps * (bound[i * n + j] + fabs(more)));
+      }
       for (int64_t j = n; n > 0 && j < c->ld && i + 1 < m; j++) errors += get(c->dtype, c->data, i * c->ld + j) != 77;
     }
   }
+  free(bias.data);
   free(sum);
   free(bound);
   return errors;
