@@ -315,11 +315,11 @@ static bool log_softmax_backward(Backward *b) {
 
 #define SIDES "f(3,4,{lo=0.1,hi=2}); f(3,4,{lo=-2,hi=-0.1})"
 
-#define GRAD_ROW(of, which, example_, ...)                                                               \
-  {                                                                                                      \
-    .name = #of "_grad", .doc = "δ times the derivative of " #of " " which ".", .example = example_,     \
-    .no_grad = "it serves first derivatives", .internal = true, .params = {TENSOR("g"), __VA_ARGS__},    \
-    .shape = nb_shape_elementwise, .forward = nb_forward_elementwise, .loops = NB_FLOAT_LOOPS(of##_grad) \
+#define GRAD_ROW(of, which, example_, ...)                                                                             \
+  {                                                                                                                    \
+    .name = #of "_grad", .doc = "δ times the derivative of " #of " " which ".", .example = example_,                   \
+    .no_grad = "it serves first derivatives", .internal = true, .inplace = true, .params = {TENSOR("g"), __VA_ARGS__}, \
+    .shape = nb_shape_elementwise, .forward = nb_forward_elementwise, .loops = NB_FLOAT_LOOPS(of##_grad)               \
   }
 #define OF_VALUE "whose value is y"
 #define AT_INPUT "at x"

@@ -345,6 +345,25 @@ static void make_locals(Survey *v) {
   }
 }
 
+// The place that output i may take over: that of the first argument, used here for the last time, of a step that could
+// work in place.
+static int taken_place(const Survey *v, int i) {
+  const Plan *p = v->p;
+  const PlanStep *s = p->step[i / NB_MAX_OUTPUTS];
+  if (s->kind != STEP_CALL || s->group || !s->walk.count || !s->call.op->inplace) return -1;
+  const Tensor *from = s->tensor[1], *to = s->tensor[0];
+  int at = storage_map_get(&v->storages, from->storage) - p->inputs;
+  if (at < 0) return -1;
+  const Place *q = &v->place[at];
+  if (q->outside || q->offset == SIZE_MAX || q->last != i / NB_MAX_OUTPUTS) return -1;
+  if (from->layout.dtype != to->layout.dtype || from->storage->bytes != to->storage->bytes) return -1;
+  for (int d = 0; d < s->walk.ndim; d++)
+    if (s->walk.stride[d][0] != s->walk.stride[d][1]) return -1;
+  for (int k = 2; k < s->walk.count; k++)
+    if (s->tensor[k]->storage == from->storage) return -1;
+  return at;
+}
+
 // First fit, in order of first use.
 static void arrange(Survey *v) {
   Plan *p = v->p;
@@ -360,6 +379,13 @@ static void arrange(Survey *v) {
     for (int k = 0; k < living; k++)
       if (v->place[live[k]].last >= q->first) live[kept++] = live[k];
     living = kept;
+    int taken = taken_place(v, i);
+    for (int k = 0; k < living && taken >= 0; k++)
+      if (live[k] == taken) live[k] = i;
+    if (taken >= 0) {
+      q->offset = v->place[taken].offset;
+      continue;
+    }
     // `live` is sorted by offset: the first gap that is large enough.
     size_t at = 0;
     int where = 0;

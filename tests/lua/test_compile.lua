@@ -264,6 +264,39 @@ function T.test_products_go_with_ones_and_sums()
 end
 
 -- Options that change between calls reach the replay: numbers, lists and what is in them.
+-- A step may write over what it reads for the last time, but not over what another operand sees in other places.
+function T.test_steps_work_in_place_where_nobody_looks_again()
+  local functions = {
+    function(x) return x:matmul(x):relu():matmul(x) end,
+    function(x)
+      local y = x:matmul(x)
+      return (y + y:transpose(1, 2)):matmul(x)
+    end,
+    function(x)
+      local y = x:matmul(x)
+      return y:relu():matmul(x) + y
+    end,
+    function(x)
+      local y = x:matmul(x)
+      return (y[1] * y):matmul(x)
+    end,
+    function(x)
+      local y = x:matmul(x)
+      return (y - x):matmul(x) + (y * y):matmul(x)
+    end,
+  }
+  for _, f in ipairs(functions) do
+    local compiled, x = nb.compile(f), nb.randn(70, 70)
+    for _ = 1, 4 do
+      numeric.assert_close(compiled(x), f(x), 1e-6)
+      x = nb.randn(70, 70)
+    end
+  end
+  local chain = nb.compile(functions[1])
+  for _ = 1, 3 do chain(nb.randn(70, 70)) end
+  lu.assertStrContains(tostring(chain), "19.6 KB of memory")  -- one matrix of 70 × 70 floats, the result apart
+end
+
 function T.test_options_of_optimizers_are_watched()
   local function run(wrap)
     nb.seed(4)
