@@ -10,7 +10,7 @@ require "nablua.files"
 nb.progress = require("nablua.progress").progress
 nb.pretty = require("nablua.display").pretty
 nb.help = require("nablua.help").help
-nb.nn = require "nablua.nn"
+nb.nn = registry.late "nablua.nn"
 nb.optim = registry.late "nablua.optim"
 nb.data = registry.late "nablua.data"
 nb.plot = registry.late "nablua.plot"

@@ -3,6 +3,8 @@
 local nb = require "nablua.core"
 local registry = require "nablua.registry"
 
+registry.load "nablua.nn"
+
 local inspect = registry.home "nablua.inspect"
 
 -- Defines a function of a file that is read when it is first called, or its source is asked for.

@@ -3,7 +3,8 @@
 local module = require "nablua.nn.module"
 local registry = require "nablua.registry"
 
-local nn = { init = require "nablua.nn.init" }
+local nn = registry.home "nablua.nn"
+nn.init = require "nablua.nn.init"
 
 registry.define(nn, "nn.", "module", {
   signature = "nn.module(name, init)", see = { "net:parameters", "nn.Sequential" },

@@ -63,7 +63,7 @@ end
 -- ---- modules that are loaded late ----
 
 local homes = {}  -- name of a module → the table that users know
-local late = {}   -- what loads each, in their order
+local late = {}   -- what loads each, in their order and by name
 
 -- The table that a module fills, where registry.late has made one.
 function registry.home(name)
@@ -98,8 +98,13 @@ function registry.late(name)
     load()
     return next, home
   end
-  late[#late + 1] = load
+  late[#late + 1], late[name] = load, load
   return setmetatable(home, meta)
+end
+
+-- Loads such a module where it stands: before parts of it are required by themselves.
+function registry.load(name)
+  late[name]()
 end
 
 -- Adds a function of `home` (a table such as nb, called `prefix`) together with its documentation.

@@ -3,7 +3,6 @@
 local native = require "nablua.native"
 local nb = require "nablua.core"
 local axis = require "nablua.plot.axis"
-local module = require "nablua.nn.module"
 local options = require "nablua.options"
 local style = require "nablua.plot.style"
 local values = require "nablua.plot.values"
@@ -307,7 +306,7 @@ kinds.images = {
 -- The weight of the first convolution in what was given.
 local function weight_of(v)
   if nb.is_tensor(v) then return v end
-  if module.is(v) then
+  if nb.nn.is_module(v) then
     local weight
     v:apply(function(m)
       local w = rawget(m, "weight")

@@ -123,14 +123,15 @@ class CommandLine(unittest.TestCase):
 
     def test_modules_load_when_they_are_used(self):
         loaded = "local n = 0 for name in pairs(package.loaded) do if name:match('^nablua.%s') then n = n + 1 end end n"
-        for module in ("plot", "inspect", "optim", "data"):
+        for module in ("nn", "plot", "inspect", "optim", "data"):
             self.assertEqual(run("-e", loaded % module).stdout, "0\n", module)
         self.assertEqual(run("-e", "local n = 0 for _, f in pairs(plot) do n = n + 1 end n > 5").stdout, "true\n")
         self.assertEqual(run("-e", "data.mine = 1; type(data.xor) .. data.mine").stdout, '"function1"\n')
         self.assertEqual(run("-e", "require 'nablua.optim' == optim and optim.SGD ~= nil").stdout, "true\n")
         # The reference has its order, whatever is loaded first.
         reference = run("-e", "io.write(help.markdown());").stdout
-        self.assertEqual(run("-e", "local _ = inspect.step, optim.SGD; io.write(help.markdown());").stdout, reference)
+        for first in ("inspect.step, optim.SGD", "plot.curve, nn.Linear", "optim.SGD, nn.Linear"):
+            self.assertEqual(run("-e", "local _ = %s; io.write(help.markdown());" % first).stdout, reference, first)
         out = run("-i", "--no-banner", stdin="??inspect.step\n").stdout
         self.assertIn("record.undo(events)", out)
 
