@@ -13,12 +13,15 @@
 #define SIGMOID sigmoid_f64
 #define TANH tanh_f64
 #endif
+#define TWICE(name, params, args) TWICE_OF(TYPED(name), params, args)
+#define TWICE_OF(name, params, args) NB_TWICE(name, params, args, n >= NB_SHORT)
 #define EACH NB_IVDEP for (int64_t j = 0; j < n; j++)
 
 // ---- forward ----
 
 // k: the shares of inputs and state in i f g o, which become their values; then tanh(c).
-static void TYPED(lstm)(int64_t n, REAL *k, const REAL *bias, const REAL *c_before, REAL *c, REAL *h) {
+TWICE(lstm, (int64_t n, REAL *k, const REAL *bias, const REAL *c_before, REAL *c, REAL *h),
+      (n, k, bias, c_before, c, h)) {
   NB_IVDEP for (int64_t j = 0; j < 4 * n; j++) k[j] += bias[j];
   SIGMOID(2 * n, k, k);
   TANH(n, k + 2 * n, k + 2 * n);
@@ -29,7 +32,7 @@ static void TYPED(lstm)(int64_t n, REAL *k, const REAL *bias, const REAL *c_befo
 }
 
 // k: both shares in r and z, the inputs' in n, the state's.
-static void TYPED(gru)(int64_t n, REAL *k, const REAL *bias, const REAL *h_before, REAL *h) {
+TWICE(gru, (int64_t n, REAL *k, const REAL *bias, const REAL *h_before, REAL *h), (n, k, bias, h_before, h)) {
   NB_IVDEP for (int64_t j = 0; j < 4 * n; j++) k[j] += bias[j];
   SIGMOID(2 * n, k, k);
   EACH k[2 * n + j] += k[j] * k[3 * n + j];
@@ -37,7 +40,7 @@ static void TYPED(gru)(int64_t n, REAL *k, const REAL *bias, const REAL *h_befor
   EACH h[j] = k[2 * n + j] + k[n + j] * (h_before[j] - k[2 * n + j]);
 }
 
-static void TYPED(plain)(int64_t n, RecurrentCell cell, const REAL *bias, REAL *h) {
+TWICE(plain, (int64_t n, RecurrentCell cell, const REAL *bias, REAL *h), (n, cell, bias, h)) {
   EACH h[j] += bias[j];
   if (cell == CELL_TANH)
     TANH(n, h, h);
@@ -86,7 +89,8 @@ typedef struct TYPED(Arriving) {
 } TYPED(Arriving);
 
 // With a = o·tanh(c): δ of z_i, z_f, z_g, z_o.
-static void TYPED(lstm_back)(int64_t n, const REAL *k, const REAL *c_before, TYPED(Arriving) a, REAL *dz) {
+TWICE(lstm_back, (int64_t n, const REAL *k, const REAL *c_before, TYPED(Arriving) a, REAL *dz),
+      (n, k, c_before, a, dz)) {
   EACH {
     REAL i = k[j], f = k[n + j], g = k[2 * n + j], o = k[3 * n + j], tc = k[4 * n + j], e = a.dh[j] + a.dh_out[j];
     REAL dc = a.dc[j] + a.dc_out[j] + (e * o + a.dk[4 * n + j]) * (1 - tc * tc);
@@ -98,7 +102,8 @@ static void TYPED(lstm_back)(int64_t n, const REAL *k, const REAL *c_before, TYP
   }
 }
 
-static void TYPED(gru_back)(int64_t n, const REAL *k, const REAL *h_before, TYPED(Arriving) a, REAL *dx, REAL *dz) {
+TWICE(gru_back, (int64_t n, const REAL *k, const REAL *h_before, TYPED(Arriving) a, REAL *dx, REAL *dz),
+      (n, k, h_before, a, dx, dz)) {
   EACH {
     REAL r = k[j], z = k[n + j], c = k[2 * n + j], hn = k[3 * n + j], e = a.dh[j] + a.dh_out[j];
     REAL dn = (e * (1 - z) + a.dk[2 * n + j]) * (1 - c * c);
@@ -112,7 +117,7 @@ static void TYPED(gru_back)(int64_t n, const REAL *k, const REAL *h_before, TYPE
   }
 }
 
-static void TYPED(plain_back)(int64_t n, RecurrentCell cell, const REAL *h, TYPED(Arriving) a, REAL *dz) {
+TWICE(plain_back, (int64_t n, RecurrentCell cell, const REAL *h, TYPED(Arriving) a, REAL *dz), (n, cell, h, a, dz)) {
   if (cell == CELL_TANH)
     EACH dz[j] = (a.dh[j] + a.dh_out[j]) * (1 - h[j] * h[j]);
   else
@@ -153,5 +158,7 @@ static void TYPED(backward)(const Recurrence *r, const Work *w, int64_t begin, i
 #undef TYPED
 #undef SIGMOID
 #undef TANH
+#undef TWICE
+#undef TWICE_OF
 #undef EACH
 #undef BITS
