@@ -16,11 +16,36 @@
 typedef REAL KERNEL(Lanes) __attribute__((vector_size(32)));
 typedef REAL KERNEL(Loose) __attribute__((vector_size(32), aligned(sizeof(REAL)), may_alias));
 
-// Σ(a − a0) and Σ(a − a0)·(b − b0) of n elements, in short sums that are rounded to REAL, then in double.
+enum { KERNEL(STEP) = 32 / sizeof(REAL), KERNEL(CHAINS) = 4 };
+
+// The sum of what `step` lanes hold, halves first.
+NB_INLINE double KERNEL(across)(double lanes[KERNEL(STEP)]) {
+  UNROLL for (int half = KERNEL(STEP) / 2; half > 0; half /= 2) {
+    UNROLL for (int j = 0; j < half; j++) lanes[j] += lanes[j + half];
+  }
+  return lanes[0];
+}
+
+// Σ a of n elements, in short sums that are rounded to REAL, then in double.
+NB_INLINE double KERNEL(total)(int64_t n, const REAL *a) {
+  enum { STEP = KERNEL(STEP), CHAINS = KERNEL(CHAINS) };
+  double s[STEP] = {0};
+  for (int64_t k = 0; k < n; k += SHORT) {
+    KERNEL(Lanes) sums[CHAINS] = {{0}};
+    int64_t end = k + SHORT < n ? k + SHORT : n, i = k;
+    for (; i + CHAINS * STEP <= end; i += CHAINS * STEP)
+      UNROLL for (int c = 0; c < CHAINS; c++) sums[c] += *(const KERNEL(Loose) *)(a + i + c * STEP);
+    for (; i < end; i++) sums[0][0] += a[i];
+    UNROLL for (int c = 0; c < CHAINS; c++) UNROLL for (int j = 0; j < STEP; j++) s[j] += (double)sums[c][j];
+  }
+  return KERNEL(across)(s);
+}
+
+// Σ(a − a0) and Σ(a − a0)·(b − b0), likewise.
 NB_INLINE void KERNEL(moments)(int64_t n, const REAL *a, REAL a0, const REAL *b, REAL b0, double *sum,
                                double *product) {
-  enum { STEP = 32 / sizeof(REAL), CHAINS = 4 };
-  double s = 0, p = 0;
+  enum { STEP = KERNEL(STEP), CHAINS = KERNEL(CHAINS) };
+  double s[STEP] = {0}, p[STEP] = {0};
   for (int64_t k = 0; k < n; k += SHORT) {
     KERNEL(Lanes) sums[CHAINS] = {{0}}, products[CHAINS] = {{0}};
     int64_t end = k + SHORT < n ? k + SHORT : n, i = k;
@@ -33,11 +58,13 @@ NB_INLINE void KERNEL(moments)(int64_t n, const REAL *a, REAL a0, const REAL *b,
       sums[0][0] += a[i] - a0;
       products[0][0] += (a[i] - a0) * (b[i] - b0);
     }
-    for (int c = 0; c < CHAINS; c++)
-      for (int j = 0; j < STEP; j++) s += (double)sums[c][j], p += (double)products[c][j];
+    UNROLL for (int c = 0; c < CHAINS; c++) UNROLL for (int j = 0; j < STEP; j++) {
+      s[j] += (double)sums[c][j];
+      p[j] += (double)products[c][j];
+    }
   }
-  *sum = s;
-  *product = p;
+  *sum = KERNEL(across)(s);
+  *product = KERNEL(across)(p);
 }
 
 NB_INLINE void KERNEL(scale)(int64_t n, REAL *y, const REAL *x, REAL mean, REAL scale, REAL bias) {
@@ -52,10 +79,7 @@ NB_INLINE void KERNEL(channel)(const Channels *w, int64_t c) {
   for (int64_t i = 0; i < w->batch; i++) {
     const REAL *row = x + i * step;
     double sum, more, n = (double)w->inner, near = mean;
-    if (i == 0) {
-      KERNEL(moments)(w->inner, row, 0, row, 0, &sum, &more);
-      near = sum / n;
-    }
+    if (i == 0) near = KERNEL(total)(w->inner, row) / n;
     REAL shift = (REAL)near;  // what is left is small, and so is what cancels below
     KERNEL(moments)(w->inner, row, shift, row, shift, &sum, &more);
     double off = (double)shift + sum / n - mean;

@@ -1,121 +1,11 @@
 // SPDX-License-Identifier: MIT
-// Operators: standardising rows and channels, which the normalisation layers are made of.
+// Operators: normalising channels over a batch, and rows by themselves, which the normalisation layers are made of.
 #include <math.h>
+#include <string.h>
 
 #include "loops.h"
 #include "nablua/interrupt.h"
-#include "reduce.h"
-
-static bool shape_standardize(Call *c, Error *err) {
-  char text[NB_SHAPE_TEXT];
-  const Layout *x = &c->args[0].tensor->layout;
-  if (x->ndim == 0 || x->shape[x->ndim - 1] == 0)
-    return nb_fail(err, NB_ERROR_ARGUMENT, "needs rows of elements, got shape %s", nb_shape_text(x, text));
-  c->layout[0] = *x;
-  c->layout[0].dtype = c->compute = nb_dtype_promote(x->dtype, NB_F32);
-  c->layout[1] = c->layout[0];
-  c->layout[1].shape[x->ndim - 1] = 1;
-  return true;
-}
-
-typedef struct Rows {
-  int64_t n;
-  double eps;
-  const char *x, *y, *scale;  // of the backward: δ, the standardised rows, what they were divided by
-  char *out, *out_scale;
-} Rows;
-
-#define STANDARDIZE(name, T, DTYPE)                                                                \
-  NB_RANGE(name) {                                                                                 \
-    const Rows *r = ctx;                                                                           \
-    for (int64_t i = begin; i < end; i++) {                                                        \
-      const T *x = (const T *)r->x + i * r->n;                                                     \
-      T *y = (T *)r->out + i * r->n, mean = (T)(nb_sum_of(DTYPE, r->n, x) / (double)r->n);         \
-      T scale = (T)(1 / sqrt(nb_dot_of(DTYPE, r->n, x, x, (double)mean) / (double)r->n + r->eps)); \
-      NB_IVDEP for (int64_t k = 0; k < r->n; k++) y[k] = (x[k] - mean) * scale;                    \
-      ((T *)r->out_scale)[i] = scale;                                                              \
-    }                                                                                              \
-  }                                                                                                \
-  NB_RANGE(name##_grad) {                                                                          \
-    const Rows *r = ctx;                                                                           \
-    for (int64_t i = begin; i < end; i++) {                                                        \
-      const T *g = (const T *)r->x + i * r->n, *y = (const T *)r->y + i * r->n;                    \
-      T *out = (T *)r->out + i * r->n, scale = ((const T *)r->scale)[i];                           \
-      T mean = (T)(nb_sum_of(DTYPE, r->n, g) / (double)r->n);                                      \
-      T along = (T)(nb_dot_of(DTYPE, r->n, g, y, 0) / (double)r->n);                               \
-      NB_IVDEP for (int64_t k = 0; k < r->n; k++) out[k] = ((g[k] - mean) - y[k] * along) * scale; \
-    }                                                                                              \
-  }
-STANDARDIZE(rows_f32, float, NB_F32)
-STANDARDIZE(rows_f64, double, NB_F64)
-
-static void each_row(Rows *r, const Layout *l, void (*body)(int64_t, int64_t, void *)) {
-  r->n = l->shape[l->ndim - 1];
-  nb_parallel_for(nb_layout_numel(l) / r->n, NB_GRAIN / 4 / r->n + 1, body, r);
-}
-
-static bool standardize_forward(Call *c, Error *err) {
-  Scope s;
-  nb_scope_open(&s, err);
-  Tensor *x = nb_contiguous(&s, nb_to(&s, c->args[0].tensor, c->compute));
-  if (x) {
-    Rows r = {.eps = c->args[1].number, .x = nb_tensor_data(x), .out = nb_tensor_data(c->out[0])};
-    r.out_scale = nb_tensor_data(c->out[1]);
-    each_row(&r, &x->layout, c->compute == NB_F32 ? rows_f32 : rows_f64);
-  }
-  nb_scope_close(&s);
-  return x;
-}
-
-static bool shape_standardize_grad(Call *c, Error *err) {
-  (void)err;
-  c->layout[0] = c->args[1].tensor->layout;
-  c->compute = c->layout[0].dtype;
-  return true;
-}
-
-static bool standardize_grad_forward(Call *c, Error *err) {
-  Scope s;
-  nb_scope_open(&s, err);
-  const void *data[3] = {NULL};
-  bool ok = true;
-  for (int i = 0; ok && i < 3; i++) {
-    Tensor *t = nb_contiguous(&s, nb_to(&s, c->args[i].tensor, c->compute));
-    if ((ok = t)) data[i] = nb_tensor_data(t);
-  }
-  if (ok) {
-    Rows r = {.x = data[0], .y = data[1], .scale = data[2], .out = nb_tensor_data(c->out[0])};
-    each_row(&r, &c->layout[0], c->compute == NB_F32 ? rows_f32_grad : rows_f64_grad);
-  }
-  nb_scope_close(&s);
-  return ok;
-}
-
-static Tensor *row_mean(Scope *s, Tensor *t) {
-  int64_t last = -1;
-  return t ? nb_op(s, "mean", (Value[NB_MAX_PARAMS]){{.tensor = t}, {.ints = {&last, 1}}, {.flag = true}}) : NULL;
-}
-
-// With y = (x − mean)·s: s·(g − mean(g) − y·mean(g·y)); what arrives at s itself, for second derivatives, −s²·y/n.
-static bool standardize_backward(Backward *b) {
-  Scope *s = b->scope;
-  Tensor *g = b->grad[0], *y = nb_out(b, 0), *scale = nb_out(b, 1), *d = NULL;
-  if (!y || !scale) return false;
-  if (!nb_grad_enabled() && g && !b->grad[1])
-    return nb_give(
-        b, 0, nb_op(s, "standardize_grad", (Value[NB_MAX_PARAMS]){{.tensor = g}, {.tensor = y}, {.tensor = scale}}));
-  if (g) {
-    Tensor *off = nb_sub(s, g, row_mean(s, g));
-    d = nb_mul(s, scale, nb_sub(s, off, nb_mul(s, y, row_mean(s, nb_mul(s, g, y)))));
-    if (!d) return false;
-  }
-  if (b->grad[1]) {
-    double n = (double)y->layout.shape[y->layout.ndim - 1];
-    Tensor *more = nb_muln(s, nb_mul(s, nb_mul(s, b->grad[1], nb_mul(s, scale, scale)), y), -1 / n);
-    d = d ? nb_add(s, d, more) : more;
-  }
-  return nb_give(b, 0, d);
-}
+#include "nablua/memory.h"
 
 // ---- channels over a batch ----
 
@@ -187,7 +77,7 @@ static bool batch_norm_forward(Call *c, Error *err) {
 static bool shape_batch_norm_grad(Call *c, Error *err) {
   (void)err;
   c->layout[0] = c->args[0].tensor->layout;
-  c->layout[0].dtype = c->compute = c->args[3].tensor->layout.dtype;
+  c->layout[0].dtype = c->compute = nb_dtype_promote(c->args[3].tensor->layout.dtype, NB_F32);
   c->layout[1] = c->layout[2] = (Layout){.dtype = c->compute, .ndim = 1, .shape = {c->layout[0].shape[1]}};
   return true;
 }
@@ -255,31 +145,238 @@ static bool batch_norm_backward(Backward *b) {
   return true;
 }
 
+// ---- rows ----
+
+enum { SUMS = 4 };  // what a part of the backward needs for each weight, in doubles
+
+typedef struct Rows {
+  int64_t rows, n, groups, inner, weights;  // weights: how many there are, or 0
+  double eps;
+  bool centred;
+  const void *x, *weight, *bias;
+  void *y, *out_mean, *out_inverse;
+  const void *g, *mean, *inverse;  // of the backward
+  void *dx, *dweight, *dbias;
+  int64_t parts;
+  double *sums;
+} Rows;
+
+#define BITS 32
+#include "normalize_rows.h"
+#define BITS 64
+#include "normalize_rows.h"
+
+enum { ROW_X, ROW_WEIGHT, ROW_BIAS, ROW_SIZE, ROW_EPS, ROW_GROUPS, ROW_CENTRED };
+enum { GRAD_X, GRAD_WEIGHT, GRAD_G, GRAD_MEAN, GRAD_INVERSE, GRAD_SIZE, GRAD_GROUPS, GRAD_CENTRED };
+
+static int64_t numel_of(const Tensor *t) {
+  return nb_layout_numel(&t->layout);
+}
+
+static bool fit_rows(const Tensor *x, const Tensor *weight, const Tensor *bias, int64_t size, int64_t groups,
+                     Error *err) {
+  char text[NB_SHAPE_TEXT];
+  if (size < 1 || groups < 1 || numel_of(x) % size || numel_of(x) / size % groups)
+    return nb_fail(err, NB_ERROR_ARGUMENT, "needs rows of elements, got shape %s", nb_shape_text(&x->layout, text));
+  if (!weight) return true;
+  int64_t count = numel_of(weight);
+  return (count > 0 && size <= INT64_MAX / groups && size * groups % count == 0 &&
+          (!bias || numel_of(bias) == count)) ||
+         nb_fail(err, NB_ERROR_ARGUMENT, "weight and bias must fit rows of %lld, got shape %s", (long long)size,
+                 nb_shape_text(&weight->layout, text));
+}
+
+static bool shape_row_norm(Call *c, Error *err) {
+  const Value *a = c->args;
+  const Tensor *x = a[ROW_X].tensor, *weight = a[ROW_WEIGHT].tensor;
+  if (!fit_rows(x, weight, a[ROW_BIAS].tensor, a[ROW_SIZE].integer, a[ROW_GROUPS].integer, err)) return false;
+  c->compute = nb_dtype_promote(x->layout.dtype, NB_F32);
+  if (weight) c->compute = nb_dtype_promote(c->compute, weight->layout.dtype);
+  c->layout[0] = x->layout;
+  c->layout[0].dtype = c->compute;
+  c->layout[1] = (Layout){.dtype = c->compute, .ndim = 1, .shape = {numel_of(x) / a[ROW_SIZE].integer}};
+  c->layout[2] = c->layout[1];
+  return true;
+}
+
+static Rows rows_of(const Tensor *x, const Tensor *weight, int64_t size, int64_t groups, bool centred) {
+  Rows w = {.n = size, .groups = groups, .inner = 1, .centred = centred};
+  w.rows = numel_of(x) / size;
+  if (weight) w.weights = numel_of(weight), w.inner = size * groups / w.weights;
+  return w;
+}
+
+// Tensors of a call as contiguous data of its dtype.
+static bool gather(Scope *s, Call *c, const int *which, const void **list[], int count) {
+  for (int i = 0; i < count; i++) {
+    Tensor *t = c->args[which[i]].tensor;
+    if (!t) continue;
+    if (!(t = nb_contiguous(s, nb_to(s, t, c->compute)))) return false;
+    *list[i] = nb_tensor_data(t);
+  }
+  return true;
+}
+
+static bool row_norm_forward(Call *c, Error *err) {
+  Scope s;
+  nb_scope_open(&s, err);
+  const Value *a = c->args;
+  Rows w =
+      rows_of(a[ROW_X].tensor, a[ROW_WEIGHT].tensor, a[ROW_SIZE].integer, a[ROW_GROUPS].integer, a[ROW_CENTRED].flag);
+  w.eps = a[ROW_EPS].number;
+  w.y = nb_tensor_data(c->out[0]), w.out_mean = nb_tensor_data(c->out[1]), w.out_inverse = nb_tensor_data(c->out[2]);
+  bool ok = gather(&s, c, (int[]){ROW_X, ROW_WEIGHT, ROW_BIAS}, (const void **[]){&w.x, &w.weight, &w.bias}, 3);
+  if (ok) nb_parallel_for(w.rows, NB_GRAIN / 4 / w.n + 1, c->compute == NB_F32 ? f32_rows : f64_rows, &w);
+  nb_scope_close(&s);
+  return ok;
+}
+
+static bool shape_row_norm_grad(Call *c, Error *err) {
+  const Value *a = c->args;
+  const Tensor *x = a[GRAD_X].tensor, *weight = a[GRAD_WEIGHT].tensor;
+  if (!fit_rows(x, weight, NULL, a[GRAD_SIZE].integer, a[GRAD_GROUPS].integer, err)) return false;
+  int64_t rows = numel_of(x) / a[GRAD_SIZE].integer;
+  if (numel_of(a[GRAD_G].tensor) != numel_of(x) || numel_of(a[GRAD_MEAN].tensor) != rows ||
+      numel_of(a[GRAD_INVERSE].tensor) != rows)
+    return nb_fail(err, NB_ERROR_ARGUMENT, "needs δ of x's shape and two numbers for each of %lld rows",
+                   (long long)rows);
+  c->layout[0] = x->layout;
+  c->layout[0].dtype = c->compute = nb_dtype_promote(a[GRAD_MEAN].tensor->layout.dtype, NB_F32);
+  c->layout[1] = weight ? weight->layout : (Layout){.ndim = 1};
+  c->layout[1].dtype = c->compute;
+  c->layout[2] = c->layout[1];
+  return true;
+}
+
+// The parts depend on the rows alone, so that the sums do not on the threads.
+static bool row_norm_grad_forward(Call *c, Error *err) {
+  enum { PART = 64, PARTS = 16 };
+  Scope s;
+  nb_scope_open(&s, err);
+  const Value *a = c->args;
+  Rows w = rows_of(a[GRAD_X].tensor, a[GRAD_WEIGHT].tensor, a[GRAD_SIZE].integer, a[GRAD_GROUPS].integer,
+                   a[GRAD_CENTRED].flag);
+  w.dx = nb_tensor_data(c->out[0]), w.dweight = nb_tensor_data(c->out[1]), w.dbias = nb_tensor_data(c->out[2]);
+  w.parts = w.rows / PART < 1 ? 1 : w.rows / PART > PARTS ? PARTS : w.rows / PART;
+  size_t bytes = (size_t)(w.parts * SUMS * w.weights) * sizeof *w.sums;
+  bool ok = gather(&s, c, (int[]){GRAD_X, GRAD_WEIGHT, GRAD_G, GRAD_MEAN, GRAD_INVERSE},
+                   (const void **[]){&w.x, &w.weight, &w.g, &w.mean, &w.inverse}, 5) &&
+            (!bytes || (w.sums = nb_alloc(bytes, err)));
+  if (ok) {
+    nb_parallel_for(w.parts, NB_GRAIN / 4 / (w.rows / w.parts * w.n + 1) + 1,
+                    c->compute == NB_F32 ? f32_parts_grad : f64_parts_grad, &w);
+    (c->compute == NB_F32 ? f32_add_parts : f64_add_parts)(&w);
+  }
+  if (w.sums) nb_free(w.sums, bytes);
+  nb_scope_close(&s);
+  return ok;
+}
+
+static Tensor *row_mean(Scope *s, Tensor *t) {
+  int64_t last = -1;
+  return t ? nb_op(s, "mean", (Value[NB_MAX_PARAMS]){{.tensor = t}, {.ints = {&last, 1}}, {.flag = true}}) : NULL;
+}
+
+// A value for each weight, from one for each element of the groups' rows.
+static Tensor *to_weights(Scope *s, Tensor *t, const Layout *weight, int64_t inner) {
+  int64_t shape[] = {-1, nb_layout_numel(weight), inner};
+  if (!t) return NULL;
+  shape[0] = nb_layout_numel(&t->layout) / (shape[1] * inner);
+  return nb_reshape_like(s, nb_sum_dims(s, nb_reshape(s, t, shape, 3), (int[]){0, 2}, 2, false), weight);
+}
+
+// With u = (x − mean)·s: s·(h − mean(h) − u·mean(h·u)) of h = weight·g; what arrives at the mean reaches every x as
+// 1/n, what arrives at s itself as −s²·u/n.
+static bool row_norm_composed(Backward *b) {
+  Scope *s = b->scope;
+  Tensor *x = nb_in(b, ROW_X), *weight = nb_in(b, ROW_WEIGHT), *g = b->grad[0], *mean = nb_out(b, 1),
+         *inverse = nb_out(b, 2), *d = NULL;
+  if (!mean || !inverse) return false;
+  bool centred = nb_arg(b, ROW_CENTRED)->flag;
+  int64_t n = nb_arg(b, ROW_SIZE)->integer, groups = nb_arg(b, ROW_GROUPS)->integer;
+  int64_t shape[] = {mean->layout.shape[0] / groups, groups, n}, each[] = {shape[0], groups, 1};
+  mean = nb_reshape(s, mean, each, 3), inverse = nb_reshape(s, inverse, each, 3);
+  Tensor *u = nb_mul(s, nb_sub(s, nb_reshape(s, x, shape, 3), mean), inverse);
+  if (!u) return false;
+  if (g) {
+    Tensor *h = g = nb_reshape(s, g, shape, 3);
+    if (weight) {
+      int64_t count = nb_layout_numel(&weight->layout), inner = n * groups / count;
+      if (nb_wants(b, ROW_WEIGHT) && !nb_give(b, ROW_WEIGHT, to_weights(s, nb_mul(s, g, u), &weight->layout, inner)))
+        return false;
+      if (nb_in(b, ROW_BIAS) && nb_wants(b, ROW_BIAS) &&
+          !nb_give(b, ROW_BIAS, to_weights(s, g, &nb_in(b, ROW_BIAS)->layout, inner)))
+        return false;
+      Tensor *all = nb_reshape(s, weight, (int64_t[]){count, 1}, 2);
+      all = nb_expand(s, all, (int64_t[]){count, inner}, 2);
+      h = nb_mul(s, g, nb_reshape(s, all, (int64_t[]){1, groups, n}, 3));
+    }
+    d = centred ? nb_sub(s, h, row_mean(s, h)) : h;
+    d = nb_mul(s, inverse, nb_sub(s, d, nb_mul(s, u, row_mean(s, nb_mul(s, h, u)))));
+    if (!d) return false;
+  }
+  if (b->grad[1] && centred) {
+    Tensor *more = nb_expand(s, nb_muln(s, nb_reshape(s, b->grad[1], each, 3), 1 / (double)n), shape, 3);
+    d = d ? nb_add(s, d, more) : more;
+    if (!d) return false;
+  }
+  if (b->grad[2]) {
+    Tensor *arrives = nb_mul(s, nb_reshape(s, b->grad[2], each, 3), nb_mul(s, inverse, inverse));
+    Tensor *more = nb_muln(s, nb_mul(s, arrives, u), -1 / (double)n);
+    d = d ? nb_add(s, d, more) : more;
+  }
+  return !nb_wants(b, ROW_X) || nb_give(b, ROW_X, nb_reshape_like(s, d, &x->layout));
+}
+
+static bool row_norm_backward(Backward *b) {
+  if (nb_grad_enabled() || !b->grad[0] || b->grad[1] || b->grad[2]) return row_norm_composed(b);
+  Tensor *d[NB_MAX_OUTPUTS];
+  Value args[NB_MAX_PARAMS] = {{.tensor = nb_in(b, ROW_X)}, {.tensor = nb_in(b, ROW_WEIGHT)}, {.tensor = b->grad[0]},
+                               {.tensor = nb_out(b, 1)},    {.tensor = nb_out(b, 2)},         *nb_arg(b, ROW_SIZE),
+                               *nb_arg(b, ROW_GROUPS),      *nb_arg(b, ROW_CENTRED)};
+  if (!nb_op_many(b->scope, "row_norm_grad", args, d)) return false;
+  for (int i = 0; i < 3; i++)
+    if (nb_in(b, i) && nb_wants(b, i) && !nb_give(b, i, d[i])) return false;
+  return true;
+}
+
+#define GROUPS \
+  { .name = "groups", .kind = NB_PARAM_INT, .optional = true, .fallback = 1 }
+#define CENTRED \
+  { .name = "centred", .kind = NB_PARAM_FLAG, .optional = true, .fallback = 1 }
+
 static const Op ops[] = {
-    {.name = "standardize",
-     .doc = "Each row (of the last dimension) less its mean, over √(variance + eps).",
+    {.name = "row_norm",
+     .doc = "Each row of size elements less its mean, over √(variance + eps), times weight, plus bias; rows take turns "
+            "with the weights of `groups`, and a weight serves as many neighbours as are left.  Not centred: over "
+            "√(mean(x²) + eps).",
      .example = "nb.nn.LayerNorm(2)(nb.tensor{{1, 3}})  --> {{-1, 1}}",
-     .derivative = "(δ − mean(δ) − y·mean(δ·y))/√(variance + eps)",
-     .source = "Ba, Kiros, Hinton: Layer normalization, 2016",
+     .derivative = "∂/∂x = (h − mean(h) − u·mean(h·u))/√(variance + eps) with u standardised and h = weight·δ, "
+                   "∂/∂weight = Σ δ·u, ∂/∂bias = Σ δ",
+     .source = "Ba, Kiros and Hinton 2016; Wu and He 2018; Zhang and Sennrich 2019",
      .internal = true,
-     .sample = {.args = "f(2,3,5); f(4), 0.1; f(3,7)"},
-     .params = {TENSOR("x"), OPTIONAL_NUMBER("eps", 1e-5)},
-     .outputs = 2,
-     .hidden = 1,
-     .saves = NB_SAVE_OUT(0) | NB_SAVE_OUT(1),
-     .shape = shape_standardize,
-     .forward = standardize_forward,
-     .backward = standardize_backward},
-    {.name = "standardize_grad",
-     .doc = "δ of standardize's rows from δ of y and what they were divided by.",
+     .sample = {.args = "f(2,3,5), f(5), f(5), 5; f(4), nil, nil, 4, 0.1; f(3,7), f(7), nil, 7, 0.1, 1, false; "
+                        "f(2,4,3), f(4), f(4), 6, 0.1, 2; f(2,2,3), f(2,3), f(2,3), 6"},
+     .params = {TENSOR("x"), OPTIONAL_TENSOR("weight"), OPTIONAL_TENSOR("bias"), INT("size"),
+                OPTIONAL_NUMBER("eps", 1e-5), GROUPS, CENTRED},
+     .outputs = 3,
+     .hidden = 2,
+     .saves = NB_SAVE_IN(ROW_X) | NB_SAVE_IN(ROW_WEIGHT) | NB_SAVE_OUT(1) | NB_SAVE_OUT(2),
+     .shape = shape_row_norm,
+     .forward = row_norm_forward,
+     .backward = row_norm_backward},
+    {.name = "row_norm_grad",
+     .doc = "δ of row_norm's x, weight and bias from δ of its result and what the forward found.",
      .example = "local x = nb.tensor({{1, 3}}, {requires_grad=true}); nb.nn.LayerNorm(2)(x):sum():backward(); "
                 "return x.grad  --> {{0, 0}}",
      .no_grad = "it serves first derivatives",
      .internal = true,
-     .sample = {.args = "f(2,5), f(2,5), f(2,1)"},
-     .params = {TENSOR("g"), TENSOR("y"), TENSOR("scale")},
-     .shape = shape_standardize_grad,
-     .forward = standardize_grad_forward},
+     .sample = {.args = "f(2,5), f(5), f(2,5), f(2), f(2), 5; f(2,5), nil, f(2,5), f(2), f(2), 5"},
+     .params = {TENSOR("x"), OPTIONAL_TENSOR("weight"), TENSOR("g"), TENSOR("mean"), TENSOR("inverse"), INT("size"),
+                GROUPS, CENTRED},
+     .outputs = 3,
+     .shape = shape_row_norm_grad,
+     .forward = row_norm_grad_forward},
     {.name = "batch_norm",
      .doc =
          "Each channel (of the second dimension) less its mean, over √(variance + eps), times weight, plus bias; also "

@@ -30,21 +30,17 @@ local function normalize(x, mean, variance, epsilon)
   return (x - mean) * (variance + epsilon):rsqrt()
 end
 
--- Over the last `count` dimensions: one operator, and its parts where operators are looked at.
-local function normalize_rows(x, count, epsilon)
-  local dims, shape = {}, x.shape
-  if native.observed() then
-    for d = 1, count do dims[d] = -d end
-    local mean, variance = moments(x, dims)
-    return normalize(x, mean, variance, epsilon)
-  end
-  if count == 1 then return (native.standardize(x, epsilon)) end
-  local rows, n = {}, 1
-  for d, size in ipairs(shape) do
-    if d <= #shape - count then rows[d] = size else n = n * size end
-  end
-  rows[#rows + 1] = n
-  return native.standardize(x:reshape(rows), epsilon):view(shape)
+-- The same by their own values, in the parts that operators which are looked at take.
+local function standardize(x, dims, epsilon)
+  local mean, variance = moments(x, dims)
+  return normalize(x, mean, variance, epsilon)
+end
+
+-- The product of sizes from the `first` on.
+local function numel(sizes, first)
+  local n = 1
+  for d = first, #sizes do n = n * sizes[d] end
+  return n
 end
 
 -- weight and bias as 1 × channels × 1 ..., to fit x.
@@ -159,7 +155,8 @@ return {
     end,
     forward = function(self, x)
       check_trailing(self, x)
-      return scaled(self, normalize_rows(x, #self.sizes, self.eps))
+      if native.observed() then return scaled(self, standardize(x, trailing(self.sizes), self.eps)) end
+      return (native.row_norm(x, self.weight, self.bias, numel(self.sizes, 1), self.eps))
     end,
   }),
   RMSNorm = module.define("nn.RMSNorm", {
@@ -174,7 +171,10 @@ return {
     forward = function(self, x)
       check_trailing(self, x)
       local added = self.eps or (x.dtype == "f64" and 2 ^ -52 or 2 ^ -23)
-      return scaled(self, x * (x:square():mean(trailing(self.sizes), { keepdim = true }) + added):rsqrt())
+      if native.observed() then
+        return scaled(self, x * (x:square():mean(trailing(self.sizes), { keepdim = true }) + added):rsqrt())
+      end
+      return (native.row_norm(x, self.weight, nil, numel(self.sizes, 1), added, 1, false))
     end,
   }),
   GroupNorm = module.define("nn.GroupNorm", {
@@ -192,8 +192,12 @@ return {
       if #shape < 2 or shape[2] ~= self.num_channels then
         check_channels(self, x, self.num_channels, { text = "batch × channels × ..." })
       end
-      local parts = x:reshape(shape[1], self.num_groups, -1)
-      return scale_channels(self, normalize_rows(parts, 1, self.eps):reshape(shape))
+      local size = numel(shape, 2) // self.num_groups
+      if native.observed() then
+        local parts = x:reshape(shape[1], self.num_groups, size)
+        return scale_channels(self, standardize(parts, { -1 }, self.eps):reshape(shape))
+      end
+      return (native.row_norm(x, self.weight, self.bias, size, self.eps, self.num_groups))
     end,
   }),
 }

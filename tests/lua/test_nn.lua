@@ -625,10 +625,16 @@ function T.test_standardised_rows_and_channels_equal_their_formula()
   local native = require "nablua.native"
   for _, case in ipairs { { nn.LayerNorm(7), 5, 7 }, { nn.LayerNorm { 3, 4 }, 2, 3, 4 }, { nn.LayerNorm(1), 3, 1 },
     { nn.GroupNorm(2, 6), 3, 6, 5 }, { nn.LayerNorm(5, { elementwise_affine = false }), 0, 5 },
-    { nn.LayerNorm(600), 2, 600 }, { nn.BatchNorm1d(20), 9, 20 }, { nn.BatchNorm1d(3), 4, 3, 7 },
+    { nn.LayerNorm(600), 2, 600 }, { nn.LayerNorm(9), 200, 9 }, { nn.RMSNorm(7), 5, 7 },
+    { nn.RMSNorm { 2, 3 }, 70, 2, 3 }, { nn.RMSNorm(5, { elementwise_affine = false }), 2, 5 },
+    { nn.GroupNorm(3, 6), 50, 6, 2, 5 }, { nn.GroupNorm(6, 6, { affine = false }), 2, 6, 5 },
+    { nn.GroupNorm(2, 6), 0, 6, 5 }, { nn.BatchNorm1d(20), 9, 20 }, { nn.BatchNorm1d(3), 4, 3, 7 },
     { nn.BatchNorm2d(5), 3, 5, 24, 25 }, { nn.BatchNorm2d(4, { affine = false, eps = 0.1 }), 2, 4, 2, 2 },
     { nn.BatchNorm1d(2, { track_running_stats = false }), 2, 2, 1 } } do
     local layer = case[1]:to("f64")
+    nb.no_grad(function()
+      for _, p in ipairs(layer:parameters()) do p:add_(nb.rand(p.shape, { dtype = "f64" })) end
+    end)
     local x = nb.randn({ table.unpack(case, 2) }, { dtype = "f64" }) * 3 + 2
     x.requires_grad = true
     local function run()
@@ -646,6 +652,31 @@ function T.test_standardised_rows_and_channels_equal_their_formula()
       if want[k]:numel() > 0 then lu.assertTrue((have[k] - want[k]):abs():max():item() < 1e-9) end
     end
   end
+end
+
+function T.test_norms_of_rows_far_from_0()
+  nb.seed(23)
+  local x = nb.randn(40, 6, 30) + 1e4
+  for _, layer in ipairs { nn.LayerNorm(30), nn.LayerNorm { 6, 30 }, nn.GroupNorm(3, 6) } do
+    assert_close(layer(x), layer:to("f64")(x:to("f64")), 2e-4)
+  end
+  assert_close(nn.LayerNorm(5)(nb.full({ 2, 5 }, 0.1)), nb.zeros(2, 5), 1e-9)
+  lu.assertTrue(nn.LayerNorm(2)(nb.tensor { 1, 0 / 0 }):isnan():all():item())
+end
+
+-- The sums of rows for the weights do not depend on the threads.
+function T.test_norms_of_rows_are_the_same_with_any_threads()
+  local before, layer, x, g = nb.threads(), nn.LayerNorm(33), nb.randn(999, 33), nb.randn(999, 33)
+  local grads = {}
+  for threads = 1, 3 do
+    nb.threads(threads)
+    layer:zero_grad()
+    layer(x):backward(g)
+    grads[threads] = layer.weight.grad:totable()
+  end
+  nb.threads(before)
+  lu.assertEquals(grads[2], grads[1])
+  lu.assertEquals(grads[3], grads[1])
 end
 
 -- Far from 0 the digits of the mean must not cost those of the variance.
