@@ -269,7 +269,13 @@ static bool norm_forward(Call *c, Error *err) {
   Scope s;
   double p = c->args[3].number;
   nb_scope_open(&s, err);
-  Tensor *x = nb_unary(&s, "abs", nb_to(&s, c->args[0].tensor, c->compute));
+  Tensor *x = nb_to(&s, c->args[0].tensor, c->compute);
+  if (x && p == 2 && nb_layout_numel(&c->layout[0]) == 1 && nb_layout_contiguous(&x->layout)) {
+    nb_tensor_set(c->out[0], 0, sqrt(nb_squares_of(c->compute, nb_layout_numel(&x->layout), nb_tensor_data(x))));
+    nb_scope_close(&s);
+    return true;
+  }
+  x = nb_unary(&s, "abs", x);
   if (p == 2) return finish(c, &s, nb_unary(&s, "sqrt", reduce(&s, "sum", nb_mul(&s, x, x), &c->args[1], true)));
   if (p == 1) return finish(c, &s, reduce(&s, "sum", x, &c->args[1], true));
   return finish(c, &s, nb_pown(&s, reduce(&s, "sum", nb_pown(&s, x, p), &c->args[1], true), 1 / p));

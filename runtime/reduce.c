@@ -4,9 +4,14 @@
 // f32 adds up in double, f64 in blocks whose sums are added (the error grows with n/BLOCK, not n).
 #include "reduce.h"
 
+#include <float.h>
+#include <math.h>
 #include <string.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
-enum { BLOCK = 256, TILE = 256, PARTS = 128 };
+enum { BLOCK = 256, TILE = 1024, PARTS = 128 };
 
 // What to visit for each output element: the kept dimensions name it, the reduced ones are walked.
 typedef struct Plan {
@@ -103,49 +108,96 @@ SUM(dot_f64, (int64_t n, const double *x, const double *y, double less), double,
 // In double, whose rounding is out of sight, sixteen sums side by side are enough.
 typedef double Four __attribute__((vector_size(32)));
 typedef float LooseFour __attribute__((vector_size(16), aligned(4), may_alias));
-#define FOUR(x) (*(const LooseFour *)(x))
-#define SUM_IN_DOUBLE(name, params, terms, f)                                                             \
-  NB_INLINE double name params {                                                                          \
-    Four a = {0}, b = {0}, c = {0}, d = {0};                                                              \
-    int64_t k = 0;                                                                                        \
-    for (; k + 16 <= n; k += 16) a += terms(k), b += terms(k + 4), c += terms(k + 8), d += terms(k + 12); \
-    for (; k + 4 <= n; k += 4) a += terms(k);                                                             \
-    for (; k < n; k++) b[0] += f(k);                                                                      \
-    a = (a + b) + (c + d);                                                                                \
-    return (a[0] + a[1]) + (a[2] + a[3]);                                                                 \
+#define IN_DOUBLE(attributes, name, params, start, op, terms, f)                               \
+  attributes double name params {                                                              \
+    Four a = (Four){0} + start, b = a, c = a, d = a;                                           \
+    int64_t k = 0;                                                                             \
+    for (; k + 16 <= n; k += 16)                                                               \
+      a op## = terms(k), b op## = terms(k + 4), c op## = terms(k + 8), d op## = terms(k + 12); \
+    for (; k + 4 <= n; k += 4) a op## = terms(k);                                              \
+    for (; k < n; k++) b[0] op## = f(k);                                                       \
+    a = (a op b)op(c op d);                                                                    \
+    return (a[0] op a[1])op(a[2] op a[3]);                                                     \
   }
-#define WIDER(k) ((double)x[k])
-#define FOUR_WIDER(k) __builtin_convertvector(FOUR(x + (k)), Four)
-#define PRODUCT_F32(k) ((double)(x[k] - less) * (double)(y[k] - less))
-#define FOUR_PRODUCTS(k) \
-  (__builtin_convertvector(FOUR(x + (k)) - less, Four) * __builtin_convertvector(FOUR(y + (k)) - less, Four))
-SUM_IN_DOUBLE(sum_f32, (int64_t n, const float *x), FOUR_WIDER, WIDER)
-SUM_IN_DOUBLE(dot_f32, (int64_t n, const float *x, const float *y, float less), FOUR_PRODUCTS, PRODUCT_F32)
+#define FOUR(x) (*(const LooseFour *)(x))
+#define FOUR_ITSELF(k) WIDER(FOUR(x + (k)))
+#define FOUR_SQUARES(k) (WIDER(FOUR(x + (k))) * WIDER(FOUR(x + (k))))
+#define FOUR_PRODUCTS(k) (WIDER(FOUR(x + (k)) - less) * WIDER(FOUR(y + (k)) - less))
+#define ONE_ITSELF(k) ((double)x[k])
+#define ONE_SQUARE(k) ((double)x[k] * (double)x[k])
+#define ONE_PRODUCT(k) ((double)(x[k] - less) * (double)(y[k] - less))
+#define ALL_IN_DOUBLE(attributes, form)                                                                           \
+  IN_DOUBLE(attributes, sum_##form, (int64_t n, const float *x), 0, +, FOUR_ITSELF, ONE_ITSELF)                   \
+  IN_DOUBLE(attributes, product_##form, (int64_t n, const float *x), 1, *, FOUR_ITSELF, ONE_ITSELF)               \
+  IN_DOUBLE(attributes, squares_##form, (int64_t n, const float *x), 0, +, FOUR_SQUARES, ONE_SQUARE)              \
+  IN_DOUBLE(attributes, dot_##form, (int64_t n, const float *x, const float *y, float less), 0, +, FOUR_PRODUCTS, \
+            ONE_PRODUCT)
+#define WIDER(four) __builtin_convertvector(four, Four)
+ALL_IN_DOUBLE(static, f32_narrow)
+#ifdef CPU_WIDE_TARGET  // spelled out: gcc makes two of a conversion that is wider than the machine it was told of
+#undef WIDER
+#define WIDER(four) (Four) _mm256_cvtps_pd((__m128)(four))
+ALL_IN_DOUBLE(CPU_WIDE_TARGET static, f32_wide)
+#else
+#define sum_f32_wide sum_f32_narrow
+#define product_f32_wide product_f32_narrow
+#define squares_f32_wide squares_f32_narrow
+#define dot_f32_wide dot_f32_narrow
+#endif
 
-NB_TWICE(sum_of, (DType dtype, int64_t n, const void *x, double *sum), (dtype, n, x, sum), n >= NB_SHORT) {
-  *sum = dtype == NB_F32 ? sum_f32(n, x) : sum_f64(n, x);
+static bool is_narrow(int64_t n) {
+  return n < NB_SHORT || cpu_level() == CPU_PORTABLE;
 }
 
-NB_TWICE(dot_of, (DType dtype, int64_t n, const void *x, const void *y, double less, double *sum),
-         (dtype, n, x, y, less, sum), n >= NB_SHORT) {
-  *sum = dtype == NB_F32 ? dot_f32(n, x, y, (float)less) : dot_f64(n, x, y, less);
+static double sum_f32(int64_t n, const float *x) {
+  return is_narrow(n) ? sum_f32_narrow(n, x) : sum_f32_wide(n, x);
+}
+
+static double squares_f32(int64_t n, const float *x) {
+  return is_narrow(n) ? squares_f32_narrow(n, x) : squares_f32_wide(n, x);
+}
+
+static double dot_f32(int64_t n, const float *x, const float *y, float less) {
+  return is_narrow(n) ? dot_f32_narrow(n, x, y, less) : dot_f32_wide(n, x, y, less);
+}
+
+// Side by side, large and small factors may each leave the range that all together would not: then one by one.
+static double product_f32(int64_t n, const float *x) {
+  double product = is_narrow(n) ? product_f32_narrow(n, x) : product_f32_wide(n, x);
+  if (isfinite(product) && fabs(product) >= DBL_MIN) return product;
+  product = 1;
+  for (int64_t k = 0; k < n; k++) product *= (double)x[k];
+  return product;
+}
+
+NB_TWICE(sum_doubles, (int64_t n, const double *x, double *sum), (n, x, sum), n >= NB_SHORT) {
+  *sum = sum_f64(n, x);
+}
+
+NB_TWICE(dot_doubles, (int64_t n, const double *x, const double *y, double less, double *sum), (n, x, y, less, sum),
+         n >= NB_SHORT) {
+  *sum = dot_f64(n, x, y, less);
 }
 
 double nb_dot_of(DType dtype, int64_t n, const void *a, const void *b, double less) {
   double sum;
-  dot_of(dtype, n, a, b, less, &sum);
+  if (dtype == NB_F32) return dot_f32(n, a, b, (float)less);
+  dot_doubles(n, a, b, less, &sum);
   return sum;
 }
 
 double nb_sum_of(DType dtype, int64_t n, const void *x) {
   double sum;
-  sum_of(dtype, n, x, &sum);
+  if (dtype == NB_F32) return sum_f32(n, x);
+  sum_doubles(n, x, &sum);
   return sum;
 }
 
-// One sum of many elements that lie together, on several threads: parts of a size that n alone decides.
+// One sum of many elements (or of their squares) that lie together, on several threads: parts of a size that n alone
+// decides.
 typedef struct Whole {
   DType dtype;
+  bool squares;
   int64_t n, size;
   const char *x;
   double part[PARTS];
@@ -155,16 +207,24 @@ static void sum_parts(int64_t begin, int64_t end, void *ctx) {
   Whole *w = ctx;
   for (int64_t i = begin; i < end; i++) {
     int64_t n = w->n - i * w->size < w->size ? w->n - i * w->size : w->size;
-    w->part[i] = nb_sum_of(w->dtype, n, w->x + (size_t)(i * w->size) * nb_dtype_size(w->dtype));
+    const char *x = w->x + (size_t)(i * w->size) * nb_dtype_size(w->dtype);
+    if (w->squares)
+      w->part[i] = w->dtype == NB_F32 ? squares_f32(n, (const float *)x) : nb_dot_of(NB_F64, n, x, x, 0);
+    else
+      w->part[i] = nb_sum_of(w->dtype, n, x);
   }
 }
 
-static double sum_whole(DType dtype, int64_t n, const void *x) {
-  Whole w = {.dtype = dtype, .n = n, .size = (n + PARTS - 1) / PARTS, .x = x};
+static double sum_whole(DType dtype, int64_t n, const void *x, bool squares) {
+  Whole w = {.dtype = dtype, .squares = squares, .n = n, .size = (n + PARTS - 1) / PARTS, .x = x};
   w.size = (w.size + BLOCK - 1) / BLOCK * BLOCK;
   int64_t parts = (n + w.size - 1) / w.size;
   nb_parallel_for(parts, NB_GRAIN / w.size + 1, sum_parts, &w);
   return nb_sum_of(NB_F64, parts, w.part);
+}
+
+double nb_squares_of(DType dtype, int64_t n, const void *x) {
+  return sum_whole(dtype, n, x, true);
 }
 
 // Sums, each output by itself.
@@ -238,8 +298,15 @@ SUM_COLUMNS(sum_columns_f32, float, double, float)
 SUM_COLUMNS(sum_columns_f64, double, double, double)
 SUM_COLUMNS(sum_columns_i64, int64_t, uint64_t, uint64_t)
 
-// The product, and the place of the largest or smallest, of each output.
-#define PROD(name, T, Sum)                                                  \
+// The product of each output.
+#define EACH_OF(T, Sum, total, n, x, step) \
+  for (int64_t i = 0; i < n; i++) total *= (Sum)x[i * step]
+#define TOGETHER_OR_EACH(T, Sum, total, n, x, step) \
+  if (step == 1)                                    \
+    total *= product_f32(n, x);                     \
+  else                                              \
+    EACH_OF(T, Sum, total, n, x, step)
+#define PROD(name, T, Sum, run)                                             \
   static void name(int64_t begin, int64_t end, void *ctx) {                 \
     const Reduction *r = ctx;                                               \
     const Plan *p = &r->plan;                                               \
@@ -249,16 +316,16 @@ SUM_COLUMNS(sum_columns_i64, int64_t, uint64_t, uint64_t)
       Sum total = 1;                                                        \
       do {                                                                  \
         const T *x = (const T *)nb_tensor_data(r->x) + offset;              \
-        for (int64_t i = 0; i < n; i++) total *= (Sum)x[i * step];          \
+        run(T, Sum, total, n, x, step);                                     \
       } while (next_run(p, at, &offset));                                   \
       ((T *)nb_tensor_data(r->out))[o] = (T)total;                          \
     }                                                                       \
   }
-PROD(prod_f32, float, double)
-PROD(prod_f64, double, double)
-PROD(prod_i64, int64_t, uint64_t)
+PROD(prod_f32, float, double, TOGETHER_OR_EACH)
+PROD(prod_f64, double, double, EACH_OF)
+PROD(prod_i64, int64_t, uint64_t, EACH_OF)
 
-// NaN counts as larger and as smaller than all: it is found first and stays.
+// The place of the largest or smallest.  NaN counts as larger and as smaller than all: it is found first and stays.
 #define PLACE(name, T, better)                                                        \
   static void name(int64_t begin, int64_t end, void *ctx) {                           \
     const Reduction *r = ctx;                                                         \
@@ -397,7 +464,7 @@ bool nb_reduce_sum(Call *c, const Value *dims, Error *err) {
   int64_t n = nb_layout_numel(x);
   if (n > 0 && nb_layout_numel(&c->out[0]->layout) == 1 && x->dtype == c->compute && nb_dtype_is_float(x->dtype) &&
       nb_layout_contiguous(x)) {
-    nb_tensor_set(c->out[0], 0, sum_whole(x->dtype, n, nb_tensor_data(c->args[0].tensor)));
+    nb_tensor_set(c->out[0], 0, sum_whole(x->dtype, n, nb_tensor_data(c->args[0].tensor), false));
     return true;
   }
   static const Body rows[NB_DTYPES] = {[NB_I64] = sum_rows_i64, [NB_F32] = sum_rows_f32, [NB_F64] = sum_rows_f64};

@@ -18,6 +18,9 @@ bool nb_reduce_place(Call *c, Tensor *out, const Value *dims, bool largest, Erro
 // The sum of n elements (f32, f64) that lie together, rounded once in a while only.
 double nb_sum_of(DType dtype, int64_t n, const void *x);
 
+// The sum of their squares, on the library's threads.
+double nb_squares_of(DType dtype, int64_t n, const void *x);
+
 // The largest of n > 0 elements that lie together; NaN where there is one.
 float nb_largest_of(int64_t n, const float *x);
 

@@ -263,6 +263,28 @@ function T.test_sums_and_softmax_agree_with_a_loop()
   end
 end
 
+function T.test_products_and_norms_agree_with_a_loop()
+  nb.seed(5)
+  for _, n in ipairs { 1, 2, 15, 16, 17, 63, 64, 65, 1000 } do
+    local x = nb.rand(3, n) + 0.5
+    local products, norms = x:prod(2):totable(), x:norm(2):totable()
+    for i, row in ipairs(x:totable()) do
+      local product, squares = 1, 0
+      for _, v in ipairs(row) do product, squares = product * v, squares + v * v end
+      lu.assertAlmostEquals(products[i], product, 1e-7 * product)
+      lu.assertAlmostEquals(norms[i], math.sqrt(squares), 3e-7 * math.sqrt(squares))
+      lu.assertAlmostEquals(x[i]:norm():item(), math.sqrt(squares), 1e-7 * math.sqrt(squares))
+    end
+  end
+  -- Neither what many factors make before others, nor a square, leaves the range.
+  local factors = nb.tensor { 1e38, 1e-38 }:tile(500)
+  lu.assertAlmostEquals(factors:prod():item(), 1, 1e-4)
+  lu.assertAlmostEquals(nb.tensor { 3e30, 4e30 }:norm():item() / 5e30, 1, 1e-6)
+  lu.assertEquals(nb.cat({ nb.ones(40), nb.zeros(1) }, 1):prod():item(), 0)
+  lu.assertTrue(nb.cat({ nb.zeros(40), nb.tensor { 0 / 0 } }, 1):prod():isnan():item())
+  lu.assertEquals(nb.full({ 40 }, 1e30):prod():item(), 1 / 0)
+end
+
 -- Some exponents have ways of their own when they are one number for all.
 function T.test_powers_of_one_exponent_are_those_of_many()
   for _, dtype in ipairs { "f32", "f64" } do
