@@ -57,6 +57,8 @@ static void inside(const Conv *v, int e, int64_t k, int64_t *first, int64_t *las
       for (int64_t q = 0; q < q0; q++) row[q] = 0;                                                \
       if (v->stride[1] == 1)                                                                      \
         for (int64_t q = q0; q < q1; q++) row[q] = from[q];                                       \
+      else if (v->stride[1] == 2)                                                                 \
+        for (int64_t q = q0; q < q1; q++) row[q] = from[2 * q];                                   \
       else                                                                                        \
         for (int64_t q = q0; q < q1; q++) row[q] = from[q * v->stride[1]];                        \
       for (int64_t q = q1; q < v->out_width; q++) row[q] = 0;                                     \
@@ -65,7 +67,7 @@ static void inside(const Conv *v, int e, int64_t k, int64_t *first, int64_t *las
   } while (0)
 
 // Items are image × line: a thread's images are also its part of the product that follows.
-static void columns_body(int64_t begin, int64_t end, void *ctx) {
+NB_RANGE(columns_body) {
   const Job *j = ctx;
   const Conv *v = j->v;
   for (int64_t i = begin; i < end; i++) {
@@ -102,6 +104,8 @@ void conv_columns(const Conv *v, int64_t images, const void *x, void *columns) {
         T *to = plane + (p * v->stride[0] + down) * v->width + right;                                    \
         if (v->stride[1] == 1) {                                                                         \
           NB_IVDEP for (int64_t q = q0; q < q1; q++) to[q] += row[q];                                    \
+        } else if (v->stride[1] == 2) {                                                                  \
+          NB_IVDEP for (int64_t q = q0; q < q1; q++) to[2 * q] += row[q];                                \
         } else {                                                                                         \
           for (int64_t q = q0; q < q1; q++) to[q * v->stride[1]] += row[q];                              \
         }                                                                                                \
@@ -109,7 +113,7 @@ void conv_columns(const Conv *v, int64_t images, const void *x, void *columns) {
     }                                                                                                    \
   } while (0)
 
-static void pixels_body(int64_t begin, int64_t end, void *ctx) {
+NB_RANGE(pixels_body) {
   const Job *j = ctx;
   const Conv *v = j->v;
   int64_t size = v->height * v->width;

@@ -384,48 +384,39 @@ TINY(tiny_f32, float)
 TINY(tiny_f64, double)
 
 #if X86
-CPU_AVX2_TARGET static inline void store_first(float *to, __m256 v, int64_t count) {
-  __m128 four = _mm256_castps256_ps128(v);
-  if (count >= 8) {
-    _mm256_storeu_ps(to, v);
-    return;
-  }
-  if (count & 4) {
-    _mm_storeu_ps(to, four);
-    four = _mm256_extractf128_ps(v, 1);
-    to += 4;
-  }
-  if (count & 2) {
-    _mm_storel_pi((__m64 *)to, four);
-    four = _mm_movehl_ps(four, four);
-    to += 2;
-  }
-  if (count & 1) _mm_store_ss(to, four);
+CPU_AVX2_TARGET static inline __m128 load_four(const float *from, int64_t step, int64_t count) {
+  if (count == 4 && step == 1) return _mm_loadu_ps(from);
+  return _mm_setr_ps(from[0], count > 1 ? from[step] : 0, count > 2 ? from[2 * step] : 0,
+                     count > 3 ? from[3 * step] : 0);
 }
 
-// Eight columns at a time, with Y's rows in vectors whose other lanes are 0.
+CPU_AVX2_TARGET static inline void store_four(float *to, __m128 v, int64_t count) {
+  if (count == 4) {
+    _mm_storeu_ps(to, v);
+    return;
+  }
+  if (count & 2) {
+    _mm_storel_pi((__m64 *)to, v);
+    v = _mm_movehl_ps(v, v);
+    to += 2;
+  }
+  if (count & 1) _mm_store_ss(to, v);
+}
+
+// Four columns at a time.
 CPU_AVX2_TARGET static inline __attribute__((always_inline)) void tiny_steps(const GemmTiny *g, const int64_t k,
                                                                              const float *x, const float *y,
                                                                              const float *bias, float *c, int64_t cr) {
-  static const int32_t lanes[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
-  __m256 row[MOST_TINY];
-  for (int64_t j = 0; j < g->n; j += 8) {
-    int64_t columns = least(8, g->n - j);
-    __m256i mask = _mm256_loadu_si256((const __m256i *)(lanes + 8 - columns));
-    __m256 last = bias ? _mm256_maskload_ps(bias + j, mask) : _mm256_setzero_ps();
-    const float *from = y + j * g->yc;
-    if (g->yc == 1) {
-      for (int64_t p = 0; p < k; p++) row[p] = _mm256_maskload_ps(from + p * g->yk, mask);
-    } else {
-      __m256i at = _mm256_mullo_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_set1_epi32((int)g->yc));
-      for (int64_t p = 0; p < k; p++)
-        row[p] = _mm256_mask_i32gather_ps(_mm256_setzero_ps(), from + p * g->yk, at, _mm256_castsi256_ps(mask), 4);
-    }
+  __m128 row[MOST_TINY];
+  for (int64_t j = 0; j < g->n; j += 4) {
+    int64_t columns = least(4, g->n - j);
+    __m128 last = bias ? load_four(bias + j, 1, columns) : _mm_setzero_ps();
+    for (int64_t p = 0; p < k; p++) row[p] = load_four(y + j * g->yc + p * g->yk, g->yc, columns);
     for (int64_t i = 0; i < g->m; i++) {
-      __m256 sum = _mm256_setzero_ps();
+      __m128 sum = _mm_setzero_ps();
       const float *factor = x + i * g->xr;
-      for (int64_t p = 0; p < k; p++) sum = _mm256_fmadd_ps(_mm256_broadcast_ss(factor + p * g->xk), row[p], sum);
-      store_first(c + i * cr + j, bias ? _mm256_add_ps(sum, last) : sum, columns);
+      for (int64_t p = 0; p < k; p++) sum = _mm_fmadd_ps(_mm_broadcast_ss(factor + p * g->xk), row[p], sum);
+      store_four(c + i * cr + j, bias ? _mm_add_ps(sum, last) : sum, columns);
     }
   }
 }
@@ -451,9 +442,9 @@ CPU_AVX2_TARGET static void tiny_avx2(const GemmTiny *g, const float *x, const f
 
 static void tiny_floats(const GemmTiny *g, const float *x, const float *y, const float *bias, float *c, int64_t cr) {
 #if X86
-  if (cpu_level() != CPU_PORTABLE && g->yc < INT32_MAX / 8) {
+  if (cpu_level() != CPU_PORTABLE) {
     GemmTiny turned = {1, g->m, g->k, 0, g->yk, g->xk, g->xr};
-    if (g->n == 1 && cr == 1 && !bias && g->xr < INT32_MAX / 8)  // one column: as a row
+    if (g->n == 1 && cr == 1 && !bias)  // one column: as a row
       tiny_avx2(&turned, y, x, NULL, c, g->m);
     else
       tiny_avx2(g, x, y, bias, c, cr);

@@ -120,11 +120,11 @@ bool nb_optimizer_step_at(Site site, const OptimizerRule *rule, const OptimizerS
                                                       vectors ? avx2_f64 : portable_f64};
   for (int i = 0; i < count; i++) {
     Tensor *w = slots[i].weight;
-    double t = nb_tensor_get(slots[i].step, 0) + 1;
+    double *counted = nb_tensor_data(slots[i].step), t = *counted + 1;
     Step s = {.rule = rule, .p = nb_tensor_data(w), .g = nb_tensor_data(w->grad), .begins = t == 1};
     if (slots[i].first) s.first = nb_tensor_data(slots[i].first);
     if (slots[i].second) s.second = nb_tensor_data(slots[i].second);
-    nb_tensor_set(slots[i].step, 0, t);
+    *counted = t;
     if (rule->kind == NB_ADAM) {
       s.step = rule->lr / (1 - pow(rule->beta1, t));
       s.scale = 1 / sqrt(1 - pow(rule->beta2, t));
