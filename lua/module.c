@@ -34,8 +34,13 @@ static int source_text(lua_State *L) {
   return 0;
 }
 
+static void tell(const char *sentence) {
+  fprintf(stderr, "nablua: %s\n", sentence);
+}
+
 // The native table and, in its field `core`, what becomes `nb`.
 static int open_native(lua_State *L) {
+  nb_on_notice(tell);
   lua_newtable(L);  // native
   nb_open_tensor(L);
   nb_open_raise(L);

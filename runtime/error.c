@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Error sentences: formatting only.
+// Sentences: formatting only.
 #include "nablua/error.h"
 
 #include <stdarg.h>
@@ -22,4 +22,20 @@ bool nb_fail_more(Error *err, const char *format, ...) {
   vsnprintf(err->message + used, sizeof err->message - used, format, ap);
   va_end(ap);
   return false;
+}
+
+static void (*notice)(const char *sentence);
+
+void nb_on_notice(void (*tell)(const char *sentence)) {
+  notice = tell;
+}
+
+void nb_notice(const char *format, ...) {
+  char sentence[1600];
+  va_list ap;
+  if (!notice) return;
+  va_start(ap, format);
+  vsnprintf(sentence, sizeof sentence, format, ap);
+  va_end(ap);
+  notice(sentence);
 }

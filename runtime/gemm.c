@@ -22,6 +22,7 @@
 
 #include <string.h>
 
+#include "blas.h"
 #include "cpu.h"
 #include "nablua/interrupt.h"
 #include "nablua/memory.h"
@@ -515,6 +516,11 @@ bool nb_gemm_bias(DType dtype, int64_t m, int64_t n, int64_t k, GemmMatrix a, Ge
   if (k <= 0) {
     int64_t size = (int64_t)nb_dtype_size(dtype);
     for (int64_t i = 0; i < m; i++) memset((char *)c + i * ldc * size, 0, (size_t)(n * size));
+    if (bias) add_bias(dtype, m, n, bias, c, ldc);
+    return true;
+  }
+  if (nb_blas_serves(m, n, k)) {
+    if (!nb_blas_gemm(dtype, m, n, k, a, b, c, ldc, err)) return false;
     if (bias) add_bias(dtype, m, n, bias, c, ldc);
     return true;
   }

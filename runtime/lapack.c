@@ -3,8 +3,9 @@
 #include "lapack.h"
 
 #include <dlfcn.h>
-#include <stdlib.h>
 #include <string.h>
+
+#include "blas.h"
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
@@ -29,28 +30,12 @@ static bool find_functions(void *library, char kind, Lapack *into) {
   return true;
 }
 
-// OpenBLAS starts its threads when it is loaded, unless the environment says that one is enough; beside our pool they
-// would only get in the way.
-static void *load(const char *name) {
-  static const char variable[] = "OPENBLAS_NUM_THREADS";
-  bool set = getenv(variable);
-  if (!set) setenv(variable, "1", 1);
-  void *library = dlopen(name, RTLD_NOW | RTLD_LOCAL);
-  if (!set) unsetenv(variable);
-  if (!library) return NULL;
-  void *symbol = dlsym(library, "openblas_set_num_threads");
-  void (*set_threads)(int);
-  memcpy(&set_threads, &symbol, sizeof symbol);
-  if (symbol) set_threads(1);
-  return library;
-}
-
 const Lapack *nb_lapack(DType dtype, Error *err) {
   static const char *const names[] = {"liblapack.so.3", "libopenblas.so.0", "liblapack.so", "libopenblas.so"};
   static Lapack single, twice;  // f32, f64
   static bool found;
   for (size_t i = 0; i < COUNT(names) && !found; i++) {
-    void *library = load(names[i]);
+    void *library = nb_blas_load(names[i]);
     found = library && find_functions(library, 's', &single) && find_functions(library, 'd', &twice);
     if (library && !found) dlclose(library);
   }

@@ -87,7 +87,8 @@ static const char usage[] =
     "nablua --meta               print what editors with a Lua Language Server read\n"
     "nablua --traceback ...      show the library's frames in errors\n"
     "nablua --version | --help\n"
-    "Environment: NABLUA_THREADS, NABLUA_MEMORY (such as 2G), NABLUA_SEED, LUA_PATH, LUA_CPATH\n";
+    "Environment: NABLUA_THREADS, NABLUA_MEMORY (such as 2G), NABLUA_SEED, NABLUA_BLAS (a library for large products\n"
+    "where it is quicker, or off), LUA_PATH, LUA_CPATH\n";
 
 typedef struct Options {
   bool interactive, banner, document, meta;

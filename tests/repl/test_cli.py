@@ -115,6 +115,16 @@ class CommandLine(unittest.TestCase):
         for name in ("NABLUA_SEED", "NABLUA_THREADS", "NABLUA_MEMORY"):
             self.assertIn(name, r.stderr)
 
+    def test_a_library_that_is_no_blas_is_named(self):
+        code = "local a = nb.ones(200, 200); print(a:matmul(a)[1][1])"
+        for library, why in (("libm.so.6", "no sgemm_"), ("no-such.so", "no-such.so")):
+            r = run("-e", code, env={"NABLUA_BLAS": library})
+            self.assertEqual((r.stdout, r.returncode), ("200\n", 0))
+            self.assertIn("NABLUA_BLAS", r.stderr)
+            self.assertIn(why, r.stderr)
+        r = run("-e", code, env={"NABLUA_BLAS": "off", "NABLUA_CPU": "portable"})
+        self.assertEqual((r.stdout, r.stderr), ("200\n", ""))
+
     def test_starting_is_light(self):
         if SANITIZED:
             self.skipTest("sanitizers take memory")

@@ -29,4 +29,9 @@ bool nb_fail(Error *err, ErrorKind kind, const char *format, ...) __attribute__(
 // Appends to the message already in `err`; returns false.
 bool nb_fail_more(Error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+// Where the library goes on, but not as somebody wished, it has one sentence for the embedder; without a function it is
+// lost.
+void nb_on_notice(void (*tell)(const char *sentence));
+void nb_notice(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
 #endif
