@@ -19,10 +19,7 @@ typedef struct Slots {
 static int collect(lua_State *L) {
   Slots *s = lua_touserdata(L, 1);
   for (int i = 0; s && i < s->count; i++) {
-    nb_tensor_release(&s->slot[i].weight);
-    nb_tensor_release(&s->slot[i].first);
-    nb_tensor_release(&s->slot[i].second);
-    nb_tensor_release(&s->slot[i].step);
+    for (int k = 0; k < NB_SLOT_TENSORS; k++) nb_tensor_release(&s->slot[i].all[k]);
   }
   if (s) s->count = 0;
   return 0;
@@ -88,7 +85,8 @@ static Slots *find_slots(lua_State *L, int n) {
       lua_pushliteral(L, "step");
       Tensor *step = remembered(L, memory, lua_gettop(L), &(Layout){.dtype = NB_F64});
       Tensor *first = remembered(L, memory, 4, &w->layout), *second = remembered(L, memory, 5, &w->layout);
-      s->slot[i] = (OptimizerSlot){NULL, nb_tensor_retain(first), nb_tensor_retain(second), nb_tensor_retain(step)};
+      s->slot[i] = (OptimizerSlot){
+          .first = nb_tensor_retain(first), .second = nb_tensor_retain(second), .step = nb_tensor_retain(step)};
       lua_pop(L, 2);
     }
     s->slot[i].weight = nb_tensor_retain(w);

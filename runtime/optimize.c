@@ -116,8 +116,8 @@ bool nb_optimizer_step(const OptimizerRule *rule, const OptimizerSlot *slots, in
 
 bool nb_optimizer_step_at(Site site, const OptimizerRule *rule, const OptimizerSlot *slots, int count, Error *err) {
   bool vectors = cpu_level() > CPU_PORTABLE;
-  void (*const bodies[])(int64_t, int64_t, void *) = {vectors ? avx2_f32 : portable_f32,
-                                                      vectors ? avx2_f64 : portable_f64};
+  void (*const f32)(int64_t, int64_t, void *) = vectors ? avx2_f32 : portable_f32;
+  void (*const f64)(int64_t, int64_t, void *) = vectors ? avx2_f64 : portable_f64;
   for (int i = 0; i < count; i++) {
     Tensor *w = slots[i].weight;
     double *counted = nb_tensor_data(slots[i].step), t = *counted + 1;
@@ -129,12 +129,12 @@ bool nb_optimizer_step_at(Site site, const OptimizerRule *rule, const OptimizerS
       s.step = rule->lr / (1 - pow(rule->beta1, t));
       s.scale = 1 / sqrt(1 - pow(rule->beta2, t));
     }
-    nb_parallel_for(nb_layout_numel(&w->layout), NB_GRAIN, bodies[w->layout.dtype != NB_F32], &s);
-    Tensor *changed[] = {w, slots[i].first, slots[i].second, slots[i].step};
-    for (int k = 0; k < 4; k++) {
-      if (!changed[k]) continue;
-      changed[k]->storage->version++;
-      changed[k]->storage->written = site;
+    nb_parallel_for(nb_layout_numel(&w->layout), NB_GRAIN, w->layout.dtype == NB_F32 ? f32 : f64, &s);
+    for (int k = 0; k < NB_SLOT_TENSORS; k++) {
+      Tensor *changed = slots[i].all[k];
+      if (!changed) continue;
+      changed->storage->version++;
+      changed->storage->written = site;
     }
   }
   return nb_poll(err);

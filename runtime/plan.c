@@ -157,10 +157,7 @@ void nb_plan_note_optimizer(const OptimizerRule *rule, const OptimizerSlot *slot
   s->slot_count = count;
   for (int i = 0; i < count; i++) {
     s->slots[i] = slots[i];
-    nb_tensor_retain(slots[i].weight);
-    nb_tensor_retain(slots[i].first);
-    nb_tensor_retain(slots[i].second);
-    nb_tensor_retain(slots[i].step);
+    for (int k = 0; k < NB_SLOT_TENSORS; k++) nb_tensor_retain(slots[i].all[k]);
   }
 }
 
@@ -500,12 +497,8 @@ void plan_release_step(PlanStep *s) {
   }
   nb_tensor_release(&s->leaf);
   nb_tensor_release(&s->grad);
-  for (int i = 0; i < s->slot_count; i++) {
-    nb_tensor_release(&s->slots[i].weight);
-    nb_tensor_release(&s->slots[i].first);
-    nb_tensor_release(&s->slots[i].second);
-    nb_tensor_release(&s->slots[i].step);
-  }
+  for (int i = 0; i < s->slot_count; i++)
+    for (int k = 0; k < NB_SLOT_TENSORS; k++) nb_tensor_release(&s->slots[i].all[k]);
   nb_free(s, s->bytes);
 }
 

@@ -45,7 +45,7 @@ static bool open(Rewrite *w) {
   int most = w->p->inputs + w->p->results;
   for (int i = 0; i < w->p->count; i++) {
     plan_each_tensor(w->p->step[i], count_reference, &most);
-    most += 4 * w->p->step[i]->slot_count;
+    most += NB_SLOT_TENSORS * w->p->step[i]->slot_count;
   }
   w->capacity = most + 1;
   if (!storage_map_new(&w->map, w->capacity, &ignored)) return false;
@@ -61,11 +61,9 @@ static bool open(Rewrite *w) {
     if (s->kind == STEP_IN_PLACE) uses_of(w, s->call.out[0])->written = true;
     for (int o = 0; o < NB_MAX_OUTPUTS && s->kind == STEP_CALL; o++)
       if (s->call.out[o]) uses_of(w, s->call.out[o])->made = true;
-    for (int k = 0; k < s->slot_count; k++) {
-      const Tensor *const changed[] = {s->slots[k].weight, s->slots[k].first, s->slots[k].second, s->slots[k].step};
-      for (int c = 0; c < 4; c++)
-        if (changed[c]) uses_of(w, changed[c])->written = true;
-    }
+    for (int k = 0; k < s->slot_count; k++)
+      for (int c = 0; c < NB_SLOT_TENSORS; c++)
+        if (s->slots[k].all[c]) uses_of(w, s->slots[k].all[c])->written = true;
   }
   for (int i = 0; i < w->p->inputs; i++) uses_of(w, w->p->input[i])->kept = true;
   for (int i = 0; i < w->p->results; i++) uses_of(w, w->p->result[i])->kept = true;
@@ -83,11 +81,9 @@ static bool is_written(const Plan *p, const Tensor *t, int first, int end) {
   for (int i = first; i < end; i++) {
     const PlanStep *s = p->step[i];
     if (s->kind == STEP_IN_PLACE && s->call.out[0]->storage == t->storage) return true;
-    for (int k = 0; k < s->slot_count; k++) {
-      const Tensor *const changed[] = {s->slots[k].weight, s->slots[k].first, s->slots[k].second, s->slots[k].step};
-      for (int c = 0; c < 4; c++)
-        if (changed[c] && changed[c]->storage == t->storage) return true;
-    }
+    for (int k = 0; k < s->slot_count; k++)
+      for (int c = 0; c < NB_SLOT_TENSORS; c++)
+        if (s->slots[k].all[c] && s->slots[k].all[c]->storage == t->storage) return true;
   }
   return false;
 }

@@ -21,8 +21,12 @@ typedef struct OptimizerRule {
 // A parameter, whose gradient is its `grad`, and what is remembered of it; all contiguous, of one
 // floating dtype and as many elements.  `first`: momentum, or Adam's mean; `second`: the mean of squares;
 // NULL where the rule needs none.  `step`: 0-d f64, how many steps were taken, this one included.
-typedef struct OptimizerSlot {
-  Tensor *weight, *first, *second, *step;
+enum { NB_SLOT_TENSORS = 4 };
+typedef union OptimizerSlot {
+  struct {
+    Tensor *weight, *first, *second, *step;
+  };
+  Tensor *all[NB_SLOT_TENSORS];  // what a step changes
 } OptimizerSlot;
 
 // Whether a tensor and its gradient are such that nb_optimizer_step can serve them.
