@@ -242,6 +242,129 @@ function T.test_extremes_are_the_first_that_a_search_finds()
   end
 end
 
+-- The places of a list's elements in the order that sorts it: equal ones as they came, NaN the largest.
+local function order_of(list, descending)
+  local order = {}
+  for i = 1, #list do order[i] = i end
+  table.sort(order, function(i, j)
+    local a, b = list[i], list[j]
+    if descending then a, b = b, a end
+    if a < b or (a == a and b ~= b) then return true end
+    return not (b < a or (b == b and a ~= a)) and i < j
+  end)
+  return order
+end
+
+-- Holds sort, argsort and topk of x (three dimensions) along dimension d to that order.
+local function check_order(x, d, descending, ks)
+  local function along(t)  -- lanes of three dimensions, as lists, in the order of the other two
+    return t:transpose(d, 3):reshape(-1, t:size(d)):totable()
+  end
+  local lanes, orders = along(x), {}
+  for l, lane in ipairs(lanes) do orders[l] = order_of(lane, descending) end
+  local function check(name, k, places, values)
+    places, values = along(places), values and along(values)
+    for l, lane in ipairs(lanes) do
+      for i = 1, k do
+        local want = orders[l][i]
+        if places[l][i] ~= want or (values and ("%q"):format(values[l][i]) ~= ("%q"):format(lane[want])) then
+          error(("%s of %d in dimension %d, %s, descending=%s: element %d of lane %d is that at %d, not at %d"):format(
+            name, #lane, d, x:dtype(), descending, i, l, places[l][i], want))
+        end
+      end
+      lu.assertEquals(#places[l], k)
+    end
+  end
+  local n = x:size(d)
+  local values, places = x:sort(d, { descending = descending })
+  check("sort", n, places, values)
+  check("argsort", n, x:argsort(d, { descending = descending }))
+  for _, k in ipairs(ks) do
+    if k >= 1 and k <= n then
+      values, places = x:topk(k, d, { largest = descending })
+      check("topk " .. k, k, places, values)
+    end
+  end
+end
+
+-- Numbers for the ways that elements can be ordered: many ties, few ties, all digits of a number in use.
+local function to_be_sorted(dtype, ...)
+  local floats = { 0 / 0, 1 / 0, -1 / 0, 0.0, -0.0, 1e-40, -1e-40, 1.5, -1.5, 3e38, -3e38, -(0 / 0) }
+  local whole = { math.maxinteger, math.mininteger, 0, -1, 1, 255, 256, -256, 1 << 53, (1 << 53) + 1, -(1 << 40) }
+  local float = dtype == "f32" or dtype == "f64"
+  local special = nb.tensor(float and floats or dtype == "i64" and whole or { 0, 1, 127, 128, 255 }, { dtype = dtype })
+  local some = special[nb.randint(1, special:numel(), ...)]
+  local wide = float and (nb.randn(...) * nb.exp(nb.randn(...) * 9)):to(dtype) or
+    nb.randint(0, 255, ...):to(dtype) * nb.tensor(dtype == "i64" and 1 << 52 or 1, { dtype = dtype })
+  return { some, wide, nb.where(nb.rand(...):lt(0.1), some, wide) }
+end
+
+function T.test_sorted_elements_are_those_of_a_search_for_each()
+  nb.seed(5)
+  local ks = { 1, 2, 10, 16, 17, 40, 299, 300 }
+  for _, dtype in ipairs { "f32", "f64", "i64", "u8" } do
+    for _, n in ipairs { 1, 2, 3, 16, 17, 48, 49, 300 } do
+      for _, x in ipairs(to_be_sorted(dtype, 2, n, 3)) do
+        for _, descending in ipairs { false, true } do
+          check_order(x, 2, descending, ks)                                        -- a dimension in the middle
+          check_order(x:transpose(2, 3), 3, descending, ks)                        -- the last one, with a stride
+          check_order(x:transpose(2, 3):contiguous(), 3, descending, ks)           -- laid out as it is sorted
+          check_order(x:transpose(1, 2):narrow(3, 2, 2), 1, descending, ks)        -- part of each row
+        end
+      end
+    end
+  end
+end
+
+-- Several threads, lanes longer than what is sorted between two looks at the interrupt flag, runs that are in order.
+function T.test_long_and_many_lanes_are_sorted()
+  nb.seed(5)
+  local threads = nb.threads()
+  nb.threads(3)
+  for _, dtype in ipairs { "f32", "i64" } do
+    check_order(to_be_sorted(dtype, 1, 70000, 1)[3], 2, true, { 16, 1000, 69999 })
+    for _, x in ipairs(to_be_sorted(dtype, 10, 10, 200)) do check_order(x, 3, false, { 3, 100 }) end
+    local rising = nb.arange(1, 600):to(dtype):reshape(1, 600, 1)
+    check_order(rising, 2, true, { 1, 16, 17, 600 })
+    check_order(rising, 2, false, { 1, 16, 17, 600 })
+    check_order(rising * 0, 2, true, { 1, 16, 17, 600 })
+  end
+  nb.threads(threads)
+end
+
+function T.test_nothing_can_be_taken_of_lanes()
+  local values, places = nb.topk(nb.randn(3, 5), 0)
+  lu.assertEquals({ values:size(1), values:size(2), places:size(1), places:size(2) }, { 3, 0, 3, 0 })
+  values, places = nb.topk(nb.randn(3, 0, 2), 0, 2)
+  lu.assertEquals({ values:numel(), places:numel() }, { 0, 0 })
+  values, places = nb.sort(nb.tensor(4))
+  lu.assertEquals({ values:item(), places:item() }, { 4, 1 })
+end
+
+-- A value's first element stands for it, and NaN for itself alone.
+function T.test_distinct_values_are_those_of_a_search()
+  nb.seed(5)
+  for _, dtype in ipairs { "f32", "f64", "i64", "u8" } do
+    for _, n in ipairs { 1, 2, 40, 500 } do
+      for _, x in ipairs(to_be_sorted(dtype, n)) do
+        local list, values, counts, inverse = x:totable(), {}, {}, {}
+        for _, place in ipairs(order_of(list)) do
+          local v = list[place]
+          if #values == 0 or v ~= values[#values] then values[#values + 1], counts[#counts + 1] = v, 0 end
+          counts[#counts] = counts[#counts] + 1
+          inverse[place] = #values
+        end
+        local got, got_inverse, got_counts = x:unique()
+        got = got:totable()
+        lu.assertEquals(#got, #values)
+        for i, v in ipairs(values) do lu.assertEquals(("%q"):format(got[i]), ("%q"):format(v)) end
+        lu.assertEquals(got_inverse:totable(), inverse)
+        lu.assertEquals(got_counts:totable(), counts)
+      end
+    end
+  end
+end
+
 function T.test_sums_and_softmax_agree_with_a_loop()
   nb.seed(3)
   for _, shape in ipairs { { 1, 1 }, { 3, 1003 }, { 259, 9 }, { 1030, 270 }, { 64, 10 }, { 2, 300 } } do
