@@ -1,80 +1,174 @@
 // SPDX-License-Identifier: MIT
 // Operators: sorting, the largest or smallest elements, distinct values.
 //
-// A lane is one line along the sorted dimension.  Lanes are laid side by side, their positions merge
-// sorted (stable, NaN the largest of all), and values and positions copied back.
+// A lane is one line along the sorted dimension.  Lanes are laid side by side; of each, items are made: whole numbers
+// that order as the elements do (NaN the largest of all, -0 and 0 the same), with their places.  Items are sorted by
+// radix, from the lowest digit up, which is stable.  Where only the first k are wanted, digits from the highest down
+// tell them apart from the rest.
 #include <string.h>
 
 #include "loops.h"
 #include "nablua/interrupt.h"
+#include "nablua/memory.h"
 
 typedef struct Sort {
-  const char *keys;         // lanes × n
-  int64_t *places, *other;  // lanes × n each; the result ends in `places`
-  int64_t lanes, n;
+  const char *x;    // lanes × n
+  int64_t *places;  // lanes × k
+  char *buffers;    // for each part two lanes of items
+  size_t buffer_bytes;
+  int64_t lanes, n, k, parts;
   DType dtype;
-  bool descending;
+  bool descending, narrow;
 } Sort;
 
-enum { POLLED = 1 << 16 };  // elements between two looks at the interrupt flag
+enum {
+  POLLED = 1 << 16,  // elements between two looks at the interrupt flag
+  SHORT = 48,        // up to so many are sorted by insertion: clearing and adding up counts would take longer
+  FEW = 16,          // up to so many are kept sorted while all are looked at
+};
 
-// An interrupted sort leaves the places as they were: valid, in no order.
-#define MERGE_SORT(name, T)                                                                                    \
-  static inline bool name##_after(T a, T b, bool descending) {                                                 \
-    bool more = a > b || (a != a && b == b), less = b > a || (b != b && a == a);                               \
-    return descending ? less : more;                                                                           \
-  }                                                                                                            \
-  static void name(const Sort *s, int64_t lane) {                                                              \
-    const T *key = (const T *)s->keys + lane * s->n;                                                           \
-    int64_t *from = s->places + lane * s->n, *to = s->other + lane * s->n, *home = from;                       \
-    for (int64_t i = 0; i < s->n; i++) from[i] = i;                                                            \
-    for (int64_t width = 1; width < s->n; width *= 2) {                                                        \
-      for (int64_t left = 0; left < s->n; left += 2 * width) {                                                 \
-        int64_t middle = left + width < s->n ? left + width : s->n;                                            \
-        int64_t end = middle + width < s->n ? middle + width : s->n, a = left, b = middle;                     \
-        for (int64_t i = left; i < end;) {                                                                     \
-          if (i % POLLED == 0 && nb_interrupted()) goto stopped;                                               \
-          int64_t stop = i - i % POLLED + POLLED < end ? i - i % POLLED + POLLED : end;                        \
-          for (; i < stop; i++) {                                                                              \
-            bool second = a == middle || (b < end && name##_after(key[from[a]], key[from[b]], s->descending)); \
-            to[i] = second ? from[b++] : from[a++];                                                            \
-          }                                                                                                    \
-        }                                                                                                      \
-      }                                                                                                        \
-      int64_t *t = from;                                                                                       \
-      from = to;                                                                                               \
-      to = t;                                                                                                  \
-    }                                                                                                          \
-    if (from != home) memcpy(home, from, (size_t)s->n * sizeof *home);                                         \
-    return;                                                                                                    \
-  stopped:                                                                                                     \
-    for (int64_t i = 0; i < s->n; i++) home[i] = i;                                                            \
+static uint32_t key_f32(float x) {
+  uint32_t bits;
+  memcpy(&bits, &x, sizeof bits);
+  if (x != x) return UINT32_MAX;
+  if (x == 0) bits = 0;
+  return bits >> 31 ? ~bits : bits | UINT32_C(1) << 31;
+}
+
+static uint64_t key_f64(double x) {
+  uint64_t bits;
+  memcpy(&bits, &x, sizeof bits);
+  if (x != x) return UINT64_MAX;
+  if (x == 0) bits = 0;
+  return bits >> 63 ? ~bits : bits | UINT64_C(1) << 63;
+}
+
+static uint64_t key_i64(int64_t x) {
+  return (uint64_t)x ^ UINT64_C(1) << 63;
+}
+
+static uint8_t key_u8(uint8_t x) {
+  return x;
+}
+
+#define MAKE_ITEMS(T, K, key_of) \
+  for (int64_t i = begin; i < end; i++) items[i].key = (K)(key_of(((const T *)x)[i]) ^ flip), items[i].place = (K)i;
+
+// Functions for items whose keys and places have type K.  Those that look at the interrupt flag may stop half-way:
+// false or NULL.
+#define RADIX_SORT(name, Item, K)                                                                            \
+  typedef struct Item {                                                                                      \
+    K key, place;                                                                                            \
+  } Item;                                                                                                    \
+  static void name##_make(Item *items, const void *x, int64_t begin, int64_t end, DType dtype, K flip) {     \
+    switch (dtype) {                                                                                         \
+      case NB_F32:                                                                                           \
+        MAKE_ITEMS(float, K, key_f32)                                                                        \
+        break;                                                                                               \
+      case NB_F64:                                                                                           \
+        MAKE_ITEMS(double, K, key_f64)                                                                       \
+        break;                                                                                               \
+      case NB_I64:                                                                                           \
+        MAKE_ITEMS(int64_t, K, key_i64)                                                                      \
+        break;                                                                                               \
+      case NB_U8:                                                                                            \
+      case NB_BOOL:                                                                                          \
+        MAKE_ITEMS(uint8_t, K, key_u8)                                                                       \
+        break;                                                                                               \
+      case NB_DTYPES:                                                                                        \
+        break;                                                                                               \
+    }                                                                                                        \
+  }                                                                                                          \
+  /* Moves the k > 0 items that sort first, equal ones in their order, to `to`; the others are lost. */      \
+  static bool name##_select(Item *items, Item *to, int64_t n, int64_t k) {                                   \
+    for (int shift = 8 * (int)sizeof(K) - 8; shift >= 0 && n > k; shift -= 8) {                              \
+      int64_t count[256] = {0}, taken = 0, left = 0;                                                         \
+      for (int64_t i = 0; i < n; i++) {                                                                      \
+        if (i % POLLED == 0 && nb_interrupted()) return false;                                               \
+        count[items[i].key >> shift & 255]++;                                                                \
+      }                                                                                                      \
+      K digit = 0; /* that of the kth: items with a lower one are in, those with the same are to be seen */  \
+      for (int64_t below = 0; below + count[digit] < k; digit++) below += count[digit];                      \
+      if (count[digit] == n) continue;                                                                       \
+      for (int64_t i = 0; i < n; i++) {                                                                      \
+        if (i % POLLED == 0 && nb_interrupted()) return false;                                               \
+        Item item = items[i];                                                                                \
+        to[taken] = items[left] = item;                                                                      \
+        taken += (item.key >> shift & 255) < digit;                                                          \
+        left += (item.key >> shift & 255) == digit;                                                          \
+      }                                                                                                      \
+      to += taken, k -= taken, n = left;                                                                     \
+    }                                                                                                        \
+    memcpy(to, items, (size_t)k * sizeof *to);                                                               \
+    return true;                                                                                             \
+  }                                                                                                          \
+  /* The k > 0 items that sort first, in order, in `to`. */                                                  \
+  static Item *name##_insert(const Item *items, Item *to, int64_t n, int64_t k) {                            \
+    for (int64_t i = 0; i < n; i++) {                                                                        \
+      if (i % POLLED == 0 && nb_interrupted()) return NULL;                                                  \
+      if (i >= k && items[i].key >= to[k - 1].key) continue;                                                 \
+      int64_t at = i < k ? i : k - 1;                                                                        \
+      for (; at > 0 && to[at - 1].key > items[i].key; at--) to[at] = to[at - 1];                             \
+      to[at] = items[i];                                                                                     \
+    }                                                                                                        \
+    return to;                                                                                               \
+  }                                                                                                          \
+  /* All items in order, in one of the two buffers. */                                                       \
+  static Item *name##_sort(Item *from, Item *to, int64_t n) {                                                \
+    K count[sizeof(K)][256] = {0};                                                                           \
+    for (int64_t i = 0; i < n; i++) {                                                                        \
+      if (i % POLLED == 0 && nb_interrupted()) return NULL;                                                  \
+      for (size_t d = 0; d < sizeof(K); d++) count[d][from[i].key >> 8 * d & 255]++;                         \
+    }                                                                                                        \
+    for (size_t d = 0; d < sizeof(K); d++) {                                                                 \
+      K *at = count[d], next = 0;                                                                            \
+      if (at[from[0].key >> 8 * d & 255] == (K)n) continue; /* all have the same digit */                    \
+      for (int digit = 0; digit < 256; digit++) {                                                            \
+        K equal = at[digit];                                                                                 \
+        at[digit] = next;                                                                                    \
+        next += equal;                                                                                       \
+      }                                                                                                      \
+      for (int64_t i = 0; i < n; i++) {                                                                      \
+        if (i % POLLED == 0 && nb_interrupted()) return NULL;                                                \
+        to[at[from[i].key >> 8 * d & 255]++] = from[i];                                                      \
+      }                                                                                                      \
+      Item *t = from;                                                                                        \
+      from = to;                                                                                             \
+      to = t;                                                                                                \
+    }                                                                                                        \
+    return from;                                                                                             \
+  }                                                                                                          \
+  static bool name##_lane(const Sort *s, const void *x, void *buffer, int64_t *places) {                     \
+    Item *items = buffer, *other = items + s->n;                                                             \
+    int64_t n = s->n;                                                                                        \
+    for (int64_t i = 0; i < n; i += POLLED) {                                                                \
+      if (nb_interrupted()) return false;                                                                    \
+      name##_make(items, x, i, n - i < POLLED ? n : i + POLLED, s->dtype, s->descending ? (K) ~(K)0 : 0);    \
+    }                                                                                                        \
+    if (n > SHORT && s->k > FEW && s->k < n) {                                                               \
+      if (!name##_select(items, other, n, s->k)) return false;                                               \
+      Item *t = items;                                                                                       \
+      items = other;                                                                                         \
+      other = t;                                                                                             \
+      n = s->k;                                                                                              \
+    }                                                                                                        \
+    items = n <= SHORT || s->k <= FEW ? name##_insert(items, other, n, s->k) : name##_sort(items, other, n); \
+    if (!items) return false;                                                                                \
+    for (int64_t i = 0; i < s->k; i++) places[i] = (int64_t)items[i].place;                                  \
+    return true;                                                                                             \
   }
-MERGE_SORT(sort_u8, uint8_t)
-MERGE_SORT(sort_i64, int64_t)
-MERGE_SORT(sort_f32, float)
-MERGE_SORT(sort_f64, double)
 
-static void sort_body(int64_t begin, int64_t end, void *ctx) {
+RADIX_SORT(narrow, Narrow, uint32_t)
+RADIX_SORT(wide, Wide, uint64_t)
+
+static void sort_part(int64_t begin, int64_t end, void *ctx) {
   const Sort *s = ctx;
-  for (int64_t lane = begin; lane < end; lane++) {
-    switch (s->dtype) {
-      case NB_F32:
-        sort_f32(s, lane);
-        break;
-      case NB_F64:
-        sort_f64(s, lane);
-        break;
-      case NB_I64:
-        sort_i64(s, lane);
-        break;
-      case NB_U8:
-      case NB_BOOL:
-        sort_u8(s, lane);
-        break;
-      case NB_DTYPES:
-        break;
-    }
+  bool (*sort_lane)(const Sort *, const void *, void *, int64_t *) = s->narrow ? narrow_lane : wide_lane;
+  size_t lane_bytes = (size_t)s->n * nb_dtype_size(s->dtype);
+  for (int64_t part = begin; part < end; part++) {
+    char *buffer = s->buffers + (size_t)part * s->buffer_bytes;
+    for (int64_t lane = s->lanes * part / s->parts; lane < s->lanes * (part + 1) / s->parts; lane++)
+      if (!sort_lane(s, s->x + (size_t)lane * lane_bytes, buffer, s->places + lane * s->k)) return;
   }
 }
 
@@ -93,53 +187,80 @@ static Tensor moved_last(const Tensor *t, int d) {
   return out;
 }
 
-// Lanes with their keys in order of memory and sorted places, 0-based.
+// Lanes in order of memory, and the places of the first k of each, 0-based.
 typedef struct Sorted {
-  Tensor *keys, *places;
-  int64_t lanes, n;
+  Tensor x, *places;
+  int64_t lanes, n, k;
 } Sorted;
 
-static bool sorted(Scope *s, const Tensor *x, int d, bool descending, Sorted *r) {
-  Tensor lanes = moved_last(x, d);
-  Layout l = lanes.layout;
-  r->keys = nb_scope_own(s, nb_tensor_new(&l, s->err));
-  l.dtype = NB_I64;
-  r->places = nb_scope_own(s, nb_tensor_new(&l, s->err));
-  Tensor *other = nb_scope_own(s, nb_tensor_new(&l, s->err));
-  if (!r->keys || !r->places || !other) return false;
-  nb_copy(r->keys, &lanes);
+// All of each lane where k < 0.
+static bool sorted(Scope *s, const Tensor *x, int d, bool descending, int64_t k, Sorted *r) {
+  r->x = moved_last(x, d);
+  Layout l = r->x.layout;
+  if (!nb_layout_contiguous(&l)) {
+    Tensor *copy = nb_scope_own(s, nb_tensor_new(&l, s->err));
+    if (!copy) return false;
+    nb_copy(copy, &r->x);
+    r->x = *copy;
+  }
   r->n = l.ndim ? l.shape[l.ndim - 1] : 1;
+  r->k = k < 0 ? r->n : k;
   r->lanes = r->n ? nb_layout_numel(&l) / r->n : 0;
-  Sort job = {.keys = nb_tensor_data(r->keys), .places = nb_tensor_data(r->places), .other = nb_tensor_data(other)};
-  job.lanes = r->lanes;
+  l.dtype = NB_I64;
+  if (l.ndim) l.shape[l.ndim - 1] = r->k;
+  r->places = nb_scope_own(s, nb_tensor_new(&l, s->err));
+  if (!r->places) return false;
+  if (r->lanes == 0 || r->k == 0) return true;
+  Sort job = {.x = nb_tensor_data(&r->x), .places = nb_tensor_data(r->places), .lanes = r->lanes};
   job.n = r->n;
+  job.k = r->k;
   job.dtype = x->layout.dtype;
   job.descending = descending;
-  nb_parallel_for(r->lanes, NB_GRAIN / (16 * (r->n + 1)) + 1, sort_body, &job);
+  job.narrow = nb_dtype_size(job.dtype) <= 4 && job.n <= UINT32_MAX;
+  job.parts = r->lanes / (NB_GRAIN / (16 * (r->n + 1)) + 1);
+  job.parts = job.parts < 1 ? 1 : job.parts < nb_threads() ? job.parts : nb_threads();
+  job.buffer_bytes = 2 * (size_t)job.n * (job.narrow ? sizeof(Narrow) : sizeof(Wide));
+  size_t bytes = (size_t)job.parts * job.buffer_bytes;
+  if (!(job.buffers = nb_alloc(bytes, s->err))) return false;
+  nb_parallel_for(job.parts, 1, sort_part, &job);
+  nb_free(job.buffers, bytes);
   return nb_poll(s->err);
 }
 
-// Writes the first k of each lane: the places, and the values where `values` is given.
-static bool write_first(Scope *s, const Sorted *r, int d, int64_t k, Tensor *values, Tensor *places) {
+#define TAKE(T)                                      \
+  for (int64_t i = 0; i < n; i++) {                  \
+    if (i % POLLED == 0 && nb_interrupted()) return; \
+    ((T *)to)[i] = ((const T *)from)[places[i]];     \
+  }
+
+// The elements at these places; an interrupt, which nb_apply reports, may leave some unwritten.
+static void take(void *to, const void *from, const int64_t *places, int64_t n, size_t size) {
+  if (size == 1) {
+    TAKE(uint8_t)
+  } else if (size == 4) {
+    TAKE(uint32_t)
+  } else {
+    TAKE(uint64_t)
+  }
+}
+
+// Writes the places, and the values where `values` is given.
+static bool write_sorted(Scope *s, const Sorted *r, int d, Tensor *values, Tensor *places) {
+  int64_t *from = nb_tensor_data(r->places);
+  if (values) {
+    Tensor to = moved_last(values, d), *taken = &to;
+    if (!nb_layout_contiguous(&to.layout) && !(taken = nb_scope_own(s, nb_tensor_new(&to.layout, s->err))))
+      return false;
+    size_t size = nb_dtype_size(to.layout.dtype);
+    char *data = nb_tensor_data(taken);
+    const char *x = nb_tensor_data(&r->x);
+    for (int64_t lane = 0; lane < r->lanes; lane++, x += (size_t)r->n * size, data += (size_t)r->k * size)
+      take(data, x, from + lane * r->k, r->k, size);
+    if (taken != &to) nb_copy(&to, taken);
+  }
+  for (int64_t i = 0; i < r->lanes * r->k; i++) from[i]++;
   Tensor to = moved_last(places, d);
-  Tensor *first = nb_scope_own(s, nb_tensor_new(&to.layout, s->err));
-  if (!first) return false;
-  int64_t *out = nb_tensor_data(first);
-  const int64_t *from = nb_tensor_data(r->places);
-  for (int64_t lane = 0; lane < r->lanes; lane++)
-    for (int64_t i = 0; i < k; i++) *out++ = from[lane * r->n + i] + 1;
-  nb_copy(&to, first);
-  if (!values) return true;
-  Tensor value_to = moved_last(values, d);
-  Tensor *chosen = nb_scope_own(s, nb_tensor_new(&value_to.layout, s->err));
-  if (!chosen) return false;
-  size_t size = nb_dtype_size(values->layout.dtype);
-  char *data = nb_tensor_data(chosen);
-  const char *keys = nb_tensor_data(r->keys);
-  for (int64_t lane = 0; lane < r->lanes; lane++)
-    for (int64_t i = 0; i < k; i++, data += size)
-      memcpy(data, keys + (size_t)(lane * r->n + from[lane * r->n + i]) * size, size);
-  nb_copy(&value_to, chosen);
+  nb_copy(&to, r->places);
   return true;
 }
 
@@ -155,8 +276,8 @@ static bool run_sort(Call *c, int64_t dim, bool descending, int64_t k, Tensor *v
   int d;
   const Tensor *x = c->args[0].tensor;
   nb_scope_open(&s, err);
-  bool ok = sort_dim(&x->layout, dim, &d, err) && sorted(&s, x, d, descending, &r) &&
-            write_first(&s, &r, d, k < 0 ? r.n : k, values, places);
+  bool ok = sort_dim(&x->layout, dim, &d, err) && sorted(&s, x, d, descending, k, &r) &&
+            write_sorted(&s, &r, d, values, places);
   nb_scope_close(&s);
   return ok;
 }
@@ -239,11 +360,11 @@ static bool shape_unique(Call *c, Error *err) {
   return true;
 }
 
-static bool differ(const Sorted *r, int64_t a, int64_t b) {
-  size_t size = nb_dtype_size(r->keys->layout.dtype);
-  const char *keys = nb_tensor_data(r->keys);
-  if (nb_dtype_is_float(r->keys->layout.dtype)) return nb_tensor_get(r->keys, a) != nb_tensor_get(r->keys, b);
-  return memcmp(keys + (size_t)a * size, keys + (size_t)b * size, size) != 0;
+static bool differ(const Tensor *x, int64_t a, int64_t b) {
+  size_t size = nb_dtype_size(x->layout.dtype);
+  const char *data = nb_tensor_data(x);
+  if (nb_dtype_is_float(x->layout.dtype)) return nb_tensor_get(x, a) != nb_tensor_get(x, b);
+  return memcmp(data + (size_t)a * size, data + (size_t)b * size, size) != 0;
 }
 
 // Equal neighbours of the sorted elements are one value; each NaN is a value of its own.
@@ -256,18 +377,21 @@ static bool forward_unique(Call *c, Error *err) {
   size_t size = nb_dtype_size(l->dtype);
   nb_scope_open(&s, err);
   Tensor *flat = nb_reshape(&s, c->args[0].tensor, &n, 1);
-  if (!flat || !sorted(&s, flat, 0, false, &r)) goto done;
+  if (!flat || !sorted(&s, flat, 0, false, -1, &r)) goto done;
+  Tensor *ordered = nb_scope_own(&s, nb_tensor_new(&flat->layout, err));
+  if (!ordered) goto done;
   const int64_t *at = nb_tensor_data(r.places);
-  for (int64_t i = 0; i < n; i++) count += i == 0 || differ(&r, at[i], at[i - 1]);
+  take(nb_tensor_data(ordered), nb_tensor_data(&r.x), at, n, size);
+  for (int64_t i = 0; i < n; i++) count += i == 0 || differ(ordered, i, i - 1);
   c->layout[0].shape[0] = c->layout[2].shape[0] = count;
   for (int i = 0; i < 3; i++)
     if (!(c->out[i] = nb_tensor_new(&c->layout[i], err))) goto done;
-  const char *keys = nb_tensor_data(r.keys);
+  const char *from = nb_tensor_data(ordered);
   char *values = nb_tensor_data(c->out[0]);
   int64_t *inverse = nb_tensor_data(c->out[1]), *counts = nb_tensor_data(c->out[2]), v = -1;
   for (int64_t i = 0; i < n; i++) {
-    if (i == 0 || differ(&r, at[i], at[i - 1])) {
-      memcpy(values + (size_t)++v * size, keys + (size_t)at[i] * size, size);
+    if (i == 0 || differ(ordered, i, i - 1)) {
+      memcpy(values + (size_t)++v * size, from + (size_t)i * size, size);
       counts[v] = 0;
     }
     counts[v]++;
