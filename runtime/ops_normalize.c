@@ -258,10 +258,10 @@ static bool row_norm_grad_forward(Call *c, Error *err) {
                    a[GRAD_CENTRED].flag);
   w.dx = nb_tensor_data(c->out[0]), w.dweight = nb_tensor_data(c->out[1]), w.dbias = nb_tensor_data(c->out[2]);
   w.parts = w.rows / PART < 1 ? 1 : w.rows / PART > PARTS ? PARTS : w.rows / PART;
-  size_t bytes = (size_t)(w.parts * SUMS * w.weights) * sizeof *w.sums;
+  size_t bytes = (size_t)(w.parts * SUMS * w.weights + 1) * sizeof *w.sums;
   bool ok = gather(&s, c, (int[]){GRAD_X, GRAD_WEIGHT, GRAD_G, GRAD_MEAN, GRAD_INVERSE},
                    (const void **[]){&w.x, &w.weight, &w.g, &w.mean, &w.inverse}, 5) &&
-            (!bytes || (w.sums = nb_alloc(bytes, err)));
+            (w.sums = nb_alloc(bytes, err));
   if (ok) {
     nb_parallel_for(w.parts, NB_GRAIN / 4 / (w.rows / w.parts * w.n + 1) + 1,
                     c->compute == NB_F32 ? f32_parts_grad : f64_parts_grad, &w);
