@@ -6,7 +6,7 @@
 #include "loops.h"
 #include "nablua/random.h"
 
-// Draws fill a fresh contiguous tensor; item i uses the numbers of block i / per_block.
+// Draws fill a fresh contiguous tensor; item i uses word i of the stream, or for short whole numbers half i.
 typedef struct Draw {
   RandomState state;
   Tensor *out;
@@ -15,58 +15,6 @@ typedef struct Draw {
   const Tensor *probabilities;
 } Draw;
 
-// 24 and 53 bits in [0, 1): all multiples of 2^-24 and 2^-53 are equally likely.
-static float unit_f32(uint32_t bits) {
-  return (float)(bits >> 8) * 0x1p-24f;
-}
-
-NB_INLINE double unit_f64(uint32_t high, uint32_t low) {
-  double upper = (double)(int32_t)(high ^ 0x80000000u) + 0x1p31;  // of a signed number: there are vectors for that
-  return upper * 0x1p-32 + (double)(int32_t)(low >> 11) * 0x1p-53;
-}
-
-static void put(const Draw *d, int64_t i, double value) {
-  if (d->out->layout.dtype == NB_F32)
-    ((float *)nb_tensor_data(d->out))[i] = (float)value;
-  else
-    nb_tensor_set(d->out, i, value);
-}
-
-// Blocks of random numbers of which elements i .. use two each.
-typedef struct Supply {
-  int64_t first;  // block
-  uint32_t r[32][4];
-} Supply;
-
-// The end of the elements from i on that the next blocks serve.
-static int64_t supply(Supply *s, RandomState state, int64_t i, int64_t end) {
-  int64_t blocks = (int64_t)(sizeof s->r / sizeof *s->r);
-  s->first = i / 2;
-  if ((end + 1) / 2 - s->first < blocks) blocks = (end + 1) / 2 - s->first;
-  nb_random_blocks(state, (uint64_t)s->first, blocks, s->r);
-  return (s->first + blocks) * 2 < end ? (s->first + blocks) * 2 : end;
-}
-
-static const uint32_t *supplied(const Supply *s, int64_t i) {
-  return s->r[i / 2 - s->first] + i % 2 * 2;
-}
-
-static void draw_uniform(int64_t begin, int64_t end, void *ctx) {
-  const Draw *d = ctx;
-  Supply s;
-  float *single = d->out->layout.dtype == NB_F32 ? nb_tensor_data(d->out) : NULL;
-  for (int64_t i = begin; i < end;)
-    for (int64_t stop = supply(&s, d->state, i, end); i < stop; i++) {
-      const uint32_t *r = supplied(&s, i);
-      if (single)
-        single[i] = unit_f32(r[0]);
-      else
-        put(d, i, unit_f64(r[0], r[1]));
-    }
-}
-
-// Box and Muller (1958): two normal numbers of two uniform ones, u and v: √(−2 log(1 − u)) times cos 2πv and sin 2πv.
-// Taylor's series after the reductions, in additions, products and roots alone, which all machines round alike.
 NB_INLINE uint64_t bits_of(double x) {
   uint64_t bits;
   memcpy(&bits, &x, sizeof bits);
@@ -78,6 +26,59 @@ NB_INLINE double double_of(uint64_t bits) {
   memcpy(&x, &bits, sizeof x);
   return x;
 }
+
+// 24 and 53 bits in [0, 1): all multiples of 2^-24 and 2^-53 are equally likely.
+NB_INLINE float unit_f32(uint64_t word) {
+  return (float)(int32_t)((uint32_t)word >> 8) * 0x1p-24f;
+}
+
+// The low half counts most.  Its bits and those of the other stand at the ends of 2^20 and 1/2; all sums are exact.
+NB_INLINE double unit_f64(uint64_t word) {
+  double upper = double_of(bits_of(0x1p20) | (uint32_t)word), lower = double_of(bits_of(0.5) | word >> 43);
+  return (upper - 0x1p20) + (lower - 0.5);
+}
+
+static void put(const Draw *d, int64_t i, double value) {
+  if (d->out->layout.dtype == NB_F32)
+    ((float *)nb_tensor_data(d->out))[i] = (float)value;
+  else
+    nb_tensor_set(d->out, i, value);
+}
+
+// Words of the stream, from word `first` on.
+enum { BLOCKS = 32, WORDS = 2 * BLOCKS };
+typedef struct Supply {
+  int64_t first;
+  uint64_t word[WORDS];
+} Supply;
+
+// The end of the words from i on that the next blocks hold.
+static int64_t supply(Supply *s, RandomState state, int64_t i, int64_t end) {
+  int64_t block = i / 2, blocks = (end + 1) / 2 - block;
+  if (blocks > BLOCKS) blocks = BLOCKS;
+  s->first = 2 * block;
+  nb_random_blocks(state, (uint64_t)block, blocks, s->word);
+  return s->first + 2 * blocks < end ? s->first + 2 * blocks : end;
+}
+
+NB_RANGE(draw_uniform) {
+  const Draw *d = ctx;
+  Supply s;
+  float *single = d->out->layout.dtype == NB_F32 ? nb_tensor_data(d->out) : NULL;
+  double *doubles = d->out->layout.dtype == NB_F64 ? nb_tensor_data(d->out) : NULL;
+  for (int64_t i = begin; i < end;) {
+    int64_t stop = supply(&s, d->state, i, end), n = stop - i;
+    const uint64_t *word = s.word + (i - s.first);
+    if (single)
+      for (int64_t k = 0; k < n; k++) single[i + k] = unit_f32(word[k]);
+    else
+      for (int64_t k = 0; k < n; k++) doubles[i + k] = unit_f64(word[k]);
+    i = stop;
+  }
+}
+
+// Box and Muller (1958): two normal numbers of two uniform ones, u and v: √(−2 log(1 − u)) times cos 2πv and sin 2πv.
+// Taylor's series after the reductions, in additions, products and roots alone, which all machines round alike.
 
 // log(2^e·m) = e·log 2 + 2 artanh s with s = (m − 1)/(m + 1), √½ ≤ m < √2; x is a normal number above 0.
 NB_INLINE double log_of(double x) {
@@ -97,10 +98,10 @@ NB_INLINE double log_of(double x) {
   return e * 0.693147180559945309 + 2 * (s + s * (y * z));
 }
 
-NB_TWICE(normal_numbers, (int n, uint32_t (*r)[4], double *to), (n, r, to), n >= 4) {
+NB_TWICE(normal_numbers, (int64_t n, const uint64_t *word, double *to), (n, word, to), n >= 8) {
   const double rounder = 0x1.8p52;
-  for (int i = 0; i < n; i++) {
-    double radius = sqrt(-2 * log_of(1 - unit_f64(r[i][0], r[i][1]))), quarters = 4 * unit_f64(r[i][2], r[i][3]);
+  for (int64_t i = 0; i < n; i += 2) {
+    double radius = sqrt(-2 * log_of(1 - unit_f64(word[i]))), quarters = 4 * unit_f64(word[i + 1]);
     double near = quarters + rounder, x = (quarters - (near - rounder)) * 1.57079632679489662, z = x * x;
     double sine = z * (1 / 6227020800.0 - z * (1 / 1307674368000.0));
     sine =
@@ -110,53 +111,96 @@ NB_TWICE(normal_numbers, (int n, uint32_t (*r)[4], double *to), (n, r, to), n >=
                       z * (1 / 24.0 -
                            z * (1 / 720.0 - z * (1 / 40320.0 - z * (1 / 3628800.0 - z * (1 / 479001600.0 - cosine))))));
     uint64_t turn = bits_of(near), odd = 0 - (turn & 1), change = odd & (bits_of(sine) ^ bits_of(cosine));
-    to[2 * i] = radius * double_of(bits_of(cosine) ^ change ^ ((turn + 1) << 62 & (uint64_t)1 << 63));
-    to[2 * i + 1] = radius * double_of(bits_of(sine) ^ change ^ (turn << 62 & (uint64_t)1 << 63));
+    to[i] = radius * double_of(bits_of(cosine) ^ change ^ ((turn + 1) << 62 & (uint64_t)1 << 63));
+    to[i + 1] = radius * double_of(bits_of(sine) ^ change ^ (turn << 62 & (uint64_t)1 << 63));
   }
 }
 
 static void draw_normal(int64_t begin, int64_t end, void *ctx) {
   const Draw *d = ctx;
   Supply s;
-  double numbers[2 * COUNT(s.r)];
+  double number[WORDS];
   float *single = d->out->layout.dtype == NB_F32 ? nb_tensor_data(d->out) : NULL;
   for (int64_t i = begin; i < end;) {
-    int64_t stop = supply(&s, d->state, i, end), first = 2 * s.first;
-    normal_numbers((int)((stop + 1) / 2 - s.first), s.r, numbers);
-    for (; i < stop; i++) {
-      if (single)
-        single[i] = (float)numbers[i - first];
-      else
-        put(d, i, numbers[i - first]);
-    }
+    int64_t stop = supply(&s, d->state, i, end), n = stop - i;
+    normal_numbers(stop - s.first, s.word, number);
+    const double *from = number + (i - s.first);
+    if (single)
+      for (int64_t k = 0; k < n; k++) single[i + k] = (float)from[k];
+    else
+      memcpy((double *)nb_tensor_data(d->out) + i, from, (size_t)n * sizeof *from);
+    i = stop;
   }
 }
 
-// Unbiased whole numbers: draws beyond the largest multiple of the range are taken again, from a
-// stream of the element's own (Lemire 2019 discusses the ways).
-static int64_t bounded(const Draw *d, int64_t i) {
-  uint64_t limit = d->range ? UINT64_MAX - UINT64_MAX % d->range : UINT64_MAX, bits;
-  RandomState s = d->state;
-  uint32_t r[4];
-  nb_random_block(s, (uint64_t)(i / 2), r);
-  int k = (int)(i % 2) * 2;
-  bits = ((uint64_t)r[k] << 32) | r[k + 1];
-  for (uint64_t again = 1; d->range && bits >= limit; again++) {
-    RandomState other = {s.seed ^ (again * 0x9E3779B97F4A7C15u), s.counter};
-    nb_random_block(other, (uint64_t)i, r);
-    bits = ((uint64_t)r[0] << 32) | r[1];
+// Whole numbers below `range` without bias (Lemire 2019): the high half of the range times random bits, taken again
+// where the low half is among the 2^64 mod range that are too many, from a stream of the element's own.
+__extension__ typedef unsigned __int128 Product;
+
+static uint64_t drawn_again(RandomState s, int64_t i, uint64_t range) {
+  uint64_t excess = (0 - range) % range, word[2];
+  for (uint64_t again = 1;; again++) {
+    nb_random_block((RandomState){s.seed ^ (again * 0x9E3779B97F4A7C15u), s.counter}, (uint64_t)i / 2, word);
+    Product p = (Product)word[i % 2] * range;
+    if ((uint64_t)p >= excess) return (uint64_t)(p >> 64);
   }
-  return (int64_t)((uint64_t)d->low + (d->range ? bits % d->range : bits));
+}
+
+static uint64_t bounded(RandomState s, int64_t i, uint64_t word, uint64_t range) {
+  Product p = (Product)word * range;
+  bool again = (uint64_t)p < range && (uint64_t)p < (0 - range) % range;  // a division for few
+  return again ? drawn_again(s, i, range) : (uint64_t)(p >> 64);
+}
+
+// Ranges up to here take the 32 bits of half a word; of longer ones too many would be taken again.
+static const uint64_t SHORT_RANGE = 1 << 24;
+
+// The first 32 bits of a word are those of its low half.
+NB_INLINE uint64_t half(const uint64_t *word, int64_t k) {
+  return (uint32_t)(word[k / 2] >> k % 2 * 32);
+}
+
+NB_TWICE(short_numbers, (const Draw *d, int64_t first, int64_t n, const uint64_t *word, int64_t *to),
+         (d, first, n, word, to), n >= NB_SHORT) {
+  const uint64_t low = (uint64_t)d->low, range = (uint32_t)d->range, excess = (0x100000000 - range) % range;
+  uint64_t below = 0;  // its first bit tells that a low half was
+  for (int64_t k = 0; k < n; k += 2) {
+    uint64_t a = half(word, k) * range, b = half(word, k + 1) * range;
+    to[k] = (int64_t)(low + (a >> 32));
+    to[k + 1] = (int64_t)(low + (b >> 32));
+    below |= ((uint32_t)a - excess) | ((uint32_t)b - excess);
+  }
+  if (below >> 63 == 0) return;
+  for (int64_t k = 0; k < n; k++)
+    if ((uint32_t)(half(word, k) * range) < excess) to[k] = (int64_t)(low + drawn_again(d->state, first + k, range));
+}
+
+static void long_numbers(const Draw *d, int64_t first, int64_t n, const uint64_t *word, int64_t *to) {
+  for (int64_t k = 0; k < n; k++) {
+    uint64_t number = d->range ? bounded(d->state, first + k, word[k], d->range) : word[k];  // 0 stands for 2^64
+    to[k] = (int64_t)((uint64_t)d->low + number);
+  }
 }
 
 static void draw_whole(int64_t begin, int64_t end, void *ctx) {
   const Draw *d = ctx;
-  for (int64_t i = begin; i < end; i++) {
-    int64_t v = bounded(d, i);
-    if (d->out->layout.dtype == NB_I64)
-      ((int64_t *)nb_tensor_data(d->out))[i] = v;
+  Supply s;
+  int64_t number[2 * WORDS], halves = d->range - 1 < SHORT_RANGE ? 2 : 1;
+  DType dtype = d->out->layout.dtype;
+  void *out = nb_tensor_data(d->out);
+  for (int64_t i = begin; i < end;) {
+    int64_t stop = supply(&s, d->state, i / halves, (end + halves - 1) / halves) * halves, first = s.first * halves;
+    if (stop > end) stop = end;
+    (halves == 2 ? short_numbers : long_numbers)(d, first, stop - first, s.word, number);
+    const int64_t *from = number + (i - first);
+    int64_t n = stop - i;
+    if (dtype == NB_I64)
+      memcpy((int64_t *)out + i, from, (size_t)n * sizeof *from);
+    else if (dtype == NB_F32)
+      for (int64_t k = 0; k < n; k++) ((float *)out)[i + k] = (float)(double)from[k];
     else
-      put(d, i, (double)v);
+      for (int64_t k = 0; k < n; k++) nb_tensor_set(d->out, i + k, (double)from[k]);
+    i = stop;
   }
 }
 
@@ -211,17 +255,23 @@ static bool shape_randperm(Call *c, Error *err) {
   return true;
 }
 
-// Fisher and Yates (Durstenfeld 1964).
+// Fisher and Yates (Durstenfeld 1964).  The places of a supply come first: swaps between the tests of what is drawn
+// take twice the time.
 static bool randperm_forward(Call *c, Error *err) {
-  int64_t n = c->args[0].integer, *p = nb_tensor_data(c->out[0]);
+  int64_t n = c->args[0].integer, *p = nb_tensor_data(c->out[0]), place[WORDS];
   (void)err;
-  Draw d = {.state = nb_random_take((uint64_t)(n + 1) / 2), .low = 0};
+  RandomState state = nb_random_take((uint64_t)(n + 1) / 2);
+  Supply s;
   for (int64_t i = 0; i < n; i++) p[i] = i + 1;
-  for (int64_t i = n - 1; i > 0; i--) {
-    d.range = (uint64_t)i + 1;
-    int64_t j = bounded(&d, i), t = p[i];
-    p[i] = p[j];
-    p[j] = t;
+  for (int64_t i = 0; i < n;) {
+    int64_t count = supply(&s, state, i, n) - i, left = n - i;
+    for (int64_t k = 0; k < count; k++) place[k] = (int64_t)bounded(state, i + k, s.word[k], (uint64_t)(left - k));
+    for (int64_t k = 0; k < count; k++) {
+      int64_t last = left - k - 1, t = p[last];
+      p[last] = p[place[k]];
+      p[place[k]] = t;
+    }
+    i += count;
   }
   return true;
 }
@@ -230,10 +280,8 @@ static void draw_bernoulli(int64_t begin, int64_t end, void *ctx) {
   const Draw *d = ctx;
   Supply s;
   for (int64_t i = begin; i < end;)
-    for (int64_t stop = supply(&s, d->state, i, end); i < stop; i++) {
-      const uint32_t *r = supplied(&s, i);
-      put(d, i, unit_f64(r[0], r[1]) < nb_tensor_get(d->probabilities, i));
-    }
+    for (int64_t stop = supply(&s, d->state, i, end); i < stop; i++)
+      put(d, i, unit_f64(s.word[i - s.first]) < nb_tensor_get(d->probabilities, i));
 }
 
 static bool bernoulli_forward(Call *c, Error *err) {

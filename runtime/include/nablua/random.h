@@ -18,10 +18,10 @@ void nb_random_set(RandomState state);
 // Takes `blocks` blocks of four 32-bit numbers out of the stream; returns the state before.
 RandomState nb_random_take(uint64_t blocks);
 
-// The block at `index` from a state.
-void nb_random_block(RandomState state, uint64_t index, uint32_t out[4]);
+// The block at `index` from a state, each word of which holds two of the numbers, the first in its low half.
+void nb_random_block(RandomState state, uint64_t index, uint64_t out[2]);
 
 // `count` blocks from there on.
-void nb_random_blocks(RandomState state, uint64_t index, int64_t count, uint32_t (*out)[4]);
+void nb_random_blocks(RandomState state, uint64_t index, int64_t count, uint64_t *out);
 
 #endif
