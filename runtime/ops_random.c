@@ -80,45 +80,82 @@ NB_RANGE(draw_uniform) {
 // Box and Muller (1958): two normal numbers of two uniform ones, u and v: √(−2 log(1 − u)) times cos 2πv and sin 2πv.
 // Taylor's series after the reductions, in additions, products and roots alone, which all machines round alike.
 
-// log(2^e·m) = e·log 2 + 2 artanh s with s = (m − 1)/(m + 1), √½ ≤ m < √2; x is a normal number above 0.
-NB_INLINE double log_of(double x) {
+// Vectors that go side by side: one alone would wait for its own results most of the time.
+typedef double Four __attribute__((vector_size(32)));
+typedef uint64_t FourWords __attribute__((vector_size(32)));
+enum { CHAINS = 4, PAIRS = 4 * CHAINS };
+#define EACH UNROLL for (int c = 0; c < CHAINS; c++)
+
+// The parts of uniform numbers as in unit_f64.
+#define UPPER(w, end) ((Four)(((w)&UINT32_MAX) | bits_of(end)))
+#define LOWER(w, end) ((Four)((w) >> 43 | bits_of(end)))
+
+// y = −2 log x: log(2^e·m) = e·log 2 + 2 artanh s with s = (m − 1)/(m + 1), √½ ≤ m < √2; x is a normal number above 0.
+NB_INLINE void squares(Four *y, const Four *x) {
   const uint64_t root = 0x3FE6A09E667F3BCDu, fraction = 0xFFFFFFFFFFFFFu;
-  uint64_t t = bits_of(x) - root + ((uint64_t)1023 << 52);
-  double e = double_of(t >> 52 | 0x4330000000000000u) - (0x1p52 + 1023), m = double_of((t & fraction) + root);
-  double s = (m - 1) / (m + 1), z = s * s, y = 1.0 / 21;
-  y = y * z + 1.0 / 19;
-  y = y * z + 1.0 / 17;
-  y = y * z + 1.0 / 15;
-  y = y * z + 1.0 / 13;
-  y = y * z + 1.0 / 11;
-  y = y * z + 1.0 / 9;
-  y = y * z + 1.0 / 7;
-  y = y * z + 1.0 / 5;
-  y = y * z + 1.0 / 3;
-  return e * 0.693147180559945309 + 2 * (s + s * (y * z));
+  FourWords t[CHAINS];
+  Four e[CHAINS], s[CHAINS], z[CHAINS];
+  EACH t[c] = (FourWords)x[c] - root + ((uint64_t)1023 << 52);
+  EACH e[c] = (Four)(t[c] >> 52 | 0x4330000000000000u) - (0x1p52 + 1023);
+  EACH z[c] = (Four)((t[c] & fraction) + root);
+  EACH s[c] = (z[c] - 1) / (z[c] + 1);
+  EACH z[c] = s[c] * s[c];
+  EACH y[c] = z[c] * (1.0 / 21) + 1.0 / 19;
+  UNROLL for (int odd = 17; odd > 1; odd -= 2) EACH y[c] = y[c] * z[c] + 1.0 / odd;
+  EACH y[c] = e[c] * (-2 * 0.693147180559945309) - 4 * (s[c] + s[c] * (y[c] * z[c]));
 }
 
-NB_TWICE(normal_numbers, (int64_t n, const uint64_t *word, double *to), (n, word, to), n >= 8) {
+// y = z·(t₁ − z·(t₂ − z·(t₃ …))), the last term first.
+NB_INLINE void series(Four *y, const Four *z, const double *terms, int count) {
+  EACH y[c] = z[c] * terms[0];
+  UNROLL for (int k = 1; k < count; k++) EACH y[c] = z[c] * (terms[k] - y[c]);
+}
+
+// In whole groups: numbers behind the n-th are made in vain.
+NB_TWICE(normal_numbers, (int64_t n, const uint64_t *word, double *to), (n, word, to), true) {
+  static const double odd_terms[] = {1 / 1307674368000.0, 1 / 6227020800.0, 1 / 39916800.0, 1 / 362880.0,
+                                     1 / 5040.0,          1 / 120.0,        1 / 6.0};
+  static const double even_terms[] = {1 / 20922789888000.0, 1 / 87178291200.0, 1 / 479001600.0, 1 / 3628800.0,
+                                      1 / 40320.0,          1 / 720.0,         1 / 24.0,        1 / 2.0};
   const double rounder = 0x1.8p52;
-  for (int64_t i = 0; i < n; i += 2) {
-    double radius = sqrt(-2 * log_of(1 - unit_f64(word[i]))), quarters = 4 * unit_f64(word[i + 1]);
-    double near = quarters + rounder, x = (quarters - (near - rounder)) * 1.57079632679489662, z = x * x;
-    double sine = z * (1 / 6227020800.0 - z * (1 / 1307674368000.0));
-    sine =
-        x - x * (z * (1 / 6.0 - z * (1 / 120.0 - z * (1 / 5040.0 - z * (1 / 362880.0 - z * (1 / 39916800.0 - sine))))));
-    double cosine = z * (1 / 87178291200.0 - z * (1 / 20922789888000.0));
-    cosine = 1 - z * (1 / 2.0 -
-                      z * (1 / 24.0 -
-                           z * (1 / 720.0 - z * (1 / 40320.0 - z * (1 / 3628800.0 - z * (1 / 479001600.0 - cosine))))));
-    uint64_t turn = bits_of(near), odd = 0 - (turn & 1), change = odd & (bits_of(sine) ^ bits_of(cosine));
-    to[i] = radius * double_of(bits_of(cosine) ^ change ^ ((turn + 1) << 62 & (uint64_t)1 << 63));
-    to[i + 1] = radius * double_of(bits_of(sine) ^ change ^ (turn << 62 & (uint64_t)1 << 63));
+  for (int64_t i = 0; i < n; i += 2 * PAIRS) {
+    Four u[CHAINS], v[CHAINS], square[CHAINS], x[CHAINS], z[CHAINS], sine[CHAINS], cosine[CHAINS];
+    FourWords turn[CHAINS], change[CHAINS];
+    EACH {
+      FourWords a, b;
+      memcpy(&a, word + i + 8 * c, sizeof a);
+      memcpy(&b, word + i + 8 * c + 4, sizeof b);
+      FourWords first = __builtin_shufflevector(a, b, 0, 4, 2, 6), second = __builtin_shufflevector(a, b, 1, 5, 3, 7);
+      u[c] = (0x1p20 + 1.5 - UPPER(first, 0x1p20)) - LOWER(first, 0.5);    // 1 − u
+      v[c] = (UPPER(second, 0x1p22) - (0x1p22 + 2)) + LOWER(second, 2.0);  // 4 v
+    }
+    squares(square, u);
+    EACH x[c] = v[c] + rounder;
+    EACH turn[c] = (FourWords)x[c];
+    EACH x[c] = (v[c] - (x[c] - rounder)) * 1.57079632679489662;
+    EACH z[c] = x[c] * x[c];
+    series(sine, z, odd_terms, COUNT(odd_terms));
+    EACH sine[c] = x[c] - x[c] * sine[c];
+    series(cosine, z, even_terms, COUNT(even_terms));
+    EACH cosine[c] = 1 - cosine[c];
+    EACH {
+      UNROLL for (int k = 0; k < 4; k++) square[c][k] = sqrt(square[c][k]);
+    }
+    EACH change[c] = (0 - (turn[c] & 1)) & ((FourWords)sine[c] ^ (FourWords)cosine[c]);
+    EACH cosine[c] = square[c] * (Four)((FourWords)cosine[c] ^ change[c] ^ ((turn[c] + 1) << 62 & (uint64_t)1 << 63));
+    EACH sine[c] = square[c] * (Four)((FourWords)sine[c] ^ change[c] ^ (turn[c] << 62 & (uint64_t)1 << 63));
+    EACH {
+      Four a = __builtin_shufflevector(cosine[c], sine[c], 0, 4, 2, 6);
+      Four b = __builtin_shufflevector(cosine[c], sine[c], 1, 5, 3, 7);
+      memcpy(to + i + 8 * c, &a, sizeof a);
+      memcpy(to + i + 8 * c + 4, &b, sizeof b);
+    }
   }
 }
 
 static void draw_normal(int64_t begin, int64_t end, void *ctx) {
   const Draw *d = ctx;
-  Supply s;
+  Supply s = {0};
   double number[WORDS];
   float *single = d->out->layout.dtype == NB_F32 ? nb_tensor_data(d->out) : NULL;
   for (int64_t i = begin; i < end;) {
