@@ -3,6 +3,7 @@
 //
 // The index has x's number of dimensions; each of its elements names a place along dimension dim.  A
 // lane is one line along that dimension.  Threads split lanes, so results do not depend on their number.
+#include <stdatomic.h>
 #include <string.h>
 
 #include "loops.h"
@@ -18,6 +19,8 @@ typedef struct Lanes {
   int64_t shape[NB_MAX_DIMS], place_stride[NB_MAX_DIMS], to_stride[NB_MAX_DIMS], from_stride[NB_MAX_DIMS];
   size_t element;
   DType dtype;
+  int64_t size, across;  // of the dimension in which gather reads, and its stride
+  atomic_bool outside;   // gather met an index that names no place
 } Lanes;
 
 // `broadcast` tells that `from` is a single number.
@@ -44,7 +47,7 @@ static Lanes lanes_of(const Tensor *place, int d, const Tensor *to, const Tensor
   return l;
 }
 
-#define EACH_LANE(T, statement)                                \
+#define LANES(T, ...)                                          \
   for (int64_t lane = begin; lane < end; lane++) {             \
     int64_t rest = lane, at_place = 0, at_to = 0, at_from = 0; \
     for (int e = l->ndim - 1; e >= 0; e--) {                   \
@@ -57,27 +60,42 @@ static Lanes lanes_of(const Tensor *place, int d, const Tensor *to, const Tensor
     const int64_t *place = l->place + at_place;                \
     T *to = (T *)l->to + at_to;                                \
     const T *from = (const T *)l->from + at_from;              \
-    for (int64_t k = 0; k < l->count; k++) statement;          \
+    __VA_ARGS__;                                               \
   }
+#define EACH_LANE(T, statement) LANES(T, for (int64_t k = 0; k < l->count; k++) statement)
 #define PLACE place[k * l->place_step]
-#define GATHER to[k * l->to_step] = from[PLACE * l->from_step]
 #define SCATTER to[PLACE * l->to_step] = from[k * l->from_step]
 #define SCATTER_ADD(T) to[PLACE * l->to_step] = (T)(to[PLACE * l->to_step] + from[k * l->from_step])
 
-#define LANES_BY_SIZE(name, statement)                      \
+// Row by row: the user's indices, which are read once, become places, and what is there is read.
+#define GATHER                                                                                     \
+  const int64_t across = l->across, step = l->to_step, along = l->from_step;                       \
+  for (int64_t k = 0; k < l->count; k += NB_ROW) {                                                 \
+    int64_t at[NB_ROW], n = l->count - k < NB_ROW ? l->count - k : NB_ROW;                         \
+    if (!nb_row_of_places(n, at, place + k * l->place_step, l->place_step, l->size)) {             \
+      atomic_store_explicit(&l->outside, true, memory_order_relaxed);                              \
+      return;                                                                                      \
+    }                                                                                              \
+    if (across == 1 && step == 1 && along == 0)                                                    \
+      for (int64_t i = 0; i < n; i++) to[k + i] = from[at[i]];                                     \
+    else                                                                                           \
+      for (int64_t i = 0; i < n; i++) to[(k + i) * step] = from[at[i] * across + (k + i) * along]; \
+  }
+
+#define LANES_BY_SIZE(name, walk, statement)                \
   static void name(int64_t begin, int64_t end, void *ctx) { \
-    const Lanes *l = ctx;                                   \
+    Lanes *l = ctx;                                         \
     switch (l->element) {                                   \
       case 4:                                               \
-        EACH_LANE(uint32_t, statement) break;               \
+        walk(uint32_t, statement) break;                    \
       case 8:                                               \
-        EACH_LANE(uint64_t, statement) break;               \
+        walk(uint64_t, statement) break;                    \
       default:                                              \
-        EACH_LANE(uint8_t, statement) break;                \
+        walk(uint8_t, statement) break;                     \
     }                                                       \
   }
-LANES_BY_SIZE(gather_lanes, GATHER)
-LANES_BY_SIZE(scatter_lanes, SCATTER)
+LANES_BY_SIZE(gather_lanes, LANES, GATHER)
+LANES_BY_SIZE(scatter_lanes, EACH_LANE, SCATTER)
 
 static void scatter_add_lanes(int64_t begin, int64_t end, void *ctx) {
   const Lanes *l = ctx;
@@ -126,19 +144,25 @@ static bool shape_gather(Call *c, Error *err) {
   return lanes_fit(x, index, c->args[1].integer, &d, err);
 }
 
+// Lanes run along the last dimension, in which what is written and read lies side by side, unless it is short.
 static bool forward_gather(Call *c, Error *err) {
   Scope s;
   int d;
-  const Tensor *x = c->args[0].tensor;
+  Tensor x = *c->args[0].tensor, *index = c->args[2].tensor;
+  if (!nb_dim(c->args[1].integer, x.layout.ndim, &d, err)) return false;
+  const int64_t *shape = index->layout.shape;
+  int last = index->layout.ndim - 1, along = shape[last] < NB_SHORT && shape[last] < shape[d] ? d : last;
+  int64_t across = x.layout.strides[d];
+  x.layout.strides[d] = 0;  // the index says where
+  Lanes l = lanes_of(index, along, c->out[0], &x);
+  l.size = x.layout.shape[d];
+  l.across = across;
+  run_lanes(&l, gather_lanes);
+  if (!l.outside) return true;
   nb_scope_open(&s, err);
-  bool ok = nb_dim(c->args[1].integer, x->layout.ndim, &d, err);
-  Tensor *place = ok ? nb_places(&s, c->args[2].tensor, x->layout.shape[d], d) : NULL;
-  if (place) {
-    Lanes l = lanes_of(place, d, c->out[0], x);
-    run_lanes(&l, gather_lanes);
-  }
+  bool ok = nb_places(&s, index, l.size, d);  // false with the sentence
   nb_scope_close(&s);
-  return place;
+  return ok;
 }
 
 static bool backward_gather(Backward *b) {

@@ -62,21 +62,38 @@ Tensor *nb_number(Scope *s, double value, DType dtype) {
   return nb_scope_own(s, nb_tensor_scalar(value, dtype, s->err));
 }
 
+NB_INLINE bool all_are_places(int64_t n, int64_t *to, const int64_t *index, int64_t step, int64_t size) {
+  int64_t signs = 0;
+  for (int64_t i = 0; i < n; i++) {
+    int64_t v = index[i * step], at = v < 0 ? v + size : v - 1;
+    to[i] = at;
+    signs |= at | (size - 1 - at);
+  }
+  return signs >= 0;
+}
+
+NB_TWICE(row_of_places, (int64_t n, int64_t *to, const int64_t *index, int64_t step, int64_t size, bool *ok),
+         (n, to, index, step, size, ok), n >= NB_SHORT) {
+  *ok = step == 1 ? all_are_places(n, to, index, 1, size) : all_are_places(n, to, index, step, size);
+}
+
+bool nb_row_of_places(int64_t n, int64_t *to, const int64_t *index, int64_t step, int64_t size) {
+  bool ok;
+  row_of_places(n, to, index, step, size, &ok);
+  return ok;
+}
+
 Tensor *nb_places(Scope *s, Tensor *index, int64_t size, int d) {
   Tensor *out = nb_scope_own(s, nb_tensor_new(&index->layout, s->err));
-  if (!out) return NULL;
-  nb_copy(out, index);
-  int64_t *p = nb_tensor_data(out), n = nb_layout_numel(&out->layout);
-  for (int64_t i = 0; i < n; i++) {
-    int64_t v = p[i];
-    if (v == 0 || v > size || v < -size) {
-      nb_fail(s->err, NB_ERROR_ARGUMENT,
-              "index %lld (element %lld of the index) is out of range in dimension %d of size %lld (count from 1, or "
-              "from -1 at the end)",
-              (long long)v, (long long)i + 1, d + 1, (long long)size);
-      return NULL;
-    }
-    p[i] = v < 0 ? v + size : v - 1;
-  }
-  return out;
+  Tensor *from = out ? nb_contiguous(s, index) : NULL;
+  if (!from) return NULL;
+  const int64_t *p = nb_tensor_data(from);
+  int64_t n = nb_layout_numel(&out->layout), i = 0;
+  if (nb_row_of_places(n, nb_tensor_data(out), p, 1, size)) return out;
+  while (p[i] != 0 && p[i] <= size && p[i] >= -size) i++;
+  nb_fail(s->err, NB_ERROR_ARGUMENT,
+          "index %lld (element %lld of the index) is out of range in dimension %d of size %lld (count from 1, or "
+          "from -1 at the end)",
+          (long long)p[i], (long long)i + 1, d + 1, (long long)size);
+  return NULL;
 }

@@ -23,6 +23,10 @@ Tensor *nb_source(Scope *s, Tensor *src, const Tensor *out);
 // A 0-d tensor.
 Tensor *nb_number(Scope *s, double value, DType dtype);
 
+// Makes places, 0-based, of n elements of a user's index that lie `step` apart; false when one is outside of 1..size
+// and -size..-1.
+bool nb_row_of_places(int64_t n, int64_t *to, const int64_t *index, int64_t step, int64_t size);
+
 // A user's index, 1-based and negative from the end, as contiguous 0-based places in dimension d (0-based) of
 // that size; NULL with a sentence that names the first outside.
 Tensor *nb_places(Scope *s, Tensor *index, int64_t size, int d);
