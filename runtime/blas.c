@@ -126,32 +126,31 @@ static double now(void) {
   return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
+void nb_blas_use(const Blas *b) {
+  state = b ? PRESENT : ABSENT;
+  if (b) blas = *b;
+}
+
 // Whether it takes clearly less time than our own for a product of middling size.
 static bool is_quicker(const Blas *b) {
   enum { SIZE = 160, TIMES = 4 };
   Error ignored;
   double best[2] = {INFINITY, INFINITY};
   size_t bytes = (size_t)3 * SIZE * SIZE * sizeof(float);
-  float *x = nb_alloc(bytes, &ignored), *y = x + SIZE * SIZE, *z = y + SIZE * SIZE;
+  float *x = nb_alloc(bytes, &ignored);
   if (!x) return false;
   for (int i = 0; i < 2 * SIZE * SIZE; i++) x[i] = (float)(i % 7);
-  GemmMatrix p = {x, SIZE, false}, q = {y, SIZE, false};
+  GemmMatrix p = {x, SIZE, false}, q = {x + SIZE * SIZE, SIZE, false};
   for (int i = 0; i < 2 * TIMES; i++) {
+    nb_blas_use(i % 2 ? b : NULL);
     double start = now();
-    if (i % 2)
-      multiply(b->gemm[0], NB_F32, SIZE, SIZE, SIZE, p, q, z, SIZE);
-    else if (!nb_gemm(NB_F32, SIZE, SIZE, SIZE, p, q, z, SIZE, &ignored))
-      break;
+    if (!nb_gemm(NB_F32, SIZE, SIZE, SIZE, p, q, x + 2 * SIZE * SIZE, SIZE, &ignored)) break;
     double took = now() - start;
     if (took < best[i % 2]) best[i % 2] = took;
   }
+  nb_blas_use(NULL);
   nb_free(x, bytes);
   return best[1] < 0.9 * best[0];
-}
-
-void nb_blas_use(const Blas *b) {
-  state = b ? PRESENT : ABSENT;
-  if (b) blas = *b;
 }
 
 static void choose(void) {
@@ -174,10 +173,11 @@ static void choose(void) {
   }
 }
 
-bool nb_blas_serves(int64_t m, int64_t n, int64_t k) {
+bool nb_blas_serves(int64_t m, int64_t n, int64_t k, GemmMatrix a, GemmMatrix b, int64_t ldc) {
   if (state == ABSENT || (double)m * (double)n * (double)k < LARGE) return false;
   if (state == UNKNOWN) choose();
-  return state == PRESENT && m <= INT_MAX && n <= INT_MAX && k <= INT_MAX;
+  return state == PRESENT && m <= INT_MAX && n <= INT_MAX && k <= INT_MAX && a.ld <= INT_MAX && b.ld <= INT_MAX &&
+         ldc <= INT_MAX;
 }
 
 // ---- products ----

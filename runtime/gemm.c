@@ -519,7 +519,7 @@ bool nb_gemm_bias(DType dtype, int64_t m, int64_t n, int64_t k, GemmMatrix a, Ge
     if (bias) add_bias(dtype, m, n, bias, c, ldc);
     return true;
   }
-  if (nb_blas_serves(m, n, k)) {
+  if (nb_blas_serves(m, n, k, a, b, ldc)) {
     if (!nb_blas_gemm(dtype, m, n, k, a, b, c, ldc, err)) return false;
     if (bias) add_bias(dtype, m, n, bias, c, ldc);
     return true;

@@ -71,8 +71,10 @@ static void test_a_right_one_serves_large_products(void **state) {
   Blas b;
   if (!nb_blas_open("libblas.so.3", &b, &err)) skip();
   nb_blas_use(&b);
-  assert_true(nb_blas_serves(200, 150, 130));
-  assert_false(nb_blas_serves(20, 15, 13));
+  GemmMatrix any = {NULL, 200, false}, far = {NULL, INT64_C(1) << 31, false};
+  assert_true(nb_blas_serves(200, 150, 130, any, any, 150));
+  assert_false(nb_blas_serves(20, 15, 13, any, any, 15));
+  assert_false(nb_blas_serves(200, 150, 130, any, far, 150));
   for (int threads = 1; threads <= 3; threads++) {
     nb_set_threads(threads);
     for (int form = 0; form < 4; form++) {
