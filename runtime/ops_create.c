@@ -7,7 +7,7 @@
 static void fill(Tensor *t, double value) {
   int64_t n = nb_layout_numel(&t->layout);
   float *single = nb_tensor_data(t);
-  if (value == 0)
+  if (value == 0 && !signbit(value))
     nb_zero(t);
   else if (t->layout.dtype == NB_F32)
     for (int64_t i = 0; i < n; i++) single[i] = (float)value;
