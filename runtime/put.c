@@ -63,13 +63,14 @@ Tensor *nb_number(Scope *s, double value, DType dtype) {
 }
 
 NB_INLINE bool all_are_places(int64_t n, int64_t *to, const int64_t *index, int64_t step, int64_t size) {
-  int64_t signs = 0;
+  uint64_t signs = 0, last = (uint64_t)size - 1;  // unsigned: whatever the numbers are, they only wrap around
   for (int64_t i = 0; i < n; i++) {
-    int64_t v = index[i * step], at = v < 0 ? v + size : v - 1;
-    to[i] = at;
-    signs |= at | (size - 1 - at);
+    int64_t v = index[i * step];
+    uint64_t at = (uint64_t)v + (v < 0 ? (uint64_t)size : UINT64_MAX);
+    to[i] = (int64_t)at;
+    signs |= at | (last - at);
   }
-  return signs >= 0;
+  return signs >> 63 == 0;
 }
 
 NB_TWICE(row_of_places, (int64_t n, int64_t *to, const int64_t *index, int64_t step, int64_t size, bool *ok),
