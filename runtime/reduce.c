@@ -216,6 +216,7 @@ static void sum_parts(int64_t begin, int64_t end, void *ctx) {
 }
 
 static double sum_whole(DType dtype, int64_t n, const void *x, bool squares) {
+  if (n == 0) return 0;
   Whole w = {.dtype = dtype, .squares = squares, .n = n, .size = (n + PARTS - 1) / PARTS, .x = x};
   w.size = (w.size + BLOCK - 1) / BLOCK * BLOCK;
   int64_t parts = (n + w.size - 1) / w.size;

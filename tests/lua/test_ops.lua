@@ -429,6 +429,7 @@ function T.test_products_and_norms_agree_with_a_loop()
   lu.assertEquals(nb.cat({ nb.ones(40), nb.zeros(1) }, 1):prod():item(), 0)
   lu.assertTrue(nb.cat({ nb.zeros(40), nb.tensor { 0 / 0 } }, 1):prod():isnan():item())
   lu.assertEquals(nb.full({ 40 }, 1e30):prod():item(), 1 / 0)
+  lu.assertEquals({ nb.zeros(0):norm():item(), nb.zeros(0):prod():item(), nb.zeros(2, 0):sum():item() }, { 0, 1, 0 })
 end
 
 -- Some exponents have ways of their own when they are one number for all.
