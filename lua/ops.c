@@ -478,7 +478,7 @@ void nb_open_ops(lua_State *L) {
       nb_push_metatable(L);
       lua_pushcclosure(L, apply, 2);
       lua_setfield(L, op->internal ? -3 : -2, op->name);
-      if (!op->inplace) continue;
+      if (!op->inplace || (op->internal && op->no_grad)) continue;  // those are for plans
       lua_pushfstring(L, "%s_", op->name);
       lua_pushlightuserdata(L, (void *)(uintptr_t)op);
       lua_pushcclosure(L, apply_inplace, 1);

@@ -113,7 +113,7 @@ struct Op {
   int hidden;                         // that many last outputs serve backward only and are not returned
   bool view;                          // the output always looks at the first tensor's storage; there is no forward
   bool dynamic;                       // the output's shape depends on values: forward allocates
-  bool inplace;                       // there is name_ too, which writes into its first argument
+  bool inplace;                       // it may write into its first argument; there is name_ for users, too
   bool creates;                       // makes a tensor from sizes: Lua also takes requires_grad and name
   bool internal;                      // serves other rows' backward; not offered to users
   unsigned saves;                     // NB_SAVE_IN(i) and NB_SAVE_OUT(i) whose values backward reads
