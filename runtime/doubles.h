@@ -13,10 +13,16 @@
 // Added to a number below 2^51, it leaves the nearest whole number in the last bits.
 static const double DOUBLES_ROUNDER = 0x1.8p52;
 
-NB_INLINE uint64_t doubles_bits(double x) {
+NB_INLINE uint64_t bits_of(double x) {
   uint64_t bits;
   memcpy(&bits, &x, sizeof bits);
   return bits;
+}
+
+NB_INLINE double double_of(uint64_t bits) {
+  double x;
+  memcpy(&x, &bits, sizeof x);
+  return x;
 }
 
 // e^x of |x| ≤ 100, and what lies beyond as e^±100: 2^n·e^r with |r| ≤ log(2)/2.
@@ -24,9 +30,7 @@ NB_INLINE double doubles_exp(double x) {
   x = x > 100 ? 100 : x < -100 ? -100 : x;
   double t = x * 1.44269504088896341 + DOUBLES_ROUNDER, r = x - (t - DOUBLES_ROUNDER) * 0.693147180559945309, y = 0;
   UNROLL for (int k = 11; k > 0; k--) y = (1 + y) * r / k;
-  uint64_t bits = doubles_bits(1 + y) + (doubles_bits(t) << 52);
-  memcpy(&y, &bits, sizeof y);
-  return x == x ? y : x;
+  return x == x ? double_of(bits_of(1 + y) + (bits_of(t) << 52)) : x;
 }
 
 NB_INLINE double doubles_sinh(double x) {
@@ -50,7 +54,7 @@ NB_INLINE double doubles_tan(double x) {
   }
   sine = r * (1 - sine);
   cosine = 1 - cosine;
-  return doubles_bits(t) & 1 ? -cosine / sine : sine / cosine;
+  return bits_of(t) & 1 ? -cosine / sine : sine / cosine;
 }
 
 // With z = |x| or 1/|x| and w = z/(1 + √(1 + z²)) ≤ tan(π/8): 2 atan w, or π/2 less that.

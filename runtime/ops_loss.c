@@ -136,16 +136,9 @@ static bool check_labels(const Tensor *target, int64_t classes, Error *err) {
 // Of a cross-entropy with contiguous logits and targets.
 static Softmax slices_of(SoftmaxKind kind, const Tensor *z, const Tensor *target, Tensor *out) {
   int d = class_dim(&z->layout);
-  Softmax w = {kind,
-               z->layout.dtype,
-               z->layout.shape[d],
-               1,
-               nb_layout_numel(&target->layout),
-               nb_tensor_data(z),
-               nb_tensor_data(out),
-               nb_tensor_data(target),
-               NULL,
-               0};
+  Softmax w = {.kind = kind, .dtype = z->layout.dtype, .n = z->layout.shape[d], .inner = 1};
+  w.slices = nb_layout_numel(&target->layout);
+  w.x = nb_tensor_data(z), w.y = nb_tensor_data(out), w.target = nb_tensor_data(target);
   for (int e = d + 1; e < z->layout.ndim; e++) w.inner *= z->layout.shape[e];
   return w;
 }

@@ -26,17 +26,22 @@ typedef struct Channels {
 #define BITS 64
 #include "normalize_channels.h"
 
+// The first tensors of a call as contiguous data of its dtype; list[i] follows args[i], NULL where there is none.
+static bool gather(Scope *s, Call *c, const void **list[], int count) {
+  for (int i = 0; i < count; i++) {
+    Tensor *t = c->args[i].tensor ? nb_contiguous(s, nb_to(s, c->args[i].tensor, c->compute)) : NULL;
+    if (c->args[i].tensor && !t) return false;
+    *list[i] = t ? nb_tensor_data(t) : NULL;
+  }
+  return true;
+}
+
 // The tensors of a call, as channels see them; the first is x, and list[i] follows args[i].
 static bool each_channel(Call *c, Channels *w, const void **list[], int count, Error *err) {
   Scope s;
-  bool ok = true;
   const Layout *x = &c->args[0].tensor->layout;
   nb_scope_open(&s, err);
-  for (int i = 0; ok && i < count; i++) {
-    Tensor *t = c->args[i].tensor ? nb_contiguous(&s, nb_to(&s, c->args[i].tensor, c->compute)) : NULL;
-    ok = t || !c->args[i].tensor;
-    *list[i] = t ? nb_tensor_data(t) : NULL;
-  }
+  bool ok = gather(&s, c, list, count);
   if (ok) {
     w->batch = x->shape[0], w->channels = x->shape[1], w->inner = 1;
     for (int d = 2; d < x->ndim; d++) w->inner *= x->shape[d];
@@ -178,12 +183,12 @@ static bool fit_rows(const Tensor *x, const Tensor *weight, const Tensor *bias, 
   char text[NB_SHAPE_TEXT];
   if (size < 1 || groups < 1 || numel_of(x) % size || numel_of(x) / size % groups)
     return nb_fail(err, NB_ERROR_ARGUMENT, "needs rows of elements, got shape %s", nb_shape_text(&x->layout, text));
-  if (!weight) return true;
-  int64_t count = numel_of(weight);
-  return (count > 0 && size <= INT64_MAX / groups && size * groups % count == 0 &&
-          (!bias || numel_of(bias) == count)) ||
+  int64_t count = weight ? numel_of(weight) : 0;
+  if (!weight && !bias) return true;
+  return (weight && count > 0 && size <= INT64_MAX / groups && size * groups % count == 0 &&
+          size % (size * groups / count) == 0 && (!bias || numel_of(bias) == count)) ||
          nb_fail(err, NB_ERROR_ARGUMENT, "weight and bias must fit rows of %lld, got shape %s", (long long)size,
-                 nb_shape_text(&weight->layout, text));
+                 nb_shape_text(&(weight ? weight : bias)->layout, text));
 }
 
 static bool shape_row_norm(Call *c, Error *err) {
@@ -206,17 +211,6 @@ static Rows rows_of(const Tensor *x, const Tensor *weight, int64_t size, int64_t
   return w;
 }
 
-// Tensors of a call as contiguous data of its dtype.
-static bool gather(Scope *s, Call *c, const int *which, const void **list[], int count) {
-  for (int i = 0; i < count; i++) {
-    Tensor *t = c->args[which[i]].tensor;
-    if (!t) continue;
-    if (!(t = nb_contiguous(s, nb_to(s, t, c->compute)))) return false;
-    *list[i] = nb_tensor_data(t);
-  }
-  return true;
-}
-
 static bool row_norm_forward(Call *c, Error *err) {
   Scope s;
   nb_scope_open(&s, err);
@@ -225,7 +219,7 @@ static bool row_norm_forward(Call *c, Error *err) {
       rows_of(a[ROW_X].tensor, a[ROW_WEIGHT].tensor, a[ROW_SIZE].integer, a[ROW_GROUPS].integer, a[ROW_CENTRED].flag);
   w.eps = a[ROW_EPS].number;
   w.y = nb_tensor_data(c->out[0]), w.out_mean = nb_tensor_data(c->out[1]), w.out_inverse = nb_tensor_data(c->out[2]);
-  bool ok = gather(&s, c, (int[]){ROW_X, ROW_WEIGHT, ROW_BIAS}, (const void **[]){&w.x, &w.weight, &w.bias}, 3);
+  bool ok = gather(&s, c, (const void **[]){&w.x, &w.weight, &w.bias}, 3);
   if (ok) nb_parallel_for(w.rows, NB_GRAIN / 4 / w.n + 1, c->compute == NB_F32 ? f32_rows : f64_rows, &w);
   nb_scope_close(&s);
   return ok;
@@ -259,8 +253,7 @@ static bool row_norm_grad_forward(Call *c, Error *err) {
   w.dx = nb_tensor_data(c->out[0]), w.dweight = nb_tensor_data(c->out[1]), w.dbias = nb_tensor_data(c->out[2]);
   w.parts = w.rows / PART < 1 ? 1 : w.rows / PART > PARTS ? PARTS : w.rows / PART;
   size_t bytes = (size_t)(w.parts * SUMS * w.weights + 1) * sizeof *w.sums;
-  bool ok = gather(&s, c, (int[]){GRAD_X, GRAD_WEIGHT, GRAD_G, GRAD_MEAN, GRAD_INVERSE},
-                   (const void **[]){&w.x, &w.weight, &w.g, &w.mean, &w.inverse}, 5) &&
+  bool ok = gather(&s, c, (const void **[]){&w.x, &w.weight, &w.g, &w.mean, &w.inverse}, 5) &&
             (w.sums = nb_alloc(bytes, err));
   if (ok) {
     nb_parallel_for(w.parts, NB_GRAIN / 4 / (w.rows / w.parts * w.n + 1) + 1,

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "doubles.h"
 #include "loops.h"
 #include "nablua/random.h"
 
@@ -14,18 +15,6 @@ typedef struct Draw {
   uint64_t range;
   const Tensor *probabilities;
 } Draw;
-
-NB_INLINE uint64_t bits_of(double x) {
-  uint64_t bits;
-  memcpy(&bits, &x, sizeof bits);
-  return bits;
-}
-
-NB_INLINE double double_of(uint64_t bits) {
-  double x;
-  memcpy(&x, &bits, sizeof x);
-  return x;
-}
 
 // 24 and 53 bits in [0, 1): all multiples of 2^-24 and 2^-53 are equally likely.
 NB_INLINE float unit_f32(uint64_t word) {
@@ -117,7 +106,6 @@ NB_TWICE(normal_numbers, (int64_t n, const uint64_t *word, double *to), (n, word
                                      1 / 5040.0,          1 / 120.0,        1 / 6.0};
   static const double even_terms[] = {1 / 20922789888000.0, 1 / 87178291200.0, 1 / 479001600.0, 1 / 3628800.0,
                                       1 / 40320.0,          1 / 720.0,         1 / 24.0,        1 / 2.0};
-  const double rounder = 0x1.8p52;
   for (int64_t i = 0; i < n; i += 2 * PAIRS) {
     Four u[CHAINS], v[CHAINS], square[CHAINS], x[CHAINS], z[CHAINS], sine[CHAINS], cosine[CHAINS];
     FourWords turn[CHAINS], change[CHAINS];
@@ -130,9 +118,9 @@ NB_TWICE(normal_numbers, (int64_t n, const uint64_t *word, double *to), (n, word
       v[c] = (UPPER(second, 0x1p22) - (0x1p22 + 2)) + LOWER(second, 2.0);  // 4 v
     }
     squares(square, u);
-    EACH x[c] = v[c] + rounder;
+    EACH x[c] = v[c] + DOUBLES_ROUNDER;
     EACH turn[c] = (FourWords)x[c];
-    EACH x[c] = (v[c] - (x[c] - rounder)) * 1.57079632679489662;
+    EACH x[c] = (v[c] - (x[c] - DOUBLES_ROUNDER)) * 1.57079632679489662;
     EACH z[c] = x[c] * x[c];
     series(sine, z, odd_terms, COUNT(odd_terms));
     EACH sine[c] = x[c] - x[c] * sine[c];

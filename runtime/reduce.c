@@ -300,13 +300,13 @@ SUM_COLUMNS(sum_columns_f64, double, double, double)
 SUM_COLUMNS(sum_columns_i64, int64_t, uint64_t, uint64_t)
 
 // The product of each output.
-#define EACH_OF(T, Sum, total, n, x, step) \
+#define EACH_OF(Sum, total, n, x, step) \
   for (int64_t i = 0; i < n; i++) total *= (Sum)x[i * step]
-#define TOGETHER_OR_EACH(T, Sum, total, n, x, step) \
-  if (step == 1)                                    \
-    total *= product_f32(n, x);                     \
-  else                                              \
-    EACH_OF(T, Sum, total, n, x, step)
+#define TOGETHER_OR_EACH(Sum, total, n, x, step) \
+  if (step == 1)                                 \
+    total *= product_f32(n, x);                  \
+  else                                           \
+    EACH_OF(Sum, total, n, x, step)
 #define PROD(name, T, Sum, run)                                             \
   static void name(int64_t begin, int64_t end, void *ctx) {                 \
     const Reduction *r = ctx;                                               \
@@ -317,7 +317,7 @@ SUM_COLUMNS(sum_columns_i64, int64_t, uint64_t, uint64_t)
       Sum total = 1;                                                        \
       do {                                                                  \
         const T *x = (const T *)nb_tensor_data(r->x) + offset;              \
-        run(T, Sum, total, n, x, step);                                     \
+        run(Sum, total, n, x, step);                                        \
       } while (next_run(p, at, &offset));                                   \
       ((T *)nb_tensor_data(r->out))[o] = (T)total;                          \
     }                                                                       \

@@ -664,6 +664,13 @@ function T.test_norms_of_rows_far_from_0()
   lu.assertTrue(nn.LayerNorm(2)(nb.tensor { 1, 0 / 0 }):isnan():all():item())
 end
 
+function T.test_weights_must_fit_rows()
+  local native = require "nablua.native"
+  local x, three = nb.ones(2, 3), nb.ones(3)
+  assert_error({ "fit rows of 3" }, native.row_norm, x, three, three, 3, 1e-5, 2)  -- two neighbours do not divide three
+  assert_error({ "fit rows of 3" }, native.row_norm, x, nil, three, 3)
+end
+
 -- The sums of rows for the weights do not depend on the threads.
 function T.test_norms_of_rows_are_the_same_with_any_threads()
   local before, layer, x, g = nb.threads(), nn.LayerNorm(33), nb.randn(999, 33), nb.randn(999, 33)
