@@ -8,17 +8,27 @@
 #include "nablua/plan.h"
 
 static const char plan_key, armed_key;
+static const char no_memory[] = "not enough memory";
 enum { MOST = 16 };
 
-// A plan as Lua holds it.  Armed, it also knows when it may be replayed: its uservalues are the function, a list of
-// the values that the function saw outside, and its optimizers' rules, each { function, group, options }.
-enum { FUNCTION = 1, SEEN, RULES };
+// A value by its address; none when it is a number, a boolean or nil.
+typedef struct Seen {
+  int type;
+  const void *address;
+} Seen;
+
+// A plan as Lua holds it.  Armed, it also knows when it may be replayed: its uservalues are the function, the values
+// that the function saw outside, and lists that must not change, each followed by a copy.
+enum { FUNCTION = 1, SEEN, LISTS };
 typedef struct Box {
   Plan *plan;
-  lua_Integer modes, replays;
+  lua_Integer modes, settings, replays;
+  Seen *seen;  // the memory of the uservalue SEEN, which holds the list of the values itself
+  bool listed;
 } Box;
 
-static lua_Integer modes;  // rises when a net turns to training or evaluation
+static lua_Integer modes;     // rises when a net turns to training or evaluation
+static lua_Integer settings;  // rises when an option of an optimizer changes
 
 static Plan **check_plan(lua_State *L, int index) {
   Box *box = lua_touserdata(L, index);
@@ -55,7 +65,7 @@ static int begin(lua_State *L) {
   Error err;
   Tensor *t[MOST];
   int count = tensors(L, 1, t);
-  Box *box = lua_newuserdatauv(L, sizeof *box, RULES);
+  Box *box = lua_newuserdatauv(L, sizeof *box, LISTS);
   *box = (Box){.plan = NULL};
   lua_rawgetp(L, LUA_REGISTRYINDEX, &plan_key);
   lua_setmetatable(L, -2);
@@ -110,7 +120,7 @@ static int replay(lua_State *L, Plan *p, Tensor *const *inputs, int metatable) {
   nb_enter(L);
   if (!nb_plan_run(p, inputs, &err)) return nb_raise(L, &err);
   int count = nb_plan_results(p);
-  luaL_checkstack(L, count + 4, NULL);
+  luaL_checkstack(L, count + 4, no_memory);
   for (int i = 0; i < count; i++) {
     Tensor **slot = nb_new_tensor_of(L, metatable), *result = nb_plan_result(p, i);
     if (nb_layout_contiguous(&result->layout)) {
@@ -140,91 +150,32 @@ static bool observed(void) {
 
 // ---- calling what is armed ----
 
-// The options of a group of parameters as they were: numbers, booleans, and lists of numbers, whose elements follow.
-typedef struct Option {
-  const char *name;  // a key of the group; NULL: the element `index` of the list before
-  lua_Integer index;
-  int type;
-  lua_Number number;    // also of booleans
-  const void *address;  // of a list
-} Option;
-
-static Option option_at(lua_State *L, const char *name, lua_Integer index) {
-  Option o = {name, index, lua_type(L, -1), lua_tonumber(L, -1), NULL};
-  if (o.type == LUA_TBOOLEAN) o.number = lua_toboolean(L, -1);
-  if (o.type == LUA_TTABLE) o.address = lua_topointer(L, -1);
-  return o;
-}
-
-// Pushes the options of the group on top as a userdata; its uservalue holds their names.
-static void push_options(lua_State *L) {
-  enum { MOST_LISTED = 8 };
-  Option list[64];
-  int group = lua_gettop(L), names = group + 1, count = 0;
-  lua_newtable(L);
-  lua_pushnil(L);
-  while (lua_next(L, group)) {
-    const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "params";
-    if (strcmp(name, "params") != 0 && count + 1 + MOST_LISTED <= (int)(sizeof list / sizeof *list)) {
-      lua_pushvalue(L, -2);
-      lua_pushboolean(L, 1);
-      lua_rawset(L, names);
-      list[count++] = option_at(L, name, 0);
-      lua_Integer n = lua_istable(L, -1) ? (lua_Integer)lua_rawlen(L, -1) : 0;
-      for (lua_Integer i = 1; i <= n && i <= MOST_LISTED; i++) {
-        lua_rawgeti(L, -1, i);
-        list[count++] = option_at(L, NULL, i);
-        lua_pop(L, 1);
-      }
-    }
-    lua_pop(L, 1);
-  }
-  memcpy(lua_newuserdatauv(L, (size_t)count * sizeof *list + 1, 1), list, (size_t)count * sizeof *list);
-  lua_insert(L, names);
-  lua_setiuservalue(L, names, 1);
-}
-
-// Whether the options at -1 are still those of the group at -2.
-static bool same_options(lua_State *L) {
-  const Option *o = lua_touserdata(L, -1);
-  int count = (int)(lua_rawlen(L, -1) / sizeof *o), top = lua_gettop(L), list = 0;
-  bool same = true;
-  luaL_checkstack(L, count, NULL);
-  for (int i = 1; same && i <= count; i++, o++) {
-    if (o->name)
-      lua_getfield(L, top - 1, o->name);
-    else
-      lua_rawgeti(L, list, o->index);
-    if (o->type == LUA_TTABLE) list = top + i;
-    if (o->type == LUA_TNUMBER)
-      same = lua_type(L, -1) == LUA_TNUMBER && lua_tonumber(L, -1) == o->number;
-    else if (o->type == LUA_TBOOLEAN)
-      same = lua_isboolean(L, -1) && lua_toboolean(L, -1) == (int)o->number;
-    else
-      same = o->type == LUA_TTABLE && lua_topointer(L, -1) == o->address;
-  }
-  lua_settop(L, top);
-  return same;
-}
-
-// native.plan_arm(compiled, plan, function, seen, rules): from now on calls of `compiled` replay the plan at once
-// where its arguments fit and nothing that the function sees has changed.
+// native.plan_arm(compiled, plan, function, seen, lists): from now on calls of `compiled` replay the plan at once where
+// its arguments fit and nothing that the function sees has changed.  `seen` are the function's upvalues and their
+// number n; `lists` alternate with copies of them.
 static int arm(lua_State *L) {
   luaL_checktype(L, 1, LUA_TTABLE);
   check_plan(L, 2);
   Box *box = lua_touserdata(L, 2);
   lua_settop(L, 5);
-  for (lua_Integer k = 1, n = (lua_Integer)lua_rawlen(L, 5); k <= n; k++) {
-    lua_rawgeti(L, 5, k);
-    lua_rawgeti(L, -1, 2);
-    push_options(L);
-    lua_rawseti(L, -3, 3);
-    lua_settop(L, 5);
+  lua_getfield(L, 4, "n");
+  int n = (int)lua_tointeger(L, -1);
+  lua_pop(L, 1);
+  box->seen = lua_newuserdatauv(L, (size_t)n * sizeof *box->seen + 1, 1);
+  for (int i = 0; i < n; i++) {
+    lua_rawgeti(L, 4, i + 1);
+    box->seen[i] = (Seen){lua_type(L, -1), lua_topointer(L, -1)};
+    lua_pop(L, 1);
   }
-  lua_setiuservalue(L, 2, RULES);
+  lua_pushvalue(L, 4);
+  lua_setiuservalue(L, 6, 1);
   lua_setiuservalue(L, 2, SEEN);
+  box->listed = lua_rawlen(L, 5) > 0;
+  lua_setiuservalue(L, 2, LISTS);
+  lua_pop(L, 1);
   lua_setiuservalue(L, 2, FUNCTION);
   box->modes = modes;
+  box->settings = settings;
   lua_rawsetp(L, 1, &armed_key);
   return 0;
 }
@@ -237,41 +188,49 @@ static int disarm(lua_State *L) {
   return 0;
 }
 
-// Whether the values outside are those that the function has seen.
-static bool sees_the_same(lua_State *L, int plan) {
-  int top = lua_gettop(L), f = top + 1, seen = top + 2;
-  bool same = true;
-  lua_getiuservalue(L, plan, FUNCTION);
+// Whether what is on top, the function's ith upvalue, is the value seen.
+static bool equals_seen(lua_State *L, int plan, int i) {
   lua_getiuservalue(L, plan, SEEN);
-  for (int i = 1; same && lua_getupvalue(L, f, i); i++) {
-    lua_rawgeti(L, seen, i);
-    same = lua_rawequal(L, -1, -2);
-    if (i % 8 == 0) lua_settop(L, seen);
-  }
-  lua_settop(L, top);
+  lua_getiuservalue(L, -1, 1);
+  lua_rawgeti(L, -1, i);
+  bool same = lua_rawequal(L, -1, -4);
+  lua_pop(L, 3);
   return same;
 }
 
-// The optimizers' numbers, which may have moved.
-static void renew_rules(lua_State *L, int plan, Plan *p) {
-  int top = lua_gettop(L);
-  lua_getiuservalue(L, plan, RULES);
-  for (int k = 1, n = (int)lua_rawlen(L, -1); k <= n; k++) {
-    lua_settop(L, top + 1);
-    lua_rawgeti(L, top + 1, k);
-    lua_rawgeti(L, top + 2, 2);
-    lua_rawgeti(L, top + 2, 3);
-    if (same_options(L)) continue;
-    lua_settop(L, top + 3);
-    push_options(L);
-    lua_rawseti(L, top + 2, 3);
-    lua_rawgeti(L, top + 2, 1);
-    lua_insert(L, top + 3);
-    lua_call(L, 1, 12);
-    OptimizerRule rule = nb_rule_at(L, top + 3);
-    nb_plan_set_rule(p, k - 1, &rule);
+// Whether the values outside are those that the function has seen.
+static bool sees_the_same(lua_State *L, int plan, const Seen *seen) {
+  int f = lua_gettop(L) + 1;
+  bool same = true;
+  lua_getiuservalue(L, plan, FUNCTION);
+  for (int i = 1; same && lua_getupvalue(L, f, i); i++, seen++) {
+    same = seen->address ? lua_topointer(L, -1) == seen->address && lua_type(L, -1) == seen->type
+                         : equals_seen(L, plan, i);
+    if (i % 8 == 0) lua_settop(L, f);
   }
-  lua_settop(L, top);
+  lua_settop(L, f - 1);
+  return same;
+}
+
+// Whether the lists are still as their copies are.
+static bool lists_the_same(lua_State *L, int plan) {
+  int lists = lua_gettop(L) + 1;
+  bool same = true;
+  lua_getiuservalue(L, plan, LISTS);
+  for (lua_Integer k = 1; same && lua_rawgeti(L, lists, k) == LUA_TTABLE; k += 2) {
+    lua_rawgeti(L, lists, k + 1);
+    lua_Integer n = (lua_Integer)lua_rawlen(L, -1);
+    same = (lua_Integer)lua_rawlen(L, -2) == n;
+    for (lua_Integer i = 1; same && i <= n; i++) {
+      lua_rawgeti(L, lists + 1, i);
+      lua_rawgeti(L, lists + 2, i);
+      same = lua_rawequal(L, -1, -2);
+      lua_pop(L, 2);
+    }
+    lua_settop(L, lists);
+  }
+  lua_settop(L, lists - 1);
+  return same;
 }
 
 static int pass_on(lua_State *L, int status, lua_KContext context) {
@@ -285,13 +244,13 @@ static int call(lua_State *L) {
   Tensor *t[MOST];
   int count = lua_gettop(L) - 1;
   if (count >= 0 && count <= MOST && lua_istable(L, 1)) {
-    luaL_checkstack(L, 40, NULL);
+    luaL_checkstack(L, 40, no_memory);
     lua_rawgetp(L, 1, &armed_key);
     Box *box = lua_touserdata(L, count + 2);
-    bool fits = box && box->modes == modes && !nb_plan_recording() && !observed();
+    bool fits = box && box->modes == modes && box->settings == settings && !nb_plan_recording() && !observed();
     for (int i = 0; fits && i < count; i++) fits = (t[i] = nb_test_tensor(L, i + 2));
-    if (fits && nb_plan_fits(box->plan, t, count) && sees_the_same(L, count + 2) && nb_plan_ready(box->plan)) {
-      renew_rules(L, count + 2, box->plan);
+    if (fits && nb_plan_fits(box->plan, t, count) && sees_the_same(L, count + 2, box->seen) &&
+        (!box->listed || lists_the_same(L, count + 2)) && nb_plan_ready(box->plan)) {
       box->replays++;
       return replay(L, box->plan, t, lua_upvalueindex(2));
     }
@@ -322,6 +281,14 @@ static int replays(lua_State *L) {
 static int change_modes(lua_State *L) {
   (void)L;
   modes++;
+  return 0;
+}
+
+// native.change_options(): options of an optimizer change
+static int change_options(lua_State *L) {
+  (void)L;
+  settings++;
+  nb_plan_refuse("it sets options of an optimizer; set them outside");
   return 0;
 }
 
@@ -364,14 +331,14 @@ static int observing(lua_State *L) {
   return 1;
 }
 
-// native.plan_rule(plan, k, kind, ...): the numbers of the plan's kth optimizer step.
+// native.plan_rule(plan, k, kind, ...): the numbers of the plan's kth optimizer step; whether it is such a step still.
 static int plan_rule(lua_State *L) {
   Plan *p = *check_plan(L, 1);
   int k = (int)luaL_checkinteger(L, 2);
   lua_settop(L, 14);
   OptimizerRule rule = nb_rule_at(L, 3);
-  nb_plan_set_rule(p, k - 1, &rule);
-  return 0;
+  lua_pushboolean(L, nb_plan_set_rule(p, k - 1, &rule, lua_toboolean(L, 4), lua_toboolean(L, 5)));
+  return 1;
 }
 
 void nb_open_compile(lua_State *L) {
@@ -394,6 +361,7 @@ void nb_open_compile(lua_State *L) {
                                        {"compiled_call", compiled_call},
                                        {"change_modes", change_modes},
                                        {"modes", get_modes},
+                                       {"change_options", change_options},
                                        {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
   lua_createtable(L, 0, 2);

@@ -61,16 +61,30 @@ local function write_back(plan, args, given)
   end
 end
 
+-- The recorded steps of optimizers by their options: { options=, numbers=, places of such steps, ... }.
+local function rules_of(steps)
+  local rules, by_options = {}, {}
+  for k, step in ipairs(steps) do
+    local rule = by_options[step.options]
+    if not rule then
+      rule = { options = step.options, numbers = step.numbers }
+      rules[#rules + 1], by_options[step.options] = rule, rule
+    end
+    rule[#rule + 1] = k
+  end
+  return rules
+end
+
 -- Runs f on stand-ins while a plan is recorded: the record and f's results.
 local function record(f, args)
   local given = stand_ins(args)
-  local r = { rules = {} }
-  native.recorded_rules = r.rules
+  local r, steps = {}, {}
+  native.recorded_steps = steps
   r.plan = native.plan_begin(table.unpack(given, 1, given.n))
   local results
   do
     local _ <close> = setmetatable({}, { __close = function()
-      native.recorded_rules = nil
+      native.recorded_steps = nil
       if results then return end
       native.plan_end(r.plan)
       write_back(r.plan, args, given)
@@ -81,6 +95,7 @@ local function record(f, args)
   local ok, reason = native.plan_end(r.plan, table.unpack(results, 1, results.n))
   write_back(r.plan, args, given)
   if not ok then r.reason = reason end
+  r.rules = rules_of(steps)
   r.results = { n = results.n }
   for i = 1, results.n do r.results[i] = nb.is_tensor(results[i]) and native.plan_begin or results[i] end
   return r, results
@@ -189,8 +204,31 @@ local function slow(state, args, key)
   return table.unpack(results, 1, results.n)
 end
 
+-- Gives the plan the numbers of its optimizers as they are now; false when they would take other steps.
+local function renew_rules(r)
+  for _, rule in ipairs(r.rules) do
+    local numbers = table.pack(rule.numbers())
+    for _, k in ipairs(rule) do
+      if numbers.n == 0 or not native.plan_rule(r.plan, k, table.unpack(numbers, 1, numbers.n)) then return false end
+    end
+  end
+  return true
+end
+
+-- The lists among the options of its optimizers, each followed by a copy: who writes into one does not tell.
+local function lists_of(r)
+  local lists = {}
+  for _, rule in ipairs(r.rules) do
+    for name, value in pairs(rule.options) do
+      if name ~= "params" and type(value) == "table" and #value <= 8 then
+        table.move({ value, table.move(value, 1, #value, 1, {}) }, 1, 2, #lists + 1, lists)
+      end
+    end
+  end
+  return lists
+end
+
 local function replay(r, args)
-  for k, rule in ipairs(r.rules) do native.plan_rule(r.plan, k, rule[1](rule[2])) end
   local template = r.results
   if template.n == 1 and template[1] == native.plan_begin then
     return native.plan_run(r.plan, table.unpack(args, 1, args.n))
@@ -213,7 +251,7 @@ local function arm(self, state, entry)
   for i = 1, r.results.n do
     if r.results[i] ~= native.plan_begin then return end
   end
-  native.plan_arm(self, r.plan, state.f, entry.seen, r.rules)
+  native.plan_arm(self, r.plan, state.f, entry.seen, lists_of(r))
 end
 
 Compiled.__call = native.compiled_call(function(self, ...)
@@ -223,7 +261,7 @@ Compiled.__call = native.compiled_call(function(self, ...)
   local key = key_of(state, args)
   local entry = state.entries[key]
   local r = entry and entry.ready
-  if r and (changed(state.f, entry.seen) or not native.plan_ready(r.plan)) then
+  if r and (changed(state.f, entry.seen) or not native.plan_ready(r.plan) or not renew_rules(r)) then
     native.plan_disarm(self)
     state.entries[key] = { calls = 1, again = (entry.again or 0) + 1 }
     r = nil

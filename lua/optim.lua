@@ -2,7 +2,9 @@
 -- The module `optim`: optimizers, each one entry with its parameters and its update rule.
 --
 -- An optimizer is { groups = {{ params = {...}, lr = ..., ... }, ...} }; its options read and assign like fields
--- (opt.lr).  What it remembers of a parameter is a table: tensors of the parameter's shape, and the count `step`.
+-- (opt.lr).  A group hides its options, so that it knows when one is set: it checks the value, and compiled functions
+-- learn of it.  What an optimizer remembers of a parameter is a table: tensors of the parameter's shape, and the count
+-- `step`.
 local native = require "nablua.native"
 local nb = require "nablua.core"
 local options = require "nablua.options"
@@ -12,6 +14,7 @@ local optim = registry.home "nablua.optim"
 
 local Optimizer = {}  -- methods
 local spec_of = setmetatable({}, { __mode = "k" })    -- optimizer → its entry
+local options_of = setmetatable({}, { __mode = "k" })  -- group → its options, by name, and `params`
 local memory_of = setmetatable({}, { __mode = "k" })  -- optimizer → parameter → what it remembers
 local defaults_of = setmetatable({}, { __mode = "k" })  -- optimizer → options of a group that gives none
 
@@ -40,19 +43,34 @@ local function remembered_of(self, p)
 end
 
 -- In C, where the rule has such a form and the parameters lie in rows.
-local function step_in_one_pass(self, spec, group)
-  return spec.rule and not (group.maximize or group.amsgrad or group.centered) and
-    native.optimize(group.params, memory_of[self], spec.rule(group))
+local function has_one_pass(spec, o)
+  return spec.rule and not (o.maximize or o.amsgrad or o.centered)
 end
 
-local function step_by_rules(self, spec, group)
-  memory_of[self][group.params] = nil  -- what native.optimize found in it
-  for _, p in ipairs(group.params) do
+local function step_in_one_pass(self, spec, o)
+  return has_one_pass(spec, o) and native.optimize(o.params, memory_of[self], spec.rule(o))
+end
+
+-- What a compiled function keeps of such a step: the options, and the numbers of its rule as they are now; none when
+-- it would be another step.
+local function recorded_step(self, spec, k)
+  local group, count, memory = self.groups[k], #self.groups, memory_of[self]
+  local o = options_of[group]
+  local params = o.params
+  return { options = o, numbers = function()
+    local same = self.groups[k] == group and #self.groups == count and memory_of[self] == memory and o.params == params
+    if same and has_one_pass(spec, o) then return spec.rule(o) end
+  end }
+end
+
+local function step_by_rules(self, spec, o)
+  memory_of[self][o.params] = nil  -- what native.optimize found in it
+  for _, p in ipairs(o.params) do
     local g = p.grad
     if g then
       local m = remembered_of(self, p)
       m.step:add_(1)
-      spec.update(p, group.maximize and -g or g, m, group)
+      spec.update(p, o.maximize and -g or g, m, o)
     end
   end
 end
@@ -83,18 +101,22 @@ method("step", {
         native.raise(("step: %s evaluates the loss several times: opt:step(function() opt:zero_grad(); " ..
           "local J = ...; J:backward(); return J end)"):format(spec.name))
       end
-      local group = self.groups[1]
-      local m = remembered_of(self, group.params[1])
-      return nb.no_grad(spec.step, group, m, function() return (evaluate(closure)) end)
+      local o = options_of[self.groups[1]]
+      local m = remembered_of(self, o.params[1])
+      return nb.no_grad(spec.step, o, m, function() return (evaluate(closure)) end)
     end
     local loss = closure and evaluate(closure)
-    for _, group in ipairs(self.groups) do
-      if step_in_one_pass(self, spec, group) then
-        local rules = native.recorded_rules
-        if rules then rules[#rules + 1] = { spec.rule, group } end
+    for k, group in ipairs(self.groups) do
+      local o = options_of[group]
+      if not o then
+        native.raise(("step: group %d was not made by this optimizer; add groups with opt:add_group{...}"):format(k))
+      end
+      if step_in_one_pass(self, spec, o) then
+        local steps = native.recorded_steps
+        if steps then steps[#steps + 1] = recorded_step(self, spec, k) end
       else
         native.plan_refuse("it steps an optimizer rule by rule, whose numbers may change")
-        nb.no_grad(step_by_rules, self, spec, group)
+        nb.no_grad(step_by_rules, self, spec, o)
       end
     end
     return loss
@@ -159,7 +181,9 @@ local function sort_state(self, state)
     local p = number and parameters[math.tointeger(tonumber(number))]
     local home = group and self.groups[tonumber(group)]
     if home and is_option(spec_of[self], option) and nb.is_tensor(value) and value:dim() <= 1 then
-      groups[#groups + 1] = { home, option, value:dim() == 0 and value:item() or value:totable() }
+      local given = value:dim() == 0 and value:item() or value:totable()
+      options.check("load_state: " .. path, spec_of[self].params, { [option] = given })
+      groups[#groups + 1] = { home, option, given }
     elseif not p then
       native.raise(("load_state: the state has an entry %s that this optimizer of %d parameters has no place for")
         :format(options.describe(path), #parameters))
@@ -186,6 +210,7 @@ method("load_state", {
     end
     local memory, groups = sort_state(self, state)
     memory_of[self] = setmetatable(memory, { __mode = "k" })
+    native.change_options()
     for _, entry in ipairs(groups) do entry[1][entry[2]] = entry[3] end
   end,
 })
@@ -226,9 +251,21 @@ local function make_group(where, spec, entry, defaults)
   for name, value in pairs(defaults) do
     if own[name] == nil then own[name] = value end
   end
-  local group = options.check(where, spec.params, own)
-  group.params = entry.params
-  if spec.check then spec.check(where, group) end
+  local o = options.check(where, spec.params, own)
+  o.params = entry.params
+  if spec.check then spec.check(where, o) end
+  local group = setmetatable({}, {
+    __name = "group",
+    __index = o,
+    __pairs = function() return next, o end,
+    __newindex = function(_, name, value)
+      if name == "params" then check_parameters(where, value) end
+      if is_option(spec, name) then value = options.check(where, spec.params, { [name] = value })[name] end
+      native.change_options()
+      o[name] = value
+    end,
+  })
+  options_of[group] = o
   return group
 end
 
@@ -270,6 +307,7 @@ method("add_group", {
     local groups = table.move(self.groups, 1, #self.groups, 1, {})
     groups[#groups + 1] = make_group(where, spec, entry, defaults_of[self])
     check_distinct(where, groups)
+    native.change_options()
     self.groups[#groups] = groups[#groups]
   end,
 })
@@ -308,8 +346,8 @@ local function define(name, spec)
       native.raise(('%s: there is no option "%s"%s'):format(where, tostring(key),
         options.suggestion(key, option_names(spec))))
     end
-    local checked = options.check(where, spec.params, { [key] = value })
-    for _, group in ipairs(self.groups) do group[key] = checked[key] end
+    options.check(where, spec.params, { [key] = value })
+    for _, group in ipairs(self.groups) do group[key] = value end
   end
   local parameters = { name = "params", type = "table", doc = "a list of tensors, or of groups {params=, lr=, ...}" }
   registry.define(optim, "optim.", name, {

@@ -445,9 +445,17 @@ bool nb_plan_run(Plan *p, Tensor *const *inputs, Error *err) {
   return ok;
 }
 
-void nb_plan_set_rule(Plan *p, int k, const OptimizerRule *rule) {
-  for (int i = 0; i < p->count; i++)
-    if (p->step[i]->kind == STEP_OPTIMIZER && k-- == 0) p->step[i]->rule = *rule;
+bool nb_plan_set_rule(Plan *p, int k, const OptimizerRule *rule, bool first, bool second) {
+  for (int i = 0; i < p->count; i++) {
+    PlanStep *s = p->step[i];
+    if (s->kind != STEP_OPTIMIZER || k-- != 0) continue;
+    for (int j = 0; j < s->slot_count; j++)
+      if (!s->slots[j].first != !first || !s->slots[j].second != !second) return false;
+    if (s->rule.kind != rule->kind) return false;
+    s->rule = *rule;
+    return true;
+  }
+  return false;
 }
 
 int nb_plan_results(const Plan *p) {

@@ -87,6 +87,26 @@ static const char script[] =
     "  b:register_hook(function(g) return g * 2 end)\n"
     "  b:cube():sum():backward()\n"
     "end\n"
+    "local c = nb.ones(3, {requires_grad = true})\n"
+    "local sgd = nb.optim.SGD({c}, {lr = 0.1})\n"
+    "local function step(t)\n"
+    "  sgd:zero_grad()\n"
+    "  local J = (c * t):square():sum()\n"
+    "  J:backward()\n"
+    "  sgd:step()\n"
+    "  return J, J:detach() * 2\n"
+    "end\n"
+    "local ready = nb.compile(step)\n"
+    "for _ = 1, 4 do ready(nb.ones(3)) end\n"
+    "function tests.replay()\n"
+    "  local J, twice = ready(nb.ones(3))\n"
+    "  sgd.lr = sgd.lr / 2\n"
+    "  return J:item(), (J + twice):item()\n"
+    "end\n"
+    "function tests.compile()\n"
+    "  local f = nb.compile(function(t) return t:square():sum() end)\n"
+    "  for _ = 1, 5 do f(nb.ones(3)) end\n"
+    "end\n"
     "function tests.clean() os.remove(path) os.remove(path .. '.safetensors') os.remove(path .. '.npz')"
     " os.remove(path .. '.csv') end\n"
     "return tests\n";
@@ -210,6 +230,14 @@ static void test_linear_algebra(void **state) {
   fail_each(state, "algebra");
 }
 
+static void test_replaying(void **state) {
+  fail_each(state, "replay");
+}
+
+static void test_compiling(void **state) {
+  fail_each(state, "compile");
+}
+
 static void test_callbacks(void **state) {
   fail_each(state, "custom");
 }
@@ -245,6 +273,7 @@ int main(void) {
       cmocka_unit_test(test_training_step),  cmocka_unit_test(test_convolution_step), cmocka_unit_test(test_loading),
       cmocka_unit_test(test_saving),         cmocka_unit_test(test_archive),          cmocka_unit_test(test_table),
       cmocka_unit_test(test_indexing),       cmocka_unit_test(test_reading_the_tape), cmocka_unit_test(test_observing),
-      cmocka_unit_test(test_linear_algebra), cmocka_unit_test(test_callbacks)};
+      cmocka_unit_test(test_linear_algebra), cmocka_unit_test(test_replaying),        cmocka_unit_test(test_compiling),
+      cmocka_unit_test(test_callbacks)};
   return cmocka_run_group_tests(tests, setup, teardown) + cmocka_run_group_tests(drawing, setup, teardown);
 }

@@ -330,6 +330,72 @@ function T.test_options_of_optimizers_are_watched()
   numeric.assert_close(nb.tensor(run(nb.compile)), nb.tensor(run(function(f) return f end)), 1e-6)
 end
 
+-- What becomes of an optimizer between calls; each of these makes another step of it, in its numbers or in its form.
+local turns = {
+  momentum = function(opt) opt.momentum = 0.9 end,
+  maximize = function(opt) opt.maximize = true end,
+  rate = function(opt) opt.groups[1].lr = 0.01 end,
+  schedule = function(opt) optim.StepLR(opt, { step_size = 1, gamma = 0.5 }):step() end,
+  state = function(opt, before) opt:load_state(before) end,
+  group = function(opt, _, other) opt:add_group { params = { other }, lr = 0.02 } end,
+  parameters = function(opt, _, other) opt.groups[1].params = { other } end,
+}
+
+function T.test_optimizers_may_become_others_between_calls()
+  for name, turn in pairs(turns) do
+    for _, kind in ipairs { "SGD", "Adam" } do
+      local function run(wrap)
+        nb.seed(4)
+        local w, other = nb.randn({ 5 }, { requires_grad = true }), nb.randn({ 5 }, { requires_grad = true })
+        local opt = optim[kind]({ w }, { lr = 0.05 })
+        local f = wrap(function(x)
+          opt:zero_grad()
+          other.grad = nil
+          local J = (w * x):square():sum() + (other * x):sum()
+          J:backward()
+          opt:step()
+          return J
+        end)
+        local before
+        for i = 1, 12 do
+          f(nb.tensor { 1, 2, 3, 4, i / 3 })
+          if i == 2 then before = opt:state() end
+          if i == 7 and (name ~= "momentum" or kind == "SGD") then turn(opt, before, other) end
+        end
+        return nb.cat { w, other }
+      end
+      local expected = run(function(f) return f end)
+      silently(function() numeric.assert_close(run(nb.compile), expected, 1e-6) end)
+    end
+  end
+end
+
+function T.test_options_set_inside_are_refused()
+  local function two_steps(before_each)
+    local w = nb.tensor({ 4 }, { requires_grad = true })
+    local opt = optim.SGD({ w }, { lr = 0.1 })
+    local function step(i)
+      opt:zero_grad()
+      w:square():sum():backward()
+      before_each(opt, i)
+      opt:step()
+    end
+    return function() step(1) step(2) return w:detach():clone() end
+  end
+  local ways = {
+    function(opt, i) opt.lr = i / 10 end,
+    function(opt, i) opt.groups[1].lr = i / 10 end,
+    function(opt) optim.StepLR(opt, { step_size = 3 }):step() end,
+  }
+  for _, way in ipairs(ways) do
+    local f, plain = nb.compile(two_steps(way)), two_steps(way)
+    local said = silently(function()
+      for _ = 1, 6 do lu.assertEquals(f():totable(), plain():totable()) end
+    end)
+    lu.assertStrContains(said, "sets options of an optimizer")
+  end
+end
+
 function T.test_gradients_add_up_where_nothing_clears_them()
   local w = nb.ones(3, { requires_grad = true })
   local f = nb.compile(function(x) (w * x):sum():backward() end)

@@ -160,7 +160,7 @@ function T.test_patience_ends_the_training_and_the_best_is_kept()
     valid = { x, y }, progress = false, callback = function(at)
       seen[at.epoch] = net.weight:item()
       if at.epoch == 4 then
-        opt.groups[1].lr = -0.05
+        opt.lr, opt.maximize = 0.05, true
         best = net.weight:item()
       end
     end })

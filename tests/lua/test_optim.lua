@@ -303,6 +303,28 @@ function T.test_groups_are_added_with_options_of_their_own()
   assert_error({ "groups 1 and 2", "share" }, optim.SGD, { { params = { a } }, { params = { a } } })
 end
 
+function T.test_groups_check_their_options()
+  local a = weight { 1 }
+  local opt = optim.Adam({ a }, { lr = 0.5 })
+  local group = opt.groups[1]
+  assert_error({ "optim.Adam", "lr", "at least 0", "-1" }, function() group.lr = -1 end)
+  assert_error({ "betas", "two numbers" }, function() group.betas = { 0.9 } end)
+  assert_error({ "parameters is empty" }, function() group.params = {} end)
+  group.note = "anything else is the user's"
+  lu.assertEquals(group.lr, 0.5)
+  lu.assertEquals(group.note, "anything else is the user's")
+  local seen = {}
+  for name, value in pairs(group) do seen[name] = value end
+  lu.assertEquals(seen.lr, 0.5)
+  lu.assertEquals(seen.params, { a })
+  local state = opt:state()
+  state["group.1.lr"] = nb.tensor(-1)
+  assert_error({ "load_state", "group.1.lr", "at least 0" }, opt.load_state, opt, state)
+  lu.assertEquals(opt.lr, 0.5)
+  opt.groups[2] = { params = { weight { 2 } }, lr = 1 }
+  assert_error({ "group 2", "opt:add_group" }, opt.step, opt)
+end
+
 function T.test_betas_are_part_of_the_state()
   local w = weight { 1 }
   local opt = optim.Adam({ w }, { betas = { 0.5, 0.75 } })
