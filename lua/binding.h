@@ -20,6 +20,9 @@ Tensor **nb_new_tensor(lua_State *L);
 // The same where the metatable of tensors is at hand, at stack index `metatable`.
 Tensor **nb_new_tensor_of(lua_State *L, int metatable);
 
+// Pushes a tensor of one number and no dimension, of its own memory.  Its metatable is at stack index `metatable`.
+void nb_push_scalar_of(lua_State *L, int metatable, DType dtype, const void *value);
+
 // Pushes `t`, an owned reference, which is released if Lua has no memory for the userdata.
 void nb_push_tensor(lua_State *L, Tensor *t);
 
@@ -66,8 +69,9 @@ void nb_open_custom(lua_State *L);
 void nb_open_compile(lua_State *L);
 void nb_open_optimizer(lua_State *L);
 
-// The tensor's metatable, and the table of its methods.
+// The tensor's metatable, that of scalars, and the table of its methods.
 void nb_push_metatable(lua_State *L);
+void nb_push_scalar_metatable(lua_State *L);
 void nb_push_methods(lua_State *L);
 
 // Pushes the tensor's rows as text, at most `columns` wide.

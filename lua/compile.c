@@ -114,15 +114,21 @@ static int ready(lua_State *L) {
   return 1;
 }
 
-// Replays a plan: its results, as tensors of their own.  Their metatable is at stack index `metatable`.
-static int replay(lua_State *L, Plan *p, Tensor *const *inputs, int metatable) {
+// Replays a plan: its results, as tensors of their own.  The metatables of tensors and of scalars are at the stack
+// indices given.
+static int replay(lua_State *L, Plan *p, Tensor *const *inputs, int metatable, int of_scalars) {
   Error err;
   nb_enter(L);
   if (!nb_plan_run(p, inputs, &err)) return nb_raise(L, &err);
   int count = nb_plan_results(p);
   luaL_checkstack(L, count + 4, no_memory);
   for (int i = 0; i < count; i++) {
-    Tensor **slot = nb_new_tensor_of(L, metatable), *result = nb_plan_result(p, i);
+    Tensor *result = nb_plan_result(p, i);
+    if (result->layout.ndim == 0) {
+      nb_push_scalar_of(L, of_scalars, result->layout.dtype, nb_tensor_data(result));
+      continue;
+    }
+    Tensor **slot = nb_new_tensor_of(L, metatable);
     if (nb_layout_contiguous(&result->layout)) {
       if (!(*slot = nb_tensor_new(&result->layout, &err))) return nb_raise(L, &err);
       memcpy(nb_tensor_data(*slot), nb_tensor_data(result), (*slot)->storage->bytes);
@@ -139,7 +145,8 @@ static int run(lua_State *L) {
   Tensor *t[MOST];
   tensors(L, 2, t);
   nb_push_metatable(L);
-  return replay(L, *check_plan(L, 1), t, lua_gettop(L));
+  nb_push_scalar_metatable(L);
+  return replay(L, *check_plan(L, 1), t, lua_gettop(L) - 1, lua_gettop(L));
 }
 
 static bool observed(void) {
@@ -238,8 +245,8 @@ static int pass_on(lua_State *L, int status, lua_KContext context) {
   return lua_gettop(L);
 }
 
-// The __call of compiled functions; its upvalues are what else to call, compiled, argument, ..., and the metatable of
-// tensors.
+// The __call of compiled functions; its upvalues are what else to call, compiled, argument, ..., and the metatables of
+// tensors and of scalars.
 static int call(lua_State *L) {
   Tensor *t[MOST];
   int count = lua_gettop(L) - 1;
@@ -252,7 +259,7 @@ static int call(lua_State *L) {
     if (fits && nb_plan_fits(box->plan, t, count) && sees_the_same(L, count + 2, box->seen) &&
         (!box->listed || lists_the_same(L, count + 2)) && nb_plan_ready(box->plan)) {
       box->replays++;
-      return replay(L, box->plan, t, lua_upvalueindex(2));
+      return replay(L, box->plan, t, lua_upvalueindex(2), lua_upvalueindex(3));
     }
     lua_settop(L, count + 1);
   }
@@ -266,7 +273,8 @@ static int call(lua_State *L) {
 static int compiled_call(lua_State *L) {
   lua_settop(L, 1);
   nb_push_metatable(L);
-  lua_pushcclosure(L, call, 2);
+  nb_push_scalar_metatable(L);
+  lua_pushcclosure(L, call, 3);
   return 1;
 }
 

@@ -8,10 +8,14 @@
 #include "nablua/plan.h"
 #include "nablua/tape.h"
 
-static const char metatable_key, methods_key;
+static const char metatable_key, scalars_key, methods_key;
 
 void nb_push_metatable(lua_State *L) {
   lua_rawgetp(L, LUA_REGISTRYINDEX, &metatable_key);
+}
+
+void nb_push_scalar_metatable(lua_State *L) {
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &scalars_key);
 }
 
 void nb_push_methods(lua_State *L) {
@@ -19,22 +23,52 @@ void nb_push_methods(lua_State *L) {
 }
 
 // A tensor's userdata.  The tag tells it from others' faster than its metatable would.
+//
+// A scalar begins as its bare value, in a userdata without a finalizer: a finalizer costs more than a small training
+// step.  Whoever asks for its tensor makes it one, held by a second userdata, the uservalue of the first.
 typedef struct Box {
-  Tensor *t;
-  const void *tag;  // &metatable_key until it is finalized
+  union {
+    Tensor *t;         // tag &metatable_key, until it is finalized
+    struct Box *held;  // tag &held_tag
+    char value[8];     // tag &bare_tags[dtype]
+  } is;
+  const void *tag;
 } Box;
+
+static const char held_tag, bare_tags[NB_DTYPES];
+
+// Whatever nobody holds is gone now, not some day.
+static void collect_often(lua_State *L) {
+#ifdef NB_HOSTILE
+  static int made;
+  if (++made % 127 == 0 && lua_gc(L, LUA_GCISRUNNING)) lua_gc(L, LUA_GCCOLLECT);
+#else
+  (void)L;
+#endif
+}
 
 Tensor **nb_new_tensor_of(lua_State *L, int metatable) {
   Box *box = lua_newuserdatauv(L, sizeof *box, 0);
-  *box = (Box){NULL, &metatable_key};
+  *box = (Box){.tag = &metatable_key};
   lua_pushvalue(L, metatable);
   lua_setmetatable(L, -2);
-#ifdef NB_HOSTILE
-  static int made;
-  // Whatever nobody holds is gone now, not some day.
-  if (++made % 127 == 0 && lua_gc(L, LUA_GCISRUNNING)) lua_gc(L, LUA_GCCOLLECT);
-#endif
-  return &box->t;
+  collect_often(L);
+  return &box->is.t;
+}
+
+void nb_push_scalar_of(lua_State *L, int metatable, DType dtype, const void *value) {
+  Box *box = lua_newuserdatauv(L, sizeof *box, 1);
+  box->tag = &bare_tags[dtype];
+  memcpy(box->is.value, value, nb_dtype_size(dtype));
+  lua_pushvalue(L, metatable);
+  lua_setmetatable(L, -2);
+  collect_often(L);
+}
+
+// The dtype of a bare scalar; NB_DTYPES when it is none.
+static DType bare_dtype(const Box *box) {
+  uintptr_t dtype = (uintptr_t)box->tag - (uintptr_t)bare_tags;
+  return dtype < NB_DTYPES ? (DType)dtype : NB_DTYPES;
 }
 
 Tensor **nb_new_tensor(lua_State *L) {
@@ -93,15 +127,35 @@ void nb_feed_collector(lua_State *L, const Tensor *t) {
   debt = 0;
 }
 
-static Box *box_at(lua_State *L, int index) {
+static Box *any_box_at(lua_State *L, int index) {
   Box *box = lua_touserdata(L, index);
-  if (!box || lua_rawlen(L, index) != sizeof(Box)) return NULL;  // the length of a light userdata is 0
-  return box->tag == &metatable_key ? box : NULL;
+  return box && lua_rawlen(L, index) == sizeof *box ? box : NULL;  // the length of a light userdata is 0
+}
+
+// The userdata that holds the tensor of a scalar.
+static Box *box_of_scalar(lua_State *L, int index, Box *box) {
+  DType dtype = bare_dtype(box);
+  if (dtype < NB_DTYPES) {
+    Error err;
+    index = lua_absindex(L, index);
+    luaL_checkstack(L, 4, "not enough memory");
+    Tensor **slot = nb_new_tensor(L);
+    if (!(*slot = nb_tensor_new(&(Layout){.dtype = dtype}, &err))) nb_raise(L, &err);
+    memcpy(nb_tensor_data(*slot), box->is.value, nb_dtype_size(dtype));
+    *box = (Box){.is.held = lua_touserdata(L, -1), .tag = &held_tag};
+    lua_setiuservalue(L, index, 1);
+  }
+  return box->tag == &held_tag && box->is.held->tag == &metatable_key ? box->is.held : NULL;
+}
+
+static Box *box_at(lua_State *L, int index) {
+  Box *box = any_box_at(L, index);
+  return !box || box->tag == &metatable_key ? box : box_of_scalar(L, index, box);
 }
 
 Tensor *nb_test_tensor(lua_State *L, int index) {
   const Box *box = box_at(L, index);
-  return box ? box->t : NULL;
+  return box ? box->is.t : NULL;
 }
 
 Tensor *nb_check_tensor(lua_State *L, int index) {
@@ -115,32 +169,48 @@ Tensor *nb_check_tensor(lua_State *L, int index) {
 static int collect(lua_State *L) {
   Box *box = box_at(L, 1);
   if (!box) return 0;
-  nb_tensor_release(&box->t);
+  nb_tensor_release(&box->is.t);
   box->tag = NULL;
   return 0;
 }
 
-void nb_push_element(lua_State *L, const Tensor *t, int64_t offset) {
-  nb_plan_refuse("it reads a number out of a tensor, on which what it does may depend");
-  switch (t->layout.dtype) {
+static const char reads_number[] = "it reads a number out of a tensor, on which what it does may depend";
+
+static void push_number(lua_State *L, DType dtype, const char *at) {
+  switch (dtype) {
     case NB_BOOL:
-      lua_pushboolean(L, nb_tensor_get(t, offset) != 0);
+      lua_pushboolean(L, *at != 0);
       break;
     case NB_U8:
-      lua_pushinteger(L, (lua_Integer)nb_tensor_get(t, offset));
+      lua_pushinteger(L, *(const uint8_t *)at);
       break;
     case NB_I64:
-      lua_pushinteger(L, ((const int64_t *)nb_tensor_data(t))[offset]);
+      lua_pushinteger(L, *(const int64_t *)(const void *)at);
+      break;
+    case NB_F32:
+      lua_pushnumber(L, *(const float *)(const void *)at);
       break;
     default:
-      lua_pushnumber(L, nb_tensor_get(t, offset));
+      lua_pushnumber(L, *(const double *)(const void *)at);
   }
+}
+
+void nb_push_element(lua_State *L, const Tensor *t, int64_t offset) {
+  DType dtype = t->layout.dtype;
+  nb_plan_refuse(reads_number);
+  push_number(L, dtype, (const char *)nb_tensor_data(t) + offset * (int64_t)nb_dtype_size(dtype));
 }
 
 // ---- methods ----
 
 static int item(lua_State *L) {
   char text[NB_SHAPE_TEXT];
+  const Box *box = any_box_at(L, 1);
+  if (box && bare_dtype(box) < NB_DTYPES) {
+    nb_plan_refuse(reads_number);
+    push_number(L, bare_dtype(box), box->is.value);
+    return 1;
+  }
   Tensor *t = nb_check_tensor(L, 1);
   if (nb_layout_numel(&t->layout) != 1)
     return nb_raisef(L, "item: needs a tensor of one element, got shape %s; index it, or use :totable()",
@@ -603,6 +673,16 @@ void nb_open_tensor(lua_State *L) {
   lua_setfield(L, -2, "__name");
   lua_pushboolean(L, 0);
   lua_setfield(L, -2, "__metatable");
+  lua_newtable(L);  // metatable of scalars
+  lua_pushnil(L);
+  while (lua_next(L, -3)) {
+    lua_pushvalue(L, -2);
+    lua_insert(L, -2);
+    lua_rawset(L, -4);
+  }
+  lua_pushnil(L);
+  lua_setfield(L, -2, "__gc");
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &scalars_key);
   lua_pop(L, 1);
   lua_setfield(L, -2, "methods");
   lua_pushcfunction(L, same_shape);

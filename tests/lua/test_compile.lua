@@ -396,6 +396,67 @@ function T.test_options_set_inside_are_refused()
   end
 end
 
+-- A scalar that a replay gives begins without the parts of a tensor that only few of them need.
+function T.test_scalars_that_replays_give_are_tensors()
+  local makes = { f32 = 2.5, f64 = 2.5, i64 = 3, u8 = 3, bool = true }
+  for dtype, number in pairs(makes) do
+    local f = nb.compile(function(x) return x:sum():to(dtype) end)
+    local x = nb.tensor { type(number) == "number" and number - 1 or 0, 1 }
+    for _ = 1, 4 do f(x) end
+    lu.assertEquals(math.type(f(x):item()), math.type(number))
+    lu.assertEquals(f(x):item(), number)
+    lu.assertEquals(f(x):totable(), number)
+    lu.assertEquals(f(x).dtype, dtype)
+    lu.assertEquals(f(x).shape, {})
+    lu.assertTrue(nb.is_tensor(f(x)))
+  end
+  local f = nb.compile(function(x) return x:sum(), x:mean() end)
+  local x = nb.tensor { 1, 2, 3, 6 }
+  for _ = 1, 4 do f(x) end
+  local sum, mean = f(x)
+  lu.assertEquals((sum / mean):item(), 4)
+  lu.assertEquals((2 - -sum):item(), 14)
+  lu.assertEquals(nb.stack { sum, mean, sum }:totable(), { 12, 3, 12 })
+  lu.assertTrue(mean < sum and sum == sum and mean ~= sum)
+  lu.assertEquals(tostring(f(x)), tostring(nb.tensor(12)))
+  lu.assertEquals("J = " .. f(x), "J = " .. nb.tensor(12))
+  lu.assertErrorMsgContains("no field", function() return sum.nothing end)
+  lu.assertErrorMsgContains("no dimension", function() return f(x):size(1) end)
+  lu.assertErrorMsgContains("one element", function() return nb.compile(function() return x end)():item() end)
+  lu.assertFalse(getmetatable(f(x)))
+  local w = f(x)
+  w.requires_grad = true
+  (w * w):backward()
+  lu.assertEquals(w.grad:item(), 24)
+  lu.assertEquals(sum:add_(1):item(), 13)
+  lu.assertEquals(f(x):item(), 12)
+end
+
+function T.test_scalars_of_replays_live_as_long_as_they_are_held()
+  local f = nb.compile(function(x) return x:sum() end)
+  local kept = {}
+  for i = 1, 3000 do kept[i] = f(nb.tensor { i, 1 }) end
+  collectgarbage()
+  collectgarbage()
+  local memory = nb.memory().live
+  for round = 1, 2 do
+    for i = 1, 3000 do lu.assertEquals((kept[i] + 0):item(), i + 1) end
+    if round == 1 then lu.assertTrue(nb.memory().live > memory) end
+  end
+  -- In the end everything may be looked at once more: finalizers run in the reverse order of what was made.
+  local last
+  do
+    local holder = setmetatable({}, { __gc = function(self) last = pcall(function() return self.J + 1 end) end })
+    holder.J = f(nb.tensor { 1, 1 })
+    lu.assertEquals((holder.J + 1):item(), 3)
+  end
+  for i = 1, 3000 do kept[i] = nil end
+  collectgarbage()
+  collectgarbage()
+  lu.assertNotNil(last)
+  lu.assertTrue(nb.memory().live <= memory)
+end
+
 function T.test_gradients_add_up_where_nothing_clears_them()
   local w = nb.ones(3, { requires_grad = true })
   local f = nb.compile(function(x) (w * x):sum():backward() end)
