@@ -8,14 +8,7 @@
 #include "nablua/plan.h"
 
 static const char plan_key, armed_key;
-static const char no_memory[] = "not enough memory";
-enum { MOST = 16 };
-
-// A value by its address; none when it is a number, a boolean or nil.
-typedef struct Seen {
-  int type;
-  const void *address;
-} Seen;
+enum { MOST = 16, FEW = 4 };  // tensors; so few results have room on any stack
 
 // A plan as Lua holds it.  Armed, it also knows when it may be replayed: its uservalues are the function, the values
 // that the function saw outside, and lists that must not change, each followed by a copy.
@@ -23,7 +16,7 @@ enum { FUNCTION = 1, SEEN, LISTS };
 typedef struct Box {
   Plan *plan;
   lua_Integer modes, settings, replays;
-  Seen *seen;  // the memory of the uservalue SEEN, which holds the list of the values itself
+  const void **seen;  // their addresses, NULL for numbers and the like: the memory of the uservalue SEEN
   bool listed;
 } Box;
 
@@ -121,7 +114,7 @@ static int replay(lua_State *L, Plan *p, Tensor *const *inputs, int metatable, i
   nb_enter(L);
   if (!nb_plan_run(p, inputs, &err)) return nb_raise(L, &err);
   int count = nb_plan_results(p);
-  luaL_checkstack(L, count + 4, no_memory);
+  if (count > FEW) luaL_checkstack(L, count + FEW, "not enough memory");
   for (int i = 0; i < count; i++) {
     Tensor *result = nb_plan_result(p, i);
     if (result->layout.ndim == 0) {
@@ -171,7 +164,7 @@ static int arm(lua_State *L) {
   box->seen = lua_newuserdatauv(L, (size_t)n * sizeof *box->seen + 1, 1);
   for (int i = 0; i < n; i++) {
     lua_rawgeti(L, 4, i + 1);
-    box->seen[i] = (Seen){lua_type(L, -1), lua_topointer(L, -1)};
+    box->seen[i] = lua_islightuserdata(L, -1) ? NULL : lua_topointer(L, -1);
     lua_pop(L, 1);
   }
   lua_pushvalue(L, 4);
@@ -206,13 +199,12 @@ static bool equals_seen(lua_State *L, int plan, int i) {
 }
 
 // Whether the values outside are those that the function has seen.
-static bool sees_the_same(lua_State *L, int plan, const Seen *seen) {
+static bool sees_the_same(lua_State *L, int plan, const void *const *seen) {
   int f = lua_gettop(L) + 1;
   bool same = true;
   lua_getiuservalue(L, plan, FUNCTION);
   for (int i = 1; same && lua_getupvalue(L, f, i); i++, seen++) {
-    same = seen->address ? lua_topointer(L, -1) == seen->address && lua_type(L, -1) == seen->type
-                         : equals_seen(L, plan, i);
+    same = *seen ? lua_topointer(L, -1) == *seen : equals_seen(L, plan, i);
     if (i % 8 == 0) lua_settop(L, f);
   }
   lua_settop(L, f - 1);
@@ -251,7 +243,6 @@ static int call(lua_State *L) {
   Tensor *t[MOST];
   int count = lua_gettop(L) - 1;
   if (count >= 0 && count <= MOST && lua_istable(L, 1)) {
-    luaL_checkstack(L, 40, no_memory);
     lua_rawgetp(L, 1, &armed_key);
     Box *box = lua_touserdata(L, count + 2);
     bool fits = box && box->modes == modes && box->settings == settings && !nb_plan_recording() && !observed();

@@ -425,8 +425,7 @@ bool nb_plan_run(Plan *p, Tensor *const *inputs, Error *err) {
   }
   for (int i = 0; ok && i < p->count;) {
     if (run_quick(&p->quick[i])) {
-      ok = nb_poll(err);
-      i++;
+      if (++i % 8 == 0) ok = nb_poll(err);
       continue;
     }
     PlanStep *s = p->step[i];
