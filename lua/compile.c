@@ -11,8 +11,9 @@ static const char plan_key, armed_key;
 enum { MOST = 16, FEW = 4 };  // tensors; so few results have room on any stack
 
 // A plan as Lua holds it.  Armed, it also knows when it may be replayed: its uservalues are the function, the values
-// that the function saw outside, and lists that must not change, each followed by a copy.
-enum { FUNCTION = 1, SEEN, LISTS };
+// that the function saw outside, a function that renews the numbers of its optimizers, and the lists among their
+// options, each followed by a copy.
+enum { FUNCTION = 1, SEEN, RENEW, LISTS };
 typedef struct Box {
   Plan *plan;
   lua_Integer modes, settings, replays;
@@ -150,9 +151,10 @@ static bool observed(void) {
 
 // ---- calling what is armed ----
 
-// native.plan_arm(compiled, plan, function, seen, lists): from now on calls of `compiled` replay the plan at once where
+// native.plan_arm(compiled, plan, function, seen, renew): from now on calls of `compiled` replay the plan at once where
 // its arguments fit and nothing that the function sees has changed.  `seen` are the function's upvalues and their
-// number n; `lists` alternate with copies of them.
+// number n.  renew() is called when options of an optimizer have changed: it gives the plan its numbers and returns
+// the lists among them, each followed by a copy, or nil when the plan does not serve any more.
 static int arm(lua_State *L) {
   luaL_checktype(L, 1, LUA_TTABLE);
   check_plan(L, 2);
@@ -170,12 +172,11 @@ static int arm(lua_State *L) {
   lua_pushvalue(L, 4);
   lua_setiuservalue(L, 6, 1);
   lua_setiuservalue(L, 2, SEEN);
-  box->listed = lua_rawlen(L, 5) > 0;
-  lua_setiuservalue(L, 2, LISTS);
+  lua_setiuservalue(L, 2, RENEW);
   lua_pop(L, 1);
   lua_setiuservalue(L, 2, FUNCTION);
   box->modes = modes;
-  box->settings = settings;
+  box->settings = settings - 1;
   lua_rawsetp(L, 1, &armed_key);
   return 0;
 }
@@ -232,6 +233,19 @@ static bool lists_the_same(lua_State *L, int plan) {
   return same;
 }
 
+// Whether the plan has the numbers of its optimizers as they are now.
+static bool renewed(lua_State *L, int plan, Box *box) {
+  if (box->settings == settings && !box->listed) return true;
+  if (box->settings == settings && lists_the_same(L, plan)) return true;
+  lua_getiuservalue(L, plan, RENEW);
+  lua_call(L, 0, 1);
+  bool serves = lua_istable(L, -1);
+  box->listed = serves && lua_rawlen(L, -1) > 0;
+  box->settings = settings;
+  lua_setiuservalue(L, plan, LISTS);
+  return serves;
+}
+
 static int pass_on(lua_State *L, int status, lua_KContext context) {
   (void)status, (void)context;
   return lua_gettop(L);
@@ -245,10 +259,10 @@ static int call(lua_State *L) {
   if (count >= 0 && count <= MOST && lua_istable(L, 1)) {
     lua_rawgetp(L, 1, &armed_key);
     Box *box = lua_touserdata(L, count + 2);
-    bool fits = box && box->modes == modes && box->settings == settings && !nb_plan_recording() && !observed();
+    bool fits = box && box->modes == modes && !nb_plan_recording() && !observed();
     for (int i = 0; fits && i < count; i++) fits = (t[i] = nb_test_tensor(L, i + 2));
     if (fits && nb_plan_fits(box->plan, t, count) && sees_the_same(L, count + 2, box->seen) &&
-        (!box->listed || lists_the_same(L, count + 2)) && nb_plan_ready(box->plan)) {
+        nb_plan_ready(box->plan) && renewed(L, count + 2, box)) {
       box->replays++;
       return replay(L, box->plan, t, lua_upvalueindex(2), lua_upvalueindex(3));
     }
@@ -330,13 +344,20 @@ static int observing(lua_State *L) {
   return 1;
 }
 
-// native.plan_rule(plan, k, kind, ...): the numbers of the plan's kth optimizer step; whether it is such a step still.
+// native.plan_rule(plan, places, kind, ...): the numbers of the plan's optimizer steps in a list of places, which rise;
+// whether they are such steps still.
 static int plan_rule(lua_State *L) {
   Plan *p = *check_plan(L, 1);
-  int k = (int)luaL_checkinteger(L, 2);
+  luaL_checktype(L, 2, LUA_TTABLE);
   lua_settop(L, 14);
   OptimizerRule rule = nb_rule_at(L, 3);
-  lua_pushboolean(L, nb_plan_set_rule(p, k - 1, &rule, lua_toboolean(L, 4), lua_toboolean(L, 5)));
+  int count = (int)lua_rawlen(L, 2), *places = lua_newuserdatauv(L, (size_t)count * sizeof *places + 1, 0);
+  for (int i = 0; i < count; i++) {
+    lua_rawgeti(L, 2, i + 1);
+    places[i] = (int)lua_tointeger(L, -1) - 1;
+    lua_pop(L, 1);
+  }
+  lua_pushboolean(L, nb_plan_set_rule(p, places, count, &rule, lua_toboolean(L, 4), lua_toboolean(L, 5)));
   return 1;
 }
 

@@ -204,24 +204,19 @@ local function slow(state, args, key)
   return table.unpack(results, 1, results.n)
 end
 
--- Gives the plan the numbers of its optimizers as they are now; false when they would take other steps.
-local function renew_rules(r)
-  for _, rule in ipairs(r.rules) do
-    local numbers = table.pack(rule.numbers())
-    for _, k in ipairs(rule) do
-      if numbers.n == 0 or not native.plan_rule(r.plan, k, table.unpack(numbers, 1, numbers.n)) then return false end
-    end
-  end
-  return true
+local function set_rule(plan, rule, kind, ...)
+  return kind and native.plan_rule(plan, rule, kind, ...)
 end
 
--- The lists among the options of its optimizers, each followed by a copy: who writes into one does not tell.
-local function lists_of(r)
-  local lists = {}
+-- Gives the plan the numbers of its optimizers as they are now: the lists among their options, each followed by a copy
+-- because who writes into one does not tell; nil when they would take other steps.
+local function renew_rules(r)
+  local lists, n = {}, 0
   for _, rule in ipairs(r.rules) do
+    if not set_rule(r.plan, rule, rule.numbers()) then return nil end
     for name, value in pairs(rule.options) do
       if name ~= "params" and type(value) == "table" and #value <= 8 then
-        table.move({ value, table.move(value, 1, #value, 1, {}) }, 1, 2, #lists + 1, lists)
+        lists[n + 1], lists[n + 2], n = value, { table.unpack(value) }, n + 2
       end
     end
   end
@@ -251,7 +246,7 @@ local function arm(self, state, entry)
   for i = 1, r.results.n do
     if r.results[i] ~= native.plan_begin then return end
   end
-  native.plan_arm(self, r.plan, state.f, entry.seen, lists_of(r))
+  native.plan_arm(self, r.plan, state.f, entry.seen, function() return renew_rules(r) end)
 end
 
 Compiled.__call = native.compiled_call(function(self, ...)

@@ -164,13 +164,6 @@ local function shape_of(name, p)
   return name == "step" and "()" or shape_text(p)
 end
 
-local function is_option(spec, name)
-  for _, p in ipairs(spec.params) do
-    if p.name == name then return true end
-  end
-  return false
-end
-
 -- What a state holds, sorted out: memory by parameter number, options by group number.
 local function sort_state(self, state)
   local parameters, memory, groups = {}, {}, {}
@@ -180,9 +173,9 @@ local function sort_state(self, state)
     local number, name = tostring(path):match("^(%d+)%.(.+)$")
     local p = number and parameters[math.tointeger(tonumber(number))]
     local home = group and self.groups[tonumber(group)]
-    if home and is_option(spec_of[self], option) and nb.is_tensor(value) and value:dim() <= 1 then
+    if home and spec_of[self].by_name[option] and nb.is_tensor(value) and value:dim() <= 1 then
       local given = value:dim() == 0 and value:item() or value:totable()
-      options.check("load_state: " .. path, spec_of[self].params, { [option] = given })
+      options.check_value("load_state: " .. path, spec_of[self].by_name[option], given)
       groups[#groups + 1] = { home, option, given }
     elseif not p then
       native.raise(("load_state: the state has an entry %s that this optimizer of %d parameters has no place for")
@@ -259,10 +252,14 @@ local function make_group(where, spec, entry, defaults)
     __index = o,
     __pairs = function() return next, o end,
     __newindex = function(_, name, value)
-      if name == "params" then check_parameters(where, value) end
-      if is_option(spec, name) then value = options.check(where, spec.params, { [name] = value })[name] end
-      native.change_options()
-      o[name] = value
+      local p = spec.by_name[name]
+      if name == "params" then
+        check_parameters(where, value)
+      elseif p then
+        value = options.check_value(where, p, value)
+      end
+      if p or name == "params" then native.change_options() end
+      o[name] = value  -- anything else is the user's
     end,
   })
   options_of[group] = o
@@ -336,17 +333,19 @@ local function define(name, spec)
   local where = "optim." .. name
   spec.name, spec.shape_of = name, spec.shape_of or shape_of
   if not spec.step then spec.params[#spec.params + 1] = maximize end
+  spec.by_name = {}
+  for _, p in ipairs(spec.params) do spec.by_name[p.name] = p end
   local meta = { __name = name, __tostring = to_text, methods = Optimizer }
   function meta.__index(self, key)
     if Optimizer[key] then return Optimizer[key] end
-    if is_option(spec, key) then return rawget(self, "groups")[1][key] end
+    if spec.by_name[key] then return rawget(self, "groups")[1][key] end
   end
   function meta.__newindex(self, key, value)
-    if not is_option(spec, key) then
+    if not spec.by_name[key] then
       native.raise(('%s: there is no option "%s"%s'):format(where, tostring(key),
         options.suggestion(key, option_names(spec))))
     end
-    options.check(where, spec.params, { [key] = value })
+    options.check_value(where, spec.by_name[key], value)
     for _, group in ipairs(self.groups) do group[key] = value end
   end
   local parameters = { name = "params", type = "table", doc = "a list of tensors, or of groups {params=, lr=, ...}" }

@@ -145,7 +145,8 @@ local function is_required(p)
   return p.default == nil and not p.optional
 end
 
-local function check_value(where, p, v)
+-- The value of one parameter, checked.
+function options.check_value(where, p, v)
   if p.choices then
     for _, choice in ipairs(p.choices) do
       if choice == v then return v end
@@ -197,7 +198,7 @@ function options.check(where, params, given, values)
       native.raise(('%s: there is no option "%s"%s'):format(where, tostring(name), options.suggestion(name, names)))
     end
     if values[name] ~= nil then native.raise(("%s: %s is given twice"):format(where, name)) end
-    values[name] = check_value(where, p, v)
+    values[name] = options.check_value(where, p, v)
   end
   for name, p in pairs(known) do
     if values[name] == nil then values[name] = own(p.default) end
@@ -230,7 +231,7 @@ function options.read(where, params, ...)
       local v
       if position <= n then v = args[position] end
       if v ~= nil then
-        values[p.name] = check_value(where, p, v)
+        values[p.name] = options.check_value(where, p, v)
       elseif is_required(p) then
         native.raise(("%s: %s is missing"):format(where, p.name))
       end

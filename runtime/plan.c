@@ -444,17 +444,18 @@ bool nb_plan_run(Plan *p, Tensor *const *inputs, Error *err) {
   return ok;
 }
 
-bool nb_plan_set_rule(Plan *p, int k, const OptimizerRule *rule, bool first, bool second) {
-  for (int i = 0; i < p->count; i++) {
+bool nb_plan_set_rule(Plan *p, const int *places, int count, const OptimizerRule *rule, bool first, bool second) {
+  int place = 0;  // of the optimizer step, among such steps
+  for (int i = 0; i < p->count && count > 0; i++) {
     PlanStep *s = p->step[i];
-    if (s->kind != STEP_OPTIMIZER || k-- != 0) continue;
+    if (s->kind != STEP_OPTIMIZER || place++ != *places) continue;
     for (int j = 0; j < s->slot_count; j++)
       if (!s->slots[j].first != !first || !s->slots[j].second != !second) return false;
     if (s->rule.kind != rule->kind) return false;
     s->rule = *rule;
-    return true;
+    places++, count--;
   }
-  return false;
+  return count == 0;
 }
 
 int nb_plan_results(const Plan *p) {

@@ -48,9 +48,10 @@ bool nb_plan_fits(const Plan *p, Tensor *const *inputs, int count);
 // Repeats the steps; `inputs` have the stand-ins' layouts and are contiguous.  On failure some steps were taken.
 bool nb_plan_run(Plan *p, Tensor *const *inputs, Error *err);
 
-// Changes the numbers of the kth optimizer step (from 0), as when the learning rate has moved.  False when it is a step
-// of another kind, or remembers other things than what is said to be remembered now.
-bool nb_plan_set_rule(Plan *p, int k, const OptimizerRule *rule, bool first, bool second);
+// Changes the numbers of optimizer steps, as when the learning rate has moved; `places` among the plan's such steps,
+// from 0, rise.  False when one is a step of another kind, or remembers other things than what is said to be remembered
+// now.
+bool nb_plan_set_rule(Plan *p, const int *places, int count, const OptimizerRule *rule, bool first, bool second);
 
 int nb_plan_results(const Plan *p);
 Tensor *nb_plan_result(const Plan *p, int i);  // borrowed; the next run overwrites it
