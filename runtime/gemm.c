@@ -345,9 +345,11 @@ static void plan(Product *g, int64_t threads) {
   bool apart = g->xr == 1 && g->xk * g->size >= FAR_ROW && g->n >= 32;
   g->pack_x = g->n > PACK_X || apart;
   Rectangle at = {0, (g->m + g->parts_m - 1) / g->parts_m, 0, (g->n + g->parts_n - 1) / g->parts_n};
-  // C is read and written once for each block of k: when both are large, blocks are longer.
-  g->kc = even_block(g->k, (g->k * g->size > 4 * KC ? 2 * KC : KC) / g->size, 4);
-  g->mc = even_block(at.rows, MC, level->rows);
+  // C is read and written once for each block of k, Y's block read once for each of rows: where k is long, larger
+  // blocks spare more than what they cost by leaving level 2.
+  bool deep = g->k * g->size >= 4 * KC;
+  g->kc = even_block(g->k, (deep ? 2 : 1) * KC / g->size, 4);
+  g->mc = even_block(at.rows, (deep ? 3 : 1) * MC, level->rows);
   g->nc = even_block(at.columns, NC / g->size, g->panel);
   g->x_bytes = g->pack_x ? (size_t)round_up(g->mc * g->kc * g->size, 64) : 0;
   g->part_bytes = g->x_bytes + (g->pack_y ? (size_t)round_up(g->nc * g->kc * g->size, 64) : 0);
