@@ -231,6 +231,16 @@ local function check_parameters(where, list)
   end
 end
 
+-- "Adam(4 parameters, lr=0.1, ...)"
+local function text_of(name, spec, n, o)
+  local parts = {}
+  for _, p in ipairs(spec.params) do
+    local value = o[p.name]
+    if value ~= nil and value ~= false then parts[#parts + 1] = p.name .. "=" .. options.show(value) end
+  end
+  return ("%s(%d parameter%s, %s)"):format(name, n, n == 1 and "" or "s", table.concat(parts, ", "))
+end
+
 -- One group { params = {...}, lr = ..., ... } with the defaults for what it leaves open.
 local function make_group(where, spec, entry, defaults)
   if type(entry) ~= "table" or getmetatable(entry) then
@@ -250,6 +260,7 @@ local function make_group(where, spec, entry, defaults)
   local group = setmetatable({}, {
     __name = "group",
     __index = o,
+    __tostring = function() return text_of("group", spec, #o.params, o) end,
     __pairs = function() return next, o end,
     __newindex = function(_, name, value)
       local p = spec.by_name[name]
@@ -316,13 +327,9 @@ local function option_names(spec)
 end
 
 local function to_text(self)
-  local spec, parts, n = spec_of[self], {}, 0
+  local n = 0
   each_parameter(self, function() n = n + 1 end)
-  for _, p in ipairs(spec.params) do
-    local value = self[p.name]
-    if value ~= nil and value ~= false then parts[#parts + 1] = p.name .. "=" .. options.show(value) end
-  end
-  return ("%s(%d parameters, %s)"):format(spec.name, n, table.concat(parts, ", "))
+  return text_of(spec_of[self].name, spec_of[self], n, options_of[self.groups[1]] or {})
 end
 
 local maximize = { name = "maximize", type = "boolean", default = false, doc = "go up, along the gradient" }

@@ -317,6 +317,7 @@ function T.test_groups_check_their_options()
   for name, value in pairs(group) do seen[name] = value end
   lu.assertEquals(seen.lr, 0.5)
   lu.assertEquals(seen.params, { a })
+  lu.assertEquals(tostring(group), "group(1 parameter, lr=0.5, betas={0.9, 0.999}, eps=1e-08, weight_decay=0)")
   local state = opt:state()
   state["group.1.lr"] = nb.tensor(-1)
   assert_error({ "load_state", "group.1.lr", "at least 0" }, opt.load_state, opt, state)
