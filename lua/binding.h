@@ -26,9 +26,9 @@ void nb_push_scalar_of(lua_State *L, int metatable, DType dtype, const void *val
 // Pushes `t`, an owned reference, which is released if Lua has no memory for the userdata.
 void nb_push_tensor(lua_State *L, Tensor *t);
 
-// Pushes the value and tells Lua's collector how many bytes the tensor holds.  Call it once a slot
+// Lets the next tensor tell Lua's collector how many bytes this one holds.  Call it once a slot
 // from nb_new_tensor is filled with fresh memory.
-void nb_feed_collector(lua_State *L, const Tensor *t);
+void nb_feed_collector(const Tensor *t);
 
 // The tensor at `index`, borrowed; NULL when there is none.
 Tensor *nb_test_tensor(lua_State *L, int index);

@@ -129,7 +129,7 @@ static int replay(lua_State *L, Plan *p, Tensor *const *inputs, int metatable, i
     } else if (!nb_apply(nb_op_find("clone"), (Value[NB_MAX_PARAMS]){{.tensor = result}}, slot, &err)) {
       return nb_raise(L, &err);
     }
-    nb_feed_collector(L, *slot);
+    nb_feed_collector(*slot);
   }
   return count;
 }

@@ -122,7 +122,7 @@ static Tensor *finish(lua_State *L, const Nest *n, DType dtype) {
   int64_t offset = 0;
   fill(L, *slot, 0, &offset);
   lua_pop(L, 1);
-  nb_feed_collector(L, *slot);
+  nb_feed_collector(*slot);
   return *slot;
 }
 

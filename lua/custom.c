@@ -337,7 +337,7 @@ static int call_custom(lua_State *L) {
   nb_object_release(&object);
   if (!ok) return nb_raise(L, &err);
   for (int i = 0; i < d->op.outputs; i++) *slots[i] = out[i];
-  for (int i = 0; i < d->op.outputs; i++) nb_feed_collector(L, out[i]);
+  for (int i = 0; i < d->op.outputs; i++) nb_feed_collector(out[i]);
   return d->op.outputs;
 }
 

@@ -206,7 +206,7 @@ int nb_index_get(lua_State *L) {
   *slot = nb_tensor_retain(take(&s, x, &key));
   nb_scope_close(&s);
   if (!*slot) return nb_raise(L, &err);
-  nb_feed_collector(L, *slot);
+  nb_feed_collector(*slot);
   return 1;
 }
 

@@ -30,7 +30,7 @@ static int push_read(lua_State *L, Tensor *(*read)(const char *, Error *)) {
   Tensor **slot = nb_new_tensor(L);
   *slot = read(path, &err);
   if (!*slot) return nb_raise(L, &err);
-  nb_feed_collector(L, *slot);
+  nb_feed_collector(*slot);
   return 1;
 }
 
@@ -52,7 +52,7 @@ static int image_read(lua_State *L) {
   luaL_argcheck(L, channels >= 0 && channels <= 4, 2, "0 to 4");
   Tensor **slot = nb_new_tensor(L);
   if (!(*slot = nb_image_read(path, channels, &err))) return nb_raise(L, &err);
-  nb_feed_collector(L, *slot);
+  nb_feed_collector(*slot);
   return 1;
 }
 
@@ -108,7 +108,7 @@ static int push_file(lua_State *L, bool (*read)(const char *, TensorFile *, Erro
     Tensor **slot = nb_new_tensor(L);
     *slot = file->tensors[i].tensor;
     file->tensors[i].tensor = NULL;
-    nb_feed_collector(L, *slot);
+    nb_feed_collector(*slot);
     lua_rawseti(L, -2, (lua_Integer)i + 1);
   }
   lua_newtable(L);  // notes
@@ -217,7 +217,7 @@ static void push_column(lua_State *L, CsvColumn *c) {
   Tensor **slot = nb_new_tensor(L);
   *slot = c->values;
   c->values = NULL;
-  nb_feed_collector(L, *slot);
+  nb_feed_collector(*slot);
   lua_setfield(L, -2, "values");
   lua_pushinteger(L, (lua_Integer)c->first_missing);
   lua_setfield(L, -2, "first_missing");

@@ -453,7 +453,7 @@ static int apply(lua_State *L) {
   if (!ok) return nb_raise(L, &err);
   for (int i = 0; i < count; i++) *slots[i] = out[i];
   if (r.op->creates && r.options) apply_creation_options(&r, out[0]);
-  for (int i = 0; i < count; i++) nb_feed_collector(L, out[i]);
+  for (int i = 0; i < count; i++) nb_feed_collector(out[i]);
   return count;
 }
 

@@ -47,7 +47,7 @@ static double *push_numbers(lua_State *L, int64_t n) {
   Tensor **slot = nb_new_tensor(L);
   *slot = nb_tensor_new(&l, &err);
   if (!*slot) nb_raise(L, &err);
-  nb_feed_collector(L, *slot);
+  nb_feed_collector(*slot);
   return nb_tensor_data(*slot);
 }
 
@@ -270,7 +270,7 @@ static int resize(lua_State *L) {
   Tensor **slot = nb_new_tensor(L);
   *slot = nb_tensor_new(&l, &err);
   if (!*slot) return nb_raise(L, &err);
-  nb_feed_collector(L, *slot);
+  nb_feed_collector(*slot);
   const uint8_t *source = nb_tensor_data(from);
   uint8_t *target = nb_tensor_data(*slot);
   for (int64_t i = 0; i < height; i++) {

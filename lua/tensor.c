@@ -47,7 +47,39 @@ static void collect_often(lua_State *L) {
 #endif
 }
 
+// Lua's collector sees a pointer where there are megabytes.  What it is told is scaled so that a
+// cycle comes when tensors and Lua's own objects together have grown by a share of what is alive:
+// often enough to keep memory flat, seldom enough not to be noticed.
+static double debt;  // KB that it was not told of yet
+
+// Tells it.  Before a tensor is made, so that the memory of one that nobody holds any more can serve for it while it is
+// in the caches.
+static __attribute__((noinline)) void pay_collector(lua_State *L) {
+  static double lowest;  // bytes of tensors: the least since the last collection below
+  static const double at_least = 1e6, slack = 16e6;
+  if (lua_gc(L, LUA_GCISRUNNING)) {
+    double heap = 1024.0 * lua_gc(L, LUA_GCCOUNT), live = (double)nb_memory_stats().live;
+    if (live < lowest) lowest = live;
+    double tensors = lowest > at_least ? lowest : at_least;
+    double step = debt * heap / (heap + tensors) + 1;
+    lua_gc(L, LUA_GCSTEP, step < 1e6 ? (int)step : 1000000);
+    // Lua's own pace can stall for long after its heap has shrunk much, and young collections leave what was old
+    // before it became garbage: do not wait.
+    if (live - lowest > fmax(fmax(tensors, 2 * heap), slack)) {
+      lua_gc(L, LUA_GCCOLLECT);
+      lowest = (double)nb_memory_stats().live;
+    }
+  }
+  debt = 0;
+}
+
+void nb_feed_collector(const Tensor *t) {
+  static const double overhead = 0.75;  // KB: a tensor's and its node's own blocks
+  if (t->storage && t->storage->refs == 1) debt += (double)t->storage->bytes / 1024 + overhead;
+}
+
 Tensor **nb_new_tensor_of(lua_State *L, int metatable) {
+  if (debt >= 64) pay_collector(L);
   Box *box = lua_newuserdatauv(L, sizeof *box, 0);
   *box = (Box){.tag = &metatable_key};
   lua_pushvalue(L, metatable);
@@ -97,34 +129,7 @@ void nb_push_tensor(lua_State *L, Tensor *t) {
     nb_tensor_release(&p.t);
     lua_error(L);
   }
-  nb_feed_collector(L, t);
-}
-
-// Lua's collector sees a pointer where there are megabytes.  What it is told is scaled so that a
-// cycle comes when tensors and Lua's own objects together have grown by a share of what is alive:
-// often enough to keep memory flat, seldom enough not to be noticed.
-void nb_feed_collector(lua_State *L, const Tensor *t) {
-  static double debt;    // KB
-  static double lowest;  // bytes of tensors: the least since the last collection below
-  static const double at_least = 1e6, slack = 16e6;
-  static const double overhead = 0.75;  // KB: a tensor's and its node's own blocks
-  if (!t->storage || t->storage->refs > 1) return;
-  debt += (double)t->storage->bytes / 1024 + overhead;
-  if (debt < 64) return;
-  if (lua_gc(L, LUA_GCISRUNNING)) {
-    double heap = 1024.0 * lua_gc(L, LUA_GCCOUNT), live = (double)nb_memory_stats().live;
-    if (live < lowest) lowest = live;
-    double tensors = lowest > at_least ? lowest : at_least;
-    double step = debt * heap / (heap + tensors) + 1;
-    lua_gc(L, LUA_GCSTEP, step < 1e6 ? (int)step : 1000000);
-    // Lua's own pace can stall for long after its heap has shrunk much, and young collections leave what was old
-    // before it became garbage: do not wait.
-    if (live - lowest > fmax(fmax(tensors, 2 * heap), slack)) {
-      lua_gc(L, LUA_GCCOLLECT);
-      lowest = (double)nb_memory_stats().live;
-    }
-  }
-  debt = 0;
+  nb_feed_collector(t);
 }
 
 static Box *any_box_at(lua_State *L, int index) {
