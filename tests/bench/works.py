@@ -4,7 +4,7 @@
 
     works.py NABLUA LIMIT [--threads 1,2] [--rounds 5] [--seconds 0.3] [--works a,b_sgd,...]
 
-Peers are looked for in the Python that NABLUA_PEER_PYTHON names, else in python3: PyTorch and JAX.  LIMIT is the
+Peers are looked for in the Python that NABLUA_PEER_PYTHON names, else in python3: PyTorch, JAX and NumPy.  LIMIT is the
 program of hand-written C steps.  Prints a table for each thread count; never judges.
 """
 import argparse
@@ -80,7 +80,8 @@ def table(options, threads):
                 Program("limit", [options.limit], threads),
                 Program("PyTorch", [PYTHON, os.path.join(HERE, "works_torch.py")], threads, "", True),
                 Program("torch.compile", [PYTHON, os.path.join(HERE, "works_torch.py")], threads, "compiled:", True),
-                Program("JAX", [PYTHON, os.path.join(HERE, "works_jax.py")], threads, "", True)]
+                Program("JAX", [PYTHON, os.path.join(HERE, "works_jax.py")], threads, "", True),
+                Program("NumPy", [PYTHON, os.path.join(HERE, "works_numpy.py")], threads, "", True)]
     names = {p.label: p for p in programs}
     print("\n%d thread%s: microseconds a step, medians of %d rounds taken in turn; peers: %s" % (
         threads, "" if threads == 1 else "s", options.rounds,

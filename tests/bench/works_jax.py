@@ -1,16 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""Works a to e in JAX (jit over the whole step), driven by works.py as works_torch.py is."""
+"""Works a to f in JAX (jit over the whole step), driven by works.py."""
 import os
-import sys
 
 # XLA's thread pool has as many threads as there are cores it may use: works.py pins this process.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-import statistics
-import time
-
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+from steps import serve
 
 
 def linear(key, n, m):
@@ -146,33 +144,4 @@ WORKS = {
 }
 
 
-def measure(step, seconds):
-    for _ in range(3):
-        step()
-    start = time.perf_counter()
-    step()
-    batch = max(1, int(seconds / 15 / (time.perf_counter() - start)))
-    per, stop = [], time.perf_counter() + seconds
-    while time.perf_counter() < stop or len(per) < 3:
-        start = time.perf_counter()
-        for _ in range(batch):
-            step()
-        per.append((time.perf_counter() - start) / batch)
-    return statistics.median(per) * 1e6
-
-
-def main():
-    made = {}
-    print("JAX " + jax.__version__, flush=True)
-    for line in sys.stdin:
-        work, _, seconds = line.split()
-        try:
-            if work not in made:
-                made[work] = WORKS[work]()
-            print(measure(made[work], float(seconds)) / (100 if work == "a_100" else 1), flush=True)
-        except Exception as problem:
-            print("%s: %s" % (work, str(problem).split("\n")[0]), file=sys.stderr)
-            print("nan", flush=True)
-
-
-main()
+serve("JAX " + jax.__version__, lambda work, threads: (WORKS[work](), 100 if work == "a_100" else 1))

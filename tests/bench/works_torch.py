@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Works a to f in PyTorch, driven by works.py: reads "work threads seconds", answers with microseconds a step."""
-import statistics
-import sys
-import time
-
+"""Works a to f in PyTorch, driven by works.py."""
 import torch
 from torch import nn
+
+from steps import serve
 
 FUSED = tuple(int(n) for n in torch.__version__.split("+")[0].split(".")[:2]) >= (2, 4)
 
@@ -91,38 +89,11 @@ def classifier_sequence():
                    torch.randint(0, 10, (32,)))
 
 
-def measure(step, seconds):
-    for _ in range(3):
-        step()
-    start = time.perf_counter()
-    step()
-    batch = max(1, int(seconds / 15 / (time.perf_counter() - start)))
-    per, stop = [], time.perf_counter() + seconds
-    while time.perf_counter() < stop or len(per) < 3:
-        start = time.perf_counter()
-        for _ in range(batch):
-            step()
-        per.append((time.perf_counter() - start) / batch)
-    return statistics.median(per) * 1e6
+def make(name, threads):
+    mode, _, work = name.rpartition(":")
+    torch.set_num_threads(threads)
+    step = WORKS[work]()
+    return torch.compile(step) if mode else step, 1
 
 
-def main():
-    made = {}
-    print("PyTorch " + torch.__version__, flush=True)
-    for line in sys.stdin:
-        name, threads, seconds = line.split()
-        mode, _, work = name.rpartition(":")
-        torch.set_num_threads(int(threads))
-        try:
-            key = (name, threads) if mode else name
-            if key not in made:
-                made[key] = WORKS[work]()
-                if mode:
-                    made[key] = torch.compile(made[key])
-            print(measure(made[key], float(seconds)), flush=True)
-        except Exception as problem:  # no compiler, no support: a missing figure, not a missing table
-            print("%s: %s" % (name, str(problem).split("\n")[0]), file=sys.stderr)
-            print("nan", flush=True)
-
-
-main()
+serve("PyTorch " + torch.__version__, make)
