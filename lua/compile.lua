@@ -304,7 +304,8 @@ end
 registry.define(nb, "nb.", "compile", {
   doc = "Records what f does with tensors, a training step, many of them or an inference, and replays it as one " ..
     "call without Lua.  Give what changes from call to call as arguments; other shapes are recorded anew.  Where f " ..
-    "reads values, prints or branches, it is refused with a sentence and runs as it is.  Print it to see the plan.",
+    "reads values, prints, branches or sets an optimizer's options, it is refused with a sentence and runs as it " ..
+    "is.  Print it to see the plan.",
   signature = "nb.compile(f)", see = { "nb.no_grad", "optim" },
   example = "local w = nb.ones(2); local f = nb.compile(function(x) return (x * w):sum() end); " ..
     "for i = 1, 4 do f(nb.tensor{i, i}) end; return f(nb.tensor{5, 6})  --> 11",

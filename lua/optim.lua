@@ -42,11 +42,21 @@ local function remembered_of(self, p)
   return all[p]
 end
 
--- In C, where the rule has such a form and the parameters lie in rows.
+-- The options of the kth group.
+local function group_options(self, k)
+  local o = options_of[self.groups[k]]
+  if not o then
+    native.raise(("step: group %d was not made by this optimizer; add groups with opt:add_group{...}"):format(k))
+  end
+  return o
+end
+
+-- Whether C knows the rule in this form.
 local function has_one_pass(spec, o)
   return spec.rule and not (o.maximize or o.amsgrad or o.centered)
 end
 
+-- False where it does not, or the parameters do not lie in rows.
 local function step_in_one_pass(self, spec, o)
   return has_one_pass(spec, o) and native.optimize(o.params, memory_of[self], spec.rule(o))
 end
@@ -54,11 +64,12 @@ end
 -- What a compiled function keeps of such a step: the options, and the numbers of its rule as they are now; none when
 -- it would be another step.
 local function recorded_step(self, spec, k)
-  local group, count, memory = self.groups[k], #self.groups, memory_of[self]
-  local o = options_of[group]
-  local params = o.params
+  local group, groups, memory = self.groups[k], #self.groups, memory_of[self]
+  local o = group_options(self, k)
+  local params, count = o.params, #o.params
   return { options = o, numbers = function()
-    local same = self.groups[k] == group and #self.groups == count and memory_of[self] == memory and o.params == params
+    local same = self.groups[k] == group and #self.groups == groups and memory_of[self] == memory and
+      o.params == params and #params == count
     if same and has_one_pass(spec, o) then return spec.rule(o) end
   end }
 end
@@ -101,16 +112,13 @@ method("step", {
         native.raise(("step: %s evaluates the loss several times: opt:step(function() opt:zero_grad(); " ..
           "local J = ...; J:backward(); return J end)"):format(spec.name))
       end
-      local o = options_of[self.groups[1]]
+      local o = group_options(self, 1)
       local m = remembered_of(self, o.params[1])
       return nb.no_grad(spec.step, o, m, function() return (evaluate(closure)) end)
     end
     local loss = closure and evaluate(closure)
-    for k, group in ipairs(self.groups) do
-      local o = options_of[group]
-      if not o then
-        native.raise(("step: group %d was not made by this optimizer; add groups with opt:add_group{...}"):format(k))
-      end
+    for k in ipairs(self.groups) do
+      local o = group_options(self, k)
       if step_in_one_pass(self, spec, o) then
         local steps = native.recorded_steps
         if steps then steps[#steps + 1] = recorded_step(self, spec, k) end
