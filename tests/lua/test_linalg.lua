@@ -95,9 +95,10 @@ end
 
 -- The gradient of a determinant is the matrix of cofactors, which singular matrices have too.
 function T.test_det_of_a_singular_matrix_has_its_gradient()
-  local x = nb.tensor({ { 1, 2, 3 }, { 2, 4, 6 }, { 1, 0, 1 } }, { dtype = "f64", requires_grad = true })
+  -- Of powers of two: 0 in whatever order a LAPACK eliminates.
+  local x = nb.tensor({ { 1, 2, 4 }, { 2, 4, 8 }, { 1, 0, 1 } }, { dtype = "f64", requires_grad = true })
   x:det():backward()
-  local want = { 4, 4, -4, -2, -2, 2, 0, 0, 0 }
+  local want = { 4, 6, -4, -2, -3, 2, 0, 0, 0 }
   lu.assertNil(numeric.difference(numeric.flat(x.grad), want, 1e-12))
   numeric.assert_error({ "det", "second derivative" }, nb.grad, x:det(), x, { create_graph = true })
 end

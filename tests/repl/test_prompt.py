@@ -190,7 +190,9 @@ class Prompt(unittest.TestCase):
         self.t.resize(40, 20)
         os.kill(self.t.pid, signal.SIGWINCH)
         self.t.wait_for(r"(?s)text = .*\n")
-        self.answer("'")
+        self.t.type("'\r")  # the block may still be on its way to the screen
+        self.number += 1
+        self.t.wait_for_prompt(self.number)
         self.assertEqual(self.answer("#text"), "50\n")
 
     def test_edit_opens_an_editor_and_runs_what_it_leaves(self):
