@@ -137,20 +137,24 @@ static Box *any_box_at(lua_State *L, int index) {
   return box && lua_rawlen(L, index) == sizeof *box ? box : NULL;  // the length of a light userdata is 0
 }
 
-// The userdata that holds the tensor of a scalar.
+// The userdata that holds the tensor of a scalar; NULL when it is finalized or was taken away.
 static Box *box_of_scalar(lua_State *L, int index, Box *box) {
   DType dtype = bare_dtype(box);
+  if (dtype == NB_DTYPES && box->tag != &held_tag) return NULL;
+  index = lua_absindex(L, index);
+  luaL_checkstack(L, 4, "not enough memory");
   if (dtype < NB_DTYPES) {
     Error err;
-    index = lua_absindex(L, index);
-    luaL_checkstack(L, 4, "not enough memory");
     Tensor **slot = nb_new_tensor(L);
     if (!(*slot = nb_tensor_new(&(Layout){.dtype = dtype}, &err))) nb_raise(L, &err);
     memcpy(nb_tensor_data(*slot), box->is.value, nb_dtype_size(dtype));
     *box = (Box){.is.held = lua_touserdata(L, -1), .tag = &held_tag};
     lua_setiuservalue(L, index, 1);
   }
-  return box->tag == &held_tag && box->is.held->tag == &metatable_key ? box->is.held : NULL;
+  lua_getiuservalue(L, index, 1);
+  bool lives = lua_touserdata(L, -1) == box->is.held && box->is.held->tag == &metatable_key;
+  lua_pop(L, 1);
+  return lives ? box->is.held : NULL;
 }
 
 static Box *box_at(lua_State *L, int index) {

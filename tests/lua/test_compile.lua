@@ -450,6 +450,11 @@ function T.test_scalars_of_replays_live_as_long_as_they_are_held()
     holder.J = f(nb.tensor { 1, 1 })
     lu.assertEquals((holder.J + 1):item(), 3)
   end
+  local taken = kept[3000]
+  debug.setuservalue(taken, nil, 1)
+  collectgarbage()
+  collectgarbage()
+  numeric.assert_error({ "tensor" }, function() return taken:add(1) end)
   for i = 1, 3000 do kept[i] = nil end
   collectgarbage()
   collectgarbage()
