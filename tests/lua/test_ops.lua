@@ -429,6 +429,13 @@ function T.test_products_and_norms_agree_with_a_loop()
   lu.assertEquals(nb.cat({ nb.ones(40), nb.zeros(1) }, 1):prod():item(), 0)
   lu.assertTrue(nb.cat({ nb.zeros(40), nb.tensor { 0 / 0 } }, 1):prod():isnan():item())
   lu.assertEquals(nb.full({ 40 }, 1e30):prod():item(), 1 / 0)
+  local halves, ones = nb.full({ 2000 }, 0.5), nb.ones(9)  -- 2⁻²⁰⁰⁰ is 0, whose sign and fate later factors decide
+  lu.assertEquals(1 / nb.cat({ halves, ones }, 1):prod():item(), 1 / 0)
+  lu.assertEquals(1 / nb.cat({ halves, nb.tensor { -1 }, ones }, 1):prod():item(), -1 / 0)
+  lu.assertEquals(1 / nb.cat({ nb.tensor { -1 }, halves, nb.tensor { -2 } }, 1):prod():item(), 1 / 0)
+  for _, last in ipairs { 1 / 0, 0 / 0 } do
+    lu.assertTrue(nb.cat({ halves, nb.tensor { last }, ones }, 1):prod():isnan():item())
+  end
   lu.assertEquals({ nb.zeros(0):norm():item(), nb.zeros(0):prod():item(), nb.zeros(2, 0):sum():item() }, { 0, 1, 0 })
 end
 
