@@ -36,6 +36,9 @@ Tensor *nb_test_tensor(lua_State *L, int index);
 // The same; raises an error when it is none, or a released one.
 Tensor *nb_check_tensor(lua_State *L, int index);
 
+// The value at `index` where it is a scalar of whose tensor nobody has asked yet, and its dtype; else NULL.
+const char *nb_bare_scalar(lua_State *L, int index, DType *dtype);
+
 // Throws with the user's source line in front and the network's layer behind.
 int nb_raise(lua_State *L, const Error *err);
 int nb_raisef(lua_State *L, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -72,6 +75,8 @@ void nb_open_optimizer(lua_State *L);
 // The tensor's metatable, that of scalars, and the table of its methods.
 void nb_push_metatable(lua_State *L);
 void nb_push_scalar_metatable(lua_State *L);
+void nb_open_metatable(lua_State *L);         // makes that of tensors, with its finalizer
+void nb_open_scalar_metatable(lua_State *L);  // makes that of scalars of all that is in that of tensors by then
 void nb_push_methods(lua_State *L);
 
 // Pushes the tensor's rows as text, at most `columns` wide.

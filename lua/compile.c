@@ -235,13 +235,12 @@ static bool lists_the_same(lua_State *L, int plan) {
 
 // Whether the plan has the numbers of its optimizers as they are now.
 static bool renewed(lua_State *L, int plan, Box *box) {
-  if (box->settings == settings && !box->listed) return true;
-  if (box->settings == settings && lists_the_same(L, plan)) return true;
+  if (box->settings == settings && (!box->listed || lists_the_same(L, plan))) return true;
   lua_getiuservalue(L, plan, RENEW);
   lua_call(L, 0, 1);
   bool serves = lua_istable(L, -1);
   box->listed = serves && lua_rawlen(L, -1) > 0;
-  box->settings = settings;
+  if (serves) box->settings = settings;
   lua_setiuservalue(L, plan, LISTS);
   return serves;
 }

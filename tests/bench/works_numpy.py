@@ -205,9 +205,9 @@ def mlp(*sizes):
     return layers[:-1]
 
 
-def classifier(layers, x, optimizer, classes=10):
+def classifier(layers, x, optimizer):
     batch = x.shape[1] if x.ndim == 3 else len(x)
-    return trainer(layers, cross_entropy, optimizer, x.astype(np.float32), random.integers(0, classes, batch))
+    return trainer(layers, cross_entropy, optimizer, x.astype(np.float32), random.integers(0, 10, batch))
 
 
 def xor():

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: MIT
+// Tensors as userdata: their life in Lua, and what its collector is told of their memory.
+#include <math.h>
+#include <string.h>
+
+#include "binding.h"
+#include "nablua/memory.h"
+
+static const char metatable_key, scalars_key;
+
+void nb_push_metatable(lua_State *L) {
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &metatable_key);
+}
+
+void nb_push_scalar_metatable(lua_State *L) {
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &scalars_key);
+}
+
+// A tensor's userdata.  The tag tells it from others' faster than its metatable would.
+//
+// A scalar begins as its bare value, in a userdata without a finalizer: a finalizer costs more than a small training
+// step.  Whoever asks for its tensor makes it one, held by a second userdata, the uservalue of the first.
+typedef struct Box {
+  union {
+    Tensor *t;         // tag &metatable_key, until it is finalized
+    struct Box *held;  // tag &held_tag
+    char value[8];     // tag &bare_tags[dtype]
+  } is;
+  const void *tag;
+} Box;
+
+static const char held_tag, bare_tags[NB_DTYPES];
+
+// Whatever nobody holds is gone now, not some day.
+static void collect_often(lua_State *L) {
+#ifdef NB_HOSTILE
+  static int made;
+  if (++made % 127 == 0 && lua_gc(L, LUA_GCISRUNNING)) lua_gc(L, LUA_GCCOLLECT);
+#else
+  (void)L;
+#endif
+}
+
+// Lua's collector sees a pointer where there are megabytes.  What it is told is scaled so that a
+// cycle comes when tensors and Lua's own objects together have grown by a share of what is alive:
+// often enough to keep memory flat, seldom enough not to be noticed.
+static double debt;  // KB that it was not told of yet
+
+// Tells it.  Before a tensor is made, so that the memory of one that nobody holds any more can serve for it while it is
+// in the caches.
+static __attribute__((noinline)) void pay_collector(lua_State *L) {
+  static double lowest;  // bytes of tensors: the least since the last collection below
+  static const double at_least = 1e6, slack = 16e6;
+  if (lua_gc(L, LUA_GCISRUNNING)) {
+    double heap = 1024.0 * lua_gc(L, LUA_GCCOUNT), live = (double)nb_memory_stats().live;
+    if (live < lowest) lowest = live;
+    double tensors = lowest > at_least ? lowest : at_least;
+    double step = debt * heap / (heap + tensors) + 1;
+    lua_gc(L, LUA_GCSTEP, step < 1e6 ? (int)step : 1000000);
+    // Lua's own pace can stall for long after its heap has shrunk much, and young collections leave what was old
+    // before it became garbage: do not wait.
+    if (live - lowest > fmax(fmax(tensors, 2 * heap), slack)) {
+      lua_gc(L, LUA_GCCOLLECT);
+      lowest = (double)nb_memory_stats().live;
+    }
+  }
+  debt = 0;
+}
+
+void nb_feed_collector(const Tensor *t) {
+  static const double overhead = 0.75;  // KB: a tensor's and its node's own blocks
+  if (t->storage && t->storage->refs == 1) debt += (double)t->storage->bytes / 1024 + overhead;
+}
+
+Tensor **nb_new_tensor_of(lua_State *L, int metatable) {
+  if (debt >= 64) pay_collector(L);
+  Box *box = lua_newuserdatauv(L, sizeof *box, 0);
+  *box = (Box){.tag = &metatable_key};
+  lua_pushvalue(L, metatable);
+  lua_setmetatable(L, -2);
+  collect_often(L);
+  return &box->is.t;
+}
+
+void nb_push_scalar_of(lua_State *L, int metatable, DType dtype, const void *value) {
+  Box *box = lua_newuserdatauv(L, sizeof *box, 1);
+  box->tag = &bare_tags[dtype];
+  memcpy(box->is.value, value, nb_dtype_size(dtype));
+  lua_pushvalue(L, metatable);
+  lua_setmetatable(L, -2);
+  collect_often(L);
+}
+
+// The dtype of a bare scalar; NB_DTYPES when it is none.
+static DType bare_dtype(const Box *box) {
+  uintptr_t dtype = (uintptr_t)box->tag - (uintptr_t)bare_tags;
+  return dtype < NB_DTYPES ? (DType)dtype : NB_DTYPES;
+}
+
+Tensor **nb_new_tensor(lua_State *L) {
+  nb_push_metatable(L);
+  Tensor **slot = nb_new_tensor_of(L, lua_gettop(L));
+  lua_remove(L, -2);
+  return slot;
+}
+
+typedef struct Push {
+  Tensor *t;
+} Push;
+
+static int push_protected(lua_State *L) {
+  Push *p = lua_touserdata(L, 1);
+  *nb_new_tensor(L) = p->t;
+  p->t = NULL;
+  return 1;
+}
+
+void nb_push_tensor(lua_State *L, Tensor *t) {
+  Push p = {t};
+  lua_pushcfunction(L, push_protected);
+  lua_pushlightuserdata(L, &p);
+  if (lua_pcall(L, 1, 1, 0) != LUA_OK) {
+    nb_tensor_release(&p.t);
+    lua_error(L);
+  }
+  nb_feed_collector(t);
+}
+
+static Box *any_box_at(lua_State *L, int index) {
+  Box *box = lua_touserdata(L, index);
+  return box && lua_rawlen(L, index) == sizeof *box ? box : NULL;  // the length of a light userdata is 0
+}
+
+// The userdata that holds the tensor of a scalar; NULL when it is finalized or was taken away.
+static Box *box_of_scalar(lua_State *L, int index, Box *box) {
+  DType dtype = bare_dtype(box);
+  if (dtype == NB_DTYPES && box->tag != &held_tag) return NULL;
+  index = lua_absindex(L, index);
+  luaL_checkstack(L, 4, "not enough memory");
+  if (dtype < NB_DTYPES) {
+    Error err;
+    Tensor **slot = nb_new_tensor(L);
+    if (!(*slot = nb_tensor_new(&(Layout){.dtype = dtype}, &err))) nb_raise(L, &err);
+    memcpy(nb_tensor_data(*slot), box->is.value, nb_dtype_size(dtype));
+    *box = (Box){.is.held = lua_touserdata(L, -1), .tag = &held_tag};
+    lua_setiuservalue(L, index, 1);
+  }
+  lua_getiuservalue(L, index, 1);
+  bool lives = lua_touserdata(L, -1) == box->is.held && box->is.held->tag == &metatable_key;
+  lua_pop(L, 1);
+  return lives ? box->is.held : NULL;
+}
+
+static Box *box_at(lua_State *L, int index) {
+  Box *box = any_box_at(L, index);
+  return !box || box->tag == &metatable_key ? box : box_of_scalar(L, index, box);
+}
+
+Tensor *nb_test_tensor(lua_State *L, int index) {
+  const Box *box = box_at(L, index);
+  return box ? box->is.t : NULL;
+}
+
+Tensor *nb_check_tensor(lua_State *L, int index) {
+  Tensor *t = nb_test_tensor(L, index);
+  if (!t)
+    nb_raisef(L, "argument %d must be a tensor, got %s%s", index, nb_kind_of(L, index),
+              index == 1 ? " (methods are called with a colon: t:method())" : "");
+  return t;
+}
+
+static int collect(lua_State *L) {
+  Box *box = box_at(L, 1);
+  if (!box) return 0;
+  nb_tensor_release(&box->is.t);
+  box->tag = NULL;
+  return 0;
+}
+
+const char *nb_bare_scalar(lua_State *L, int index, DType *dtype) {
+  const Box *box = any_box_at(L, index);
+  *dtype = box ? bare_dtype(box) : NB_DTYPES;
+  return *dtype < NB_DTYPES ? box->is.value : NULL;
+}
+
+void nb_open_metatable(lua_State *L) {
+  lua_createtable(L, 0, 32);
+  lua_pushcfunction(L, collect);
+  lua_setfield(L, -2, "__gc");
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &metatable_key);
+}
+
+void nb_open_scalar_metatable(lua_State *L) {
+  nb_push_metatable(L);
+  lua_newtable(L);
+  lua_pushnil(L);
+  while (lua_next(L, -3)) {
+    lua_pushvalue(L, -2);
+    lua_insert(L, -2);
+    lua_rawset(L, -4);
+  }
+  lua_pushnil(L);
+  lua_setfield(L, -2, "__gc");
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &scalars_key);
+  lua_pop(L, 1);
+}

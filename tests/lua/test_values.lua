@@ -1,0 +1,280 @@
+-- SPDX-License-Identifier: MIT
+-- Values of operators against what a search, a loop or a formula gives.
+local lu = require "luaunit"
+local nb = require "nablua"
+local numeric = require "numeric"
+
+local flat = numeric.flat
+local T = {}
+
+-- The rows (d = 2) or columns of a matrix as lists of numbers.
+local function slices(t, d)
+  local lines, list = t:totable(), {}
+  if d == 2 then return lines end
+  for j = 1, #lines[1] do
+    list[j] = {}
+    for i = 1, #lines do list[j][i] = lines[i][j] end
+  end
+  return list
+end
+
+local function place_of(slice, better)
+  local at = 1
+  for i, v in ipairs(slice) do
+    local best = slice[at]
+    if best ~= best then break end
+    if v ~= v or better(v, best) then at = i end
+  end
+  return at
+end
+
+function T.test_extremes_are_the_first_that_a_search_finds()
+  local values = { -1 / 0, -2.5, -1e-40, -0.0, 0.0, 1e-40, 3, 1 / 0, 0 / 0, -(0 / 0) }
+  local larger, smaller = function(a, b) return a > b end, function(a, b) return a < b end
+  nb.seed(3)
+  for _, shape in ipairs { { 1, 1 }, { 3, 17 }, { 17, 3 }, { 9, 40 }, { 300, 20 }, { 20, 700 }, { 40, 300 } } do
+    for most = 4, #values do  -- without and with infinities and NaN
+      local x = nb.tensor(values)[nb.randint(1, most, shape[1], shape[2])]
+      for d = 1, 2 do
+        local largest, smallest = {}, {}
+        for i, slice in ipairs(slices(x, d)) do
+          largest[i], smallest[i] = place_of(slice, larger), place_of(slice, smaller)
+        end
+        lu.assertEquals(nb.argmax(x, d):totable(), largest)
+        lu.assertEquals(nb.argmin(x, d):totable(), smallest)
+      end
+    end
+  end
+end
+
+-- The places of a list's elements in the order that sorts it: equal ones as they came, NaN the largest.
+local function order_of(list, descending)
+  local order = {}
+  for i = 1, #list do order[i] = i end
+  table.sort(order, function(i, j)
+    local a, b = list[i], list[j]
+    if descending then a, b = b, a end
+    if a < b or (a == a and b ~= b) then return true end
+    return not (b < a or (b == b and a ~= a)) and i < j
+  end)
+  return order
+end
+
+-- Holds sort, argsort and topk of x (three dimensions) along dimension d to that order.
+local function check_order(x, d, descending, ks)
+  local function along(t)  -- lanes of three dimensions, as lists, in the order of the other two
+    return t:transpose(d, 3):reshape(-1, t:size(d)):totable()
+  end
+  local lanes, orders = along(x), {}
+  for l, lane in ipairs(lanes) do orders[l] = order_of(lane, descending) end
+  local function check(name, k, places, values)
+    places, values = along(places), values and along(values)
+    for l, lane in ipairs(lanes) do
+      for i = 1, k do
+        local want = orders[l][i]
+        if places[l][i] ~= want or (values and ("%q"):format(values[l][i]) ~= ("%q"):format(lane[want])) then
+          error(("%s of %d in dimension %d, %s, descending=%s: element %d of lane %d is that at %d, not at %d"):format(
+            name, #lane, d, x:dtype(), descending, i, l, places[l][i], want))
+        end
+      end
+      lu.assertEquals(#places[l], k)
+    end
+  end
+  local n = x:size(d)
+  local values, places = x:sort(d, { descending = descending })
+  check("sort", n, places, values)
+  check("argsort", n, x:argsort(d, { descending = descending }))
+  for _, k in ipairs(ks) do
+    if k >= 1 and k <= n then
+      values, places = x:topk(k, d, { largest = descending })
+      check("topk " .. k, k, places, values)
+    end
+  end
+end
+
+-- Numbers for the ways that elements can be ordered: many ties, few ties, all digits of a number in use.
+local function to_be_sorted(dtype, ...)
+  local floats = { 0 / 0, 1 / 0, -1 / 0, 0.0, -0.0, 1e-40, -1e-40, 1.5, -1.5, 3e38, -3e38, -(0 / 0) }
+  local whole = { math.maxinteger, math.mininteger, 0, -1, 1, 255, 256, -256, 1 << 53, (1 << 53) + 1, -(1 << 40) }
+  local float = dtype == "f32" or dtype == "f64"
+  local special = nb.tensor(float and floats or dtype == "i64" and whole or { 0, 1, 127, 128, 255 }, { dtype = dtype })
+  local some = special[nb.randint(1, special:numel(), ...)]
+  local wide = float and (nb.randn(...) * nb.exp(nb.randn(...) * 9)):to(dtype) or
+    nb.randint(0, 255, ...):to(dtype) * nb.tensor(dtype == "i64" and 1 << 52 or 1, { dtype = dtype })
+  return { some, wide, nb.where(nb.rand(...):lt(0.1), some, wide) }
+end
+
+function T.test_sorted_elements_are_those_of_a_search_for_each()
+  nb.seed(5)
+  local ks = { 1, 2, 10, 16, 17, 40, 299, 300 }
+  for _, dtype in ipairs { "f32", "f64", "i64", "u8" } do
+    for _, n in ipairs { 1, 2, 3, 16, 17, 48, 49, 300 } do
+      for _, x in ipairs(to_be_sorted(dtype, 2, n, 3)) do
+        for _, descending in ipairs { false, true } do
+          check_order(x, 2, descending, ks)                                        -- a dimension in the middle
+          check_order(x:transpose(2, 3), 3, descending, ks)                        -- the last one, with a stride
+          check_order(x:transpose(2, 3):contiguous(), 3, descending, ks)           -- laid out as it is sorted
+          check_order(x:transpose(1, 2):narrow(3, 2, 2), 1, descending, ks)        -- part of each row
+        end
+      end
+    end
+  end
+end
+
+-- Several threads, lanes longer than what is sorted between two looks at the interrupt flag, runs that are in order.
+function T.test_long_and_many_lanes_are_sorted()
+  nb.seed(5)
+  local threads = nb.threads()
+  nb.threads(3)
+  for _, dtype in ipairs { "f32", "i64" } do
+    check_order(to_be_sorted(dtype, 1, 70000, 1)[3], 2, true, { 16, 1000, 69999 })
+    for _, x in ipairs(to_be_sorted(dtype, 10, 10, 200)) do check_order(x, 3, false, { 3, 100 }) end
+    local rising = nb.arange(1, 600):to(dtype):reshape(1, 600, 1)
+    check_order(rising, 2, true, { 1, 16, 17, 600 })
+    check_order(rising, 2, false, { 1, 16, 17, 600 })
+    check_order(rising * 0, 2, true, { 1, 16, 17, 600 })
+  end
+  nb.threads(threads)
+end
+
+function T.test_nothing_can_be_taken_of_lanes()
+  local values, places = nb.topk(nb.randn(3, 5), 0)
+  lu.assertEquals({ values:size(1), values:size(2), places:size(1), places:size(2) }, { 3, 0, 3, 0 })
+  values, places = nb.topk(nb.randn(3, 0, 2), 0, 2)
+  lu.assertEquals({ values:numel(), places:numel() }, { 0, 0 })
+  values, places = nb.sort(nb.tensor(4))
+  lu.assertEquals({ values:item(), places:item() }, { 4, 1 })
+end
+
+-- A value's first element stands for it, and NaN for itself alone.
+function T.test_distinct_values_are_those_of_a_search()
+  nb.seed(5)
+  for _, dtype in ipairs { "f32", "f64", "i64", "u8" } do
+    for _, n in ipairs { 1, 2, 40, 500 } do
+      for _, x in ipairs(to_be_sorted(dtype, n)) do
+        local list, values, counts, inverse = x:totable(), {}, {}, {}
+        for _, place in ipairs(order_of(list)) do
+          local v = list[place]
+          if #values == 0 or v ~= values[#values] then values[#values + 1], counts[#counts + 1] = v, 0 end
+          counts[#counts] = counts[#counts] + 1
+          inverse[place] = #values
+        end
+        local got, got_inverse, got_counts = x:unique()
+        got = got:totable()
+        lu.assertEquals(#got, #values)
+        for i, v in ipairs(values) do lu.assertEquals(("%q"):format(got[i]), ("%q"):format(v)) end
+        lu.assertEquals(got_inverse:totable(), inverse)
+        lu.assertEquals(got_counts:totable(), counts)
+      end
+    end
+  end
+end
+
+function T.test_sums_and_softmax_agree_with_a_loop()
+  nb.seed(3)
+  for _, shape in ipairs { { 1, 1 }, { 3, 1003 }, { 259, 9 }, { 1030, 270 }, { 64, 10 }, { 2, 300 } } do
+    local x = nb.randn(shape[1], shape[2]) * 3
+    for d = 1, 2 do
+      local sums = nb.sum(x, d):totable()
+      local soft, logs = slices(nb.softmax(x, d), d), slices(nb.log_softmax(x, d), d)
+      for i, slice in ipairs(slices(x, d)) do
+        local total, all_exp = 0, 0
+        for _, v in ipairs(slice) do total, all_exp = total + v, all_exp + math.exp(v) end
+        lu.assertAlmostEquals(sums[i], total, 1e-7 * math.abs(total) + 1e-12)
+        for k, v in ipairs(slice) do
+          local want = math.exp(v) / all_exp
+          lu.assertAlmostEquals(soft[i][k], want, 3e-6 * want)  -- x − max is rounded
+          lu.assertAlmostEquals(logs[i][k], math.log(want), 4e-6)
+        end
+      end
+    end
+  end
+end
+
+-- f32 functions that compute in double are the nearest floats to what libm's doubles give, but for ties.
+function T.test_functions_in_double_are_rounded_once()
+  nb.seed(6)
+  local scales = { tan = { 1e-6, 1, 100, 1e5, 1e9 }, atan = { 1e-6, 0.3, 1, 5, 1e9 }, sinh = { 1e-6, 0.3, 1, 30, 90 },
+    cosh = { 1e-6, 0.3, 1, 30, 90 }, asin = { 1e-6, 0.3, 1 }, acos = { 1e-6, 0.3, 1 } }
+  for name, list in pairs(scales) do
+    for _, scale in ipairs(list) do
+      local x = (nb.rand(3000) * 2 - 1) * scale
+      local have, want = nb[name](x):to("f64"), nb[name](x:to("f64"))
+      local off = (have - want):abs() / (want:abs() * 2 ^ -24 + 1e-45)  -- half an ulp is 0.5 to 1 of this
+      lu.assertTrue(nb.where(have:isfinite(), off, nb.zeros_like(off)):max():item() <= 1.01, name .. " " .. scale)
+    end
+    for _, x in ipairs { 0, -0.0, 1, -1, 2, 1e-40, 100, 1e30, 1 / 0, -1 / 0, 0 / 0 } do
+      local many = flat(nb[name](nb.full({ 20 }, x)))
+      local want = nb[name](nb.tensor { x }:to("f64")):to("f32")[1]:item()
+      for _, have in ipairs { many[1], many[20], flat(nb[name](nb.tensor { x }))[1] } do
+        lu.assertTrue(have == want and 1 / have == 1 / want or (have ~= have and want ~= want),
+          ("%s(%g): %g, not %g"):format(name, x, have, want))
+      end
+    end
+  end
+end
+
+function T.test_products_and_norms_agree_with_a_loop()
+  nb.seed(5)
+  for _, n in ipairs { 1, 2, 15, 16, 17, 63, 64, 65, 1000 } do
+    local x = nb.rand(3, n) + 0.5
+    local products, norms = x:prod(2):totable(), x:norm(2):totable()
+    for i, row in ipairs(x:totable()) do
+      local product, squares = 1, 0
+      for _, v in ipairs(row) do product, squares = product * v, squares + v * v end
+      lu.assertAlmostEquals(products[i], product, 1e-7 * product)
+      lu.assertAlmostEquals(norms[i], math.sqrt(squares), 3e-7 * math.sqrt(squares))
+      lu.assertAlmostEquals(x[i]:norm():item(), math.sqrt(squares), 1e-7 * math.sqrt(squares))
+    end
+  end
+  -- Neither what many factors make before others, nor a square, leaves the range.
+  local factors = nb.tensor { 1e38, 1e-38 }:tile(500)
+  lu.assertAlmostEquals(factors:prod():item(), 1, 1e-4)
+  lu.assertAlmostEquals(nb.tensor { 3e30, 4e30 }:norm():item() / 5e30, 1, 1e-6)
+  lu.assertEquals(nb.cat({ nb.ones(40), nb.zeros(1) }, 1):prod():item(), 0)
+  lu.assertTrue(nb.cat({ nb.zeros(40), nb.tensor { 0 / 0 } }, 1):prod():isnan():item())
+  lu.assertEquals(nb.full({ 40 }, 1e30):prod():item(), 1 / 0)
+  local halves, ones = nb.full({ 2000 }, 0.5), nb.ones(9)  -- 2⁻²⁰⁰⁰ is 0, whose sign and fate later factors decide
+  lu.assertEquals(1 / nb.cat({ halves, ones }, 1):prod():item(), 1 / 0)
+  lu.assertEquals(1 / nb.cat({ halves, nb.tensor { -1 }, ones }, 1):prod():item(), -1 / 0)
+  lu.assertEquals(1 / nb.cat({ nb.tensor { -1 }, halves, nb.tensor { -2 } }, 1):prod():item(), 1 / 0)
+  for _, last in ipairs { 1 / 0, 0 / 0 } do
+    lu.assertTrue(nb.cat({ halves, nb.tensor { last }, ones }, 1):prod():isnan():item())
+  end
+  lu.assertEquals({ nb.zeros(0):norm():item(), nb.zeros(0):prod():item(), nb.zeros(2, 0):sum():item() }, { 0, 1, 0 })
+end
+
+-- Some exponents have ways of their own when they are one number for all.
+function T.test_powers_of_one_exponent_are_those_of_many()
+  for _, dtype in ipairs { "f32", "f64" } do
+    local x = nb.tensor({ 0, -0.0, 1, -1, 2.5, -3, 1e-3, 1e9, 1 / 0, -1 / 0, 0 / 0 }, { dtype = dtype })
+    for _, y in ipairs { 2, 3, -1, 1, 0, 0.5, -2 } do
+      local have, want = flat(x ^ y), flat(x ^ nb.full_like(x, y))
+      local wrong = numeric.difference(have, want, dtype == "f32" and 2e-7 or 4e-16)
+      if wrong then lu.fail(("x ^ %g: %s"):format(y, wrong)) end
+      for i = 1, #want do
+        if want[i] == 0 then lu.assertEquals(1 / have[i], 1 / want[i]) end
+      end
+    end
+  end
+end
+
+function T.test_normal_numbers_are_those_of_box_and_muller()
+  for _, n in ipairs { 1, 2, 3, 127, 128, 129, 1000, 40001 } do
+    local even = n + n % 2
+    nb.seed(n)
+    local u = nb.rand(even, { dtype = "f64" }):totable()
+    nb.seed(n)
+    local z = nb.randn(n, { dtype = "f64" }):totable()
+    nb.seed(n)
+    local single = nb.randn(n):totable()
+    for i = 1, n do
+      local pair = i - (i - 1) % 2
+      local radius, turn = math.sqrt(-2 * math.log(1 - u[pair])), 2 * math.pi * u[pair + 1]
+      local want = radius * (i % 2 == 1 and math.cos(turn) or math.sin(turn))
+      assert(math.abs(z[i] - want) < 1e-14 and math.abs(single[i] - want) <= 2 ^ -24 * math.abs(want) + 1e-14, want)
+    end
+  end
+end
+
+return T
