@@ -7,7 +7,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "nablua/io.h"
+#include "nablua/files.h"
 #include "nablua/memory.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

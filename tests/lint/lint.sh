@@ -33,7 +33,7 @@ report "runtime/ knows no Lua, no front end" \
   "$(includes runtime | grep -E "$has_lua|[\"/]($(headers lua kernel))\"|zmq|readline|\.\./")"
 report "lua/ knows no front end" "$(includes lua | grep -E "[\"/]($(headers kernel | sed 's/^$/-/'))\"|zmq|readline|\.\./")"
 report "lua/ sees only the public headers of runtime/" \
-  "$(includes lua | grep -E "\"($(find runtime -maxdepth 1 -name '*.h' -printf '%f\n' | sed 's/\./\\./g' | paste -sd '|'))\"")"
+  "$(includes lua | grep -E "\"($(find runtime -name '*.h' -not -path '*/include/*' -printf '%f\n' | sed 's/\./\\./g' | paste -sd '|'))\"")"
 report "in kernel/, only session/ may include Lua or the layers below" \
   "$(includes kernel | grep -v '^kernel/session/' | grep -E "$has_lua|[\"<](nablua/|nablua_lua\.h|[^\"]*\.\./)")"
 report "kernel/session/ knows no front end" "$(includes kernel/session | grep -E 'zmq|readline|editline|repl/|jupyter/|\.\./')"
@@ -57,9 +57,9 @@ report "the library and the binding never end the process, and never assert" \
 report "the library never prints, and formats with a bound" \
   "$(printf '%s\n' "$runtime_code" | grep -E '[^_[:alnum:]](stdout|stderr)([^_[:alnum:]]|$)'
      printf '%s\n' "$runtime_code" | call 'printf|vprintf|puts|putchar|perror|sprintf|vsprintf|gets')"
-report "memory comes from runtime/memory.c alone" \
+report "memory comes from runtime/base/memory.c alone" \
   "$(printf '%s\n' "$runtime_code" "$lua_code" | call 'malloc|calloc|realloc|reallocarray|free|aligned_alloc|posix_memalign|strdup|strndup' |
-     grep -v '^runtime/memory\.c:')"
+     grep -v '^runtime/base/memory\.c:')"
 
 # ---- first lines: the licence, then what the file is for ----
 

@@ -5,8 +5,8 @@
 // what it holds, to the byte.  Writing goes to a temporary file in the same folder, which is synced and
 // renamed over the target; whatever fails, what was there before is whole.
 // Errors are one sentence with the file's path and what was expected where.
-#ifndef NABLUA_IO_H
-#define NABLUA_IO_H
+#ifndef NABLUA_FILES_H
+#define NABLUA_FILES_H
 
 #include "nablua/tensor.h"
 

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "io_private.h"
+#include "files_private.h"
 #include "nablua/memory.h"
 
 static const uint64_t LONGEST_HEADER = 100000000;

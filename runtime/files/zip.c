@@ -4,7 +4,7 @@
 #include <string.h>
 #include <zlib.h>
 
-#include "io_private.h"
+#include "files_private.h"
 #include "nablua/memory.h"
 
 enum { BUFFER = 1 << 16, RECORD = 128, LEVEL = 6, VERSION = 20, VERSION64 = 45, UTF8 = 1 << 11, DATE = 33 };

@@ -11,7 +11,7 @@
 #include <setjmp.h>
 #include <string.h>
 
-#include "io_private.h"
+#include "files_private.h"
 #include "nablua/interrupt.h"
 #include "nablua/memory.h"
 

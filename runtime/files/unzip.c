@@ -12,7 +12,7 @@
 #include <unistd.h>
 #include <zlib.h>
 
-#include "io_private.h"
+#include "files_private.h"
 #include "nablua/memory.h"
 
 enum { END = 22, LOCATOR = 20, END64 = 56, ENTRY = 46, LOCAL = 30, COMMENT = 65535, BUFFER = 1 << 16 };

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "io_private.h"
+#include "files_private.h"
 #include "nablua/memory.h"
 
 enum { SUFFIX = 4 };  // ".npy"

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 // What the file formats share: reading in order, replacing atomically, elements as files store them.
-#ifndef NABLUA_IO_PRIVATE_H
-#define NABLUA_IO_PRIVATE_H
+#ifndef NABLUA_FILES_PRIVATE_H
+#define NABLUA_FILES_PRIVATE_H
 
 #include <limits.h>
 
-#include "nablua/io.h"
+#include "nablua/files.h"
 
 // An element type of a file; whole numbers of other widths are read as i64, half floats as f32.
 typedef struct Wire {

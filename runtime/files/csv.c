@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "io_private.h"
+#include "files_private.h"
 #include "nablua/memory.h"
 
 enum { BLOCK = 1 << 18, CELL_TEXT = 60, END = -1, FAILED = -2 };

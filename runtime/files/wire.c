@@ -2,7 +2,7 @@
 // Elements as files store them, and their way into ours.  Hosts are little-endian, as most formats are.
 #include <string.h>
 
-#include "io_private.h"
+#include "files_private.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "file formats are read as little-endian without a swap");
 

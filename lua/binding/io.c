@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Files of tensors, for the Lua sources that make nb.load, nb.save and data.
-#include "nablua/io.h"
+#include "nablua/files.h"
 
 #include <dirent.h>
 #include <errno.h>

@@ -12,7 +12,7 @@
 #include <unistd.h>
 #include <zlib.h>
 
-#include "io_private.h"
+#include "files_private.h"
 #include "nablua/interrupt.h"
 #include "nablua/memory.h"
 

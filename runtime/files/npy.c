@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "io_private.h"
+#include "files_private.h"
 #include "nablua/memory.h"
 
 static const unsigned char MAGIC[] = {0x93, 'N', 'U', 'M', 'P', 'Y'};

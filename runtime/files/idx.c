@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // IDX, the format of MNIST and its kin: two zero bytes, the type, the number of dimensions, each size as a
 // big-endian 32-bit number, then the elements, big-endian too.
-#include "io_private.h"
+#include "files_private.h"
 
 // Nothing that deflate packs is smaller than this part of it (RFC 1951: 258 bytes in 2 bits).
 enum { DEFLATE_RATIO = 1032 };
