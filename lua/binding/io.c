@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: MIT
 // Files of tensors, for the Lua sources that make nb.load, nb.save and data.
-#include "nablua/files.h"
-
 #include <dirent.h>
 #include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "binding.h"
+#include "nablua/files.h"
 #include "nablua/plan.h"
 
 // Pushes `size` zero bytes that the collector hands to `close`.

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Operators: attention, and its backward.
+#include "attention.h"
+
 #include <math.h>
 #include <string.h>
 
-#include "attention.h"
 #include "loops.h"
 
 enum { Q, K, V, MASK, CAUSAL, SCALE };                   // scaled_dot_product_attention

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 // Operators: random numbers, drawn by counter so that the thread count does not change them.
+#include "nablua/random.h"
+
 #include <math.h>
 #include <string.h>
 
 #include "doubles.h"
 #include "loops.h"
-#include "nablua/random.h"
 
 // Draws fill a fresh contiguous tensor; item i uses word i of the stream, or for short whole numbers half i.
 typedef struct Draw {

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 // Operators: a recurrent layer over a whole sequence, and its backward.
+#include "recurrent.h"
+
 #include <string.h>
 
 #include "gemm.h"
 #include "loops.h"
 #include "nablua/memory.h"
-#include "recurrent.h"
 
 enum { X, W_IH, W_HH, B_IH, B_HH, H, C, CELL, REVERSE };                                   // recurrent
 enum { G_W_HH, G_STATES, G_CELLS, G_KEPT, D_STATES, D_CELLS, D_KEPT, G_CELL, G_REVERSE };  // recurrent_grad

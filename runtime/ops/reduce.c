@@ -2,11 +2,12 @@
 // Operators: reductions over all, one or several dimensions.  How memory is walked is reduce.c's.
 //
 // var and std take two passes.
+#include "reduce.h"
+
 #include <math.h>
 #include <string.h>
 
 #include "loops.h"
-#include "reduce.h"
 
 // ---- shapes ----
 
