@@ -251,7 +251,7 @@ end
 
 Compiled.__call = native.compiled_call(function(self, ...)
   local state = state_of[self]
-  if state.reason or native.recording() or native.observing() then return state.f(...) end
+  if state.reason or native.recording() or native.observed() then return state.f(...) end
   local args = table.pack(...)
   local key = key_of(state, args)
   local entry = state.entries[key]

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "binding.h"
-#include "nablua/observe.h"
+#include "nablua/events.h"
 #include "nablua/optimize.h"
 #include "nablua/plan.h"
 
@@ -143,12 +143,6 @@ static int run(lua_State *L) {
   return replay(L, *check_plan(L, 1), t, lua_gettop(L) - 1, lua_gettop(L));
 }
 
-static bool observed(void) {
-  const Observer *o = nb_observe(NULL);
-  nb_observe(o);
-  return o;
-}
-
 // ---- calling what is armed ----
 
 // native.plan_arm(compiled, plan, function, seen, renew): from now on calls of `compiled` replay the plan at once where
@@ -258,7 +252,7 @@ static int call(lua_State *L) {
   if (count >= 0 && count <= MOST && lua_istable(L, 1)) {
     lua_rawgetp(L, 1, &armed_key);
     Box *box = lua_touserdata(L, count + 2);
-    bool fits = box && box->modes == modes && !nb_plan_recording() && !observed();
+    bool fits = box && box->modes == modes && !nb_plan_recording() && !nb_is_heard(NB_OUTER);
     for (int i = 0; fits && i < count; i++) fits = (t[i] = nb_test_tensor(L, i + 2));
     if (fits && nb_plan_fits(box->plan, t, count) && sees_the_same(L, count + 2, box->seen) &&
         nb_plan_ready(box->plan) && renewed(L, count + 2, box)) {
@@ -300,7 +294,7 @@ static int change_modes(lua_State *L) {
 static int change_options(lua_State *L) {
   (void)L;
   settings++;
-  nb_plan_refuse("it sets options of an optimizer; set them outside");
+  nb_tell_unrepeatable("it sets options of an optimizer; set them outside");
   return 0;
 }
 
@@ -312,7 +306,7 @@ static int get_modes(lua_State *L) {
 // ---- the rest ----
 
 static int refuse(lua_State *L) {
-  nb_plan_refuse(luaL_checkstring(L, 1));
+  nb_tell_unrepeatable(luaL_checkstring(L, 1));
   return 0;
 }
 
@@ -335,11 +329,6 @@ static int describe(lua_State *L) {
   char text[240];
   if (!nb_plan_describe(*check_plan(L, 1), (int)luaL_checkinteger(L, 2) - 1, text, sizeof text)) return 0;
   lua_pushstring(L, text);
-  return 1;
-}
-
-static int observing(lua_State *L) {
-  lua_pushboolean(L, observed());
   return 1;
 }
 
@@ -372,7 +361,6 @@ void nb_open_compile(lua_State *L) {
                                        {"recording", recording},
                                        {"plan_stats", stats},
                                        {"plan_describe", describe},
-                                       {"observing", observing},
                                        {"plan_rule", plan_rule},
                                        {"plan_arm", arm},
                                        {"plan_disarm", disarm},

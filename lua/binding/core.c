@@ -8,10 +8,10 @@
 #include <unistd.h>
 
 #include "binding.h"
+#include "nablua/events.h"
 #include "nablua/interrupt.h"
 #include "nablua/memory.h"
 #include "nablua/parallel.h"
-#include "nablua/plan.h"
 #include "nablua/random.h"
 #include "nablua/tape.h"
 
@@ -111,7 +111,7 @@ static int seed(lua_State *L) {
   int whole;
   lua_Integer value = lua_tointegerx(L, 1, &whole);
   if (!whole) return nb_raisef(L, "seed: needs a whole number, got %s", nb_kind_of(L, 1));
-  nb_plan_refuse("it seeds the random numbers");
+  nb_tell_unrepeatable("it seeds the random numbers");
   nb_random_set((RandomState){(uint64_t)value, 0});
   return 0;
 }

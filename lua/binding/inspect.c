@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "binding.h"
+#include "nablua/args.h"
 #include "nablua/random.h"
 #include "nablua/tape.h"
 
@@ -228,7 +229,8 @@ static void push_record(lua_State *L, Node *n, int records, int places) {
   lua_newtable(L);
   for (int i = 0; i < nb_op_params(n->op); i++) {
     const Param *p = &n->op->params[i];
-    if (p->kind <= NB_PARAM_MASK || p->kind == NB_PARAM_TENSORS) continue;
+    Tensor **list;
+    if (nb_arg_tensors(p, &n->args[i], &list)) continue;
     nb_push_plain(L, p, &n->args[i]);
     lua_setfield(L, -2, p->name);
   }
@@ -236,16 +238,8 @@ static void push_record(lua_State *L, Node *n, int records, int places) {
   lua_pushvalue(L, -1);
   lua_rawseti(L, records, lua_tointeger(L, records - 1));
   lua_newtable(L);
-  for (int i = 0, e = 0; i < nb_op_params(n->op) && !n->freed; i++) {
-    const Param *p = &n->op->params[i];
-    if (p->kind <= NB_PARAM_MASK) {
-      if (n->args[i].tensor) push_input(L, n, i, e, n->args[i].tensor, records, places);
-      e++;
-    } else if (p->kind == NB_PARAM_TENSORS) {
-      for (int j = 0; j < n->args[i].tensors.count; j++, e++)
-        push_input(L, n, i, e, n->args[i].tensors.items[j], records, places);
-    }
-  }
+  for (TensorWalk w = nb_tensors_of(n->op, n->args); !n->freed && nb_next_tensor(&w);)
+    push_input(L, n, w.param, w.edge, *w.slot, records, places);
   lua_setfield(L, -2, "inputs");
   lua_pop(L, 1);
 }

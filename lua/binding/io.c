@@ -6,8 +6,8 @@
 #include <sys/stat.h>
 
 #include "binding.h"
+#include "nablua/events.h"
 #include "nablua/files.h"
-#include "nablua/plan.h"
 
 // Pushes `size` zero bytes that the collector hands to `close`.
 static void *new_closed(lua_State *L, size_t size, lua_CFunction close) {
@@ -23,7 +23,7 @@ static void *new_closed(lua_State *L, size_t size, lua_CFunction close) {
 static const char touches_files[] = "it reads or writes files";
 
 static int push_read(lua_State *L, Tensor *(*read)(const char *, Error *)) {
-  nb_plan_refuse(touches_files);
+  nb_tell_unrepeatable(touches_files);
   Error err;
   const char *path = luaL_checkstring(L, 1);
   Tensor **slot = nb_new_tensor(L);
@@ -81,7 +81,7 @@ static int folder(lua_State *L) {
 
 // native.npy_write(path, t)
 static int npy_write(lua_State *L) {
-  nb_plan_refuse(touches_files);
+  nb_tell_unrepeatable(touches_files);
   Error err;
   const char *path = luaL_checkstring(L, 1);
   return nb_npy_write(path, nb_check_tensor(L, 2), &err) ? 0 : nb_raise(L, &err);
@@ -94,7 +94,7 @@ static int close_file(lua_State *L) {
 
 // Names in order, tensors in the same order, notes by key.
 static int push_file(lua_State *L, bool (*read)(const char *, TensorFile *, Error *)) {
-  nb_plan_refuse(touches_files);
+  nb_tell_unrepeatable(touches_files);
   Error err;
   const char *path = luaL_checkstring(L, 1);
   TensorFile *file = new_closed(L, sizeof *file, close_file);
@@ -146,7 +146,7 @@ static NamedTensor *named_tensors(lua_State *L, size_t *count) {
 
 // native.npz_write(path, names, tensors, compress)
 static int npz_write(lua_State *L) {
-  nb_plan_refuse(touches_files);
+  nb_tell_unrepeatable(touches_files);
   Error err;
   size_t count;
   const char *path = luaL_checkstring(L, 1);
@@ -156,7 +156,7 @@ static int npz_write(lua_State *L) {
 
 // native.safetensors_write(path, names, tensors, note keys, note values)
 static int safetensors_write(lua_State *L) {
-  nb_plan_refuse(touches_files);
+  nb_tell_unrepeatable(touches_files);
   Error err;
   size_t count;
   const char *path = luaL_checkstring(L, 1);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "binding.h"
+#include "nablua/open.h"
 #include "nablua_lua.h"
 #include "sources.h"
 
@@ -51,6 +52,7 @@ static int open_native(lua_State *L) {
   nb_open_io(L);
   nb_open_inspect(L);
   nb_open_observe(L);
+  nb_open_anomaly(L);
   nb_open_measure(L);
   nb_open_callback(L);
   nb_open_custom(L);
@@ -77,7 +79,9 @@ static int open_core(lua_State *L) {
 }
 
 int luaopen_nablua(lua_State *L) {
+  Error err;
   luaL_checkversion(L);
+  if (!nb_open(&err)) return luaL_error(L, "nablua: %s", err.message);
   luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
   lua_pushcfunction(L, open_native);
   lua_setfield(L, -2, "nablua.native");

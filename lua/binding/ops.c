@@ -7,8 +7,8 @@
 #include <string.h>
 
 #include "binding.h"
+#include "nablua/events.h"
 #include "nablua/memory.h"
-#include "nablua/plan.h"
 
 enum { MAX_INTS = 64 };
 
@@ -41,7 +41,7 @@ static int64_t read_int(Reader *r, const Param *p, int index) {
   if (is_int && lua_type(r->L, index) == LUA_TNUMBER) return value;
   Tensor *t = nb_test_tensor(r->L, index);
   if (t && nb_layout_numel(&t->layout) == 1) {
-    nb_plan_refuse("it uses a tensor's value as a number");
+    nb_tell_value_read("it uses a tensor's value as a number");
     double v = nb_tensor_get(t, 0);
     if (v == rint(v) && fabs(v) < 9e15) return (int64_t)v;
   }
@@ -173,7 +173,7 @@ static void read_value(Reader *r, int i, int index, bool positional) {
     case NB_PARAM_NUMBER: {
       Tensor *t = nb_test_tensor(L, index);
       if (t && nb_layout_numel(&t->layout) == 1) {
-        nb_plan_refuse("it uses a tensor's value as a number");
+        nb_tell_value_read("it uses a tensor's value as a number");
         r->args[i].number = nb_tensor_get(t, 0);
       } else if (lua_type(L, index) == LUA_TNUMBER)
         r->args[i].number = lua_tonumber(L, index);
@@ -471,7 +471,7 @@ static int apply_inplace(lua_State *L) {
 }
 
 void nb_open_ops(lua_State *L) {
-  for (const OpFamily *const *f = nb_families; *f; f++) {
+  for (const OpFamily *const *f = nb_op_families(); *f; f++) {
     for (int i = 0; i < (*f)->count; i++) {
       const Op *op = &(*f)->ops[i];
       lua_pushlightuserdata(L, (void *)(uintptr_t)op);

@@ -3,8 +3,8 @@
 #include <string.h>
 
 #include "binding.h"
+#include "nablua/events.h"
 #include "nablua/optimize.h"
-#include "nablua/plan.h"
 
 static const char slots_key;
 
@@ -156,7 +156,7 @@ static int clear_grads(lua_State *L) {
     if (!t) continue;
     const Tensor *before = t->grad;
     nb_tensor_release(&t->grad);
-    nb_plan_note_grad(t, before, true);
+    nb_tell_deposited(t, before, true);
   }
   return 0;
 }

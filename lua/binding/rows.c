@@ -161,7 +161,7 @@ static void push_row(lua_State *L, const OpFamily *family, const Op *op) {
 static int rows(lua_State *L) {
   lua_Integer n = 0;
   lua_newtable(L);
-  for (const OpFamily *const *f = nb_families; *f; f++) {
+  for (const OpFamily *const *f = nb_op_families(); *f; f++) {
     for (int i = 0; i < (*f)->count; i++) {
       push_row(L, *f, &(*f)->ops[i]);
       lua_rawseti(L, -2, ++n);
@@ -173,7 +173,7 @@ static int rows(lua_State *L) {
 // native.row(name): one of them, or nil.
 static int row(lua_State *L) {
   const char *name = luaL_checkstring(L, 1);
-  for (const OpFamily *const *f = nb_families; *f; f++) {
+  for (const OpFamily *const *f = nb_op_families(); *f; f++) {
     for (int i = 0; i < (*f)->count; i++) {
       if (strcmp((*f)->ops[i].name, name) != 0) continue;
       push_row(L, *f, &(*f)->ops[i]);

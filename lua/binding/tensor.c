@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "binding.h"
-#include "nablua/plan.h"
+#include "nablua/events.h"
 #include "nablua/tape.h"
 
 static const char methods_key;
@@ -35,7 +35,7 @@ static void push_number(lua_State *L, DType dtype, const char *at) {
 
 void nb_push_element(lua_State *L, const Tensor *t, int64_t offset) {
   DType dtype = t->layout.dtype;
-  nb_plan_refuse(reads_number);
+  nb_tell_value_read(reads_number);
   push_number(L, dtype, (const char *)nb_tensor_data(t) + offset * (int64_t)nb_dtype_size(dtype));
 }
 
@@ -46,7 +46,7 @@ static int item(lua_State *L) {
   DType dtype;
   const char *bare = nb_bare_scalar(L, 1, &dtype);
   if (bare) {
-    nb_plan_refuse(reads_number);
+    nb_tell_value_read(reads_number);
     push_number(L, dtype, bare);
     return 1;
   }
@@ -83,7 +83,7 @@ static int at(lua_State *L) {
 }
 
 static int totable(lua_State *L) {
-  nb_plan_refuse("it reads a tensor into a table");
+  nb_tell_value_read("it reads a tensor into a table");
   nb_push_table(L, nb_check_tensor(L, 1));
   return 1;
 }
@@ -354,7 +354,7 @@ static int set_grad(lua_State *L, Tensor *t) {
   const Tensor *before = t->grad;
   nb_tensor_release(&t->grad);
   t->grad = g;
-  nb_plan_note_grad(t, before, true);
+  nb_tell_deposited(t, before, true);
   return 0;
 }
 
@@ -389,7 +389,7 @@ static int set_field(lua_State *L) {
 // ---- metamethods ----
 
 static int tostring(lua_State *L) {
-  nb_plan_refuse("it prints a tensor");
+  nb_tell_value_read("it prints a tensor");
   Tensor *t = nb_test_tensor(L, 1);
   if (!t)
     lua_pushliteral(L, "tensor (released)");
@@ -420,7 +420,7 @@ static double one_number(lua_State *L, int index, const char *sign, const char *
   }
   if (nb_layout_numel(&t->layout) != 1)
     nb_raisef(L, "%s gives one boolean in Lua, so it needs one-element tensors; use a:%s(b) for a mask", sign, method);
-  nb_plan_refuse("it compares a tensor's value, on which what it does may depend");
+  nb_tell_value_read("it compares a tensor's value, on which what it does may depend");
   return nb_tensor_get(t, 0);
 }
 

@@ -4,8 +4,9 @@
 
 #include <string.h>
 
+#include "nablua/args.h"
+#include "nablua/events.h"
 #include "nablua/memory.h"
-#include "plan_private.h"
 #include "tape_private.h"
 
 void nb_scope_open(Scope *s, Error *err) {
@@ -70,7 +71,7 @@ Tensor *nb_op(Scope *s, const char *name, const Value *args) {
 }
 
 bool nb_unheard(void) {
-  return !nb_grad_enabled() && !nb_recording;
+  return !nb_grad_enabled() && !nb_is_heard(NB_INNER);
 }
 
 Tensor *nb_unary(Scope *s, const char *name, Tensor *x) {
@@ -197,14 +198,10 @@ Tensor *nb_sum_to(Scope *s, Tensor *a, const Layout *like) {
 
 // The number of edges before those of parameter i.
 static int edge_of(const Backward *b, int i) {
-  const Op *op = b->node->op;
+  const Node *n = b->node;
+  Tensor **list;
   int edge = 0;
-  for (int p = 0; p < i; p++) {
-    if (op->params[p].kind <= NB_PARAM_MASK)
-      edge++;
-    else if (op->params[p].kind == NB_PARAM_TENSORS)
-      edge += b->node->args[p].tensors.count;
-  }
+  for (int p = 0; p < i; p++) edge += nb_arg_tensors(&n->op->params[p], &n->args[p], &list);
   return edge;
 }
 
@@ -237,8 +234,7 @@ Tensor *nb_out(Backward *b, int i) {
 static bool may_overwrite(const Backward *b, const Tensor *g, const Tensor *y) {
   enum { LARGE = 4096 };
   const Layout *l = &g->layout, *m = &y->layout;
-  if (!b->last || nb_grad_enabled() || nb_recording || g->refs != 1 || g->storage->refs != 1 || g->node || g->hooks)
-    return false;
+  if (!b->last || !nb_unheard() || g->refs != 1 || g->storage->refs != 1 || g->node || g->hooks) return false;
   if (nb_layout_numel(l) < LARGE || !nb_layout_contiguous(l) || l->dtype != m->dtype) return false;
   return nb_layout_has(l, m->shape, m->ndim) || m->ndim == 0;
 }

@@ -3,8 +3,8 @@
 #include <string.h>
 
 #include "nablua/compose.h"
+#include "nablua/events.h"
 #include "nablua/memory.h"
-#include "nablua/plan.h"
 #include "tape_private.h"
 
 Hook *nb_tensor_hook(Tensor *t, HookFunction f, Error *err) {
@@ -89,7 +89,7 @@ static bool call_one(Hook *h, Tensor **grad, Error *err) {
 
 bool nb_hooks_call(Hook *hooks, int output, Tensor **grad, Error *err) {
   bool ok = true;
-  if (hooks) nb_plan_refuse("its backward calls hooks");
+  if (hooks) nb_tell_unrepeatable("its backward calls hooks");
   if (hooks) hooks->refs++;
   for (Hook *h = hooks; h;) {
     if (ok && !h->removed && h->output == output) ok = call_one(h, grad, err);

@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "nablua/args.h"
 #include "nablua/interrupt.h"
 
 static void plan(LoopWalk *w, Tensor *const *t) {
@@ -111,10 +112,10 @@ bool nb_walk_of(const Call *c, LoopWalk *w, Tensor *t[NB_MAX_OPERANDS]) {
   t[0] = c->out[0];
   int count = 1;
   for (int i = 0; i < NB_MAX_PARAMS && c->op->params[i].name; i++) {
-    ParamKind kind = c->op->params[i].kind;
-    if (kind > NB_PARAM_MASK) continue;
+    const Param *p = &c->op->params[i];
+    if (!nb_arg_is_tensor(p)) continue;
     Tensor *x = c->args[i].tensor;
-    if (!x || (kind != NB_PARAM_MASK && x->layout.dtype != c->compute)) return false;
+    if (!x || (p->kind != NB_PARAM_MASK && x->layout.dtype != c->compute)) return false;
     t[count++] = x;
   }
   *w = (LoopWalk){.loop = c->op->loops[c->compute], .args = c->args, .count = count};
@@ -170,18 +171,18 @@ bool nb_shape_unary_float(Call *c, Error *err) {
 static bool broadcast_all(Call *c, Error *err) {
   bool first = true;
   for (int i = 0; i < NB_MAX_PARAMS && c->op->params[i].name; i++) {
-    ParamKind kind = c->op->params[i].kind;
-    if (kind > NB_PARAM_MASK || !c->args[i].tensor) continue;
+    const Param *p = &c->op->params[i];
+    if (!nb_arg_is_tensor(p) || !c->args[i].tensor) continue;
     const Layout *l = &c->args[i].tensor->layout;
     DType dtype = c->layout[0].dtype;
-    if (kind != NB_PARAM_MASK) dtype = first ? l->dtype : nb_dtype_promote(dtype, l->dtype);
+    if (p->kind != NB_PARAM_MASK) dtype = first ? l->dtype : nb_dtype_promote(dtype, l->dtype);
     if (i == 0) {
       c->layout[0] = *l;
     } else if (!nb_layout_has(&c->layout[0], l->shape, l->ndim) &&
                !nb_broadcast_shape(&c->layout[0], l, &c->layout[0], err)) {
       return false;
     }
-    if (kind != NB_PARAM_MASK) first = false;
+    if (p->kind != NB_PARAM_MASK) first = false;
     c->layout[0].dtype = dtype;
   }
   return true;
@@ -212,10 +213,10 @@ bool nb_forward_elementwise(Call *c, Error *err) {
   bool ok = true;
   nb_scope_open(&s, err);
   for (int i = 0; ok && i < NB_MAX_PARAMS && c->op->params[i].name; i++) {
-    ParamKind kind = c->op->params[i].kind;
-    if (kind > NB_PARAM_MASK) continue;
+    const Param *p = &c->op->params[i];
+    if (!nb_arg_is_tensor(p)) continue;
     Tensor *x = c->args[i].tensor;
-    bool fits = kind == NB_PARAM_MASK || (x && x->layout.dtype == c->compute);
+    bool fits = p->kind == NB_PARAM_MASK || (x && x->layout.dtype == c->compute);
     t[count] = fits ? x : nb_to(&s, x, c->compute);
     ok = t[count++];
   }

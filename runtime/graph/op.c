@@ -5,28 +5,19 @@
 #include <math.h>
 #include <string.h>
 
+#include "nablua/args.h"
 #include "nablua/compose.h"
+#include "nablua/events.h"
 #include "nablua/interrupt.h"
 #include "nablua/memory.h"
-#include "nablua/observe.h"
-#include "plan_private.h"
 #include "tape_private.h"
 
-extern const OpFamily ops_create, ops_arithmetic, ops_compare, ops_math, ops_activation, ops_reduce, ops_scan,
-    ops_shape, ops_join, ops_index, ops_lookup, ops_scatter, ops_mask, ops_sort, ops_pooling, ops_matrix,
-    ops_convolution, ops_recurrent, ops_attention, ops_normalize, ops_loss, ops_random, ops_assign, ops_view,
-    ops_linalg, ops_spectral;
+// ---- the table ----
 
-// The order is the reference's.
-const OpFamily *const nb_families[] = {&ops_create,     &ops_arithmetic,  &ops_compare, &ops_math,
-                                       &ops_activation, &ops_reduce,      &ops_scan,    &ops_shape,
-                                       &ops_join,       &ops_index,       &ops_lookup,  &ops_scatter,
-                                       &ops_mask,       &ops_sort,        &ops_matrix,  &ops_linalg,
-                                       &ops_spectral,   &ops_convolution, &ops_pooling, &ops_recurrent,
-                                       &ops_attention,  &ops_normalize,   &ops_loss,    &ops_random,
-                                       &ops_assign,     &ops_view,        NULL};
+enum { SLOTS = 1024 };
 
-enum { TABLE = 1024 };
+static const OpFamily *const nothing[] = {NULL}, *const *families = nothing;
+static const Op *table[SLOTS];
 
 static unsigned hash(const char *name) {
   unsigned h = 2166136261u;
@@ -34,22 +25,44 @@ static unsigned hash(const char *name) {
   return h;
 }
 
-const Op *nb_op_find(const char *name) {
-  static const Op *table[TABLE];
-  static bool filled;
-  if (!filled) {
-    for (const OpFamily *const *f = nb_families; *f; f++) {
-      for (int i = 0; i < (*f)->count; i++) {
-        unsigned slot = hash((*f)->ops[i].name) % TABLE;
-        while (table[slot]) slot = (slot + 1) % TABLE;
-        table[slot] = &(*f)->ops[i];
-      }
+// Where a name stands, or would stand.
+static const Op **slot_of(const char *name) {
+  unsigned slot = hash(name) % SLOTS;
+  while (table[slot] && strcmp(table[slot]->name, name) != 0) slot = (slot + 1) % SLOTS;
+  return &table[slot];
+}
+
+bool nb_op_register(const OpFamily *const *list, Error *err) {
+  int count = 0;
+  memset(table, 0, sizeof table);
+  families = list;
+  for (const OpFamily *const *f = list; *f; f++) {
+    for (int i = 0; i < (*f)->count; i++) {
+      const Op *op = &(*f)->ops[i], **slot = slot_of(op->name);
+      if (*slot)
+        return nb_fail(err, NB_ERROR_STATE,
+                       "the operator %s has two rows, one of them in the family %s; names are for one", op->name,
+                       (*f)->title);
+      if (++count == SLOTS)
+        return nb_fail(err, NB_ERROR_STATE, "the table of operators (op.c) has room for %d rows only", SLOTS - 1);
+      *slot = op;
     }
-    filled = true;
   }
-  for (unsigned slot = hash(name) % TABLE; table[slot]; slot = (slot + 1) % TABLE)
-    if (strcmp(table[slot]->name, name) == 0) return table[slot];
-  return NULL;
+  return true;
+}
+
+const OpFamily *const *nb_op_families(void) {
+  return families;
+}
+
+const Op *nb_op_find(const char *name) {
+  return *slot_of(name);
+}
+
+const Op *nb_op_need(const char *name, Error *err) {
+  const Op *op = nb_op_find(name);
+  if (!op) nb_fail(err, NB_ERROR_STATE, "there is no operator named %s", name);
+  return op;
 }
 
 int nb_op_params(const Op *op) {
@@ -64,16 +77,8 @@ void nb_object_release(Object **slot) {
   if (object && --object->refs == 0) object->destroy(object);
 }
 
-static int output_count(const Op *op) {
-  return op->outputs ? op->outputs : 1;
-}
-
 int nb_op_results(const Op *op, const Value *args) {
-  return op->returns ? op->returns(args) : output_count(op) - op->hidden;
-}
-
-static bool is_tensor(ParamKind kind) {
-  return kind <= NB_PARAM_MASK;
+  return op->returns ? op->returns(args) : nb_op_outputs(op) - op->hidden;
 }
 
 // What makes a tensor unfit to be an argument, whatever the operator.
@@ -113,19 +118,17 @@ static bool prepare(const Op *op, Value *args, bool *tracked, Scope *s) {
   bool recording = nb_grad_enabled();
   *tracked = false;
   for (int i = 0; i < NB_MAX_PARAMS && op->params[i].name; i++) {
-    ParamKind kind = op->params[i].kind;
-    if (!is_tensor(kind) && kind != NB_PARAM_TENSORS) continue;
-    int count = is_tensor(kind) ? 1 : args[i].tensors.count;
-    Tensor *const *list = is_tensor(kind) ? &args[i].tensor : args[i].tensors.items;
-    for (int j = 0; j < count; j++) {
+    const Param *p = &op->params[i];
+    Tensor **list;
+    for (int j = 0, count = nb_arg_tensors(p, &args[i], &list); j < count; j++) {
       const Tensor *t = list[j];
       if (!t) continue;
       if (!check_input(op, t, recording, s->err)) return false;
       if (nb_tensor_tracked(t)) *tracked = true;
     }
-    if (kind == NB_PARAM_INDEX && args[i].tensor) {
-      if (!(args[i].tensor = as_index(op, &op->params[i], args[i].tensor, s))) return false;
-    } else if (kind == NB_PARAM_MASK && args[i].tensor) {
+    if (p->kind == NB_PARAM_INDEX && args[i].tensor) {
+      if (!(args[i].tensor = as_index(op, p, args[i].tensor, s))) return false;
+    } else if (p->kind == NB_PARAM_MASK && args[i].tensor) {
       if (!(args[i].tensor = nb_to(s, args[i].tensor, NB_BOOL))) return false;
     }
   }
@@ -133,7 +136,6 @@ static bool prepare(const Op *op, Value *args, bool *tracked, Scope *s) {
   return true;
 }
 
-// Puts the operator's name before a sentence that lacks it.
 void nb_op_name_error(const Op *op, Error *err) {
   size_t n = strlen(op->name);
   if (err->kind != NB_ERROR_ARGUMENT) return;
@@ -148,7 +150,7 @@ void nb_op_name_error(const Op *op, Error *err) {
 }
 
 static bool allocate(Call *c, Error *err) {
-  for (int i = 0; i < output_count(c->op); i++) {
+  for (int i = 0; i < nb_op_outputs(c->op); i++) {
     if (c->view && !nb_layout_check(&c->layout[i], err)) return false;
     c->out[i] = c->view ? nb_tensor_alias(c->args[0].tensor, &c->layout[i], err) : nb_tensor_new(&c->layout[i], err);
     if (!c->out[i]) return false;
@@ -158,33 +160,44 @@ static bool allocate(Call *c, Error *err) {
   return true;
 }
 
-// ---- watching: these apply again with no observer ----
+// ---- what users apply, when somebody listens: these apply again, unheard ----
 
-static const Observer *observer;
-
-const Observer *nb_observe(const Observer *o) {
-  const Observer *before = observer;
-  observer = o;
-  return before;
-}
-
-__attribute__((noinline, cold)) static bool apply_observed(const Op *op, const Value *args, Tensor **out, Error *err) {
-  const Observer *o = nb_observe(NULL);
+__attribute__((noinline, cold)) static bool apply_heard(const Op *op, const Value *args, Tensor **out, Error *err) {
+  nb_voices.deaf[NB_OUTER]++;
   bool ok = nb_apply(op, args, out, err);
-  if (ok && o->applied) {
-    int count = nb_op_results(op, args);
-    ok = o->applied(o->user, op, args, out, count, false, err);
-    for (int i = 0; !ok && i < count; i++) nb_tensor_release(&out[i]);
-  }
-  nb_observe(o);
-  return ok;
+  nb_voices.deaf[NB_OUTER]--;
+  if (!ok) return false;
+  int count = nb_op_results(op, args);
+  if (nb_tell_applied(NB_OUTER, &(Applied){.op = op, .args = args, .out = out, .count = count}, err)) return true;
+  for (int i = 0; i < count; i++) nb_tensor_release(&out[i]);
+  return false;
 }
 
-__attribute__((noinline, cold)) static bool apply_inplace_observed(const Op *op, const Value *args, Error *err) {
-  const Observer *o = nb_observe(NULL);
-  bool ok = (!o->writing || o->writing(o->user, args[0].tensor, err)) && nb_apply_inplace(op, args, err);
-  if (ok && o->applied) ok = o->applied(o->user, op, args, &(Tensor *){args[0].tensor}, 1, true, err);
-  nb_observe(o);
+__attribute__((noinline, cold)) static bool apply_inplace_heard(const Op *op, const Value *args, Error *err) {
+  Tensor *target = args[0].tensor;
+  if (!nb_tell_writing(target, err)) return false;
+  nb_voices.deaf[NB_OUTER]++;
+  bool ok = nb_apply_inplace(op, args, err);
+  nb_voices.deaf[NB_OUTER]--;
+  Applied a = {.op = op, .args = args, .out = &target, .count = 1, .in_place = true};
+  return ok && nb_tell_applied(NB_OUTER, &a, err);
+}
+
+// Tells who listens to single calls of one whose forward has computed.
+__attribute__((noinline, cold)) static bool tell_inner(const Call *c, bool in_place, Error *err) {
+  Applied a = {.op = c->op, .args = c->args, .out = c->out, .in_place = in_place, .call = c};
+  a.count = in_place ? 1 : nb_op_outputs(c->op);
+  return nb_tell_applied(NB_INNER, &a, err);
+}
+
+// A forward may be composed of operators: these leave no nodes of their own, and nobody hears of them.
+static bool run_forward(Call *c, Error *err) {
+  bool grad = nb_grad_enabled();
+  if (grad) nb_set_grad_enabled(false);
+  nb_voices.deaf[NB_INNER]++;
+  bool ok = c->op->forward(c, err);
+  nb_voices.deaf[NB_INNER]--;
+  if (grad) nb_set_grad_enabled(true);
   return ok;
 }
 
@@ -204,31 +217,20 @@ static void begin_call(Call *c, const Op *op, const Value *args, Value *local) {
 }
 
 bool nb_apply(const Op *op, const Value *args, Tensor **out, Error *err) {
-  if (observer) return apply_observed(op, args, out, err);
+  if (nb_is_heard(NB_OUTER)) return apply_heard(op, args, out, err);
   Value local[NB_MAX_PARAMS];
   Call c;
   Scope s;
   bool ok = false, tracked;
-  int count = output_count(op);
+  int count = nb_op_outputs(op);
   begin_call(&c, op, args, local);
   c.view = op->view;
   nb_scope_open(&s, err);
   if (!prepare(op, local, &tracked, &s)) goto done;
   if (!op->shape(&c, err)) goto done;
   if (!op->dynamic && !allocate(&c, err)) goto done;
-  if (!c.view) {
-    // A forward composed of operators must not leave nodes of its own.
-    bool grad = nb_grad_enabled();
-    Plan *plan = nb_recording;
-    if (grad) nb_set_grad_enabled(false);
-    nb_recording = NULL;
-    ok = op->forward(&c, err);
-    nb_recording = plan;
-    if (grad) nb_set_grad_enabled(true);
-    if (!ok || !(ok = nb_poll(err))) goto done;
-  }
-  ok = !tracked || nb_record(&c, err);
-  if (ok && nb_recording) nb_plan_note_call(&c, false);
+  if (!c.view && !(run_forward(&c, err) && nb_poll(err))) goto done;
+  ok = (!tracked || nb_record(&c, err)) && (c.view || !nb_is_heard(NB_INNER) || tell_inner(&c, false, err));
 done:
   nb_scope_close(&s);
   if (!ok) {
@@ -286,7 +288,7 @@ static bool record_write(Call *c, Tensor *target, bool tracked, bool owner_curre
 }
 
 bool nb_apply_inplace(const Op *op, const Value *args, Error *err) {
-  if (observer) return apply_inplace_observed(op, args, err);
+  if (nb_is_heard(NB_OUTER)) return apply_inplace_heard(op, args, err);
   Value local[NB_MAX_PARAMS];
   Call c;
   Scope s;
@@ -299,7 +301,7 @@ bool nb_apply_inplace(const Op *op, const Value *args, Error *err) {
   // What overlaps the target without being it would be read after it was written.
   nb_set_grad_enabled(false);
   for (int i = 0; i < NB_MAX_PARAMS && op->params[i].name; i++) {
-    Tensor *t = is_tensor(op->params[i].kind) ? local[i].tensor : NULL;
+    Tensor *t = nb_arg_is_tensor(&op->params[i]) ? local[i].tensor : NULL;
     bool overlaps = t && t->storage == target->storage && !nb_tensor_same(t, target);
     bool reads_old = t && t->storage == target->storage && tracked && (op->saves & NB_SAVE_IN(i));
     if (!overlaps && !reads_old) continue;
@@ -314,14 +316,9 @@ bool nb_apply_inplace(const Op *op, const Value *args, Error *err) {
     local[i].tensor = copy;
   }
   c.out[0] = target;
-  Plan *plan = nb_recording;
-  nb_recording = NULL;
-  ok = op->forward(&c, err);
-  nb_recording = plan;
-  if (ok && plan) nb_plan_note_call(&c, true);
+  if (!nb_storage_write(target->storage, nb_site_now(), err)) goto done;
+  ok = run_forward(&c, err) && (!nb_is_heard(NB_INNER) || tell_inner(&c, true, err));
   nb_set_grad_enabled(grad);
-  target->storage->version++;
-  target->storage->written = nb_site_now();
   if (ok && grad) ok = record_write(&c, target, tracked, owner_current, err);
 done:
   nb_set_grad_enabled(grad);

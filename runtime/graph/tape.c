@@ -4,12 +4,12 @@
 
 #include <string.h>
 
+#include "nablua/args.h"
 #include "nablua/compose.h"
+#include "nablua/events.h"
 #include "nablua/interrupt.h"
 #include "nablua/memory.h"
-#include "nablua/observe.h"
 #include "nablua/op.h"
-#include "plan_private.h"
 #include "tape_private.h"
 
 static bool grad_enabled = true;
@@ -45,25 +45,9 @@ Node *nb_node_retain(Node *n) {
   return n;
 }
 
-static int tensors_of(const Op *op, const Value *args, int i, Tensor ***list) {
-  if (op->params[i].kind <= NB_PARAM_MASK) {
-    *list = (Tensor **)&args[i].tensor;
-    return 1;
-  }
-  if (op->params[i].kind == NB_PARAM_TENSORS) {
-    *list = args[i].tensors.items;
-    return args[i].tensors.count;
-  }
-  return 0;
-}
-
 // Lets go of all values; a node freed by a backward also lets go of what is behind it.
 static void drop_values(Node *n) {
-  for (int i = 0; n->args && i < NB_MAX_PARAMS && n->op->params[i].name; i++) {
-    Tensor **list;
-    for (int j = 0, count = tensors_of(n->op, n->args, i, &list); j < count; j++) nb_tensor_release(&list[j]);
-    if (n->op->params[i].kind == NB_PARAM_OBJECT) nb_object_release(&n->args[i].object);
-  }
+  nb_args_release(n->op, n->args);
   for (int i = 0; i < NB_MAX_OUTPUTS; i++) nb_tensor_release(&n->saved_out[i]);
   nb_hooks_release(&n->hooks);  // what a hook's function refers to may well be the node
   for (int i = 0; i < n->edge_count; i++) {
@@ -100,23 +84,11 @@ void nb_tensor_retain_grad(Tensor *t) {
   if (t->node) t->node->watcher[t->output] = t;
 }
 
-// Copies the arguments into the node's own block: [Node | args | edges | versions | lists].
+// Copies the arguments into the node's own block: [Node | args | edges | lists | versions].
 static Node *node_new(const Op *op, const Value *args, Error *err) {
-  int params = nb_op_params(op), edges = 0;
-  size_t lists = 0;
-  for (int i = 0; i < params; i++) {
-    ParamKind kind = op->params[i].kind;
-    if (kind <= NB_PARAM_MASK) {
-      edges++;
-    } else if (kind == NB_PARAM_TENSORS) {
-      edges += args[i].tensors.count;
-      lists += (size_t)args[i].tensors.count * sizeof(Tensor *);
-    } else if ((kind == NB_PARAM_INTS || kind == NB_PARAM_DIMS) && args[i].ints.count > 0) {
-      lists += (size_t)args[i].ints.count * sizeof(int64_t);
-    }
-  }
-  size_t bytes = sizeof(Node) + (size_t)params * sizeof(Value) + (size_t)edges * sizeof(Edge) + lists +
-                 (size_t)edges * sizeof(uint32_t);
+  int params = nb_op_params(op), edges = nb_args_edges(op, args);
+  size_t bytes = sizeof(Node) + (size_t)params * sizeof(Value) + (size_t)edges * (sizeof(Edge) + sizeof(uint32_t)) +
+                 nb_args_list_bytes(op, args);
   Node *n = nb_alloc(bytes, err);
   if (!n) return NULL;
   memset(n, 0, bytes);
@@ -126,22 +98,7 @@ static Node *node_new(const Op *op, const Value *args, Error *err) {
   n->edge_count = edges;
   n->args = (Value *)(n + 1);
   n->edges = (Edge *)(n->args + params);
-  char *list = (char *)(n->edges + edges);
-  for (int i = 0; i < params; i++) {
-    ParamKind kind = op->params[i].kind;
-    if (kind <= NB_PARAM_MASK) continue;
-    n->args[i] = args[i];
-    if (kind == NB_PARAM_OBJECT) args[i].object->refs++;
-    if (kind == NB_PARAM_TENSORS) {
-      n->args[i].tensors.items = (Tensor **)list;
-      list += (size_t)args[i].tensors.count * sizeof(Tensor *);
-    } else if ((kind == NB_PARAM_INTS || kind == NB_PARAM_DIMS) && args[i].ints.count > 0) {
-      n->args[i].ints.items = (int64_t *)list;
-      memcpy(list, args[i].ints.items, (size_t)args[i].ints.count * sizeof(int64_t));
-      list += (size_t)args[i].ints.count * sizeof(int64_t);
-    }
-  }
-  n->versions = (uint32_t *)list;
+  n->versions = nb_args_copy(op, n->args, args, n->edges + edges, false);
   return n;
 }
 
@@ -167,8 +124,8 @@ static Node *make_node(Call *c, Error *err) {
   int edge = 0;
   for (int i = 0; i < NB_MAX_PARAMS && op->params[i].name; i++) {
     Tensor **from, **to;
-    int count = tensors_of(op, c->args, i, &from);
-    tensors_of(op, n->args, i, &to);
+    int count = nb_arg_tensors(&op->params[i], &c->args[i], &from);
+    nb_arg_tensors(&op->params[i], &n->args[i], &to);
     for (int j = 0; j < count; j++, edge++) {
       if (!hold(op, i, from[j], &to[j], &n->edges[edge], &n->versions[edge], err)) {
         nb_node_release(&n);
@@ -191,7 +148,7 @@ static Node *make_node(Call *c, Error *err) {
 }
 
 bool nb_record(Call *c, Error *err) {
-  int count = (c->op->outputs ? c->op->outputs : 1);
+  int count = nb_op_outputs(c->op);
   Node *n = make_node(c, err);
   if (!n) return false;
   for (int i = 0; i < count; i++) {
@@ -221,12 +178,19 @@ void nb_unbind(Tensor *target) {
   target->history = ++target->storage->history;
 }
 
+int nb_view_place(const Layout *view, int64_t *place) {
+  place[0] = view->offset;
+  memcpy(place + 1, view->shape, (size_t)view->ndim * sizeof *place);
+  memcpy(place + 1 + view->ndim, view->strides, (size_t)view->ndim * sizeof *place);
+  return 1 + 2 * view->ndim;
+}
+
 bool nb_rebind_owner(Tensor *owner, Tensor *view, Error *err) {
   int64_t place[1 + 2 * NB_MAX_DIMS];
-  Call c = {.op = nb_op_find("view_put"),
+  Call c = {.op = nb_op_need("view_put", err),
             .args = (Value[NB_MAX_PARAMS]){
                 {.tensor = owner}, {.tensor = view}, {.ints = {place, nb_view_place(&view->layout, place)}}}};
-  if (!nb_rebind(&c, owner, err)) return false;
+  if (!c.op || !nb_rebind(&c, owner, err)) return false;
   view->history = owner->history;
   return true;
 }
@@ -254,7 +218,7 @@ typedef struct Run {
   Tensor *const *targets;
   Tensor **results;
   int target_count;
-  const Observer *observer;  // NULL for the duration, but for the calls of `visited`
+  bool heard;  // somebody hears of each visit; of what rules apply nobody does
   Site site;
   Error *err;
 } Run;
@@ -326,8 +290,10 @@ static bool accumulate(Run *r, Tensor **sum, Tensor *grad) {
   }
   bool ours = (*sum)->refs == 1 && (*sum)->storage->refs == 1 && !(*sum)->node && !r->options.create_graph &&
               nb_layout_contiguous(&(*sum)->layout);
-  if (ours)
-    return nb_apply_inplace(nb_op_find("add"), (Value[NB_MAX_PARAMS]){{.tensor = *sum}, {.tensor = grad}}, r->err);
+  if (ours) {
+    const Op *add = nb_op_need("add", r->err);
+    return add && nb_apply_inplace(add, (Value[NB_MAX_PARAMS]){{.tensor = *sum}, {.tensor = grad}}, r->err);
+  }
   nb_scope_open(&s, r->err);
   Tensor *total = nb_tensor_retain(nb_add(&s, *sum, grad));
   nb_scope_close(&s);
@@ -367,7 +333,7 @@ static bool check_unchanged(const Node *n, Error *err) {
   int edge = 0;
   for (int i = 0; i < NB_MAX_PARAMS && n->op->params[i].name; i++) {
     Tensor **list;
-    for (int j = 0, count = tensors_of(n->op, n->args, i, &list); j < count; j++, edge++)
+    for (int j = 0, count = nb_arg_tensors(&n->op->params[i], &n->args[i], &list); j < count; j++, edge++)
       if (list[j] && (n->op->saves & NB_SAVE_IN(i)) && list[j]->storage->version != n->versions[edge])
         return changed(n, list[j], err);
   }
@@ -442,8 +408,8 @@ static bool visit(Run *r, int index) {
     if (!(given = nb_alloc(bytes, r->err))) return false;
     memset(given, 0, bytes);
   }
-  bool ok = apply_rule(n, p.grad, given, !r->observer, r->err);
-  if (ok && r->observer && r->observer->visited) ok = r->observer->visited(r->observer->user, n, p.grad, given, r->err);
+  bool ok = apply_rule(n, p.grad, given, !r->heard, r->err);
+  if (ok && r->heard) ok = nb_tell_visited(n, p.grad, given, r->err);
   for (int i = 0; i < n->edge_count; i++) {
     if (given[i] && ok) ok = send(r, &n->edges[i], given[i]);
     nb_tensor_release(&given[i]);
@@ -493,7 +459,7 @@ static bool walk(Run *r, Tensor *J, Tensor *grad) {
     grad = grad ? nb_to(&s, grad, l.dtype) : nb_full(&s, &l, 1);
   }
   Edge root = {.node = J->node, .leaf = J->node ? NULL : J, .output = J->output};
-  if (grad && ours && !r->targets && !r->observer) grad->storage->ones = true;
+  if (grad && ours && !r->targets && !r->heard) grad->storage->ones = true;
   ok = grad && send(r, &root, grad);
   while (ok && r->heap_count > 0) ok = visit(r, heap_pop(r));
   for (int i = 0; ok && i < r->leaf_count; i++)
@@ -504,8 +470,14 @@ static bool walk(Run *r, Tensor *J, Tensor *grad) {
   return ok;
 }
 
+static void run_begin(Run *r) {
+  if (r->options.create_graph) r->options.retain_graph = true;
+  r->heard = nb_is_heard(NB_OUTER);
+  nb_voices.deaf[NB_OUTER]++;
+}
+
 static void run_end(Run *r) {
-  nb_observe(r->observer);
+  nb_voices.deaf[NB_OUTER]--;
   for (int i = 0; i < r->pending_count; i++) {
     for (int j = 0; j < NB_MAX_OUTPUTS; j++) nb_tensor_release(&r->pending[i].grad[j]);
     r->pending[i].node->run = r->pending[i].before;
@@ -525,20 +497,19 @@ static bool deposit(Run *r, LeafGrad *g) {
   bool before = grad_enabled, ok = true;
   grad_enabled = r->options.create_graph;
   if (!g->leaf->grad && !r->options.create_graph) {
-    // A plan that is being recorded holds what operators made.
-    if (!(ok = make_own(r, &g->grad, nb_recording ? 2 : 1))) goto done;
+    if (!(ok = make_own(r, &g->grad, 1 + nb_holders()))) goto done;
   }
   const Tensor *was = g->leaf->grad;
   ok = accumulate(r, &g->leaf->grad, g->grad);
-  if (ok) nb_plan_note_grad(g->leaf, was, false);
+  if (ok) nb_tell_deposited(g->leaf, was, false);
 done:
   grad_enabled = before;
   return ok;
 }
 
 bool nb_backward(Tensor *J, Tensor *grad, BackwardOptions options, Error *err) {
-  Run r = {.options = options, .observer = nb_observe(NULL), .err = err};
-  if (options.create_graph) r.options.retain_graph = true;
+  Run r = {.options = options, .err = err};
+  run_begin(&r);
   bool ok = walk(&r, J, grad);
   for (int i = 0; ok && i < r.leaf_count; i++) ok = deposit(&r, &r.leaves[i]);
   run_end(&r);
@@ -548,8 +519,7 @@ bool nb_backward(Tensor *J, Tensor *grad, BackwardOptions options, Error *err) {
 bool nb_grad(Tensor *J, Tensor *grad, Tensor *const *x, int count, BackwardOptions options, Tensor **results,
              Error *err) {
   Run r = {.options = options, .targets = x, .results = results, .target_count = count, .err = err};
-  r.observer = nb_observe(NULL);
-  if (options.create_graph) r.options.retain_graph = true;
+  run_begin(&r);
   for (int i = 0; i < count; i++) results[i] = NULL;
   bool ok = walk(&r, J, grad);
   for (int i = 0; ok && i < count; i++) {

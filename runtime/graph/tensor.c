@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "nablua/events.h"
 #include "nablua/memory.h"
 #include "nablua/tape.h"
 #include "tape_private.h"
@@ -219,6 +220,13 @@ bool nb_tensor_set_name(Tensor *t, const char *name, Error *err) {
   }
   if (t->name) nb_free(t->name, strlen(t->name) + 1);
   t->name = copy;
+  return true;
+}
+
+bool nb_storage_write(Storage *s, Site site, Error *err) {
+  if (nb_is_heard(NB_WRITE) && !nb_tell_overwriting(s, err)) return false;
+  s->version++;
+  s->written = site;
   return true;
 }
 

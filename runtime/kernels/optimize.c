@@ -8,9 +8,9 @@
 
 #include "cpu.h"
 #include "loops.h"
+#include "nablua/events.h"
 #include "nablua/interrupt.h"
 #include "nablua/tape.h"
-#include "plan_private.h"
 
 typedef struct Step {
   const OptimizerRule *rule;
@@ -110,14 +110,23 @@ bool nb_optimizer_serves(const Tensor *weight) {
 }
 
 bool nb_optimizer_step(const OptimizerRule *rule, const OptimizerSlot *slots, int count, Error *err) {
-  if (nb_recording) nb_plan_note_optimizer(rule, slots, count);
+  nb_tell_stepped(rule, slots, count);
   return nb_optimizer_step_at(nb_site_now(), rule, slots, count, err);
+}
+
+// Before the first weight moves: a step that cannot be taken leaves all as it was.
+static bool begin_writing(Site site, const OptimizerSlot *slots, int count, Error *err) {
+  for (int i = 0; i < count; i++)
+    for (int k = 0; k < NB_SLOT_TENSORS; k++)
+      if (slots[i].all[k] && !nb_storage_write(slots[i].all[k]->storage, site, err)) return false;
+  return true;
 }
 
 bool nb_optimizer_step_at(Site site, const OptimizerRule *rule, const OptimizerSlot *slots, int count, Error *err) {
   bool vectors = cpu_level() > CPU_PORTABLE;
   void (*const f32)(int64_t, int64_t, void *) = vectors ? avx2_f32 : portable_f32;
   void (*const f64)(int64_t, int64_t, void *) = vectors ? avx2_f64 : portable_f64;
+  if (!begin_writing(site, slots, count, err)) return false;
   for (int i = 0; i < count; i++) {
     Tensor *w = slots[i].weight;
     double *counted = nb_tensor_data(slots[i].step), t = *counted + 1;
@@ -130,12 +139,6 @@ bool nb_optimizer_step_at(Site site, const OptimizerRule *rule, const OptimizerS
       s.scale = 1 / sqrt(1 - pow(rule->beta2, t));
     }
     nb_parallel_for(nb_layout_numel(&w->layout), NB_GRAIN, w->layout.dtype == NB_F32 ? f32 : f64, &s);
-    for (int k = 0; k < NB_SLOT_TENSORS; k++) {
-      Tensor *changed = slots[i].all[k];
-      if (!changed) continue;
-      changed->storage->version++;
-      changed->storage->written = site;
-    }
   }
   return nb_poll(err);
 }

@@ -27,7 +27,4 @@ float nb_largest_of(int64_t n, const float *x);
 // Σ (a − less)·(b − less) of n elements (f32, f64) that lie together, in double.
 double nb_dot_of(DType dtype, int64_t n, const void *a, const void *b, double less);
 
-// Whether a call makes one number of all elements of a tensor (f32, f64) that lie together, as their sum over *divisor.
-bool nb_is_sum_of_all(const Call *c, double *divisor);
-
 #endif

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Operators: reductions over all, one or several dimensions.  How memory is walked is reduce.c's.
+// Operators: reductions over all, one or several dimensions.  How memory is walked is kernels/reduce.c's.
 //
 // var and std take two passes.
 #include "reduce.h"
@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "loops.h"
+#include "sums.h"
 
 // ---- shapes ----
 

@@ -8,13 +8,6 @@
 #include "loops.h"
 #include "tape_private.h"
 
-int nb_view_place(const Layout *view, int64_t *place) {
-  place[0] = view->offset;
-  memcpy(place + 1, view->shape, (size_t)view->ndim * sizeof *place);
-  memcpy(place + 1 + view->ndim, view->strides, (size_t)view->ndim * sizeof *place);
-  return 1 + 2 * view->ndim;
-}
-
 // The layout that `place` means within x; false when it leaves it.
 static bool place_layout(const Layout *x, const Value *place, Layout *view, Error *err) {
   int count = place->ints.count;

@@ -31,7 +31,8 @@ Tensor *nb_op(Scope *s, const char *name, const Value *args);
 // The same with several results in out[], as many as the operator returns.
 bool nb_op_many(Scope *s, const char *name, const Value *args, Tensor **out);
 
-// True when neither the tape nor a plan records: a rule may compute at once what it else composes of operators.
+// True when neither the tape records nor anybody hears single calls: a rule may compute at once what it else composes
+// of operators.
 bool nb_unheard(void);
 
 Tensor *nb_unary(Scope *s, const char *name, Tensor *x);

@@ -4,7 +4,7 @@
 // From a row follow the Lua function and method, argument checks and their errors, help,
 // completion, the reference page, the signed gradient check and the example test.  To add an
 // operator, write its row beside its static functions in the family's file; nothing else changes.
-// To add a family, list it in ops.c.
+// To add a family, list it in ops/catalogue.c, which hands all of them to nb_op_register.
 #ifndef NABLUA_OP_H
 #define NABLUA_OP_H
 
@@ -27,8 +27,9 @@ typedef enum ParamKind {
   NB_PARAM_FLAG,     // true or false
   NB_PARAM_DTYPE,    // "f32" ...
   NB_PARAM_CHOICE,   // one of the strings in `choices`
-  NB_PARAM_OBJECT    // something of the embedder's, for rows made at run time; not readable from Lua
-} ParamKind;
+  NB_PARAM_OBJECT,   // something of the embedder's, for rows made at run time; not readable from Lua
+  NB_PARAM_KINDS
+} ParamKind;  // what each is to others: args.h
 
 typedef struct Param {
   const char *name;
@@ -134,13 +135,25 @@ typedef struct OpFamily {
   int count;
 } OpFamily;
 
-// All families, ended by one with a NULL title.
-extern const OpFamily *const nb_families[];
+// Hands the library its operators: a list of families that ends with NULL and lives as long as the process.  It
+// replaces the list before.  False with a sentence when a name stands twice.
+bool nb_op_register(const OpFamily *const *families, Error *err);
+
+// That list, in the order of the reference; an empty one before the first call.
+const OpFamily *const *nb_op_families(void);
 
 // The row of that name, or NULL.
 const Op *nb_op_find(const char *name);
 
+// The same for rows that the library cannot do without; NULL with a sentence.
+const Op *nb_op_need(const char *name, Error *err);
+
 int nb_op_params(const Op *op);
+
+// How many outputs a call has, those that serve backward only included.
+static inline int nb_op_outputs(const Op *op) {
+  return op->outputs ? op->outputs : 1;
+}
 
 // How many results a call with these arguments gives.
 int nb_op_results(const Op *op, const Value *args);
@@ -148,6 +161,9 @@ int nb_op_results(const Op *op, const Value *args);
 // Applies an operator.  `args` are borrowed; the outputs (nb_op_results of them) are owned by the
 // caller.  Records on the tape when gradients are on and an input is tracked.
 bool nb_apply(const Op *op, const Value *args, Tensor **out, Error *err);
+
+// Puts the operator's name before a sentence about an argument that lacks it.
+void nb_op_name_error(const Op *op, Error *err);
 
 // Applies an elementwise operator and writes the result into its first argument, which must be a tensor.
 bool nb_apply_inplace(const Op *op, const Value *args, Error *err);

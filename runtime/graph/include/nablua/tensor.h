@@ -111,6 +111,11 @@ void nb_tensor_release(Tensor **t);  // sets *t to NULL; a NULL *t is ignored
 // Names a tensor; a NULL name removes it.
 bool nb_tensor_set_name(Tensor *t, const char *name, Error *err);
 
+// Called before the bytes of a storage change that existed before: by operators that work in place, optimizers and
+// replays.  Raises the version and notes who writes; listeners of writes may copy what was there.  False, with nothing
+// changed, when one of them cannot.
+bool nb_storage_write(Storage *s, Site site, Error *err);
+
 // The first element's address.
 void *nb_tensor_data(const Tensor *t);
 

@@ -36,4 +36,7 @@ bool nb_optimizer_serves(const Tensor *weight);
 // when some weights may have moved and others not.
 bool nb_optimizer_step(const OptimizerRule *rule, const OptimizerSlot *slots, int count, Error *err);
 
+// The same at a line of the user's that is known, and nobody is told: for those who repeat a step.
+bool nb_optimizer_step_at(Site site, const OptimizerRule *rule, const OptimizerSlot *slots, int count, Error *err);
+
 #endif

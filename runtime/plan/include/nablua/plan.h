@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Plans: what a function did with tensors, recorded once and replayed without it.
 //
-// Between nb_plan_begin and nb_plan_end every operator that is applied, those of backward walks included,
-// becomes a step; gradients that leaves receive and optimizer steps do too.  nb_plan_finish gives what
+// A plan listens (events.h): between nb_plan_begin and nb_plan_end every operator that is applied, those of backward
+// walks included, becomes a step; gradients that leaves receive and optimizer steps do too.  nb_plan_finish gives what
 // lives only inside a place in one block of memory and joins elementwise neighbours; nb_plan_run
 // then repeats the steps on other inputs of the same layouts.
 //
@@ -63,12 +63,7 @@ bool nb_plan_describe(const Plan *p, int i, char *text, size_t size);
 
 void nb_plan_free(Plan **p);
 
-// For whoever lets a value out of a tensor, or does what cannot be repeated: refuses the plan that is being
-// recorded, if there is one.  The first sentence stays.
-void nb_plan_refuse(const char *what);
+// Whether one is being recorded.
 bool nb_plan_recording(void);
-
-// For whoever has changed a leaf's gradient, which was `before`.  `cleared`: the change does not depend on that.
-void nb_plan_note_grad(Tensor *leaf, const Tensor *before, bool cleared);
 
 #endif

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT
-// The parts of a plan, shared by its recorder (plan.c) and its memory (plan_memory.c).
-#ifndef NABLUA_PLAN_STEPS_H
-#define NABLUA_PLAN_STEPS_H
+// The parts of a plan, as the files of this room see it:
+//
+//   record ──► compare ──► plan (finish) ──► rewrite, group, arena ──► replay
+#ifndef NABLUA_STEPS_H
+#define NABLUA_STEPS_H
 
 #include "loops.h"
+#include "nablua/events.h"
 #include "nablua/optimize.h"
 #include "nablua/plan.h"
 
@@ -59,6 +62,7 @@ typedef struct QuickStep {
 } QuickStep;
 
 struct Plan {
+  Listener listener;  // hears while it is recorded
   PlanStep **step;
   int count, capacity;
   Tensor *input[PLAN_INPUTS], *result[PLAN_INPUTS];
@@ -90,25 +94,57 @@ bool storage_map_new(StorageMap *m, int entries, Error *err);         // an empt
 void storage_map_put(StorageMap *m, const void *storage, int value);  // the first value stays
 int storage_map_get(const StorageMap *m, const void *key);            // −1 when it is not there
 void storage_map_close(StorageMap *m);
+unsigned storage_map_slot(const StorageMap *m, const void *key);  // where a key stands, or would
 
 // Calls visit for every reference to a tensor that a step holds.
 void plan_each_tensor(PlanStep *s, void (*visit)(void *ctx, Tensor *t), void *ctx);
 
+// A visitor of plan_each_tensor: whether one shares the storage of `with`.
+typedef struct PlanSharing {
+  const Tensor *with;
+  bool shared;
+} PlanSharing;
+void plan_look_for(void *ctx, Tensor *t);
+
 void plan_release_step(PlanStep *s);
-
-// Spares steps whose work others can do.  Call it when nothing but the plan holds what only the plan needs.
-void plan_rewrite(Plan *p);
-
-// Fills p->quick; called last.
-bool plan_make_quick(Plan *p, Error *err);
 
 // Looks where the operands of a step lie.
 void plan_find_operands(PlanStep *s);
 
+// ---- record.c ----
+
+// Hears no more; a plan that does not is ignored.
+void plan_stop(Plan *p);
+
+// ---- rewrite.c ----
+
+// Spares steps whose work others can do.  Call it when nothing but the plan holds what only the plan needs.
+void plan_rewrite(Plan *p);
+
+// ---- group.c ----
+
+// A sum or mean of all elements may end a group: gives it a walk over what it adds up.
+void plan_walk_sum(PlanStep *s);
+
+void plan_make_groups(Plan *p);
+
+// Memory for the sums of tiles; a sum that is in no group goes its own way.
+bool plan_make_partials(Plan *p, Error *err);
+
 // Runs `count` elementwise steps and sums from `first` on, tile by tile.
-void plan_run_group(Plan *p, int first, int count);
+bool plan_run_group(Plan *p, int first, int count, Error *err);
+
+// ---- arena.c ----
+
+// Gives what lives only inside its tile or its place in the arena.
+bool plan_arrange(Plan *p, Error *err);
 
 // Takes the tensors out of the arena before they are released.
 void plan_return_memory(Plan *p);
+
+// ---- replay.c ----
+
+// Fills p->quick; called last.
+bool plan_make_quick(Plan *p, Error *err);
 
 #endif

@@ -3,8 +3,9 @@
 // that only a sum reads is made in one step with it; a gradient that is set anew is not cleared first.
 #include <string.h>
 
+#include "nablua/args.h"
 #include "nablua/memory.h"
-#include "plan_steps.h"
+#include "steps.h"
 
 // What the plan knows of a storage.
 typedef struct Uses {
@@ -106,18 +107,12 @@ static bool is_constant_one(Rewrite *w, const Tensor *t) {
 static int replace_arguments(PlanStep *s, const Tensor *from, Tensor *to) {
   int count = 0;
   if (s->kind > STEP_IN_PLACE) return 0;
-  const Op *op = s->call.op;
-  for (int i = 0; i < NB_MAX_PARAMS && op->params[i].name; i++) {
-    bool many = op->params[i].kind == NB_PARAM_TENSORS;
-    if (!many && op->params[i].kind > NB_PARAM_MASK) continue;
-    for (int j = 0; j < (many ? s->args[i].tensors.count : 1); j++) {
-      Tensor **slot = many ? &s->args[i].tensors.items[j] : &s->args[i].tensor;
-      if (*slot != from) continue;
-      nb_tensor_retain(to);
-      nb_tensor_release(slot);
-      *slot = to;
-      count++;
-    }
+  for (TensorWalk w = nb_tensors_of(s->call.op, s->args); nb_next_tensor(&w);) {
+    if (*w.slot != from) continue;
+    nb_tensor_retain(to);
+    nb_tensor_release(w.slot);
+    *w.slot = to;
+    count++;
   }
   return count;
 }

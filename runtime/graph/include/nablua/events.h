@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: MIT
+// What happens to tensors, told to whoever listens: plans, inspection, the anomaly check, the trace.  The core knows
+// none of them.
+//
+// A listener hears one of three voices:
+//
+//   outer  what the user applies, not what rules and composed forwards apply inside
+//   inner  every call whose forward computes, those of backward walks included, and what happens to leaves
+//   write  every write into memory that existed before, whoever writes
+//
+// While a listener is told of something neither outer nor inner is heard, so that what it applies is nobody's business.
+// Where nobody listens, a voice costs one predictable branch.
+#ifndef NABLUA_EVENTS_H
+#define NABLUA_EVENTS_H
+
+#include "nablua/op.h"
+
+struct OptimizerRule;
+union OptimizerSlot;
+
+typedef enum Voice { NB_OUTER, NB_INNER, NB_WRITE, NB_VOICES } Voice;
+
+// An operator that was applied.
+typedef struct Applied {
+  const Op *op;
+  const Value *args;   // outer: as they were given; inner: as the forward saw them
+  Tensor *const *out;  // the listener's to look at; where it wrote in place, the target alone
+  int count;           // outer: the results; inner: all outputs
+  bool in_place;
+  const Call *call;  // inner: the whole call; outer: NULL
+} Applied;
+
+// A function that is not wanted is NULL.  One that returns false makes what it was told of fail.
+typedef struct Listener {
+  Voice voice;
+  bool holds;  // inner: it keeps references to the gradients that leaves receive
+
+  // Outer and inner: an operator was applied.
+  bool (*applied)(void *user, const Applied *a, Error *err);
+
+  // Outer: an operator is about to write into `target`; a backward rule got `grad`, one for each output (or NULL), and
+  // gave `given`, one for each edge.
+  bool (*writing)(void *user, Tensor *target, Error *err);
+  bool (*visited)(void *user, Node *node, Tensor *const *grad, Tensor *const *given, Error *err);
+
+  // Write: the bytes of a storage are about to change; the last moment to copy them.
+  bool (*overwriting)(void *user, Storage *s, Error *err);
+
+  // Inner, from here on.
+
+  // A leaf's gradient, which was `before`, is another.  `cleared`: whatever it was before.
+  void (*deposited)(void *user, Tensor *leaf, const Tensor *before, bool cleared);
+  // An optimizer is about to move its weights.
+  void (*stepped)(void *user, const struct OptimizerRule *rule, const union OptimizerSlot *slots, int count);
+  // A value left a tensor for the embedder's language; `how` is a clause: "it prints a tensor".
+  void (*value_read)(void *user, const char *how);
+  // Something happened that doing the same operators again would not repeat; `what` is such a clause, too.
+  void (*unrepeatable)(void *user, const char *what);
+
+  void *user;
+  struct Listener *next;  // the library's
+} Listener;
+
+// Adds a listener, which must live until it is removed; it hears after those that were there before.  Both may be
+// called within what a listener is told.
+void nb_listen(Listener *l);
+void nb_unlisten(Listener *l);  // one that does not listen is ignored
+
+// ---- for those to whom things happen ----
+
+// The first listener of each voice, and how many reasons there are not to tell it.
+typedef struct Voices {
+  Listener *list[NB_VOICES];
+  int deaf[NB_VOICES];
+} Voices;
+extern Voices nb_voices;
+
+static inline bool nb_is_heard(Voice voice) {
+  return __builtin_expect(nb_voices.list[voice] != NULL, 0) && !nb_voices.deaf[voice];
+}
+
+// How many listeners hold what leaves receive.
+int nb_holders(void);
+
+bool nb_tell_applied(Voice voice, const Applied *a, Error *err);
+bool nb_tell_writing(Tensor *target, Error *err);
+bool nb_tell_overwriting(Storage *s, Error *err);
+bool nb_tell_visited(Node *node, Tensor *const *grad, Tensor *const *given, Error *err);
+
+// These ask themselves whether somebody hears.
+void nb_tell_deposited(Tensor *leaf, const Tensor *before, bool cleared);
+void nb_tell_stepped(const struct OptimizerRule *rule, const union OptimizerSlot *slots, int count);
+void nb_tell_value_read(const char *how);
+void nb_tell_unrepeatable(const char *what);
+
+#endif

@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: MIT
+// Opening the library.
+#ifndef NABLUA_OPEN_H
+#define NABLUA_OPEN_H
+
+#include "nablua/error.h"
+
+// Hands the core all families of operators; whoever uses the library calls it before anything else, as often as one
+// likes.
+bool nb_open(Error *err);
+
+#endif

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: MIT
+// Replaying: the steps of a finished plan, one after the other.
+#include <string.h>
+
+#include "nablua/interrupt.h"
+#include "nablua/memory.h"
+#include "nablua/tape.h"
+#include "steps.h"
+
+// The first that happened to a leaf's gradient tells in what state it was.
+bool nb_plan_ready(const Plan *p) {
+  for (int i = 0; i < p->grad_guards; i++) {
+    const PlanStep *s = p->guard[i];
+    if (s->leaf->grad != s->before) return false;
+  }
+  return true;
+}
+
+bool nb_plan_fits(const Plan *p, Tensor *const *inputs, int count) {
+  if (count != p->inputs) return false;
+  for (int i = 0; i < count; i++) {
+    const Layout *l = &inputs[i]->layout, *want = &p->input[i]->layout;
+    if (l->dtype != want->dtype || l->ndim != want->ndim || nb_tensor_tracked(inputs[i])) return false;
+    for (int d = 0; d < l->ndim; d++)
+      if (l->shape[d] != want->shape[d]) return false;
+    if (!nb_layout_contiguous(l)) return false;
+  }
+  return true;
+}
+
+static bool run_call(PlanStep *s, Error *err) {
+  if (s->kind == STEP_IN_PLACE && !nb_storage_write(s->call.out[0]->storage, s->site, err)) return false;
+  if (s->moves) plan_find_operands(s);
+  if (s->walk.count) {
+    nb_walk_run(&s->walk);
+  } else if (s->brief.run) {
+    s->brief.run(s->brief_at, s->brief.n);
+  } else if (!s->call.op->forward(&s->call, err)) {
+    return false;
+  }
+  return true;
+}
+
+static bool run_step(PlanStep *s, Error *err) {
+  switch (s->kind) {
+    case STEP_CALL:
+    case STEP_IN_PLACE:
+      return run_call(s, err);
+    case STEP_GRAD:
+      if (s->leaf->grad == s->grad) return true;
+      nb_tensor_release(&s->leaf->grad);
+      s->leaf->grad = nb_tensor_retain(s->grad);
+      return true;
+    case STEP_OPTIMIZER:
+      return nb_optimizer_step_at(s->site, &s->rule, s->slots, s->slot_count, err);
+  }
+  return true;
+}
+
+bool plan_make_quick(Plan *p, Error *err) {
+  if (!(p->quick = nb_alloc((size_t)(p->count + 1) * sizeof *p->quick, err))) return false;
+  for (int i = 0; i < p->count; i++) {
+    const PlanStep *s = p->step[i];
+    const LoopWalk *w = &s->walk;
+    QuickStep *q = &p->quick[i];
+    *q = (QuickStep){.kind = QUICK_NOT};
+    if (s->kind == STEP_GRAD && s->grad) {
+      q->kind = QUICK_GRAD;
+      q->as.grad.leaf = s->leaf, q->as.grad.grad = s->grad;
+    }
+    if (s->kind != STEP_CALL || s->group || s->moves) continue;
+    if (w->count && w->ndim == 1 && w->shape[0] <= NB_GRAIN) {
+      q->kind = QUICK_ROW;
+      q->as.row.loop = w->loop, q->as.row.args = w->args, q->as.row.n = w->shape[0];
+      memcpy(q->as.row.stride, w->stride[0], sizeof q->as.row.stride);
+      memcpy(q->as.row.base, w->base, sizeof q->as.row.base);
+    } else if (!w->count && s->brief.run) {
+      q->kind = QUICK_BRIEF;
+      q->as.brief.run = s->brief.run;
+      memcpy(q->as.brief.at, s->brief_at, sizeof q->as.brief.at);
+      memcpy(q->as.brief.n, s->brief.n, sizeof q->as.brief.n);
+    }
+  }
+  return true;
+}
+
+// Takes the step in the plainest way, where there is one.
+static bool run_quick(const QuickStep *q) {
+  switch (q->kind) {
+    case QUICK_ROW:
+      q->as.row.loop(q->as.row.n, q->as.row.base, q->as.row.stride, q->as.row.args);
+      return true;
+    case QUICK_BRIEF:
+      q->as.brief.run(q->as.brief.at, q->as.brief.n);
+      return true;
+    case QUICK_GRAD:
+      return q->as.grad.leaf->grad == q->as.grad.grad;
+    case QUICK_NOT:
+      break;
+  }
+  return false;
+}
+
+bool nb_plan_run(Plan *p, Tensor *const *inputs, Error *err) {
+  bool grad = nb_grad_enabled(), ok = true;
+  char *own[PLAN_INPUTS];
+  nb_set_grad_enabled(false);
+  for (int i = 0; i < p->inputs; i++) {
+    own[i] = p->input[i]->storage->data;
+    p->input[i]->storage->data = nb_tensor_data(inputs[i]);
+  }
+  for (int i = 0; ok && i < p->count;) {
+    if (run_quick(&p->quick[i])) {
+      if (++i % 8 == 0) ok = nb_poll(err);
+      continue;
+    }
+    PlanStep *s = p->step[i];
+    if (s->group > 1) {
+      ok = plan_run_group(p, i, s->group, err);
+      i += s->group;
+    } else {
+      ok = run_step(s, err);
+      if (!ok && s->kind <= STEP_IN_PLACE) nb_op_name_error(s->call.op, err);
+      i++;
+    }
+    ok = ok && nb_poll(err);
+  }
+  for (int i = 0; i < p->inputs; i++) p->input[i]->storage->data = own[i];
+  nb_set_grad_enabled(grad);
+  return ok;
+}
+
+bool nb_plan_set_rule(Plan *p, const int *places, int count, const OptimizerRule *rule, bool first, bool second) {
+  int place = 0;  // of the optimizer step, among such steps
+  for (int i = 0; i < p->count && count > 0; i++) {
+    PlanStep *s = p->step[i];
+    if (s->kind != STEP_OPTIMIZER || place++ != *places) continue;
+    for (int j = 0; j < s->slot_count; j++)
+      if (!s->slots[j].first != !first || !s->slots[j].second != !second) return false;
+    if (s->rule.kind != rule->kind) return false;
+    s->rule = *rule;
+    places++, count--;
+  }
+  return count == 0;
+}
