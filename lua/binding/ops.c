@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "binding.h"
+#include "nablua/args.h"
 #include "nablua/events.h"
 #include "nablua/memory.h"
 
@@ -191,6 +192,7 @@ static void read_value(Reader *r, int i, int index, bool positional) {
     case NB_PARAM_CHOICE:
       r->args[i].choice = read_choice(r, p, index);
       break;
+    case NB_PARAM_KINDS:
     case NB_PARAM_OBJECT:  // of rows that do not come this way
       break;
   }
@@ -198,42 +200,7 @@ static void read_value(Reader *r, int i, int index, bool positional) {
 
 static void set_default(Reader *r, int i) {
   const Param *p = &r->op->params[i];
-  Value *v = &r->args[i];
-  switch (p->kind) {
-    case NB_PARAM_TENSOR:
-    case NB_PARAM_OPERAND:
-    case NB_PARAM_INDEX:
-    case NB_PARAM_MASK:
-      v->tensor = NULL;
-      break;
-    case NB_PARAM_TENSORS:
-    case NB_PARAM_INTS:
-    case NB_PARAM_DIMS:
-      v->ints.items = NULL;
-      v->ints.count = -1;
-      break;
-    case NB_PARAM_DIM:
-      v->integer = 0;
-      break;
-    case NB_PARAM_INT:
-      v->integer = (int64_t)p->fallback;
-      break;
-    case NB_PARAM_NUMBER:
-      v->number = p->fallback;
-      break;
-    case NB_PARAM_FLAG:
-      v->flag = p->fallback != 0;
-      break;
-    case NB_PARAM_DTYPE:
-      v->dtype = (DType)p->fallback;
-      break;
-    case NB_PARAM_CHOICE:
-      v->choice = 0;
-      break;
-    case NB_PARAM_OBJECT:
-      v->object = NULL;
-      break;
-  }
+  nb_arg_kinds[p->kind].set_default(p, &r->args[i]);
 }
 
 // Options are a plain table whose keys are names; a list is an argument.
@@ -373,7 +340,7 @@ static bool read_tensors_alone(Reader *r) {
   int count = lua_gettop(r->L), i = 0;
   if (count > NB_MAX_PARAMS) return false;
   for (; i < count; i++) {
-    if (!p[i].name || p[i].kind > NB_PARAM_MASK || p[i].named) return false;
+    if (!p[i].name || !nb_arg_is_tensor(&p[i]) || p[i].named) return false;
     if (!(r->args[i].tensor = nb_test_tensor(r->L, i + 1))) return false;
   }
   for (; i < NB_MAX_PARAMS && p[i].name; i++) {

@@ -84,6 +84,12 @@ const ArgKind nb_arg_kinds[NB_PARAM_KINDS] = {
     [NB_PARAM_OBJECT] = {NB_HOLDS_OBJECT, NULL, no_object},
 };
 
+void nb_object_release(Object **slot) {
+  Object *object = *slot;
+  *slot = NULL;
+  if (object && --object->refs == 0) object->destroy(object);
+}
+
 static ArgHolds holds(const Param *p) {
   return nb_arg_kinds[p->kind].holds;
 }

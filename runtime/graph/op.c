@@ -71,12 +71,6 @@ int nb_op_params(const Op *op) {
   return n;
 }
 
-void nb_object_release(Object **slot) {
-  Object *object = *slot;
-  *slot = NULL;
-  if (object && --object->refs == 0) object->destroy(object);
-}
-
 int nb_op_results(const Op *op, const Value *args) {
   return op->returns ? op->returns(args) : nb_op_outputs(op) - op->hidden;
 }

@@ -129,6 +129,7 @@ static double now(void) {
 void nb_blas_use(const Blas *b) {
   state = b ? PRESENT : ABSENT;
   if (b) blas = *b;
+  nb_blas_offer();
 }
 
 // Whether it takes clearly less time than our own for a product of middling size.
@@ -208,10 +209,15 @@ static void body(int64_t begin, int64_t end, void *ctx) {
   }
 }
 
-bool nb_blas_gemm(DType dtype, int64_t m, int64_t n, int64_t k, GemmMatrix a, GemmMatrix b, void *c, int64_t ldc,
-                  Error *err) {
+static bool product(DType dtype, int64_t m, int64_t n, int64_t k, GemmMatrix a, GemmMatrix b, void *c, int64_t ldc,
+                    Error *err) {
   Job j = {dtype, m, n, k, ldc, a, b, c, m >= n};
   int64_t grain = (int64_t)(SHARE / (double)(m >= n ? n : m) / (double)k) + 1;
   nb_parallel_for(m >= n ? m : n, grain, body, &j);
   return nb_poll(err);
+}
+
+void nb_blas_offer(void) {
+  static const GemmLibrary library = {nb_blas_serves, product};
+  nb_gemm_offer(&library);
 }

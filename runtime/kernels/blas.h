@@ -28,8 +28,7 @@ void nb_blas_use(const Blas *b);
 // Whether products of this size go to a BLAS, which has 32 bits for each; the first that could decides for all.
 bool nb_blas_serves(int64_t m, int64_t n, int64_t k, GemmMatrix a, GemmMatrix b, int64_t ldc);
 
-// nb_gemm by it, cut for the library's threads.
-bool nb_blas_gemm(DType dtype, int64_t m, int64_t n, int64_t k, GemmMatrix a, GemmMatrix b, void *c, int64_t ldc,
-                  Error *err);
+// From now on products are asked for here first.
+void nb_blas_offer(void);
 
 #endif

@@ -22,7 +22,6 @@
 
 #include <string.h>
 
-#include "blas.h"
 #include "cpu.h"
 #include "nablua/interrupt.h"
 #include "nablua/memory.h"
@@ -507,6 +506,12 @@ static void add_bias(DType dtype, int64_t m, int64_t n, const void *bias, void *
         ((double *)c)[i * ldc + j] += ((const double *)bias)[j];
 }
 
+static const GemmLibrary *library;
+
+void nb_gemm_offer(const GemmLibrary *l) {
+  library = l;
+}
+
 bool nb_gemm_bias(DType dtype, int64_t m, int64_t n, int64_t k, GemmMatrix a, GemmMatrix b, const void *bias, void *c,
                   int64_t ldc, Error *err) {
   if (m <= 0 || n <= 0) return true;
@@ -521,8 +526,8 @@ bool nb_gemm_bias(DType dtype, int64_t m, int64_t n, int64_t k, GemmMatrix a, Ge
     if (bias) add_bias(dtype, m, n, bias, c, ldc);
     return true;
   }
-  if (nb_blas_serves(m, n, k, a, b, ldc)) {
-    if (!nb_blas_gemm(dtype, m, n, k, a, b, c, ldc, err)) return false;
+  if (library && library->serves(m, n, k, a, b, ldc)) {
+    if (!library->gemm(dtype, m, n, k, a, b, c, ldc, err)) return false;
     if (bias) add_bias(dtype, m, n, bias, c, ldc);
     return true;
   }

@@ -20,6 +20,14 @@ typedef struct GemmMatrix {
 bool nb_gemm_bias(DType dtype, int64_t m, int64_t n, int64_t k, GemmMatrix a, GemmMatrix b, const void *bias, void *c,
                   int64_t ldc, Error *err);
 
+// Somebody else's products, asked before our own: blas.c knows whose.
+typedef struct GemmLibrary {
+  bool (*serves)(int64_t m, int64_t n, int64_t k, GemmMatrix a, GemmMatrix b, int64_t ldc);
+  bool (*gemm)(DType dtype, int64_t m, int64_t n, int64_t k, GemmMatrix a, GemmMatrix b, void *c, int64_t ldc,
+               Error *err);
+} GemmLibrary;
+void nb_gemm_offer(const GemmLibrary *library);
+
 static inline bool nb_gemm(DType dtype, int64_t m, int64_t n, int64_t k, GemmMatrix a, GemmMatrix b, void *c,
                            int64_t ldc, Error *err) {
   return nb_gemm_bias(dtype, m, n, k, a, b, NULL, c, ldc, err);

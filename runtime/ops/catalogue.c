@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The catalogue: all families of operators.  A new family is one name in each of the two lists.
+#include "blas.h"
 #include "nablua/op.h"
 #include "nablua/open.h"
 
@@ -18,5 +19,6 @@ static const OpFamily *const families[] = {&ops_create,     &ops_arithmetic,  &o
                                            &ops_assign,     &ops_view,        NULL};
 
 bool nb_open(Error *err) {
+  nb_blas_offer();
   return nb_op_families() == families || nb_op_register(families, err);
 }
