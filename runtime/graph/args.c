@@ -103,6 +103,7 @@ int nb_args_edges(const Op *op, const Value *args) {
 }
 
 static size_t list_bytes(const Param *p, const Value *v) {
+  if (nb_arg_is_tensor(p)) return 0;
   if (holds(p) == NB_HOLDS_TENSORS) return (size_t)v->tensors.count * sizeof *v->tensors.items;
   if (holds(p) == NB_HOLDS_INTS && v->ints.count > 0) return (size_t)v->ints.count * sizeof *v->ints.items;
   return 0;
@@ -118,12 +119,13 @@ void *nb_args_copy(const Op *op, Value *to, const Value *from, void *lists, bool
   char *at = lists;
   for (int i = 0; i < NB_MAX_PARAMS && op->params[i].name; i++) {
     const Param *p = &op->params[i];
+    if (nb_arg_is_tensor(p)) {
+      to[i].tensor = retain ? nb_tensor_retain(from[i].tensor) : NULL;
+      continue;
+    }
     size_t bytes = list_bytes(p, &from[i]);
     to[i] = from[i];
     switch (holds(p)) {
-      case NB_HOLDS_TENSOR:
-        to[i].tensor = retain ? nb_tensor_retain(from[i].tensor) : NULL;
-        break;
       case NB_HOLDS_TENSORS:
         to[i].tensors.items = (Tensor **)(void *)at;
         for (int j = 0; j < from[i].tensors.count; j++)
@@ -137,6 +139,7 @@ void *nb_args_copy(const Op *op, Value *to, const Value *from, void *lists, bool
       case NB_HOLDS_OBJECT:
         if (to[i].object) to[i].object->refs++;
         break;
+      case NB_HOLDS_TENSOR:
       case NB_HOLDS_PLAIN:
         break;
     }
@@ -149,6 +152,10 @@ void nb_args_release(const Op *op, Value *args) {
   for (int i = 0; i < NB_MAX_PARAMS && op->params[i].name; i++) {
     const Param *p = &op->params[i];
     Tensor **list;
+    if (nb_arg_is_tensor(p)) {
+      if (args[i].tensor) nb_tensor_release(&args[i].tensor);
+      continue;
+    }
     for (int j = 0, count = nb_arg_tensors(p, &args[i], &list); j < count; j++) nb_tensor_release(&list[j]);
     if (holds(p) == NB_HOLDS_OBJECT) nb_object_release(&args[i].object);
   }

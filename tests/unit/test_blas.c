@@ -57,6 +57,7 @@ static void listen(const char *sentence) {
 }
 
 static void test_a_wrong_one_is_ignored_with_a_sentence(void **state) {
+  nb_blas_offer();
   (void)state;
   assert_int_equal(setenv("NABLUA_BLAS", WRONG_BLAS, 1), 0);
   nb_on_notice(listen);
