@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# The project's rules as a script: layers, banned calls, first lines, formatting, Lua lint.
+# The project's rules as a script: layers, links, banned calls, first lines, formatting, Lua lint.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 2
 
@@ -38,6 +38,13 @@ report "in kernel/, only session/ may include Lua or the layers below" \
   "$(includes kernel | grep -v '^kernel/session/' | grep -E "$has_lua|[\"<](nablua/|nablua_lua\.h|[^\"]*\.\./)")"
 report "kernel/session/ knows no front end" "$(includes kernel/session | grep -E 'zmq|readline|editline|repl/|jupyter/|\.\./')"
 report "session.h names no Lua and no tensor" "$(includes kernel/session/session.h | grep -E "$has_lua|nablua")"
+
+report "a private header is its own folder's" \
+  "$(includes runtime lua kernel | grep -E '_private\.h"' | while IFS=: read -r file line text; do
+       header=${text#*\"}
+       [ -f "$(dirname "$file")/${header%\"*}" ] || echo "$file:$line:$text"
+     done)"
+report "what a file may use of others" "$(python3 tests/lint/links.py "${NABLUA_BUILD:-build/release}" 2>&1)"
 
 # ---- banned calls ----
 

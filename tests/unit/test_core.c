@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The core alone: applying, recording, walking back and telling, with two toy operators and no family of the library's.
 #include <cmocka.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "loops.h"
@@ -12,6 +13,7 @@
 #include "nablua/op.h"
 #include "nablua/random.h"
 #include "nablua/tape.h"
+#include "nablua/trace.h"
 
 // ---- two toys ----
 
@@ -290,6 +292,40 @@ static void test_modes_are_set_aside_and_put_back(void **state) {
   release(x, y, z);
 }
 
+// ---- the trace ----
+
+static char traced[2000];
+
+static void trace(const char *line) {
+  snprintf(traced + strlen(traced), sizeof traced - strlen(traced), "%s\n", line);
+}
+
+static void test_the_trace_has_a_line_for_each_thing_that_happens(void **state) {
+  Error err;
+  (void)state;
+  traced[0] = '\0';
+  assert_true(nb_trace("op,tape,write", trace, &err));
+  Tensor *x = leaf(3), *y = apply("twice", x, NULL, &err), *J = apply("add", y, x, &err);
+  assert_true(nb_tensor_set_name(x, "weight", &err));
+  assert_true(nb_backward(J, NULL, (BackwardOptions){.retain_graph = false}, &err));
+  nb_set_grad_enabled(false);
+  assert_true(nb_apply_inplace(&toys[0], (Value[NB_MAX_PARAMS]){{.tensor = x}}, &err));
+  nb_set_grad_enabled(true);
+  assert_true(nb_trace("", trace, &err));
+  Tensor *z = apply("twice", x, NULL, &err);
+  assert_string_equal(traced,
+                      "op    twice f64 scalar → f64 scalar\n"
+                      "op    add f64 scalar, f64 scalar → f64 scalar\n"
+                      "tape  add f64 scalar → f64 scalar, f64 scalar\n"
+                      "tape  twice f64 scalar → f64 scalar\n"
+                      "write 8 bytes f64 scalar (weight), version 1\n"
+                      "op    twice_ f64 scalar (weight) → f64 scalar (weight)\n");
+  assert_false(nb_trace("op,tap", trace, &err));
+  assert_non_null(strstr(err.message, "there is no word \"tap\""));
+  nb_tensor_release(&z);
+  release(x, y, J);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_rows_are_found_by_name),
@@ -302,6 +338,7 @@ int main(void) {
       cmocka_unit_test(test_a_listener_may_remove_any_other_while_it_is_told),
       cmocka_unit_test(test_a_write_can_be_copied_before_it_happens_or_refused),
       cmocka_unit_test(test_modes_are_set_aside_and_put_back),
+      cmocka_unit_test(test_the_trace_has_a_line_for_each_thing_that_happens),
   };
   return cmocka_run_group_tests(tests, set_up, NULL);
 }
