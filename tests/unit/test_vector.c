@@ -125,7 +125,7 @@ static void test_angles(void **state) {
 
 // Rows of a softmax: e^(x − less) with its sum, and the largest element, of all lengths.
 static void test_rows(void **state) {
-  float x[100], y[100], most = -INFINITY;
+  float x[100] = {0}, y[100], most = -INFINITY;
   (void)state;
   for (int n = 0; n <= 100; n++) {
     double sum = 0, want = 0;
