@@ -136,7 +136,7 @@ static bool place(int64_t i, int d, int64_t size, int64_t below, int64_t *out, E
   return true;
 }
 
-// The steps as a region, see ops_index.c; index tensors take their dimension whole.  Tells the
+// The steps as a region, see ops/index.c; index tensors take their dimension whole.  Tells the
 // dimension of the result that an index tensor stands for.
 static bool to_region(const Layout *x, const Key *key, Value *region, int *tensor_dim, Error *err) {
   int d = 0, shown = 0;

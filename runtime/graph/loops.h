@@ -34,7 +34,7 @@ bool nb_walk_of(const Call *c, LoopWalk *w, Tensor *t[NB_MAX_OPERANDS]);
 void nb_walk_run(LoopWalk *w);
 
 // Runs `loop` over all elements of t[0] (the output) with t[1..count-1] broadcast to its shape.
-// All are in the dtype that the loop expects; NULL shape problems are the caller's to exclude.
+// All are in the dtype that the loop expects, and broadcast: the caller has checked it.
 void nb_loop(Loop loop, const Value *args, Tensor *const *t, int count);
 
 // Shape rules.

@@ -62,13 +62,13 @@ void nb_node_release(Node **slot) {
   Node *n = *slot;
   *slot = NULL;
   if (!n || --n->refs > 0) return;
-  n->run = dead;  // a dead node is in no run: the field links the ones to destroy
+  n->next_dead = dead;
   dead = n;
   if (draining) return;
   draining = true;
   while (dead) {
     n = dead;
-    dead = n->run;
+    dead = n->next_dead;
     drop_values(n);
     nb_free(n, n->bytes);
   }
@@ -200,7 +200,7 @@ bool nb_rebind_owner(Tensor *owner, Tensor *view, Error *err) {
 typedef struct Pending {
   Node *node;  // owned
   Tensor *grad[NB_MAX_OUTPUTS];
-  void *before;  // node->run of the backward within which this one was called
+  intptr_t before;  // node->place in the walk within which this one was called
 } Pending;
 
 typedef struct LeafGrad {
@@ -208,7 +208,7 @@ typedef struct LeafGrad {
 } LeafGrad;
 
 // One walk.  `heap` orders the indices of `pending` by node; slots in nodes and leaves find them.
-typedef struct Run {
+typedef struct Walk {
   Pending *pending;
   int *heap;
   int pending_count, pending_capacity, heap_count, heap_capacity;
@@ -221,7 +221,7 @@ typedef struct Run {
   bool heard;  // somebody hears of each visit; of what rules apply nobody does
   Site site;
   Error *err;
-} Run;
+} Walk;
 
 static bool grow(void *block, int used, int *capacity, size_t item, Error *err) {
   void **slot = block;
@@ -237,64 +237,64 @@ static bool grow(void *block, int used, int *capacity, size_t item, Error *err) 
   return true;
 }
 
-static bool later(const Run *r, int a, int b) {
-  return r->pending[r->heap[a]].node->order > r->pending[r->heap[b]].node->order;
+static bool later(const Walk *w, int a, int b) {
+  return w->pending[w->heap[a]].node->order > w->pending[w->heap[b]].node->order;
 }
 
-static void heap_swap(Run *r, int a, int b) {
-  int t = r->heap[a];
-  r->heap[a] = r->heap[b];
-  r->heap[b] = t;
+static void heap_swap(Walk *w, int a, int b) {
+  int t = w->heap[a];
+  w->heap[a] = w->heap[b];
+  w->heap[b] = t;
 }
 
-static void heap_push(Run *r, int index) {
-  int i = r->heap_count++;
-  r->heap[i] = index;
-  for (; i > 0 && later(r, i, (i - 1) / 2); i = (i - 1) / 2) heap_swap(r, i, (i - 1) / 2);
+static void heap_push(Walk *w, int index) {
+  int i = w->heap_count++;
+  w->heap[i] = index;
+  for (; i > 0 && later(w, i, (i - 1) / 2); i = (i - 1) / 2) heap_swap(w, i, (i - 1) / 2);
 }
 
-static int heap_pop(Run *r) {
-  int top = r->heap[0];
-  r->heap[0] = r->heap[--r->heap_count];
+static int heap_pop(Walk *w) {
+  int top = w->heap[0];
+  w->heap[0] = w->heap[--w->heap_count];
   for (int i = 0;;) {
     int best = i, left = 2 * i + 1;
-    if (left < r->heap_count && later(r, left, best)) best = left;
-    if (left + 1 < r->heap_count && later(r, left + 1, best)) best = left + 1;
+    if (left < w->heap_count && later(w, left, best)) best = left;
+    if (left + 1 < w->heap_count && later(w, left + 1, best)) best = left + 1;
     if (best == i) return top;
-    heap_swap(r, i, best);
+    heap_swap(w, i, best);
     i = best;
   }
 }
 
 // The place of a node among the pending, made when it has none.
-static Pending *pending_of(Run *r, Node *n) {
-  intptr_t slot = (intptr_t)n->run;
-  if (slot > 0 && slot <= r->pending_count && r->pending[slot - 1].node == n) return &r->pending[slot - 1];
-  if (r->pending_count == r->pending_capacity &&
-      !grow(&r->pending, r->pending_count, &r->pending_capacity, sizeof *r->pending, r->err))
+static Pending *pending_of(Walk *w, Node *n) {
+  intptr_t slot = n->place;
+  if (slot > 0 && slot <= w->pending_count && w->pending[slot - 1].node == n) return &w->pending[slot - 1];
+  if (w->pending_count == w->pending_capacity &&
+      !grow(&w->pending, w->pending_count, &w->pending_capacity, sizeof *w->pending, w->err))
     return NULL;
-  if (r->heap_count == r->heap_capacity && !grow(&r->heap, r->heap_count, &r->heap_capacity, sizeof *r->heap, r->err))
+  if (w->heap_count == w->heap_capacity && !grow(&w->heap, w->heap_count, &w->heap_capacity, sizeof *w->heap, w->err))
     return NULL;
-  r->pending[r->pending_count] = (Pending){.node = nb_node_retain(n), .before = n->run};
-  heap_push(r, r->pending_count++);
-  n->run = (void *)(intptr_t)r->pending_count;
-  return &r->pending[r->pending_count - 1];
+  w->pending[w->pending_count] = (Pending){.node = nb_node_retain(n), .before = n->place};
+  heap_push(w, w->pending_count++);
+  n->place = w->pending_count;
+  return &w->pending[w->pending_count - 1];
 }
 
 // *sum += grad; takes the gradient as it is when it is the first.
-static bool accumulate(Run *r, Tensor **sum, Tensor *grad) {
+static bool accumulate(Walk *w, Tensor **sum, Tensor *grad) {
   Scope s;
   if (!*sum) {
     *sum = nb_tensor_retain(grad);
     return true;
   }
-  bool ours = (*sum)->refs == 1 && (*sum)->storage->refs == 1 && !(*sum)->node && !r->options.create_graph &&
+  bool ours = (*sum)->refs == 1 && (*sum)->storage->refs == 1 && !(*sum)->node && !w->options.create_graph &&
               nb_layout_contiguous(&(*sum)->layout);
   if (ours) {
-    const Op *add = nb_op_need("add", r->err);
-    return add && nb_apply_inplace(add, (Value[NB_MAX_PARAMS]){{.tensor = *sum}, {.tensor = grad}}, r->err);
+    const Op *add = nb_op_need("add", w->err);
+    return add && nb_apply_inplace(add, (Value[NB_MAX_PARAMS]){{.tensor = *sum}, {.tensor = grad}}, w->err);
   }
-  nb_scope_open(&s, r->err);
+  nb_scope_open(&s, w->err);
   Tensor *total = nb_tensor_retain(nb_add(&s, *sum, grad));
   nb_scope_close(&s);
   if (!total) return false;
@@ -303,22 +303,22 @@ static bool accumulate(Run *r, Tensor **sum, Tensor *grad) {
   return true;
 }
 
-static bool accumulate_leaf(Run *r, Tensor *leaf, Tensor *grad) {
-  for (int i = 0; i < r->leaf_count; i++)
-    if (r->leaves[i].leaf == leaf) return accumulate(r, &r->leaves[i].grad, grad);
-  if (r->leaf_count == r->leaf_capacity &&
-      !grow(&r->leaves, r->leaf_count, &r->leaf_capacity, sizeof *r->leaves, r->err))
+static bool accumulate_leaf(Walk *w, Tensor *leaf, Tensor *grad) {
+  for (int i = 0; i < w->leaf_count; i++)
+    if (w->leaves[i].leaf == leaf) return accumulate(w, &w->leaves[i].grad, grad);
+  if (w->leaf_count == w->leaf_capacity &&
+      !grow(&w->leaves, w->leaf_count, &w->leaf_capacity, sizeof *w->leaves, w->err))
     return false;
-  r->leaves[r->leaf_count++] = (LeafGrad){nb_tensor_retain(leaf), nb_tensor_retain(grad)};
+  w->leaves[w->leaf_count++] = (LeafGrad){nb_tensor_retain(leaf), nb_tensor_retain(grad)};
   return true;
 }
 
-static bool send(Run *r, const Edge *e, Tensor *grad) {
+static bool send(Walk *w, const Edge *e, Tensor *grad) {
   if (e->node) {
-    Pending *p = pending_of(r, e->node);
-    return p && accumulate(r, &p->grad[e->output], grad);
+    Pending *p = pending_of(w, e->node);
+    return p && accumulate(w, &p->grad[e->output], grad);
   }
-  return !e->leaf || accumulate_leaf(r, e->leaf, grad);
+  return !e->leaf || accumulate_leaf(w, e->leaf, grad);
 }
 
 static bool changed(const Node *n, const Tensor *t, Error *err) {
@@ -365,12 +365,12 @@ bool nb_node_backward(Node *n, Tensor *const *grad, Tensor **given, Error *err) 
 }
 
 // A gradient that users get to see must not be a tensor that others hold: it becomes a copy where more than `held` do.
-static bool make_own(Run *r, Tensor **grad, int held) {
+static bool make_own(Walk *w, Tensor **grad, int held) {
   Scope s;
   Tensor *g = *grad;
   if (g->refs <= held && g->storage->refs == 1 && nb_layout_contiguous(&g->layout) && !g->node && !g->requires_grad)
     return true;
-  nb_scope_open(&s, r->err);
+  nb_scope_open(&s, w->err);
   Tensor *copy = nb_tensor_retain(nb_unary(&s, "clone", g));
   nb_scope_close(&s);
   if (!copy) return false;
@@ -380,47 +380,47 @@ static bool make_own(Run *r, Tensor **grad, int held) {
 }
 
 // Keeps the gradients of outputs that somebody asked for.
-static bool keep_grads(Run *r, const Pending *p) {
+static bool keep_grads(Walk *w, const Pending *p) {
   for (int i = 0; i < NB_MAX_OUTPUTS; i++) {
     if (!p->grad[i]) continue;
-    for (int t = 0; t < r->target_count; t++)
-      if (r->targets[t]->node == p->node && r->targets[t]->output == i && !r->results[t])
-        r->results[t] = nb_tensor_retain(p->grad[i]);
+    for (int t = 0; t < w->target_count; t++)
+      if (w->targets[t]->node == p->node && w->targets[t]->output == i && !w->results[t])
+        w->results[t] = nb_tensor_retain(p->grad[i]);
     Tensor *watcher = p->node->watcher[i];
-    if (watcher && !r->targets && !accumulate(r, &watcher->grad, p->grad[i])) return false;
+    if (watcher && !w->targets && !accumulate(w, &watcher->grad, p->grad[i])) return false;
   }
   return true;
 }
 
-static bool visit(Run *r, int index) {
-  Node *n = r->pending[index].node;
+static bool visit(Walk *w, int index) {
+  Node *n = w->pending[index].node;
   for (int i = 0; n->hooks && i < NB_MAX_OUTPUTS; i++) {
-    Tensor **grad = &r->pending[index].grad[i];
-    if (*grad && !(make_own(r, grad, 1) && nb_hooks_call(n->hooks, i, grad, r->err))) return false;
+    Tensor **grad = &w->pending[index].grad[i];
+    if (*grad && !(make_own(w, grad, 1) && nb_hooks_call(n->hooks, i, grad, w->err))) return false;
   }
   for (int i = 0; i < NB_MAX_OUTPUTS; i++)
-    if (n->watcher[i] && r->pending[index].grad[i] && !make_own(r, &r->pending[index].grad[i], 1)) return false;
-  Pending p = r->pending[index];
-  if (!nb_poll(r->err) || !keep_grads(r, &p)) return false;
+    if (n->watcher[i] && w->pending[index].grad[i] && !make_own(w, &w->pending[index].grad[i], 1)) return false;
+  Pending p = w->pending[index];
+  if (!nb_poll(w->err) || !keep_grads(w, &p)) return false;
   Tensor *few[8] = {NULL}, **given = few;
   size_t bytes = (size_t)n->edge_count * sizeof *given;
   if (n->edge_count > 8) {
-    if (!(given = nb_alloc(bytes, r->err))) return false;
+    if (!(given = nb_alloc(bytes, w->err))) return false;
     memset(given, 0, bytes);
   }
-  bool ok = apply_rule(n, p.grad, given, !r->heard, r->err);
-  if (ok && r->heard) ok = nb_tell_visited(n, p.grad, given, r->err);
+  bool ok = apply_rule(n, p.grad, given, !w->heard, w->err);
+  if (ok && w->heard) ok = nb_tell_visited(n, p.grad, given, w->err);
   for (int i = 0; i < n->edge_count; i++) {
-    if (given[i] && ok) ok = send(r, &n->edges[i], given[i]);
+    if (given[i] && ok) ok = send(w, &n->edges[i], given[i]);
     nb_tensor_release(&given[i]);
   }
   if (given != few) nb_free(given, bytes);
-  if (ok && !r->options.retain_graph) {
+  if (ok && !w->options.retain_graph) {
     drop_values(n);
     n->freed = true;
-    n->freed_at = r->site;
+    n->freed_at = w->site;
   }
-  for (int i = 0; i < NB_MAX_OUTPUTS; i++) nb_tensor_release(&r->pending[index].grad[i]);
+  for (int i = 0; i < NB_MAX_OUTPUTS; i++) nb_tensor_release(&w->pending[index].grad[i]);
   return ok;
 }
 
@@ -445,62 +445,62 @@ static bool check_root(Tensor *J, Tensor *grad, Error *err) {
                          nb_shape_text(&grad->layout, b), nb_shape_text(&J->layout, a));
 }
 
-static bool walk(Run *r, Tensor *J, Tensor *grad) {
+static bool walk_back(Walk *w, Tensor *J, Tensor *grad) {
   Scope s;
   bool ok = false, before = grad_enabled, ours = !grad;
-  if (!check_root(J, grad, r->err)) return false;
-  r->site = nb_site_now();
-  nb_scope_open(&s, r->err);
+  if (!check_root(J, grad, w->err)) return false;
+  w->site = nb_site_now();
+  nb_scope_open(&s, w->err);
   Layout l = J->layout;
-  grad_enabled = r->options.create_graph;
+  grad_enabled = w->options.create_graph;
   if (!grad && nb_unheard()) {
-    if ((grad = nb_scope_own(&s, nb_tensor_new(&l, r->err)))) nb_tensor_set(grad, 0, 1);
+    if ((grad = nb_scope_own(&s, nb_tensor_new(&l, w->err)))) nb_tensor_set(grad, 0, 1);
   } else {
     grad = grad ? nb_to(&s, grad, l.dtype) : nb_full(&s, &l, 1);
   }
   Edge root = {.node = J->node, .leaf = J->node ? NULL : J, .output = J->output};
-  if (grad && ours && !r->targets && !r->heard) grad->storage->ones = true;
-  ok = grad && send(r, &root, grad);
-  while (ok && r->heap_count > 0) ok = visit(r, heap_pop(r));
-  for (int i = 0; ok && i < r->leaf_count; i++)
-    ok = !r->leaves[i].leaf->hooks ||
-         (make_own(r, &r->leaves[i].grad, 1) && nb_hooks_call(r->leaves[i].leaf->hooks, 0, &r->leaves[i].grad, r->err));
+  if (grad && ours && !w->targets && !w->heard) grad->storage->ones = true;
+  ok = grad && send(w, &root, grad);
+  while (ok && w->heap_count > 0) ok = visit(w, heap_pop(w));
+  for (int i = 0; ok && i < w->leaf_count; i++)
+    ok = !w->leaves[i].leaf->hooks ||
+         (make_own(w, &w->leaves[i].grad, 1) && nb_hooks_call(w->leaves[i].leaf->hooks, 0, &w->leaves[i].grad, w->err));
   grad_enabled = before;
   nb_scope_close(&s);
   return ok;
 }
 
-static void run_begin(Run *r) {
-  if (r->options.create_graph) r->options.retain_graph = true;
-  r->heard = nb_is_heard(NB_OUTER);
+static void walk_begin(Walk *w) {
+  if (w->options.create_graph) w->options.retain_graph = true;
+  w->heard = nb_is_heard(NB_OUTER);
   nb_voices.deaf[NB_OUTER]++;
 }
 
-static void run_end(Run *r) {
+static void walk_end(Walk *w) {
   nb_voices.deaf[NB_OUTER]--;
-  for (int i = 0; i < r->pending_count; i++) {
-    for (int j = 0; j < NB_MAX_OUTPUTS; j++) nb_tensor_release(&r->pending[i].grad[j]);
-    r->pending[i].node->run = r->pending[i].before;
-    nb_node_release(&r->pending[i].node);
+  for (int i = 0; i < w->pending_count; i++) {
+    for (int j = 0; j < NB_MAX_OUTPUTS; j++) nb_tensor_release(&w->pending[i].grad[j]);
+    w->pending[i].node->place = w->pending[i].before;
+    nb_node_release(&w->pending[i].node);
   }
-  for (int i = 0; i < r->leaf_count; i++) {
-    nb_tensor_release(&r->leaves[i].leaf);
-    nb_tensor_release(&r->leaves[i].grad);
+  for (int i = 0; i < w->leaf_count; i++) {
+    nb_tensor_release(&w->leaves[i].leaf);
+    nb_tensor_release(&w->leaves[i].grad);
   }
-  nb_free(r->pending, (size_t)r->pending_capacity * sizeof *r->pending);
-  nb_free(r->heap, (size_t)r->heap_capacity * sizeof *r->heap);
-  nb_free(r->leaves, (size_t)r->leaf_capacity * sizeof *r->leaves);
+  nb_free(w->pending, (size_t)w->pending_capacity * sizeof *w->pending);
+  nb_free(w->heap, (size_t)w->heap_capacity * sizeof *w->heap);
+  nb_free(w->leaves, (size_t)w->leaf_capacity * sizeof *w->leaves);
 }
 
 // Adds a collected gradient to its leaf, whose `grad` becomes a tensor of its own.
-static bool deposit(Run *r, LeafGrad *g) {
+static bool deposit(Walk *w, LeafGrad *g) {
   bool before = grad_enabled, ok = true;
-  grad_enabled = r->options.create_graph;
-  if (!g->leaf->grad && !r->options.create_graph) {
-    if (!(ok = make_own(r, &g->grad, 1 + nb_holders()))) goto done;
+  grad_enabled = w->options.create_graph;
+  if (!g->leaf->grad && !w->options.create_graph) {
+    if (!(ok = make_own(w, &g->grad, 1 + nb_holders()))) goto done;
   }
   const Tensor *was = g->leaf->grad;
-  ok = accumulate(r, &g->leaf->grad, g->grad);
+  ok = accumulate(w, &g->leaf->grad, g->grad);
   if (ok) nb_tell_deposited(g->leaf, was, false);
 done:
   grad_enabled = before;
@@ -508,26 +508,26 @@ done:
 }
 
 bool nb_backward(Tensor *J, Tensor *grad, BackwardOptions options, Error *err) {
-  Run r = {.options = options, .err = err};
-  run_begin(&r);
-  bool ok = walk(&r, J, grad);
-  for (int i = 0; ok && i < r.leaf_count; i++) ok = deposit(&r, &r.leaves[i]);
-  run_end(&r);
+  Walk w = {.options = options, .err = err};
+  walk_begin(&w);
+  bool ok = walk_back(&w, J, grad);
+  for (int i = 0; ok && i < w.leaf_count; i++) ok = deposit(&w, &w.leaves[i]);
+  walk_end(&w);
   return ok;
 }
 
 bool nb_grad(Tensor *J, Tensor *grad, Tensor *const *x, int count, BackwardOptions options, Tensor **results,
              Error *err) {
-  Run r = {.options = options, .targets = x, .results = results, .target_count = count, .err = err};
-  run_begin(&r);
+  Walk w = {.options = options, .targets = x, .results = results, .target_count = count, .err = err};
+  walk_begin(&w);
   for (int i = 0; i < count; i++) results[i] = NULL;
-  bool ok = walk(&r, J, grad);
+  bool ok = walk_back(&w, J, grad);
   for (int i = 0; ok && i < count; i++) {
     if (x[i]->node) continue;
-    for (int j = 0; j < r.leaf_count; j++)
-      if (r.leaves[j].leaf == x[i]) results[i] = nb_tensor_retain(r.leaves[j].grad);
+    for (int j = 0; j < w.leaf_count; j++)
+      if (w.leaves[j].leaf == x[i]) results[i] = nb_tensor_retain(w.leaves[j].grad);
   }
-  run_end(&r);
+  walk_end(&w);
   for (int i = 0; !ok && i < count; i++) nb_tensor_release(&results[i]);
   return ok;
 }

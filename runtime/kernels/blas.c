@@ -14,7 +14,9 @@
 #include "nablua/interrupt.h"
 #include "nablua/memory.h"
 
-// Multiplications that are worth the call, a thread, and as many as may pass between looks for an interrupt.
+// In multiplications.  LARGE: the least product that is worth somebody else's call, 128×128×128.  SHARE: the least part
+// that is worth a thread.  MOST: how many pass before the next look for an interrupt; at the few 10⁹ a second of a
+// slow core these are some hundredths of a second.
 static const double LARGE = 1 << 21, SHARE = 1 << 19, MOST = 1 << 28;
 
 static enum { UNKNOWN, ABSENT, PRESENT } state;

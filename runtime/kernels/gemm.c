@@ -37,8 +37,8 @@
 #endif
 #endif
 
-// Multiplications that are worth a thread: what it computes must come to the others' caches, from far where cores share
-// none.
+// How many multiplications are worth a thread.  What it computes must come to the others' caches, from far where cores
+// share none: shared out from fewer than two of these on, an MLP's step of 60 µs took 180 (two cores of a Zen 3).
 static const double SHARE = 4e5;
 
 // Y is packed when more rows than PACK_Y use it, X when more columns than PACK_X do; Y sooner when
@@ -120,8 +120,8 @@ static int64_t even_block(int64_t total, int64_t most, int64_t unit) {
   return round_up((total + blocks - 1) / blocks, unit);
 }
 
-// A run of tiles over rows × columns of C: X and Y packed, or where they lie.
-typedef struct Run {
+// Tiles over rows × columns of C: X and Y packed, or where they lie.
+typedef struct Tiles {
   const Product *g;
   int64_t rows, columns, k;
   const char *x, *y;
@@ -131,14 +131,14 @@ typedef struct Run {
   const char *bias;
   char *c;
   bool add;
-} Run;
+} Tiles;
 
 // The rows of the first of the tiles that cover 1..12 rows best: low tiles keep too few sums in flight.
 static const int8_t first[MAX_ROWS + 1] = {0, 1, 2, 3, 4, 4, 6, 4, 8, 6, 6, 8, 12};
 
-// The columns [j, j + columns) of a run with tiles of this width, of which the first `skip` lanes
+// The columns [j, j + columns) with tiles of this width, of which the first `skip` lanes
 // are of no use.
-static void run_column(const Run *r, const Width *w, int64_t j, int64_t skip, int64_t columns) {
+static void run_column(const Tiles *r, const Width *w, int64_t j, int64_t skip, int64_t columns) {
   const Product *g = r->g;
   const char *y = r->y + (j * r->ystep - skip) * g->size;
   bool whole = g->cc == 1 && columns == w->columns;
@@ -169,7 +169,7 @@ static void run_column(const Run *r, const Width *w, int64_t j, int64_t skip, in
 
 // Picks widths from left to right.  What is narrower than a tile is covered by one that reaches
 // back over columns already done, or past the end into a panel's zeros; else by narrower ones.
-static void run(const Run *r) {
+static void run(const Tiles *r) {
   const Width *widths = r->g->level->widths;
   int64_t j = 0;
   if (r->rows <= 2 && r->before >= 0)
@@ -217,7 +217,7 @@ static void tiles(const Product *g, Rectangle at, char *space) {
     for (int64_t p = 0; p < g->k; p += g->kc) {
       int64_t steps = least(g->kc, g->k - p);
       const char *y = g->y + ((at.j + j) * g->yc + p * g->yk) * size;
-      Run r = {.g = g, .columns = columns, .k = steps, .add = p > 0};
+      Tiles r = {.g = g, .columns = columns, .k = steps, .add = p > 0};
       if (g->bias && p == 0) r.bias = g->bias + (at.j + j) * size;
       if (g->pack_y) {
         g->level->pack(ys, y, g->yc, g->yk, columns, steps, g->panel);
@@ -484,7 +484,7 @@ static void small(const Product *g) {
   if (g->dots)
     dots(g, (Rectangle){0, g->m, 0, g->n});
   else
-    run(&(Run){g, g->m, g->n, g->k, g->x, g->y, g->xr, g->xk, g->xr, g->yk, 1, 0, g->bias, g->c, false});
+    run(&(Tiles){g, g->m, g->n, g->k, g->x, g->y, g->xr, g->xk, g->xr, g->yk, 1, 0, g->bias, g->c, false});
 }
 
 static Product product_of(DType dtype, int64_t m, int64_t n, int64_t k, GemmMatrix a, GemmMatrix b, void *c,
@@ -687,7 +687,7 @@ void nb_gemm_packed(int64_t m, GemmMatrix a, const GemmPacked *b, void *c, int64
   int64_t high = w == &level->wide ? 2 : m;  // the wide tiles are low
   int64_t xr = a.transposed ? 1 : a.ld, xk = a.transposed ? a.ld : 1;
   for (int64_t p = 0; p < b->k; p += kc) {
-    Run r = {.g = &g, .columns = b->n, .k = least(kc, b->k - p), .xr = xr, .xk = xk, .xstep = xr, .before = -1};
+    Tiles r = {.g = &g, .columns = b->n, .k = least(kc, b->k - p), .xr = xr, .xk = xk, .xstep = xr, .before = -1};
     r.y = (const char *)b->data + p * columns * g.size, r.yk = b->panel, r.ystep = r.k, r.add = add || p > 0;
     for (int64_t j = 0; j < b->n && !nb_interrupted(); j += b->panel)
       for (int64_t i = 0; i < m; i += high) {

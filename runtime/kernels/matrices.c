@@ -45,7 +45,7 @@ int nb_work_size(const void *answer, DType dtype) {
   double number;
   memcpy(&single, answer, sizeof single);
   memcpy(&number, answer, sizeof number);
-  // In f32 the answer itself is rounded.
+  // The answer is a float for matrices of floats: above 2^24 it may have been rounded below the size that is needed.
   int size = dtype == NB_F32 ? (int)((double)single * 1.0000002) : (int)number;
   return size < 1 ? 1 : size;
 }

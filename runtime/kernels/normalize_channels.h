@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Batch normalisation of channels, a template for element types: ops_normalize.c includes it with BITS 32 and 64.
+// Batch normalisation of channels, a template for element types: ops/normalize.c includes it with BITS 32 and 64.
 //
 // x is batch × channels × inner.  A row of `inner` elements is read once into the nearest cache; rows' means and sums
 // of squares join as Chan, Golub and LeVeque have it (Updating formulae and a pairwise algorithm for computing sample

@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: MIT
-// Normalisation of rows, a template for element types: ops_normalize.c includes it with BITS 32 and 64.
+// Normalisation of rows (LayerNorm, RMSNorm, GroupNorm), a template for element types.
 //
-// `inner` neighbours share a weight: 1 where a row has one for each element, else the elements of a channel.  Moments
-// and what is made of them are those of normalize_channels.h, which stands before.
+// ops/normalize.c includes it twice, with BITS 32 and 64, each time after normalize_channels.h, whose KERNEL(total),
+// KERNEL(moments), KERNEL(scale) and KERNEL(through) it calls.  A row is read three times, from the nearest cache: for
+// a mean that is near, for the exact moments around that, and to write the result.
+//
+//   w->rows rows of w->n elements; row r takes its weights from (r mod w->groups)·(n/inner) on, and `inner` neighbours
+//   share one: 1 in LayerNorm, the elements of a channel in GroupNorm
 #if BITS == 32
 #define REAL float
 #define KERNEL(name) f32_##name

@@ -311,7 +311,8 @@ static bool solve_backward(Backward *b) {
   return !nb_wants(b, 1) || nb_give(b, 1, gb);
 }
 
-// Of the triangle of a that counts; row-major lower is LAPACK's upper.
+// Solves with the triangle of `a` that counts.  LAPACK reads our rows as columns, so it sees aᵀ: our lower triangle is
+// its upper one ("U"), and it must transpose what it sees ("T").
 static bool triangular_step(const Lapack *lapack, Call *c, const Matrices *m, int64_t i, void *a, int columns, void *b,
                             int *pivots, Error *err) {
   int n = m->rows, info = 0;

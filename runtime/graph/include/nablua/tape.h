@@ -39,7 +39,10 @@ struct Node {
   size_t bytes;        // of this block, which holds args, edges and lists too
   bool freed;          // a backward has released the saved values ...
   Site freed_at;       // ... from this line
-  void *run;           // the backward that is at work on it
+  union {
+    intptr_t place;          // 1 + its place among those that the innermost walk has met; 0: no walk has
+    struct Node *next_dead;  // when nobody holds it any more: the next to destroy
+  };
 };
 
 // Gradients are recorded while this is true; nb_no_grad flips it.
