@@ -4,9 +4,11 @@
 
 #include <stdatomic.h>
 
-static atomic_bool requested;
+static atomic_bool requested, raised;
+static atomic_int held;  // workers of the pool look, too
 
 void nb_interrupt(void) {
+  atomic_store_explicit(&raised, false, memory_order_relaxed);
   atomic_store_explicit(&requested, true, memory_order_relaxed);
 }
 
@@ -15,9 +17,32 @@ void nb_interrupt_clear(void) {
 }
 
 bool nb_interrupted(void) {
-  return atomic_load_explicit(&requested, memory_order_relaxed);
+  return __builtin_expect(atomic_load_explicit(&requested, memory_order_relaxed), 0) &&
+         atomic_load_explicit(&held, memory_order_relaxed) == 0;
 }
 
 bool nb_poll(Error *err) {
-  return !nb_interrupted() || nb_fail(err, NB_ERROR_INTERRUPT, "interrupted");
+  if (!nb_interrupted()) return true;
+  atomic_store_explicit(&raised, true, memory_order_relaxed);
+  return nb_fail(err, NB_ERROR_INTERRUPT, "interrupted");
+}
+
+bool nb_interrupt_is_raised(void) {
+  return atomic_load_explicit(&raised, memory_order_relaxed);
+}
+
+static void hold(int more) {
+  atomic_store_explicit(&held, atomic_load_explicit(&held, memory_order_relaxed) + more, memory_order_relaxed);
+}
+
+void nb_interrupt_hold(void) {
+  hold(1);
+}
+
+void nb_interrupt_let(void) {
+  hold(-1);
+}
+
+bool nb_interrupt_is_held(void) {
+  return atomic_load_explicit(&held, memory_order_relaxed) > 0;
 }

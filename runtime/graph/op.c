@@ -310,8 +310,10 @@ bool nb_apply_inplace(const Op *op, const Value *args, Error *err) {
     local[i].tensor = copy;
   }
   c.out[0] = target;
-  if (!nb_storage_write(target->storage, nb_site_now(), err)) goto done;
+  if (!nb_poll(err) || !nb_storage_write(target->storage, nb_site_now(), err)) goto done;
+  nb_interrupt_hold();  // what is begun is written to the end
   ok = run_forward(&c, err) && (!nb_is_heard(NB_INNER) || tell_inner(&c, true, err));
+  nb_interrupt_let();
   nb_set_grad_enabled(grad);
   if (ok && grad) ok = record_write(&c, target, tracked, owner_current, err);
 done:

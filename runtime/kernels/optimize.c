@@ -126,7 +126,8 @@ bool nb_optimizer_step_at(Site site, const OptimizerRule *rule, const OptimizerS
   bool vectors = cpu_level() > CPU_PORTABLE;
   void (*const f32)(int64_t, int64_t, void *) = vectors ? avx2_f32 : portable_f32;
   void (*const f64)(int64_t, int64_t, void *) = vectors ? avx2_f64 : portable_f64;
-  if (!begin_writing(site, slots, count, err)) return false;
+  if (!nb_poll(err) || !begin_writing(site, slots, count, err)) return false;
+  nb_interrupt_hold();
   for (int i = 0; i < count; i++) {
     Tensor *w = slots[i].weight;
     double *counted = nb_tensor_data(slots[i].step), t = *counted + 1;
@@ -140,5 +141,6 @@ bool nb_optimizer_step_at(Site site, const OptimizerRule *rule, const OptimizerS
     }
     nb_parallel_for(nb_layout_numel(&w->layout), NB_GRAIN, w->layout.dtype == NB_F32 ? f32 : f64, &s);
   }
-  return nb_poll(err);
+  nb_interrupt_let();
+  return true;
 }

@@ -51,6 +51,20 @@ static void find_moving(Plan *p) {
   }
 }
 
+// From the first write into what outlives the plan on, an interrupt waits: a replay is whole or has changed nothing.
+static bool find_lasting(Plan *p, Error *err) {
+  StorageMap made;
+  if (!storage_map_open(&made, p, err)) return false;
+  for (p->lasting = 0; p->lasting < p->count; p->lasting++) {
+    const PlanStep *s = p->step[p->lasting];
+    if (s->kind == STEP_OPTIMIZER) break;
+    if (s->kind == STEP_IN_PLACE && storage_map_get(&made, s->call.out[0]->storage) < 0) break;
+  }
+  while (p->lasting < p->count && p->step[p->lasting]->group < 0) p->lasting--;
+  storage_map_close(&made);
+  return true;
+}
+
 bool nb_plan_finish(Plan *p, Error *err) {
   for (int i = 0; i < p->count; i++) plan_each_tensor(p->step[i], forget_tape, NULL);
   for (int i = 0; i < p->results; i++) forget_tape(NULL, p->result[i]);
@@ -59,7 +73,7 @@ bool nb_plan_finish(Plan *p, Error *err) {
   if (!make_guards(p, err)) return false;
   look_at_calls(p);
   plan_make_groups(p);
-  if (!plan_make_partials(p, err) || !plan_arrange(p, err)) return false;
+  if (!plan_make_partials(p, err) || !find_lasting(p, err) || !plan_arrange(p, err)) return false;
   find_moving(p);
   return plan_make_quick(p, err);
 }

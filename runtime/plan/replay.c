@@ -101,15 +101,11 @@ static bool run_quick(const QuickStep *q) {
   return false;
 }
 
-bool nb_plan_run(Plan *p, Tensor *const *inputs, Error *err) {
-  bool grad = nb_grad_enabled(), ok = true;
-  char *own[PLAN_INPUTS];
-  nb_set_grad_enabled(false);
-  for (int i = 0; i < p->inputs; i++) {
-    own[i] = p->input[i]->storage->data;
-    p->input[i]->storage->data = nb_tensor_data(inputs[i]);
-  }
-  for (int i = 0; ok && i < p->count;) {
+// Runs the steps from *at up to `end`; *at becomes the next.
+static bool run_until(Plan *p, int *at, int end, Error *err) {
+  bool ok = true;
+  int i = *at;
+  while (ok && i < end) {
     if (run_quick(&p->quick[i])) {
       if (++i % 8 == 0) ok = nb_poll(err);
       continue;
@@ -124,6 +120,25 @@ bool nb_plan_run(Plan *p, Tensor *const *inputs, Error *err) {
       i++;
     }
     ok = ok && nb_poll(err);
+  }
+  *at = i;
+  return ok;
+}
+
+bool nb_plan_run(Plan *p, Tensor *const *inputs, Error *err) {
+  bool grad = nb_grad_enabled(), ok;
+  char *own[PLAN_INPUTS];
+  nb_set_grad_enabled(false);
+  for (int i = 0; i < p->inputs; i++) {
+    own[i] = p->input[i]->storage->data;
+    p->input[i]->storage->data = nb_tensor_data(inputs[i]);
+  }
+  int at = 0;
+  ok = run_until(p, &at, p->lasting, err);
+  if (ok && at < p->count) {
+    nb_interrupt_hold();
+    ok = run_until(p, &at, p->count, err);
+    nb_interrupt_let();
   }
   for (int i = 0; i < p->inputs; i++) p->input[i]->storage->data = own[i];
   nb_set_grad_enabled(grad);

@@ -32,8 +32,8 @@ typedef union OptimizerSlot {
 // Whether a tensor and its gradient are such that nb_optimizer_step can serve them.
 bool nb_optimizer_serves(const Tensor *weight);
 
-// Adds 1 to every slot's `step` and moves its weight by the rule.  Slots are borrowed.  False after an interrupt,
-// when some weights may have moved and others not.
+// Adds 1 to every slot's `step` and moves its weight by the rule.  Slots are borrowed.  After an interrupt it is
+// not begun, or taken whole.
 bool nb_optimizer_step(const OptimizerRule *rule, const OptimizerSlot *slots, int count, Error *err);
 
 // The same at a line of the user's that is known, and nobody is told: for those who repeat a step.
