@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The inputs of all sessions, in an SQLite file that front ends share.
+#include "history.h"
+
 #include <errno.h>
 #include <sqlite3.h>
 #include <stdio.h>
@@ -8,7 +10,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
-#include "session_private.h"
+#include "state.h"
 
 static const char schema[] =
     "CREATE TABLE IF NOT EXISTS sessions (session INTEGER PRIMARY KEY AUTOINCREMENT, start TEXT NOT NULL);"

@@ -3,13 +3,15 @@
 //
 // The hook raises an error once.  What then unwinds, __close handlers first of all, may finish in peace for a while;
 // pcall and its kin do not swallow the error, so that a loop of them ends too.  A second interrupt ends the peace.
+#include "interrupts.h"
+
 #include <lauxlib.h>
 #include <lua.h>
 #include <string.h>
 #include <time.h>
 
 #include "nablua/interrupt.h"
-#include "session_private.h"
+#include "state.h"
 
 static const double peace = 1;  // seconds
 enum { INSTRUCTIONS_A_LOOK = 1000 };
