@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: MIT
 // Making Jupyter find the kernel: a folder with kernel.json and the logos.
+#include "install.h"
+
 #include <errno.h>
+#include <jansson.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include "kernel.h"
 
 enum { PATH = 4096, EXIT_USAGE = 2 };
 
