@@ -11,9 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "monotonic.h"
+#include "text.h"
 #include "unicode.h"
 
 enum {
@@ -37,8 +38,7 @@ typedef struct Item {
   // TEXT: of a stream, an answer to `parent`
   int stream;
   zmq_msg_t parent;
-  char *data;
-  size_t length, capacity;
+  Text text;
 } Item;
 
 struct Outbox {
@@ -55,7 +55,7 @@ struct Outbox {
   char tails[STREAMS][4];
   size_t tail_lengths[STREAMS];
   zmq_msg_t tail_parent;
-  long long text_sent_ms;
+  double text_sent;  // when text was sent last, in seconds
 };
 
 static int log_descriptor = STDERR_FILENO;
@@ -73,12 +73,6 @@ void kernel_log(const char *format, ...) {
   va_end(arguments);
   if (n < 0) return;
   dprintf(log_descriptor, "nablua-kernel: %s\n", line);
-}
-
-static long long now_ms(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (long long)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
 // ---- adding; under the lock ----
@@ -112,26 +106,19 @@ static void add_text(Outbox *o, int stream, const char *data, size_t length) {
   }
   while (length > 0) {
     Item *t = o->last;
-    if (!t || t->kind != TEXT || t->stream != stream || t->length >= PIECE) {
+    if (!t || t->kind != TEXT || t->stream != stream || t->text.length >= PIECE) {
       if (!(t = add(o, TEXT))) return;
       t->stream = stream;
       zmq_msg_init(&t->parent);
       zmq_msg_copy(&t->parent, &o->parent);
     }
-    size_t n = PIECE - t->length < length ? PIECE - t->length : length;
-    if (t->length + n > t->capacity) {
-      size_t capacity = 2 * (t->length + n) < PIECE ? 2 * (t->length + n) : PIECE;
-      char *grown = realloc(t->data, capacity);
-      if (!grown) return;
-      t->data = grown;
-      t->capacity = capacity;
-    }
-    memcpy(t->data + t->length, data, n);
-    t->length += n;
+    size_t n = PIECE - t->text.length < length ? PIECE - t->text.length : length;
+    text_add(&t->text, data, n);
+    if (t->text.failed) return;
     o->backlog += n;
     data += n;
     length -= n;
-    if (t->length == PIECE) wake(o);
+    if (t->text.length == PIECE) wake(o);
   }
 }
 
@@ -299,19 +286,21 @@ static void write_text(Outbox *o, int stream, zmq_msg_t *parent, const char *dat
 
 // What the item makes with the bytes that waited before it; those of a cut character at its end wait on.
 static void write_item(Outbox *o, Item *t, Frames *frames) {
-  size_t before = o->tail_lengths[t->stream], length = before + t->length;
-  char *data = t->data;
+  size_t before = o->tail_lengths[t->stream];
+  Text whole = {0};
   if (before) {
-    if (!(data = realloc(t->data, length))) return;
-    t->data = data;
-    memmove(data + before, data, t->length);
-    memcpy(data, o->tails[t->stream], before);
+    text_add(&whole, o->tails[t->stream], before);
+    text_add(&whole, t->text.data, t->text.length);
   }
-  size_t tail = unicode_open_tail(data, length);
-  memcpy(o->tails[t->stream], data + length - tail, tail);
+  const Text *text = before && !whole.failed ? &whole : &t->text;
+  size_t tail = unicode_open_tail(text->data, text->length), length = text->length - tail;
   o->tail_lengths[t->stream] = tail;
-  if (tail) zmq_msg_copy(&o->tail_parent, &t->parent);
-  if (length > tail) write_text(o, t->stream, &t->parent, data, length - tail, frames);
+  if (tail) {
+    memcpy(o->tails[t->stream], text->data + length, tail);
+    zmq_msg_copy(&o->tail_parent, &t->parent);
+  }
+  if (length > 0) write_text(o, t->stream, &t->parent, text->data, length, frames);
+  text_free(&whole);
 }
 
 // Takes the first item out when it is due.
@@ -322,17 +311,17 @@ static Item *take_item(Outbox *o, int *wait_ms) {
   Item *item = o->first;
   *wait_ms = -1;
   if (!item) return NULL;
-  if (item->kind == TEXT && !item->next && item->length < PIECE && !o->closed) {
-    long long left = o->text_sent_ms + GATHER_MS - now_ms();
+  if (item->kind == TEXT && !item->next && item->text.length < PIECE && !o->closed) {
+    double left = o->text_sent + GATHER_MS / 1000.0 - monotonic_seconds();
     if (left > 0) {
-      *wait_ms = (int)left;
+      *wait_ms = 1 + (int)(1000 * left);
       return NULL;
     }
   }
   o->first = item->next;
   if (!o->first) o->last = NULL;
   if (item->kind == TEXT) {
-    o->backlog -= item->length;
+    o->backlog -= item->text.length;
     pthread_cond_broadcast(&o->room);
   }
   return item;
@@ -363,8 +352,8 @@ bool outbox_take(Outbox *o, Channel *channel, Frames *frames, int *wait_ms) {
     } else if (item->kind == TEXT) {
       write_item(o, item, frames);
       zmq_msg_close(&item->parent);
-      free(item->data);
-      o->text_sent_ms = now_ms();
+      text_free(&item->text);
+      o->text_sent = monotonic_seconds();
     } else if (end_tail(o, frames)) {
       pthread_mutex_lock(&o->lock);  // there may be another
       item->next = o->first;

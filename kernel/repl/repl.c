@@ -6,10 +6,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "editor.h"
+#include "monotonic.h"
 #include "screen.h"
 
 static void give_up(int number) {
@@ -17,18 +17,12 @@ static void give_up(int number) {
   editor_interrupt();
 }
 
-static double now(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 static double asked_for;  // seconds that the user was asked while the input ran
 
 char *repl_ask(const char *prompt, bool hidden) {
-  double begin = now();
+  double begin = monotonic_seconds();
   char *line = editor_ask(prompt, hidden);
-  asked_for += now() - begin;
+  asked_for += monotonic_seconds() - begin;
   return line;
 }
 
@@ -75,12 +69,12 @@ void repl_run(Session *s) {
     if (input[strspn(input, " \t\r\n")]) {
       editor_remember(input);
       screen_begin();
-      double begin = now();
+      double begin = monotonic_seconds();
       asked_for = 0;
       session_eval(s, input, strlen(input));
       screen_finish();
       screen_fresh_line();
-      double took = now() - begin - asked_for;
+      double took = monotonic_seconds() - begin - asked_for;
       if (took > 1 && isatty(STDOUT_FILENO)) printf(color ? "\033[90m%.1f s\033[0m\n" : "%.1f s\n", took);
     }
     free(input);

@@ -15,9 +15,9 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
-#include <wchar.h>
 
-#include "bytes.h"
+#include "text.h"
+#include "unicode.h"
 
 typedef struct Block {
   struct Block *next;
@@ -47,17 +47,6 @@ ScreenSize screen_size(void) {
   return (ScreenSize){size.ws_row, size.ws_col};
 }
 
-int screen_columns(const char *text, size_t length, int *bytes) {
-  wchar_t wide;
-  mbstate_t state = {0};
-  size_t n = mbrtowc(&wide, text, length, &state);
-  *bytes = 1;
-  if (n == 0 || n > length) return 1;
-  int columns = wcwidth(wide);
-  *bytes = (int)n;
-  return columns < 0 ? 1 : columns;
-}
-
 static void write_all(const char *data, size_t length) {
   while (length > 0) {
     ssize_t n = write(STDOUT_FILENO, data, length);
@@ -74,7 +63,7 @@ static void forget_places(void) {
   for (Block *b = blocks; b; b = b->next) b->reachable = false;
 }
 
-// Bytes of the escape sequence at `text`, or 0 when it does not end there.
+// Text of the escape sequence at `text`, or 0 when it does not end there.
 static size_t escape_length(const char *text, size_t length) {
   if (length < 2) return 0;
   size_t i = 2;
@@ -134,9 +123,9 @@ static void follow_escape(const char *text, size_t length) {
 
 // Follows what is written; returns how many bytes at the end belong to something that has not come whole.
 static size_t follow(const char *text, size_t length) {
-  int columns, bytes;
-  size_t i = 0;
-  for (; i < length; i += (size_t)bytes) {
+  size_t i = 0, bytes;
+  int columns;
+  for (; i < length; i += bytes) {
     bytes = 1;
     switch (text[i]) {
       case '\n':
@@ -154,17 +143,14 @@ static size_t follow(const char *text, size_t length) {
       case '\a':
         continue;
       case '\033':
-        if ((bytes = (int)escape_length(text + i, length - i)) == 0) return length - i;
-        follow_escape(text + i, (size_t)bytes);
+        if ((bytes = escape_length(text + i, length - i)) == 0) return length - i;
+        follow_escape(text + i, bytes);
         continue;
       default:
         break;
     }
-    if (length - i < 4) {
-      mbstate_t state = {0};
-      if (mbrlen(text + i, length - i, &state) == (size_t)-2) return length - i;
-    }
-    columns = screen_columns(text + i, length - i, &bytes);
+    if (length - i < 4 && unicode_open_tail(text + i, length - i) == length - i) return length - i;
+    bytes = unicode_character(text + i, length - i, &columns);
     if (column + columns > width) row++, column = 0;
     column += columns;
   }
@@ -290,35 +276,35 @@ static Block *new_block(const char *id) {
   return *last = b;
 }
 
-static void put_code(Bytes *d, const char *format, int n) {
+static void put_code(Text *d, const char *format, int n) {
   char code[32];
-  if (n > 0) bytes_add(d, code, (size_t)snprintf(code, sizeof code, format, n));
+  if (n > 0) text_add(d, code, (size_t)snprintf(code, sizeof code, format, n));
 }
 
 // Draws the text as rows that end in a new line each, none wider than the terminal and at most `most`; what stood in
 // a row before is cleared.  Returns the number of rows.
-static int put_rows(Bytes *d, const char *text, size_t length, int most) {
-  int rows = 0, columns = 0, bytes;
-  for (size_t i = 0; i <= length; i += (size_t)bytes) {
+static int put_rows(Text *d, const char *text, size_t length, int most) {
+  int rows = 0, columns = 0;
+  for (size_t i = 0, bytes; i <= length; i += bytes) {
     int wide = 0;
     bytes = 1;
     bool end = i == length || text[i] == '\n';
     if (!end && text[i] == '\033') {
-      bytes = (int)escape_length(text + i, length - i);
-      if (bytes == 0) bytes = (int)(length - i);
+      bytes = escape_length(text + i, length - i);
+      if (bytes == 0) bytes = length - i;
     } else if (!end && (unsigned char)text[i] >= ' ') {
-      wide = screen_columns(text + i, length - i, &bytes);
+      bytes = unicode_character(text + i, length - i, &wide);
     } else if (!end) {
       continue;  // a control character would move the cursor
     }
     if (end || columns + wide > width) {
-      if (columns < width) bytes_add(d, "\033[K", 3);
-      bytes_add(d, "\r\n", 2);
+      if (columns < width) text_put(d, "\033[K");
+      text_put(d, "\r\n");
       columns = 0;
       if (++rows == most) return rows;
     }
     if (!end) {
-      bytes_add(d, text + i, (size_t)bytes);
+      text_add(d, text + i, bytes);
       columns += wide;
     }
   }
@@ -331,16 +317,16 @@ static void move_lower_blocks(const Block *above, int by) {
 }
 
 // Puts rows where the block stands, with more or fewer of them than before if need be.
-static void redraw(Block *b, const Bytes *rows, int height) {
-  Bytes d = {0};
+static void redraw(Block *b, const Text *rows, int height) {
+  Text d = {0};
   int more = height - b->rows;
   if (column >= width) {  // step over the margin, where a terminal waits with the next row
-    bytes_add(&d, " \r", 2);
+    text_put(&d, " \r");
     row++, column = 0;
   }
   int below = row - b->top - b->rows;
   if (more > 0) {  // room at the bottom, then below the block
-    for (int i = 0; i < more; i++) bytes_add(&d, "\n", 1);
+    for (int i = 0; i < more; i++) text_put(&d, "\n");
     put_code(&d, "\033[%dA", more + below);
     put_code(&d, "\033[%dL", more);
     put_code(&d, "\033[%dA", b->rows);
@@ -349,8 +335,8 @@ static void redraw(Block *b, const Bytes *rows, int height) {
     put_code(&d, "\033[%dM", -more);
     put_code(&d, "\033[%dA", height);
   }
-  bytes_add(&d, "\r", 1);
-  bytes_add(&d, rows->data, rows->length);
+  text_put(&d, "\r");
+  text_add(&d, rows->data, rows->length);
   put_code(&d, "\033[%dB", below);
   put_code(&d, "\033[%dC", column);
   if (!d.failed) {
@@ -359,10 +345,10 @@ static void redraw(Block *b, const Bytes *rows, int height) {
     move_lower_blocks(b, more);
     b->rows = height;
   }
-  bytes_free(&d);
+  text_free(&d);
 }
 
-static void append(Block *b, const Bytes *rows, int height) {
+static void append(Block *b, const Text *rows, int height) {
   if (column > 0) write_all("\r\n", 2), row++, column = 0;
   write_all(rows->data, rows->length);
   b->top = row;
@@ -378,7 +364,7 @@ static void show_block(Block *b, const char *text, size_t length, bool update) {
     width = size.columns;
     pending_input = typed_ahead();
   }
-  Bytes rows = {0};
+  Text rows = {0};
   int height = put_rows(&rows, text, length, size.rows - 1);
   bool visible = row - b->top < size.rows && row - b->top + height - b->rows < size.rows;
   if (rows.failed) {
@@ -388,7 +374,7 @@ static void show_block(Block *b, const char *text, size_t length, bool update) {
   } else {
     append(b, &rows, height);
   }
-  bytes_free(&rows);
+  text_free(&rows);
 }
 
 static void hold(Block *b, const char *text, size_t length) {

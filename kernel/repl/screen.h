@@ -45,7 +45,4 @@ typedef struct ScreenSize {
 
 ScreenSize screen_size(void);
 
-// Columns of the character at `text`, which has `length` bytes at most; *bytes gets its own.
-int screen_columns(const char *text, size_t length, int *bytes);
-
 #endif

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "nablua/interrupt.h"
+#include "unicode.h"
 
 // ---- frames ----
 
@@ -28,9 +29,7 @@ static void push_line(lua_State *L, const char *text, size_t length, int number)
   while (stop > line && strchr(" \t\r", stop[-1])) stop--;
   enum { LONGEST = 100 };
   if (stop - line > LONGEST) {
-    stop = line + LONGEST;
-    while (stop > line && ((unsigned char)*stop & 0xC0) == 0x80) stop--;
-    lua_pushfstring(L, "%s…", lua_pushlstring(L, line, (size_t)(stop - line)));
+    lua_pushfstring(L, "%s…", lua_pushlstring(L, line, unicode_cut(line, LONGEST)));
     lua_remove(L, -2);
   } else {
     lua_pushlstring(L, line, (size_t)(stop - line));

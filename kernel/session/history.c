@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "state.h"
+#include "unicode.h"
 
 static const char schema[] =
     "CREATE TABLE IF NOT EXISTS sessions (session INTEGER PRIMARY KEY AUTOINCREMENT, start TEXT NOT NULL);"
@@ -97,8 +98,7 @@ void remember_input(Session *s, const char *code, size_t length) {
 
 void remember_output(Session *s, const char *text, size_t length) {
   enum { MOST = 10000 };  // bytes: a history is to read, not to keep data
-  if (length > MOST)
-    for (length = MOST; length > 0 && ((unsigned char)text[length] & 0xC0) == 0x80;) length--;
+  if (length > MOST) length = unicode_cut(text, MOST);
   if (s->history && s->history_session)
     run(s->history, "INSERT OR REPLACE INTO outputs VALUES (?, ?, ?)", s->history_session, s->number, text, length);
 }
