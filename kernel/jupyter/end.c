@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "event.h"
 #include "kernel.h"
 
 enum { PATIENCE_S = 1 };
@@ -17,10 +18,8 @@ void kernel_interrupt(Kernel *k) {
 }
 
 void kernel_stop(Kernel *k) {
-  uint64_t one = 1;
   atomic_store(&k->stopping, true);
-  ssize_t n = write(k->quit, &one, sizeof one);
-  (void)n;
+  event_set(k->quit);
 }
 
 void kernel_note_closed(Kernel *k) {

@@ -8,8 +8,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
+
+#include "folders.h"
 
 enum { PATH = 4096, EXIT_USAGE = 2 };
 
@@ -32,16 +33,9 @@ static bool is_name(const char *name) {
 
 // Jupyter's data folder of this user, or below a prefix.
 static bool data_folder(char *out, const char *prefix) {
-  const char *own = getenv("JUPYTER_DATA_DIR"), *data = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
-  int n;
-  if (prefix)
-    n = snprintf(out, PATH, "%s/share/jupyter", prefix);
-  else if (own && *own)
-    n = snprintf(out, PATH, "%s", own);
-  else if (data && *data)
-    n = snprintf(out, PATH, "%s/jupyter", data);
-  else
-    n = snprintf(out, PATH, "%s/.local/share/jupyter", home ? home : "");
+  const char *own = getenv("JUPYTER_DATA_DIR");
+  if (!prefix && !(own && *own)) return folder_path(out, PATH, "XDG_DATA_HOME", ".local/share", "jupyter");
+  int n = prefix ? snprintf(out, PATH, "%s/share/jupyter", prefix) : snprintf(out, PATH, "%s", own);
   return n > 0 && n < PATH;
 }
 
@@ -69,25 +63,14 @@ static int read_options(int argc, char **argv, Place *place) {
   if (!is_name(place->name))
     return complain("a kernel's name is made of letters, digits, '.', '_' and '-', not", place->name);
   if (!data_folder(data, prefix) || snprintf(place->folder, PATH, "%s/kernels/%s", data, place->name) >= PATH)
-    return complain("the path is too long", "");
+    return complain("there is no home folder to install in, or its path is too long; use --prefix DIR", "");
   return 0;
-}
-
-static bool make_folders(const char *folder) {
-  char path[PATH + 2];
-  snprintf(path, sizeof path, "%s/", folder);
-  for (char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
-    *slash = '\0';
-    if (mkdir(path, 0755) != 0 && errno != EEXIST) return false;
-    *slash = '/';
-  }
-  return true;
 }
 
 static bool write_file(const Place *place, const char *name, const void *data, size_t length) {
   char path[PATH + 32];
   snprintf(path, sizeof path, "%s/%s", place->folder, name);
-  FILE *f = data ? fopen(path, "wb") : NULL;
+  FILE *f = data && folder_make(path, 0755) ? fopen(path, "wb") : NULL;
   bool ok = f && fwrite(data, 1, length, f) == length;
   if (f && fclose(f) != 0) ok = false;
   return ok;
@@ -119,7 +102,7 @@ static bool write_logo(const Place *place, const char *name, int pixels) {
 }
 
 static bool write_all(const Place *place) {
-  return make_folders(place->folder) && write_spec(place) && write_file(place, files[1], logo_svg, strlen(logo_svg)) &&
+  return write_spec(place) && write_file(place, files[1], logo_svg, strlen(logo_svg)) &&
          write_logo(place, files[2], 32) && write_logo(place, files[3], 64);
 }
 

@@ -8,8 +8,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
+
+#include "event.h"
 
 static Kernel *the_kernel;  // for signal handlers
 
@@ -123,8 +124,8 @@ int kernel_run(const char *connection_file) {
   if (parent && atoi(parent) == getppid() && getppid() != 1) k->parent = getppid();
   json_object_seed(0);
   k->evaluator = pthread_self();
-  k->quit = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-  k->answered = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+  k->quit = event_new();
+  k->answered = event_new();
   pthread_mutex_init(&k->lock, NULL);
   pthread_cond_init(&k->changed, NULL);
   if (!connection_open(&k->connection, connection_file, reason, sizeof reason)) {

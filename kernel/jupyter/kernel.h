@@ -32,7 +32,7 @@ typedef struct Kernel {
   Outbox *outbox;
   pthread_t evaluator, io, heartbeat;
   pid_t parent;  // whose end is ours, 0: nobody's
-  int quit;      // an eventfd: it is time to end
+  int quit;      // an event: it is time to end
   atomic_bool stopping, evaluating;
 
   pthread_mutex_t lock;  // of what follows
@@ -42,7 +42,7 @@ typedef struct Kernel {
   bool closed;              // the session is
   bool asking;              // input() waits
   char *answer;             // to it
-  int answered;             // an eventfd
+  int answered;             // an event
 
   // The evaluator's own.
   Session *volatile session;
@@ -73,8 +73,8 @@ void kernel_note_closed(Kernel *k);
 // within its time.
 _Noreturn void kernel_end(Kernel *k);
 
-// Sends a signal (0: none) to the other processes of the session that a launcher made for this one: what cells started,
-// and what that left behind.  How many there are; none where the session is somebody else's.  Safe in a signal handler.
+// Sends a signal (0: none) to the other processes below a launcher that called setsid for this one: what cells started,
+// and what that left behind.  How many there are; none where others run there too.  Safe in a signal handler.
 int kernel_signal_programs(int number);
 
 // ---- queue.c ----

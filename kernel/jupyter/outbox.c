@@ -10,9 +10,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "event.h"
 #include "monotonic.h"
 #include "text.h"
 #include "unicode.h"
@@ -77,12 +77,6 @@ void kernel_log(const char *format, ...) {
 
 // ---- adding; under the lock ----
 
-static void wake(Outbox *o) {
-  uint64_t one = 1;
-  ssize_t n = write(o->event, &one, sizeof one);
-  (void)n;  // full: it is awake
-}
-
 // NULL when there is no memory: what was to be said is lost, the kernel goes on.
 static Item *add(Outbox *o, Kind kind) {
   Item *item = calloc(1, sizeof *item);
@@ -93,7 +87,7 @@ static Item *add(Outbox *o, Kind kind) {
   else
     o->first = item;
   o->last = item;
-  wake(o);
+  event_set(o->event);
   return item;
 }
 
@@ -118,7 +112,7 @@ static void add_text(Outbox *o, int stream, const char *data, size_t length) {
     o->backlog += n;
     data += n;
     length -= n;
-    if (t->text.length == PIECE) wake(o);
+    if (t->text.length == PIECE) event_set(o->event);
   }
 }
 
@@ -172,7 +166,7 @@ Outbox *outbox_new(Wire *wire) {
   pthread_cond_init(&o->room, NULL);
   zmq_msg_init(&o->parent);
   zmq_msg_init(&o->tail_parent);
-  o->event = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+  o->event = event_new();
   int original = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
   if (original >= 0) log_descriptor = original;
   o->pipes[OUT] = divert(STDOUT_FILENO);
@@ -247,7 +241,7 @@ void outbox_close(Outbox *o) {
   pthread_mutex_lock(&o->lock);
   o->closed = true;
   pthread_cond_broadcast(&o->room);
-  wake(o);
+  event_set(o->event);
   pthread_mutex_unlock(&o->lock);
 }
 
@@ -305,9 +299,7 @@ static void write_item(Outbox *o, Item *t, Frames *frames) {
 
 // Takes the first item out when it is due.
 static Item *take_item(Outbox *o, int *wait_ms) {
-  uint64_t count;
-  ssize_t n = read(o->event, &count, sizeof count);
-  (void)n;
+  event_clear(o->event);
   Item *item = o->first;
   *wait_ms = -1;
   if (!item) return NULL;

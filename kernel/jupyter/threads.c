@@ -6,6 +6,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "event.h"
 #include "kernel.h"
 
 enum { COLLECT_MS = 100, REACH_MS = 20 };
@@ -23,13 +24,11 @@ static void receive_answer(Kernel *k, Frames *frames) {
   const char *text = json_string_value(json_object_get(m.content, "value"));
   if (strcmp(m.type, "input_reply") == 0) {
     char *copy = strdup(text ? text : "");
-    uint64_t one = 1;
     pthread_mutex_lock(&k->lock);
     if (k->asking && !k->answer) {
       k->answer = copy;
       copy = NULL;
-      ssize_t n = write(k->answered, &one, sizeof one);
-      (void)n;
+      event_set(k->answered);
     }
     pthread_mutex_unlock(&k->lock);
     free(copy);

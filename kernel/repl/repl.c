@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "editor.h"
+#include "folders.h"
 #include "monotonic.h"
 #include "screen.h"
 
@@ -47,11 +48,9 @@ static void open_history(Session *s) {
 
 // What the user wants before the first prompt: init.lua in the folder for settings.
 static void run_init_file(Session *s) {
-  const char *config = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
   char path[1024];
-  int n = config && *config ? snprintf(path, sizeof path, "%s/nablua/init.lua", config)
-                            : snprintf(path, sizeof path, "%s/.config/nablua/init.lua", home ? home : "");
-  if (n > 0 && (size_t)n < sizeof path && access(path, R_OK) == 0) session_run_file(s, path, NULL, 0);
+  bool known = folder_path(path, sizeof path, "XDG_CONFIG_HOME", ".config", "nablua/init.lua");
+  if (known && access(path, R_OK) == 0) session_run_file(s, path, NULL, 0);
 }
 
 void repl_run(Session *s) {

@@ -27,9 +27,6 @@ void screen_show(const char *text, size_t length, const char *id, bool update);
 // Goes to the beginning of a line.
 void screen_fresh_line(void);
 
-// Notes what the terminal itself has shown, as it does with what is typed.
-void screen_note(const char *text, size_t length);
-
 // Clears what was written since screen_begin; with `wait` when something more is written.
 void screen_clear(bool wait);
 

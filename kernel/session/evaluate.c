@@ -13,6 +13,17 @@
 #include "pasted.h"
 #include "show.h"
 
+// What Lua calls the input of this number; without its "=" it is the key of the table of sources.
+typedef struct InputName {
+  char text[32];
+} InputName;
+
+static InputName name_of_input(const Session *s) {
+  InputName name;
+  snprintf(name.text, sizeof name.text, "=input %d", s->number);
+  return name;
+}
+
 // ---- what Lua calls ----
 
 static int compile_protected(lua_State *L) {
@@ -22,9 +33,8 @@ static int compile_protected(lua_State *L) {
 
 int evaluate_code(lua_State *L) {
   Session *s = session_of(L);
-  char name[32];
-  snprintf(name, sizeof name, "=input %d", s->number);
-  Source source = {.name = name};
+  InputName name = name_of_input(s);
+  Source source = {.name = name.text};
   source.code = luaL_checklstring(L, 1, &source.length);
   lua_settop(L, 1);
   compile(L, s, &source);
@@ -34,12 +44,11 @@ int evaluate_code(lua_State *L) {
 
 int remember_code(lua_State *L) {
   Session *s = session_of(L);
-  char name[32];
+  InputName name = name_of_input(s);
   luaL_checkstring(L, 1);
-  snprintf(name, sizeof name, "input %d", s->number);
   push_session_table(L, "sources");
   lua_pushvalue(L, 1);
-  lua_setfield(L, -2, name);
+  lua_setfield(L, -2, name.text + 1);
   return 0;
 }
 
@@ -243,11 +252,9 @@ static SessionStatus eval(Session *s, const char *code, size_t length, const cha
 }
 
 SessionStatus session_eval(Session *s, const char *code, size_t length) {
-  char name[32];
   s->number++;
-  snprintf(name, sizeof name, "=input %d", s->number);
   remember_input(s, code, length);
-  return eval(s, code, length, name);
+  return eval(s, code, length, name_of_input(s).text);
 }
 
 SessionStatus session_eval_apart(Session *s, const char *code, size_t length, const Sink *sink) {
