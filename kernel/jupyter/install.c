@@ -67,10 +67,16 @@ static int read_options(int argc, char **argv, Place *place) {
   return 0;
 }
 
+static bool make_folders(const char *folder) {
+  char path[PATH + 2];
+  snprintf(path, sizeof path, "%s/", folder);
+  return folder_make(path, 0755);
+}
+
 static bool write_file(const Place *place, const char *name, const void *data, size_t length) {
   char path[PATH + 32];
   snprintf(path, sizeof path, "%s/%s", place->folder, name);
-  FILE *f = data && folder_make(path, 0755) ? fopen(path, "wb") : NULL;
+  FILE *f = data ? fopen(path, "wb") : NULL;
   bool ok = f && fwrite(data, 1, length, f) == length;
   if (f && fclose(f) != 0) ok = false;
   return ok;
@@ -102,7 +108,7 @@ static bool write_logo(const Place *place, const char *name, int pixels) {
 }
 
 static bool write_all(const Place *place) {
-  return write_spec(place) && write_file(place, files[1], logo_svg, strlen(logo_svg)) &&
+  return make_folders(place->folder) && write_spec(place) && write_file(place, files[1], logo_svg, strlen(logo_svg)) &&
          write_logo(place, files[2], 32) && write_logo(place, files[3], 64);
 }
 
