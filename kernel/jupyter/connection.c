@@ -226,13 +226,3 @@ bool connection_register(Connection *c, Wire *wire, char *reason, size_t size) {
   zmq_close(s);
   return ok;
 }
-
-void connection_free(Connection *c) {
-  free(c->path);
-  free(c->key);
-  free(c->transport);
-  free(c->ip);
-  free(c->curve_public);
-  free(c->curve_secret);
-  *c = (Connection){0};
-}

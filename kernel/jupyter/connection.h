@@ -10,6 +10,7 @@
 
 typedef enum Channel { SHELL, IOPUB, STDIN, CONTROL, HEARTBEAT, CHANNELS } Channel;
 
+// It lives as long as the process; those who use a socket close it.
 typedef struct Connection {
   char *path;  // of the file
   char *key;
@@ -28,8 +29,5 @@ bool connection_register(Connection *c, Wire *wire, char *reason, size_t size);
 
 // {"shell_port": ..., ...}
 json_t *connection_ports(const Connection *c);
-
-// Frees what the file said; sockets and context are closed by those who use them.
-void connection_free(Connection *c);
 
 #endif

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: MIT
 // Making Jupyter find the kernel: a folder with kernel.json and the logos.
+#include "install.h"
+
 #include <errno.h>
+#include <jansson.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#include "kernel.h"
+#include "folders.h"
 
 enum { PATH = 4096, EXIT_USAGE = 2 };
 
@@ -30,16 +33,9 @@ static bool is_name(const char *name) {
 
 // Jupyter's data folder of this user, or below a prefix.
 static bool data_folder(char *out, const char *prefix) {
-  const char *own = getenv("JUPYTER_DATA_DIR"), *data = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
-  int n;
-  if (prefix)
-    n = snprintf(out, PATH, "%s/share/jupyter", prefix);
-  else if (own && *own)
-    n = snprintf(out, PATH, "%s", own);
-  else if (data && *data)
-    n = snprintf(out, PATH, "%s/jupyter", data);
-  else
-    n = snprintf(out, PATH, "%s/.local/share/jupyter", home ? home : "");
+  const char *own = getenv("JUPYTER_DATA_DIR");
+  if (!prefix && !(own && *own)) return folder_path(out, PATH, "XDG_DATA_HOME", ".local/share", "jupyter");
+  int n = prefix ? snprintf(out, PATH, "%s/share/jupyter", prefix) : snprintf(out, PATH, "%s", own);
   return n > 0 && n < PATH;
 }
 
@@ -67,19 +63,14 @@ static int read_options(int argc, char **argv, Place *place) {
   if (!is_name(place->name))
     return complain("a kernel's name is made of letters, digits, '.', '_' and '-', not", place->name);
   if (!data_folder(data, prefix) || snprintf(place->folder, PATH, "%s/kernels/%s", data, place->name) >= PATH)
-    return complain("the path is too long", "");
+    return complain("there is no home folder to install in, or its path is too long; use --prefix DIR", "");
   return 0;
 }
 
 static bool make_folders(const char *folder) {
   char path[PATH + 2];
   snprintf(path, sizeof path, "%s/", folder);
-  for (char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
-    *slash = '\0';
-    if (mkdir(path, 0755) != 0 && errno != EEXIST) return false;
-    *slash = '/';
-  }
-  return true;
+  return folder_make(path, 0755);
 }
 
 static bool write_file(const Place *place, const char *name, const void *data, size_t length) {

@@ -2,17 +2,15 @@
 // The kernel's life: it binds, starts its threads, evaluates what comes, and ends.
 #include "kernel.h"
 
-#include <dirent.h>
 #include <execinfo.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "event.h"
 
 static Kernel *the_kernel;  // for signal handlers
 
@@ -31,23 +29,6 @@ static void on_interrupt(int number) {
 static void on_end(int number) {
   (void)number;
   kernel_stop(the_kernel);
-}
-
-int kernel_signal_programs(int number) {
-  _Alignas(struct dirent64) char entries[4096];  // no malloc: that may be what has crashed
-  pid_t own = getpid();
-  int count = 0, proc = getsid(0) == own ? open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-  if (proc < 0) return 0;
-  for (ssize_t length; (length = getdents64(proc, entries, sizeof entries)) > 0;) {
-    const struct dirent64 *entry;
-    for (ssize_t at = 0; at < length; at += entry->d_reclen) {
-      entry = (const struct dirent64 *)(entries + at);
-      pid_t pid = atoi(entry->d_name);
-      if (pid > 0 && pid != own && getsid(pid) == own && kill(pid, number) == 0) count++;
-    }
-  }
-  close(proc);
-  return count;
 }
 
 static void on_broken_pipe(int number) {
@@ -87,53 +68,15 @@ static void handle_signals(void) {
 #endif
 }
 
-void kernel_interrupt(Kernel *k) {
-  pthread_kill(k->evaluator, SIGINT);
-}
-
-void kernel_stop(Kernel *k) {
-  uint64_t one = 1;
-  atomic_store(&k->stopping, true);
-  ssize_t n = write(k->quit, &one, sizeof one);
-  (void)n;
-}
-
 // ---- evaluating ----
 
-unsigned long long kernel_settle(Kernel *k) {
-  unsigned long long before, after = 0;
-  do {
-    pthread_mutex_lock(&k->lock);
-    before = k->jobs;
-    pthread_mutex_unlock(&k->lock);
-    nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
-    pthread_mutex_lock(&k->lock);
-    after = k->jobs;
-    pthread_mutex_unlock(&k->lock);
-  } while (before != after);
-  return after;
-}
-
-// The next request; NULL at the end.
-static Job *next_job(Kernel *k) {
-  pthread_mutex_lock(&k->lock);
-  while (!k->first && !atomic_load(&k->stopping)) pthread_cond_wait(&k->changed, &k->lock);
-  Job *job = atomic_load(&k->stopping) ? NULL : k->first;
-  if (job && !(k->first = job->next)) k->last = NULL;
-  pthread_mutex_unlock(&k->lock);
-  return job;
-}
-
 static void evaluate(Kernel *k) {
-  for (Job *job; (job = next_job(k)) != NULL; free(job)) request_handle(k, SHELL, &job->frames, job->number);
+  for (Job *job; (job = queue_next(k)) != NULL; free(job)) request_handle(k, SHELL, &job->frames, job->number);
   Session *session = k->session;
   session_end_programs(session);
   k->session = NULL;  // an interrupt may still come
   session_free(session);
-  pthread_mutex_lock(&k->lock);
-  k->closed = true;
-  pthread_cond_broadcast(&k->changed);
-  pthread_mutex_unlock(&k->lock);
+  kernel_note_closed(k);
 }
 
 // A cell called os.exit: what was said so far still goes out, and programs are ended.
@@ -141,9 +84,7 @@ static void on_exit_called(void) {
   Kernel *k = the_kernel;
   if (!pthread_equal(pthread_self(), k->evaluator)) return;
   k->session = NULL;  // its state may be closed
-  pthread_mutex_lock(&k->lock);
-  k->closed = true;
-  pthread_mutex_unlock(&k->lock);
+  kernel_note_closed(k);
   kernel_stop(k);
   for (;;) pause();
 }
@@ -183,8 +124,8 @@ int kernel_run(const char *connection_file) {
   if (parent && atoi(parent) == getppid() && getppid() != 1) k->parent = getppid();
   json_object_seed(0);
   k->evaluator = pthread_self();
-  k->quit = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-  k->answered = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+  k->quit = event_new();
+  k->answered = event_new();
   pthread_mutex_init(&k->lock, NULL);
   pthread_cond_init(&k->changed, NULL);
   if (!connection_open(&k->connection, connection_file, reason, sizeof reason)) {

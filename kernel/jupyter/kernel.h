@@ -32,7 +32,7 @@ typedef struct Kernel {
   Outbox *outbox;
   pthread_t evaluator, io, heartbeat;
   pid_t parent;  // whose end is ours, 0: nobody's
-  int quit;      // an eventfd: it is time to end
+  int quit;      // an event: it is time to end
   atomic_bool stopping, evaluating;
 
   pthread_mutex_t lock;  // of what follows
@@ -42,7 +42,7 @@ typedef struct Kernel {
   bool closed;              // the session is
   bool asking;              // input() waits
   char *answer;             // to it
-  int answered;             // an eventfd
+  int answered;             // an event
 
   // The evaluator's own.
   Session *volatile session;
@@ -58,18 +58,35 @@ typedef struct Kernel {
 // Runs the kernel of a connection file until its end; the exit status when it could not start.
 int kernel_run(const char *connection_file);
 
+// ---- end.c ----
+
 // Asks what is evaluated to stop; from any thread.
 void kernel_interrupt(Kernel *k);
 
 // Asks the kernel to end; from any thread.
 void kernel_stop(Kernel *k);
 
-// Sends a signal (0: none) to the other processes of the session that a launcher made for this one: what cells started,
-// and what that left behind.  How many there are; none where the session is somebody else's.  Safe in a signal handler.
+// Notes that the session is closed: who ends the kernel need not wait for it.
+void kernel_note_closed(Kernel *k);
+
+// Ends the process, on the thread control: stops what runs, lets the session close and everything said go out, each
+// within its time.
+_Noreturn void kernel_end(Kernel *k);
+
+// Sends a signal (0: none) to the other processes below a launcher that called setsid for this one: what cells started,
+// and what that left behind.  How many there are; none where others run there too.  Safe in a signal handler.
 int kernel_signal_programs(int number);
 
+// ---- queue.c ----
+
+// Adds a request that came; takes the frames over.
+void queue_add(Kernel *k, Frames *frames);
+
+// Waits for the next request, which the caller frees; NULL when the kernel ends.
+Job *queue_next(Kernel *k);
+
 // How many requests came so far, once none has come for a moment: what a client sent in one go is then here.
-unsigned long long kernel_settle(Kernel *k);
+unsigned long long queue_settle(Kernel *k);
 
 // ---- requests.c ----
 
@@ -92,16 +109,5 @@ json_t *bundle_json(const Bundle *b);
 
 // {"ename", "evalue", "traceback"}
 json_t *problem_json(const Problem *p);
-
-// ---- install.c ----
-
-// The commands install and uninstall; the exit status.
-int install(int argc, char **argv);
-
-// ---- logo.c ----
-
-// The logo as an SVG text, and as a PNG file of so many pixels, from malloc; NULL without memory.
-extern const char logo_svg[];
-unsigned char *logo_png(int pixels, size_t *length);
 
 #endif

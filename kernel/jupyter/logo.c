@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 // The logo, ∇ on a blue disc beside a small moon: as a text, and drawn.
 #include <math.h>
+#include <png.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <zlib.h>
 
-#include "kernel.h"
+#include "install.h"
 
 // In units of a 64×64 square; the drawing below has the same shapes.
 const char logo_svg[] =
@@ -37,53 +38,31 @@ static void color_at(Point p, double rgba[4]) {
   memcpy(rgba, nabla ? white : disc ? blue : none, sizeof blue);
 }
 
-static void put_u32(unsigned char *at, unsigned long value) {
-  for (int i = 0; i < 4; i++) at[i] = (unsigned char)(value >> (24 - 8 * i));
-}
-
-// Appends a chunk of a PNG file.
-static unsigned char *put_chunk(unsigned char *at, const char *type, const unsigned char *data, size_t length) {
-  put_u32(at, length);
-  memcpy(at + 4, type, 4);
-  if (length) memcpy(at + 8, data, length);
-  put_u32(at + 8 + length, crc32(0, at + 4, (uInt)length + 4));
-  return at + 12 + length;
+// The pixel whose left upper corner is x, y of `pixels`: the mean of its samples.
+static void draw_pixel(unsigned char *out, int x, int y, int pixels) {
+  enum { FINE = 4 };  // samples each way
+  double sum[4] = {0}, rgba[4], scale = 64.0 / pixels;
+  for (int i = 0; i < FINE * FINE; i++) {
+    color_at((Point){(x + (i % FINE + 0.5) / FINE) * scale, (y + (i / FINE + 0.5) / FINE) * scale}, rgba);
+    for (int c = 0; c < 3; c++) sum[c] += rgba[c] * rgba[3];
+    sum[3] += rgba[3];
+  }
+  for (int c = 0; c < 3; c++) out[c] = (unsigned char)(sum[3] > 0 ? 255 * sum[c] / sum[3] : 0);
+  out[3] = (unsigned char)(255 * sum[3] / (FINE * FINE));
 }
 
 unsigned char *logo_png(int pixels, size_t *length) {
-  enum { FINE = 4 };  // samples of a pixel, each way
-  size_t row = (size_t)pixels * 4 + 1, size = row * (size_t)pixels;
-  uLongf packed = compressBound(size);
-  unsigned char *image = calloc(size, 1), *data = malloc(packed), *file = malloc(packed + 100);
-  for (int y = 0; image && y < pixels; y++) {
-    for (int x = 0; x < pixels; x++) {
-      double sum[4] = {0}, rgba[4];
-      for (int i = 0; i < FINE * FINE; i++) {
-        double scale = 64.0 / pixels;
-        color_at((Point){(x + (i % FINE + 0.5) / FINE) * scale, (y + (i / FINE + 0.5) / FINE) * scale}, rgba);
-        for (int c = 0; c < 3; c++) sum[c] += rgba[c] * rgba[3];
-        sum[3] += rgba[3];
-      }
-      unsigned char *out = image + (size_t)y * row + 1 + 4 * (size_t)x;
-      for (int c = 0; c < 3; c++) out[c] = (unsigned char)(sum[3] > 0 ? 255 * sum[c] / sum[3] : 0);
-      out[3] = (unsigned char)(255 * sum[3] / (FINE * FINE));
-    }
-  }
-  bool ok = image && data && file && compress(data, &packed, image, size) == Z_OK;
-  if (ok) {
-    unsigned char head[13] = {[8] = 8, [9] = 6};  // eight bits each of red, green, blue, opacity
-    put_u32(head, (unsigned long)pixels);
-    put_u32(head + 4, (unsigned long)pixels);
-    memcpy(file, "\x89PNG\r\n\x1a\n", 8);
-    unsigned char *end = put_chunk(file + 8, "IHDR", head, sizeof head);
-    end = put_chunk(end, "IDAT", data, packed);
-    end = put_chunk(end, "IEND", NULL, 0);
-    *length = (size_t)(end - file);
-  } else {
+  png_image head = {.version = PNG_IMAGE_VERSION, .format = PNG_FORMAT_RGBA};
+  head.flags = PNG_IMAGE_FLAG_FAST;  // without filters, which make plain areas longer
+  head.width = head.height = (png_uint_32)pixels;
+  png_alloc_size_t size = PNG_IMAGE_PNG_SIZE_MAX(head);
+  unsigned char *image = malloc(PNG_IMAGE_SIZE(head)), *file = malloc(size);
+  for (int i = 0; image && i < pixels * pixels; i++) draw_pixel(image + 4 * (size_t)i, i % pixels, i / pixels, pixels);
+  if (!image || !file || !png_image_write_to_memory(&head, file, &size, 0, image, 0, NULL)) {
     free(file);
     file = NULL;
   }
   free(image);
-  free(data);
+  *length = size;
   return file;
 }

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "install.h"
 #include "kernel.h"
 
 enum { EXIT_USAGE = 2 };

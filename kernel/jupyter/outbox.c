@@ -10,10 +10,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "event.h"
+#include "monotonic.h"
+#include "text.h"
 #include "unicode.h"
 
 enum {
@@ -37,8 +38,7 @@ typedef struct Item {
   // TEXT: of a stream, an answer to `parent`
   int stream;
   zmq_msg_t parent;
-  char *data;
-  size_t length, capacity;
+  Text text;
 } Item;
 
 struct Outbox {
@@ -55,7 +55,7 @@ struct Outbox {
   char tails[STREAMS][4];
   size_t tail_lengths[STREAMS];
   zmq_msg_t tail_parent;
-  long long text_sent_ms;
+  double text_sent;  // when text was sent last, in seconds
 };
 
 static int log_descriptor = STDERR_FILENO;
@@ -75,19 +75,7 @@ void kernel_log(const char *format, ...) {
   dprintf(log_descriptor, "nablua-kernel: %s\n", line);
 }
 
-static long long now_ms(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (long long)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
 // ---- adding; under the lock ----
-
-static void wake(Outbox *o) {
-  uint64_t one = 1;
-  ssize_t n = write(o->event, &one, sizeof one);
-  (void)n;  // full: it is awake
-}
 
 // NULL when there is no memory: what was to be said is lost, the kernel goes on.
 static Item *add(Outbox *o, Kind kind) {
@@ -99,7 +87,7 @@ static Item *add(Outbox *o, Kind kind) {
   else
     o->first = item;
   o->last = item;
-  wake(o);
+  event_set(o->event);
   return item;
 }
 
@@ -112,26 +100,19 @@ static void add_text(Outbox *o, int stream, const char *data, size_t length) {
   }
   while (length > 0) {
     Item *t = o->last;
-    if (!t || t->kind != TEXT || t->stream != stream || t->length >= PIECE) {
+    if (!t || t->kind != TEXT || t->stream != stream || t->text.length >= PIECE) {
       if (!(t = add(o, TEXT))) return;
       t->stream = stream;
       zmq_msg_init(&t->parent);
       zmq_msg_copy(&t->parent, &o->parent);
     }
-    size_t n = PIECE - t->length < length ? PIECE - t->length : length;
-    if (t->length + n > t->capacity) {
-      size_t capacity = 2 * (t->length + n) < PIECE ? 2 * (t->length + n) : PIECE;
-      char *grown = realloc(t->data, capacity);
-      if (!grown) return;
-      t->data = grown;
-      t->capacity = capacity;
-    }
-    memcpy(t->data + t->length, data, n);
-    t->length += n;
+    size_t n = PIECE - t->text.length < length ? PIECE - t->text.length : length;
+    text_add(&t->text, data, n);
+    if (t->text.failed) return;
     o->backlog += n;
     data += n;
     length -= n;
-    if (t->length == PIECE) wake(o);
+    if (t->text.length == PIECE) event_set(o->event);
   }
 }
 
@@ -185,7 +166,7 @@ Outbox *outbox_new(Wire *wire) {
   pthread_cond_init(&o->room, NULL);
   zmq_msg_init(&o->parent);
   zmq_msg_init(&o->tail_parent);
-  o->event = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+  o->event = event_new();
   int original = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
   if (original >= 0) log_descriptor = original;
   o->pipes[OUT] = divert(STDOUT_FILENO);
@@ -260,7 +241,7 @@ void outbox_close(Outbox *o) {
   pthread_mutex_lock(&o->lock);
   o->closed = true;
   pthread_cond_broadcast(&o->room);
-  wake(o);
+  event_set(o->event);
   pthread_mutex_unlock(&o->lock);
 }
 
@@ -299,40 +280,40 @@ static void write_text(Outbox *o, int stream, zmq_msg_t *parent, const char *dat
 
 // What the item makes with the bytes that waited before it; those of a cut character at its end wait on.
 static void write_item(Outbox *o, Item *t, Frames *frames) {
-  size_t before = o->tail_lengths[t->stream], length = before + t->length;
-  char *data = t->data;
+  size_t before = o->tail_lengths[t->stream];
+  Text whole = {0};
   if (before) {
-    if (!(data = realloc(t->data, length))) return;
-    t->data = data;
-    memmove(data + before, data, t->length);
-    memcpy(data, o->tails[t->stream], before);
+    text_add(&whole, o->tails[t->stream], before);
+    text_add(&whole, t->text.data, t->text.length);
   }
-  size_t tail = unicode_open_tail(data, length);
-  memcpy(o->tails[t->stream], data + length - tail, tail);
+  const Text *text = before && !whole.failed ? &whole : &t->text;
+  size_t tail = unicode_open_tail(text->data, text->length), length = text->length - tail;
   o->tail_lengths[t->stream] = tail;
-  if (tail) zmq_msg_copy(&o->tail_parent, &t->parent);
-  if (length > tail) write_text(o, t->stream, &t->parent, data, length - tail, frames);
+  if (tail) {
+    memcpy(o->tails[t->stream], text->data + length, tail);
+    zmq_msg_copy(&o->tail_parent, &t->parent);
+  }
+  if (length > 0) write_text(o, t->stream, &t->parent, text->data, length, frames);
+  text_free(&whole);
 }
 
 // Takes the first item out when it is due.
 static Item *take_item(Outbox *o, int *wait_ms) {
-  uint64_t count;
-  ssize_t n = read(o->event, &count, sizeof count);
-  (void)n;
+  event_clear(o->event);
   Item *item = o->first;
   *wait_ms = -1;
   if (!item) return NULL;
-  if (item->kind == TEXT && !item->next && item->length < PIECE && !o->closed) {
-    long long left = o->text_sent_ms + GATHER_MS - now_ms();
+  if (item->kind == TEXT && !item->next && item->text.length < PIECE && !o->closed) {
+    double left = o->text_sent + GATHER_MS / 1000.0 - monotonic_seconds();
     if (left > 0) {
-      *wait_ms = (int)left;
+      *wait_ms = 1 + (int)(1000 * left);
       return NULL;
     }
   }
   o->first = item->next;
   if (!o->first) o->last = NULL;
   if (item->kind == TEXT) {
-    o->backlog -= item->length;
+    o->backlog -= item->text.length;
     pthread_cond_broadcast(&o->room);
   }
   return item;
@@ -363,8 +344,8 @@ bool outbox_take(Outbox *o, Channel *channel, Frames *frames, int *wait_ms) {
     } else if (item->kind == TEXT) {
       write_item(o, item, frames);
       zmq_msg_close(&item->parent);
-      free(item->data);
-      o->text_sent_ms = now_ms();
+      text_free(&item->text);
+      o->text_sent = monotonic_seconds();
     } else if (end_tail(o, frames)) {
       pthread_mutex_lock(&o->lock);  // there may be another
       item->next = o->first;

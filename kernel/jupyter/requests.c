@@ -104,7 +104,7 @@ static json_t *execute(Kernel *k, Message *m) {
   if (status == SESSION_OK) {
     reply = json_pack("{s:s, s:o}", "status", "ok", "user_expressions", evaluate_expressions(k, expressions));
   } else {
-    if (flag(m->content, "stop_on_error", true)) k->abort_through = kernel_settle(k);
+    if (flag(m->content, "stop_on_error", true)) k->abort_through = queue_settle(k);
     reply = k->problem ? json_deep_copy(k->problem) : bad_request("the evaluation failed");
     json_object_set_new(reply, "status", json_string("error"));
     json_object_set_new(reply, "user_expressions", json_object());

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "event.h"
 #include "kernel.h"
 
 // ---- values ----
@@ -146,24 +147,21 @@ static void ask_client(Kernel *k, const char *prompt, bool hidden) {
 static char *ask(void *user, const char *prompt, bool hidden) {
   Kernel *k = user;
   char *line = NULL;
-  uint64_t count;
-  ssize_t n;
   pthread_mutex_lock(&k->lock);
   free(k->answer);
   k->answer = NULL;
   k->asking = true;
   pthread_mutex_unlock(&k->lock);
-  n = read(k->answered, &count, sizeof count);
+  event_clear(k->answered);
   ask_client(k, prompt, hidden);
   while (!line && !session_interrupted(k->session) && !atomic_load(&k->stopping)) {
     struct pollfd ready = {k->answered, POLLIN, 0};
-    if (poll(&ready, 1, 100) > 0) n = read(k->answered, &count, sizeof count);
+    if (poll(&ready, 1, 100) > 0) event_clear(k->answered);
     pthread_mutex_lock(&k->lock);
     line = k->answer;
     k->answer = NULL;
     pthread_mutex_unlock(&k->lock);
   }
-  (void)n;
   pthread_mutex_lock(&k->lock);
   k->asking = false;
   pthread_mutex_unlock(&k->lock);

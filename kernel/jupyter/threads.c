@@ -1,38 +1,17 @@
 // SPDX-License-Identifier: MIT
 // The threads that own sockets.
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "event.h"
 #include "kernel.h"
 
-enum { COLLECT_MS = 100, REACH_MS = 20, PATIENCE_S = 1 };
+enum { COLLECT_MS = 100, REACH_MS = 20 };
 
 // ---- io ----
-
-static void enqueue(Kernel *k, Frames *frames) {
-  Job *job = calloc(1, sizeof *job);
-  if (!job) {
-    kernel_log("out of memory; a request is lost");
-    frames_free(frames);
-    return;
-  }
-  job->frames = *frames;
-  pthread_mutex_lock(&k->lock);
-  job->number = ++k->jobs;
-  if (k->last)
-    k->last->next = job;
-  else
-    k->first = job;
-  k->last = job;
-  pthread_cond_broadcast(&k->changed);
-  pthread_mutex_unlock(&k->lock);
-}
 
 // An answer to input(); one that nobody waits for is too late.
 static void receive_answer(Kernel *k, Frames *frames) {
@@ -45,13 +24,11 @@ static void receive_answer(Kernel *k, Frames *frames) {
   const char *text = json_string_value(json_object_get(m.content, "value"));
   if (strcmp(m.type, "input_reply") == 0) {
     char *copy = strdup(text ? text : "");
-    uint64_t one = 1;
     pthread_mutex_lock(&k->lock);
     if (k->asking && !k->answer) {
       k->answer = copy;
       copy = NULL;
-      ssize_t n = write(k->answered, &one, sizeof one);
-      (void)n;
+      event_set(k->answered);
     }
     pthread_mutex_unlock(&k->lock);
     free(copy);
@@ -78,7 +55,7 @@ static void subscribe(Kernel *k, Frames *message) {
 
 static void receive_all(Kernel *k) {
   Frames f;
-  while (frames_receive(&f, k->connection.sockets[SHELL])) enqueue(k, &f);
+  while (frames_receive(&f, k->connection.sockets[SHELL])) queue_add(k, &f);
   while (frames_receive(&f, k->connection.sockets[STDIN])) receive_answer(k, &f);
   while (frames_receive(&f, k->connection.sockets[IOPUB])) {
     subscribe(k, &f);
@@ -157,54 +134,6 @@ static int watch_process(pid_t pid) {
   return -1;
 }
 
-static struct timespec in_seconds(double seconds) {
-  struct timespec t;
-  clock_gettime(CLOCK_REALTIME, &t);
-  long long ns = t.tv_nsec + (long long)(seconds * 1e9);
-  return (struct timespec){t.tv_sec + ns / 1000000000, ns % 1000000000};
-}
-
-// Programs that do not heed SIGTERM have a little time to do so.
-static void end_programs(void) {
-  for (int i = 0; i < 20; i++) {
-    while (waitpid(-1, NULL, WNOHANG) > 0) continue;
-    if (kernel_signal_programs(0) == 0) return;
-    nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
-  }
-  kernel_signal_programs(SIGKILL);
-}
-
-// Ends the process: stops what runs, lets the session close and everything said go out, each within its time.
-_Noreturn static void end(Kernel *k) {
-  atomic_store(&k->stopping, true);
-  struct timespec last = in_seconds(PATIENCE_S);
-  pthread_mutex_lock(&k->lock);
-  pthread_cond_broadcast(&k->changed);
-  for (bool late = false; !k->closed && !late;) {
-    pthread_mutex_unlock(&k->lock);
-    kernel_interrupt(k);
-    pthread_mutex_lock(&k->lock);
-    struct timespec soon = in_seconds(0.1);
-    if (!k->closed) pthread_cond_timedwait(&k->changed, &k->lock, &soon);
-    struct timespec now = in_seconds(0);
-    late = now.tv_sec > last.tv_sec || (now.tv_sec == last.tv_sec && now.tv_nsec >= last.tv_nsec);
-  }
-  Session *stuck = k->session;
-  if (!k->closed && stuck) session_end_programs(stuck);
-  pthread_mutex_unlock(&k->lock);
-  kernel_signal_programs(SIGTERM);
-  outbox_close(k->outbox);
-  last = in_seconds(PATIENCE_S);
-  if (pthread_timedjoin_np(k->io, NULL, &last) == 0) {
-    zmq_close(k->connection.sockets[CONTROL]);
-    zmq_ctx_shutdown(k->connection.context);
-    pthread_join(k->heartbeat, NULL);
-    zmq_ctx_term(k->connection.context);
-  }
-  end_programs();
-  _exit(0);
-}
-
 void *control_thread(void *kernel) {
   Kernel *k = kernel;
   void *s = k->connection.sockets[CONTROL];
@@ -219,6 +148,6 @@ void *control_thread(void *kernel) {
     while (frames_receive(&f, s)) request_handle(k, CONTROL, &f, 0);
     bool orphan = (parent >= 0 && items[2].revents) || (look && getppid() != k->parent);
     if (orphan) kernel_log("the process that started this kernel has ended, and so does the kernel");
-    if (orphan || atomic_load(&k->stopping)) end(k);
+    if (orphan || atomic_load(&k->stopping)) kernel_end(k);
   }
 }

@@ -53,8 +53,6 @@ void message_free(Message *m);
 
 // The header as it came, for answers to carry.
 zmq_msg_t *message_header(Message *m);
-// The id of the message that this one answers, or NULL; valid as long as `keep`, which the caller releases.
-const char *message_parent_id(Message *m, json_t **keep);
 size_t message_buffer_count(const Message *m);
 zmq_msg_t *message_buffer(Message *m, size_t i);
 

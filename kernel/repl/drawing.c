@@ -9,8 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bytes.h"
 #include "screen.h"
+#include "text.h"
+#include "unicode.h"
 
 static bool colored;
 static bool finishing;         // the input is done: nothing but it is drawn
@@ -23,21 +24,15 @@ static const char *color_code(SessionColor color) {
   return codes[color];
 }
 
-static int character(const char *text, size_t length, int *columns) {
-  int bytes;
-  *columns = screen_columns(text, length, &bytes);
-  return bytes;
-}
-
 // Where drawing has come to.
 typedef struct Pen {
-  Bytes out;
+  Text out;
   int row, column, width;
   int cursor_row, cursor_column;
 } Pen;
 
 static void put(Pen *p, const char *text) {
-  bytes_add(&p->out, text, strlen(text));
+  text_put(&p->out, text);
 }
 
 static void put_character(Pen *p, const char *text, size_t length, int columns) {
@@ -45,7 +40,7 @@ static void put_character(Pen *p, const char *text, size_t length, int columns) 
     p->row++;
     p->column = 0;
   }
-  bytes_add(&p->out, text, length);
+  text_add(&p->out, text, length);
   p->column += columns;
   if (p->column == p->width) {  // step over the margin now, so that the cursor is where we say
     put(p, " \r\033[K");
@@ -58,14 +53,15 @@ static void put_prompt(Pen *p, const char *prompt) {
   bool hidden = false;
   size_t length = strlen(prompt);
   for (size_t i = 0; i < length;) {
-    int columns, n = character(prompt + i, length - i, &columns);
+    int columns;
+    size_t n = unicode_character(prompt + i, length - i, &columns);
     if (prompt[i] == RL_PROMPT_START_IGNORE || prompt[i] == RL_PROMPT_END_IGNORE)
       hidden = prompt[i] == RL_PROMPT_START_IGNORE;
     else if (hidden)
-      bytes_add(&p->out, prompt + i, (size_t)n);
+      text_add(&p->out, prompt + i, n);
     else
-      put_character(p, prompt + i, (size_t)n, columns);
-    i += (size_t)n;
+      put_character(p, prompt + i, n, columns);
+    i += n;
   }
 }
 
@@ -86,7 +82,8 @@ static void put_text(Pen *p, const char *text, size_t length, size_t cursor) {
       if (more && begin > i) break;
     }
     if (more && i == begin) put(p, color_code(color));
-    int columns, n = character(text + i, length - i, &columns);
+    int columns;
+    size_t n = unicode_character(text + i, length - i, &columns);
     if (text[i] == '\n') {
       if (color != SESSION_PLAIN) put(p, "\033[0m");
       put(p, "\033[K\r\n");
@@ -99,9 +96,9 @@ static void put_text(Pen *p, const char *text, size_t length, size_t cursor) {
       char letter[2] = {(char)(text[i] + 64), 0};
       put_character(p, letter, 1, 1);
     } else {
-      put_character(p, text + i, (size_t)n, columns);
+      put_character(p, text + i, n, columns);
     }
-    i += (size_t)n;
+    i += n;
   }
   if (color != SESSION_PLAIN) put(p, "\033[0m");
 }
@@ -123,25 +120,18 @@ static struct {
   bool kept;  // the key that was pressed leaves it open
 } menu;
 
-static int text_columns(const char *text) {
-  int total = 0, columns;
-  for (size_t length = strlen(text), i = 0; i < length;
-       i += (size_t)character(text + i, length - i, &columns), total += columns)
-    ;
-  return total;
-}
-
 // Puts text cut to so many columns; returns how many it has taken.
 static int put_cut(Pen *p, const char *text, int most) {
   size_t length = strlen(text), i = 0;
   int used = 0;
   while (i < length && text[i] != '\n') {
-    int columns, n = character(text + i, length - i, &columns);
+    int columns;
+    size_t n = unicode_character(text + i, length - i, &columns);
     if (used + columns > most) break;
     used += columns;
-    i += (size_t)n;
+    i += n;
   }
-  bytes_add(&p->out, text, i);
+  text_add(&p->out, text, i);
   return used;
 }
 
@@ -160,7 +150,7 @@ static void put_note(Pen *p, const Completion *item, int room) {
   if (colored) put(p, "\033[90m");
   put(p, kind);
   room -= (int)strlen(kind);
-  bool fits = text_columns(item->note) <= room;
+  bool fits = unicode_columns(item->note) <= room;
   put_cut(p, item->note, fits ? room : room - 1);
   if (!fits) put(p, "…");
   if (colored) put(p, "\033[0m");
@@ -175,7 +165,7 @@ static void next_row(Pen *p) {
 static void put_menu(Pen *p) {
   int count = menu.list.count, widest = 0, room = p->width - 1, most = screen_size().rows - p->row - 3;
   for (int i = 0; i < count; i++) {
-    int columns = text_columns(menu.list.items[i].text);
+    int columns = unicode_columns(menu.list.items[i].text);
     if (columns > widest) widest = columns;
   }
   bool described = count <= DESCRIBED;
@@ -248,7 +238,7 @@ void drawing_redraw(void) {
     Pen anew = {.width = p.width};
     put_block(&anew);
     rows_above_cursor = anew.cursor_row;
-    free(anew.out.data);
+    text_free(&anew.out);
   }
   drawn_width = p.width;
   put(&p, "\r");
@@ -263,7 +253,7 @@ void drawing_redraw(void) {
   rows_above_cursor = p.cursor_row;
   if (p.out.data) fwrite(p.out.data, 1, p.out.length, stdout);
   fflush(stdout);
-  free(p.out.data);
+  text_free(&p.out);
 }
 
 void drawing_open(bool color) {

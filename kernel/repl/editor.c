@@ -12,9 +12,10 @@
 #include <termios.h>
 #include <unistd.h>
 
-#include "bytes.h"
 #include "drawing.h"
 #include "screen.h"
+#include "text.h"
+#include "unicode.h"
 
 #ifdef NABLUA_EDITOR_READLINE
 #include <readline/history.h>
@@ -62,7 +63,7 @@ static bool incomplete(const char *text, size_t length, int *indent) {
 
 // Line by line until the input is complete; an empty line ends it as it is.
 static char *read_lines(int number, char *(*read_line)(const char *prompt)) {
-  Bytes block = {0};
+  Text block = {0};
   char prompt[32];
   for (;;) {
     snprintf(prompt, sizeof prompt, "%d> ", number);
@@ -80,8 +81,8 @@ static char *read_lines(int number, char *(*read_line)(const char *prompt)) {
       free(block.data);
       return NULL;
     }
-    if (line && block.length) bytes_add(&block, "\n", 1);
-    if (line) bytes_add(&block, line, strlen(line));
+    if (line && block.length) text_put(&block, "\n");
+    if (line) text_put(&block, line);
     end = end || block.failed;
     free(line);
     if (end || !incomplete(block.data, block.length, NULL)) return block.data;
@@ -267,8 +268,7 @@ static size_t common_prefix(const Completions *c) {
     while (k < n && c->items[0].text[k] == c->items[i].text[k]) k++;
     n = k;
   }
-  while (n > 0 && ((unsigned char)c->items[0].text[n] & 0xC0) == 0x80) n--;
-  return n;
+  return unicode_cut(c->items[0].text, n);
 }
 
 static void replace(int begin, int end, const char *text) {

@@ -6,10 +6,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "editor.h"
+#include "folders.h"
+#include "monotonic.h"
 #include "screen.h"
 
 static void give_up(int number) {
@@ -17,18 +18,12 @@ static void give_up(int number) {
   editor_interrupt();
 }
 
-static double now(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 static double asked_for;  // seconds that the user was asked while the input ran
 
 char *repl_ask(const char *prompt, bool hidden) {
-  double begin = now();
+  double begin = monotonic_seconds();
   char *line = editor_ask(prompt, hidden);
-  asked_for += now() - begin;
+  asked_for += monotonic_seconds() - begin;
   return line;
 }
 
@@ -53,11 +48,9 @@ static void open_history(Session *s) {
 
 // What the user wants before the first prompt: init.lua in the folder for settings.
 static void run_init_file(Session *s) {
-  const char *config = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
   char path[1024];
-  int n = config && *config ? snprintf(path, sizeof path, "%s/nablua/init.lua", config)
-                            : snprintf(path, sizeof path, "%s/.config/nablua/init.lua", home ? home : "");
-  if (n > 0 && (size_t)n < sizeof path && access(path, R_OK) == 0) session_run_file(s, path, NULL, 0);
+  bool known = folder_path(path, sizeof path, "XDG_CONFIG_HOME", ".config", "nablua/init.lua");
+  if (known && access(path, R_OK) == 0) session_run_file(s, path, NULL, 0);
 }
 
 void repl_run(Session *s) {
@@ -75,12 +68,12 @@ void repl_run(Session *s) {
     if (input[strspn(input, " \t\r\n")]) {
       editor_remember(input);
       screen_begin();
-      double begin = now();
+      double begin = monotonic_seconds();
       asked_for = 0;
       session_eval(s, input, strlen(input));
       screen_finish();
       screen_fresh_line();
-      double took = now() - begin - asked_for;
+      double took = monotonic_seconds() - begin - asked_for;
       if (took > 1 && isatty(STDOUT_FILENO)) printf(color ? "\033[90m%.1f s\033[0m\n" : "%.1f s\n", took);
     }
     free(input);

@@ -2,7 +2,7 @@
 // The terminal's cursor followed through all output, and texts that are redrawn in place.
 //
 // Rows count from screen_begin:        row 0   > what an input prints
-//                                      top     ┌ a block: a text with an id
+//                                      top     ┌ a panel: a text with an id
 //                                      top + n └
 //                                              lines printed since
 //                                      row       █ cursor
@@ -15,21 +15,21 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
-#include <wchar.h>
 
-#include "bytes.h"
+#include "text.h"
+#include "unicode.h"
 
-typedef struct Block {
-  struct Block *next;
+typedef struct Panel {
+  struct Panel *next;
   char *id;
   char *held;  // what could not be drawn yet, or NULL
   size_t length;
   int top, rows;
   bool reachable;
-} Block;
+} Panel;
 
 static FILE *terminal;  // what stdout was; NULL while output is not followed
-static Block *blocks;
+static Panel *panels;
 static int row, column;
 static int width;          // of the terminal when the rows were counted
 static int pending_input;  // bytes typed ahead by then
@@ -47,17 +47,6 @@ ScreenSize screen_size(void) {
   return (ScreenSize){size.ws_row, size.ws_col};
 }
 
-int screen_columns(const char *text, size_t length, int *bytes) {
-  wchar_t wide;
-  mbstate_t state = {0};
-  size_t n = mbrtowc(&wide, text, length, &state);
-  *bytes = 1;
-  if (n == 0 || n > length) return 1;
-  int columns = wcwidth(wide);
-  *bytes = (int)n;
-  return columns < 0 ? 1 : columns;
-}
-
 static void write_all(const char *data, size_t length) {
   while (length > 0) {
     ssize_t n = write(STDOUT_FILENO, data, length);
@@ -71,10 +60,10 @@ static void write_all(const char *data, size_t length) {
 // ---- following the cursor ----
 
 static void forget_places(void) {
-  for (Block *b = blocks; b; b = b->next) b->reachable = false;
+  for (Panel *p = panels; p; p = p->next) p->reachable = false;
 }
 
-// Bytes of the escape sequence at `text`, or 0 when it does not end there.
+// Text of the escape sequence at `text`, or 0 when it does not end there.
 static size_t escape_length(const char *text, size_t length) {
   if (length < 2) return 0;
   size_t i = 2;
@@ -134,9 +123,9 @@ static void follow_escape(const char *text, size_t length) {
 
 // Follows what is written; returns how many bytes at the end belong to something that has not come whole.
 static size_t follow(const char *text, size_t length) {
-  int columns, bytes;
-  size_t i = 0;
-  for (; i < length; i += (size_t)bytes) {
+  size_t i = 0, bytes;
+  int columns;
+  for (; i < length; i += bytes) {
     bytes = 1;
     switch (text[i]) {
       case '\n':
@@ -154,17 +143,14 @@ static size_t follow(const char *text, size_t length) {
       case '\a':
         continue;
       case '\033':
-        if ((bytes = (int)escape_length(text + i, length - i)) == 0) return length - i;
-        follow_escape(text + i, (size_t)bytes);
+        if ((bytes = escape_length(text + i, length - i)) == 0) return length - i;
+        follow_escape(text + i, bytes);
         continue;
       default:
         break;
     }
-    if (length - i < 4) {
-      mbstate_t state = {0};
-      if (mbrlen(text + i, length - i, &state) == (size_t)-2) return length - i;
-    }
-    columns = screen_columns(text + i, length - i, &bytes);
+    if (length - i < 4 && unicode_open_tail(text + i, length - i) == length - i) return length - i;
+    bytes = unicode_character(text + i, length - i, &columns);
     if (column + columns > width) row++, column = 0;
     column += columns;
   }
@@ -249,10 +235,6 @@ void screen_begin(void) {
   forget_places();
 }
 
-void screen_note(const char *text, size_t length) {
-  if (terminal) follow(text, length);
-}
-
 void screen_fresh_line(void) {
   flush();
   if (terminal && column > 0) fputc('\n', stdout);
@@ -272,159 +254,159 @@ void screen_clear(bool wait) {
     clear_now();
 }
 
-// ---- blocks ----
+// ---- panels ----
 
-static Block *find_block(const char *id) {
-  Block *b = blocks;
-  while (b && strcmp(b->id, id) != 0) b = b->next;
-  return b;
+static Panel *find_panel(const char *id) {
+  Panel *p = panels;
+  while (p && strcmp(p->id, id) != 0) p = p->next;
+  return p;
 }
 
-static Block *new_block(const char *id) {
-  Block *b = calloc(1, sizeof *b), **last = &blocks;
-  if (!b || !(b->id = strdup(id))) {
-    free(b);
+static Panel *new_panel(const char *id) {
+  Panel *p = calloc(1, sizeof *p), **last = &panels;
+  if (!p || !(p->id = strdup(id))) {
+    free(p);
     return NULL;
   }
   while (*last) last = &(*last)->next;
-  return *last = b;
+  return *last = p;
 }
 
-static void put_code(Bytes *d, const char *format, int n) {
+static void put_code(Text *d, const char *format, int n) {
   char code[32];
-  if (n > 0) bytes_add(d, code, (size_t)snprintf(code, sizeof code, format, n));
+  if (n > 0) text_add(d, code, (size_t)snprintf(code, sizeof code, format, n));
 }
 
 // Draws the text as rows that end in a new line each, none wider than the terminal and at most `most`; what stood in
 // a row before is cleared.  Returns the number of rows.
-static int put_rows(Bytes *d, const char *text, size_t length, int most) {
-  int rows = 0, columns = 0, bytes;
-  for (size_t i = 0; i <= length; i += (size_t)bytes) {
+static int put_rows(Text *d, const char *text, size_t length, int most) {
+  int rows = 0, columns = 0;
+  for (size_t i = 0, bytes; i <= length; i += bytes) {
     int wide = 0;
     bytes = 1;
     bool end = i == length || text[i] == '\n';
     if (!end && text[i] == '\033') {
-      bytes = (int)escape_length(text + i, length - i);
-      if (bytes == 0) bytes = (int)(length - i);
+      bytes = escape_length(text + i, length - i);
+      if (bytes == 0) bytes = length - i;
     } else if (!end && (unsigned char)text[i] >= ' ') {
-      wide = screen_columns(text + i, length - i, &bytes);
+      bytes = unicode_character(text + i, length - i, &wide);
     } else if (!end) {
       continue;  // a control character would move the cursor
     }
     if (end || columns + wide > width) {
-      if (columns < width) bytes_add(d, "\033[K", 3);
-      bytes_add(d, "\r\n", 2);
+      if (columns < width) text_put(d, "\033[K");
+      text_put(d, "\r\n");
       columns = 0;
       if (++rows == most) return rows;
     }
     if (!end) {
-      bytes_add(d, text + i, (size_t)bytes);
+      text_add(d, text + i, bytes);
       columns += wide;
     }
   }
   return rows;
 }
 
-static void move_lower_blocks(const Block *above, int by) {
-  for (Block *b = blocks; b; b = b->next)
-    if (b != above && b->top > above->top) b->top += by;
+static void move_lower_panels(const Panel *above, int by) {
+  for (Panel *p = panels; p; p = p->next)
+    if (p != above && p->top > above->top) p->top += by;
 }
 
-// Puts rows where the block stands, with more or fewer of them than before if need be.
-static void redraw(Block *b, const Bytes *rows, int height) {
-  Bytes d = {0};
-  int more = height - b->rows;
+// Puts rows where the panel stands, with more or fewer of them than before if need be.
+static void redraw(Panel *p, const Text *rows, int height) {
+  Text d = {0};
+  int more = height - p->rows;
   if (column >= width) {  // step over the margin, where a terminal waits with the next row
-    bytes_add(&d, " \r", 2);
+    text_put(&d, " \r");
     row++, column = 0;
   }
-  int below = row - b->top - b->rows;
-  if (more > 0) {  // room at the bottom, then below the block
-    for (int i = 0; i < more; i++) bytes_add(&d, "\n", 1);
+  int below = row - p->top - p->rows;
+  if (more > 0) {  // room at the bottom, then below the panel
+    for (int i = 0; i < more; i++) text_put(&d, "\n");
     put_code(&d, "\033[%dA", more + below);
     put_code(&d, "\033[%dL", more);
-    put_code(&d, "\033[%dA", b->rows);
+    put_code(&d, "\033[%dA", p->rows);
   } else {
     put_code(&d, "\033[%dA", below - more);
     put_code(&d, "\033[%dM", -more);
     put_code(&d, "\033[%dA", height);
   }
-  bytes_add(&d, "\r", 1);
-  bytes_add(&d, rows->data, rows->length);
+  text_put(&d, "\r");
+  text_add(&d, rows->data, rows->length);
   put_code(&d, "\033[%dB", below);
   put_code(&d, "\033[%dC", column);
   if (!d.failed) {
     write_all(d.data, d.length);
     row += more;
-    move_lower_blocks(b, more);
-    b->rows = height;
+    move_lower_panels(p, more);
+    p->rows = height;
   }
-  bytes_free(&d);
+  text_free(&d);
 }
 
-static void append(Block *b, const Bytes *rows, int height) {
+static void append(Panel *p, const Text *rows, int height) {
   if (column > 0) write_all("\r\n", 2), row++, column = 0;
   write_all(rows->data, rows->length);
-  b->top = row;
-  b->rows = height;
-  b->reachable = true;
+  p->top = row;
+  p->rows = height;
+  p->reachable = true;
   row += height;
 }
 
-static void show_block(Block *b, const char *text, size_t length, bool update) {
+static void show_panel(Panel *p, const char *text, size_t length, bool update) {
   ScreenSize size = screen_size();
   if (size.columns != width || typed_ahead() != pending_input) {
     forget_places();
     width = size.columns;
     pending_input = typed_ahead();
   }
-  Bytes rows = {0};
+  Text rows = {0};
   int height = put_rows(&rows, text, length, size.rows - 1);
-  bool visible = row - b->top < size.rows && row - b->top + height - b->rows < size.rows;
+  bool visible = row - p->top < size.rows && row - p->top + height - p->rows < size.rows;
   if (rows.failed) {
     // there is no memory to draw with
-  } else if (update && b->reachable && visible) {
-    redraw(b, &rows, height);
+  } else if (update && p->reachable && visible) {
+    redraw(p, &rows, height);
   } else {
-    append(b, &rows, height);
+    append(p, &rows, height);
   }
-  bytes_free(&rows);
+  text_free(&rows);
 }
 
-static void hold(Block *b, const char *text, size_t length) {
-  free(b->held);
-  b->held = malloc(length + 1);
-  b->length = length;
-  if (b->held) memcpy(b->held, text, length);
+static void hold(Panel *p, const char *text, size_t length) {
+  free(p->held);
+  p->held = malloc(length + 1);
+  p->length = length;
+  if (p->held) memcpy(p->held, text, length);
 }
 
 void screen_show(const char *text, size_t length, const char *id, bool update) {
-  Block *b = id ? find_block(id) : NULL;
-  if (id && !b) b = new_block(id);
-  if (!terminal && update && b && b->reachable) {
-    hold(b, text, length);
+  Panel *p = id ? find_panel(id) : NULL;
+  if (id && !p) p = new_panel(id);
+  if (!terminal && update && p && p->reachable) {
+    hold(p, text, length);
     return;
   }
-  if (!terminal || !b) {
+  if (!terminal || !p) {
     screen_fresh_line();
     fwrite(text, 1, length, stdout);
     fputc('\n', stdout);
-    if (b) b->reachable = true;
+    if (p) p->reachable = true;
   } else {
     flush();
     if (clear_first) clear_now();
-    show_block(b, text, length, update);
+    show_panel(p, text, length, update);
   }
   flush();
 }
 
 void screen_finish(void) {
-  for (Block *b = blocks; b; b = b->next) {
-    if (!b->held) continue;
-    fwrite(b->held, 1, b->length, stdout);
+  for (Panel *p = panels; p; p = p->next) {
+    if (!p->held) continue;
+    fwrite(p->held, 1, p->length, stdout);
     fputc('\n', stdout);
-    free(b->held);
-    b->held = NULL;
+    free(p->held);
+    p->held = NULL;
   }
   flush();
 }

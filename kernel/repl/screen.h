@@ -27,9 +27,6 @@ void screen_show(const char *text, size_t length, const char *id, bool update);
 // Goes to the beginning of a line.
 void screen_fresh_line(void);
 
-// Notes what the terminal itself has shown, as it does with what is typed.
-void screen_note(const char *text, size_t length);
-
 // Clears what was written since screen_begin; with `wait` when something more is written.
 void screen_clear(bool wait);
 
@@ -44,8 +41,5 @@ typedef struct ScreenSize {
 } ScreenSize;
 
 ScreenSize screen_size(void);
-
-// Columns of the character at `text`, which has `length` bytes at most; *bytes gets its own.
-int screen_columns(const char *text, size_t length, int *bytes);
 
 #endif

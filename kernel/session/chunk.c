@@ -7,34 +7,6 @@
 
 #include "lexer.h"
 
-// ---- text ----
-
-void text_add(Text *t, const char *data, size_t length) {
-  if (t->failed) return;
-  if (t->length + length + 1 > t->capacity) {
-    size_t capacity = (t->length + length + 1) * 2;
-    char *bigger = realloc(t->data, capacity);
-    if (!bigger) {
-      t->failed = true;
-      return;
-    }
-    t->data = bigger;
-    t->capacity = capacity;
-  }
-  memcpy(t->data + t->length, data, length);
-  t->length += length;
-  t->data[t->length] = '\0';
-}
-
-static void add(Text *t, const char *text) {
-  text_add(t, text, strlen(text));
-}
-
-void text_free(Text *t) {
-  free(t->data);
-  *t = (Text){0};
-}
-
 // ---- statements ----
 
 typedef struct Declaration {
@@ -255,7 +227,7 @@ static void add_code(const Chunk *c, size_t from, size_t to, const char *before,
   size_t at = before ? c->tokens[c->last_statement].begin : 0;
   if (before && at >= from && at < to) {
     text_add(out, c->code + from, at - from);
-    add(out, before);
+    text_put(out, before);
     from = at;
   }
   text_add(out, c->code + from, to - from);
@@ -281,15 +253,15 @@ static void add_keep(const Chunk *c, const Declaration *d, Text *out) {
     bool attribute = is(c, i + 1, "<") && c->tokens[i + 2].kind == TOKEN_NAME && i < d->last;
     bool constant = attribute && is(c, i + 2, "const");
     if (!attribute || constant) {
-      add(out, " " CHUNK_KEEP "(function()return ");
+      text_put(out, " " CHUNK_KEEP "(function()return ");
       text_add(out, c->code + t->begin, t->end - t->begin);
-      add(out, " end");
+      text_put(out, " end");
       if (constant) {
-        add(out, ",\"");
+        text_put(out, ",\"");
         text_add(out, c->code + t->begin, t->end - t->begin);
-        add(out, "\"");
+        text_put(out, "\"");
       }
-      add(out, ")");
+      text_put(out, ")");
     }
     if (attribute) i += 3;
   }
@@ -310,7 +282,7 @@ static bool is_first(const Chunk *c, const int *found, int count, int i) {
 bool chunk_wrapped(const Chunk *c, bool value, int (*lookup)(void *user, const char *name, size_t length), void *user,
                    Text *out) {
   int found[MOST_NAMES], count = 0, functions = 1;
-  add(out, "local " CHUNK_KEEP "," CHUNK_VALUES "=... ");
+  text_put(out, "local " CHUNK_KEEP "," CHUNK_VALUES "=... ");
   for (int i = 0; i < c->count; i++) {
     const Token *t = &c->tokens[i];
     if (t->kind != TOKEN_NAME) continue;
@@ -321,14 +293,14 @@ bool chunk_wrapped(const Chunk *c, bool value, int (*lookup)(void *user, const c
     if (count == MOST_NAMES) return false;
     found[count++] = i;
     if (count % NAMES_OF_A_FUNCTION == 0) {
-      add(out, "return(function(...)");
+      text_put(out, "return(function(...)");
       functions++;
     }
-    add(out, "local ");
+    text_put(out, "local ");
     text_add(out, name, n);
-    add(out, kept == 2 ? "<const> =... " : "=... ");
+    text_put(out, kept == 2 ? "<const> =... " : "=... ");
   }
-  add(out, "return function(...) ");
+  text_put(out, "return function(...) ");
   // A call as an argument is no tail call, so that the input is among an error's frames.
   const char *before = value ? "return " CHUNK_VALUES "(" : NULL;
   size_t at = 0, end = code_end(c, value);
@@ -340,7 +312,7 @@ bool chunk_wrapped(const Chunk *c, bool value, int (*lookup)(void *user, const c
   }
   add_code(c, at, end, before, out);
   // In the line of the value, whose errors Lua finds at the parenthesis.
-  add(out, value ? ")end " : "\nend ");
-  for (int i = 1; i < functions; i++) add(out, "end)(...)");
+  text_put(out, value ? ")end " : "\nend ");
+  for (int i = 1; i < functions; i++) text_put(out, "end)(...)");
   return true;
 }

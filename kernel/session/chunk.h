@@ -13,18 +13,11 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "text.h"
+
 // The first argument of the chunk: the function that declarations call.  The second returns its arguments.
 #define CHUNK_KEEP "__nablua_keep"
 #define CHUNK_VALUES "__nablua_values"
-
-typedef struct Text {
-  char *data;  // ends with NUL, which `length` does not count
-  size_t length, capacity;
-  bool failed;  // there was no memory
-} Text;
-
-void text_add(Text *t, const char *data, size_t length);
-void text_free(Text *t);
 
 typedef struct Chunk Chunk;
 

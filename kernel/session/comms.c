@@ -8,7 +8,8 @@
 #include <stdio.h>
 #include <sys/random.h>
 
-#include "session_private.h"
+#include "call.h"
+#include "native.h"
 
 // JSON as Lua's values; null is nil.
 static void push_json(lua_State *L, const json_t *j) {

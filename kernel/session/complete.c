@@ -6,7 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "session_private.h"
+#include "native.h"
+#include "show.h"
 
 // files(prefix): the paths that begin with it, folders with "/" at their end.
 int matching_files(lua_State *L) {
@@ -31,16 +32,16 @@ int matching_files(lua_State *L) {
   return 1;
 }
 
-typedef struct Request {
+typedef struct Spot {
   const char *code;
   size_t length, cursor;
   bool source;
-} Request;
+} Spot;
 
 enum { ENOUGH = 1 << 14 };  // bytes around the cursor; the time that looking takes grows with their square
 
 // Of code that is long, what is near its cursor, from the beginning of a line where there is one.
-static Request near_cursor(const char *code, size_t length, size_t cursor, bool source) {
+static Spot near_cursor(const char *code, size_t length, size_t cursor, bool source) {
   if (cursor > length) cursor = length;
   if (cursor > ENOUGH) {
     const char *begin = code + cursor - ENOUGH, *line = memchr(begin, '\n', ENOUGH);
@@ -50,7 +51,7 @@ static Request near_cursor(const char *code, size_t length, size_t cursor, bool 
     code = begin;
   }
   if (length > cursor + ENOUGH) length = cursor + ENOUGH;
-  return (Request){code, length, cursor, source};
+  return (Spot){code, length, cursor, source};
 }
 
 // Leaves the answer in the session's tables, where its texts stay alive.
@@ -67,11 +68,11 @@ static void require(lua_State *L, const char *module, const char *field) {
   lua_remove(L, -2);
 }
 
-// request → the number of bytes to replace, the matches
+// spot → the number of bytes to replace, the matches
 static int complete(lua_State *L) {
-  const Request *r = lua_touserdata(L, 1);
+  const Spot *spot = lua_touserdata(L, 1);
   require(L, "nablua.session.complete", "complete");
-  lua_pushlstring(L, r->code, r->cursor);
+  lua_pushlstring(L, spot->code, spot->cursor);
   lua_call(L, 1, 2);
   lua_pushvalue(L, -1);
   hold(L, "matches");
@@ -88,11 +89,11 @@ static const char *text_field(lua_State *L, const char *name) {
 void session_complete(Session *s, const char *code, size_t length, size_t cursor, Completions *out) {
   lua_State *L = s->L;
   if (cursor > length) cursor = length;
-  Request r = near_cursor(code, length, cursor, false);
+  Spot spot = near_cursor(code, length, cursor, false);
   int top = lua_gettop(L);
   *out = (Completions){cursor, cursor, 0, NULL};
   lua_pushcfunction(L, complete);
-  lua_pushlightuserdata(L, &r);
+  lua_pushlightuserdata(L, &spot);
   if (lua_pcall(L, 1, 2, 0) == LUA_OK && lua_istable(L, -1)) {
     int count = (int)lua_rawlen(L, -1);
     Completion *items = realloc(s->completions, (size_t)(count + 1) * sizeof *items);
@@ -110,15 +111,15 @@ void session_complete(Session *s, const char *code, size_t length, size_t cursor
 }
 
 static int inspect(lua_State *L) {
-  const Request *r = lua_touserdata(L, 1);
+  const Spot *spot = lua_touserdata(L, 1);
   require(L, "nablua.session.complete", "name_at");
-  lua_pushlstring(L, r->code, r->cursor);
-  lua_pushlstring(L, r->code + r->cursor, r->length - r->cursor);
+  lua_pushlstring(L, spot->code, spot->cursor);
+  lua_pushlstring(L, spot->code + spot->cursor, spot->length - spot->cursor);
   lua_call(L, 2, 1);
   if (lua_isnil(L, -1)) return 1;
   require(L, "nablua.session.commands", "explain");
   lua_insert(L, -2);
-  lua_pushboolean(L, r->source);
+  lua_pushboolean(L, spot->source);
   lua_call(L, 2, 1);
   lua_pushvalue(L, -1);
   hold(L, "page");
@@ -127,10 +128,10 @@ static int inspect(lua_State *L) {
 
 bool session_inspect(Session *s, const char *code, size_t length, size_t cursor, bool source, Bundle *out) {
   lua_State *L = s->L;
-  Request r = near_cursor(code, length, cursor, source);
+  Spot spot = near_cursor(code, length, cursor, source);
   int top = lua_gettop(L);
   lua_pushcfunction(L, inspect);
-  lua_pushlightuserdata(L, &r);
+  lua_pushlightuserdata(L, &spot);
   bool found = lua_pcall(L, 1, 1, 0) == LUA_OK && lua_istable(L, -1);
   if (found) *out = read_bundle(L, s);
   lua_settop(L, top);

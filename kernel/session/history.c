@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: MIT
 // The inputs of all sessions, in an SQLite file that front ends share.
-#include <errno.h>
+#include "history.h"
+
 #include <sqlite3.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 
-#include "session_private.h"
+#include "folders.h"
+#include "state.h"
+#include "unicode.h"
 
 static const char schema[] =
     "CREATE TABLE IF NOT EXISTS sessions (session INTEGER PRIMARY KEY AUTOINCREMENT, start TEXT NOT NULL);"
@@ -17,17 +18,10 @@ static const char schema[] =
     "CREATE TABLE IF NOT EXISTS outputs (session INTEGER NOT NULL, line INTEGER NOT NULL, text TEXT NOT NULL,"
     " PRIMARY KEY (session, line));";
 
-// $XDG_STATE_HOME/nablua/history.sqlite; makes the folders.
+// Where the history is kept unless somebody says otherwise; makes the folders.
 static bool default_path(char *path, size_t size) {
-  const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
-  int n = state && *state ? snprintf(path, size, "%s/nablua/history.sqlite", state)
-                          : snprintf(path, size, "%s/.local/state/nablua/history.sqlite", home ? home : "");
-  if (n < 0 || (size_t)n >= size || *path != '/') return false;
-  for (char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
-    *slash = '\0';
-    mkdir(path, 0700);
-    *slash = '/';
-  }
+  if (!folder_path(path, size, "XDG_STATE_HOME", ".local/state", "nablua/history.sqlite") || *path != '/') return false;
+  folder_make(path, 0700);  // where that fails, SQLite says what is wrong
   return true;
 }
 
@@ -95,8 +89,7 @@ void remember_input(Session *s, const char *code, size_t length) {
 
 void remember_output(Session *s, const char *text, size_t length) {
   enum { MOST = 10000 };  // bytes: a history is to read, not to keep data
-  if (length > MOST)
-    for (length = MOST; length > 0 && ((unsigned char)text[length] & 0xC0) == 0x80;) length--;
+  if (length > MOST) length = unicode_cut(text, MOST);
   if (s->history && s->history_session)
     run(s->history, "INSERT OR REPLACE INTO outputs VALUES (?, ?, ?)", s->history_session, s->number, text, length);
 }

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT
 // An input before it runs: its commands, whether it is complete, its colours, and compiling it with the locals of
 // earlier ones.
+#include "input.h"
+
 #include <lauxlib.h>
 #include <string.h>
 
 #include "lexer.h"
+#include "native.h"
 #include "pasted.h"
-#include "session_private.h"
 
 // ---- locals that stay ----
 //
@@ -112,7 +114,7 @@ static bool check(lua_State *L, Session *s, bool value, const char *source) {
   int status = luaL_loadbufferx(L, s->text.data ? s->text.data : "", s->text.length, source, "t");
   if (status == LUA_OK) {
     lua_pop(L, 1);
-  } else if (lua_istable(L, -1)) {  // nested too deep: an error that explain_error has seen
+  } else if (lua_istable(L, -1)) {  // nested too deep: an error that protected_call has explained
     lua_getfield(L, -1, "message");
     lua_remove(L, -2);
   }

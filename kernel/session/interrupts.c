@@ -3,22 +3,18 @@
 //
 // The hook raises an error once.  What then unwinds, __close handlers first of all, may finish in peace for a while;
 // pcall and its kin do not swallow the error, so that a loop of them ends too.  A second interrupt ends the peace.
+#include "interrupts.h"
+
 #include <lauxlib.h>
 #include <lua.h>
 #include <string.h>
-#include <time.h>
 
+#include "monotonic.h"
 #include "nablua/interrupt.h"
-#include "session_private.h"
+#include "state.h"
 
 static const double peace = 1;  // seconds
 enum { INSTRUCTIONS_A_LOOK = 1000 };
-
-static double now(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 // Set until the evaluation ends.
 static void stop_hook(lua_State *L, lua_Debug *ar) {
@@ -26,9 +22,9 @@ static void stop_hook(lua_State *L, lua_Debug *ar) {
   (void)ar;
   if (s->interrupted == 1) {
     if (s->peace_until == 0) {
-      s->peace_until = now() + peace;
+      s->peace_until = monotonic_seconds() + peace;
       nb_interrupt_clear();  // operators may be needed to clean up
-    } else if (now() < s->peace_until) {
+    } else if (monotonic_seconds() < s->peace_until) {
       lua_sethook(L, stop_hook, LUA_MASKCOUNT, INSTRUCTIONS_A_LOOK);
       return;
     } else {

@@ -7,8 +7,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "interrupts.h"
 #include "nablua/interrupt.h"
-#include "session_private.h"
 
 enum {
   MOST_CAPTURES = 32,

@@ -13,7 +13,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "session_private.h"
+#include "interrupts.h"
+#include "state.h"
 
 // ---- those that run, by the leader of their group ----
 

@@ -1,378 +1,18 @@
 // SPDX-License-Identifier: MIT
-// Evaluating in a Lua state, protected and interruptible; opening and closing that state.
+// Opening a session, which calls down into every file beside it, its settings, and closing it.
 #include "session.h"
 
-#include <ctype.h>
 #include <lauxlib.h>
-#include <lua.h>
 #include <lualib.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
-#include "nablua/interrupt.h"
+#include "input.h"
+#include "interrupts.h"
 #include "nablua/memory.h"
 #include "nablua_lua.h"
-#include "pasted.h"
-#include "session_private.h"
-
-static const char session_key, tables_key;
-
-Session *session_of(lua_State *L) {
-  lua_rawgetp(L, LUA_REGISTRYINDEX, &session_key);
-  Session *s = lua_touserdata(L, -1);
-  lua_pop(L, 1);
-  return s;
-}
-
-void push_session_table(lua_State *L, const char *name) {
-  lua_rawgetp(L, LUA_REGISTRYINDEX, &tables_key);
-  lua_getfield(L, -1, name);
-  lua_remove(L, -2);
-}
-
-void push_module(lua_State *L, const char *name) {
-  push_session_table(L, "require");
-  lua_pushstring(L, name);
-  lua_call(L, 1, 1);
-}
-
-// ---- calling ----
-
-// Tells the sink of the error on the top of the stack: explain_error's table, or a text where Lua could not call it.
-static void report(Session *s, bool stopped) {
-  lua_State *L = s->L;
-  Problem p = {"Error", "error", ""};
-  int top = lua_gettop(L);
-  luaL_checkstack(L, 4, NULL);
-  if (lua_istable(L, -1)) {
-    static const char *const fields[] = {"name", "message", "frames"};
-    const char **slots[] = {&p.name, &p.message, &p.frames};
-    for (int i = 0; i < 3; i++)
-      if (lua_getfield(L, top, fields[i]) == LUA_TSTRING) *slots[i] = lua_tostring(L, -1);
-  } else if (lua_type(L, -1) == LUA_TSTRING) {
-    p.message = lua_tostring(L, -1);
-  }
-  if (stopped) {
-    p.name = "Interrupted";
-    p.message = "interrupted";
-  }
-  s->sink.error(s->sink.user, &p);
-  lua_settop(L, top);
-}
-
-SessionStatus protected_call(Session *s, int arguments, int results) {
-  lua_State *L = s->L;
-  int handler = lua_gettop(L) - arguments;
-  lua_pushcfunction(L, explain_error);
-  lua_insert(L, handler);
-  nb_interrupt_clear();
-  s->interrupted = 0;
-  s->peace_until = 0;
-  s->running = L;
-  s->active = 1;
-  int status = lua_pcall(L, arguments, results, handler);
-  s->active = 0;
-  lua_sethook(L, NULL, 0, 0);
-  nb_interrupt_clear();
-  lua_remove(L, handler);
-  bool stopped = s->interrupted;
-  s->interrupted = 0;
-  if (status == LUA_OK) return stopped ? SESSION_INTERRUPTED : SESSION_OK;
-  report(s, stopped);
-  lua_pop(L, 1);
-  return stopped ? SESSION_INTERRUPTED : SESSION_ERROR;
-}
-
-// ---- inputs ----
-
-static int compile_protected(lua_State *L) {
-  compile(L, session_of(L), lua_touserdata(L, 1));
-  return 1;
-}
-
-// evaluate(code): what commands use to run code as the input that they are part of.
-static int evaluate(lua_State *L) {
-  Session *s = session_of(L);
-  char name[32];
-  snprintf(name, sizeof name, "=input %d", s->number);
-  Source source = {.name = name};
-  source.code = luaL_checklstring(L, 1, &source.length);
-  lua_settop(L, 1);
-  compile(L, s, &source);
-  lua_call(L, 0, LUA_MULTRET);
-  return lua_gettop(L) - 1;
-}
-
-// remember(code): what the input of this number is from now on, for %history and the frames of errors.
-static int remember_code(lua_State *L) {
-  Session *s = session_of(L);
-  char name[32];
-  luaL_checkstring(L, 1);
-  snprintf(name, sizeof name, "input %d", s->number);
-  push_session_table(L, "sources");
-  lua_pushvalue(L, 1);
-  lua_setfield(L, -2, name);
-  return 0;
-}
-
-// Whether the value at index 1 is a page of help that a command made.
-static bool is_page(lua_State *L) {
-  int field = luaL_getmetafield(L, 1, "__name");
-  bool page = field == LUA_TSTRING && strcmp(lua_tostring(L, -1), "page") == 0;
-  if (field != LUA_TNIL) lua_pop(L, 1);
-  return page;
-}
-
-static int show_input_values(lua_State *L) {
-  Session *s = session_of(L);
-  int count = lua_gettop(L);
-  char name[32];
-  if (count == 0 || (count == 1 && lua_isnil(L, 1))) return 0;
-  if (!s->apart) {
-    lua_pushvalue(L, 1);
-    lua_setglobal(L, "_");
-    snprintf(name, sizeof name, "_%d", s->number);
-    lua_pushvalue(L, 1);
-    lua_setglobal(L, name);
-  }
-  if (lua_toboolean(L, lua_upvalueindex(1))) return 0;  // hidden
-  luaL_checkstack(L, 20, NULL);
-  if (count == 1) {
-    push_bundle(L, s, 1);
-  } else {  // several: their texts, a line each
-    luaL_Buffer b;
-    luaL_buffinit(L, &b);
-    for (int i = 1; i <= count; i++) {
-      push_bundle(L, s, i);
-      lua_getfield(L, -1, "text/plain");
-      lua_remove(L, -2);
-      luaL_addvalue(&b);
-      if (i < count) luaL_addchar(&b, '\n');
-    }
-    luaL_pushresult(&b);
-    lua_createtable(L, 0, 1);
-    lua_insert(L, -2);
-    lua_setfield(L, -2, "text/plain");
-  }
-  Bundle b = read_bundle(L, s);
-  if (s->sink.page && count == 1 && is_page(L)) {
-    s->sink.page(s->sink.user, &b);
-    return 0;
-  }
-  if (s->more_follows) {  // the value of an input is its last
-    s->sink.display(s->sink.user, &b, NULL, false);
-    return 0;
-  }
-  if (!s->apart) remember_output(s, b.items[0].data, b.items[0].length);
-  s->sink.value(s->sink.user, s->number, &b);
-  return 0;
-}
-
-static int remember_source(lua_State *L) {
-  const Source *source = lua_touserdata(L, 1);
-  push_session_table(L, "sources");
-  lua_pushlstring(L, source->code, source->length);
-  lua_setfield(L, -2, source->name + 1);
-  return 0;
-}
-
-// Runs the function below its arguments, then shows what it returned unless that is hidden.
-static SessionStatus call_and_show(Session *s, int arguments, bool hidden) {
-  lua_State *L = s->L;
-  int top = lua_gettop(L) - arguments - 1;
-  SessionStatus status = protected_call(s, arguments, LUA_MULTRET);
-  if (status == SESSION_OK && lua_gettop(L) > top) {
-    lua_pushboolean(L, hidden);
-    lua_pushcclosure(L, show_input_values, 1);
-    lua_insert(L, top + 1);
-    status = protected_call(s, lua_gettop(L) - top - 1, 0);
-  }
-  lua_settop(L, top);
-  return status;
-}
-
-// run_command(line): hands a line such as "%time x" to the commands module; its results are shown.
-static int run_command(lua_State *L) {
-  push_module(L, "nablua.session.commands");
-  lua_getfield(L, -1, "run");
-  lua_pushvalue(L, 1);
-  lua_call(L, 1, LUA_MULTRET);
-  return lua_gettop(L) - 2;
-}
-
-// Says once of each module's name that it now means something else; the library itself does not mind.
-static int note_hidden_modules(lua_State *L) {
-  push_session_table(L, "modules");
-  push_session_table(L, "kept");
-  int modules = lua_gettop(L) - 1, kept = modules + 1;
-  for (lua_pushnil(L); lua_next(L, modules); lua_pop(L, 1)) {
-    lua_pushglobaltable(L);
-    lua_pushvalue(L, -3);
-    lua_rawget(L, -2);
-    bool same = lua_rawequal(L, -1, -3);
-    lua_pop(L, 2);
-    lua_pushvalue(L, -2);
-    bool local = lua_rawget(L, kept) != LUA_TNIL;
-    lua_pop(L, 1);
-    if (same && !local) continue;
-    const char *name = lua_tostring(L, -2);
-    printf("%s now hides the module, still at nb.%s\n", name, name);
-    lua_pushnil(L);
-    lua_setfield(L, modules, name);
-  }
-  return 0;
-}
-
-// Whether the input is a name alone, or may hold a word of another language that is nil here without an error.
-static bool may_name_nothing(const char *code, size_t length) {
-  static const char *const words[] = {"True", "False", "None"};
-  for (size_t i = 0; i < sizeof words / sizeof *words; i++)
-    if (memmem(code, length, words[i], strlen(words[i]))) return true;
-  for (size_t i = 0; i < length; i++)
-    if (!isalnum((unsigned char)code[i]) && !memchr("_. \t\r\n", code[i], 6)) return false;
-  return length < 200;
-}
-
-// Says of names that are nil what was meant, where that is known.
-static int note_undefined_names(lua_State *L) {
-  push_module(L, "nablua.session.suggest");
-  lua_getfield(L, -1, "of_input");
-  lua_pushvalue(L, 1);
-  lua_call(L, 1, 1);
-  if (lua_isstring(L, -1)) puts(lua_tostring(L, -1));
-  return 0;
-}
-
-// ---- evaluating ----
-
-static SessionStatus remember(Session *s, const Source *source) {
-  lua_pushcfunction(s->L, remember_source);
-  lua_pushlightuserdata(s->L, (void *)(uintptr_t)source);
-  return protected_call(s, 1, 0);
-}
-
-// Evaluates what stands from byte `at` on.
-static SessionStatus eval_from(Session *s, const Source *source, size_t at) {
-  lua_State *L = s->L;
-  const char *code = source->code;
-  size_t length = source->length, end;
-  SessionStatus status = remember(s, source);
-  while (status == SESSION_OK && command_line(code, length, &at, &end)) {
-    lua_pushcfunction(L, run_command);
-    lua_pushlstring(L, code + at, end - at);
-    status = call_and_show(s, 1, false);
-    at = end;
-  }
-  if (status != SESSION_OK || at == length) return status;
-  // Lines count from the input's first, so the rest is compiled behind as many line ends.
-  Text rest = {0};
-  for (size_t i = 0; i < at; i++)
-    if (code[i] == '\n') text_add(&rest, "\n", 1);
-  text_add(&rest, code + at, length - at);
-  Source lua = {rest.failed ? "" : rest.data, rest.length, source->name};
-  lua_pushcfunction(L, compile_protected);
-  lua_pushlightuserdata(L, &lua);
-  status = protected_call(s, 1, 1);
-  bool hidden = s->chunk && chunk_is_quiet(s->chunk);
-  forget_chunk(s);
-  if (status == SESSION_OK) status = call_and_show(s, 0, hidden);
-  text_free(&rest);
-  return status;
-}
-
-// Whether the text is what a prompt showed, prompts included, and nothing that Lua understands.
-static bool is_pasted(Session *s, const char *code, size_t length) {
-  return pasted_begins(code, length) && judge(s, code, length, NULL) == SESSION_INVALID;
-}
-
-static SessionStatus eval(Session *s, const char *code, size_t length, const char *name) {
-  lua_State *L = s->L;
-  SessionStatus status = SESSION_OK;
-  int top = lua_gettop(L);
-  if (is_pasted(s, code, length)) {  // input by input
-    Text clean = {0};
-    for (size_t at = 0, begin = 0; status == SESSION_OK && pasted_next(code, length, &at, &clean) && !clean.failed;
-         begin = clean.length) {
-      s->more_follows = at < length;
-      status = eval_from(s, &(Source){clean.data, clean.length, name}, begin);
-    }
-    s->more_follows = false;
-    text_free(&clean);
-  } else {
-    status = eval_from(s, &(Source){code, length, name}, 0);
-  }
-  lua_pushcfunction(L, settle_values);
-  protected_call(s, 0, 0);
-  lua_pushcfunction(L, note_hidden_modules);
-  if (lua_pcall(L, 0, 0, 0) != LUA_OK) lua_pop(L, 1);
-  if (status == SESSION_OK && !s->apart && may_name_nothing(code, length)) {
-    lua_pushcfunction(L, note_undefined_names);
-    lua_pushlstring(L, code, length);
-    lua_pcall(L, 1, 0, 0);
-  }
-  lua_settop(L, top);
-  return status;
-}
-
-SessionStatus session_eval(Session *s, const char *code, size_t length) {
-  char name[32];
-  s->number++;
-  snprintf(name, sizeof name, "=input %d", s->number);
-  remember_input(s, code, length);
-  return eval(s, code, length, name);
-}
-
-SessionStatus session_eval_apart(Session *s, const char *code, size_t length, const Sink *sink) {
-  Sink before = s->sink;
-  if (sink) s->sink = *sink;
-  s->apart = true;
-  SessionStatus status = eval(s, code, length, "=code");
-  s->apart = false;
-  s->sink = before;
-  return status;
-}
-
-int session_next_number(const Session *s) {
-  return s->number + 1;
-}
-
-// ---- files ----
-
-typedef struct Script {
-  const char *path;
-  char *const *arguments;
-  int count;
-} Script;
-
-static int run_script(lua_State *L) {
-  const Script *script = lua_touserdata(L, 1);
-  bool input = strcmp(script->path, "-") == 0;
-  lua_createtable(L, script->count, 1);
-  lua_pushstring(L, script->path);
-  lua_rawseti(L, -2, 0);
-  for (int i = 0; i < script->count; i++) {
-    lua_pushstring(L, script->arguments[i]);
-    lua_rawseti(L, -2, i + 1);
-  }
-  lua_setglobal(L, "arg");
-  if (luaL_loadfilex(L, input ? NULL : script->path, "t") != LUA_OK) return lua_error(L);
-  luaL_checkstack(L, script->count, "too many arguments");
-  for (int i = 0; i < script->count; i++) lua_pushstring(L, script->arguments[i]);
-  lua_call(L, script->count, 0);
-  return 0;
-}
-
-SessionStatus session_run_file(Session *s, const char *path, char *const *arguments, int count) {
-  Script script = {path, arguments, count};
-  lua_pushcfunction(s->L, run_script);
-  lua_pushlightuserdata(s->L, &script);
-  SessionStatus status = protected_call(s, 1, 0);
-  lua_pushcfunction(s->L, settle_values);
-  protected_call(s, 0, 0);
-  return status;
-}
+#include "native.h"
+#include "show.h"
 
 // ---- settings ----
 
@@ -399,8 +39,8 @@ void session_set_display(Session *s, bool color, bool rich, int width) {
 // What the Lua part of the session may ask of this one: the module nablua.session.native.
 static int open_native(lua_State *L) {
   static const luaL_Reg functions[] = {
-      {"evaluate", evaluate}, {"remember", remember_code}, {"local_value", local_value}, {"files", matching_files},
-      {"ask", ask_user},      {"send_comm", send_comm},    {"new_comm_id", new_comm_id}, {NULL, NULL}};
+      {"evaluate", evaluate_code}, {"remember", remember_code}, {"local_value", local_value}, {"files", matching_files},
+      {"ask", ask_user},           {"send_comm", send_comm},    {"new_comm_id", new_comm_id}, {NULL, NULL}};
   static const char *const tables[] = {"kept", "sources", "standard", "comms", NULL};
   luaL_newlib(L, functions);
   for (int i = 0; tables[i]; i++) {
@@ -412,17 +52,9 @@ static int open_native(lua_State *L) {
 
 static int open_library(lua_State *L) {
   static const char *const modules[] = {"nn", "optim", "data", "inspect", "plot", "help", NULL};
-  static const char *const tables[] = {"kept", "sources", "held", "modules", "standard", "comms", NULL};
   luaL_openlibs(L);
   lua_warning(L, "@on", 0);
-  lua_createtable(L, 0, 3);
-  for (int i = 0; tables[i]; i++) {
-    lua_newtable(L);
-    lua_setfield(L, -2, tables[i]);
-  }
-  lua_getglobal(L, "require");
-  lua_setfield(L, -2, "require");
-  lua_rawsetp(L, LUA_REGISTRYINDEX, &tables_key);
+  state_open(L, lua_touserdata(L, 1));
   open_interrupts(L);
   open_programs(L);
   open_patterns(L);
@@ -485,10 +117,9 @@ Session *session_new(const Sink *sink, char *reason, size_t size) {
   lua_setallocf(L, allocate, s);
   lua_gc(L, LUA_GCGEN, 10, 30);  // most tensors die young, and the library's own tables never
   s->mimes[0] = (Mime){"text/plain", "", 0};
-  lua_pushlightuserdata(L, s);
-  lua_rawsetp(L, LUA_REGISTRYINDEX, &session_key);
   lua_pushcfunction(L, open_library);
-  if (lua_pcall(L, 0, 0, 0) != LUA_OK) {
+  lua_pushlightuserdata(L, s);
+  if (lua_pcall(L, 1, 0, 0) != LUA_OK) {
     snprintf(reason, size, "%s", lua_tostring(L, -1) ? lua_tostring(L, -1) : "the library cannot be opened");
     session_free(s);
     return NULL;

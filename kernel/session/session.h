@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The session: what every front end shares.  It evaluates, completes, explains, displays and stops; front ends
-// see only this header and know no Lua.  Texts are UTF-8; places in them are bytes from 0.
+// see this header and know no Lua; text.h, unicode.h and monotonic.h, which know no session, are theirs as well.  Texts
+// are UTF-8; places in them are bytes from 0.
 #ifndef NABLUA_SESSION_H
 #define NABLUA_SESSION_H
 

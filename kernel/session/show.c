@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT
 // Values for people: bundles from the display module, and the functions that show and ask.
+#include "show.h"
+
 #include <lauxlib.h>
 #include <lua.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "session_private.h"
+#include "native.h"
 
 void push_bundle(lua_State *L, Session *s, int index) {
   index = lua_absindex(L, index);

@@ -4,8 +4,8 @@
 #include <lua.h>
 #include <string.h>
 
+#include "interrupts.h"
 #include "nablua/interrupt.h"
-#include "session_private.h"
 
 enum { LONG = 20000 };  // shorter lists are sorted in milliseconds
 

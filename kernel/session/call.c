@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: MIT
-// Errors in the user's terms: the message, then the user's frames with their source lines.
+// A protected call, whose error becomes the user's terms: the message, then the user's frames with their source lines.
+#include "call.h"
+
 #include <lauxlib.h>
-#include <lua.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "session_private.h"
+#include "nablua/interrupt.h"
+#include "unicode.h"
+
+// ---- frames ----
 
 static bool is_library(const char *source) {
   return strncmp(source, "=nablua", 7) == 0 || strcmp(source, "=[C]") == 0;
@@ -25,9 +29,7 @@ static void push_line(lua_State *L, const char *text, size_t length, int number)
   while (stop > line && strchr(" \t\r", stop[-1])) stop--;
   enum { LONGEST = 100 };
   if (stop - line > LONGEST) {
-    stop = line + LONGEST;
-    while (stop > line && ((unsigned char)*stop & 0xC0) == 0x80) stop--;
-    lua_pushfstring(L, "%s…", lua_pushlstring(L, line, (size_t)(stop - line)));
+    lua_pushfstring(L, "%s…", lua_pushlstring(L, line, unicode_cut(line, LONGEST)));
     lua_remove(L, -2);
   } else {
     lua_pushlstring(L, line, (size_t)(stop - line));
@@ -103,6 +105,8 @@ static void push_frames(lua_State *L, const Session *s) {
   luaL_pushresult(&b);
 }
 
+// ---- the message ----
+
 // Pushes the error value at index 1 as text, without calling anything that could fail.
 static void push_message(lua_State *L) {
   if (lua_type(L, 1) == LUA_TSTRING || lua_type(L, 1) == LUA_TNUMBER) {
@@ -142,7 +146,8 @@ static void note_error(lua_State *L) {
   lua_settop(L, top + 1);
 }
 
-int explain_error(lua_State *L) {
+// The message handler: makes { name=, message=, frames= } of the error at index 1.
+static int explain_error(lua_State *L) {
   Session *s = session_of(L);
   luaL_checkstack(L, 10, NULL);
   lua_createtable(L, 0, 3);
@@ -162,4 +167,51 @@ int explain_error(lua_State *L) {
   lua_setfield(L, problem, "frames");
   lua_settop(L, problem);
   return 1;
+}
+
+// ---- calling ----
+
+// Tells the sink of the error on the top of the stack: what explain_error made, or a text where Lua could not call it.
+static void report(Session *s, bool stopped) {
+  lua_State *L = s->L;
+  Problem p = {"Error", "error", ""};
+  int top = lua_gettop(L);
+  luaL_checkstack(L, 4, NULL);
+  if (lua_istable(L, -1)) {
+    static const char *const fields[] = {"name", "message", "frames"};
+    const char **slots[] = {&p.name, &p.message, &p.frames};
+    for (int i = 0; i < 3; i++)
+      if (lua_getfield(L, top, fields[i]) == LUA_TSTRING) *slots[i] = lua_tostring(L, -1);
+  } else if (lua_type(L, -1) == LUA_TSTRING) {
+    p.message = lua_tostring(L, -1);
+  }
+  if (stopped) {
+    p.name = "Interrupted";
+    p.message = "interrupted";
+  }
+  s->sink.error(s->sink.user, &p);
+  lua_settop(L, top);
+}
+
+SessionStatus protected_call(Session *s, int arguments, int results) {
+  lua_State *L = s->L;
+  int handler = lua_gettop(L) - arguments;
+  lua_pushcfunction(L, explain_error);
+  lua_insert(L, handler);
+  nb_interrupt_clear();
+  s->interrupted = 0;
+  s->peace_until = 0;
+  s->running = L;
+  s->active = 1;
+  int status = lua_pcall(L, arguments, results, handler);
+  s->active = 0;
+  lua_sethook(L, NULL, 0, 0);
+  nb_interrupt_clear();
+  lua_remove(L, handler);
+  bool stopped = s->interrupted;
+  s->interrupted = 0;
+  if (status == LUA_OK) return stopped ? SESSION_INTERRUPTED : SESSION_OK;
+  report(s, stopped);
+  lua_pop(L, 1);
+  return stopped ? SESSION_INTERRUPTED : SESSION_ERROR;
 }

@@ -5,6 +5,11 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <wchar.h>
+
+static bool begins(char c) {
+  return ((unsigned char)c & 0xC0) != 0x80;
+}
 
 // The length of the character at `s`, 0 when there is none; `bad` gets how long the invalid run is, and `open` whether
 // the text ended before the character did.
@@ -43,6 +48,8 @@ static size_t character(const unsigned char *s, size_t left, size_t *bad, bool *
   return need;
 }
 
+// ---- what is valid ----
+
 char *unicode_clean(const char *text, size_t length, size_t *new_length) {
   const unsigned char *s = (const unsigned char *)text;
   size_t at = 0, bad, n;
@@ -74,14 +81,17 @@ size_t unicode_open_tail(const char *text, size_t length) {
     const unsigned char *s = (const unsigned char *)text + length - tail;
     size_t bad;
     bool open;
-    if ((*s & 0xC0) == 0x80) continue;
+    if (!begins((char)*s)) continue;
     return character(s, tail, &bad, &open) == 0 && open ? tail : 0;
   }
   return 0;
 }
 
-static bool begins(char c) {
-  return ((unsigned char)c & 0xC0) != 0x80;
+// ---- where characters begin ----
+
+size_t unicode_cut(const char *text, size_t length) {
+  while (length > 0 && !begins(text[length])) length--;
+  return length;
 }
 
 size_t unicode_bytes(const char *text, size_t length, long long points) {
@@ -97,4 +107,29 @@ long long unicode_points(const char *text, size_t bytes) {
   long long points = 0;
   for (size_t i = 0; i < bytes; i++) points += begins(text[i]);
   return points;
+}
+
+// ---- how wide they are ----
+
+size_t unicode_character(const char *text, size_t length, int *columns) {
+  static const unsigned char first_bits[] = {0, 0x7F, 0x1F, 0x0F, 0x07};
+  const unsigned char *s = (const unsigned char *)text;
+  size_t bad, n = character(s, length, &bad, &(bool){false});
+  *columns = 1;
+  if (n == 0 || *s == '\0') return 1;
+  wchar_t point = s[0] & first_bits[n];
+  for (size_t i = 1; i < n; i++) point = point << 6 | (s[i] & 0x3F);
+  int width = wcwidth(point);
+  if (width >= 0) *columns = width;
+  return n;
+}
+
+int unicode_columns(const char *text) {
+  int total = 0, columns;
+  for (size_t left = strlen(text); left > 0; total += columns) {
+    size_t n = unicode_character(text, left, &columns);
+    text += n;
+    left -= n;
+  }
+  return total;
 }

@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: MIT
+// Evaluating inputs and files: their commands, their Lua, and what becomes of their values.
+#include <ctype.h>
+#include <lauxlib.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "call.h"
+#include "history.h"
+#include "input.h"
+#include "native.h"
+#include "pasted.h"
+#include "show.h"
+
+// What Lua calls the input of this number; without its "=" it is the key of the table of sources.
+typedef struct InputName {
+  char text[32];
+} InputName;
+
+static InputName name_of_input(const Session *s) {
+  InputName name;
+  snprintf(name.text, sizeof name.text, "=input %d", s->number);
+  return name;
+}
+
+// ---- what Lua calls ----
+
+static int compile_protected(lua_State *L) {
+  compile(L, session_of(L), lua_touserdata(L, 1));
+  return 1;
+}
+
+int evaluate_code(lua_State *L) {
+  Session *s = session_of(L);
+  InputName name = name_of_input(s);
+  Source source = {.name = name.text};
+  source.code = luaL_checklstring(L, 1, &source.length);
+  lua_settop(L, 1);
+  compile(L, s, &source);
+  lua_call(L, 0, LUA_MULTRET);
+  return lua_gettop(L) - 1;
+}
+
+int remember_code(lua_State *L) {
+  Session *s = session_of(L);
+  InputName name = name_of_input(s);
+  luaL_checkstring(L, 1);
+  push_session_table(L, "sources");
+  lua_pushvalue(L, 1);
+  lua_setfield(L, -2, name.text + 1);
+  return 0;
+}
+
+// Whether the value at index 1 is a page of help that a command made.
+static bool is_page(lua_State *L) {
+  int field = luaL_getmetafield(L, 1, "__name");
+  bool page = field == LUA_TSTRING && strcmp(lua_tostring(L, -1), "page") == 0;
+  if (field != LUA_TNIL) lua_pop(L, 1);
+  return page;
+}
+
+static int show_input_values(lua_State *L) {
+  Session *s = session_of(L);
+  int count = lua_gettop(L);
+  char name[32];
+  if (count == 0 || (count == 1 && lua_isnil(L, 1))) return 0;
+  if (!s->apart) {
+    lua_pushvalue(L, 1);
+    lua_setglobal(L, "_");
+    snprintf(name, sizeof name, "_%d", s->number);
+    lua_pushvalue(L, 1);
+    lua_setglobal(L, name);
+  }
+  if (lua_toboolean(L, lua_upvalueindex(1))) return 0;  // hidden
+  luaL_checkstack(L, 20, NULL);
+  if (count == 1) {
+    push_bundle(L, s, 1);
+  } else {  // several: their texts, a line each
+    luaL_Buffer b;
+    luaL_buffinit(L, &b);
+    for (int i = 1; i <= count; i++) {
+      push_bundle(L, s, i);
+      lua_getfield(L, -1, "text/plain");
+      lua_remove(L, -2);
+      luaL_addvalue(&b);
+      if (i < count) luaL_addchar(&b, '\n');
+    }
+    luaL_pushresult(&b);
+    lua_createtable(L, 0, 1);
+    lua_insert(L, -2);
+    lua_setfield(L, -2, "text/plain");
+  }
+  Bundle b = read_bundle(L, s);
+  if (s->sink.page && count == 1 && is_page(L)) {
+    s->sink.page(s->sink.user, &b);
+    return 0;
+  }
+  if (s->more_follows) {  // the value of an input is its last
+    s->sink.display(s->sink.user, &b, NULL, false);
+    return 0;
+  }
+  if (!s->apart) remember_output(s, b.items[0].data, b.items[0].length);
+  s->sink.value(s->sink.user, s->number, &b);
+  return 0;
+}
+
+static int remember_source(lua_State *L) {
+  const Source *source = lua_touserdata(L, 1);
+  push_session_table(L, "sources");
+  lua_pushlstring(L, source->code, source->length);
+  lua_setfield(L, -2, source->name + 1);
+  return 0;
+}
+
+// Runs the function below its arguments, then shows what it returned unless that is hidden.
+static SessionStatus call_and_show(Session *s, int arguments, bool hidden) {
+  lua_State *L = s->L;
+  int top = lua_gettop(L) - arguments - 1;
+  SessionStatus status = protected_call(s, arguments, LUA_MULTRET);
+  if (status == SESSION_OK && lua_gettop(L) > top) {
+    lua_pushboolean(L, hidden);
+    lua_pushcclosure(L, show_input_values, 1);
+    lua_insert(L, top + 1);
+    status = protected_call(s, lua_gettop(L) - top - 1, 0);
+  }
+  lua_settop(L, top);
+  return status;
+}
+
+// run_command(line): hands a line such as "%time x" to the commands module; its results are shown.
+static int run_command(lua_State *L) {
+  push_module(L, "nablua.session.commands");
+  lua_getfield(L, -1, "run");
+  lua_pushvalue(L, 1);
+  lua_call(L, 1, LUA_MULTRET);
+  return lua_gettop(L) - 2;
+}
+
+// Says once of each module's name that it now means something else; the library itself does not mind.
+static int note_hidden_modules(lua_State *L) {
+  push_session_table(L, "modules");
+  push_session_table(L, "kept");
+  int modules = lua_gettop(L) - 1, kept = modules + 1;
+  for (lua_pushnil(L); lua_next(L, modules); lua_pop(L, 1)) {
+    lua_pushglobaltable(L);
+    lua_pushvalue(L, -3);
+    lua_rawget(L, -2);
+    bool same = lua_rawequal(L, -1, -3);
+    lua_pop(L, 2);
+    lua_pushvalue(L, -2);
+    bool local = lua_rawget(L, kept) != LUA_TNIL;
+    lua_pop(L, 1);
+    if (same && !local) continue;
+    const char *name = lua_tostring(L, -2);
+    printf("%s now hides the module, still at nb.%s\n", name, name);
+    lua_pushnil(L);
+    lua_setfield(L, modules, name);
+  }
+  return 0;
+}
+
+// Whether the input is a name alone, or may hold a word of another language that is nil here without an error.
+static bool may_name_nothing(const char *code, size_t length) {
+  static const char *const words[] = {"True", "False", "None"};
+  for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+    if (memmem(code, length, words[i], strlen(words[i]))) return true;
+  for (size_t i = 0; i < length; i++)
+    if (!isalnum((unsigned char)code[i]) && !memchr("_. \t\r\n", code[i], 6)) return false;
+  return length < 200;
+}
+
+// Says of names that are nil what was meant, where that is known.
+static int note_undefined_names(lua_State *L) {
+  push_module(L, "nablua.session.suggest");
+  lua_getfield(L, -1, "of_input");
+  lua_pushvalue(L, 1);
+  lua_call(L, 1, 1);
+  if (lua_isstring(L, -1)) puts(lua_tostring(L, -1));
+  return 0;
+}
+
+// ---- evaluating ----
+
+static SessionStatus remember(Session *s, const Source *source) {
+  lua_pushcfunction(s->L, remember_source);
+  lua_pushlightuserdata(s->L, (void *)(uintptr_t)source);
+  return protected_call(s, 1, 0);
+}
+
+// Evaluates what stands from byte `at` on.
+static SessionStatus eval_from(Session *s, const Source *source, size_t at) {
+  lua_State *L = s->L;
+  const char *code = source->code;
+  size_t length = source->length, end;
+  SessionStatus status = remember(s, source);
+  while (status == SESSION_OK && command_line(code, length, &at, &end)) {
+    lua_pushcfunction(L, run_command);
+    lua_pushlstring(L, code + at, end - at);
+    status = call_and_show(s, 1, false);
+    at = end;
+  }
+  if (status != SESSION_OK || at == length) return status;
+  // Lines count from the input's first, so the rest is compiled behind as many line ends.
+  Text rest = {0};
+  for (size_t i = 0; i < at; i++)
+    if (code[i] == '\n') text_add(&rest, "\n", 1);
+  text_add(&rest, code + at, length - at);
+  Source lua = {rest.failed ? "" : rest.data, rest.length, source->name};
+  lua_pushcfunction(L, compile_protected);
+  lua_pushlightuserdata(L, &lua);
+  status = protected_call(s, 1, 1);
+  bool hidden = s->chunk && chunk_is_quiet(s->chunk);
+  forget_chunk(s);
+  if (status == SESSION_OK) status = call_and_show(s, 0, hidden);
+  text_free(&rest);
+  return status;
+}
+
+// Whether the text is what a prompt showed, prompts included, and nothing that Lua understands.
+static bool is_pasted(Session *s, const char *code, size_t length) {
+  return pasted_begins(code, length) && judge(s, code, length, NULL) == SESSION_INVALID;
+}
+
+static SessionStatus eval(Session *s, const char *code, size_t length, const char *name) {
+  lua_State *L = s->L;
+  SessionStatus status = SESSION_OK;
+  int top = lua_gettop(L);
+  if (is_pasted(s, code, length)) {  // input by input
+    Text clean = {0};
+    for (size_t at = 0, begin = 0; status == SESSION_OK && pasted_next(code, length, &at, &clean) && !clean.failed;
+         begin = clean.length) {
+      s->more_follows = at < length;
+      status = eval_from(s, &(Source){clean.data, clean.length, name}, begin);
+    }
+    s->more_follows = false;
+    text_free(&clean);
+  } else {
+    status = eval_from(s, &(Source){code, length, name}, 0);
+  }
+  lua_pushcfunction(L, settle_values);
+  protected_call(s, 0, 0);
+  lua_pushcfunction(L, note_hidden_modules);
+  if (lua_pcall(L, 0, 0, 0) != LUA_OK) lua_pop(L, 1);
+  if (status == SESSION_OK && !s->apart && may_name_nothing(code, length)) {
+    lua_pushcfunction(L, note_undefined_names);
+    lua_pushlstring(L, code, length);
+    lua_pcall(L, 1, 0, 0);
+  }
+  lua_settop(L, top);
+  return status;
+}
+
+SessionStatus session_eval(Session *s, const char *code, size_t length) {
+  s->number++;
+  remember_input(s, code, length);
+  return eval(s, code, length, name_of_input(s).text);
+}
+
+SessionStatus session_eval_apart(Session *s, const char *code, size_t length, const Sink *sink) {
+  Sink before = s->sink;
+  if (sink) s->sink = *sink;
+  s->apart = true;
+  SessionStatus status = eval(s, code, length, "=code");
+  s->apart = false;
+  s->sink = before;
+  return status;
+}
+
+int session_next_number(const Session *s) {
+  return s->number + 1;
+}
+
+// ---- files ----
+
+typedef struct Script {
+  const char *path;
+  char *const *arguments;
+  int count;
+} Script;
+
+static int run_script(lua_State *L) {
+  const Script *script = lua_touserdata(L, 1);
+  bool input = strcmp(script->path, "-") == 0;
+  lua_createtable(L, script->count, 1);
+  lua_pushstring(L, script->path);
+  lua_rawseti(L, -2, 0);
+  for (int i = 0; i < script->count; i++) {
+    lua_pushstring(L, script->arguments[i]);
+    lua_rawseti(L, -2, i + 1);
+  }
+  lua_setglobal(L, "arg");
+  if (luaL_loadfilex(L, input ? NULL : script->path, "t") != LUA_OK) return lua_error(L);
+  luaL_checkstack(L, script->count, "too many arguments");
+  for (int i = 0; i < script->count; i++) lua_pushstring(L, script->arguments[i]);
+  lua_call(L, script->count, 0);
+  return 0;
+}
+
+SessionStatus session_run_file(Session *s, const char *path, char *const *arguments, int count) {
+  Script script = {path, arguments, count};
+  lua_pushcfunction(s->L, run_script);
+  lua_pushlightuserdata(s->L, &script);
+  SessionStatus status = protected_call(s, 1, 0);
+  lua_pushcfunction(s->L, settle_values);
+  protected_call(s, 0, 0);
+  return status;
+}

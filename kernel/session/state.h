@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: MIT
+// What the files of the session know in common: its state, and the tables it keeps where the user's Lua does not look.
+#ifndef NABLUA_STATE_H
+#define NABLUA_STATE_H
+
+#include <lua.h>
+#include <signal.h>
+#include <sys/types.h>
+
+#include "chunk.h"
+#include "session.h"
+
+enum { MOST_PROGRAMS = 32, MOST_MIMES = 16 };
+
+struct Session {
+  lua_State *L;
+  lua_Alloc allocate;  // Lua's own, below the one that counts
+  void *allocate_user;
+  size_t lua_bytes, look_at;
+  lua_State *volatile running;        // the coroutine that runs: the one a hook must be set on
+  volatile sig_atomic_t active;       // evaluating: an interrupt has something to stop
+  volatile sig_atomic_t interrupted;  // 1, or 2 after a second interrupt
+  unsigned interrupts;                // so far
+  double peace_until;                 // after an interrupt, see interrupts.c
+  Sink sink;
+  bool full_traceback, color, rich;
+  int width;
+  int number;         // of the input that runs or ran last
+  bool apart;         // what runs is no input
+  bool more_follows;  // of pasted inputs that are one
+  bool deaf;          // the user cannot be asked
+  // Of the input that is being made ready; here so that an error on the way leaks nothing.
+  Chunk *chunk;
+  Text text;
+  Completion *completions;
+  struct sqlite3 *history;
+  long long history_session;  // the row of this session, 0 before its first input
+  Mime mimes[MOST_MIMES];
+  volatile pid_t programs[MOST_PROGRAMS];  // that were started and not waited for to their end; 0: none
+};
+
+// Ties the session to its Lua state, and makes its tables there: "kept", the locals of inputs that stay; "sources", the
+// inputs by name; "held", what the front end still reads; "modules", the library's names that are globals; "standard",
+// the globals that are not the user's; "comms".
+void state_open(lua_State *L, Session *s);
+
+Session *session_of(lua_State *L);
+
+// Pushes one of the tables.
+void push_session_table(lua_State *L, const char *name);
+
+// Pushes a module of the library, whatever the user has made of require.
+void push_module(lua_State *L, const char *name);
+
+#endif
