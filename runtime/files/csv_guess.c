@@ -88,10 +88,10 @@ static bool count_cells(Sample *s, int64_t index, Error *err) {
   return true;
 }
 
-static bool try_delimiter(Sample *s, char delimiter, Delimiter *d, int64_t *records, Error *err) {
+static bool try_delimiter(Sample *s, char delimiter, int64_t most, Delimiter *d, int64_t *records, Error *err) {
   *d = (Delimiter){.base = *s, .blank_columns = ~(uint64_t)0};
   s->r->options.delimiter = delimiter;
-  return each_record(&d->base, 50, count_cells, records, err);
+  return each_record(&d->base, most, count_cells, records, err);
 }
 
 // Cells between blanks: lines of as many, at least two, of which some column holds numbers.
@@ -107,15 +107,17 @@ static bool find_delimiter(Sample *s, Error *err) {
   static const char candidates[] = ",;\t|";
   CsvReader *r = s->r;
   Delimiter best = {0}, d;
-  char delimiter = 0;
-  int64_t records;
-  for (const char *c = candidates; *c; c++) {
-    if (*c == r->options.decimal) continue;
-    if (!try_delimiter(s, *c, &d, &records, err)) return false;
+  char delimiter = 0, there[sizeof candidates] = "", *next = there;
+  int64_t records, most = r->block_size > 1 << 20 ? 8 : 50;
+  for (const char *c = candidates; *c; c++)
+    if (*c != r->options.decimal && memchr(r->block, *c, r->filled)) *next++ = *c;
+  for (const char *c = there; *c; c++) {
+    if (!try_delimiter(s, *c, there[1] ? most : 2, &d, &records, err)) return false;
     if (d.first < 2 && d.width < 2) continue;
-    double share = (double)d.numbers / (double)(d.cells + 1), most = (double)best.numbers / (double)(best.cells + 1);
+    double share = (double)d.numbers / (double)(d.cells + 1);
+    double before = (double)best.numbers / (double)(best.cells + 1);
     bool better = (d.ragged == 0) != (best.ragged == 0) ? d.ragged == 0
-                  : share != most                       ? share > most
+                  : share != before                       ? share > before
                                                         : d.width > best.width;
     if (!delimiter || better) {
       best = d;
@@ -123,7 +125,7 @@ static bool find_delimiter(Sample *s, Error *err) {
     }
   }
   if (!delimiter) {
-    if (!try_delimiter(s, ' ', &d, &records, err)) return false;
+    if (!try_delimiter(s, ' ', most, &d, &records, err)) return false;
     delimiter = parted_by_blanks(&d, records) ? ' ' : r->options.decimal == ',' ? ';' : ',';
   }
   r->options.delimiter = delimiter;
@@ -321,15 +323,19 @@ static bool make_columns(Sample *s, Error *err) {
   return true;
 }
 
+static bool is_plain(const CsvReader *r, const CsvColumn *c) {
+  return memcmp(&c->form, &r->forms[0], sizeof c->form) == 0;
+}
+
 // Whether a number of the record is another one when written otherwise.
 static bool look_for_doubt(Sample *s, int64_t index, Error *err) {
   (void)err;
   const CsvReader *r = s->r;
   CsvFile *f = r->file;
   if ((index == 0 && f->heading != NB_CSV_DATA) || r->count != f->count) return true;
-  for (size_t i = 0; i < f->count; i++) {
+  for (size_t i = 0; i < f->count && i < s->width; i++) {
     CsvColumn *c = &f->columns[i];
-    if (c->form_known && !c->doubtful && i < s->width)
+    if (c->form_known && !c->doubtful && !is_plain(r, c))
       c->doubtful = nb_csv_doubtful(r, c, s->seen[i].all, nb_csv_cell(r, i));
   }
   return true;
@@ -339,28 +345,27 @@ static bool look_for_doubt(Sample *s, int64_t index, Error *err) {
 static const CsvForm *certain_form(const CsvReader *r) {
   for (size_t i = 0; i < r->file->count; i++) {
     const CsvColumn *c = &r->file->columns[i];
-    if (c->form_known && !c->doubtful && memcmp(&c->form, &r->forms[0], sizeof c->form) != 0) return &c->form;
+    if (c->form_known && !c->doubtful && !is_plain(r, c)) return &c->form;
   }
   return NULL;
 }
 
-// Among columns that may be written in several ways the file's other columns decide.  A plain "1.500" is in no doubt
-// unless they have decimal commas.
+// Among columns that may be written in several ways the file's other columns decide.  Of a plain "1.500" there is a
+// doubt only where others have decimal commas.
 static void settle_doubts(Sample *s) {
   const CsvReader *r = s->r;
   const CsvForm *sure = certain_form(r);
-  for (size_t i = 0; i < r->file->count && i < s->width; i++) {
+  for (size_t i = 0; sure && i < r->file->count && i < s->width; i++) {
     CsvColumn *c = &r->file->columns[i];
-    if (!c->doubtful) continue;
-    bool plain = memcmp(&c->form, &r->forms[0], sizeof c->form) == 0;
-    if (plain && (!sure || sure->decimal == '.')) c->doubtful = false;
-    if (!sure || !c->doubtful) continue;
-    uint32_t look = c->percent ? s->seen[i].all >> CSV_PERCENT : s->seen[i].all;
-    for (unsigned k = 0; k < r->form_count; k++)
-      if (look >> k & 1 && r->forms[k].decimal == sure->decimal) {
-        c->form = r->forms[k];
-        break;
-      }
+    const Seen *seen = &s->seen[i];
+    if (!c->form_known || (is_plain(r, c) ? sure->decimal == '.' || !seen->fraction : !c->doubtful)) continue;
+    uint32_t look = c->percent ? seen->all >> CSV_PERCENT : seen->all;
+    for (unsigned k = 0; k < r->form_count; k++) {
+      if (!(look >> k & 1) || r->forms[k].decimal != sure->decimal) continue;
+      c->doubtful = is_plain(r, c);
+      c->form = r->forms[k];
+      break;
+    }
   }
 }
 
@@ -377,7 +382,7 @@ static bool decide_forms(Sample *s, Error *err) {
     }
     if (c->numbers == 0 || !c->first) continue;
     nb_csv_take_form(r, &f->columns[i], c->all ? c->all : c->first);
-    several = several || c->fraction;
+    several = several || !is_plain(r, &f->columns[i]);
   }
   if (r->form_count < 2 || !several) return true;
   if (!each_record(s, RECORDS, look_for_doubt, &count, err)) return false;

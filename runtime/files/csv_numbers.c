@@ -37,11 +37,18 @@ void nb_csv_choose_forms(CsvReader *r) {
   if (o->thousands) strncpy(own->thousands, o->thousands, sizeof own->thousands - 1);
 }
 
-// Whatever the locale; "inf" too, but no hexadecimal number.
+// What a plain number consists of: "inf" too, but no hexadecimal one.
+static bool is_plain(const char *text) {
+  for (const char *c = text; *c; c++)
+    if (!(*c >= '0' && *c <= '9') && !strchr("+-.eEinfINFtyTY", *c)) return false;
+  return *text;
+}
+
+// Whatever the locale.
 static bool parse_plain(const char *text, double *value) {
   static locale_t plain;
   char *end;
-  if (!*text || text[strspn(text, "0123456789+-.eEinfINFtyTY")]) return false;
+  if (!is_plain(text)) return false;
   if (!plain && !(plain = newlocale(LC_ALL_MASK, "C", (locale_t)0))) return false;
   *value = strtod_l(text, &end, plain);
   return !*end && !isnan(*value);
@@ -125,13 +132,26 @@ static bool may_be_number(const char *text) {
   return is_digit(*s) || ((*s == '.' || *s == ',') && is_digit(s[1])) || *s == 'i' || *s == 'I';
 }
 
+// A plain number is one with all decimal points, unless another form takes its point for something else.
+static uint32_t plain_look(const CsvReader *r, const char *text) {
+  double value;
+  bool percent, typographic, point = strchr(text, '.');
+  uint32_t look = 0;
+  for (unsigned i = 0; i < r->form_count; i++) {
+    const CsvForm *f = &r->forms[i];
+    if (f->decimal == '.' || !point ||
+        (f->thousands[0] == '.' && nb_csv_number(text, f, &value, &percent, &typographic)))
+      look |= 1u << i;
+  }
+  return look;
+}
+
 uint32_t nb_csv_look(const CsvReader *r, const char *text) {
   double value;
   bool percent, typographic;
   uint32_t look = 0;
   if (!may_be_number(text)) return 0;
-  if (!text[strspn(text, "0123456789+-")] && nb_csv_number(text, &r->forms[0], &value, &percent, &typographic))
-    return (1u << r->form_count) - 1;
+  if (parse_plain(text, &value)) return plain_look(r, text);
   for (unsigned i = 0; i < r->form_count; i++)
     if (nb_csv_number(text, &r->forms[i], &value, &percent, &typographic))
       look |= 1u << (i + (percent ? CSV_PERCENT : 0));
@@ -158,7 +178,7 @@ void nb_csv_take_form(const CsvReader *r, CsvColumn *c, uint32_t look) {
 bool nb_csv_doubtful(const CsvReader *r, const CsvColumn *c, uint32_t look, const char *text) {
   double mine, other;
   bool percent, typographic;
-  if (c->percent) look >>= CSV_PERCENT;
+  look = c->percent ? look >> CSV_PERCENT : look & ((1u << CSV_PERCENT) - 1);
   if (!nb_csv_number(text, &c->form, &mine, &percent, &typographic)) return false;
   for (unsigned i = 0; i < r->form_count; i++)
     if (look >> i & 1 && nb_csv_number(text, &r->forms[i], &other, &percent, &typographic) && other != mine)
@@ -168,7 +188,7 @@ bool nb_csv_doubtful(const CsvReader *r, const CsvColumn *c, uint32_t look, cons
 
 bool nb_csv_missing(const CsvReader *r, const char *text) {
   for (size_t i = 0; i < r->options.missing_count; i++)
-    if (strcmp(r->options.missing[i], text) == 0) return true;
+    if (*r->options.missing[i] == *text && strcmp(r->options.missing[i], text) == 0) return true;
   return false;
 }
 
