@@ -78,11 +78,10 @@ end
 
 -- What the options say of each column: which are read, and which hold labels (with their order, where given).
 local function choose(o, found, file, notes)
-  local first, names = file.row_names and 2 or 1, nil
+  local first, names = file.row_names and 2 or 1, o.names
   if o.names and #o.names == file.count then first = 1 end
   local count = file.count - first + 1
-  if o.names then
-    names = o.names
+  if names then
     if #names ~= count then fail("names has %d entries, %s has %d columns", #names, shown(o.path), count) end
     local places = places_of(names)
     for i, name in ipairs(names) do
@@ -241,7 +240,8 @@ local function gap_sentence(path, columns)
   return ("%s:%d: column %s has no value%s"):format(shown(path), first.first_missing, shown(first.name), rest)
 end
 
-local RULES = "\"drop\" leaves such rows out, \"mean\" puts the mean or the commonest label there, \"nan\" NaN or label 0"
+local RULES = "\"drop\" leaves such rows out, \"mean\" puts the mean or the commonest label there, \"nan\" NaN or " ..
+  "label 0"
 
 -- Values of columns { name=, values=, labels=, missing=, first_missing= } as a rule for missing ones has them: NaN in
 -- numbers, 0 in labels unless it says otherwise.
@@ -325,7 +325,9 @@ function meta:__tostring()
       gaps > 0 and (", %d of them with missing values"):format(gaps) or "")
   end
   for _, note in ipairs(self.notes) do lines[#lines + 1] = "  guessed: " .. note end
-  if self.dropped > 0 then lines[#lines + 1] = ("  %s with missing values left out"):format(count(self.dropped, "row")) end
+  if self.dropped > 0 then
+    lines[#lines + 1] = ("  %s with missing values left out"):format(count(self.dropped, "row"))
+  end
   return table.concat(lines, "\n")
 end
 
@@ -369,9 +371,8 @@ local function add_target(self, o, plan)
   if labels and #plan.targets > 1 then fail("target names %d columns; of labels there can be one", #plan.targets) end
   local gaps = not o.missing and gap_sentence(self.path, columns_of(self, self.names))
   if gaps then
-    self.refused = ("%s; data.csv(%q, { target = %s, missing = \"drop\" }) leaves such rows out, \"mean\" puts the " ..
-      "mean or the commonest label there, \"nan\" NaN or label 0"):format(gaps, shown(self.path:match("[^/]*$")),
-      options.show(o.target))
+    self.refused = ("%s; data.csv(%q, { target = %s, missing = \"drop\" }) gives x and y: %s"):format(gaps,
+      shown(self.path:match("[^/]*$")), options.show(o.target), RULES)
     return
   end
   self.x, self.features = join(self, columns_of(self, features))
@@ -394,8 +395,8 @@ local params = {
   { name = "categories", type = "table", optional = true,
     doc = "columns that hold labels, even if they look like numbers; color={\"red\", \"green\"} sets their order" },
   missing_param,
-  { name = "na", type = "strings", default = { "", "NA", "N/A", "NaN", "nan", "null", "?", "n/a", "NULL", "<NA>", "#N/A",
-    "#NA", "-nan", "-NaN" }, doc = "how a missing value is written" },
+  { name = "na", type = "strings", default = { "", "NA", "N/A", "NaN", "nan", "null", "?", "n/a", "NULL", "<NA>",
+    "#N/A", "#NA", "-nan", "-NaN" }, doc = "how a missing value is written" },
   { name = "header", type = "boolean", optional = true,
     doc = "whether the first line holds names; found by what stands below it if not given" },
   { name = "names", type = "strings", optional = true, doc = "names of all columns, in place of the header's" },
@@ -466,40 +467,41 @@ local function read_columns(o, notes)
   return columns, plan, rows
 end
 
+-- Does to all columns what missing= says, and leaves the names of the rows that are left.
+local function apply_missing(self, o, columns)
+  if o.missing == "error" then
+    local gaps = gap_sentence(o.path, columns)
+    if gaps then native.raise(("%s; missing=%s"):format(gaps, RULES)) end
+  end
+  if o.missing ~= "drop" and o.missing ~= "mean" then return end
+  local rows = { missing = 0, values = columns[1] and nb.arange(1, #columns[1].values, { dtype = "i64" }) }
+  self.dropped = treat_missing(o.missing, rows.values and table.move(columns, 1, #columns, 2, { rows }) or {})
+  if self.row_names and self.dropped > 0 then
+    local names = self.row_names
+    self.row_names = rows.values:totable()
+    for i, k in ipairs(self.row_names) do self.row_names[i] = names[k] end
+  end
+end
+
 local function read(o)
   check_marks(o)
   local notes = new_notes()
   local columns, plan, row_names = read_columns(o, notes)
   local self = setmetatable({ path = o.path, names = {}, columns = {}, categories = {}, missing = {},
-    first_missing = {}, dtype = o.dtype, dropped = 0, row_names = row_names }, meta)
-  if plan.file.heading == "counts" and columns[1] and #columns[1].values ~= plan.file.announced then
-    notes:say(("its first line announces %d rows, there are %d"):format(plan.file.announced, #columns[1].values), true)
+    first_missing = {}, dtype = o.dtype, rule = o.missing, dropped = 0, row_names = row_names }, meta)
+  local announced = plan.file.heading == "counts" and columns[1] and plan.file.announced
+  if announced and #columns[1].values ~= announced then
+    notes:say(("its first line announces %d rows, there are %d"):format(announced, #columns[1].values), true)
   end
   notes:finish(o.path)
   self.notes = table.move(notes, 1, #notes, 1, {})
-  if o.missing == "error" then
-    local gaps = gap_sentence(o.path, columns)
-    if gaps then native.raise(("%s; missing=%s"):format(gaps, RULES)) end
-  elseif o.missing and o.missing ~= "nan" then
-    local before = { name = "", values = nil, missing = 0 }
-    if o.missing == "drop" and row_names then
-      before.values = nb.arange(1, #row_names, { dtype = "i64" })
-      columns[#columns + 1] = before
-    end
-    self.dropped = treat_missing(o.missing, columns)
-    if before.values then
-      columns[#columns] = nil
-      self.row_names = {}
-      for i, k in ipairs(before.values:totable()) do self.row_names[i] = row_names[k] end
-    end
-  end
+  apply_missing(self, o, columns)
   for k, c in ipairs(columns) do
     self.names[k], self.categories[c.name], self.columns[c.name] = c.name, c.labels, c.values
     if c.missing > 0 and (not o.missing or o.missing == "nan") then
       self.missing[c.name], self.first_missing[c.name] = c.missing, c.first_missing
     end
   end
-  self.rule = o.missing
   self.rows = columns[1] and #columns[1].values or 0
   if #plan.targets > 0 then add_target(self, o, plan) end
   return self
@@ -515,8 +517,10 @@ local function matrix(self, names, given)
   local columns = columns_of(self, names)
   if not rule or rule == "error" then
     local gaps = gap_sentence(self.path, columns)
-    if gaps then native.raise(("%s; t:matrix(names, { missing = \"drop\" }) goes on, or data.csv(%q, { missing = " ..
-      "\"drop\" }) for all columns: %s"):format(gaps, shown(self.path:match("[^/]*$")), RULES)) end
+    if gaps then
+      native.raise(("%s; t:matrix(names, { missing = \"drop\" }) gives one, or data.csv(%q, { missing = \"drop\" }) " ..
+        "for all columns: %s"):format(gaps, shown(self.path:match("[^/]*$")), RULES))
+    end
   else
     treat_missing(rule, columns)
   end
@@ -535,7 +539,7 @@ return function(define)
 local path = os.tmpname()
 local f <close> = io.open(path, "w")
 f:write("length,kind\n4.9,setosa\n6.1,virginica\n5.0,setosa\n"):flush()
-local iris = data.csv(path, { target = "kind" })
+local iris = data.csv(path, { target = "kind", missing = "drop" })
 os.remove(path)
 return iris.y  --> {1, 2, 1}]],
     read,

@@ -18,6 +18,7 @@ typedef struct Seen {
   bool heading_text, heading_missing;  // which is no number, or nothing
   bool recurs;                         // and which comes again below
   bool fraction;                       // some value is no plain whole number
+  bool point;                          // and has a point
 } Seen;
 
 typedef struct Sample {
@@ -117,7 +118,7 @@ static bool find_delimiter(Sample *s, Error *err) {
     double share = (double)d.numbers / (double)(d.cells + 1);
     double before = (double)best.numbers / (double)(best.cells + 1);
     bool better = (d.ragged == 0) != (best.ragged == 0) ? d.ragged == 0
-                  : share != before                       ? share > before
+                  : share != before                     ? share > before
                                                         : d.width > best.width;
     if (!delimiter || better) {
       best = d;
@@ -170,6 +171,7 @@ static void see(const CsvReader *r, Seen *c, const char *text) {
   c->numbers += look != 0;
   c->texts += look == 0;
   c->fraction = c->fraction || (look && text[strspn(text, "0123456789+-")]);
+  c->point = c->point || (look && strchr(text, '.'));
 }
 
 static bool look_at_record(Sample *s, int64_t index, Error *err) {
@@ -358,7 +360,7 @@ static void settle_doubts(Sample *s) {
   for (size_t i = 0; sure && i < r->file->count && i < s->width; i++) {
     CsvColumn *c = &r->file->columns[i];
     const Seen *seen = &s->seen[i];
-    if (!c->form_known || (is_plain(r, c) ? sure->decimal == '.' || !seen->fraction : !c->doubtful)) continue;
+    if (!c->form_known || (is_plain(r, c) ? sure->decimal == '.' || !seen->point : !c->doubtful)) continue;
     uint32_t look = c->percent ? seen->all >> CSV_PERCENT : seen->all;
     for (unsigned k = 0; k < r->form_count; k++) {
       if (!(look >> k & 1) || r->forms[k].decimal != sure->decimal) continue;

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import unittest
+import warnings
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 NABLUA = os.environ.get("NABLUA", os.path.join(ROOT, "build/release/nablua"))
@@ -28,6 +29,8 @@ if not PACKAGES or not importlib.util.find_spec("pandas"):
           "name a Python that has" % sys.executable)
     sys.exit(77)
 import pandas as pd  # noqa: E402
+
+warnings.filterwarnings("ignore", message=".*float_precision.*")
 
 BLANKS, NUMBERS, COUNTS = {"sep": r"\s+"}, {"header": None}, {"header": None, "skiprows": 1}
 READ = {
