@@ -209,20 +209,28 @@ static bool is_counts(const Sample *s) {
   return s->width == features + 1 && s->width > 2 && (s->first_count != s->width || s->first_count > 2);
 }
 
-// Whether the first line's numbers rise from cell to cell, as years and quantiles do; *by_one: each by 1.
-static bool is_rising(const Sample *s, bool *by_one) {
-  double before = 0, value;
+// How the first line's numbers follow each other.
+typedef struct Steps {
+  bool rising;  // from cell to cell, as years and quantiles that are names do
+  bool years;   // each by 1, or all of them years
+} Steps;
+
+static Steps steps_of(const Sample *s) {
+  double before = 0;
   size_t count = 0;
-  *by_one = true;
-  for (size_t i = 0; i < s->first_count; i++) {
-    if (i >= s->width || !s->seen[i].heading) continue;
-    value = strtod(s->text + s->cells[i], NULL);
-    if (count > 0 && value <= before) return false;
-    *by_one = *by_one && (count == 0 || value == before + 1);
+  bool rising = true, by_one = true, years = true, shares = true;
+  for (size_t i = 0; i < s->first_count && i < s->width; i++) {
+    if (!s->seen[i].heading) continue;
+    double value = strtod(s->text + s->cells[i], NULL);
+    rising = rising && (count == 0 || value > before);
+    by_one = by_one && (count == 0 || value == before + 1);
+    years = years && value >= 1500 && value <= 2100;
+    shares = shares && value > 0 && value < 1;
     before = value;
     count++;
   }
-  return count > 1 || (count == 1 && before >= 1500 && before <= 2100);
+  years = rising && count > 0 && (years || (by_one && count > 1));
+  return (Steps){years || (rising && count > 0 && (count > 2 || shares)), years};
 }
 
 typedef struct Votes {
@@ -247,30 +255,29 @@ static Votes count_votes(const Sample *s) {
 
 // Names or data, where the first line is as long as the others.
 static CsvHeading heading_of(const Sample *s, bool *doubtful) {
-  bool by_one, rising = is_rising(s, &by_one);
+  Steps steps = steps_of(s);
   Votes v = count_votes(s);
   if (v.texts == 0) {
     // ",0,1,2": pandas' numbers of columns above numbers of rows.
-    bool numbered = v.missing == 1 && !s->text[s->cells[0]] && rising && by_one && v.numbers > 1 &&
+    bool numbered = v.missing == 1 && !s->text[s->cells[0]] && steps.years && v.numbers > 1 &&
                     is_whole(s->text + s->cells[1]) && s->seen[0].numbers > 0 && !s->seen[0].fraction;
-    *doubtful = numbered || (rising && v.numbers > 2 && v.fractions == 0);
+    *doubtful = numbered || (steps.rising && v.numbers > 2 && v.fractions == 0);
     return numbered ? NB_CSV_NAMES : NB_CSV_DATA;
   }
   if (v.names > 0) {
-    bool data = v.data > v.names && !rising;
-    *doubtful = v.data > 0 && !(rising && by_one) && (data || v.fractions > 0);
+    bool data = v.data > v.names && !steps.rising;
+    *doubtful = v.data > 0 && !steps.years && (data || v.fractions > 0);
     return data ? NB_CSV_DATA : NB_CSV_NAMES;
   }
   if (v.data > 0) {
-    *doubtful = !(rising && by_one) && v.recurring == 0 && v.fractions == 0;
-    return rising && v.recurring == 0 ? NB_CSV_NAMES : NB_CSV_DATA;
+    *doubtful = !steps.years && v.recurring == 0 && v.fractions == 0;
+    return steps.years && v.recurring == 0 ? NB_CSV_NAMES : NB_CSV_DATA;
   }
   *doubtful = v.recurring > 0;
   return v.recurring > 0 && v.recurring * 2 >= v.texts ? NB_CSV_DATA : NB_CSV_NAMES;
 }
 
-static void decide_heading(Sample *s, Error *err) {
-  (void)err;
+static void decide_heading(Sample *s) {
   CsvReader *r = s->r;
   CsvFile *f = r->file;
   f->heading = r->options.heading;
@@ -413,7 +420,7 @@ bool nb_csv_guess(CsvReader *r, Error *err) {
   ok = ok && each_record(&s, RECORDS, look_at_record, &count, err);
   if (ok && count == 1) ok = make_seen(&s, err);
   if (ok && count > 0) {
-    decide_heading(&s, err);
+    decide_heading(&s);
     ok = make_columns(&s, err) && decide_forms(&s, err);
   }
   end_sample(&s);

@@ -242,7 +242,7 @@ local headings = {
   { "a,b,a,a.1,a\n1,2,3,4,5\n", { "a", "b", "a.2", "a.1", "a.3" }, { 1, 2, 3, 4, 5 } },
   { "5.1,setosa\n4.9,setosa\n", { "c1", "c2" }, { 5.1, "setosa" } },
   { "39,clerk,77516,male\n50,clerk,83311,male\n", { "c1", "c2", "c3", "c4" }, { 39, "clerk", 77516, "male" } },
-  { "3,oak,9\n5,elm,2\n", { "3", "oak", "9" }, { 5, "elm", 2 }, doubt = true },
+  { "3,oak,9\n5,elm,2\n", { "c1", "c2", "c3" }, { 3, "oak", 9 }, doubt = true },
   { "land,1960,1961\nAruba,4.8,4.6\n", { "land", "1960", "1961" }, { "Aruba", 4.8, 4.6 } },
   { "p,x\np,y\ne,x\n", { "c1", "c2" }, { "p", "x" }, doubt = true },
   { "name,color\nbob,red\n", { "name", "color" }, { "bob", "red" } },
