@@ -174,6 +174,14 @@ end
 
 local part_names = { [","] = "commas", ["."] = "points", [" "] = "blanks", ["'"] = "apostrophes", [""] = "nothing" }
 
+-- Whether all labels are numbers beside a sign, such as "$1,500" and "(20)".
+local function are_amounts(labels)
+  for _, label in ipairs(labels) do
+    if not (label:find "^[-+]?[^%w%s]*%s*%d[%d.,' ]*%s*[^%w%s]*$" and label:find "[$(\128-\255]") then return false end
+  end
+  return #labels > 0
+end
+
 local function note_column(notes, o, c)
   local f = c.form
   if f and not (o.decimal and o.thousands) and (f.decimal ~= "." or f.thousands ~= "") then
@@ -186,6 +194,9 @@ local function note_column(notes, o, c)
   if f and f.percent then notes:column(c.name, "percent: 50% is 0.5") end
   if (c.typographic or 0) > 0 then notes:column(c.name, "some minus signs are dashes of print") end
   if (c.dashes or 0) > 0 then notes:column(c.name, "missing where \"-\", \".\" or \"None\" stands among numbers") end
+  if c.labels and not o.categories and are_amounts(c.labels) then
+    notes:column(c.name, ("labels, though they look like amounts, such as %q"):format(shown(c.labels[1])), true)
+  end
   if (c.numeric or 0) > 0 then
     notes:column(c.name, ("labels, some of which look like numbers (line %d)"):format(c.first_numeric))
   end

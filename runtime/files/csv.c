@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "csv_private.h"
+#include "nablua/interrupt.h"
 #include "nablua/memory.h"
 
 enum { MANY_TEXTS = 16 };  // after which a column holds labels, even if one looks like a number
@@ -49,53 +50,48 @@ static bool label_value(CsvReader *r, size_t column, const char *text, double *v
   return *value > 0;
 }
 
-static bool missing_value(CsvReader *r, CsvColumn *c, double *value) {
-  if (!c->first_missing) c->first_missing = r->record_line;
-  c->missing++;
-  *value = NAN;
-  return true;
-}
-
 static bool number_value(CsvReader *r, size_t column, double *value, Error *err) {
   CsvColumn *c = &r->file->columns[column];
   const char *text = nb_csv_cell(r, column);
   bool percent, typographic;
-  if (!nb_csv_number(text, &c->form, value, &percent, &typographic) || percent != c->percent) {
-    if (!nb_csv_dash(text)) return wrong_kind(r, column, "a number", err);
-    c->dashes++;
-    return missing_value(r, c, value);
-  }
+  if (!nb_csv_number(text, &c->form, value, &percent, &typographic) || percent != c->percent)
+    return wrong_kind(r, column, "a number", err);
   c->typographic += typographic;
   return true;
 }
 
-// The value of a cell of the record; decides the kind of a column that has none.
+// The kind of a column, by its first value; among many labels one may look like a number.
+static bool decide_kind(CsvReader *r, size_t column, Error *err) {
+  CsvColumn *c = &r->file->columns[column];
+  const char *text = nb_csv_cell(r, column);
+  uint32_t look = c->form_known ? 0 : nb_csv_look(r, text);
+  if (!c->labels && look) {
+    nb_csv_take_form(r, c, look);
+    c->doubtful = !(look & 1) && nb_csv_doubtful(r, c, look, text);
+  }
+  if (!c->labels && c->form_known) c->kind = NB_CSV_NUMBER;
+  if (!c->labels || !look) return true;
+  if (c->texts < MANY_TEXTS) return wrong_kind(r, column, "text", err);
+  if (!c->numeric++) c->first_numeric = r->record_line;
+  return true;
+}
+
 static bool cell_value(CsvReader *r, size_t column, double *value, Error *err) {
   CsvColumn *c = &r->file->columns[column];
   const char *text = nb_csv_cell(r, column);
-  bool names_row = r->file->row_names && column == 0;
-  if (!names_row && nb_csv_missing(r, text)) return missing_value(r, c, value);
-  if (c->kind == NB_CSV_AUTO && !c->labels && c->form_known && nb_csv_dash(text)) {
-    c->dashes++;
-    return missing_value(r, c, value);
+  bool names_row = r->file->row_names && column == 0,
+       dash = c->form_known && (c->kind == NB_CSV_AUTO || c->kind == NB_CSV_NUMBER) && nb_csv_dash(text);
+  if (dash || (!names_row && nb_csv_missing(r, text))) {
+    if (!c->first_missing) c->first_missing = r->record_line;
+    c->missing++;
+    c->dashes += dash;
+    *value = NAN;
+    return true;
   }
   if (!c->first_value) c->first_value = r->record_line;
-  if (c->kind == NB_CSV_AUTO) {
-    uint32_t look = nb_csv_look(r, text);
-    if (c->labels && look) {
-      if (c->texts < MANY_TEXTS) return wrong_kind(r, column, "text", err);
-      if (!c->numeric++) c->first_numeric = r->record_line;
-    }
-    if (!c->labels && (look || c->form_known)) {
-      if (!c->form_known) {
-        nb_csv_take_form(r, c, look);
-        c->doubtful = !(look & 1) && nb_csv_doubtful(r, c, look, text);
-      }
-      c->kind = NB_CSV_NUMBER;
-    }
-  }
-  if (c->kind == NB_CSV_NUMBER) return number_value(r, column, value, err);
-  return label_value(r, column, text, value, err);
+  if (c->kind == NB_CSV_AUTO && !decide_kind(r, column, err)) return false;
+  if (c->kind == NB_CSV_NUMBER && !c->form_known) nb_csv_take_form(r, c, nb_csv_look(r, text));
+  return c->kind == NB_CSV_NUMBER ? number_value(r, column, value, err) : label_value(r, column, text, value, err);
 }
 
 // ---- the table ----
@@ -175,7 +171,7 @@ bool nb_csv_read(CsvFile *file, Error *err) {
   bool got = true;
   r->pending = file->heading == NB_CSV_DATA;
   while (got) {
-    if (!r->pending && !nb_csv_record(r, &got, err)) return false;
+    if (!nb_poll(err) || (!r->pending && !nb_csv_record(r, &got, err))) return false;
     r->pending = false;
     if (got && !add_row(r, err)) return false;
   }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 // What the first lines of a CSV file tell before it is read: what separates cells, whether names come first, whether
 // rows have names, how numbers are written.
-#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "csv_private.h"
+#include "nablua/interrupt.h"
 #include "nablua/memory.h"
 
 enum { RECORDS = 1000, ENOUGH = 16, LARGEST_BLOCK = 1 << 25 };
@@ -50,7 +50,7 @@ static bool each_record(Sample *s, int64_t most, bool (*visit)(Sample *, int64_t
   *count = 0;
   while (*count < most) {
     r->cut = false;
-    if (!nb_csv_record(r, &got, err)) {
+    if (!nb_poll(err) || !nb_csv_record(r, &got, err)) {
       ok = err->kind == NB_ERROR_FILE;
       break;
     }
@@ -95,12 +95,14 @@ static bool try_delimiter(Sample *s, char delimiter, int64_t most, Delimiter *d,
   return each_record(&d->base, most, count_cells, records, err);
 }
 
-// Cells between blanks: lines of as many, at least two, of which some column holds numbers.
+// Cells between blanks: lines of as many, at least two, of which some column holds numbers; where rows have names,
+// another than those.
 static bool parted_by_blanks(const Delimiter *d, int64_t records) {
   if (d->width < 2 || d->ragged > 0) return false;
   if (records == 1) return d->numbers == d->cells;
   uint64_t columns = d->width >= 64 ? ~(uint64_t)0 : ((uint64_t)1 << d->width) - 1;
-  return (d->first == d->width || d->first + 1 == d->width) && (d->blank_columns & columns) != 0;
+  if (d->first + 1 == d->width) return (d->blank_columns & columns & ~(uint64_t)1) != 0;
+  return d->first == d->width && (d->blank_columns & columns) != 0;
 }
 
 // Of the delimiters that the first line has: the one that parts all lines alike, and the most numbers.
@@ -387,7 +389,7 @@ static bool decide_forms(Sample *s, Error *err) {
     Seen *c = &s->seen[i];
     if (f->heading == NB_CSV_DATA && i < s->first_count) {
       see(r, c, s->text + s->cells[i]);
-      c->first = c->heading_text || c->heading ? c->heading : c->first;
+      if (!c->heading_missing && !nb_csv_dash(s->text + s->cells[i])) c->first = c->heading;
     }
     if (c->numbers == 0 || !c->first) continue;
     nb_csv_take_form(r, &f->columns[i], c->all ? c->all : c->first);

@@ -163,7 +163,7 @@ void nb_csv_take_form(const CsvReader *r, CsvColumn *c, uint32_t look) {
   c->percent = !low;
   if (!low) low = look >> CSV_PERCENT;
   unsigned best = 0;
-  while (best < CSV_FORMS && !(low >> best & 1)) best++;
+  while (low && !(low >> best & 1)) best++;
   // "1,500": where commas part cells one that is kept between quotes hardly parts a fraction; elsewhere it may well.
   if (r->file->delimiter != ',' && r->forms[best].decimal == '.' && r->forms[best].thousands[0] == ',')
     for (unsigned i = best + 1; i < r->form_count; i++)

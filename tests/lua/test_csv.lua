@@ -228,6 +228,7 @@ function T.test_dashes_among_numbers_are_missing()
   lu.assertEquals(t.missing, { a = 3 })
   lu.assertEquals(t.categories.b, { "-", "x", "y", "z" })
   lu.assertStrContains(tostring(t), "a: missing where")
+  lu.assertEquals(csv("-,1\n3,2\n", { header = false }).missing, { c1 = 1 })
 end
 
 -- ---- headings ----
@@ -381,6 +382,9 @@ function T.test_numbers_never_become_labels_in_silence()
   local t = csv("code\n" .. table.concat(codes, "\n") .. "\n0E0\n")
   lu.assertEquals(#t.categories.code, 31)
   lu.assertStrContains(tostring(t), "labels, some of which look like numbers (line 32)")
+  local _, said = csv_aloud('price,day\n"$1,500",1/2/99\n"$20",3/4/99\n')
+  lu.assertStrContains(said, 'price: labels, though they look like amounts, such as "$1,500"')
+  lu.assertNotStrContains(said, "day")
 end
 
 -- ---- delimiters and encodings ----
@@ -394,6 +398,7 @@ function T.test_delimiters_are_found()
   end
   lu.assertStrContains(tostring(csv "a b\n1 2\n3 4\n"), "blanks part its cells")
   lu.assertEquals(csv("name\nJohn Smith\nAnn Lee\n").names, { "name" })
+  lu.assertEquals(csv("address\n12 Main\n14 Oak\n").names, { "address" })
 end
 
 function T.test_encodings()
