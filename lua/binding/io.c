@@ -190,16 +190,40 @@ static void push_text(lua_State *L, const char *text) {
     lua_pushboolean(L, false);
 }
 
-// Calls choose(names, count), which returns a list of kinds, a number of CsvKind for each column.
+static void set_count(lua_State *L, const char *name, int64_t count) {
+  lua_pushinteger(L, (lua_Integer)count);
+  lua_setfield(L, -2, name);
+}
+
+static void set_flag(lua_State *L, const char *name, bool value) {
+  lua_pushboolean(L, value);
+  lua_setfield(L, -2, name);
+}
+
+// Calls choose(names, found), which returns a list of kinds, a number of CsvKind for each column, whether the first
+// column does name rows, and whether a first line of values is to be passed over.
 static void choose_kinds(lua_State *L, int choose, CsvFile *file) {
+  static const char *const headings[] = {"", "names", "data", "counts"};
   lua_pushvalue(L, choose);
   lua_createtable(L, (int)file->count, 0);
   for (size_t i = 0; i < file->count; i++) {
     push_text(L, file->columns[i].name);
     lua_rawseti(L, -2, (lua_Integer)i + 1);
   }
-  lua_pushinteger(L, (lua_Integer)file->count);
-  lua_call(L, 2, 1);
+  lua_createtable(L, 0, 7);
+  set_count(L, "count", (int64_t)file->count);
+  set_count(L, "announced", file->announced);
+  set_flag(L, "doubtful", file->doubtful);
+  set_flag(L, "row_names", file->row_names);
+  set_flag(L, "trailing", file->trailing);
+  lua_pushlstring(L, &file->delimiter, 1);
+  lua_setfield(L, -2, "delimiter");
+  lua_pushstring(L, headings[file->heading]);
+  lua_setfield(L, -2, "heading");
+  lua_call(L, 2, 3);
+  if (lua_toboolean(L, -1)) file->heading = NB_CSV_NAMES;
+  file->row_names = file->row_names && lua_toboolean(L, -2);
+  lua_pop(L, 2);
   luaL_checktype(L, -1, LUA_TTABLE);
   for (size_t i = 0; i < file->count; i++) {
     lua_rawgeti(L, -1, (lua_Integer)i + 1);
@@ -210,17 +234,37 @@ static void choose_kinds(lua_State *L, int choose, CsvFile *file) {
   lua_pop(L, 1);
 }
 
-// { values=, labels=, first_missing= }; labels only for a column of text.
+// How the numbers of a column are written, where that is not plain: { decimal=, thousands=, percent=, doubtful= }.
+static void push_form(lua_State *L, const CsvColumn *c) {
+  if (c->form.decimal == '.' && !c->form.thousands[0] && !c->percent) return;
+  lua_createtable(L, 0, 4);
+  lua_pushlstring(L, &c->form.decimal, 1);
+  lua_setfield(L, -2, "decimal");
+  lua_pushstring(L, c->form.thousands);
+  lua_setfield(L, -2, "thousands");
+  set_flag(L, "percent", c->percent);
+  set_flag(L, "doubtful", c->doubtful);
+  lua_setfield(L, -2, "form");
+}
+
+// A table of CsvColumn's fields; labels only for a column of text, form and the like only for one of numbers.
 static void push_column(lua_State *L, CsvColumn *c) {
-  lua_createtable(L, 0, 3);
+  lua_createtable(L, 0, 8);
   Tensor **slot = nb_new_tensor(L);
   *slot = c->values;
   c->values = NULL;
   nb_feed_collector(*slot);
   lua_setfield(L, -2, "values");
-  lua_pushinteger(L, (lua_Integer)c->first_missing);
-  lua_setfield(L, -2, "first_missing");
-  if (c->kind != NB_CSV_TEXT) return;
+  set_count(L, "first_missing", (int64_t)c->first_missing);
+  set_count(L, "missing", c->missing);
+  if (c->kind != NB_CSV_TEXT) {
+    set_count(L, "dashes", c->dashes);
+    set_count(L, "typographic", c->typographic);
+    if (c->form_known) push_form(L, c);
+    return;
+  }
+  set_count(L, "numeric", c->numeric);
+  set_count(L, "first_numeric", (int64_t)c->first_numeric);
   size_t count = c->labels ? nb_csv_label_count(c->labels) : 0;
   lua_createtable(L, (int)count, 0);
   for (size_t k = 0; k < count; k++) {
@@ -230,26 +274,49 @@ static void push_column(lua_State *L, CsvColumn *c) {
   lua_setfield(L, -2, "labels");
 }
 
-// native.csv_read(path, delimiter, quote, header, skip, missing, choose): a list of columns, false for one that is
-// not read
+// The text of a field of the options at 1; NULL where it has none.
+static const char *option_text(lua_State *L, const char *name) {
+  lua_getfield(L, 1, name);
+  const char *text = lua_tostring(L, -1);  // kept alive by the table
+  lua_pop(L, 1);
+  return text;
+}
+
+static CsvOptions csv_options(lua_State *L) {
+  const char *delimiter = option_text(L, "delimiter"), *quote = option_text(L, "quote");
+  const char *decimal = option_text(L, "decimal");
+  CsvOptions o = {.delimiter = delimiter ? *delimiter : '\0',
+                  .quote = quote ? *quote : '\0',
+                  .decimal = decimal ? *decimal : '\0',
+                  .thousands = option_text(L, "thousands")};
+  if (lua_getfield(L, 1, "header") == LUA_TBOOLEAN) o.heading = lua_toboolean(L, -1) ? NB_CSV_NAMES : NB_CSV_DATA;
+  lua_getfield(L, 1, "skip");
+  o.skip = (uint64_t)lua_tointeger(L, -1);
+  lua_pop(L, 2);
+  return o;
+}
+
+// native.csv_read(options, choose): a list of columns, false for one that is not read.  The options are data.csv's.
 static int csv_read(lua_State *L) {
   Error err;
-  CsvOptions o = {.delimiter = *luaL_optstring(L, 2, ""),
-                  .quote = *luaL_checkstring(L, 3),
-                  .header = lua_toboolean(L, 4),
-                  .skip = (uint64_t)luaL_checkinteger(L, 5),
-                  .missing_count = lua_rawlen(L, 6)};
-  const char *path = luaL_checkstring(L, 1);
+  luaL_checktype(L, 1, LUA_TTABLE);
+  const char *path = option_text(L, "path");
+  luaL_argcheck(L, path, 1, "a path is expected");
+  CsvOptions o = csv_options(L);
+  lua_settop(L, 2);
+  lua_getfield(L, 1, "na");
+  luaL_checktype(L, 3, LUA_TTABLE);
+  o.missing_count = lua_rawlen(L, 3);
   const char **missing = lua_newuserdatauv(L, (o.missing_count + 1) * sizeof *missing, 0);
   for (size_t i = 0; i < o.missing_count; i++) {  // the table keeps the strings alive
-    lua_rawgeti(L, 6, (lua_Integer)i + 1);
+    lua_rawgeti(L, 3, (lua_Integer)i + 1);
     missing[i] = luaL_checkstring(L, -1);
     lua_pop(L, 1);
   }
   o.missing = missing;
   CsvFile *file = new_closed(L, sizeof *file, close_csv);
   if (!nb_csv_open(path, &o, file, &err)) return nb_raise(L, &err);
-  choose_kinds(L, 7, file);
+  choose_kinds(L, 2, file);
   if (!nb_csv_read(file, &err)) return nb_raise(L, &err);
   lua_createtable(L, (int)file->count, 0);
   for (size_t i = 0; i < file->count; i++) {
@@ -259,6 +326,15 @@ static int csv_read(lua_State *L) {
       lua_pushboolean(L, false);
     lua_rawseti(L, -2, (lua_Integer)i + 1);
   }
+  return 1;
+}
+
+// native.text_shown(text [, most]): one line of at most so many bytes that a terminal may have, whatever the text.
+static int text_shown(lua_State *L) {
+  char buffer[1024];
+  lua_Integer most = luaL_optinteger(L, 2, sizeof buffer);
+  size_t size = most >= 16 && most < (lua_Integer)sizeof buffer ? (size_t)most : sizeof buffer;
+  lua_pushstring(L, nb_text_shown(luaL_checkstring(L, 1), buffer, size));
   return 1;
 }
 
@@ -273,6 +349,7 @@ void nb_open_io(lua_State *L) {
                                        {"npz_write", npz_write},
                                        {"safetensors_read", safetensors_read},
                                        {"safetensors_write", safetensors_write},
+                                       {"text_shown", text_shown},
                                        {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
 }

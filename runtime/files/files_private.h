@@ -26,6 +26,10 @@ const Wire *nb_wire_of(DType dtype);
 // Multiplies sizes; false when the product (of those that are not 0) passes 2^62 bytes.
 bool nb_wire_bytes(const Wire *w, const Layout *l, uint64_t *bytes);
 
+// ---- text from outside ----
+
+bool nb_text_is_utf8(const char *text);
+
 // A file being read from its beginning to its end.
 typedef struct Input {
   const char *path;

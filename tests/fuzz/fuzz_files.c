@@ -19,11 +19,16 @@ static void read_archive(const char *path, bool (*read)(const char *, TensorFile
   nb_tensor_file_close(&file);
 }
 
-static void read_csv(const char *path, bool header, char delimiter) {
+// The format's byte also chooses among the options: what they leave open is guessed.
+static void read_csv(const char *path, unsigned choice) {
   static const char *const missing[] = {"", "NA"};
+  static const CsvHeading headings[] = {NB_CSV_GUESS, NB_CSV_NAMES, NB_CSV_DATA, NB_CSV_GUESS};
   Error err;
   CsvFile file;
-  CsvOptions o = {.quote = '"', .header = header, .delimiter = delimiter, .missing = missing, .missing_count = 2};
+  CsvOptions o = {.quote = '"', .heading = headings[choice % 4], .missing = missing, .missing_count = 2};
+  o.delimiter = choice / 4 % 4 == 3 ? ' ' : '\0';
+  if (choice / 16 % 2) o.decimal = ',';
+  if (choice == 31) o.thousands = "_";
   if (!nb_csv_open(path, &o, &file, &err)) return;
   for (size_t i = 0; i < file.count; i++) file.columns[i].kind = i % 4 == 3 ? NB_CSV_TEXT : NB_CSV_AUTO;
   nb_csv_read(&file, &err);
@@ -60,7 +65,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
       read_tensor(nb_image_read(path, data[0] / 8 % 5, &err));
       break;
     default:
-      read_csv(path, data[0] % 8 == 6, data[0] < 128 ? '\0' : ' ');
+      read_csv(path, data[0] / 8);
   }
   close(fd);
   if (nb_memory_stats().live != 0) abort();

@@ -60,46 +60,79 @@ Tensor *nb_idx_read(const char *path, Error *err);
 // 3 RGB, 4 RGB and alpha; 0 takes those of the file.  Palettes become RGB, 16 bits become 8, CMYK becomes RGB.
 Tensor *nb_image_read(const char *path, int channels, Error *err);
 
+// The text as messages may show it: in a buffer of `size` bytes, shortened with "..." where it is longer; control
+// characters, those that turn the direction of a line, and bytes that are no UTF-8 are escaped.
+const char *nb_text_shown(const char *text, char *buffer, size_t size);
+
 // ---- CSV ----
 
 typedef enum CsvKind {
-  NB_CSV_AUTO,    // as the first value that is not missing has it
+  NB_CSV_AUTO,    // as the values look: the first one decides
   NB_CSV_NUMBER,  // every value must be a number
   NB_CSV_TEXT,    // every value is a label, whatever it looks like
   NB_CSV_SKIP     // the column is not read
 } CsvKind;
 
+typedef enum CsvHeading {
+  NB_CSV_GUESS,   // found by looking at the first lines
+  NB_CSV_NAMES,   // the first line holds names
+  NB_CSV_DATA,    // there is no heading
+  NB_CSV_COUNTS,  // it counts rows and columns and names classes, as scikit-learn's do; only ever found
+} CsvHeading;
+
 typedef struct CsvOptions {
-  char delimiter;  // ' ' is any run of blanks; 0 finds ',', ';' or tab in the first line
-  char quote;      // 0: there are no quoted fields
-  bool header;     // whether the first line holds names
-  uint64_t skip;   // lines to pass over before that
+  char delimiter;         // ' ' is any run of blanks; 0 finds ',', ';', tab, '|' or blanks
+  char quote;             // 0: there are no quoted fields
+  char decimal;           // before a number's fraction; 0 finds '.' or ','
+  const char *thousands;  // between groups of a number's digits, "" nothing, at most 7 bytes; NULL finds it
+  CsvHeading heading;     // not NB_CSV_COUNTS
+  uint64_t skip;          // lines to pass over before that
   const char *const *missing;
   size_t missing_count;
 } CsvOptions;
 
 typedef struct CsvLabels CsvLabels;
 
+// A way of writing numbers.
+typedef struct CsvForm {
+  char decimal, thousands[8];
+} CsvForm;
+
 typedef struct CsvColumn {
-  const char *name;      // NULL without a header
+  const char *name;      // NULL without a heading
   CsvKind kind;          // the caller chooses between open and read
   Tensor *values;        // f64: the numbers, NaN where missing; of labels their index from 1, 0 where missing
   CsvLabels *labels;     // in the order of their appearance; NULL for numbers
   uint64_t first_value;  // lines of the file, 0 when there is none
   uint64_t first_missing;
+  int64_t missing;  // how many values are
+  // how the numbers are written, once that is known
+  CsvForm form;
+  bool form_known, percent;
+  bool doubtful;           // the same text would be another number elsewhere
+  int64_t typographic;     // numbers whose minus is a dash of print
+  int64_t dashes;          // of the missing values those that are written as "-", "." or "None"
+  int64_t texts, numeric;  // labels, and those of them that look like numbers
+  uint64_t first_numeric;
 } CsvColumn;
 
-// A table of text being read: nb_csv_open fills `columns`, whose kinds the caller may then choose, and nb_csv_read
-// fills their values.
+// A table of text being read: nb_csv_open fills all but the rows and the columns' values; the caller may then choose
+// kinds, and call a heading of data one of names, which is passed over; nb_csv_read fills the rest.
 typedef struct CsvFile {
   size_t count;
   CsvColumn *columns;
   int64_t rows;
+  char delimiter;
+  CsvHeading heading;  // never NB_CSV_GUESS
+  bool doubtful;       // the heading might be something else
+  bool row_names;      // the first column has no heading and holds the names of the rows
+  bool trailing;       // lines end with a delimiter
+  int64_t announced;   // rows, by a heading of counts
   struct CsvReader *reader;
 } CsvFile;
 
-// Opens a file, plain or compressed by gzip, and reads its first line.  Cells are separated by one character, may be
-// quoted ("" inside stands for one quote) and then hold line ends; blanks around unquoted cells and empty lines do
+// Opens a file, plain or compressed by gzip, and looks at its first lines.  Cells are separated by one character, may
+// be quoted ("" inside stands for one quote) and then hold line ends; blanks around unquoted cells and empty lines do
 // not count.  The options' texts must live until nb_csv_read has returned.  On failure `file` is empty.
 bool nb_csv_open(const char *path, const CsvOptions *options, CsvFile *file, Error *err);
 
