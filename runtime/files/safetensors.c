@@ -140,6 +140,7 @@ static bool parse_notes(Reader *r, json_t *metadata, Error *err) {
   json_t *value;
   TensorFile *file = r->file;
   size_t count = json_object_size(metadata);
+  if (json_is_null(metadata)) return true;  // as the reference reader has it
   if (!json_is_object(metadata))
     return nb_fail(err, NB_ERROR_FILE, "%s: __metadata__ should be an object of strings", r->in.path);
   if (!(file->notes = nb_alloc(count * sizeof *file->notes, err))) return false;
