@@ -166,8 +166,8 @@ local function holds(path, text)
   return f ~= nil and f:read(#text + 1) == (text ~= "" and text or nil)
 end
 
-command("save", "%save [-f] FILE", "Writes the inputs of this session into a file.  One that is there already and is " ..
-  "not as %save left it in this session is replaced with -f only.", function(line)
+command("save", "%save [-f] FILE", "Writes the inputs of this session into a file.  One that is there already, " ..
+  "and is not as %save left it in this session, is replaced with -f only.", function(line)
     local force, path = line:match("^(%-f)%s+(.*)$")
     path = need_path("%save [-f] FILE", path or (line ~= "-f" and line or ""))
     if not force and native.exists(path) and not (saved[path] and holds(path, saved[path])) then
