@@ -117,8 +117,8 @@ static int begin_session(Session *s) {
 static void tell(Session *s, const char *what) {
   char path[1024];
   const char *file = sqlite3_db_filename(s->history, "main");
-  fprintf(stderr, "nablua: the history %s %s: %s\n", nb_printable(file ? file : "", path, sizeof path), what,
-          sqlite3_errmsg(s->history));
+  fprintf(stderr, "nablua: the history is not kept %s: %s: %s\n", what,
+          nb_printable(file ? file : "", path, sizeof path), sqlite3_errmsg(s->history));
 }
 
 void remember_input(Session *s, const char *code, size_t length) {
@@ -130,12 +130,12 @@ void remember_input(Session *s, const char *code, size_t length) {
         run(s->history, "INSERT OR REPLACE INTO history VALUES (?, ?, ?)", s->history_session, s->number, code, length);
   if (result == SQLITE_OK && s->history_held) sqlite3_busy_timeout(s->history, PATIENCE_MS);
   if (result == SQLITE_BUSY && !s->history_held) {
-    tell(s, "does not take this input and, while it is so, no other");
+    tell(s, "while another process holds it");
     sqlite3_busy_timeout(s->history, IMPATIENCE_MS);
   }
   s->history_held = result == SQLITE_BUSY;
   if (result == SQLITE_OK || result == SQLITE_BUSY) return;
-  tell(s, "is not kept from here on");  // a full disk, say: the session goes on without
+  tell(s, "from here on");  // a full disk, say: the session goes on without
   session_history_close(s);
 }
 
