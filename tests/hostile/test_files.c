@@ -374,6 +374,31 @@ static void test_kernelspec(void **state) {
   assert_true(install_kernelspec("uninstall", message));
 }
 
+// Where the owner cannot be kept, nobody runs the file as him any more; where the group cannot, it is as others.
+static void test_rights_without_their_owner(void **state) {
+  (void)state;
+  Error err;
+  char path[PATH];
+  if (geteuid() != 0) skip();
+  snprintf(path, sizeof path, "%s/owned", folder);
+  for (uint64_t n = 1; n < 10; n++) {
+    old.size = (size_t)snprintf(old.bytes, sizeof old.bytes, "the old file\n");
+    put_old(path);
+    assert_int_equal(chmod(path, 06751), 0);
+    nb_file_fail_at(n, EPERM);
+    bool ok = nb_replace_file(path, "new", 3, NB_RIGHTS_KEPT, &err);
+    nb_file_fail_at(0, 0);
+    if (!strstr(nb_file_log(), "chown!")) continue;
+    read_content(path, &now);
+    assert_true(ok);
+    assert_int_equal(now.owner, 0);
+    assert_int_equal(now.mode, 0751);
+    unlink(path);
+    return;
+  }
+  fail_msg("no owner was changed: %s", nb_file_log());
+}
+
 // What others have locked is being written: it stays.
 static void test_temporaries_of_others_stay(void **state) {
   (void)state;
@@ -412,6 +437,6 @@ int main(void) {
       cmocka_unit_test(test_models),      cmocka_unit_test(test_pictures),
       cmocka_unit_test(test_checkpoints), cmocka_unit_test(test_connection_file),
       cmocka_unit_test(test_kernelspec),  cmocka_unit_test(test_temporaries_of_others_stay),
-      cmocka_unit_test(test_inputs)};
+      cmocka_unit_test(test_inputs),      cmocka_unit_test(test_rights_without_their_owner)};
   return cmocka_run_group_tests(tests, setup, teardown);
 }
