@@ -131,8 +131,7 @@ command("edit", "%edit [N|NAME|FILE]", "Opens the last input, input N, a functio
       path = os.tmpname()
       os.rename(path, path .. ".lua")  -- editors go by the ending
       path = path .. ".lua"
-      local f <close> = assert(io.open(path, "w"))
-      f:write(text)
+      native.replace("%edit", path, text)
     end
     local editor = os.getenv "VISUAL" or os.getenv "EDITOR" or "vi"
     local ok, _, code = os.execute(("%s '%s'"):format(editor, path:gsub("'", "'\\''")))
