@@ -16,12 +16,6 @@ local checkpoint = {}
 local FORMAT = 1
 local SECONDS = 60  -- between two checkpoints, where no number of batches is given
 
-local function exists(path)
-  local f = io.open(path, "rb")
-  if f then f:close() end
-  return f ~= nil
-end
-
 local function fail(self, format, ...)
   native.raise(("nn.fit: the checkpoint %s "):format(self.path) .. format:format(...))
 end
@@ -115,7 +109,7 @@ function checkpoint.open(path, every, run)
       native.raise(("nn.fit: %s has no state and load_state, without which there is no checkpoint"):format(name))
     end
   end
-  if exists(path) then
+  if native.exists(path) then
     local state = files.load(path)
     check(self, state)
     restore(self, state)

@@ -145,12 +145,10 @@ define("fashion_mnist", {
   function(o)
     local function read(name)
       local path = ("%s/%s.gz"):format(o.folder, name)
-      local f = io.open(path, "rb")
-      if not f then
+      if not native.exists(path) then
         native.raise(("fashion_mnist: %s is not there; install it with: apt install dataset-fashion-mnist, or name " ..
           "the folder that holds it"):format(path))
       end
-      f:close()
       return native.idx_read(path)
     end
     local function part(name)

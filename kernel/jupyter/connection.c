@@ -3,14 +3,14 @@
 #include "connection.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 #include <zmq.h>
+
+#include "session.h"
 
 enum { KEY = 40, LINGER_MS = 1000, BIND_TRIES = 50, HANDSHAKE_MS = 10000 };
 
@@ -71,20 +71,11 @@ static bool read_file(Connection *c, json_t *file, char *reason, size_t size) {
   return ok;
 }
 
-// Writes the ports chosen into the file, for the user's eyes only, whole or not at all.
+// Writes the ports chosen into the file, for the user's eyes only.
 static bool rewrite_file(const Connection *c, json_t *file, char *reason, size_t size) {
-  char temporary[4096];
-  int n = snprintf(temporary, sizeof temporary, "%s.%d", c->path, (int)getpid());
   char *text = json_dumps(file, JSON_INDENT(2));
-  bool ok = text && n > 0 && (size_t)n < sizeof temporary;
-  int fd = ok ? open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600) : -1;
-  ok = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
-  if (fd >= 0) ok = close(fd) == 0 && ok;
-  ok = ok && rename(temporary, c->path) == 0;
-  if (!ok) {
-    fail(reason, size, "cannot write the ports into the connection file", strerror(errno));
-    if (fd >= 0) unlink(temporary);
-  }
+  bool ok = text ? session_replace_file(c->path, text, strlen(text), true, reason, size)
+                 : fail(reason, size, "out of memory", "");
   free(text);
   return ok;
 }

@@ -11,8 +11,9 @@
 #include <unistd.h>
 
 #include "folders.h"
+#include "session.h"
 
-enum { PATH = 4096, EXIT_USAGE = 2 };
+enum { PATH = 4096, REASON = PATH + 200, EXIT_USAGE = 2 };
 
 static const char *const files[] = {"kernel.json", "logo-svg.svg", "logo-32x32.png", "logo-64x64.png"};
 
@@ -73,19 +74,24 @@ static bool make_folders(const char *folder) {
   return folder_make(path, 0755);
 }
 
-static bool write_file(const Place *place, const char *name, const void *data, size_t length) {
-  char path[PATH + 32];
-  snprintf(path, sizeof path, "%s/%s", place->folder, name);
-  FILE *f = data ? fopen(path, "wb") : NULL;
-  bool ok = f && fwrite(data, 1, length, f) == length;
-  if (f && fclose(f) != 0) ok = false;
-  return ok;
+static bool out_of_memory(char *reason) {
+  snprintf(reason, REASON, "out of memory");
+  return false;
 }
 
-static bool write_spec(const Place *place) {
+static bool write_file(const Place *place, const char *name, const void *data, size_t length, char *reason) {
+  char path[PATH + 32];
+  snprintf(path, sizeof path, "%s/%s", place->folder, name);
+  return data ? session_replace_file(path, data, length, false, reason, REASON) : out_of_memory(reason);
+}
+
+static bool write_spec(const Place *place, char *reason) {
   char self[PATH];
   ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-  if (n < 0) return false;
+  if (n < 0) {
+    snprintf(reason, REASON, "cannot find the kernel's own path: %s", strerror(errno));
+    return false;
+  }
   self[n] = '\0';
   const char *title = strcmp(place->name, "nablua") == 0 ? "" : place->name;
   json_t *spec =
@@ -93,23 +99,28 @@ static bool write_spec(const Place *place) {
                 json_sprintf("Lua (nablua%s%s)", *title ? ", " : "", title), "language", "lua", "interrupt_mode",
                 "message", "metadata", "debugger", 0, "supported_encryption", "curve");
   char *text = json_dumps(spec, JSON_INDENT(2));
-  bool ok = text && write_file(place, "kernel.json", text, strlen(text));
+  bool ok = write_file(place, "kernel.json", text, text ? strlen(text) : 0, reason);
   free(text);
   json_decref(spec);
   return ok;
 }
 
-static bool write_logo(const Place *place, const char *name, int pixels) {
-  size_t length;
+static bool write_logo(const Place *place, const char *name, int pixels, char *reason) {
+  size_t length = 0;
   unsigned char *png = logo_png(pixels, &length);
-  bool ok = write_file(place, name, png, length);
+  bool ok = write_file(place, name, png, length, reason);
   free(png);
   return ok;
 }
 
-static bool write_all(const Place *place) {
-  return make_folders(place->folder) && write_spec(place) && write_file(place, files[1], logo_svg, strlen(logo_svg)) &&
-         write_logo(place, files[2], 32) && write_logo(place, files[3], 64);
+// The logos first: a kernel that Jupyter finds is complete.
+static bool write_all(const Place *place, char *reason) {
+  if (!make_folders(place->folder)) {
+    snprintf(reason, REASON, "cannot write into %s: %s", place->folder, strerror(errno));
+    return false;
+  }
+  return write_file(place, files[1], logo_svg, strlen(logo_svg), reason) && write_logo(place, files[2], 32, reason) &&
+         write_logo(place, files[3], 64, reason) && write_spec(place, reason);
 }
 
 static int remove_all(const Place *place) {
@@ -132,11 +143,12 @@ static int remove_all(const Place *place) {
 
 int install(int argc, char **argv) {
   Place place;
+  char reason[REASON];
   int status = read_options(argc, argv, &place);
   if (status) return status;
   if (strcmp(argv[0], "uninstall") == 0) return remove_all(&place);
-  if (!write_all(&place)) {
-    fprintf(stderr, "nablua-kernel: cannot write into %s: %s\n", place.folder, strerror(errno));
+  if (!write_all(&place, reason)) {
+    fprintf(stderr, "nablua-kernel: %s\n", reason);
     return 1;
   }
   printf("installed in %s\n", place.folder);

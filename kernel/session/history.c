@@ -1,15 +1,26 @@
 // SPDX-License-Identifier: MIT
 // The inputs of all sessions, in an SQLite file that front ends share.
+//
+// SQLite writes it, and not replace.c: it changes in place, under a journal that makes each input whole or not there
+// whatever is killed or fails, and several processes write it at a time.
 #include "history.h"
 
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "folders.h"
+#include "nablua/printable.h"
 #include "state.h"
 #include "unicode.h"
+
+// How long another process that holds the file is waited for, at first and after it was waited for in vain.
+enum { PATIENCE_MS = 5000, IMPATIENCE_MS = 50 };
 
 static const char schema[] =
     "CREATE TABLE IF NOT EXISTS sessions (session INTEGER PRIMARY KEY AUTOINCREMENT, start TEXT NOT NULL);"
@@ -25,19 +36,42 @@ static bool default_path(char *path, size_t size) {
   return true;
 }
 
-// Runs a statement that is done at once; `text` and the numbers are its parameters.
-static bool run(sqlite3 *db, const char *sql, int64_t session, int64_t line, const char *text, size_t length) {
+// Inputs may hold what is nobody else's business, whatever rights others would have by the umask: the file is made
+// first, and taken from others where an older version made it.  SQLite gives its journals the file's rights.
+static void make_private(const char *path) {
+  static const char *const endings[] = {"", "-wal", "-shm"};
+  char name[PATH_MAX];
+  struct stat st;
+  for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
+    if (snprintf(name, sizeof name, "%s%s", path, endings[i]) >= (int)sizeof name) return;
+    if (stat(name, &st) == 0 && S_ISREG(st.st_mode) && (st.st_mode & 077)) chmod(name, st.st_mode & 0700);
+  }
+  // Only where there is none: closing a descriptor would take SQLite's locks away from this process.
+  int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  if (fd >= 0) close(fd);
+}
+
+// Runs a statement that is done at once; `text` and the numbers are its parameters.  Returns SQLite's code.
+static int run(sqlite3 *db, const char *sql, int64_t session, int64_t line, const char *text, size_t length) {
   sqlite3_stmt *statement = NULL;
-  bool ok = sqlite3_prepare_v2(db, sql, -1, &statement, NULL) == SQLITE_OK;
-  if (ok) {
+  if (sqlite3_prepare_v2(db, sql, -1, &statement, NULL) == SQLITE_OK) {
     int count = sqlite3_bind_parameter_count(statement);
     if (count > 1) sqlite3_bind_int64(statement, 1, session);
     if (count > 2) sqlite3_bind_int64(statement, 2, line);
     if (count > 0) sqlite3_bind_text64(statement, count, text, length, SQLITE_TRANSIENT, SQLITE_UTF8);
-    ok = sqlite3_step(statement) == SQLITE_DONE;
+    sqlite3_step(statement);
   }
   sqlite3_finalize(statement);
-  return ok;
+  int code = sqlite3_errcode(db);
+  return code == SQLITE_DONE ? SQLITE_OK : code;
+}
+
+// Has the tables there, in a journal that readers and a writer share; one that another process holds open otherwise
+// may stay as it is.
+static bool prepare(sqlite3 *db) {
+  sqlite3_busy_timeout(db, PATIENCE_MS);
+  int code = sqlite3_exec(db, "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;", NULL, NULL, NULL);
+  return (code == SQLITE_OK || code == SQLITE_BUSY) && sqlite3_exec(db, schema, NULL, NULL, NULL) == SQLITE_OK;
 }
 
 bool session_history_open(Session *s, const char *path, char *reason, size_t size) {
@@ -48,15 +82,9 @@ bool session_history_open(Session *s, const char *path, char *reason, size_t siz
     return false;
   }
   if (!path) path = chosen;
+  make_private(path);
   int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX;
-  bool ok = sqlite3_open_v2(path, &s->history, flags, NULL) == SQLITE_OK;
-  if (ok) {
-    sqlite3_busy_timeout(s->history, 500);
-    ok = sqlite3_exec(s->history, "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;", NULL, NULL, NULL) ==
-             SQLITE_OK &&
-         sqlite3_exec(s->history, schema, NULL, NULL, NULL) == SQLITE_OK;
-  }
-  if (ok) return true;
+  if (sqlite3_open_v2(path, &s->history, flags, NULL) == SQLITE_OK && prepare(s->history)) return true;
   snprintf(reason, size, "%s: %s", path, s->history ? sqlite3_errmsg(s->history) : "not enough memory");
   session_history_close(s);
   return false;
@@ -66,25 +94,44 @@ void session_history_close(Session *s) {
   sqlite3_close(s->history);
   s->history = NULL;
   s->history_session = 0;
+  s->history_held = false;
+}
+
+// Notes the session, with its first input.
+static int begin_session(Session *s) {
+  char now[32];
+  time_t t = time(NULL);
+  struct tm tm;
+  if (s->history_session) return SQLITE_OK;
+  strftime(now, sizeof now, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&t, &tm));
+  int code = run(s->history, "INSERT INTO sessions (start) VALUES (?)", 0, 0, now, strlen(now));
+  if (code == SQLITE_OK) s->history_session = sqlite3_last_insert_rowid(s->history);
+  return code;
+}
+
+static void tell(Session *s, const char *what) {
+  char path[1024];
+  const char *file = sqlite3_db_filename(s->history, "main");
+  fprintf(stderr, "nablua: the history is not kept %s: %s: %s\n", what,
+          nb_printable(file ? file : "", path, sizeof path), sqlite3_errmsg(s->history));
 }
 
 void remember_input(Session *s, const char *code, size_t length) {
   enum { LONGEST = 1 << 20 };  // bytes: nobody wants to see more again
   if (!s->history || length > LONGEST) return;
-  if (s->history_session == 0) {  // a session is noted with its first input
-    char now[32];
-    time_t t = time(NULL);
-    struct tm tm;
-    strftime(now, sizeof now, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&t, &tm));
-    if (run(s->history, "INSERT INTO sessions (start) VALUES (?)", 0, 0, now, strlen(now)))
-      s->history_session = sqlite3_last_insert_rowid(s->history);
+  int result = begin_session(s);
+  if (result == SQLITE_OK)
+    result =
+        run(s->history, "INSERT OR REPLACE INTO history VALUES (?, ?, ?)", s->history_session, s->number, code, length);
+  if (result == SQLITE_OK && s->history_held) sqlite3_busy_timeout(s->history, PATIENCE_MS);
+  if (result == SQLITE_BUSY && !s->history_held) {
+    tell(s, "while another process holds it");
+    sqlite3_busy_timeout(s->history, IMPATIENCE_MS);
   }
-  if (s->history_session == 0 || !run(s->history, "INSERT OR REPLACE INTO history VALUES (?, ?, ?)", s->history_session,
-                                      s->number, code, length)) {
-    // A full disk, say: the session goes on without.
-    fprintf(stderr, "nablua: the history is not kept from here on: %s\n", sqlite3_errmsg(s->history));
-    session_history_close(s);
-  }
+  s->history_held = result == SQLITE_BUSY;
+  if (result == SQLITE_OK || result == SQLITE_BUSY) return;
+  tell(s, "from here on");  // a full disk, say: the session goes on without
+  session_history_close(s);
 }
 
 void remember_output(Session *s, const char *text, size_t length) {

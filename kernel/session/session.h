@@ -101,8 +101,8 @@ void session_set_display(Session *s, bool color, bool rich, int width);
 
 // ---- history ----
 
-// Keeps inputs in a file shared by all sessions; without a path in the user's state folder.  On failure `reason`
-// says why, and the session goes on without.
+// Keeps inputs in a file shared by all sessions, for its owner alone; without a path in the user's state folder.  On
+// failure `reason` says why, and the session goes on without.
 bool session_history_open(Session *s, const char *path, char *reason, size_t size);
 void session_history_close(Session *s);
 
@@ -126,6 +126,13 @@ typedef struct HistoryEntry {
 // Shows what the query finds, the oldest first.
 void session_history(Session *s, const HistoryQuery *query, void (*see)(void *user, const HistoryEntry *entry),
                      void *user);
+
+// ---- files ----
+
+// Replaces a file as a whole, as all that is written here is; a private one is for its owner alone, any other keeps the
+// rights it has.  On failure the old file is as it was, and `reason` is a sentence that names it.
+bool session_replace_file(const char *path, const void *data, size_t length, bool is_private, char *reason,
+                          size_t size);
 
 // ---- comms ----
 

@@ -35,6 +35,7 @@ struct Session {
   Completion *completions;
   struct sqlite3 *history;
   long long history_session;  // the row of this session, 0 before its first input
+  bool history_held;          // another process holds the file and was waited for in vain
   Mime mimes[MOST_MIMES];
   volatile pid_t programs[MOST_PROGRAMS];  // that were started and not waited for to their end; 0: none
 };

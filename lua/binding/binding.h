@@ -43,6 +43,10 @@ const char *nb_bare_scalar(lua_State *L, int index, DType *dtype);
 int nb_raise(lua_State *L, const Error *err);
 int nb_raisef(lua_State *L, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+// The string at `index` as C knows it; raises an error when it is none or holds a zero byte, where C would see its end.
+// `what` names it in the sentence: "the path".
+const char *nb_check_text(lua_State *L, int index, const char *what);
+
 // "a number", "a tensor", "nil": what the user passed, for error sentences.
 const char *nb_kind_of(lua_State *L, int index);
 

@@ -8,6 +8,8 @@
 #include "binding.h"
 #include "nablua/events.h"
 #include "nablua/files.h"
+#include "nablua/printable.h"
+#include "nablua/replace.h"
 
 // Pushes `size` zero bytes that the collector hands to `close`.
 static void *new_closed(lua_State *L, size_t size, lua_CFunction close) {
@@ -22,10 +24,14 @@ static void *new_closed(lua_State *L, size_t size, lua_CFunction close) {
 
 static const char touches_files[] = "it reads or writes files";
 
+static const char *path_at(lua_State *L, int index) {
+  return nb_check_text(L, index, "the path");
+}
+
 static int push_read(lua_State *L, Tensor *(*read)(const char *, Error *)) {
   nb_tell_unrepeatable(touches_files);
   Error err;
-  const char *path = luaL_checkstring(L, 1);
+  const char *path = path_at(L, 1);
   Tensor **slot = nb_new_tensor(L);
   *slot = read(path, &err);
   if (!*slot) return nb_raise(L, &err);
@@ -46,12 +52,19 @@ static int npy_read(lua_State *L) {
 // native.image_read(path, channels)
 static int image_read(lua_State *L) {
   Error err;
-  const char *path = luaL_checkstring(L, 1);
+  const char *path = path_at(L, 1);
   int channels = (int)luaL_checkinteger(L, 2);
   luaL_argcheck(L, channels >= 0 && channels <= 4, 2, "0 to 4");
   Tensor **slot = nb_new_tensor(L);
   if (!(*slot = nb_image_read(path, channels, &err))) return nb_raise(L, &err);
   nb_feed_collector(*slot);
+  return 1;
+}
+
+// native.exists(path): whether there is a file or folder that this path, followed, leads to.
+static int exists(lua_State *L) {
+  struct stat st;
+  lua_pushboolean(L, stat(path_at(L, 1), &st) == 0);
   return 1;
 }
 
@@ -64,7 +77,7 @@ static int close_folder(lua_State *L) {
 
 // native.folder(path): the names in a folder but for hidden ones, in no order, and whether each is a folder.
 static int folder(lua_State *L) {
-  const char *path = luaL_checkstring(L, 1);
+  const char *path = path_at(L, 1);
   DIR **dir = new_closed(L, sizeof *dir, close_folder);
   if (!(*dir = opendir(path))) return nb_raisef(L, "cannot open the folder %s: %s", path, strerror(errno));
   lua_newtable(L);
@@ -83,8 +96,19 @@ static int folder(lua_State *L) {
 static int npy_write(lua_State *L) {
   nb_tell_unrepeatable(touches_files);
   Error err;
-  const char *path = luaL_checkstring(L, 1);
+  const char *path = path_at(L, 1);
   return nb_npy_write(path, nb_check_tensor(L, 2), &err) ? 0 : nb_raise(L, &err);
+}
+
+// native.replace(where, path, bytes): replaces a file as a whole; for all that is written from Lua.  Errors begin with
+// `where`.
+static int replace(lua_State *L) {
+  nb_plan_refuse(touches_files);
+  Error err;
+  size_t length;
+  const char *where = luaL_checkstring(L, 1), *path = path_at(L, 2), *bytes = luaL_checklstring(L, 3, &length);
+  if (nb_replace_file(path, bytes, length, NB_RIGHTS_KEPT, &err)) return 0;
+  return err.kind == NB_ERROR_FILE ? nb_raisef(L, "%s: %s", where, err.message) : nb_raise(L, &err);
 }
 
 static int close_file(lua_State *L) {
@@ -96,7 +120,7 @@ static int close_file(lua_State *L) {
 static int push_file(lua_State *L, bool (*read)(const char *, TensorFile *, Error *)) {
   nb_tell_unrepeatable(touches_files);
   Error err;
-  const char *path = luaL_checkstring(L, 1);
+  const char *path = path_at(L, 1);
   TensorFile *file = new_closed(L, sizeof *file, close_file);
   if (!read(path, file, &err)) return nb_raise(L, &err);
   lua_newtable(L);  // names
@@ -138,7 +162,7 @@ static NamedTensor *named_tensors(lua_State *L, size_t *count) {
   for (size_t i = 0; i < *count; i++) {
     lua_rawgeti(L, 2, (lua_Integer)i + 1);
     lua_rawgeti(L, 3, (lua_Integer)i + 1);
-    tensors[i] = (NamedTensor){luaL_checkstring(L, -2), nb_check_tensor(L, -1)};
+    tensors[i] = (NamedTensor){nb_check_text(L, -2, "a tensor's name"), nb_check_tensor(L, -1)};
     lua_pop(L, 2);
   }
   return tensors;
@@ -149,7 +173,7 @@ static int npz_write(lua_State *L) {
   nb_tell_unrepeatable(touches_files);
   Error err;
   size_t count;
-  const char *path = luaL_checkstring(L, 1);
+  const char *path = path_at(L, 1);
   const NamedTensor *tensors = named_tensors(L, &count);
   return nb_npz_write(path, tensors, count, lua_toboolean(L, 4), &err) ? 0 : nb_raise(L, &err);
 }
@@ -159,7 +183,7 @@ static int safetensors_write(lua_State *L) {
   nb_tell_unrepeatable(touches_files);
   Error err;
   size_t count;
-  const char *path = luaL_checkstring(L, 1);
+  const char *path = path_at(L, 1);
   luaL_checktype(L, 4, LUA_TTABLE);
   luaL_checktype(L, 5, LUA_TTABLE);
   const NamedTensor *tensors = named_tensors(L, &count);
@@ -168,7 +192,7 @@ static int safetensors_write(lua_State *L) {
   for (size_t i = 0; i < notes; i++) {
     lua_rawgeti(L, 4, (lua_Integer)i + 1);
     lua_rawgeti(L, 5, (lua_Integer)i + 1);
-    note[i].key = luaL_checkstring(L, -2);
+    note[i].key = nb_check_text(L, -2, "a note's name");
     note[i].value = luaL_checklstring(L, -1, &note[i].length);
     lua_pop(L, 2);
   }
@@ -300,8 +324,9 @@ static CsvOptions csv_options(lua_State *L) {
 static int csv_read(lua_State *L) {
   Error err;
   luaL_checktype(L, 1, LUA_TTABLE);
-  const char *path = option_text(L, "path");
-  luaL_argcheck(L, path, 1, "a path is expected");
+  lua_getfield(L, 1, "path");
+  const char *path = path_at(L, -1);  // kept alive by the table
+  lua_pop(L, 1);
   CsvOptions o = csv_options(L);
   lua_settop(L, 2);
   lua_getfield(L, 1, "na");
@@ -334,12 +359,13 @@ static int text_shown(lua_State *L) {
   char buffer[1024];
   lua_Integer most = luaL_optinteger(L, 2, sizeof buffer);
   size_t size = most >= 16 && most < (lua_Integer)sizeof buffer ? (size_t)most : sizeof buffer;
-  lua_pushstring(L, nb_text_shown(luaL_checkstring(L, 1), buffer, size));
+  lua_pushstring(L, nb_printable(luaL_checkstring(L, 1), buffer, size));
   return 1;
 }
 
 void nb_open_io(lua_State *L) {
   static const luaL_Reg functions[] = {{"csv_read", csv_read},
+                                       {"exists", exists},
                                        {"folder", folder},
                                        {"idx_read", idx_read},
                                        {"image_read", image_read},
@@ -347,6 +373,7 @@ void nb_open_io(lua_State *L) {
                                        {"npy_write", npy_write},
                                        {"npz_read", npz_read},
                                        {"npz_write", npz_write},
+                                       {"replace", replace},
                                        {"safetensors_read", safetensors_read},
                                        {"safetensors_write", safetensors_write},
                                        {"text_shown", text_shown},

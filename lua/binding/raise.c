@@ -6,6 +6,7 @@
 
 #include "binding.h"
 #include "callback.h"
+#include "nablua/printable.h"
 #include "nablua/tape.h"
 
 static lua_State *current;
@@ -162,10 +163,23 @@ static void add_layer(lua_State *L) {
   }
 }
 
+// Replaces the text on top of the stack by its printable form: it may name files and quote what they hold.
+static void make_printable(lua_State *L) {
+  size_t length;
+  const char *text = lua_tolstring(L, -1, &length);
+  if (nb_is_printable(text, length)) return;
+  size_t room = length * NB_PRINTABLE_GROWTH + 1;
+  char *out = lua_newuserdatauv(L, room, 0);
+  lua_pushlstring(L, out, nb_printable_message(text, length, out, room));
+  lua_replace(L, -3);
+  lua_pop(L, 1);
+}
+
 // Throws the message on top of the stack.
 static int throw_message(lua_State *L) {
   lua_Debug ar;
   luaL_checkstack(L, 20, NULL);
+  make_printable(L);
   if (user_frame(L, &ar)) {
     lua_pushfstring(L, "%s:%d: ", ar.short_src, ar.currentline);
     lua_insert(L, -2);
@@ -193,6 +207,16 @@ int nb_raisef(lua_State *L, const char *format, ...) {
   va_end(ap);
   lua_pushstring(L, err.message);
   return throw_message(L);
+}
+
+const char *nb_check_text(lua_State *L, int index, const char *what) {
+  size_t length;
+  const char *text = luaL_checklstring(L, index, &length);
+  if (strlen(text) == length) return text;
+  lua_pushlstring(L, text, length);
+  make_printable(L);
+  lua_pushfstring(L, "%s must not hold a zero byte, got \"%s\"", what, lua_tostring(L, -1));
+  return throw_message(L), NULL;
 }
 
 const char *nb_kind_of(lua_State *L, int index) {
@@ -260,6 +284,14 @@ static int raise_message(lua_State *L) {
   return throw_message(L);
 }
 
+// native.printable(text): as a sentence may show it, its lines and tabs kept.
+static int printable(lua_State *L) {
+  luaL_checkstring(L, 1);
+  lua_settop(L, 1);
+  make_printable(L);
+  return 1;
+}
+
 static bool traced;  // somebody listens to the calls of modules
 static const char trace_key;
 
@@ -312,11 +344,9 @@ static int set_describe(lua_State *L) {
 }
 
 void nb_open_raise(lua_State *L) {
-  static const luaL_Reg functions[] = {{"raise", raise_message},
-                                       {"module_call", module_call},
-                                       {"set_describe", set_describe},
-                                       {"trace", trace},
-                                       {NULL, NULL}};
+  static const luaL_Reg functions[] = {
+      {"raise", raise_message},       {"printable", printable}, {"module_call", module_call},
+      {"set_describe", set_describe}, {"trace", trace},         {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
   lua_getfield(L, -1, "module_call");
   lua_rawsetp(L, LUA_REGISTRYINDEX, &call_key);

@@ -90,14 +90,7 @@ method("save", {
     else
       native.raise(("save: the file's name must end in .svg, .png or .txt, got %s"):format(options.describe(path)))
     end
-    local file, why = io.open(path, "wb")
-    local ok = file
-    if file then
-      ok, why = file:write(content)
-      local closed, late = file:close()
-      if ok and not closed then ok, why = nil, late end
-    end
-    if not ok then native.raise("save: " .. tostring(why)) end
+    native.replace("save", path, content)
     return self
   end,
 })

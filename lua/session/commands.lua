@@ -84,8 +84,15 @@ end)
 
 -- ---- files ----
 
+-- The path that a command is given.
+local function need_path(usage, argument)
+  need(usage, argument)
+  if argument:find("\0", 1, true) then native.raise(usage:match("^%S+") .. ": a path holds no zero byte") end
+  return argument
+end
+
 command("run", "%run FILE [args]", "Runs a file; its globals are here afterwards.", function(line)
-  need("%run FILE [args]", line)
+  need_path("%run FILE [args]", line)
   local arguments = {}
   for word in line:gmatch("%S+") do arguments[#arguments + 1] = word end
   local path = table.remove(arguments, 1)
@@ -112,7 +119,7 @@ local function to_edit(what)
   if type(value) == "function" then
     return commands.source_of(value) or native.raise(("%%edit: %s has no Lua source"):format(what))
   end
-  return nil, what
+  return nil, need_path("%edit FILE", what)
 end
 
 command("edit", "%edit [N|NAME|FILE]", "Opens the last input, input N, a function or a file in $EDITOR; runs it.",
@@ -124,8 +131,7 @@ command("edit", "%edit [N|NAME|FILE]", "Opens the last input, input N, a functio
       path = os.tmpname()
       os.rename(path, path .. ".lua")  -- editors go by the ending
       path = path .. ".lua"
-      local f <close> = assert(io.open(path, "w"))
-      f:write(text)
+      native.replace("%edit", path, text)
     end
     local editor = os.getenv "VISUAL" or os.getenv "EDITOR" or "vi"
     local ok, _, code = os.execute(("%s '%s'"):format(editor, path:gsub("'", "'\\''")))
@@ -141,22 +147,36 @@ command("edit", "%edit [N|NAME|FILE]", "Opens the last input, input N, a functio
     return session.evaluate(edited)
   end)
 
-command("save", "%save FILE", "Writes the inputs of this session into a file.", function(path)
-  need("%save FILE", path)
-  local f, message = io.open(path, "w")
-  if not f then native.raise("%save: " .. message) end
+-- The inputs so far without their commands, which are no Lua.
+local function inputs_text()
   local inputs = {}
   for i = 1, math.huge do
     local source = session.sources["input " .. i]
-    if not source then break end
-    while source:match("^%s*[%%?]") do source = source:gsub("^%s*[^\n]*\n?", "") end  -- commands are no Lua
+    if not source then return table.concat(inputs) end
+    while source:match("^%s*[%%?]") do source = source:gsub("^%s*[^\n]*\n?", "") end
     if source:match("%S") then inputs[#inputs + 1] = source .. "\n" end
   end
-  local _, not_written = f:write(table.concat(inputs))
-  local closed, not_closed = f:close()
-  if not closed then native.raise(("%%save: %s: %s"):format(path, not_written or not_closed)) end
-  print("saved as " .. path)
-end)
+end
+
+local saved = {}  -- [path] = what %save wrote there last
+
+local function holds(path, text)
+  local f <close> = io.open(path, "rb")
+  return f ~= nil and f:read(#text + 1) == (text ~= "" and text or nil)
+end
+
+command("save", "%save [-f] FILE", "Writes the inputs of this session into a file.  One that is there already, " ..
+  "and is not as %save left it in this session, is replaced with -f only.", function(line)
+    local force, path = line:match("^(%-f)%s+(.*)$")
+    path = need_path("%save [-f] FILE", path or (line ~= "-f" and line or ""))
+    if not force and native.exists(path) and not (saved[path] and holds(path, saved[path])) then
+      native.raise(("%%save: %s is there already; %%save -f %s replaces it"):format(path, path))
+    end
+    local text = inputs_text()
+    native.replace("%save", path, text)
+    saved[path] = text
+    print("saved as " .. path)
+  end)
 
 command("reload", "%reload MODULE", "Loads a module of yours again.", function(name)
   need("%reload MODULE", name)

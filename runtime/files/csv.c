@@ -7,6 +7,8 @@
 #include "csv_private.h"
 #include "nablua/interrupt.h"
 #include "nablua/memory.h"
+#include "nablua/printable.h"
+#include "nablua/utf8.h"
 
 enum { MANY_TEXTS = 16 };  // after which a column holds labels, even if one looks like a number
 
@@ -19,7 +21,7 @@ static const char *column_text(const CsvReader *r, size_t column, char buffer[CS
   size_t rows = r->file->row_names;
   if (column < rows) return "the column of row names";
   int n = snprintf(buffer, CSV_CELL_TEXT + 40, "column %zu", column + 1 - rows);
-  if (given) snprintf(buffer + n, CSV_CELL_TEXT + 40 - (size_t)n, " (%s)", nb_text_shown(given, name, sizeof name));
+  if (given) snprintf(buffer + n, CSV_CELL_TEXT + 40 - (size_t)n, " (%s)", nb_printable(given, name, sizeof name));
   return buffer;
 }
 
@@ -29,7 +31,7 @@ static bool wrong_kind(const CsvReader *r, size_t column, const char *expected, 
   nb_fail(err, NB_ERROR_FILE, "%s:%llu: %s should have %s", r->path, (unsigned long long)r->record_line,
           column_text(r, column, name), expected);
   if (c->first_value != r->record_line) nb_fail_more(err, " as in line %llu", (unsigned long long)c->first_value);
-  nb_fail_more(err, ", it has \"%s\"", nb_text_shown(nb_csv_cell(r, column), text, sizeof text));
+  nb_fail_more(err, ", it has \"%s\"", nb_printable(nb_csv_cell(r, column), text, sizeof text));
   uint32_t look = nb_csv_look(r, nb_csv_cell(r, column));
   if (c->labels || !look) return nb_fail_more(err, "; if its values are labels, name it in categories");
   if (!c->percent != !(look >> CSV_PERCENT))
@@ -40,7 +42,7 @@ static bool wrong_kind(const CsvReader *r, size_t column, const char *expected, 
 static bool label_value(CsvReader *r, size_t column, const char *text, double *value, Error *err) {
   char name[CSV_CELL_TEXT + 40];
   CsvColumn *c = &r->file->columns[column];
-  if (!nb_text_is_utf8(text))
+  if (!nb_utf8_is_valid(text, strlen(text)))
     return nb_fail(err, NB_ERROR_FILE,
                    "%s:%llu: %s is not UTF-8; convert the file, such as with iconv -f latin1 -t utf-8", r->path,
                    (unsigned long long)r->record_line, column_text(r, column, name));
@@ -139,7 +141,7 @@ static bool add_row(CsvReader *r, Error *err) {
 static bool keep_path(CsvReader *r, const char *path, Error *err) {
   r->path_size = 10 * strlen(path) + 8;  // the longest escape has ten characters
   if (!(r->path = nb_alloc(r->path_size, err))) return false;
-  nb_text_shown(path, r->path, r->path_size);
+  nb_printable(path, r->path, r->path_size);
   return true;
 }
 

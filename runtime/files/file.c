@@ -1,14 +1,10 @@
 // SPDX-License-Identifier: MIT
-// Reading files in order and replacing files atomically.
+// Reading and writing in order: bytes and the elements of tensors.
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 #include <zlib.h>
 
@@ -20,7 +16,24 @@
 static const uint64_t CHUNK = (uint64_t)16 << 20;
 enum { BUFFER = 1 << 18 };
 
-// ---- reading ----
+// ---- a plain file ----
+
+static bool plain_some(Input *in, void *data, size_t size, size_t *got, Error *err) {
+  ssize_t n;
+  do n = read(in->fd, data, size);
+  while (n < 0 && errno == EINTR);
+  if (n < 0)
+    return nb_fail(err, NB_ERROR_FILE, "cannot read %s after byte %llu: %s", in->path, (unsigned long long)in->at,
+                   strerror(errno));
+  *got = (size_t)n;
+  return true;
+}
+
+static void plain_close(Input *in) {
+  if (in->fd >= 0) close(in->fd);
+}
+
+static const InputKind plain = {plain_some, plain_close};
 
 bool nb_input_open(Input *in, const char *path, Error *err) {
   struct stat st;
@@ -29,6 +42,7 @@ bool nb_input_open(Input *in, const char *path, Error *err) {
   int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) return nb_fail(err, NB_ERROR_FILE, "cannot open %s: %s", path, strerror(errno));
   in->fd = fd;
+  in->kind = &plain;
   if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
     nb_input_close(in);
     return nb_fail(err, NB_ERROR_FILE, "cannot read %s: it is %s, not a file", path,
@@ -38,57 +52,47 @@ bool nb_input_open(Input *in, const char *path, Error *err) {
   return true;
 }
 
+// ---- what gzip packed ----
+
+static bool gzip_some(Input *in, void *data, size_t size, size_t *got, Error *err) {
+  int n = gzread(in->state, data, (unsigned)size), code = Z_OK;
+  const char *message = gzerror(in->state, &code);
+  // zlib tells of data that stops short only beside the end.
+  if (n <= 0 && code == Z_BUF_ERROR)
+    return nb_fail(err, NB_ERROR_FILE, "%s is truncated: its gzip data has no end; %llu bytes could be unpacked",
+                   in->path, (unsigned long long)in->at);
+  if (n < 0 || (n == 0 && code != Z_OK))
+    return nb_fail(err, NB_ERROR_FILE, "%s is damaged: gzip data cannot be unpacked after byte %llu: %s", in->path,
+                   (unsigned long long)in->at, code == Z_ERRNO ? strerror(errno) : message);
+  *got = (size_t)n;
+  return true;
+}
+
+static void gzip_close(Input *in) {
+  gzclose(in->state);
+}
+
+static const InputKind gzip = {gzip_some, gzip_close};
+
 bool nb_input_unpack(Input *in, Error *err) {
   unsigned char magic[2];
   if (pread(in->fd, magic, 2, 0) != 2 || magic[0] != 0x1f || magic[1] != 0x8b) return true;
   gzFile gz = gzdopen(in->fd, "rb");
   if (!gz) return nb_fail(err, NB_ERROR_MEMORY, "not enough memory to unpack %s", in->path);
   gzbuffer(gz, BUFFER);
-  in->gz = gz;
+  in->kind = &gzip;
+  in->state = gz;
+  in->packed = true;
   in->fd = -1;
   return true;
 }
 
-static bool read_failed(const Input *in, uint64_t missing, Error *err) {
-  int zlib_error = Z_OK;
-  const char *message = in->gz ? gzerror(in->gz, &zlib_error) : "";
-  if (in->gz && zlib_error != Z_OK && zlib_error != Z_BUF_ERROR)
-    return nb_fail(err, NB_ERROR_FILE, "%s is damaged: gzip data cannot be unpacked after byte %llu: %s", in->path,
-                   (unsigned long long)in->at, zlib_error == Z_ERRNO ? strerror(errno) : message);
-  return nb_fail(err, NB_ERROR_FILE, "%s is truncated: it ends after byte %llu where %llu more are expected", in->path,
-                 (unsigned long long)in->at, (unsigned long long)missing);
-}
-
-// One piece of at most CHUNK bytes: the count, 0 at the end, negative on failure.
-static int64_t read_piece(Input *in, void *data, uint64_t size) {
-  size_t piece = (size_t)(size < CHUNK ? size : CHUNK);
-  if (in->gz) return gzread(in->gz, data, (unsigned)piece);
-  ssize_t got;
-  do got = read(in->fd, data, piece);
-  while (got < 0 && errno == EINTR);
-  return got;
-}
+// ---- reading ----
 
 bool nb_input_some(Input *in, void *data, size_t size, size_t *got, Error *err) {
   if (!nb_poll(err)) return false;
-  if (in->unpack) {
-    if (!nb_zip_some(in, data, size, got, err)) return false;
-    in->at += *got;
-    return true;
-  }
-  int64_t n = read_piece(in, data, size);
-  if (n < 0 && !in->gz)
-    return nb_fail(err, NB_ERROR_FILE, "cannot read %s after byte %llu: %s", in->path, (unsigned long long)in->at,
-                   strerror(errno));
-  // zlib tells of data that stops short only beside the end.
-  int code = Z_OK;
-  if (n == 0 && in->gz) gzerror(in->gz, &code);
-  if (code == Z_BUF_ERROR)
-    return nb_fail(err, NB_ERROR_FILE, "%s is truncated: its gzip data has no end; %llu bytes could be unpacked",
-                   in->path, (unsigned long long)in->at);
-  if (n < 0 || code != Z_OK) return read_failed(in, 1, err);
-  *got = (size_t)n;
-  in->at += (uint64_t)n;
+  if (!in->kind->some(in, data, size < CHUNK ? size : (size_t)CHUNK, got, err)) return false;
+  in->at += *got;
   return true;
 }
 
@@ -96,8 +100,10 @@ bool nb_input_read(Input *in, void *data, uint64_t size, Error *err) {
   char *to = data;
   while (size > 0) {
     size_t got = 0;
-    if (!nb_input_some(in, to, (size_t)(size < CHUNK ? size : CHUNK), &got, err)) return false;
-    if (got == 0) return read_failed(in, size, err);
+    if (!nb_input_some(in, to, (size_t)size, &got, err)) return false;
+    if (got == 0)
+      return nb_fail(err, NB_ERROR_FILE, "%s is truncated: it ends after byte %llu where %llu more are expected",
+                     in->path, (unsigned long long)in->at, (unsigned long long)size);
     to += got;
     size -= got;
   }
@@ -140,117 +146,35 @@ bool nb_input_tensor(Input *in, const Wire *w, bool swap, Tensor *t, Error *err)
 
 bool nb_input_end(Input *in, Error *err) {
   char byte;
-  int64_t got = read_piece(in, &byte, 1);
-  if (got < 0) return read_failed(in, 0, err);
-  int zlib_error = Z_OK;
-  if (in->gz) gzerror(in->gz, &zlib_error);
-  if (got == 0 && zlib_error == Z_BUF_ERROR)  // the checksum at the end is missing
-    return nb_fail(err, NB_ERROR_FILE, "%s is truncated: its gzip data has no end", in->path);
+  size_t got = 0;
+  if (!in->kind->some(in, &byte, 1, &got, err)) return false;
   if (got == 0) return true;
   return nb_fail(err, NB_ERROR_FILE, "%s has bytes left over: its content should end after byte %llu", in->path,
                  (unsigned long long)in->at);
 }
 
 void nb_input_close(Input *in) {
-  if (in->gz) gzclose(in->gz);
-  if (in->fd >= 0) close(in->fd);
-  in->gz = NULL;
+  if (in->kind) in->kind->close(in);
+  in->kind = NULL;
   in->fd = -1;
 }
 
 // ---- writing ----
 
-static bool cannot_write(const Output *out, int code, Error *err) {
-  return nb_fail(err, NB_ERROR_FILE, "cannot write %s: %s", out->path, strerror(code));
-}
-
-// Makes an empty file in the target's folder under a name that nobody uses.
-static int create_temporary(Output *out) {
-  static unsigned counter;
-  const char *slash = strrchr(out->target, '/');
-  int folder = slash ? (int)(slash - out->target) + 1 : 0;
-  for (int i = 0; i < 100; i++) {
-    snprintf(out->temporary, sizeof out->temporary, "%.*s.nablua-%ld-%u.tmp", folder, out->target, (long)getpid(),
-             counter++);
-    int fd = open(out->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (fd >= 0 || errno != EEXIST) return fd;
-  }
-  return -1;
-}
-
 bool nb_output_open(Output *out, const char *path, Error *err) {
-  struct stat st;
-  out->path = path;
-  out->fd = -1;
-  out->at = 0;
-  out->pack = NULL;
-  bool exists = stat(path, &st) == 0;
-  if (strlen(path) >= sizeof out->target) return cannot_write(out, ENAMETOOLONG, err);
-  if (!*path || path[strlen(path) - 1] == '/') return cannot_write(out, *path ? EISDIR : ENOENT, err);
-  memcpy(out->target, path, strlen(path) + 1);
-  if (exists) {
-    if (!S_ISREG(st.st_mode))
-      return nb_fail(err, NB_ERROR_FILE, "cannot write %s: it is %s, not a file", path,
-                     S_ISDIR(st.st_mode) ? "a folder" : "a device or a pipe");
-    // Renaming would replace a file that its owner protected, and a link instead of what it leads to.
-    if (access(path, W_OK) != 0 || !realpath(path, out->target)) return cannot_write(out, errno, err);
-  }
-  out->fd = create_temporary(out);
-  if (out->fd < 0) return cannot_write(out, errno, err);
-  if (exists && fchmod(out->fd, st.st_mode & 07777) != 0 && errno != EPERM) {
-    int code = errno;
-    nb_output_close(out, false, err);
-    return cannot_write(out, code, err);
-  }
-  return true;
-}
-
-// write(2), except that the limit on file sizes is an error and not the signal that ends the process.
-static ssize_t write_quietly(int fd, const void *data, size_t size) {
-  sigset_t limit, before, pending;
-  sigemptyset(&limit);
-  sigaddset(&limit, SIGXFSZ);
-  sigpending(&pending);
-  pthread_sigmask(SIG_BLOCK, &limit, &before);
-  ssize_t done = write(fd, data, size);
-  int code = errno;
-  if (done < 0 && code == EFBIG && !sigismember(&pending, SIGXFSZ))
-    sigtimedwait(&limit, NULL, &(struct timespec){0, 0});
-  pthread_sigmask(SIG_SETMASK, &before, NULL);
-  errno = code;
-  return done;
+  out->filter = NULL;
+  out->state = NULL;
+  return nb_replace_open(&out->file, path, NB_RIGHTS_KEPT, err);
 }
 
 bool nb_output_write(Output *out, const void *data, uint64_t size, Error *err) {
   const char *from = data;
+  if (!out->filter) return nb_replace_write(&out->file, data, size, err);
   while (size > 0) {
     size_t piece = (size_t)(size < CHUNK ? size : CHUNK);
-    if (!nb_poll(err)) return false;
-    if (out->pack) {
-      if (!nb_zip_pack(out, from, piece, err)) return false;
-      from += piece;
-      size -= piece;
-      continue;
-    }
-    ssize_t done = write_quietly(out->fd, from, piece);
-    if (done < 0 && errno == EINTR) continue;
-    if (done < 0) return cannot_write(out, errno, err);
-    from += done;
-    size -= (uint64_t)done;
-    out->at += (uint64_t)done;
-  }
-  return true;
-}
-
-bool nb_output_patch(Output *out, uint64_t at, const void *data, size_t size, Error *err) {
-  const char *from = data;
-  while (size > 0) {
-    ssize_t done = pwrite(out->fd, from, size, (off_t)at);
-    if (done < 0 && errno == EINTR) continue;
-    if (done < 0) return cannot_write(out, errno, err);
-    from += done;
-    at += (uint64_t)done;
-    size -= (size_t)done;
+    if (!nb_poll(err) || !out->filter(out, from, piece, err)) return false;
+    from += piece;
+    size -= piece;
   }
   return true;
 }
@@ -281,28 +205,6 @@ bool nb_output_tensor(Output *out, const Tensor *t, Error *err) {
   return ok;
 }
 
-// The new name survives a power cut once its folder is on disk too.  Some file systems cannot sync a
-// folder and some folders cannot be read: then the system decides when.
-static void sync_folder(const Output *out) {
-  char folder[PATH_MAX];
-  const char *slash = strrchr(out->target, '/');
-  snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - out->target) + 1 : 1, slash ? out->target : ".");
-  int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) return;
-  fsync(fd);
-  close(fd);
-}
-
 bool nb_output_close(Output *out, bool ok, Error *err) {
-  if (out->fd < 0) return false;
-  if (ok && fsync(out->fd) != 0) ok = cannot_write(out, errno, err);
-  if (close(out->fd) != 0 && ok) ok = cannot_write(out, errno, err);
-  out->fd = -1;
-  if (ok && rename(out->temporary, out->target) != 0) ok = cannot_write(out, errno, err);
-  if (!ok) {
-    unlink(out->temporary);
-    return false;
-  }
-  sync_folder(out);
-  return true;
+  return nb_replace_close(&out->file, ok, err);
 }

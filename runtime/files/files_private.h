@@ -3,9 +3,8 @@
 #ifndef NABLUA_FILES_PRIVATE_H
 #define NABLUA_FILES_PRIVATE_H
 
-#include <limits.h>
-
 #include "nablua/files.h"
+#include "nablua/replace.h"
 
 // An element type of a file; whole numbers of other widths are read as i64, half floats as f32.
 typedef struct Wire {
@@ -26,20 +25,22 @@ const Wire *nb_wire_of(DType dtype);
 // Multiplies sizes; false when the product (of those that are not 0) passes 2^62 bytes.
 bool nb_wire_bytes(const Wire *w, const Layout *l, uint64_t *bytes);
 
-// ---- text from outside ----
-
-bool nb_text_is_utf8(const char *text);
-
-// A file being read from its beginning to its end.
+// What is read in order: a file, what gzip packed in one, or a member of an archive.
 typedef struct Input {
-  const char *path;
-  int fd;
-  void *gz;               // zlib's, when the file is compressed
-  uint64_t size;          // of the file on disk, or of the archive's member
-  uint64_t at;            // bytes read so far, unpacked
-  struct Unpack *unpack;  // when it is a member of an archive
-  const struct Zip *zip;
+  const char *path;  // for messages
+  const struct InputKind *kind;
+  void *state;    // the kind's own
+  int fd;         // of a file
+  uint64_t size;  // of the file on disk, or of the archive's member
+  uint64_t at;    // bytes read so far, unpacked
+  bool packed;    // `size` counts packed bytes
 } Input;
+
+typedef struct InputKind {
+  // Reads up to `size` bytes; *got = 0 tells the end.
+  bool (*some)(Input *in, void *data, size_t size, size_t *got, Error *err);
+  void (*close)(Input *in);
+} InputKind;
 
 bool nb_input_open(Input *in, const char *path, Error *err);
 
@@ -60,27 +61,21 @@ bool nb_input_end(Input *in, Error *err);
 
 void nb_input_close(Input *in);
 
-// A file being replaced.
+// What is written in order: a file being replaced, or a member of an archive in it.
 typedef struct Output {
-  const char *path;       // as given, for messages
-  int fd;                 // of the temporary file
-  uint64_t at;            // bytes written
-  struct Pack *pack;      // while what is written is a member of an archive
-  char target[PATH_MAX];  // where a symbolic link leads
-  char temporary[PATH_MAX + 64];
+  Replacement file;
+  // Takes what is written where it is not the file's own bytes, with a state of its own.
+  bool (*filter)(struct Output *out, const void *data, size_t size, Error *err);
+  void *state;
 } Output;
 
 bool nb_output_open(Output *out, const char *path, Error *err);
 bool nb_output_write(Output *out, const void *data, uint64_t size, Error *err);
 
-// Replaces bytes that were written before.
-bool nb_output_patch(Output *out, uint64_t at, const void *data, size_t size, Error *err);
-
 // Writes the elements in row-major order whatever the strides.
 bool nb_output_tensor(Output *out, const Tensor *t, Error *err);
 
-// When `ok`, syncs and renames the temporary file; else, or when that fails, removes it.  Returns whether
-// the file is in place.
+// When `ok`, puts the file in its place; else, or when that fails, the old one stays.  Returns whether all went well.
 bool nb_output_close(Output *out, bool ok, Error *err);
 
 // ---- npy within other files ----
@@ -112,18 +107,15 @@ typedef struct Zip {
 bool nb_zip_open(Zip *zip, const char *path, Error *err);
 void nb_zip_close(Zip *zip);
 
-// Makes `in` read a member, one at a time; nb_zip_end checks its checksum after its last byte, nb_zip_leave frees it.
+// Makes `in` read a member, one at a time, until it is closed; nb_zip_end checks its checksum after its last byte.
 bool nb_zip_enter(Zip *zip, const ZipMember *m, Input *in, Error *err);
-bool nb_zip_some(Input *in, void *data, size_t size, size_t *got, Error *err);
 bool nb_zip_end(Input *in, Error *err);
-void nb_zip_leave(Input *in);
 
 // Between these all that is written goes into the member, whose name, size and `deflated` are set; the second completes
 // it.  nb_zip_abandon frees one that could not be completed; without one it does nothing.
 bool nb_zip_begin(Output *out, ZipMember *m, Error *err);
 bool nb_zip_finish(Output *out, ZipMember *m, Error *err);
 void nb_zip_abandon(Output *out);
-bool nb_zip_pack(Output *out, const void *data, size_t size, Error *err);
 
 bool nb_zip_directory(Output *out, const ZipMember *members, size_t count, Error *err);
 

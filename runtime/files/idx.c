@@ -36,8 +36,8 @@ static bool check_size(const Input *in, const Wire *w, const Layout *l, Error *e
   char text[NB_SHAPE_TEXT];
   uint64_t bytes = 0, head = 4 + 4 * (uint64_t)l->ndim;
   bool fits = nb_wire_bytes(w, l, &bytes);
-  if (in->gz && fits && bytes / DEFLATE_RATIO <= in->size) return true;
-  if (in->gz || !fits)
+  if (in->packed && fits && bytes / DEFLATE_RATIO <= in->size) return true;
+  if (in->packed || !fits)
     return nb_fail(err, NB_ERROR_FILE, "%s: the header declares %s elements, more than a file of %llu bytes can hold",
                    in->path, nb_shape_text(l, text), (unsigned long long)in->size);
   if (bytes + head == in->size) return true;

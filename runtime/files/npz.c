@@ -48,7 +48,7 @@ static Tensor *read_member(Zip *zip, const ZipMember *m, Error *err) {
   if (!nb_zip_enter(zip, m, &in, err)) return NULL;
   Tensor *t = nb_npy_read_from(&in, err);
   if (t && !nb_zip_end(&in, err)) nb_tensor_release(&t);
-  nb_zip_leave(&in);
+  nb_input_close(&in);
   return t;
 }
 

@@ -10,6 +10,7 @@
 
 #include "files_private.h"
 #include "nablua/memory.h"
+#include "nablua/printable.h"
 
 static const uint64_t LONGEST_HEADER = 100000000;
 static const char METADATA[] = "__metadata__";
@@ -34,15 +35,8 @@ typedef struct Reader {
   size_t capacity;
 } Reader;
 
+// Of a name from the file, as messages show it.
 enum { NAME_TEXT = 100 };
-
-// A text from the file as messages may show it: shortened, without control characters.
-static const char *shown(const char *text, char buffer[NAME_TEXT]) {
-  snprintf(buffer, NAME_TEXT, "%.*s", NAME_TEXT - 1, text);
-  for (char *c = buffer; *c; c++)
-    if ((unsigned char)*c < 32 || *c == 127) *c = '?';
-  return buffer;
-}
 
 static bool read_header(Reader *r, Error *err) {
   unsigned char bytes[8];
@@ -75,7 +69,7 @@ static bool read_header(Reader *r, Error *err) {
     r->file->header = json_loadb(text, length, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &problem);
     if (!r->file->header)
       ok = nb_fail(err, NB_ERROR_FILE, "%s: the header is not valid JSON at byte %d: %s", in->path,
-                   8 + problem.position, shown(problem.text, buffer));
+                   8 + problem.position, nb_printable(problem.text, buffer, NAME_TEXT));
     else if (!json_is_object((json_t *)r->file->header))
       ok = nb_fail(err, NB_ERROR_FILE, "%s: the header should be a JSON object", in->path);
   }
@@ -85,7 +79,8 @@ static bool read_header(Reader *r, Error *err) {
 
 static bool bad_entry(const Reader *r, const char *name, const char *expected, Error *err) {
   char text[NAME_TEXT];
-  return nb_fail(err, NB_ERROR_FILE, "%s: tensor \"%s\" should have %s", r->in.path, shown(name, text), expected);
+  return nb_fail(err, NB_ERROR_FILE, "%s: tensor \"%s\" should have %s", r->in.path,
+                 nb_printable(name, text, NAME_TEXT), expected);
 }
 
 static bool parse_dtype(const Reader *r, const char *name, json_t *entry, Span *s, Error *err) {
@@ -98,7 +93,7 @@ static bool parse_dtype(const Reader *r, const char *name, json_t *entry, Span *
     return nb_fail(
         err, NB_ERROR_FILE,
         "%s: tensor \"%s\" has dtype %s; what can be read is F64 F32 F16 BF16 I64 I32 I16 I8 U32 U16 U8 BOOL",
-        r->in.path, shown(name, text), shown(dtype, dtype_text));
+        r->in.path, nb_printable(name, text, NAME_TEXT), nb_printable(dtype, dtype_text, NAME_TEXT));
   s->layout.dtype = s->wire->dtype;
   return true;
 }
@@ -132,10 +127,10 @@ static bool parse_offsets(const Reader *r, const char *name, json_t *entry, Span
         err, NB_ERROR_FILE,
         "%s: tensor \"%s\" should end within the %llu bytes of data, its data_offsets end at %llu (a truncated "
         "file?)",
-        r->in.path, shown(name, text), (unsigned long long)r->data, (unsigned long long)s->end);
+        r->in.path, nb_printable(name, text, NAME_TEXT), (unsigned long long)r->data, (unsigned long long)s->end);
   if (!nb_wire_bytes(s->wire, &s->layout, &bytes) || bytes != s->end - s->begin)
     return nb_fail(err, NB_ERROR_FILE, "%s: tensor \"%s\" of %s %s should have %llu bytes, its data_offsets span %llu",
-                   r->in.path, shown(name, text), nb_shape_text(&s->layout, shape), s->wire->name,
+                   r->in.path, nb_printable(name, text, NAME_TEXT), nb_shape_text(&s->layout, shape), s->wire->name,
                    (unsigned long long)bytes, (unsigned long long)(s->end - s->begin));
   return true;
 }
@@ -145,6 +140,7 @@ static bool parse_notes(Reader *r, json_t *metadata, Error *err) {
   json_t *value;
   TensorFile *file = r->file;
   size_t count = json_object_size(metadata);
+  if (json_is_null(metadata)) return true;  // as the reference reader has it
   if (!json_is_object(metadata))
     return nb_fail(err, NB_ERROR_FILE, "%s: __metadata__ should be an object of strings", r->in.path);
   if (!(file->notes = nb_alloc(count * sizeof *file->notes, err))) return false;
@@ -154,7 +150,7 @@ static bool parse_notes(Reader *r, json_t *metadata, Error *err) {
     if (!json_is_string(value)) {
       char text[NAME_TEXT];
       return nb_fail(err, NB_ERROR_FILE, "%s: __metadata__ should hold strings, \"%s\" is none", r->in.path,
-                     shown(key, text));
+                     nb_printable(key, text, NAME_TEXT));
     }
     file->notes[i++] = (Note){key, json_string_value(value), json_string_length(value)};
   }
@@ -182,7 +178,6 @@ static bool parse_entries(Reader *r, Error *err) {
     if (!parse_dtype(r, name, entry, s, err) || !parse_shape(r, name, entry, s, err) ||
         !parse_offsets(r, name, entry, s, err))
       return false;
-    if (json_object_size(entry) != 3) return bad_entry(r, name, "dtype, shape and data_offsets and nothing else", err);
     file->tensors[i++].name = name;
   }
   return true;
@@ -203,7 +198,7 @@ static bool check_cover(Reader *r, Error *err) {
     const Span *s = &r->spans[i];
     if (s->begin != at)
       return nb_fail(err, NB_ERROR_FILE, "%s: tensor \"%s\" should start at byte %llu of the data%s, it starts at %llu",
-                     r->in.path, shown(r->file->tensors[s->index].name, text), (unsigned long long)at,
+                     r->in.path, nb_printable(r->file->tensors[s->index].name, text, NAME_TEXT), (unsigned long long)at,
                      s->begin < at ? ", where the one before ends" : ", without a gap", (unsigned long long)s->begin);
     at = s->end;
   }
@@ -260,7 +255,7 @@ static bool add_notes(const char *path, json_t *header, const Note *notes, size_
     if (json_object_set_new(metadata, notes[i].key, json_stringn(notes[i].value, notes[i].length)) != 0) {
       char text[NAME_TEXT];
       return nb_fail(err, NB_ERROR_ARGUMENT, "cannot write %s: metadata must be UTF-8 text, \"%s\" is not", path,
-                     shown(notes[i].key, text));
+                     nb_printable(notes[i].key, text, NAME_TEXT));
     }
   }
   return true;
@@ -271,7 +266,8 @@ static bool add_entry(const char *path, json_t *header, const NamedTensor *item,
   const Layout *l = &item->tensor->layout;
   uint64_t end = begin + (uint64_t)nb_layout_numel(l) * nb_dtype_size(l->dtype);
   if (strcmp(item->name, METADATA) == 0 || json_object_get(header, item->name))
-    return nb_fail(err, NB_ERROR_ARGUMENT, "cannot write %s: the name \"%s\" is %s", path, shown(item->name, text),
+    return nb_fail(err, NB_ERROR_ARGUMENT, "cannot write %s: the name \"%s\" is %s", path,
+                   nb_printable(item->name, text, NAME_TEXT),
                    strcmp(item->name, METADATA) == 0 ? "reserved by the format" : "there twice");
   json_t *shape = json_array();
   for (int d = 0; d < l->ndim; d++) json_array_append_new(shape, json_integer(l->shape[d]));
@@ -280,7 +276,7 @@ static bool add_entry(const char *path, json_t *header, const NamedTensor *item,
   if (!entry) return no_memory(path, err);
   if (json_object_set_new(header, item->name, entry) != 0)
     return nb_fail(err, NB_ERROR_ARGUMENT, "cannot write %s: names must be UTF-8 text, \"%s\" is not", path,
-                   shown(item->name, text));
+                   nb_printable(item->name, text, NAME_TEXT));
   return true;
 }
 
@@ -305,15 +301,15 @@ static bool add_entries(const char *path, json_t *header, const NamedTensor *ten
 // Length, header and spaces up to a multiple of 8 bytes.
 static bool write_header(Output *out, const json_t *header, Error *err) {
   size_t length = json_dumpb(header, NULL, 0, JSON_COMPACT), padded = (length + 7) / 8 * 8;
-  if (length == 0) return no_memory(out->path, err);
+  if (length == 0) return no_memory(out->file.path, err);
   if (padded > LONGEST_HEADER)
     return nb_fail(err, NB_ERROR_ARGUMENT, "cannot write %s: its header would have %zu bytes, at most %llu are allowed",
-                   out->path, padded, (unsigned long long)LONGEST_HEADER);
+                   out->file.path, padded, (unsigned long long)LONGEST_HEADER);
   char *text = nb_alloc(8 + padded, err);
   if (!text) return false;
   memset(text + 8, ' ', padded);
   for (int i = 0; i < 8; i++) text[i] = (char)(padded >> 8 * i & 255);
-  bool ok = json_dumpb(header, text + 8, padded, JSON_COMPACT) == length || no_memory(out->path, err);
+  bool ok = json_dumpb(header, text + 8, padded, JSON_COMPACT) == length || no_memory(out->file.path, err);
   ok = ok && nb_output_write(out, text, 8 + padded, err);
   nb_free(text, 8 + padded);
   return ok;

@@ -19,14 +19,15 @@ enum { END = 22, LOCATOR = 20, END64 = 56, ENTRY = 46, LOCAL = 30, COMMENT = 655
 static const uint64_t LARGEST_DIRECTORY = (uint64_t)64 << 20;
 
 // What is needed while a member is read.
-struct Unpack {
+typedef struct Unpack {
+  const Zip *zip;
   const ZipMember *member;
   z_stream z;
   uint64_t next, left;  // packed bytes: where they go on, and how many there are
   uint32_t crc;
   bool ended;
   unsigned char buffer[BUFFER];
-};
+} Unpack;
 
 static uint64_t number(const unsigned char *at, int bytes) {
   uint64_t value = 0;
@@ -222,43 +223,11 @@ void nb_zip_close(Zip *zip) {
 
 // ---- a member ----
 
-bool nb_zip_enter(Zip *zip, const ZipMember *m, Input *in, Error *err) {
-  // Nothing that deflate packs is smaller than this part of it (RFC 1951: 258 bytes in 2 bits).
-  if (m->size / 1032 > m->packed)
-    return nb_fail(err, NB_ERROR_FILE,
-                   "%s: member \"%.100s\" declares %llu bytes, more than its %llu packed ones can "
-                   "hold",
-                   zip->in.path, m->name, (unsigned long long)m->size, (unsigned long long)m->packed);
-  snprintf(zip->title, sizeof zip->title, "%.1000s: member \"%.100s\"", zip->in.path, m->name);
-  *in = (Input){.path = zip->title, .fd = -1, .size = m->size};
-  struct Unpack *u = nb_alloc(sizeof *u, err);
-  if (!u) return false;
-  memset(u, 0, sizeof *u - BUFFER);
-  u->member = m;
-  u->next = m->data;
-  u->left = m->packed;
-  u->crc = (uint32_t)crc32(0, NULL, 0);
-  if (inflateInit2(&u->z, -MAX_WBITS) != Z_OK) {
-    nb_free(u, sizeof *u);
-    return nb_fail(err, NB_ERROR_MEMORY, "not enough memory to unpack %s", zip->in.path);
-  }
-  in->unpack = u;
-  in->zip = zip;
-  return true;
-}
-
-void nb_zip_leave(Input *in) {
-  if (!in->unpack) return;
-  inflateEnd(&in->unpack->z);
-  nb_free(in->unpack, sizeof *in->unpack);
-  in->unpack = NULL;
-}
-
 // Fills the buffer with packed bytes.
 static bool more_packed(Input *in, Error *err) {
-  struct Unpack *u = in->unpack;
+  Unpack *u = in->state;
   size_t size = (size_t)(u->left < BUFFER ? u->left : BUFFER);
-  if (!read_at(in->zip, u->next, u->buffer, size, err)) return false;
+  if (!read_at(u->zip, u->next, u->buffer, size, err)) return false;
   u->next += size;
   u->left -= size;
   u->z.next_in = u->buffer;
@@ -267,7 +236,7 @@ static bool more_packed(Input *in, Error *err) {
 }
 
 static bool inflate_piece(Input *in, void *data, size_t size, size_t *got, Error *err) {
-  struct Unpack *u = in->unpack;
+  Unpack *u = in->state;
   u->z.next_out = data;
   u->z.avail_out = (unsigned)size;
   while (u->z.avail_out > 0 && !u->ended) {
@@ -284,13 +253,13 @@ static bool inflate_piece(Input *in, void *data, size_t size, size_t *got, Error
   return true;
 }
 
-bool nb_zip_some(Input *in, void *data, size_t size, size_t *got, Error *err) {
-  struct Unpack *u = in->unpack;
+static bool member_some(Input *in, void *data, size_t size, size_t *got, Error *err) {
+  Unpack *u = in->state;
   if (u->member->deflated) {
     if (!inflate_piece(in, data, size, got, err)) return false;
   } else {
     *got = (size_t)(size < u->left ? size : u->left);
-    if (!read_at(in->zip, u->next, data, *got, err)) return false;
+    if (!read_at(u->zip, u->next, data, *got, err)) return false;
     u->next += *got;
     u->left -= *got;
   }
@@ -298,12 +267,47 @@ bool nb_zip_some(Input *in, void *data, size_t size, size_t *got, Error *err) {
   return true;
 }
 
+static void member_close(Input *in) {
+  Unpack *u = in->state;
+  inflateEnd(&u->z);
+  nb_free(u, sizeof *u);
+  in->state = NULL;
+}
+
+static const InputKind member = {member_some, member_close};
+
+bool nb_zip_enter(Zip *zip, const ZipMember *m, Input *in, Error *err) {
+  // Nothing that deflate packs is smaller than this part of it (RFC 1951: 258 bytes in 2 bits).
+  if (m->size / 1032 > m->packed)
+    return nb_fail(err, NB_ERROR_FILE,
+                   "%s: member \"%.100s\" declares %llu bytes, more than its %llu packed ones can "
+                   "hold",
+                   zip->in.path, m->name, (unsigned long long)m->size, (unsigned long long)m->packed);
+  snprintf(zip->title, sizeof zip->title, "%.1000s: member \"%.100s\"", zip->in.path, m->name);
+  *in = (Input){.path = zip->title, .fd = -1, .size = m->size};
+  Unpack *u = nb_alloc(sizeof *u, err);
+  if (!u) return false;
+  memset(u, 0, sizeof *u - BUFFER);
+  u->zip = zip;
+  u->member = m;
+  u->next = m->data;
+  u->left = m->packed;
+  u->crc = (uint32_t)crc32(0, NULL, 0);
+  if (inflateInit2(&u->z, -MAX_WBITS) != Z_OK) {
+    nb_free(u, sizeof *u);
+    return nb_fail(err, NB_ERROR_MEMORY, "not enough memory to unpack %s", zip->in.path);
+  }
+  in->kind = &member;
+  in->state = u;
+  return true;
+}
+
 bool nb_zip_end(Input *in, Error *err) {
   unsigned char byte;
   size_t got = 0;
-  struct Unpack *u = in->unpack;
+  Unpack *u = in->state;
   uint32_t crc = u->crc;
-  if (!nb_zip_some(in, &byte, 1, &got, err)) return false;
+  if (!member_some(in, &byte, 1, &got, err)) return false;
   if (got > 0) return nb_fail(err, NB_ERROR_FILE, "%s has more bytes than it declares", in->path);
   if (crc != u->member->crc)
     return nb_fail(err, NB_ERROR_FILE, "%s is damaged: its checksum should be %08x, it is %08x", in->path,

@@ -10,13 +10,13 @@
 enum { BUFFER = 1 << 16, RECORD = 128, LEVEL = 6, VERSION = 20, VERSION64 = 45, UTF8 = 1 << 11, DATE = 33 };
 static const uint64_t LARGE = 4000000000u;  // what is this long gets 64-bit sizes, however well it packs
 
-struct Pack {
+typedef struct Pack {
   bool deflated;
   z_stream z;
   uint32_t crc;
   uint64_t size, packed;
   unsigned char buffer[BUFFER];
-};
+} Pack;
 
 // A record being put together, little-endian.
 typedef struct Record {
@@ -61,27 +61,18 @@ static Record local_header(const ZipMember *m) {
   return r;
 }
 
-bool nb_zip_begin(Output *out, ZipMember *m, Error *err) {
-  Record extra = {.used = 0};
-  struct Pack *p = nb_alloc(sizeof *p, err);
-  if (!p) return false;
-  memset(p, 0, sizeof *p - BUFFER);
-  p->deflated = m->deflated;
-  p->crc = (uint32_t)crc32(0, NULL, 0);
-  if (p->deflated && deflateInit2(&p->z, LEVEL, Z_DEFLATED, -MAX_WBITS, 8, Z_DEFAULT_STRATEGY) != Z_OK) {
-    nb_free(p, sizeof *p);
-    return nb_fail(err, NB_ERROR_MEMORY, "not enough memory to pack %s", out->path);
-  }
-  m->local = out->at;
-  Record r = local_header(m);
-  put_extra(&extra, m->size >= LARGE ? 20 : 0, m);
-  bool ok = nb_output_write(out, r.bytes, r.used, err) && nb_output_write(out, m->name, strlen(m->name), err) &&
-            nb_output_write(out, extra.bytes, extra.used, err);
-  out->pack = p;
-  return ok;
+// The bytes of the archive, past the filter.
+static bool put_bytes(Output *out, const void *data, size_t size, Error *err) {
+  return nb_replace_write(&out->file, data, size, err);
 }
 
-static bool deflate_piece(Output *out, struct Pack *p, int flush, Error *err) {
+static bool put_header(Output *out, const Record *r, const char *name, const Record *extra, Error *err) {
+  return put_bytes(out, r->bytes, r->used, err) && put_bytes(out, name, strlen(name), err) &&
+         put_bytes(out, extra->bytes, extra->used, err);
+}
+
+static bool deflate_piece(Output *out, int flush, Error *err) {
+  Pack *p = out->state;
   int code = Z_OK;
   do {
     p->z.next_out = p->buffer;
@@ -89,49 +80,63 @@ static bool deflate_piece(Output *out, struct Pack *p, int flush, Error *err) {
     code = deflate(&p->z, flush);
     size_t size = BUFFER - p->z.avail_out;
     p->packed += size;
-    out->pack = NULL;  // these bytes are packed already
-    bool ok = nb_output_write(out, p->buffer, size, err);
-    out->pack = p;
-    if (!ok) return false;
+    if (!put_bytes(out, p->buffer, size, err)) return false;
   } while (flush == Z_FINISH ? code != Z_STREAM_END : p->z.avail_out == 0);
   return true;
 }
 
-bool nb_zip_pack(Output *out, const void *data, size_t size, Error *err) {
-  struct Pack *p = out->pack;
+static bool pack(Output *out, const void *data, size_t size, Error *err) {
+  Pack *p = out->state;
   p->crc = (uint32_t)crc32_z(p->crc, data, size);
   p->size += size;
   if (p->deflated) {
     p->z.next_in = (unsigned char *)(uintptr_t)data;
     p->z.avail_in = (unsigned)size;
-    return deflate_piece(out, p, Z_NO_FLUSH, err);
+    return deflate_piece(out, Z_NO_FLUSH, err);
   }
   p->packed += size;
-  out->pack = NULL;
-  bool ok = nb_output_write(out, data, size, err);
-  out->pack = p;
-  return ok;
+  return put_bytes(out, data, size, err);
+}
+
+bool nb_zip_begin(Output *out, ZipMember *m, Error *err) {
+  Record extra = {.used = 0};
+  Pack *p = nb_alloc(sizeof *p, err);
+  if (!p) return false;
+  memset(p, 0, sizeof *p - BUFFER);
+  p->deflated = m->deflated;
+  p->crc = (uint32_t)crc32(0, NULL, 0);
+  if (p->deflated && deflateInit2(&p->z, LEVEL, Z_DEFLATED, -MAX_WBITS, 8, Z_DEFAULT_STRATEGY) != Z_OK) {
+    nb_free(p, sizeof *p);
+    return nb_fail(err, NB_ERROR_MEMORY, "not enough memory to pack %s", out->file.path);
+  }
+  m->local = out->file.at;
+  Record r = local_header(m);
+  put_extra(&extra, m->size >= LARGE ? 20 : 0, m);
+  out->filter = pack;
+  out->state = p;
+  return put_header(out, &r, m->name, &extra, err);
 }
 
 void nb_zip_abandon(Output *out) {
-  struct Pack *p = out->pack;
+  Pack *p = out->state;
   if (!p) return;
   if (p->deflated) deflateEnd(&p->z);
   nb_free(p, sizeof *p);
-  out->pack = NULL;
+  out->filter = NULL;
+  out->state = NULL;
 }
 
 bool nb_zip_finish(Output *out, ZipMember *m, Error *err) {
-  struct Pack *p = out->pack;
-  bool ok = !p->deflated || deflate_piece(out, p, Z_FINISH, err);
+  Pack *p = out->state;
+  bool ok = !p->deflated || deflate_piece(out, Z_FINISH, err);
   m->crc = p->crc;
   m->packed = p->packed;
   nb_zip_abandon(out);
   if (!ok) return false;
   Record r = local_header(m), extra = {.used = 0};
   put_extra(&extra, m->size >= LARGE ? 20 : 0, m);
-  return nb_output_patch(out, m->local, r.bytes, r.used, err) &&
-         nb_output_patch(out, m->local + r.used + strlen(m->name), extra.bytes, extra.used, err);
+  return nb_replace_patch(&out->file, m->local, r.bytes, r.used, err) &&
+         nb_replace_patch(&out->file, m->local + r.used + strlen(m->name), extra.bytes, extra.used, err);
 }
 
 static bool write_entry(Output *out, const ZipMember *m, Error *err) {
@@ -147,15 +152,14 @@ static bool write_entry(Output *out, const ZipMember *m, Error *err) {
   put(&r, 4, (uint64_t)0100644 << 16);
   put(&r, 4, far ? 0xffffffff : m->local);
   put_extra(&more, extra, m);
-  return nb_output_write(out, r.bytes, r.used, err) && nb_output_write(out, m->name, strlen(m->name), err) &&
-         nb_output_write(out, more.bytes, more.used, err);
+  return put_header(out, &r, m->name, &more, err);
 }
 
 bool nb_zip_directory(Output *out, const ZipMember *members, size_t count, Error *err) {
-  uint64_t begin = out->at;
+  uint64_t begin = out->file.at;
   for (size_t i = 0; i < count; i++)
     if (!write_entry(out, &members[i], err)) return false;
-  uint64_t end = out->at;
+  uint64_t end = out->file.at;
   bool large = begin >= LARGE || end - begin >= LARGE || count >= 0xffff;
   Record r = {.used = 0};
   if (large) {
@@ -180,5 +184,5 @@ bool nb_zip_directory(Output *out, const ZipMember *members, size_t count, Error
   put(&r, 4, large ? 0xffffffff : end - begin);
   put(&r, 4, large ? 0xffffffff : begin);
   put(&r, 2, 0);
-  return nb_output_write(out, r.bytes, r.used, err);
+  return put_bytes(out, r.bytes, r.used, err);
 }

@@ -71,7 +71,7 @@ struct Plan {
   QuickStep *quick;  // one for each step
   PlanStep **guard;  // the first gradient step of each leaf that depends on the state before
   int grad_guards;
-  int lasting;  // the first step that writes into what outlives the plan
+  int lasting;      // the first step that writes into what outlives the plan
   double *partial;  // sums of tiles
   size_t partial_bytes;
   char *arena;

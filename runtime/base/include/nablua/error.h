@@ -23,7 +23,8 @@ typedef struct Error {
   char message[1500];
 } Error;
 
-// Fills `err` with a printf-style sentence; returns false so that callers can `return nb_fail(...)`.
+// Fills `err` with a printf-style sentence, made printable (printable.h); returns false so that callers can `return
+// nb_fail(...)`.
 bool nb_fail(Error *err, ErrorKind kind, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 // Appends to the message already in `err`; returns false.

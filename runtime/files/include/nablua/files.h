@@ -60,10 +60,6 @@ Tensor *nb_idx_read(const char *path, Error *err);
 // 3 RGB, 4 RGB and alpha; 0 takes those of the file.  Palettes become RGB, 16 bits become 8, CMYK becomes RGB.
 Tensor *nb_image_read(const char *path, int channels, Error *err);
 
-// The text as messages may show it: in a buffer of `size` bytes, shortened with "..." where it is longer; control
-// characters, those that turn the direction of a line, and bytes that are no UTF-8 are escaped.
-const char *nb_text_shown(const char *text, char *buffer, size_t size);
-
 // ---- CSV ----
 
 typedef enum CsvKind {
