@@ -91,6 +91,9 @@ void session_allow_input(Session *s, bool allowed);
 // Such as "5.4".
 const char *session_lua_version(void);
 
+// Writes lines on each environment variable that the library obeys, for a front end's help.
+void session_describe_environment(char *text, size_t size);
+
 // Whether errors show the frames of the library too.
 void session_set_traceback(Session *s, bool full);
 

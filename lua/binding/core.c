@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "binding.h"
+#include "nablua/environment.h"
 #include "nablua/interrupt.h"
 #include "nablua/memory.h"
 #include "nablua/parallel.h"
@@ -198,6 +199,25 @@ static int sleep_seconds(lua_State *L) {
   }
 }
 
+// native.environment(): the variables that the library obeys, a list of { name=, takes=, doc=, fallback= }.
+static int environment(lua_State *L) {
+  lua_createtable(L, nb_environment_count, 0);
+  for (int i = 0; i < nb_environment_count; i++) {
+    const EnvironmentRow *row = &nb_environment_rows[i];
+    lua_createtable(L, 0, 4);
+    lua_pushstring(L, row->name);
+    lua_setfield(L, -2, "name");
+    lua_pushstring(L, row->takes);
+    lua_setfield(L, -2, "takes");
+    lua_pushstring(L, row->doc);
+    lua_setfield(L, -2, "doc");
+    lua_pushstring(L, row->fallback);
+    lua_setfield(L, -2, "fallback");
+    lua_rawseti(L, -2, i + 1);
+  }
+  return 1;
+}
+
 static int is_terminal(lua_State *L) {
   lua_pushboolean(L, isatty((int)luaL_checkinteger(L, 1)));
   return 1;
@@ -254,7 +274,8 @@ void nb_open_core(lua_State *L) {
 
 void nb_open_machine(lua_State *L) {
   static const luaL_Reg functions[] = {
-      {"clock", clock_seconds}, {"isatty", is_terminal},    {"interrupted", interrupted},   {"columns", columns},
-      {"text", text},           {"fail_alloc", fail_alloc}, {"random_state", random_state}, {NULL, NULL}};
+      {"environment", environment}, {"clock", clock_seconds},       {"isatty", is_terminal},
+      {"interrupted", interrupted}, {"columns", columns},           {"text", text},
+      {"fail_alloc", fail_alloc},   {"random_state", random_state}, {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
 }

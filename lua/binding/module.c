@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "binding.h"
+#include "nablua/environment.h"
 #include "nablua_lua.h"
 #include "sources.h"
 
@@ -40,7 +41,6 @@ static void tell(const char *sentence) {
 
 // The native table and, in its field `core`, what becomes `nb`.
 static int open_native(lua_State *L) {
-  nb_on_notice(tell);
   lua_newtable(L);  // native
   nb_open_tensor(L);
   nb_open_raise(L);
@@ -78,6 +78,8 @@ static int open_core(lua_State *L) {
 
 int luaopen_nablua(lua_State *L) {
   luaL_checkversion(L);
+  nb_on_notice(tell);
+  nb_environment_apply();
   luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
   lua_pushcfunction(L, open_native);
   lua_setfield(L, -2, "nablua.native");

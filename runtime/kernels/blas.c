@@ -11,6 +11,7 @@
 
 #include "cpu.h"
 #include "loops.h"
+#include "nablua/environment.h"
 #include "nablua/interrupt.h"
 #include "nablua/memory.h"
 
@@ -155,7 +156,7 @@ static bool is_quicker(const Blas *b) {
 
 static void choose(void) {
   static const char *const names[] = {"libopenblas.so.0", "libblas.so.3", "libopenblas.so", "libblas.so"};
-  const char *wish = getenv("NABLUA_BLAS");
+  const char *wish = nb_environment("NABLUA_BLAS");
   bool named = wish && *wish;
   nb_blas_use(NULL);  // meanwhile our own serve
   if (named && !strcmp(wish, "off")) return;
