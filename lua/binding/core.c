@@ -244,12 +244,6 @@ static int text(lua_State *L) {
   return 1;
 }
 
-// native.fail_alloc(n): the nth allocation from now fails; for tests.
-static int fail_alloc(lua_State *L) {
-  nb_memory_fail_at((uint64_t)luaL_checkinteger(L, 1));
-  return 0;
-}
-
 void nb_open_core(lua_State *L) {
   static const luaL_Reg functions[] = {{"tensor", tensor},
                                        {"is_tensor", is_tensor},
@@ -273,9 +267,15 @@ void nb_open_core(lua_State *L) {
 }
 
 void nb_open_machine(lua_State *L) {
-  static const luaL_Reg functions[] = {
-      {"environment", environment}, {"clock", clock_seconds},       {"isatty", is_terminal},
-      {"interrupted", interrupted}, {"columns", columns},           {"text", text},
-      {"fail_alloc", fail_alloc},   {"random_state", random_state}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"environment", environment},   {"clock", clock_seconds},
+                                       {"isatty", is_terminal},        {"interrupted", interrupted},
+                                       {"columns", columns},           {"text", text},
+                                       {"random_state", random_state}, {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
+#ifdef NB_HOSTILE
+  lua_pushboolean(L, true);
+#else
+  lua_pushboolean(L, false);
+#endif
+  lua_setfield(L, -2, "hostile");  // for tests: whether collections come as often as they can
 }
