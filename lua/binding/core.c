@@ -7,7 +7,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "backward.h"
 #include "binding.h"
+#include "convert.h"
+#include "index.h"
 #include "nablua/environment.h"
 #include "nablua/interrupt.h"
 #include "nablua/memory.h"
@@ -15,6 +18,9 @@
 #include "nablua/plan.h"
 #include "nablua/random.h"
 #include "nablua/tape.h"
+#include "nearest.h"
+#include "open.h"
+#include "text.h"
 
 // nb.tensor(value, {dtype=, requires_grad=, name=})
 static int tensor(lua_State *L) {

@@ -3,6 +3,8 @@
 //
 // native.tape(t) is a list of the nodes behind t in order of creation; docs of its fields are in
 // lua/inspect/tape.lua.  A node's field `node` is a userdata that holds one reference.
+#include "inspect.h"
+
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +12,7 @@
 #include "binding.h"
 #include "nablua/random.h"
 #include "nablua/tape.h"
+#include "open.h"
 
 static const char *const node_name = "tape node";
 

@@ -6,6 +6,7 @@
 #include "binding.h"
 #include "nablua/environment.h"
 #include "nablua_lua.h"
+#include "open.h"
 #include "sources.h"
 
 // The loader of an embedded source; its index in the list is the upvalue.  Further values are
@@ -42,13 +43,16 @@ static void tell(const char *sentence) {
 // The native table and, in its field `core`, what becomes `nb`.
 static int open_native(lua_State *L) {
   lua_newtable(L);  // native
-  nb_open_tensor(L);
+  nb_open_methods(L);
   nb_open_raise(L);
+  nb_open_nearest(L);
+  nb_open_calls(L);
+  nb_open_backward(L);
   nb_open_raster(L);
   nb_open_process(L);
   nb_open_rows(L);
   nb_open_machine(L);
-  nb_open_io(L);
+  nb_open_files(L);
   nb_open_inspect(L);
   nb_open_observe(L);
   nb_open_measure(L);

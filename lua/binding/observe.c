@@ -7,7 +7,9 @@
 #include <string.h>
 
 #include "callback.h"
+#include "inspect.h"
 #include "nablua/tape.h"
+#include "open.h"
 
 static bool telling, checking;  // what the observer is there for
 static const char handler_key;

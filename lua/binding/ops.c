@@ -9,6 +9,8 @@
 #include "binding.h"
 #include "nablua/memory.h"
 #include "nablua/plan.h"
+#include "nearest.h"
+#include "open.h"
 
 enum { MAX_INTS = 64 };
 

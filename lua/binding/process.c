@@ -21,6 +21,7 @@
 
 #include "binding.h"
 #include "nablua/interrupt.h"
+#include "open.h"
 
 extern char **environ;
 

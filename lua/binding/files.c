@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: MIT
 // Files of tensors, for the Lua sources that make nb.load, nb.save and data.
+#include "nablua/files.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "binding.h"
-#include "nablua/files.h"
 #include "nablua/plan.h"
+#include "open.h"
 
 // Pushes `size` zero bytes that the collector hands to `close`.
 static void *new_closed(lua_State *L, size_t size, lua_CFunction close) {
@@ -262,7 +264,7 @@ static int csv_read(lua_State *L) {
   return 1;
 }
 
-void nb_open_io(lua_State *L) {
+void nb_open_files(lua_State *L) {
   static const luaL_Reg functions[] = {{"csv_read", csv_read},
                                        {"folder", folder},
                                        {"idx_read", idx_read},
