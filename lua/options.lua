@@ -106,10 +106,7 @@ options.nearest = native.nearest
 
 -- "; did you mean "lr"?", or the list of all names where none is near.
 function options.suggestion(name, names)
-  local near = type(name) == "string" and options.nearest(name, names)
-  if near then return ('; did you mean "%s"?'):format(near) end
-  if #names == 0 then return "; there are none" end
-  return "; there are " .. table.concat(names, ", ")
+  return native.suggestion(tostring(name), names)
 end
 
 local function is_required(p)
@@ -151,9 +148,9 @@ function options.check(where, params, given, values)
   if given ~= nil and (type(given) ~= "table" or core.is_tensor(given)) then
     local such = ""
     for _, p in ipairs(params) do
-      if such == "" and not is_required(p) and not p.positional then such = (" such as {%s=...}"):format(p.name) end
+      if such == "" and not is_required(p) and not p.positional then such = p.name end
     end
-    native.raise(("%s: the options must be a table%s, got %s"):format(where, such, options.describe(given)))
+    native.refuse_options(where, such, options.describe(given))
   end
   local known = {}
   for _, p in ipairs(params) do
@@ -166,7 +163,7 @@ function options.check(where, params, given, values)
       for _, q in ipairs(params) do
         if known[q.name] then names[#names + 1] = q.name end
       end
-      native.raise(('%s: there is no option "%s"%s'):format(where, tostring(name), options.suggestion(name, names)))
+      native.no_option(where, name, names)
     end
     if values[name] ~= nil then native.raise(("%s: %s is given twice"):format(where, name)) end
     values[name] = options.check_value(where, p, v)

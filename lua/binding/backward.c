@@ -2,12 +2,10 @@
 // J:backward and nb.grad: gradients, left in .grad or returned.
 #include "backward.h"
 
-#include <string.h>
-
 #include "binding.h"
 #include "nablua/tape.h"
-#include "nearest.h"
 #include "open.h"
+#include "options.h"
 
 static bool option(lua_State *L, int table, const char *name, bool *value) {
   if (lua_getfield(L, table, name) != LUA_TNIL) {
@@ -18,24 +16,11 @@ static bool option(lua_State *L, int table, const char *name, bool *value) {
   return true;
 }
 
-// Reads {retain_graph=, create_graph=} (and `grad` where `with_grad`) at `index`, when there is one.
+// Reads {retain_graph=, create_graph=}, and `grad` of which the caller makes something, where there is such a table.
 static BackwardOptions backward_options(lua_State *L, const char *where, int index, bool with_grad) {
-  static const char *const names[] = {"retain_graph", "create_graph", "grad", NULL};
+  const char *const names[] = {"retain_graph", "create_graph", with_grad ? "grad" : NULL, NULL};
   BackwardOptions o = {false, false};
-  if (lua_isnoneornil(L, index)) return o;
-  if (!lua_istable(L, index)) nb_raisef(L, "%s: options must be a table, got %s", where, nb_kind_of(L, index));
-  lua_pushnil(L);
-  while (lua_next(L, index)) {
-    const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "?";
-    bool known = false;
-    for (int i = 0; names[i]; i++) known = known || strcmp(name, names[i]) == 0;
-    if (!known || (!with_grad && strcmp(name, "grad") == 0)) {
-      const char *near = nb_nearest(name, names);
-      nb_raisef(L, "%s: there is no option \"%s\"%s%s%s", where, name, near ? "; did you mean \"" : "",
-                near ? near : "", near ? "\"?" : "");
-    }
-    lua_pop(L, 1);
-  }
+  if (!nb_check_options(L, where, index, names)) return o;
   if (!option(L, index, "retain_graph", &o.retain_graph) || !option(L, index, "create_graph", &o.create_graph))
     nb_raisef(L, "%s: retain_graph and create_graph must be true or false", where);
   return o;

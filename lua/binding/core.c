@@ -18,8 +18,8 @@
 #include "nablua/plan.h"
 #include "nablua/random.h"
 #include "nablua/tape.h"
-#include "nearest.h"
 #include "open.h"
+#include "options.h"
 #include "text.h"
 
 // nb.tensor(value, {dtype=, requires_grad=, name=})
@@ -29,20 +29,7 @@ static int tensor(lua_State *L) {
   Error err;
   luaL_checkany(L, 1);
   lua_settop(L, 2);
-  if (!lua_isnil(L, 2) && !lua_istable(L, 2))
-    return nb_raisef(L, "tensor: options must be a table, got %s", nb_kind_of(L, 2));
-  if (lua_istable(L, 2)) {
-    lua_pushnil(L);
-    while (lua_next(L, 2)) {
-      const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "?";
-      bool known = false;
-      for (int i = 0; options[i]; i++) known = known || strcmp(name, options[i]) == 0;
-      const char *near = nb_nearest(name, options);
-      if (!known)
-        return nb_raisef(L, "tensor: there is no option \"%s\"%s%s%s", name, near ? "; did you mean \"" : "",
-                         near ? near : "", near ? "\"?" : "; there are dtype, requires_grad and name");
-      lua_pop(L, 1);
-    }
+  if (nb_check_options(L, "tensor", 2, options)) {
     if (lua_getfield(L, 2, "dtype") != LUA_TNIL) {
       if (lua_type(L, -1) != LUA_TSTRING || !nb_dtype_parse(lua_tostring(L, -1), &dtype))
         return nb_raisef(L, "tensor: there is no dtype %s; there are f32, f64, i64, u8 and bool",
@@ -146,24 +133,16 @@ static int threads(lua_State *L) {
 
 // nb.memory([{limit=bytes, reset_peak=true}])
 static int memory(lua_State *L) {
-  if (!lua_isnoneornil(L, 1)) {
-    if (!lua_istable(L, 1))
-      return nb_raisef(L, "memory: options must be a table such as {limit=2e9}, got %s", nb_kind_of(L, 1));
-    lua_pushnil(L);
-    while (lua_next(L, 1)) {
-      const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "?";
-      if (strcmp(name, "limit") == 0) {
-        lua_Number bytes = lua_type(L, -1) == LUA_TNUMBER ? lua_tonumber(L, -1) : 0;
-        if (!(bytes >= 1 && bytes <= 1e18))
-          return nb_raisef(L, "memory: limit must be a number of bytes from 1 to 1e18");
-        nb_memory_set_limit((size_t)bytes);
-      } else if (strcmp(name, "reset_peak") == 0) {
-        if (lua_toboolean(L, -1)) nb_memory_reset_peak();
-      } else {
-        return nb_raisef(L, "memory: there is no option \"%s\"; there are limit and reset_peak", name);
-      }
-      lua_pop(L, 1);
+  static const char *const options[] = {"limit", "reset_peak", NULL};
+  if (nb_check_options(L, "memory", 1, options)) {
+    if (lua_getfield(L, 1, "limit") != LUA_TNIL) {
+      lua_Number bytes = lua_type(L, -1) == LUA_TNUMBER ? lua_tonumber(L, -1) : 0;
+      if (!(bytes >= 1 && bytes <= 1e18)) return nb_raisef(L, "memory: limit must be a number of bytes from 1 to 1e18");
+      nb_memory_set_limit((size_t)bytes);
     }
+    lua_getfield(L, 1, "reset_peak");
+    if (lua_toboolean(L, -1)) nb_memory_reset_peak();
+    lua_pop(L, 2);
   }
   MemoryStats s = nb_memory_stats();
   lua_createtable(L, 0, 4);

@@ -45,7 +45,7 @@ static int open_native(lua_State *L) {
   lua_newtable(L);  // native
   nb_open_methods(L);
   nb_open_raise(L);
-  nb_open_nearest(L);
+  nb_open_options(L);
   nb_open_calls(L);
   nb_open_backward(L);
   nb_open_raster(L);

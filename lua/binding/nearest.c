@@ -3,11 +3,8 @@
 #include "nearest.h"
 
 #include <ctype.h>
-#include <lauxlib.h>
 #include <stdbool.h>
 #include <string.h>
-
-#include "open.h"
 
 enum { LONGEST = 60 };
 
@@ -66,23 +63,4 @@ const char *nb_nearest(const char *name, const char *const *list) {
   Search s = search_for(name);
   for (; *list; list++) consider(&s, *list);
   return s.best;
-}
-
-// native.nearest(name, names): of a list of names the one nearest to `name`; nil when none is near.
-static int nearest(lua_State *L) {
-  Search s = search_for(luaL_checkstring(L, 1));
-  luaL_checktype(L, 2, LUA_TTABLE);
-  lua_Integer count = luaL_len(L, 2);
-  for (lua_Integer i = 1; i <= count; i++) {
-    lua_rawgeti(L, 2, i);
-    if (lua_type(L, -1) == LUA_TSTRING) consider(&s, lua_tostring(L, -1));
-    lua_pop(L, 1);  // the list keeps it
-  }
-  lua_pushstring(L, s.best);
-  return 1;
-}
-
-void nb_open_nearest(lua_State *L) {
-  lua_pushcfunction(L, nearest);
-  lua_setfield(L, -2, "nearest");
 }

@@ -3,8 +3,6 @@
 #ifndef NABLUA_NEAREST_H
 #define NABLUA_NEAREST_H
 
-#include <lua.h>
-
 // Of the strings in a NULL-ended list, the one nearest to `name`, or NULL when none is near.
 const char *nb_nearest(const char *name, const char *const *list);
 

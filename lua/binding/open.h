@@ -15,7 +15,7 @@ void nb_open_core(lua_State *L);
 // Adds to the table on top: `nablua.native`, what Lua sources of the module use and users do not.
 void nb_open_methods(lua_State *L);
 void nb_open_raise(lua_State *L);
-void nb_open_nearest(lua_State *L);
+void nb_open_options(lua_State *L);
 void nb_open_calls(lua_State *L);
 void nb_open_backward(lua_State *L);
 void nb_open_raster(lua_State *L);

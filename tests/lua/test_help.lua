@@ -234,6 +234,34 @@ function T.test_nearest_names()
   lu.assertEquals(options.nearest("rl", { "momentum", "lr" }), "lr")
   lu.assertEquals(options.nearest("Momentum", { "momentum", "lr" }), "momentum")
   lu.assertNil(options.nearest("banana", { "momentum", "lr" }))
+  lu.assertEquals(options.nearest("sape", { "tape", "shape", "same" }), "shape")
+  lu.assertEquals(options.nearest("bape", { "tape", "bake" }), "bake", "another first letter weighs more")
+  lu.assertNil(options.nearest(("x"):rep(61), { ("x"):rep(60) }))
+end
+
+-- One rule and one sentence for options, whoever reads them: C by hand, the operators' rows, lists of parameters.
+function T.test_unknown_options_are_named_alike()
+  local w = nb.tensor({ 1, 2 }, { requires_grad = true })
+  local net = nb.nn.Linear(1, 1)
+  for where, f in pairs {
+    tensor = function(o) nb.tensor({ 1 }, o) end, memory = nb.memory, zeros = function(o) nb.zeros(2, o) end,
+    sum = function(o) nb.sum(w, o) end, backward = function(o) w:sum():backward(nil, o) end,
+    grad = function(o) nb.grad(w:sum(), w, o) end, ["nn.Linear"] = function(o) nb.nn.Linear(1, 1, o) end,
+    ["optim.SGD"] = function(o) nb.optim.SGD(net:parameters(), o) end,
+  } do
+    for option, pattern in pairs { Qqqqqqqqqq = '"Qqqqqqqqqq"; there are %l[%w_, ]+$' } do
+      lu.assertErrorMsgMatches(".*" .. where .. ": there is no option " .. pattern, f, { [option] = 1 })
+    end
+  end
+  for _, case in ipairs { { "dtype", "DTYPE", function(o) nb.zeros(2, o) end },
+    { "dtype", "dtpye", function(o) nb.tensor({ 1 }, o) end }, { "bias", "Bias", function(o) nb.nn.Linear(1, 1, o) end },
+    { "limit", "Limit", nb.memory }, { "retain_graph", "retaingraph", function(o) w:sum():backward(nil, o) end } } do
+    lu.assertErrorMsgMatches(('.*: there is no option "%s"; did you mean "%s"%%?$'):format(case[2], case[1]), case[3],
+      { [case[2]] = 1 })
+  end
+  for _, f in ipairs { nb.memory, function(o) nb.tensor({ 1 }, o) end, function(o) nb.grad(w:sum(), w, o) end } do
+    lu.assertErrorMsgMatches(".*: the options must be a table such as {%l+[%w_]*=...}, got a string$", f, "none")
+  end
 end
 
 -- ---- pretty printing ----
