@@ -11,6 +11,7 @@
 #include "binding.h"
 #include "convert.h"
 #include "index.h"
+#include "nablua/clock.h"
 #include "nablua/environment.h"
 #include "nablua/interrupt.h"
 #include "nablua/memory.h"
@@ -158,25 +159,20 @@ static int memory(lua_State *L) {
 }
 
 static int clock_seconds(lua_State *L) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  lua_pushnumber(L, (lua_Number)t.tv_sec + 1e-9 * (lua_Number)t.tv_nsec);
+  lua_pushnumber(L, nb_clock());
   return 1;
 }
 
 // nb.sleep(seconds): in slices, so that an interrupt ends it.
 static int sleep_seconds(lua_State *L) {
   Error err;
-  struct timespec until, slice = {0, 20000000};
+  struct timespec slice = {0, 20000000};
   lua_Number seconds = lua_type(L, 1) == LUA_TNUMBER ? lua_tonumber(L, 1) : -1;
   if (!(seconds >= 0 && seconds < 1e9))
     return nb_raisef(L, "sleep: needs a number of seconds from 0, got %s", luaL_tolstring(L, 1, NULL));
-  clock_gettime(CLOCK_MONOTONIC, &until);
-  double end = (double)until.tv_sec + 1e-9 * (double)until.tv_nsec + seconds;
+  double end = nb_clock() + seconds;
   for (;;) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    double left = end - ((double)now.tv_sec + 1e-9 * (double)now.tv_nsec);
+    double left = end - nb_clock();
     if (left <= 0) return 0;
     if (!nb_poll(&err)) return nb_raise(L, &err);
     slice.tv_nsec = left < 0.02 ? (long)(left * 1e9) : 20000000;

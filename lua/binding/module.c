@@ -48,6 +48,7 @@ static int open_native(lua_State *L) {
   nb_open_options(L);
   nb_open_calls(L);
   nb_open_backward(L);
+  nb_open_columns(L);
   nb_open_raster(L);
   nb_open_process(L);
   nb_open_rows(L);

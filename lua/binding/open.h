@@ -18,6 +18,7 @@ void nb_open_raise(lua_State *L);
 void nb_open_options(lua_State *L);
 void nb_open_calls(lua_State *L);
 void nb_open_backward(lua_State *L);
+void nb_open_columns(lua_State *L);
 void nb_open_raster(lua_State *L);
 void nb_open_process(lua_State *L);
 void nb_open_rows(lua_State *L);

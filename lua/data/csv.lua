@@ -170,14 +170,14 @@ function meta:__tostring()
     if i > 40 then break end
     local kind, text = column_line(self, name)
     rows[i] = { name, kind, text }
-    width, kind_width = math.max(width, utf8.len(name) or #name), math.max(kind_width, #kind)
+    width, kind_width = math.max(width, native.width(name)), math.max(kind_width, #kind)
   end
   local function count(n, what) return ("%d %s%s"):format(n, what, n == 1 and "" or "s") end
   local lines = { ("%s: %s, %s"):format(self.path:match("[^/]+$"), count(self.rows, "row"),
     count(#self.names, "column")) }
   for i, row in ipairs(rows) do
-    lines[i + 1] = ("  %s%s  %s%s  %s"):format(row[1], (" "):rep(width - (utf8.len(row[1]) or #row[1])), row[2],
-      (" "):rep(kind_width - #row[2]), row[3]):gsub("%s+$", "")
+    lines[i + 1] = ("  %s  %s  %s"):format(native.pad(row[1], width), native.pad(row[2], kind_width),
+      row[3]):gsub("%s+$", "")
   end
   if #self.names > 40 then lines[#lines + 1] = ("  … %d more"):format(#self.names - 40) end
   return table.concat(lines, "\n")

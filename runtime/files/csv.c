@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "files_private.h"
+#include "nablua/characters.h"
 #include "nablua/memory.h"
 
 enum { BLOCK = 1 << 18, CELL_TEXT = 60, END = -1, FAILED = -2 };
@@ -38,20 +39,6 @@ typedef struct CsvReader {
   bool pending;      // the record is data that was read while opening
   int64_t capacity;  // rows that the columns have room for
 } CsvReader;
-
-// Makes room for `need` items of `size` bytes in an array that held *room.
-static bool grow(void **array, size_t *room, size_t need, size_t size, Error *err) {
-  if (need <= *room) return true;
-  size_t more = *room * 2 > need ? *room * 2 : need;
-  if (more < 64) more = 64;
-  void *fresh = nb_alloc(more * size, err);
-  if (!fresh) return false;
-  if (*array) memcpy(fresh, *array, *room * size);
-  nb_free(*array, *room * size);
-  *array = fresh;
-  *room = more;
-  return true;
-}
 
 // ---- bytes ----
 
@@ -88,29 +75,23 @@ static bool add_byte(CsvReader *r, int c, Error *err) {
   if (c == 0)
     return nb_fail(err, NB_ERROR_FILE, "%s:%llu: text is expected, this line has a zero byte", r->in.path,
                    (unsigned long long)r->line);
-  void *text = r->text;
-  bool ok = grow(&text, &r->text_size, r->used + 1, 1, err);
-  r->text = text;
-  if (ok) r->text[r->used++] = (char)c;
-  return ok;
+  if (r->used == r->text_size && !nb_grow(&r->text, &r->text_size, r->used + 1, 1, err)) return false;
+  r->text[r->used++] = (char)c;
+  return true;
 }
 
 // ---- records ----
 
 static bool begin_cell(CsvReader *r, Error *err) {
-  void *cells = r->cells;
-  bool ok = grow(&cells, &r->cells_size, r->count + 1, sizeof *r->cells, err);
-  r->cells = cells;
-  if (ok) r->cells[r->count++] = r->used;
-  return ok;
+  if (!nb_grow(&r->cells, &r->cells_size, r->count + 1, sizeof *r->cells, err)) return false;
+  r->cells[r->count++] = r->used;
+  return true;
 }
 
 static bool end_cell(CsvReader *r, Error *err) {
-  void *text = r->text;
-  bool ok = grow(&text, &r->text_size, r->used + 1, 1, err);
-  r->text = text;
-  if (ok) r->text[r->used++] = '\0';
-  return ok;
+  if (!nb_grow(&r->text, &r->text_size, r->used + 1, 1, err)) return false;
+  r->text[r->used++] = '\0';
+  return true;
 }
 
 static bool is_delimiter(const CsvReader *r, int c) {
@@ -230,12 +211,9 @@ static uint32_t label_number(CsvLabels *l, const char *text, Error *err) {
   if (l->count + 1 > l->buckets / 2 && !more_buckets(l, err)) return 0;
   size_t place = place_of(l, text);
   if (l->table[place]) return l->table[place];
-  void *starts = l->starts, *bytes = l->text;
-  bool ok = grow(&starts, &l->starts_size, l->count + 1, sizeof *l->starts, err);
-  l->starts = starts;
-  ok = ok && grow(&bytes, &l->text_size, l->used + length, 1, err);
-  l->text = bytes;
-  if (!ok) return 0;
+  if (!nb_grow(&l->starts, &l->starts_size, l->count + 1, sizeof *l->starts, err) ||
+      !nb_grow(&l->text, &l->text_size, l->used + length, 1, err))
+    return 0;
   memcpy(l->text + l->used, text, length);
   l->starts[l->count++] = l->used;
   l->used += length;
@@ -267,22 +245,6 @@ static const char *shown(const char *text, char buffer[CELL_TEXT]) {
   for (char *c = buffer; *c; c++)
     if ((unsigned char)*c < 32 || *c == 127) *c = ' ';
   return buffer;
-}
-
-// Whether `text` is well-formed UTF-8 (Unicode 15, table 3-7).
-static bool is_utf8(const char *text) {
-  for (const unsigned char *s = (const unsigned char *)text; *s;) {
-    int more = *s < 0x80                 ? 0
-               : *s >= 0xc2 && *s < 0xe0 ? 1
-               : *s >= 0xe0 && *s < 0xf0 ? 2
-               : *s >= 0xf0 && *s < 0xf5 ? 3
-                                         : -1;
-    if (more < 0) return false;
-    unsigned low = *s == 0xe0 ? 0xa0 : *s == 0xf0 ? 0x90 : 0x80, high = *s == 0xed ? 0x9f : *s == 0xf4 ? 0x8f : 0xbf;
-    for (s++; more > 0; more--, s++, low = 0x80, high = 0xbf)
-      if (*s < low || *s > high) return false;
-  }
-  return true;
 }
 
 // A decimal number, whatever the locale; "inf" too, but no hexadecimal one.
@@ -323,7 +285,7 @@ static bool wrong_kind(const CsvReader *r, size_t column, const char *expected, 
 static bool label_value(CsvReader *r, size_t column, const char *text, double *value, Error *err) {
   char name[CELL_TEXT + 40];
   CsvColumn *c = &r->file->columns[column];
-  if (!is_utf8(text))
+  if (!nb_utf8_valid(text, strlen(text)))
     return nb_fail(err, NB_ERROR_FILE,
                    "%s:%llu: %s is not UTF-8; convert the file, such as with iconv -f latin1 -t utf-8", r->in.path,
                    (unsigned long long)r->record_line, column_text(r, column, name));
@@ -423,7 +385,7 @@ static bool make_columns(CsvReader *r, CsvFile *file, Error *err) {
   file->count = r->count;
   for (size_t i = 0; r->options.header && i < r->count; i++) {
     size_t length = strlen(cell(r, i)) + 1;
-    if (!is_utf8(cell(r, i)))
+    if (!nb_utf8_valid(cell(r, i), strlen(cell(r, i))))
       return nb_fail(err, NB_ERROR_FILE,
                      "%s:%llu: the name of column %zu is not UTF-8; convert the file, such as with "
                      "iconv -f latin1 -t utf-8",

@@ -61,6 +61,11 @@ report "memory comes from runtime/base/memory.c alone" \
   "$(printf '%s\n' "$runtime_code" "$lua_code" | call 'malloc|calloc|realloc|reallocarray|free|aligned_alloc|posix_memalign|strdup|strndup' |
      grep -v '^runtime/base/memory\.c:')"
 
+report "durations are measured by nb_clock" \
+  "$(printf '%s\n' "$runtime_code" "$lua_code" | grep CLOCK_MONOTONIC | grep -v '^runtime/base/clock\.c:')"
+report "a text's columns are native.width, which knows wide characters" \
+  "$(grep -nE 'utf8\.len\([^)]*\) or ' "${lua_files[@]}" | grep '^lua/')"
+
 # ---- environment variables: a row of runtime/base/environment.c each ----
 
 environment=runtime/base/environment.c
