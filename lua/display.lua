@@ -82,7 +82,7 @@ local function table_text(t, indent, depth, path)
   local left = math.max(n - ENTRIES, 0) + math.max(#keys - ENTRIES, 0)
   if left > 0 then parts[#parts + 1] = ("… %d more"):format(left) end
   local one_line = "{ " .. table.concat(parts, ", ") .. " }"
-  if not one_line:find("\n") and (utf8.len(one_line) or #one_line) + #indent <= WIDTH then return one_line end
+  if not one_line:find("\n") and native.width(one_line) + #indent <= WIDTH then return one_line end
   return "{\n" .. inner .. table.concat(parts, ",\n" .. inner) .. "\n" .. indent .. "}"
 end
 
@@ -129,9 +129,7 @@ function display.brief(v)
   else
     text = to_text(v, "", 1, {})
   end
-  local line = text:match("^[^\n]*")
-  if (utf8.len(line) or 0) > 60 then line = line:sub(1, utf8.offset(line, 60) - 1) .. "…" end
-  return line
+  return native.fit(text:match("^[^\n]*"), 60)
 end
 
 -- The MIME bundle of a value: its own __display, or its text.  settings: {width=, color=, rich=}.

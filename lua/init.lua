@@ -16,6 +16,7 @@ nb.data = registry.late "nablua.data"
 nb.plot = registry.late "nablua.plot"
 nb.inspect = registry.late "nablua.inspect"
 require "nablua.compile"
+require "nablua.environment"
 
 registry.add {
   name = "nb", kind = "topic", value = nb, doc = "Tensors, operators and gradients.",

@@ -357,8 +357,7 @@ local function define(name, spec)
   end
   function meta.__newindex(self, key, value)
     if not spec.by_name[key] then
-      native.raise(('%s: there is no option "%s"%s'):format(where, tostring(key),
-        options.suggestion(key, option_names(spec))))
+      native.no_option(where, key, option_names(spec))
     end
     options.check_value(where, spec.by_name[key], value)
     for _, group in ipairs(self.groups) do group[key] = value end

@@ -101,44 +101,12 @@ function options.describe(v)
   return "a " .. type(v)
 end
 
--- The edit distance of bytes, where swapping neighbours counts once (Damerau 1964).
-local function distance(a, b)
-  local before, row = nil, {}
-  for j = 0, #b do row[j] = j end
-  for i = 1, #a do
-    local new = { [0] = i }
-    for j = 1, #b do
-      local change = a:byte(i) == b:byte(j) and 0 or 1
-      new[j] = math.min(row[j] + 1, new[j - 1] + 1, row[j - 1] + change)
-      if i > 1 and j > 1 and a:byte(i) == b:byte(j - 1) and a:byte(i - 1) == b:byte(j) then
-        new[j] = math.min(new[j], before[j - 2] + 1)
-      end
-    end
-    before, row = row, new
-  end
-  return row[#b]
-end
-
--- Of a list of names the one nearest to `name`; nil when none is near: a change in three letters, and case, which
--- counts only between equals.
-function options.nearest(name, names)
-  local best, closest = nil, (#name > 1 and math.max(#name // 3, 1) or 0) + 0.6
-  for _, candidate in ipairs(#name < 60 and names or {}) do
-    if #candidate < 60 and math.abs(#candidate - #name) < closest then
-      local d = distance(name:lower(), candidate:lower())
-      if name:sub(1, 1) ~= candidate:sub(1, 1) then d = d + 0.5 end
-      if d < closest then best, closest = candidate, d end
-    end
-  end
-  return best
-end
+-- Of a list of names the one nearest to `name`; nil when none is near.
+options.nearest = native.nearest
 
 -- "; did you mean "lr"?", or the list of all names where none is near.
 function options.suggestion(name, names)
-  local near = type(name) == "string" and options.nearest(name, names)
-  if near then return ('; did you mean "%s"?'):format(near) end
-  if #names == 0 then return "; there are none" end
-  return "; there are " .. table.concat(names, ", ")
+  return native.suggestion(tostring(name), names)
 end
 
 local function is_required(p)
@@ -180,9 +148,9 @@ function options.check(where, params, given, values)
   if given ~= nil and (type(given) ~= "table" or core.is_tensor(given)) then
     local such = ""
     for _, p in ipairs(params) do
-      if such == "" and not is_required(p) and not p.positional then such = (" such as {%s=...}"):format(p.name) end
+      if such == "" and not is_required(p) and not p.positional then such = p.name end
     end
-    native.raise(("%s: the options must be a table%s, got %s"):format(where, such, options.describe(given)))
+    native.refuse_options(where, such, options.describe(given))
   end
   local known = {}
   for _, p in ipairs(params) do
@@ -195,7 +163,7 @@ function options.check(where, params, given, values)
       for _, q in ipairs(params) do
         if known[q.name] then names[#names + 1] = q.name end
       end
-      native.raise(('%s: there is no option "%s"%s'):format(where, tostring(name), options.suggestion(name, names)))
+      native.no_option(where, name, names)
     end
     if values[name] ~= nil then native.raise(("%s: %s is given twice"):format(where, name)) end
     values[name] = options.check_value(where, p, v)

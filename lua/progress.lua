@@ -41,7 +41,7 @@ local function line(self, now)
   end
   if self.note ~= "" then tail = tail .. "  " .. self.note end
   local head = self.label ~= "" and self.label .. "  " or ""
-  local room = native.columns() - (utf8.len(head) or #head) - (utf8.len(tail) or #tail) - 6
+  local room = native.columns() - native.width(head) - native.width(tail) - 6
   if share and room >= 8 then return head .. "▕" .. bar_text(share, math.min(room, 30)) .. "▏  " .. tail end
   return head .. tail
 end

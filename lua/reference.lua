@@ -43,7 +43,7 @@ local chapters = {
   { "data", "Data", "Sets of samples", "Files" },
   { "inspect", "Inspection", "Inspection" },
   { "plot", "Plots", "Plots" },
-  { "session", OTHERS, OTHERS },
+  { "session", OTHERS, OTHERS, "Environment variables" },
 }
 
 -- { topic =, title =, sections = { { title =, entry ... }, ... } }, in order.
@@ -90,23 +90,15 @@ end
 
 -- ---- text ----
 
-local function width_of(text)
-  return utf8.len(text) or #text
-end
-
 local function append(lines, more)
   table.move(more, 1, #more, #lines + 1, lines)
-end
-
-local function padded(text, columns)
-  return text .. (" "):rep(math.max(columns - width_of(text), 0))
 end
 
 -- Lines of at most `width` columns, all but the first begun by `indent`.
 local function wrap(text, width, indent)
   local lines, line = {}, ""
   for space, word in text:gmatch("(%s*)(%S+)") do
-    if line ~= "" and width_of(line) + #space + width_of(word) > width then
+    if line ~= "" and native.width(line) + #space + native.width(word) > width then
       lines[#lines + 1] = line
       line = indent .. word
     else
@@ -128,23 +120,23 @@ local function aligned(rows, indent)
   local widths, lines = {}, {}
   for _, row in ipairs(rows) do
     for i = 1, #row - 1 do
-      local width = width_of(row[i])
+      local width = native.width(row[i])
       widths[i] = math.max(widths[i] or 0, width <= WIDEST and width or 0)
     end
   end
   for _, row in ipairs(rows) do
     local head, last = indent, row[#row]
     for i = 1, #row - 1 do
-      if widths[i] > 0 then head = head .. padded(row[i], widths[i]) .. "  " end
+      if widths[i] > 0 then head = head .. native.pad(row[i], widths[i]) .. "  " end
     end
-    local room = columns() - width_of(head)
-    if width_of(last) > room and room < 36 then
+    local room = columns() - native.width(head)
+    if native.width(last) > room and room < 36 then
       lines[#lines + 1] = head:gsub("%s+$", "")
       head = indent .. "    "
     end
-    local part = wrap(last, columns() - width_of(head), "")
+    local part = wrap(last, columns() - native.width(head), "")
     for i, line in ipairs(part) do
-      lines[#lines + 1] = ((i == 1 and head or (" "):rep(width_of(head))) .. line):gsub("%s+$", "")
+      lines[#lines + 1] = ((i == 1 and head or (" "):rep(native.width(head))) .. line):gsub("%s+$", "")
     end
   end
   return lines
@@ -152,9 +144,8 @@ end
 
 -- The text in one line, cut where it gets too long.
 local function cut(text, width)
-  if width_of(text) <= width then return text end
-  local at = utf8.offset(text, math.max(width - 1, 1))
-  return (text:sub(1, at - 1):gsub("[%s,;:]*%S*$", "")) .. " …"
+  if native.width(text) <= width then return text end
+  return (native.fit(text, width - 1):gsub("[%s,;:]*%S*$", "")) .. " …"
 end
 
 -- The first sentence, without its full stop.
@@ -206,7 +197,7 @@ local function topic_lines(chapter)
     local rows, names, widest = {}, {}, 0
     for i, entry in ipairs(section) do
       names[i] = short_name(entry)
-      widest = math.max(widest, width_of(names[i]))
+      widest = math.max(widest, native.width(names[i]))
     end
     for i, entry in ipairs(section) do rows[i] = { names[i], cut(brief(entry), columns() - widest - 4) } end
     if section.title == "In place" then

@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #include "event.h"
-#include "monotonic.h"
+#include "session.h"
 #include "text.h"
 #include "unicode.h"
 
@@ -304,7 +304,7 @@ static Item *take_item(Outbox *o, int *wait_ms) {
   *wait_ms = -1;
   if (!item) return NULL;
   if (item->kind == TEXT && !item->next && item->text.length < PIECE && !o->closed) {
-    double left = o->text_sent + GATHER_MS / 1000.0 - monotonic_seconds();
+    double left = o->text_sent + GATHER_MS / 1000.0 - session_clock();
     if (left > 0) {
       *wait_ms = 1 + (int)(1000 * left);
       return NULL;
@@ -345,7 +345,7 @@ bool outbox_take(Outbox *o, Channel *channel, Frames *frames, int *wait_ms) {
       write_item(o, item, frames);
       zmq_msg_close(&item->parent);
       text_free(&item->text);
-      o->text_sent = monotonic_seconds();
+      o->text_sent = session_clock();
     } else if (end_tail(o, frames)) {
       pthread_mutex_lock(&o->lock);  // there may be another
       item->next = o->first;

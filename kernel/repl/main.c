@@ -87,8 +87,13 @@ static const char usage[] =
     "nablua --meta               print what editors with a Lua Language Server read\n"
     "nablua --traceback ...      show the library's frames in errors\n"
     "nablua --version | --help\n"
-    "Environment: NABLUA_THREADS, NABLUA_MEMORY (such as 2G), NABLUA_SEED, NABLUA_BLAS (a library for large products\n"
-    "where it is quicker, or off), LUA_PATH, LUA_CPATH\n";
+    "Environment, besides LUA_PATH, LUA_CPATH, NO_COLOR, VISUAL, EDITOR, XDG_CONFIG_HOME and XDG_STATE_HOME:\n";
+
+static void print_usage(FILE *to) {
+  char environment[2000];
+  session_describe_environment(environment, sizeof environment);
+  fprintf(to, "%s%s", usage, environment);
+}
 
 typedef struct Options {
   bool interactive, banner, document, meta;
@@ -101,7 +106,8 @@ typedef struct Options {
 } Options;
 
 static int bad_usage(const char *what, const char *option) {
-  fprintf(stderr, "nablua: %s '%s'\n%s", what, option, usage);
+  fprintf(stderr, "nablua: %s '%s'\n", what, option);
+  print_usage(stderr);
   return EXIT_USAGE;
 }
 
@@ -114,7 +120,7 @@ static int read_command_line(int argc, char **argv, Options *o, bool *traceback)
       puts("nablua " NABLUA_VERSION);
       return 0;
     } else if (strcmp(a, "--help") == 0 || strcmp(a, "-h") == 0) {
-      fputs(usage, stdout);
+      print_usage(stdout);
       return 0;
     } else if (strcmp(a, "--no-banner") == 0) {
       o->banner = false;
@@ -149,49 +155,18 @@ static SessionStatus evaluate(const char *code) {
   return session_eval(session, code, strlen(code));
 }
 
-// NABLUA_MEMORY and NABLUA_SEED; nonsense is named and ignored.
-static void apply_environment(void) {
-  const char *memory = getenv("NABLUA_MEMORY"), *seed = getenv("NABLUA_SEED"), *threads = getenv("NABLUA_THREADS");
-  char code[96], *end;
-  if (memory) {
-    double bytes = strtod(memory, &end), scale = 1;
-    if (*end && strchr("kK", *end))
-      scale = 1e3;
-    else if (*end && strchr("mM", *end))
-      scale = 1e6;
-    else if (*end && strchr("gG", *end))
-      scale = 1e9;
-    if (scale > 1) end++;
-    if (*end || !(bytes * scale >= 1e6) || bytes * scale > 1e18) {
-      fprintf(stderr, "nablua: NABLUA_MEMORY should be a size of at least 1M such as 2G, got '%s'; ignored\n", memory);
-    } else {
-      snprintf(code, sizeof code, "nb.memory{limit=%.0f};", bytes * scale);
-      evaluate(code);
-    }
-  }
-  if (seed) {
-    errno = 0;
-    long long value = strtoll(seed, &end, 10);
-    if (!*seed || *end || errno) {
-      fprintf(stderr, "nablua: NABLUA_SEED should be a whole number, got '%s'; ignored\n", seed);
-    } else {
-      snprintf(code, sizeof code, "nb.seed(%lld)", value);
-      evaluate(code);
-    }
-  }
-  if (threads) {
-    long value = strtol(threads, &end, 10);
-    if (!*threads || *end || value < 1 || value > 256)
-      fprintf(stderr,
-              "nablua: NABLUA_THREADS should be a whole number from 1 to 256, got '%s'; using the cores there are\n",
-              threads);
-  }
-}
-
+// The name reaches Lua as a string of escapes, whatever it is made of.
 static SessionStatus print_reference(const char *name) {
-  if (!name) return evaluate("io.write(nb.help.markdown(), '\\n');");
-  setenv("NABLUA_DOC", name, 1);
-  return evaluate("io.write(nb.help.markdown(os.getenv 'NABLUA_DOC'), '\\n');");
+  char code[4096];
+  size_t used = (size_t)snprintf(code, sizeof code, "io.write(nb.help.markdown(");
+  if (name) {
+    code[used++] = '"';
+    for (; *name && used + 16 < sizeof code; name++)
+      used += (size_t)snprintf(code + used, sizeof code - used, "\\%03u", (unsigned char)*name);
+    code[used++] = '"';
+  }
+  snprintf(code + used, sizeof code - used, "), '\\n');");
+  return evaluate(code);
 }
 
 static int exit_status(SessionStatus status) {
@@ -246,7 +221,6 @@ int main(int argc, char **argv) {
   signal(SIGXFSZ, SIG_IGN);  // a file that may not grow is an error, not the end
   session_set_traceback(session, traceback);
   session_set_display(session, repl_colors(), false, 0);
-  apply_environment();
   status = run(&options);
   screen_finish();
   session_free(session);

@@ -10,7 +10,6 @@
 
 #include "editor.h"
 #include "folders.h"
-#include "monotonic.h"
 #include "screen.h"
 
 static void give_up(int number) {
@@ -21,9 +20,9 @@ static void give_up(int number) {
 static double asked_for;  // seconds that the user was asked while the input ran
 
 char *repl_ask(const char *prompt, bool hidden) {
-  double begin = monotonic_seconds();
+  double begin = session_clock();
   char *line = editor_ask(prompt, hidden);
-  asked_for += monotonic_seconds() - begin;
+  asked_for += session_clock() - begin;
   return line;
 }
 
@@ -68,12 +67,12 @@ void repl_run(Session *s) {
     if (input[strspn(input, " \t\r\n")]) {
       editor_remember(input);
       screen_begin();
-      double begin = monotonic_seconds();
+      double begin = session_clock();
       asked_for = 0;
       session_eval(s, input, strlen(input));
       screen_finish();
       screen_fresh_line();
-      double took = monotonic_seconds() - begin - asked_for;
+      double took = session_clock() - begin - asked_for;
       if (took > 1 && isatty(STDOUT_FILENO)) printf(color ? "\033[90m%.1f s\033[0m\n" : "%.1f s\n", took);
     }
     free(input);

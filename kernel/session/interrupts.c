@@ -9,7 +9,7 @@
 #include <lua.h>
 #include <string.h>
 
-#include "monotonic.h"
+#include "nablua/clock.h"
 #include "nablua/interrupt.h"
 #include "state.h"
 
@@ -22,9 +22,9 @@ static void stop_hook(lua_State *L, lua_Debug *ar) {
   (void)ar;
   if (s->interrupted == 1) {
     if (s->peace_until == 0) {
-      s->peace_until = monotonic_seconds() + peace;
+      s->peace_until = nb_clock() + peace;
       nb_interrupt_clear();  // operators may be needed to clean up
-    } else if (monotonic_seconds() < s->peace_until) {
+    } else if (nb_clock() < s->peace_until) {
       lua_sethook(L, stop_hook, LUA_MASKCOUNT, INSTRUCTIONS_A_LOOK);
       return;
     } else {

@@ -9,6 +9,7 @@
 
 #include "input.h"
 #include "interrupts.h"
+#include "nablua/clock.h"
 #include "nablua/memory.h"
 #include "nablua_lua.h"
 #include "native.h"
@@ -18,6 +19,10 @@
 
 void session_allow_input(Session *s, bool allowed) {
   s->deaf = !allowed;
+}
+
+double session_clock(void) {
+  return nb_clock();
 }
 
 const char *session_lua_version(void) {

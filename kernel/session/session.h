@@ -89,8 +89,14 @@ void session_end_programs(Session *s);
 // Whether the user can be asked now; if not, input() is an error.  At first the sink's `ask` decides.
 void session_allow_input(Session *s, bool allowed);
 
+// Seconds since some moment that stays the same while the process runs.
+double session_clock(void);
+
 // Such as "5.4".
 const char *session_lua_version(void);
+
+// Writes lines on each environment variable that the library obeys, for a front end's help.
+void session_describe_environment(char *text, size_t size);
 
 // Whether errors show the frames of the library too.
 void session_set_traceback(Session *s, bool full);

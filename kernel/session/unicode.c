@@ -5,9 +5,8 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <wchar.h>
 
-#include "nablua/utf8.h"
+#include "nablua/characters.h"
 
 static bool begins(char c) {
   return ((unsigned char)c & 0xC0) != 0x80;
@@ -71,8 +70,7 @@ size_t unicode_character(const char *text, size_t length, int *columns) {
   Utf8 u = nb_utf8_at(text, length);
   *columns = 1;
   if (u.size == 0 || u.code == 0) return 1;
-  int width = wcwidth((wchar_t)u.code);
-  if (width >= 0) *columns = width;
+  *columns = nb_code_columns(u.code);
   return u.size;
 }
 

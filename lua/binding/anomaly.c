@@ -6,6 +6,7 @@
 #include "nablua/args.h"
 #include "nablua/events.h"
 #include "nablua/tape.h"
+#include "open.h"
 
 typedef struct Census {
   int64_t n, nan, inf, first;  // first: the place of the first that is not finite, from 0

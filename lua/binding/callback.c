@@ -4,8 +4,7 @@
 
 #include "nablua/memory.h"
 #include "nablua/tape.h"
-
-static const char kept_key;
+#include "open.h"
 
 bool nb_call_lua(lua_CFunction f, void *data, Error *err) {
   lua_State *L = nb_entered();
@@ -15,14 +14,8 @@ bool nb_call_lua(lua_CFunction f, void *data, Error *err) {
   int status = lua_pcall(L, 1, 0, 0);
   nb_enter(L);  // the function may have run coroutines, which entered too and are gone
   if (status == LUA_OK) return true;
-  lua_rawsetp(L, LUA_REGISTRYINDEX, &kept_key);  // the key exists: no memory is needed
+  nb_keep(L);
   return nb_fail(err, NB_ERROR_CALLBACK, "an error in a Lua function");
-}
-
-void nb_push_kept(lua_State *L) {
-  lua_rawgetp(L, LUA_REGISTRYINDEX, &kept_key);
-  lua_pushboolean(L, 0);
-  lua_rawsetp(L, LUA_REGISTRYINDEX, &kept_key);
 }
 
 Held nb_hold(lua_State *L) {
@@ -110,8 +103,6 @@ static int register_hook(lua_State *L) {
 }
 
 void nb_open_callback(lua_State *L) {
-  lua_pushboolean(L, 0);
-  lua_rawsetp(L, LUA_REGISTRYINDEX, &kept_key);
   luaL_newmetatable(L, handle_name);
   lua_createtable(L, 0, 1);
   lua_pushcfunction(L, remove_hook);

@@ -12,9 +12,6 @@
 // Calls f(L) with `data` as a light userdata at index 1.  It may leave results for nobody; on failure `err` is filled.
 bool nb_call_lua(lua_CFunction f, void *data, Error *err);
 
-// The kept value, pushed; nil when there is none.
-void nb_push_kept(lua_State *L);
-
 // A Lua value that C holds.
 typedef struct Held {
   lua_State *home;  // the main thread, which lives as long as the registry

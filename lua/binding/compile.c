@@ -6,6 +6,8 @@
 #include "nablua/events.h"
 #include "nablua/optimize.h"
 #include "nablua/plan.h"
+#include "open.h"
+#include "optimizer.h"
 
 static const char plan_key, armed_key;
 enum { MOST = 16, FEW = 4 };  // tensors; so few results have room on any stack

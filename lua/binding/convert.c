@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT
 // Between Lua tables and tensors.
+#include "convert.h"
+
 #include <stdio.h>
 #include <string.h>
 
 #include "binding.h"
+#include "nablua/events.h"
 
 // A nested table being measured: its shape, and where we are in it, for messages.
 typedef struct Nest {
@@ -142,6 +145,31 @@ Tensor *nb_push_value(lua_State *L, int index, DType dtype) {
   begin(L, index, &n);
   if (!nb_dtype_is_float(dtype)) dtype = n.fractions ? NB_F64 : n.numbers ? NB_I64 : NB_BOOL;
   return finish(L, &n, dtype);
+}
+
+void nb_push_number(lua_State *L, DType dtype, const char *at) {
+  nb_tell_value_read("it reads a number out of a tensor, on which what it does may depend");
+  switch (dtype) {
+    case NB_BOOL:
+      lua_pushboolean(L, *at != 0);
+      break;
+    case NB_U8:
+      lua_pushinteger(L, *(const uint8_t *)at);
+      break;
+    case NB_I64:
+      lua_pushinteger(L, *(const int64_t *)(const void *)at);
+      break;
+    case NB_F32:
+      lua_pushnumber(L, *(const float *)(const void *)at);
+      break;
+    default:
+      lua_pushnumber(L, *(const double *)(const void *)at);
+  }
+}
+
+void nb_push_element(lua_State *L, const Tensor *t, int64_t offset) {
+  DType dtype = t->layout.dtype;
+  nb_push_number(L, dtype, (const char *)nb_tensor_data(t) + offset * (int64_t)nb_dtype_size(dtype));
 }
 
 static void push_rows(lua_State *L, const Tensor *t, int depth, int64_t offset) {

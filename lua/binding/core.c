@@ -7,13 +7,21 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "backward.h"
 #include "binding.h"
+#include "convert.h"
+#include "index.h"
+#include "nablua/clock.h"
+#include "nablua/environment.h"
 #include "nablua/events.h"
 #include "nablua/interrupt.h"
 #include "nablua/memory.h"
 #include "nablua/parallel.h"
 #include "nablua/random.h"
 #include "nablua/tape.h"
+#include "open.h"
+#include "options.h"
+#include "text.h"
 
 // nb.tensor(value, {dtype=, requires_grad=, name=})
 static int tensor(lua_State *L) {
@@ -22,20 +30,7 @@ static int tensor(lua_State *L) {
   Error err;
   luaL_checkany(L, 1);
   lua_settop(L, 2);
-  if (!lua_isnil(L, 2) && !lua_istable(L, 2))
-    return nb_raisef(L, "tensor: options must be a table, got %s", nb_kind_of(L, 2));
-  if (lua_istable(L, 2)) {
-    lua_pushnil(L);
-    while (lua_next(L, 2)) {
-      const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "?";
-      bool known = false;
-      for (int i = 0; options[i]; i++) known = known || strcmp(name, options[i]) == 0;
-      const char *near = nb_nearest(name, options);
-      if (!known)
-        return nb_raisef(L, "tensor: there is no option \"%s\"%s%s%s", name, near ? "; did you mean \"" : "",
-                         near ? near : "", near ? "\"?" : "; there are dtype, requires_grad and name");
-      lua_pop(L, 1);
-    }
+  if (nb_check_options(L, "tensor", 2, options)) {
     if (lua_getfield(L, 2, "dtype") != LUA_TNIL) {
       if (lua_type(L, -1) != LUA_TSTRING || !nb_dtype_parse(lua_tostring(L, -1), &dtype))
         return nb_raisef(L, "tensor: there is no dtype %s; there are f32, f64, i64, u8 and bool",
@@ -139,24 +134,16 @@ static int threads(lua_State *L) {
 
 // nb.memory([{limit=bytes, reset_peak=true}])
 static int memory(lua_State *L) {
-  if (!lua_isnoneornil(L, 1)) {
-    if (!lua_istable(L, 1))
-      return nb_raisef(L, "memory: options must be a table such as {limit=2e9}, got %s", nb_kind_of(L, 1));
-    lua_pushnil(L);
-    while (lua_next(L, 1)) {
-      const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "?";
-      if (strcmp(name, "limit") == 0) {
-        lua_Number bytes = lua_type(L, -1) == LUA_TNUMBER ? lua_tonumber(L, -1) : 0;
-        if (!(bytes >= 1 && bytes <= 1e18))
-          return nb_raisef(L, "memory: limit must be a number of bytes from 1 to 1e18");
-        nb_memory_set_limit((size_t)bytes);
-      } else if (strcmp(name, "reset_peak") == 0) {
-        if (lua_toboolean(L, -1)) nb_memory_reset_peak();
-      } else {
-        return nb_raisef(L, "memory: there is no option \"%s\"; there are limit and reset_peak", name);
-      }
-      lua_pop(L, 1);
+  static const char *const options[] = {"limit", "reset_peak", NULL};
+  if (nb_check_options(L, "memory", 1, options)) {
+    if (lua_getfield(L, 1, "limit") != LUA_TNIL) {
+      lua_Number bytes = lua_type(L, -1) == LUA_TNUMBER ? lua_tonumber(L, -1) : 0;
+      if (!(bytes >= 1 && bytes <= 1e18)) return nb_raisef(L, "memory: limit must be a number of bytes from 1 to 1e18");
+      nb_memory_set_limit((size_t)bytes);
     }
+    lua_getfield(L, 1, "reset_peak");
+    if (lua_toboolean(L, -1)) nb_memory_reset_peak();
+    lua_pop(L, 2);
   }
   MemoryStats s = nb_memory_stats();
   lua_createtable(L, 0, 4);
@@ -172,30 +159,44 @@ static int memory(lua_State *L) {
 }
 
 static int clock_seconds(lua_State *L) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  lua_pushnumber(L, (lua_Number)t.tv_sec + 1e-9 * (lua_Number)t.tv_nsec);
+  lua_pushnumber(L, nb_clock());
   return 1;
 }
 
 // nb.sleep(seconds): in slices, so that an interrupt ends it.
 static int sleep_seconds(lua_State *L) {
   Error err;
-  struct timespec until, slice = {0, 20000000};
+  struct timespec slice = {0, 20000000};
   lua_Number seconds = lua_type(L, 1) == LUA_TNUMBER ? lua_tonumber(L, 1) : -1;
   if (!(seconds >= 0 && seconds < 1e9))
     return nb_raisef(L, "sleep: needs a number of seconds from 0, got %s", luaL_tolstring(L, 1, NULL));
-  clock_gettime(CLOCK_MONOTONIC, &until);
-  double end = (double)until.tv_sec + 1e-9 * (double)until.tv_nsec + seconds;
+  double end = nb_clock() + seconds;
   for (;;) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    double left = end - ((double)now.tv_sec + 1e-9 * (double)now.tv_nsec);
+    double left = end - nb_clock();
     if (left <= 0) return 0;
     if (!nb_poll(&err)) return nb_raise(L, &err);
     slice.tv_nsec = left < 0.02 ? (long)(left * 1e9) : 20000000;
     nanosleep(&slice, NULL);
   }
+}
+
+// native.environment(): the variables that the library obeys, a list of { name=, takes=, doc=, fallback= }.
+static int environment(lua_State *L) {
+  lua_createtable(L, nb_environment_count, 0);
+  for (int i = 0; i < nb_environment_count; i++) {
+    const EnvironmentRow *row = &nb_environment_rows[i];
+    lua_createtable(L, 0, 4);
+    lua_pushstring(L, row->name);
+    lua_setfield(L, -2, "name");
+    lua_pushstring(L, row->takes);
+    lua_setfield(L, -2, "takes");
+    lua_pushstring(L, row->doc);
+    lua_setfield(L, -2, "doc");
+    lua_pushstring(L, row->fallback);
+    lua_setfield(L, -2, "fallback");
+    lua_rawseti(L, -2, i + 1);
+  }
+  return 1;
 }
 
 static int is_terminal(lua_State *L) {
@@ -224,12 +225,6 @@ static int text(lua_State *L) {
   return 1;
 }
 
-// native.fail_alloc(n): the nth allocation from now fails; for tests.
-static int fail_alloc(lua_State *L) {
-  nb_memory_fail_at((uint64_t)luaL_checkinteger(L, 1));
-  return 0;
-}
-
 void nb_open_core(lua_State *L) {
   static const luaL_Reg functions[] = {{"tensor", tensor},
                                        {"is_tensor", is_tensor},
@@ -253,8 +248,15 @@ void nb_open_core(lua_State *L) {
 }
 
 void nb_open_machine(lua_State *L) {
-  static const luaL_Reg functions[] = {
-      {"clock", clock_seconds}, {"isatty", is_terminal},    {"interrupted", interrupted},   {"columns", columns},
-      {"text", text},           {"fail_alloc", fail_alloc}, {"random_state", random_state}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"environment", environment},   {"clock", clock_seconds},
+                                       {"isatty", is_terminal},        {"interrupted", interrupted},
+                                       {"columns", columns},           {"text", text},
+                                       {"random_state", random_state}, {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
+#ifdef NB_HOSTILE
+  lua_pushboolean(L, true);
+#else
+  lua_pushboolean(L, false);
+#endif
+  lua_setfield(L, -2, "hostile");  // for tests: whether collections come as often as they can
 }

@@ -11,6 +11,7 @@
 #include "callback.h"
 #include "nablua/compose.h"
 #include "nablua/memory.h"
+#include "open.h"
 
 enum { NAME = 64, FORWARD = 1, BACKWARD, CONTEXT };  // user values of a definition
 

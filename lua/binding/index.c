@@ -2,11 +2,14 @@
 // t[key] and t[key] = value: keys are read into steps, steps become operators.
 //
 //   t[3]   t[{3, {1, 5}}]   t[{nb.ALL, {1, -1, 2}}]   t[{nb.NEW}]   t[mask]   t[indices]
+#include "index.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "binding.h"
+#include "convert.h"
 #include "nablua/compose.h"
 #include "nablua/tape.h"
 

@@ -3,6 +3,8 @@
 //
 // native.tape(t) is a list of the nodes behind t in order of creation; docs of its fields are in
 // lua/inspect/tape.lua.  A node's field `node` is a userdata that holds one reference.
+#include "inspect.h"
+
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +13,7 @@
 #include "nablua/args.h"
 #include "nablua/random.h"
 #include "nablua/tape.h"
+#include "open.h"
 
 static const char *const node_name = "tape node";
 

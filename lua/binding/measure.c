@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "binding.h"
+#include "open.h"
 
 enum { CHUNK = 256, LANES = 8 };
 

@@ -4,8 +4,10 @@
 #include <string.h>
 
 #include "binding.h"
-#include "nablua/open.h"
+#include "nablua/environment.h"
+#include "nablua/library.h"
 #include "nablua_lua.h"
+#include "open.h"
 #include "sources.h"
 
 // The loader of an embedded source; its index in the list is the upvalue.  Further values are
@@ -41,15 +43,18 @@ static void tell(const char *sentence) {
 
 // The native table and, in its field `core`, what becomes `nb`.
 static int open_native(lua_State *L) {
-  nb_on_notice(tell);
   lua_newtable(L);  // native
-  nb_open_tensor(L);
+  nb_open_methods(L);
   nb_open_raise(L);
+  nb_open_options(L);
+  nb_open_calls(L);
+  nb_open_backward(L);
+  nb_open_columns(L);
   nb_open_raster(L);
   nb_open_process(L);
   nb_open_rows(L);
   nb_open_machine(L);
-  nb_open_io(L);
+  nb_open_files(L);
   nb_open_inspect(L);
   nb_open_observe(L);
   nb_open_anomaly(L);
@@ -82,6 +87,8 @@ int luaopen_nablua(lua_State *L) {
   Error err;
   luaL_checkversion(L);
   if (!nb_open(&err)) return luaL_error(L, "nablua: %s", err.message);
+  nb_on_notice(tell);
+  nb_environment_apply();
   luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
   lua_pushcfunction(L, open_native);
   lua_setfield(L, -2, "nablua.native");

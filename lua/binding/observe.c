@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT
 // Telling a Lua function what the user applies and what backward rules give: inspection's ear.
 #include "callback.h"
+#include "inspect.h"
 #include "nablua/args.h"
 #include "nablua/events.h"
 #include "nablua/tape.h"
+#include "open.h"
 
 static const char handler_key;
 

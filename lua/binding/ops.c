@@ -10,6 +10,8 @@
 #include "nablua/args.h"
 #include "nablua/events.h"
 #include "nablua/memory.h"
+#include "open.h"
+#include "options.h"
 
 enum { MAX_INTS = 64 };
 
@@ -231,16 +233,8 @@ static int unknown_option(Reader *r, const char *name) {
     names[n++] = "name";
   }
   names[n] = NULL;
-  if (n == 0) return nb_raisef(r->L, "%s%s: takes no options, got \"%s\"", r->op->name, r->suffix, name);
-  const char *near = nb_nearest(name, names);
-  if (near)
-    return nb_raisef(r->L, "%s%s: there is no option \"%s\"; did you mean \"%s\"?", r->op->name, r->suffix, name, near);
-  char list[256] = "";
-  for (int i = 0; i < n; i++) {
-    strncat(list, i ? ", " : "", sizeof list - strlen(list) - 1);
-    strncat(list, names[i], sizeof list - strlen(list) - 1);
-  }
-  return nb_raisef(r->L, "%s%s: there is no option \"%s\"; there are %s", r->op->name, r->suffix, name, list);
+  lua_pushfstring(r->L, "%s%s", r->op->name, r->suffix);
+  return nb_no_option(r->L, lua_tostring(r->L, -1), name, names);
 }
 
 static void read_options(Reader *r) {

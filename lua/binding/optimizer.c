@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: MIT
 // What lua/optim.lua has done in C: steps of all parameters in one pass, and clearing their gradients.
+#include "optimizer.h"
+
 #include <string.h>
 
 #include "binding.h"
 #include "nablua/events.h"
 #include "nablua/optimize.h"
+#include "open.h"
 
 static const char slots_key;
 

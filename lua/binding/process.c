@@ -16,11 +16,12 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "binding.h"
+#include "nablua/clock.h"
 #include "nablua/interrupt.h"
+#include "open.h"
 
 extern char **environ;
 
@@ -136,12 +137,6 @@ static int spawn(lua_State *L) {
   return 1;
 }
 
-static double now(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 // Reads what there is, up to `size`; -1 at the end, 0 when there is nothing yet.
 static ssize_t take(int fd, char *buffer, size_t size) {
   ssize_t n = read(fd, buffer, size);
@@ -165,7 +160,7 @@ static int exchange(lua_State *L) {
   size_t left, length = 0, said = 0;
   const char *text = luaL_checklstring(L, 2, &left);
   const char *marker = luaL_optlstring(L, 3, NULL, &length);
-  double limit = now() + luaL_checknumber(L, 4);
+  double limit = nb_clock() + luaL_checknumber(L, 4);
   char complaints[COMPLAINTS];
   bool done = false;
   Error err;
@@ -187,7 +182,7 @@ static int exchange(lua_State *L) {
     };
     poll(fds, 3, SLICE);
     if (!nb_poll(&err)) return give_up(L, guard, &err, NULL);
-    if (now() > limit) return give_up(L, guard, NULL, "a program that draws did not answer in time");
+    if (nb_clock() > limit) return give_up(L, guard, NULL, "a program that draws did not answer in time");
     if (fds[2].revents) {
       ssize_t n = send(guard->input, text, left, MSG_NOSIGNAL | MSG_DONTWAIT);
       if (n > 0) text += n, left -= (size_t)n;

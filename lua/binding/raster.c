@@ -9,6 +9,7 @@
 
 #include "binding.h"
 #include "nablua/interrupt.h"
+#include "open.h"
 
 enum { POLL_EVERY = 1 << 16 };
 

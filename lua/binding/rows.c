@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "binding.h"
+#include "open.h"
 
 static void set_string(lua_State *L, const char *key, const char *value) {
   if (!value) return;

@@ -6,7 +6,7 @@
 #include "binding.h"
 #include "nablua/memory.h"
 
-static const char metatable_key, scalars_key;
+static const char metatable_key, scalars_key, methods_key;
 
 void nb_push_metatable(lua_State *L) {
   lua_rawgetp(L, LUA_REGISTRYINDEX, &metatable_key);
@@ -14,6 +14,14 @@ void nb_push_metatable(lua_State *L) {
 
 void nb_push_scalar_metatable(lua_State *L) {
   lua_rawgetp(L, LUA_REGISTRYINDEX, &scalars_key);
+}
+
+void nb_push_methods(lua_State *L) {
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &methods_key);
+}
+
+void nb_set_methods(lua_State *L) {
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &methods_key);
 }
 
 // A tensor's userdata.  The tag tells it from others' faster than its metatable would.
@@ -167,6 +175,29 @@ Tensor *nb_check_tensor(lua_State *L, int index) {
     nb_raisef(L, "argument %d must be a tensor, got %s%s", index, nb_kind_of(L, index),
               index == 1 ? " (methods are called with a colon: t:method())" : "");
   return t;
+}
+
+const char *nb_kind_of(lua_State *L, int index) {
+  if (nb_test_tensor(L, index)) return "a tensor";
+  switch (lua_type(L, index)) {
+    case LUA_TNONE:
+    case LUA_TNIL:
+      return "nil";
+    case LUA_TBOOLEAN:
+      return "a boolean";
+    case LUA_TNUMBER:
+      return "a number";
+    case LUA_TSTRING:
+      return "a string";
+    case LUA_TTABLE:
+      return "a table";
+    case LUA_TFUNCTION:
+      return "a function";
+    case LUA_TTHREAD:
+      return "a coroutine";
+    default:
+      return "a userdata";
+  }
 }
 
 static int collect(lua_State *L) {

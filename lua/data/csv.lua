@@ -318,14 +318,14 @@ function meta:__tostring()
     local kind, text = column_line(self, self.names[i])
     local name = shown(self.names[i])
     rows[i] = { name, kind, text }
-    width, kind_width = math.max(width, utf8.len(name)), math.max(kind_width, #kind)
+    width, kind_width = math.max(width, native.width(name)), math.max(kind_width, #kind)
   end
   local function count(n, what) return ("%d %s%s"):format(n, what, n == 1 and "" or "s") end
   local lines = { ("%s: %s, %s"):format(shown(self.path:match("[^/]*$")), count(self.rows, "row"),
     count(#self.names, "column")) }
   for i, row in ipairs(rows) do
-    lines[i + 1] = ("  %s%s  %s%s  %s"):format(row[1], (" "):rep(width - utf8.len(row[1])), row[2],
-      (" "):rep(kind_width - #row[2]), row[3]):gsub("%s+$", "")
+    lines[i + 1] = ("  %s  %s  %s"):format(native.pad(row[1], width), native.pad(row[2], kind_width),
+      row[3]):gsub("%s+$", "")
   end
   if #self.names > SHOWN then
     local gaps = 0

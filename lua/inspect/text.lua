@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- How inspection writes: numbers, superscripts, columns that align, colours, HTML.
+local native = require "nablua.native"
 local text = {}
 
 local SUPERSCRIPT = { ["0"] = "⁰", ["1"] = "¹", ["2"] = "²", ["3"] = "³", ["4"] = "⁴", ["5"] = "⁵", ["6"] = "⁶",
@@ -15,25 +16,10 @@ function text.subscript(n)
   return (tostring(n):gsub(".", SUBSCRIPT))
 end
 
--- How many columns a terminal needs; escape sequences need none.
-function text.width(s)
-  s = s:gsub("\27%[[%d;]*m", "")
-  return utf8.len(s) or #s
-end
-
-function text.pad(s, columns, side)
-  local missing = columns - text.width(s)
-  if missing <= 0 then return s end
-  if side == "right" then return (" "):rep(missing) .. s end
-  if side == "center" then return (" "):rep(missing // 2) .. s .. (" "):rep(missing - missing // 2) end
-  return s .. (" "):rep(missing)
-end
+text.width, text.pad = native.width, native.pad
 
 -- Cut to so many columns, with … where something is missing.
-function text.cut(s, columns)
-  if text.width(s) <= columns then return s end
-  return s:sub(1, utf8.offset(s, math.max(columns, 1)) - 1) .. "…"
-end
+text.cut = native.fit
 
 -- Lines of at most so many columns, parted at spaces.
 function text.wrap(s, columns)

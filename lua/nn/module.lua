@@ -358,14 +358,6 @@ local function children(self)
   return list
 end
 
-local function width(text)
-  return utf8.len(text) or #text
-end
-
-local function padded(text, columns)
-  return text .. (" "):rep(columns - width(text))
-end
-
 -- One line for a module without children; else a tree with parameter counts.
 local function to_text(self)
   local list = children(self)
@@ -379,16 +371,16 @@ local function to_text(self)
       if above then depth, name = above + 1, path:sub(dot + 1) end
     end
     depth_of[path] = depth
-    name_width[depth] = math.max(name_width[depth] or 0, width(name))
+    name_width[depth] = math.max(name_width[depth] or 0, native.width(name))
     rows[i] = { depth = depth, name = name, title = title(child[2]), count = own_numel(child[2]) }
   end
   for _, row in ipairs(rows) do
-    row.text = ("  "):rep(row.depth + 1) .. padded(row.name, name_width[row.depth]) .. "  " .. row.title
-    widest = math.max(widest, width(row.text))
+    row.text = ("  "):rep(row.depth + 1) .. native.pad(row.name, name_width[row.depth]) .. "  " .. row.title
+    widest = math.max(widest, native.width(row.text))
   end
   local lines = { ("%s, %d parameters"):format(title(self), own_numel(self)) }
   for i, row in ipairs(rows) do
-    lines[i + 1] = row.count > 0 and padded(row.text, widest) .. ("%12d"):format(row.count) or row.text
+    lines[i + 1] = row.count > 0 and native.pad(row.text, widest) .. ("%12d"):format(row.count) or row.text
   end
   return table.concat(lines, "\n")
 end

@@ -23,7 +23,7 @@ end
 function Screen:write(column, row, text, fg, bold)
   column, row = math.floor(column), math.floor(row)
   for _, code in utf8.codes(text) do
-    local n = style.columns(code)
+    local n = style.width(utf8.char(code))
     if column >= 1 and column + n - 1 <= self.width and row >= 1 and row <= self.height then
       local i = (row - 1) * self.width + column
       if n == 0 then

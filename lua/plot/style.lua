@@ -153,44 +153,8 @@ function style.xml(text)
   return (style.clean(text):gsub("[&<>\"]", { ["&"] = "&amp;", ["<"] = "&lt;", [">"] = "&gt;", ['"'] = "&quot;" }))
 end
 
--- First and last code points that take no column, and those that take two (after Unicode 15's tables, coarsely).
-local none = { { 0x300, 0x36F }, { 0x483, 0x489 }, { 0x591, 0x5BD }, { 0x610, 0x61A }, { 0x64B, 0x65F },
-  { 0x1AB0, 0x1AFF }, { 0x1DC0, 0x1DFF }, { 0x200B, 0x200D }, { 0x20D0, 0x20FF }, { 0xFE00, 0xFE0F },
-  { 0xFE20, 0xFE2F } }
-local two = { { 0x1100, 0x115F }, { 0x231A, 0x231B }, { 0x2E80, 0x303E }, { 0x3041, 0xA4CF }, { 0xAC00, 0xD7A3 },
-  { 0xF900, 0xFAFF }, { 0xFE30, 0xFE6F }, { 0xFF00, 0xFF60 }, { 0xFFE0, 0xFFE6 }, { 0x1F300, 0x1F64F },
-  { 0x1F680, 0x1F6FF }, { 0x1F900, 0x1FAFF }, { 0x20000, 0x3FFFD } }
-
-local function within(list, code)
-  for _, span in ipairs(list) do
-    if code >= span[1] and code <= span[2] then return true end
-  end
-  return false
-end
-
--- Columns of a character in a terminal.
-function style.columns(code)
-  if code < 0x300 then return 1 end
-  return within(none, code) and 0 or within(two, code) and 2 or 1
-end
-
--- Columns of clean text.
-function style.width(text)
-  local n = 0
-  for _, code in utf8.codes(text) do n = n + style.columns(code) end
-  return n
-end
-
--- The text, cut with … to at most `columns`.
-function style.fit(text, columns)
-  if columns <= 0 then return "" end
-  if style.width(text) <= columns then return text end
-  local n = 0
-  for at, code in utf8.codes(text) do
-    n = n + style.columns(code)
-    if n > columns - 1 then return text:sub(1, at - 1) .. "…" end
-  end
-end
+-- Columns of a text in a terminal; the text cut to at most so many.
+style.width, style.fit = native.width, native.fit
 
 -- ---- numbers ----
 

@@ -192,7 +192,7 @@ local messages = {
   { "attempt to index a nil value %(field 'integer index'%)", nil,
     "the table has no such entry; counting begins with 1" },
   { "attempt to index a nil value %(field '%?'%)", nil, "the table has no such entry; counting begins with 1" },
-  { ": tensor: options must be a table, got a number", nil, "the numbers go in one table: nb.tensor{1, 2, 3}" },
+  { ": tensor: the options must be a table.*, got a number", nil, "the numbers go in one table: nb.tensor{1, 2, 3}" },
   { "nn%.%w+Loss: too many arguments: a tensor", nil,
     "a loss is made first: local loss = nn.MSELoss(), then loss(prediction, target)" },
   { "nn%.fit: the options must be a table", nil,

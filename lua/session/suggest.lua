@@ -37,7 +37,7 @@ local function of_user(name, frame)
   for kept in next, session.kept do see(kept) end
   for global in next, _G do see(global) end
   table.sort(names)
-  return #name > 2 and #name < 60 and options.nearest(name, names) or nil
+  return #name > 2 and options.nearest(name, names) or nil
 end
 
 -- What an undefined global was meant to be.
@@ -71,7 +71,7 @@ local function missing_field(name, line, frame)
     end)
     if hint or value == nil or there then return end
     table.sort(names)
-    hint = did_you_mean(#name > 1 and #name < 60 and options.nearest(name, names) or nil)
+    hint = did_you_mean(#name > 1 and options.nearest(name, names) or nil)
   end)
   return habits.members[name] or hint or
     name == "grad" and "a gradient is nil until backward() has run through its tensor" or nil

@@ -2,15 +2,16 @@
 // Finding out what instructions this machine has.
 #include "cpu.h"
 
-#include <stdlib.h>
 #include <string.h>
+
+#include "nablua/environment.h"
 
 atomic_int nb_cpu_known = -1;
 
 CpuLevel nb_cpu_look(void) {
   CpuLevel level = CPU_PORTABLE;
 #if defined(__x86_64__)
-  const char *wish = getenv("NABLUA_CPU");
+  const char *wish = nb_environment("NABLUA_CPU");
   __builtin_cpu_init();
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) level = CPU_AVX2;
   if (level && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&

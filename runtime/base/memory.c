@@ -163,6 +163,22 @@ void nb_free(void *block, size_t bytes) {
 #endif
 }
 
+bool nb_grow(void *array, size_t *room, size_t need, size_t size, Error *err) {
+  enum { LEAST = 64 };
+  void *old;
+  if (need <= *room) return true;
+  memcpy(&old, array, sizeof old);  // a pointer of any type
+  size_t more = *room * 2 > need ? *room * 2 : need;
+  if (more < LEAST) more = LEAST;
+  void *fresh = nb_alloc(more * size, err);
+  if (!fresh) return false;
+  if (old) memcpy(fresh, old, *room * size);
+  nb_free(old, *room * size);
+  memcpy(array, &fresh, sizeof fresh);
+  *room = more;
+  return true;
+}
+
 MemoryStats nb_memory_stats(void) {
   return (MemoryStats){memory.live, memory.cached, memory.peak, limit()};
 }

@@ -11,7 +11,6 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 #include "nablua/interrupt.h"
@@ -89,12 +88,6 @@ static void *worker(void *arg) {
 
 static int default_threads(void) {
   cpu_set_t set;
-  const char *text = getenv("NABLUA_THREADS");
-  if (text) {
-    char *end;
-    long value = strtol(text, &end, 10);
-    if (*text && !*end && value >= 1 && value <= MAX_THREADS) return (int)value;
-  }
   int cores = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
   return cores < 1 ? 1 : cores > MAX_THREADS ? MAX_THREADS : cores;
 }

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "nablua/utf8.h"
+#include "nablua/characters.h"
 
 enum { PIECE = 16 };
 

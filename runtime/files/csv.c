@@ -5,10 +5,10 @@
 #include <string.h>
 
 #include "csv_private.h"
+#include "nablua/characters.h"
 #include "nablua/interrupt.h"
 #include "nablua/memory.h"
 #include "nablua/printable.h"
-#include "nablua/utf8.h"
 
 enum { MANY_TEXTS = 16 };  // after which a column holds labels, even if one looks like a number
 
@@ -42,7 +42,7 @@ static bool wrong_kind(const CsvReader *r, size_t column, const char *expected, 
 static bool label_value(CsvReader *r, size_t column, const char *text, double *value, Error *err) {
   char name[CSV_CELL_TEXT + 40];
   CsvColumn *c = &r->file->columns[column];
-  if (!nb_utf8_is_valid(text, strlen(text)))
+  if (!nb_utf8_valid(text, strlen(text)))
     return nb_fail(err, NB_ERROR_FILE,
                    "%s:%llu: %s is not UTF-8; convert the file, such as with iconv -f latin1 -t utf-8", r->path,
                    (unsigned long long)r->record_line, column_text(r, column, name));

@@ -5,9 +5,9 @@
 #include <string.h>
 
 #include "csv_private.h"
+#include "nablua/characters.h"
 #include "nablua/interrupt.h"
 #include "nablua/memory.h"
-#include "nablua/utf8.h"
 
 enum { RECORDS = 1000, ENOUGH = 16, LARGEST_BLOCK = 1 << 25 };
 
@@ -321,7 +321,7 @@ static bool make_columns(Sample *s, Error *err) {
   f->count = count;
   for (size_t i = unnamed; f->heading == NB_CSV_NAMES && i < count; i++) {
     const char *given = s->text + s->cells[i - unnamed];
-    if (!nb_utf8_is_valid(given, strlen(given)))
+    if (!nb_utf8_valid(given, strlen(given)))
       return nb_fail(err, NB_ERROR_FILE,
                      "%s:%llu: the name of column %zu is not UTF-8; convert the file, such as with "
                      "iconv -f latin1 -t utf-8",

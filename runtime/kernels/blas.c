@@ -7,10 +7,11 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "cpu.h"
 #include "loops.h"
+#include "nablua/clock.h"
+#include "nablua/environment.h"
 #include "nablua/interrupt.h"
 #include "nablua/memory.h"
 
@@ -122,12 +123,6 @@ bool nb_blas_open(const char *name, Blas *into, Error *err) {
 
 // ---- the choice ----
 
-static double now(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
 void nb_blas_use(const Blas *b) {
   state = b ? PRESENT : ABSENT;
   if (b) blas = *b;
@@ -146,9 +141,9 @@ static bool is_quicker(const Blas *b) {
   GemmMatrix p = {x, SIZE, false}, q = {x + SIZE * SIZE, SIZE, false};
   for (int i = 0; i < 2 * TIMES; i++) {
     nb_blas_use(i % 2 ? b : NULL);
-    double start = now();
+    double start = nb_clock();
     if (!nb_gemm(NB_F32, SIZE, SIZE, SIZE, p, q, x + 2 * SIZE * SIZE, SIZE, &ignored)) break;
-    double took = now() - start;
+    double took = nb_clock() - start;
     if (took < best[i % 2]) best[i % 2] = took;
   }
   nb_blas_use(NULL);
@@ -158,7 +153,7 @@ static bool is_quicker(const Blas *b) {
 
 static void choose(void) {
   static const char *const names[] = {"libopenblas.so.0", "libblas.so.3", "libopenblas.so", "libblas.so"};
-  const char *wish = getenv("NABLUA_BLAS");
+  const char *wish = nb_environment("NABLUA_BLAS");
   bool named = wish && *wish;
   nb_blas_use(NULL);  // meanwhile our own serve
   if (named && !strcmp(wish, "off")) return;

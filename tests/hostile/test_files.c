@@ -14,6 +14,7 @@
 #include <zmq.h>
 
 #include "connection.h"
+#include "install.h"
 #include "kernel.h"
 #include "nablua/replace.h"
 #include "session.h"
@@ -304,7 +305,8 @@ static bool write_ports(const Writer *w, char *message) {
   for (int i = 0; i < CHANNELS; i++)
     if (c.sockets[i]) zmq_close(c.sockets[i]);
   if (c.context) zmq_ctx_term(c.context);
-  connection_free(&c);
+  char *texts[] = {c.path, c.key, c.transport, c.ip, c.curve_public, c.curve_secret};
+  for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) free(texts[i]);
   return ok;
 }
 

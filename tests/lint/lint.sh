@@ -74,6 +74,30 @@ report "files are written through runtime/base/replace.c alone" \
      grep -E '(^|[^_[:alnum:].>])(rename|renameat|fsync|fdatasync|creat|mkstemp|pwrite|unlink|unlinkat)[[:space:]]*\(|O_CREAT' |
      grep -vE '^(runtime/base/replace\.c|kernel/session/history\.c|kernel/jupyter/install\.c):'
      grep -nE 'io\.open\(.*"[wa]' "${lua_files[@]}" | grep -E '^lua/' | grep -vE ':local f <close> = io\.open\(path, "w"\)$')"
+report "durations are measured by nb_clock" \
+  "$(printf '%s\n' "$runtime_code" "$lua_code" | grep CLOCK_MONOTONIC | grep -v '^runtime/base/clock\.c:')"
+report "a text's columns are native.width, which knows wide characters" \
+  "$(grep -nE 'utf8\.len\([^)]*\) or ' "${lua_files[@]}" | grep '^lua/')"
+
+# ---- environment variables: a row of runtime/base/environment.c each ----
+
+environment=runtime/base/environment.c
+report "a variable of ours is a row in $environment, and read through it" \
+  "$(grep -rnE 'getenv[ (]*["'"'"']NABLUA_' runtime lua kernel --include='*.[ch]' --include='*.lua' | grep -v "^$environment:")"
+# "NAME applied" or "NAME asked": whether the row sets something, or its owner must ask
+rows=$(awk -F'"' '/\.name = "/ { name = $2; kind = "asked" } /\.apply = / { kind = "applied" } name && /}/ { print name, kind; name = "" }' \
+  "$environment")
+asked=$(grep -rhoE 'nb_environment\("[A-Z_]+"' runtime lua kernel --include='*.c' | cut -d'"' -f2 | sort -u)
+report "a variable that stands in $environment is read" \
+  "$(comm -23 <(printf '%s\n' "$rows" | sed -n 's/ asked$//p' | sort) <(printf '%s\n' "$asked"))"
+report "a variable that is read stands in $environment" \
+  "$(comm -13 <(printf '%s\n' "$rows" | cut -d' ' -f1 | sort) <(printf '%s\n' "$asked"))"
+# The front ends' help names what they read of other programs' variables, but for what belongs to the terminal, the
+# user's account and Jupyter's installation.
+report "a front end's help names the variables that it reads" \
+  "$(grep -rhoE 'getenv[ (]*"[A-Z_]+"' lua kernel --include='*.c' --include='*.lua' | cut -d'"' -f2 | sort -u |
+     grep -vxE 'HOME|TERM|JPY_PARENT_PID|JUPYTER_DATA_DIR|XDG_DATA_HOME|VIRTUAL_ENV|CONDA_PREFIX' |
+     while read -r name; do grep -q "\"Environment.*\b$name\b" kernel/repl/main.c || echo "$name"; done)"
 
 # ---- first lines: the licence, then what the file is for ----
 

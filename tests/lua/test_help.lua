@@ -234,6 +234,78 @@ function T.test_nearest_names()
   lu.assertEquals(options.nearest("rl", { "momentum", "lr" }), "lr")
   lu.assertEquals(options.nearest("Momentum", { "momentum", "lr" }), "momentum")
   lu.assertNil(options.nearest("banana", { "momentum", "lr" }))
+  lu.assertEquals(options.nearest("sape", { "tape", "shape", "same" }), "shape")
+  lu.assertEquals(options.nearest("bape", { "tape", "bake" }), "bake", "another first letter weighs more")
+  lu.assertNil(options.nearest(("x"):rep(61), { ("x"):rep(60) }))
+end
+
+-- One rule and one sentence for options, whoever reads them: C by hand, the operators' rows, lists of parameters.
+function T.test_unknown_options_are_named_alike()
+  local w = nb.tensor({ 1, 2 }, { requires_grad = true })
+  local net = nb.nn.Linear(1, 1)
+  for where, f in pairs {
+    tensor = function(o) nb.tensor({ 1 }, o) end, memory = nb.memory, zeros = function(o) nb.zeros(2, o) end,
+    sum = function(o) nb.sum(w, o) end, backward = function(o) w:sum():backward(nil, o) end,
+    grad = function(o) nb.grad(w:sum(), w, o) end, ["nn.Linear"] = function(o) nb.nn.Linear(1, 1, o) end,
+    ["optim.SGD"] = function(o) nb.optim.SGD(net:parameters(), o) end,
+  } do
+    for option, pattern in pairs { Qqqqqqqqqq = '"Qqqqqqqqqq"; there are %l[%w_, ]+$' } do
+      lu.assertErrorMsgMatches(".*" .. where .. ": there is no option " .. pattern, f, { [option] = 1 })
+    end
+  end
+  for _, case in ipairs { { "dtype", "DTYPE", function(o) nb.zeros(2, o) end },
+    { "dtype", "dtpye", function(o) nb.tensor({ 1 }, o) end },
+    { "bias", "Bias", function(o) nb.nn.Linear(1, 1, o) end },
+    { "limit", "Limit", nb.memory }, { "retain_graph", "retaingraph", function(o) w:sum():backward(nil, o) end } } do
+    lu.assertErrorMsgMatches(('.*: there is no option "%s"; did you mean "%s"%%?$'):format(case[2], case[1]), case[3],
+      { [case[2]] = 1 })
+  end
+  for _, f in ipairs { nb.memory, function(o) nb.tensor({ 1 }, o) end, function(o) nb.grad(w:sum(), w, o) end } do
+    lu.assertErrorMsgMatches(".*: the options must be a table such as {%l+[%w_]*=...}, got a string$", f, "none")
+  end
+end
+
+-- ---- columns ----
+
+function T.test_columns_of_texts()
+  for _, case in ipairs { { "", 0 }, { "abc", 3 }, { "日本", 4 }, { "e\u{301}", 1 }, { "한", 2 }, { "∂J/∂w", 5 },
+    { "\27[1;31mab\27[0m", 2 }, { "\xff\xfe", 2 }, { "\xe6\x97", 2 }, { "\xed\xa0\x80", 3 }, { "\u{1F600}", 2 } } do
+    lu.assertEquals(native.width(case[1]), case[2], ("%q"):format(case[1]))
+  end
+  lu.assertEquals({ native.fit("日本語", 6), native.fit("日本語", 5), native.fit("日本語", 4), native.fit("日本語", 1),
+    native.fit("日", 0) }, { "日本語", "日本…", "日…", "…", "" })
+  lu.assertEquals(native.fit("\27[31mabcdef\27[0m", 3), "\27[31mab…\27[0m")
+  lu.assertEquals({ native.pad("日", 4), native.pad("日", 4, "right"), native.pad("日", 4, "center"),
+    native.pad("日本", 3) }, { "日  ", "  日", " 日 ", "日本" })
+end
+
+-- Whatever aligns names aligns wide ones: what follows them begins in one column, as many bytes as they have.
+function T.test_wide_names_stay_in_their_columns()
+  local function assert_aligned(text, pattern)
+    local columns = {}
+    for line in text:gmatch("[^\n]+") do
+      local wide, narrow = line:find("日本", 1, true), line:find("kurz", 1, true)
+      local at = (wide or narrow) and line:find(pattern)
+      if at then columns[#columns + 1] = wide and at - 2 or at end  -- six bytes in four columns
+    end
+    lu.assertEquals(#columns, 2, text)
+    lu.assertEquals(columns[1], columns[2], text)
+  end
+  local net = nb.nn.Sequential()
+  net["日本"], net.kurz = nb.nn.Linear(1, 1), nb.nn.Linear(1, 1)
+  assert_aligned(tostring(net), "Linear")
+  local path = os.tmpname()
+  local f <close> = assert(io.open(path, "w"))
+  f:write("日本,kurz\n1,2\n")
+  f:close()
+  assert_aligned(tostring(nb.data.csv(path)), "numbers")
+  os.remove(path)
+  local rows = require("nablua.inspect.text").columns { { "日本", "x" }, { "kurz", "x" } }
+  assert_aligned(table.concat(rows, "\n"), "x")
+  for _, name in ipairs { "日本", "kurz" } do
+    registry.add { name = "zz." .. name, kind = "function", family = "Training", doc = "Xyzzy.", example = "1" }
+  end
+  assert_aligned(nb.help.text("optim"), "Xyzzy")
 end
 
 -- ---- pretty printing ----

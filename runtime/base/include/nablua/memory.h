@@ -24,6 +24,10 @@ void *nb_alloc(size_t bytes, Error *err);
 // Gives back a block; `bytes` is what was asked for.  NULL is ignored.
 void nb_free(void *block, size_t bytes);
 
+// Makes room for `need` items of `size` bytes in the array that `array` points to, of which *room were there; doubles
+// it at least.  What is in it is kept, also on failure.
+bool nb_grow(void *array, size_t *room, size_t need, size_t size, Error *err);
+
 MemoryStats nb_memory_stats(void);
 void nb_memory_reset_peak(void);
 

@@ -12,8 +12,7 @@
 // `body` must neither allocate nor call this function.
 void nb_parallel_for(int64_t n, int64_t grain, void (*body)(int64_t begin, int64_t end, void *ctx), void *ctx);
 
-// The number of threads that compute, the caller's included; at start NABLUA_THREADS or the cores
-// this process may use.
+// The number of threads that compute, the caller's included; at first the cores this process may use.
 int nb_threads(void);
 
 // Sets it; false when it is not in 1..256.

@@ -3,41 +3,13 @@
 #include <string.h>
 
 #include "binding.h"
+#include "convert.h"
+#include "index.h"
 #include "nablua/events.h"
 #include "nablua/tape.h"
-
-static const char methods_key;
-
-void nb_push_methods(lua_State *L) {
-  lua_rawgetp(L, LUA_REGISTRYINDEX, &methods_key);
-}
-
-static const char reads_number[] = "it reads a number out of a tensor, on which what it does may depend";
-
-static void push_number(lua_State *L, DType dtype, const char *at) {
-  switch (dtype) {
-    case NB_BOOL:
-      lua_pushboolean(L, *at != 0);
-      break;
-    case NB_U8:
-      lua_pushinteger(L, *(const uint8_t *)at);
-      break;
-    case NB_I64:
-      lua_pushinteger(L, *(const int64_t *)(const void *)at);
-      break;
-    case NB_F32:
-      lua_pushnumber(L, *(const float *)(const void *)at);
-      break;
-    default:
-      lua_pushnumber(L, *(const double *)(const void *)at);
-  }
-}
-
-void nb_push_element(lua_State *L, const Tensor *t, int64_t offset) {
-  DType dtype = t->layout.dtype;
-  nb_tell_value_read(reads_number);
-  push_number(L, dtype, (const char *)nb_tensor_data(t) + offset * (int64_t)nb_dtype_size(dtype));
-}
+#include "nearest.h"
+#include "open.h"
+#include "text.h"
 
 // ---- methods ----
 
@@ -46,8 +18,7 @@ static int item(lua_State *L) {
   DType dtype;
   const char *bare = nb_bare_scalar(L, 1, &dtype);
   if (bare) {
-    nb_tell_value_read(reads_number);
-    push_number(L, dtype, bare);
+    nb_push_number(L, dtype, bare);
     return 1;
   }
   Tensor *t = nb_check_tensor(L, 1);
@@ -152,112 +123,6 @@ static int retain_grad(lua_State *L) {
   nb_tensor_retain_grad(t);
   lua_settop(L, 1);
   return 1;
-}
-
-static bool option(lua_State *L, int table, const char *name, bool *value) {
-  if (lua_getfield(L, table, name) != LUA_TNIL) {
-    if (!lua_isboolean(L, -1)) return false;
-    *value = lua_toboolean(L, -1);
-  }
-  lua_pop(L, 1);
-  return true;
-}
-
-// Reads {retain_graph=, create_graph=} (and `grad` where `with_grad`) at `index`, when there is one.
-static BackwardOptions backward_options(lua_State *L, const char *where, int index, bool with_grad) {
-  static const char *const names[] = {"retain_graph", "create_graph", "grad", NULL};
-  BackwardOptions o = {false, false};
-  if (lua_isnoneornil(L, index)) return o;
-  if (!lua_istable(L, index)) nb_raisef(L, "%s: options must be a table, got %s", where, nb_kind_of(L, index));
-  lua_pushnil(L);
-  while (lua_next(L, index)) {
-    const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "?";
-    bool known = false;
-    for (int i = 0; names[i]; i++) known = known || strcmp(name, names[i]) == 0;
-    if (!known || (!with_grad && strcmp(name, "grad") == 0)) {
-      const char *near = nb_nearest(name, names);
-      nb_raisef(L, "%s: there is no option \"%s\"%s%s%s", where, name, near ? "; did you mean \"" : "",
-                near ? near : "", near ? "\"?" : "");
-    }
-    lua_pop(L, 1);
-  }
-  if (!option(L, index, "retain_graph", &o.retain_graph) || !option(L, index, "create_graph", &o.create_graph))
-    nb_raisef(L, "%s: retain_graph and create_graph must be true or false", where);
-  return o;
-}
-
-static bool depositing;  // the walk under way leaves its gradients in .grad
-
-// native.depositing(): whether it is a J:backward that calls a hook, and not an nb.grad.
-static int is_depositing(lua_State *L) {
-  lua_pushboolean(L, depositing);
-  return 1;
-}
-
-// J:backward([dL/dJ], [options])
-static int backward(lua_State *L) {
-  Error err;
-  Tensor *J = nb_check_tensor(L, 1), *grad = NULL;
-  int options = 2;
-  if (lua_gettop(L) > 3)
-    return nb_raisef(L, "backward: takes dL/dJ and a table of options, got %d arguments", lua_gettop(L) - 1);
-  if (lua_gettop(L) >= 2 && (nb_test_tensor(L, 2) || lua_isnil(L, 2) || !lua_istable(L, 2))) {
-    if (!lua_isnil(L, 2) && !(grad = nb_test_tensor(L, 2)))
-      return nb_raisef(L, "backward: dL/dJ must be a tensor, got %s", nb_kind_of(L, 2));
-    options = 3;
-  }
-  BackwardOptions o = backward_options(L, "backward", options, false);
-  bool before = depositing;
-  nb_enter(L);
-  depositing = true;
-  bool ok = nb_backward(J, grad, o, &err);
-  depositing = before;
-  return ok ? 0 : nb_raise(L, &err);
-}
-
-int nb_lua_grad(lua_State *L) {
-  Error err;
-  Tensor *J = nb_check_tensor(L, 1), *seed = NULL;
-  lua_settop(L, 3);
-  BackwardOptions o = backward_options(L, "grad", 3, true);
-  if (lua_istable(L, 3)) {
-    lua_getfield(L, 3, "grad");
-    if (!lua_isnil(L, -1) && !(seed = nb_test_tensor(L, -1)))
-      return nb_raisef(L, "grad: grad must be a tensor, got %s", nb_kind_of(L, -1));
-  }
-  if (nb_test_tensor(L, 2)) {
-    lua_createtable(L, 1, 0);
-    lua_pushvalue(L, 2);
-    lua_rawseti(L, -2, 1);
-    lua_replace(L, 2);
-  }
-  if (!lua_istable(L, 2)) return nb_raisef(L, "grad: needs a table of tensors, got %s", nb_kind_of(L, 2));
-  lua_Integer n = (lua_Integer)lua_rawlen(L, 2);
-  if (n < 1 || n > 100000) return nb_raisef(L, "grad: the table of tensors is empty");
-  luaL_checkstack(L, (int)n + 4, "too many tensors");
-  Tensor **x = lua_newuserdatauv(L, 2 * (size_t)n * sizeof *x, 0), **result = x + n;
-  for (lua_Integer i = 1; i <= n; i++) {
-    lua_rawgeti(L, 2, i);
-    if (!(x[i - 1] = nb_test_tensor(L, -1)))
-      return nb_raisef(L, "grad: entry %d is %s, not a tensor", (int)i, nb_kind_of(L, -1));
-    lua_pop(L, 1);
-  }
-  int first = lua_gettop(L) + 1;
-  for (lua_Integer i = 0; i < n; i++) nb_new_tensor(L);
-  bool before = depositing;
-  nb_enter(L);
-  depositing = false;
-  bool ok = nb_grad(J, seed, x, (int)n, o, result, &err);
-  depositing = before;
-  if (!ok) return nb_raise(L, &err);
-  for (lua_Integer i = 0; i < n; i++) {
-    Tensor **slot = lua_touserdata(L, first + (int)i);
-    *slot = result[i];
-    if (*slot) continue;
-    lua_pushnil(L);  // J does not depend on it
-    lua_replace(L, first + (int)i);
-  }
-  return (int)n;
 }
 
 // ---- fields ----
@@ -453,7 +318,6 @@ static const luaL_Reg methods[] = {{"item", item},
                                    {"numel", numel},
                                    {"detach", detach},
                                    {"retain_grad", retain_grad},
-                                   {"backward", backward},
                                    {"is_contiguous", is_contiguous},
                                    {NULL, NULL}};
 
@@ -482,13 +346,11 @@ static int unary_event(lua_State *L) {
   return 1;
 }
 
-void nb_open_tensor(lua_State *L) {
-  lua_pushcfunction(L, is_depositing);
-  lua_setfield(L, -2, "depositing");
+void nb_open_methods(lua_State *L) {
   nb_open_metatable(L);
   lua_newtable(L);  // methods
   lua_pushvalue(L, -1);
-  lua_rawsetp(L, LUA_REGISTRYINDEX, &methods_key);
+  nb_set_methods(L);
   nb_open_ops(L);
   luaL_setfuncs(L, methods, 0);
   nb_push_metatable(L);

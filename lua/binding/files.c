@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Files of tensors, for the Lua sources that make nb.load, nb.save and data.
+#include "nablua/files.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <string.h>
@@ -10,6 +12,7 @@
 #include "nablua/files.h"
 #include "nablua/printable.h"
 #include "nablua/replace.h"
+#include "open.h"
 
 // Pushes `size` zero bytes that the collector hands to `close`.
 static void *new_closed(lua_State *L, size_t size, lua_CFunction close) {
@@ -103,7 +106,7 @@ static int npy_write(lua_State *L) {
 // native.replace(where, path, bytes): replaces a file as a whole; for all that is written from Lua.  Errors begin with
 // `where`.
 static int replace(lua_State *L) {
-  nb_plan_refuse(touches_files);
+  nb_tell_unrepeatable(touches_files);
   Error err;
   size_t length;
   const char *where = luaL_checkstring(L, 1), *path = path_at(L, 2), *bytes = luaL_checklstring(L, 3, &length);
@@ -363,7 +366,7 @@ static int text_shown(lua_State *L) {
   return 1;
 }
 
-void nb_open_io(lua_State *L) {
+void nb_open_files(lua_State *L) {
   static const luaL_Reg functions[] = {{"csv_read", csv_read},
                                        {"exists", exists},
                                        {"folder", folder},

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Opening the library.
-#ifndef NABLUA_OPEN_H
-#define NABLUA_OPEN_H
+#ifndef NABLUA_LIBRARY_H
+#define NABLUA_LIBRARY_H
 
 #include "nablua/error.h"
 

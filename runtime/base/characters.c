@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
-// Reading UTF-8, a character at a time.
-#include "nablua/utf8.h"
+// Characters of UTF-8, and their columns.
+#include "nablua/characters.h"
+
+#include <locale.h>
+#include <wchar.h>
 
 Utf8 nb_utf8_at(const char *text, size_t left) {
   const unsigned char *s = (const unsigned char *)text;
@@ -21,8 +24,19 @@ Utf8 nb_utf8_at(const char *text, size_t left) {
   return u;
 }
 
-bool nb_utf8_is_valid(const char *text, size_t length) {
+bool nb_utf8_valid(const char *text, size_t length) {
   for (size_t at = 0, size; at < length; at += size)
     if ((size = nb_utf8_at(text + at, length - at).size) == 0) return false;
   return true;
+}
+
+// By the C library's tables, which it shows only to a locale that knows Unicode; a stock interpreter has none.
+int nb_code_columns(uint32_t code) {
+  static locale_t unicode;
+  if (code < 0x300) return 1;
+  if (!unicode && !(unicode = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0))) return 1;
+  locale_t before = uselocale(unicode);
+  int columns = wcwidth((wchar_t)code);
+  uselocale(before);
+  return columns < 0 ? 1 : columns;
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-// UTF-8 as the Unicode standard has it (version 15, table 3-7): no surrogates, nothing overlong, nothing above U+10FFFF.
-#ifndef NABLUA_UTF8_H
-#define NABLUA_UTF8_H
+// UTF-8 as the Unicode standard has it (version 15, table 3-7): no surrogates, nothing overlong, nothing above U+10FFFF;
+// and the columns that a terminal gives a character.
+#ifndef NABLUA_CHARACTERS_H
+#define NABLUA_CHARACTERS_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -18,6 +19,9 @@ typedef struct Utf8 {
 Utf8 nb_utf8_at(const char *text, size_t left);
 
 // Whether all of it is UTF-8.
-bool nb_utf8_is_valid(const char *text, size_t length);
+bool nb_utf8_valid(const char *text, size_t length);
+
+// 0 for what joins the character before it, 2 for wide ones, else 1.
+int nb_code_columns(uint32_t code);
 
 #endif

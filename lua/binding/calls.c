@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: MIT
+// Calls of modules, and who hears of them.
+#include "binding.h"
+#include "open.h"
+
+static bool traced;  // somebody listens to the calls of modules
+static const char trace_key;
+
+// trace(module, whether it enters, its input or result)
+static void tell_trace(lua_State *L, bool enters, int base) {
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &trace_key);
+  lua_pushvalue(L, 1);
+  lua_pushboolean(L, enters);
+  if (enters)
+    lua_pushvalue(L, base >= 2 ? 2 : 1);
+  else if (lua_gettop(L) - 3 > base)
+    lua_pushvalue(L, base + 1);
+  else
+    lua_pushnil(L);
+  lua_call(L, 3, 0);
+}
+
+// native.trace(f): f hears of every call of a module; nil ends it.
+static int trace(lua_State *L) {
+  if (!lua_isnoneornil(L, 1)) luaL_checktype(L, 1, LUA_TFUNCTION);
+  lua_settop(L, 1);
+  traced = !lua_isnil(L, 1);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &trace_key);
+  return 0;
+}
+
+// The __call of modules: self:forward(...).  A C function, so that it stays on the stack with its
+// module at index 1, where nb_push_modules finds it.
+static int module_call(lua_State *L) {
+  int arguments = lua_gettop(L) - 1;
+  nb_note_call(L);
+  lua_getfield(L, 1, "forward");
+  if (lua_isnil(L, -1)) return nb_raisef(L, "this module has no forward method; define function M:forward(x) ... end");
+  luaL_checkstack(L, arguments + 6, NULL);
+  lua_pushvalue(L, 1);
+  for (int i = 2; i <= arguments + 1; i++) lua_pushvalue(L, i);
+  int base = arguments + 1;
+  if (traced) tell_trace(L, true, base);
+  lua_call(L, arguments + 1, LUA_MULTRET);
+  if (traced) tell_trace(L, false, base);
+  return lua_gettop(L) - base;
+}
+
+void nb_open_calls(lua_State *L) {
+  static const luaL_Reg functions[] = {{"module_call", module_call}, {"trace", trace}, {NULL, NULL}};
+  luaL_setfuncs(L, functions, 0);
+  nb_set_call(L, module_call);
+}

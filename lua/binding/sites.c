@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: MIT
+// Where in the user's program something happens: the line of an operator, and the modules whose calls are under way.
+#include "sites.h"
+
+#include <lauxlib.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "nablua/tape.h"
+
+static lua_State *current;
+static lua_CFunction call_function;
+static const char call_key;
+
+void nb_enter(lua_State *L) {
+  current = L;
+}
+
+lua_State *nb_entered(void) {
+  return current;
+}
+
+// Embedded sources are named "=nablua..."; their lines mean nothing to a user.
+static bool is_ours(const lua_Debug *ar) {
+  return strncmp(ar->source, "=nablua", 7) == 0;
+}
+
+bool nb_user_frame(lua_State *L, lua_Debug *ar) {
+  for (int level = 0; lua_getstack(L, level, ar); level++) {
+    lua_getinfo(L, "Sl", ar);
+    if (ar->currentline > 0 && !is_ours(ar)) return true;
+  }
+  return false;
+}
+
+// Interned, since nodes outlive the functions that made them.  Past the table's size: unknown.
+static const char *intern(const char *source) {
+  enum { SOURCES = 512 };
+  static char table[SOURCES][LUA_IDSIZE];
+  static const char *last;
+  unsigned h = 2166136261u;
+  if (last && strcmp(last, source) == 0) return last;
+  for (const char *p = source; *p; p++) h = (h ^ (unsigned char)*p) * 16777619u;
+  for (unsigned i = 0; i < SOURCES; i++) {
+    char *entry = table[(h + i) % SOURCES];
+    if (!*entry) snprintf(entry, LUA_IDSIZE, "%s", source);
+    if (strcmp(entry, source) == 0) return last = entry;
+  }
+  return NULL;
+}
+
+// The user's line behind calls of modules that are on the stack: it stands while they run, so their operators need not
+// look for it again.  A call's frame is known by its place, and every call takes its place anew.
+typedef struct Calling {
+  const void *frame;
+  bool known;
+  Site site;
+} Calling;
+
+enum { CALLINGS = 8 };
+static Calling callings[CALLINGS];
+
+static Calling *calling_at(const void *frame) {
+  for (int i = 0; i < CALLINGS; i++)
+    if (callings[i].frame == frame) return &callings[i];
+  return NULL;
+}
+
+void nb_note_call(lua_State *L) {
+  static int next;
+  lua_Debug ar;
+  if (!lua_getstack(L, 0, &ar)) return;
+  Calling *c = calling_at(ar.i_ci);
+  if (!c) c = &callings[next++ % CALLINGS];
+  *c = (Calling){.frame = ar.i_ci};
+}
+
+// Whether the frame, which stands where one was noted, is that of a module's call and not one that came later.
+static bool is_module_call(lua_State *L, lua_Debug *ar) {
+  lua_getinfo(L, "f", ar);
+  bool is = lua_tocfunction(L, -1) == call_function;
+  lua_pop(L, 1);
+  return is;
+}
+
+static Site site_now(void *user) {
+  lua_State *L = current;
+  lua_Debug ar;
+  Calling *passed[CALLINGS];
+  Site site = {NULL, 0};
+  int count = 0;
+  (void)user;
+  if (!L || !lua_checkstack(L, 1)) return site;
+  for (int level = 1; lua_getstack(L, level, &ar); level++) {  // level 0 is a C function that called the library
+    Calling *c = calling_at(ar.i_ci);
+    if (c && is_module_call(L, &ar)) {
+      if (c->known) {
+        site = c->site;
+        break;
+      }
+      if (count < CALLINGS) passed[count++] = c;
+      continue;
+    }
+    lua_getinfo(L, "S", &ar);
+    if (*ar.what == 'C' || is_ours(&ar)) continue;
+    lua_getinfo(L, "l", &ar);
+    if (ar.currentline <= 0) continue;
+    site = (Site){intern(ar.short_src), ar.currentline};
+    break;
+  }
+  for (int i = 0; i < count; i++) {
+    passed[i]->known = true;
+    passed[i]->site = site;
+  }
+  return site;
+}
+
+int nb_push_modules(lua_State *L) {
+  lua_Debug ar;
+  int count = 0;
+  luaL_checkstack(L, 6, NULL);
+  lua_newtable(L);
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &call_key);
+  for (int level = 0; lua_getstack(L, level, &ar); level++) {
+    lua_getinfo(L, "f", &ar);
+    bool is_call = lua_rawequal(L, -1, -2);
+    lua_pop(L, 1);
+    if (!is_call || !lua_getlocal(L, &ar, 1)) continue;
+    lua_rawseti(L, -3, ++count);
+    if (!lua_getlocal(L, &ar, 2)) continue;
+    lua_setfield(L, -3, "input");  // the outermost call's comes last
+  }
+  lua_pop(L, 1);
+  for (int i = 1, j = count; i < j; i++, j--) {
+    lua_rawgeti(L, -1, i);
+    lua_rawgeti(L, -2, j);
+    lua_rawseti(L, -3, i);
+    lua_rawseti(L, -2, j);
+  }
+  return count;
+}
+
+void nb_set_call(lua_State *L, lua_CFunction call) {
+  call_function = call;
+  lua_pushcfunction(L, call);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &call_key);
+  nb_set_site_provider(site_now, NULL);
+}

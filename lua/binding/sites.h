@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: MIT
+// Where in the user's program something happens.
+#ifndef NABLUA_SITES_H
+#define NABLUA_SITES_H
+
+#include <lua.h>
+#include <stdbool.h>
+
+// The interpreter state that last called into the library: the one whose line a node remembers.
+void nb_enter(lua_State *L);
+lua_State *nb_entered(void);
+
+// Fills `ar` with the innermost frame of the user's code, its source and line; false when there is none.
+bool nb_user_frame(lua_State *L, lua_Debug *ar);
+
+// The __call of modules, to be told from other frames; from then on operators know their lines.
+void nb_set_call(lua_State *L, lua_CFunction call);
+
+// Called by it at its beginning: the user's line behind it is looked for once for all operators in it.
+void nb_note_call(lua_State *L);
+
+// Pushes a list of the modules whose calls are on the stack, outermost first, with what the outermost was called with
+// in its field `input`; returns their number.
+int nb_push_modules(lua_State *L);
+
+#endif

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: MIT
+// Tensors as userdata of one pointer, which holds one reference.
+//
+// One is pushed empty and filled afterwards, so that a Lua error in between leaves a valid object.
+#ifndef NABLUA_USERDATA_H
+#define NABLUA_USERDATA_H
+
+#include <lauxlib.h>
+#include <lua.h>
+
+#include "nablua/tensor.h"
+
+// Pushes an empty tensor userdata; the caller fills the slot with an owned reference.
+Tensor **nb_new_tensor(lua_State *L);
+
+// The same where the metatable of tensors is at hand, at stack index `metatable`.
+Tensor **nb_new_tensor_of(lua_State *L, int metatable);
+
+// Pushes a tensor of one number and no dimension, of its own memory.  Its metatable is at stack index `metatable`.
+void nb_push_scalar_of(lua_State *L, int metatable, DType dtype, const void *value);
+
+// Pushes `t`, an owned reference, which is released if Lua has no memory for the userdata.
+void nb_push_tensor(lua_State *L, Tensor *t);
+
+// Lets the next tensor tell Lua's collector how many bytes this one holds.  Call it once a slot
+// from nb_new_tensor is filled with fresh memory.
+void nb_feed_collector(const Tensor *t);
+
+// The tensor at `index`, borrowed; NULL when there is none.
+Tensor *nb_test_tensor(lua_State *L, int index);
+
+// The same; raises an error when it is none, or a released one.
+Tensor *nb_check_tensor(lua_State *L, int index);
+
+// The value at `index` where it is a scalar of whose tensor nobody has asked yet, and its dtype; else NULL.
+const char *nb_bare_scalar(lua_State *L, int index, DType *dtype);
+
+// "a number", "a tensor", "nil": what the user passed, for error sentences.
+const char *nb_kind_of(lua_State *L, int index);
+
+// The tensor's metatable, that of scalars, and the table of its methods.
+void nb_push_metatable(lua_State *L);
+void nb_push_scalar_metatable(lua_State *L);
+void nb_open_metatable(lua_State *L);         // makes that of tensors, with its finalizer
+void nb_open_scalar_metatable(lua_State *L);  // makes that of scalars of all that is in that of tensors by then
+void nb_push_methods(lua_State *L);
+void nb_set_methods(lua_State *L);  // takes the table on top for it
+
+#endif

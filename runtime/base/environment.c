@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: MIT
+// The table of environment variables: a row is all that a new one needs.
+#include "nablua/environment.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "nablua/error.h"
+#include "nablua/memory.h"
+#include "nablua/parallel.h"
+#include "nablua/random.h"
+
+// A whole number and nothing else.
+static bool read_whole(const char *text, long long *value) {
+  char *end;
+  errno = 0;
+  *value = strtoll(text, &end, 10);
+  return *text && !*end && !errno;
+}
+
+static bool set_seed(const char *text) {
+  long long seed;
+  if (!read_whole(text, &seed)) return false;
+  nb_random_set((RandomState){(uint64_t)seed, 0});
+  return true;
+}
+
+static bool set_memory(const char *text) {
+  static const char letters[] = "kKmMgG";
+  static const double scales[] = {1e3, 1e6, 1e9};
+  char *end;
+  double bytes = strtod(text, &end);
+  const char *letter = *end ? strchr(letters, *end) : NULL;
+  if (letter) bytes *= scales[(letter - letters) / 2], end++;
+  if (*end || !(bytes >= 1e6 && bytes <= 1e18)) return false;
+  nb_memory_set_limit((size_t)bytes);
+  return true;
+}
+
+static bool set_threads(const char *text) {
+  long long threads;
+  return read_whole(text, &threads) && threads > 0 && threads <= INT_MAX && nb_set_threads((int)threads);
+}
+
+const EnvironmentRow nb_environment_rows[] = {
+    {.name = "NABLUA_SEED",
+     .takes = "a whole number",
+     .doc = "The seed of the random numbers, for runs that repeat",
+     .fallback = "one that the system draws",
+     .apply = set_seed},
+    {.name = "NABLUA_MEMORY",
+     .takes = "a size of at least 1M such as 2G",
+     .doc = "The most that tensors and Lua may take together",
+     .fallback = "nine tenths of the machine's memory",
+     .apply = set_memory},
+    {.name = "NABLUA_THREADS",
+     .takes = "a whole number from 1 to 256",
+     .doc = "How many threads compute",
+     .fallback = "the cores there are",
+     .apply = set_threads},
+    {.name = "NABLUA_CPU",
+     .takes = "portable or avx2",
+     .doc = "The newest instructions that the kernels may use",
+     .fallback = "all that the machine has",
+     .words = "portable|avx2"},
+    {.name = "NABLUA_BLAS",
+     .takes = "a library's name, or off",
+     .doc = "The BLAS for large products, where it is quicker than our own",
+     .fallback = "the system's where our kernels have no vectors, else none"},
+};
+
+const int nb_environment_count = (int)(sizeof nb_environment_rows / sizeof *nb_environment_rows);
+
+// Whether `words`, which bars separate, has the text.
+static bool has_word(const char *words, const char *text) {
+  size_t length = strlen(text);
+  for (const char *at = words; at; at = strchr(at, '|')) {
+    at += *at == '|';
+    if (strcspn(at, "|") == length && strncmp(at, text, length) == 0) return true;
+  }
+  return false;
+}
+
+void nb_environment_apply(void) {
+  static bool applied;
+  if (applied) return;
+  applied = true;
+  for (int i = 0; i < nb_environment_count; i++) {
+    const EnvironmentRow *row = &nb_environment_rows[i];
+    const char *text = getenv(row->name);
+    if (!text || (row->words ? has_word(row->words, text) : !row->apply || row->apply(text))) continue;
+    nb_notice("%s should be %s, got '%.100s'; going on with %s", row->name, row->takes, text, row->fallback);
+  }
+}
+
+const char *nb_environment(const char *name) {
+  for (int i = 0; i < nb_environment_count; i++) {
+    const EnvironmentRow *row = &nb_environment_rows[i];
+    if (strcmp(row->name, name) != 0) continue;
+    const char *text = getenv(name);
+    return text && (!row->words || has_word(row->words, text)) ? text : NULL;
+  }
+  return NULL;
+}
+
+void nb_environment_describe(char *text, size_t size) {
+  size_t used = 0;
+  if (size > 0) *text = '\0';
+  for (int i = 0; i < nb_environment_count && used < size; i++) {
+    const EnvironmentRow *row = &nb_environment_rows[i];
+    int n = snprintf(text + used, size - used, "  %-15s %s\n%18s%s; without it: %s\n", row->name, row->doc, "",
+                     row->takes, row->fallback);
+    used += n > 0 ? (size_t)n : 0;
+  }
+}
