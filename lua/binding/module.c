@@ -6,6 +6,7 @@
 #include "binding.h"
 #include "nablua/environment.h"
 #include "nablua/library.h"
+#include "nablua/trace.h"
 #include "nablua_lua.h"
 #include "open.h"
 #include "sources.h"
@@ -83,12 +84,18 @@ static int open_core(lua_State *L) {
   return 1;
 }
 
+static void tell_trace(const char *line) {
+  fprintf(stderr, "%s\n", line);
+}
+
 int luaopen_nablua(lua_State *L) {
   Error err;
   luaL_checkversion(L);
   if (!nb_open(&err)) return luaL_error(L, "nablua: %s", err.message);
   nb_on_notice(tell);
   nb_environment_apply();
+  const char *traced = nb_environment("NABLUA_TRACE");
+  if (traced && !nb_trace(traced, tell_trace, &err)) nb_notice("NABLUA_TRACE: %s; going on with nothing", err.message);
   luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
   lua_pushcfunction(L, open_native);
   lua_setfield(L, -2, "nablua.native");

@@ -24,9 +24,10 @@ typedef enum CpuLevel { CPU_PORTABLE, CPU_AVX2, CPU_AVX512, CPU_LEVELS } CpuLeve
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
 
-// The best level of this machine; NABLUA_CPU=portable or avx2 lowers it.
+// The best level of this machine, at most what nb_cpu_limit was told.
 extern atomic_int nb_cpu_known;  // −1 before the first look
 CpuLevel nb_cpu_look(void);
+void nb_cpu_limit(CpuLevel level);
 static inline CpuLevel cpu_level(void) {
   int known = atomic_load_explicit(&nb_cpu_known, memory_order_relaxed);
   return __builtin_expect(known >= 0, 1) ? (CpuLevel)known : nb_cpu_look();

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cpu.h"
 #include "nablua/error.h"
 #include "nablua/memory.h"
 #include "nablua/parallel.h"
@@ -45,6 +46,13 @@ static bool set_threads(const char *text) {
   return read_whole(text, &threads) && threads > 0 && threads <= INT_MAX && nb_set_threads((int)threads);
 }
 
+static bool set_cpu(const char *text) {
+  bool portable = strcmp(text, "portable") == 0;
+  if (!portable && strcmp(text, "avx2") != 0) return false;
+  nb_cpu_limit(portable ? CPU_PORTABLE : CPU_AVX2);
+  return true;
+}
+
 const EnvironmentRow nb_environment_rows[] = {
     {.name = "NABLUA_SEED",
      .takes = "a whole number",
@@ -65,24 +73,18 @@ const EnvironmentRow nb_environment_rows[] = {
      .takes = "portable or avx2",
      .doc = "The newest instructions that the kernels may use",
      .fallback = "all that the machine has",
-     .words = "portable|avx2"},
+     .apply = set_cpu},
     {.name = "NABLUA_BLAS",
      .takes = "a library's name, or off",
      .doc = "The BLAS for large products, where it is quicker than our own",
      .fallback = "the system's where our kernels have no vectors, else none"},
+    {.name = "NABLUA_TRACE",
+     .takes = "op, tape and write, separated by commas",
+     .doc = "What to tell of at the standard error: operators, backward rules, writes in place",
+     .fallback = "nothing"},
 };
 
 const int nb_environment_count = (int)(sizeof nb_environment_rows / sizeof *nb_environment_rows);
-
-// Whether `words`, which bars separate, has the text.
-static bool has_word(const char *words, const char *text) {
-  size_t length = strlen(text);
-  for (const char *at = words; at; at = strchr(at, '|')) {
-    at += *at == '|';
-    if (strcspn(at, "|") == length && strncmp(at, text, length) == 0) return true;
-  }
-  return false;
-}
 
 void nb_environment_apply(void) {
   static bool applied;
@@ -91,17 +93,14 @@ void nb_environment_apply(void) {
   for (int i = 0; i < nb_environment_count; i++) {
     const EnvironmentRow *row = &nb_environment_rows[i];
     const char *text = getenv(row->name);
-    if (!text || (row->words ? has_word(row->words, text) : !row->apply || row->apply(text))) continue;
+    if (!text || !row->apply || row->apply(text)) continue;
     nb_notice("%s should be %s, got '%.100s'; going on with %s", row->name, row->takes, text, row->fallback);
   }
 }
 
 const char *nb_environment(const char *name) {
   for (int i = 0; i < nb_environment_count; i++) {
-    const EnvironmentRow *row = &nb_environment_rows[i];
-    if (strcmp(row->name, name) != 0) continue;
-    const char *text = getenv(name);
-    return text && (!row->words || has_word(row->words, text)) ? text : NULL;
+    if (strcmp(nb_environment_rows[i].name, name) == 0) return getenv(name);
   }
   return NULL;
 }

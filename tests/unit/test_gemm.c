@@ -16,6 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "cpu.h"
 #include "gemm.h"
 #include "nablua/interrupt.h"
 #include "nablua/memory.h"
@@ -385,7 +386,8 @@ static void an_interrupted_product_is_complete_or_fails(void **state) {
   }
 }
 
-static int run_level(const char *level) {
+static int run_level(CpuLevel level) {
+  static const char *const names[CPU_LEVELS] = {"portable", "avx2", "avx512"};
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(all_tiny_sizes_are_right),
       cmocka_unit_test(tiny_products_take_a_bias),
@@ -400,21 +402,20 @@ static int run_level(const char *level) {
       cmocka_unit_test(an_interrupt_stops_a_large_product),
       cmocka_unit_test(an_interrupted_product_is_complete_or_fails),
   };
-  setenv("NABLUA_CPU", level, 1);
-  return cmocka_run_group_tests_name(level, tests, NULL, NULL);
+  nb_cpu_limit(level);
+  return cmocka_run_group_tests_name(names[level], tests, NULL, NULL);
 }
 
 // The level is looked up once in a process: a child for each.  What this machine lacks falls back
 // to what it has.
 int main(void) {
-  static const char *const levels[] = {"portable", "avx2", "avx512"};
   int failed = 0;
   setenv("NABLUA_BLAS", "off", 1);
-  for (size_t i = 0; i < COUNT(levels); i++) {
+  for (size_t i = 0; i < CPU_LEVELS; i++) {
     int status = 0;
     fflush(NULL);
     pid_t child = fork();
-    if (child == 0) exit(run_level(levels[i]) ? 1 : 0);
+    if (child == 0) exit(run_level((CpuLevel)i) ? 1 : 0);
     failed += child < 0 || waitpid(child, &status, 0) != child || status != 0;
   }
   return failed != 0;

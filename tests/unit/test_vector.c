@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "cpu.h"
 #include "vector.h"
 
 enum { N = 1000 };
@@ -165,7 +166,7 @@ int main(void) {
     fflush(NULL);
     pid_t child = fork();
     if (child == 0) {
-      setenv("NABLUA_CPU", levels[i], 1);
+      nb_cpu_limit((CpuLevel)i);
       exit(cmocka_run_group_tests_name(levels[i], tests, NULL, NULL) ? 1 : 0);
     }
     failed += child < 0 || waitpid(child, &status, 0) != child || status != 0;

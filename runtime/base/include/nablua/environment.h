@@ -14,7 +14,6 @@ typedef struct EnvironmentRow {
   const char *takes;                // what it should be, in words that follow "should be"
   const char *doc;                  // what it sets, in one line
   const char *fallback;             // what holds without it, and when its value is nonsense
-  const char *words;                // "portable|avx2": the values there are; NULL where `apply` or the owner judges
   bool (*apply)(const char *text);  // false when the text is not what it takes; NULL where the owner asks for it
 } EnvironmentRow;
 
@@ -25,7 +24,7 @@ extern const int nb_environment_count;
 // holds.
 void nb_environment_apply(void);
 
-// The text of a variable in the table; NULL when it is not set, or is none of its row's words.
+// The text of a variable in the table; NULL when it is not set.
 const char *nb_environment(const char *name);
 
 // Writes two lines of each variable, for --help, as far as `size` bytes go.
