@@ -17,8 +17,8 @@ local params = {
   { name = "example", type = "string", optional = true },
   { name = "derivative", type = "string", optional = true,
     doc = "as help shows it: \"σ(x)\", or \"∂/∂x = y, ∂/∂y = x\" by forward's names" },
-  { name = "role", type = "string", choices = { "function", "formula", "activation", "loss", "normalisation", "structure",
-      "part" }, default = "function",
+  { name = "role", type = "string", default = "function",
+    choices = { "function", "formula", "activation", "loss", "normalisation", "structure", "part" },
     doc = "what inspection makes of it: a formula's factor is its derivative, an activation's value is a⁽²⁾" },
   { name = "symbol", type = "string", optional = true, doc = "as inspection's formulas write it; the name" },
   { name = "no_grad", type = "string", optional = true, doc = "why it has no gradient, where there is no backward" },
@@ -53,7 +53,8 @@ registry.define(nb, "nb.", "operator", {
   doc = "Makes an operator of two Lua functions; it joins nb, the methods of tensors, help and completion.  Making " ..
     "it again replaces it.  In forward, ctx:save(a, b) keeps tensors for backward, where ctx:saved() returns them; " ..
     "other values go into fields of ctx.  A backward written in operators has second derivatives.",
-  signature = "nb.operator{name=, forward=, backward=, doc=, example=, derivative=, role=, symbol=, no_grad=, outputs=1}",
+  signature = "nb.operator{name=, forward=, backward=, doc=, example=, derivative=, role=, symbol=, no_grad=, " ..
+    "outputs=1}",
   params = params,
   example = [[
 local cube = nb.operator{ name="cube", doc="x³, elementwise.",

@@ -1,15 +1,15 @@
 -- SPDX-License-Identifier: MIT
 -- The formulas of operators' rows, "−x/y²": with the arguments' symbols in them, as text and as LaTeX.
 --
--- formula.write(text, bind) gives { scale = a number, symbol = { text =, latex = } or nil where it is that number alone },
--- or nil where the text is no formula (words, δ).  bind(name) gives the symbol or the number that a name stands for, nil
--- where it stands for itself.  Numbers are computed: y·x^(y−1) of y = 2 is 2·x.
+-- formula.write(text, bind) gives { scale = a number, symbol = { text =, latex = } or nil of a number alone },
+-- or nil where the text is no formula (words, δ).  bind(name) gives the symbol or the number that a name stands for,
+-- nil where it stands for itself.  Numbers are computed: y·x^(y−1) of y = 2 is 2·x.
 local text = require "nablua.inspect.text"
 
 local formula = {}
 
-local GREEK = { ["σ"] = "\\sigma", ["π"] = "\\pi", ["α"] = "\\alpha", ["β"] = "\\beta", ["Φ"] = "\\Phi", ["φ"] = "\\varphi",
-  ["ŷ"] = "\\hat{y}", ["γ"] = "\\gamma" }
+local GREEK = { ["σ"] = "\\sigma", ["π"] = "\\pi", ["α"] = "\\alpha", ["β"] = "\\beta", ["γ"] = "\\gamma",
+  ["Φ"] = "\\Phi", ["φ"] = "\\varphi", ["ŷ"] = "\\hat{y}" }
 local RAISED = { ["⁰"] = "0", ["¹"] = "1", ["²"] = "2", ["³"] = "3", ["⁴"] = "4", ["⁵"] = "5", ["⁶"] = "6", ["⁷"] = "7",
   ["⁸"] = "8", ["⁹"] = "9", ["⁻"] = "-", ["ᵀ"] = "\\top" }
 local RELATIONS = { ["<"] = "<", [">"] = ">", ["≤"] = "\\le ", ["≥"] = "\\ge ", ["="] = "=" }

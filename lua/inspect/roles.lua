@@ -26,7 +26,8 @@ local function read(op)
   return { role = row.role or "function", name = op, params = params, formula = row.formula, factor = row.factor,
     symbol = { text = symbol, latex = row.latex or upright(symbol) }, derivative = row.derivative,
     factors = row.derivative and formula.parts(row.derivative) or {}, elementwise = row.elementwise or own[op] ~= nil,
-    own = own[op] ~= nil, internal = row.internal, view = row.view, probability = row.probability, shrinks = row.shrinks }
+    own = own[op] ~= nil, internal = row.internal, view = row.view, probability = row.probability,
+    shrinks = row.shrinks }
 end
 
 function roles.of(op)

@@ -129,7 +129,7 @@ end
 
 -- z + b, where b is a vector of the layer's.
 local function name_bias(self, i, node)
-  if node.op ~= "add" then return false end
+  if roles.of(node.op).formula ~= "x + y" then return false end
   for k = 1, 2 do
     local z, b = node.inputs[k], node.inputs[3 - k]
     local leaf = leaf_behind(self, b)
@@ -146,11 +146,11 @@ local function name_bias(self, i, node)
   return false
 end
 
--- A number that the program wrote.
-local function constant_number(input)
-  if input and not input.node and not input.leaf and input.value and numel(input.shape) == 1 then
-    return input.value:item() + 0.0
-  end
+-- A number that the program wrote; a target or an input that is a single number has a name instead.
+local function constant_number(names, input)
+  if input.node or input.leaf or not input.value or numel(input.shape) ~= 1 then return nil end
+  if input == names.target or names.constants[constant_key(input)] then return nil end
+  return input.value:item() + 0.0
 end
 
 -- The name that a row's formulas have for the k-th input.  Tensors that users' operators get have the names of their
@@ -165,7 +165,7 @@ local function meaning(names, node, given)
   return function(name)
     if given and given[name] then return given[name] end
     for k, input in pairs(node.inputs) do
-      if param_of(node, k) == name then return constant_number(input) or names:input(node, k) end
+      if param_of(node, k) == name then return constant_number(names, input) or names:input(node, k) end
     end
     local argument = node.args[name]
     return type(argument) == "number" and argument or nil

@@ -178,8 +178,11 @@ double nb_flops_qr(const Call *c) {
   return 2 * matrices(c) * (4 * m * n * s - 2 * (m + n) * s * s + 4.0 / 3 * s * s * s);
 }
 
-double nb_flops_spectral(const Call *c) {
+double nb_flops_eigen(const Call *c) {
+  return 9 * cube(c);
+}
+
+double nb_flops_singular(const Call *c) {
   double m = size_at(c, 0, 2), n = size_at(c, 0, 1);
-  double rectangular = 4 * m * m * n + 8 * m * n * n;
-  return matrices(c) * (9 * n * n * n + (c->op->outputs == 2 ? 0 : rectangular));
+  return matrices(c) * (4 * m * m * n + 8 * m * n * n) + nb_flops_eigen(c);
 }

@@ -29,7 +29,8 @@ double nb_flops_factor(const Call *c);      // ⅔n³, of LU
 double nb_flops_cholesky(const Call *c);    // ⅓n³
 double nb_flops_solve(const Call *c);       // ⅔n³ + 2n²k
 double nb_flops_triangular(const Call *c);  // n²k
-double nb_flops_qr(const Call *c);  // 4mns − 2(m+n)s² + ⁴⁄₃s³ with s = min(m, n), and as much again for q
-double nb_flops_spectral(const Call *c);  // 9n³ of eigenvalues and vectors; singular ones of m×n 4m²n + 8mn² + 9n³
+double nb_flops_qr(const Call *c);     // 4mns − 2(m+n)s² + ⁴⁄₃s³ with s = min(m, n), and as much again for q
+double nb_flops_eigen(const Call *c);  // 9n³, with vectors
+double nb_flops_singular(const Call *c);  // 4m²n + 8mn² + 9n³ for m×n, with vectors
 
 #endif

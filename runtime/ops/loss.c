@@ -230,6 +230,7 @@ static const Op ops[] = {
      .example = "nb.squared_error(nb.tensor{1, 4}, nb.tensor{2, 2})  --> {1, 4}",
      .derivative = "∂/∂x = 2(x − y), ∂/∂y = −2(x − y)",
      .role = NB_ROLE_DIFFERENCE,
+     .symbol = "SE",
      .formula = "(x − y)²",
      .params = {TENSOR("x"), OPERAND("y")},
      .saves = NB_SAVE_IN(0) | NB_SAVE_IN(1),
