@@ -109,8 +109,8 @@ typedef enum Role {
   NB_ROLE_ACTIVATION,     // a layer's function: a⁽²⁾ = σ(z⁽²⁾)
   NB_ROLE_PRODUCT,        // of a value and a weight, and perhaps a bias: z⁽²⁾ = X·W⁽¹⁾+b⁽¹⁾
   NB_ROLE_POOL,           // p⁽²⁾ = MaxPool(a⁽²⁾)
-  NB_ROLE_NORMALISATION,  //
-  NB_ROLE_ATTENTION,      //
+  NB_ROLE_NORMALISATION,  // of rows or channels
+  NB_ROLE_ATTENTION,      // softmax(q·kᵀ)·v
   NB_ROLE_RECURRENCE,     // stands for the steps of a recurrent layer, which inspection unfolds
   NB_ROLE_LOSS,           // of a value and a target
   NB_ROLE_REDUCTION,      // fewer numbers out of many; its factor is .derivative where that is a formula
