@@ -5,7 +5,7 @@ local nb = require "nablua.core"
 local options = require "nablua.options"
 local registry = require "nablua.registry"
 
-local own = {}  -- name → true: made here, so that they may be made again
+local own = {}  -- name → what inspection knows of it; what was made here may be made again
 
 local params = {
   { name = "name", type = "string", doc = "nb.NAME and t:NAME" },
@@ -15,7 +15,12 @@ local params = {
     doc = "backward(ctx, g): for each argument ∂J/∂argument from g = ∂J/∂result; nil for those that have none" },
   { name = "doc", type = "string", default = "An operator of your own." },
   { name = "example", type = "string", optional = true },
-  { name = "derivative", type = "string", optional = true, doc = "as help shows it" },
+  { name = "derivative", type = "string", optional = true,
+    doc = "as help shows it: \"σ(x)\", or \"∂/∂x = y, ∂/∂y = x\" by forward's names" },
+  { name = "role", type = "string", default = "function",
+    choices = { "function", "formula", "activation", "loss", "normalisation", "structure", "part" },
+    doc = "what inspection makes of it: a formula's factor is its derivative, an activation's value is a⁽²⁾" },
+  { name = "symbol", type = "string", optional = true, doc = "as inspection's formulas write it; the name" },
   { name = "no_grad", type = "string", optional = true, doc = "why it has no gradient, where there is no backward" },
   { name = "outputs", type = "size", default = 1,
     doc = "how many tensors forward returns, 3 at most; backward gets as many gradients" },
@@ -48,7 +53,8 @@ registry.define(nb, "nb.", "operator", {
   doc = "Makes an operator of two Lua functions; it joins nb, the methods of tensors, help and completion.  Making " ..
     "it again replaces it.  In forward, ctx:save(a, b) keeps tensors for backward, where ctx:saved() returns them; " ..
     "other values go into fields of ctx.  A backward written in operators has second derivatives.",
-  signature = "nb.operator{name=, forward=, backward=, doc=, example=, derivative=, no_grad=, outputs=1}",
+  signature = "nb.operator{name=, forward=, backward=, doc=, example=, derivative=, role=, symbol=, no_grad=, " ..
+    "outputs=1}",
   params = params,
   example = [[
 local cube = nb.operator{ name="cube", doc="x³, elementwise.",
@@ -75,8 +81,8 @@ local x = nb.tensor({1, 2}, {requires_grad=true}); x:cube():sum():backward(); re
     local f = native.custom(v.name, v.outputs, v.forward, v.backward)
     local names = parameters_of(v.forward)
     local listed = {}
-    for i, name in ipairs(names) do listed[i] = { name = name, type = "" } end
-    own[v.name] = true
+    for i, name in ipairs(names) do listed[i] = { name = name, type = "", kind = "tensor" } end
+    own[v.name] = { role = v.role, symbol = v.symbol, derivative = v.derivative, params = listed }
     native.methods[v.name] = f
     nb[v.name] = f
     registry.add {

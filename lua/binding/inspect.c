@@ -202,12 +202,16 @@ static void push_input(lua_State *L, const Node *n, int param, int e, Tensor *t,
 }
 
 static void push_record(lua_State *L, Node *n, int records, int places) {
-  lua_createtable(L, 0, 12);
+  lua_createtable(L, 0, 13);
   lua_pushstring(L, n->op->name);
   lua_setfield(L, -2, "op");
   nb_push_node(L, n);
   lua_setfield(L, -2, "node");
   nb_set_site(L, n->site);
+  if (!n->freed) {
+    lua_pushnumber(L, nb_op_flops(n->op, n->args));
+    lua_setfield(L, -2, "flops");
+  }
   lua_pushinteger(L, (lua_Integer)n->order);
   lua_setfield(L, -2, "order");
   lua_pushinteger(L, n->edge_count);

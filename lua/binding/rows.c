@@ -133,6 +133,13 @@ static void push_row(lua_State *L, const OpFamily *family, const Op *op) {
   set_string(L, "derivative", op->derivative);
   set_string(L, "no_grad", op->no_grad);
   set_string(L, "source", op->source);
+  set_string(L, "role", nb_role_name(op->role));
+  set_string(L, "symbol", op->symbol);
+  set_string(L, "latex", op->latex);
+  set_string(L, "formula", op->formula);
+  set_string(L, "factor", op->factor);
+  set_string(L, "probability", op->probability);
+  set_string(L, "shrinks", op->shrinks);
   set_flag(L, "inplace", op->inplace);
   set_flag(L, "internal", op->internal);
   set_flag(L, "view", op->view);

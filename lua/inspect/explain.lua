@@ -7,6 +7,7 @@ local native = require "nablua.native"
 local nb = require "nablua.core"
 local options = require "nablua.options"
 local paths = require "nablua.inspect.paths"
+local roles = require "nablua.inspect.roles"
 local symbols = require "nablua.inspect.symbols"
 local tape = require "nablua.inspect.tape"
 local text = require "nablua.inspect.text"
@@ -125,6 +126,11 @@ local function close_to(a, b)
   return (a - b):abs():max():item() <= 1e-3 * size + 1e-6
 end
 
+local function has_logarithm(op)
+  local role = roles.of(op).role
+  return role == "logarithm" or role == "loss"
+end
+
 -- Whether the error δ at a σ or log softmax is scale·(ŷ − y) for the y of the loss: the cross-entropies, however they
 -- are written.
 local function is_error(self, segments, delta, scale)
@@ -134,7 +140,7 @@ local function is_error(self, segments, delta, scale)
   local d = delta[1]
   if not (out and out.value and d and last.edge) then return false end
   local guess = out.value:detach()
-  if node.op == "log_softmax" then
+  if roles.of(node.op).probability == "e^y" then
     guess = guess:exp()
     local target = guess - d / math.abs(scale)
     local dim = node.args.dim or -1
@@ -146,7 +152,7 @@ local function is_error(self, segments, delta, scale)
   for s = 1, #segments - 1 do
     for _, i in ipairs(self.paths:part(segments[s].from, segments[s].to)) do
       local n = self.paths.nodes[i]
-      logs = logs or n.op == "log" or n.op == "log1p" or n.op == "binary_cross_entropy"
+      logs = logs or has_logarithm(n.op)
       for _, input in pairs(n.inputs) do
         local y = not input.node and not input.leaf and input.value
         if y and y:numel() == guess:numel() and symbols.numel(input.shape) == guess:numel() then
@@ -227,7 +233,7 @@ local function build(self)
   local output = next(grads)
   local function emit(r, s, symbol, uses)
     local f = { symbol = symbol.text, latex = symbol.latex, segments = pending, output = output,
-      gain = 0, op = self.paths.nodes[s.from].op, uses = uses }
+      gain = 0, op = self.paths.nodes[s.from].op, uses = uses, meaning = r.meaning }
     measure(self, f, r, s, grads, head and scale / n or scale)
     factors[#factors + 1] = finish(self, f, grads)
     f.gain = before > 0 and f.delta / before or 0
@@ -244,7 +250,7 @@ local function build(self)
       uses[#uses + 1] = { op = self.paths.nodes[i].op, input = input, norm = norm { g },
         line = self.paths.nodes[i].line, source = self.paths.nodes[i].source }
     end)
-    local ends = node.op == "sigmoid" or node.op == "log_softmax"
+    local ends = roles.of(node.op).probability
     if head and ends and #pending > 1 and is_error(self, pending, grads, 1 / n) then
       local out = node.outputs[1].value:detach()
       r = { kind = "elementwise", values = select(2, next(grads)) * n,
@@ -295,8 +301,9 @@ local function find_hold(self)
   local logs = false
   for k, s in ipairs(list) do
     local node = self.paths.nodes[s.from]
-    if (node.op == "sigmoid" or node.op == "log_softmax") and s.edge then
-      if not logs and node.op == "sigmoid" then return {} end
+    local probability = roles.of(node.op).probability
+    if probability and s.edge then
+      if not logs and probability == "y" then return {} end
       local segments, grads, n = {}, start(self.J), 1
       for j = 1, k do
         segments[j] = list[j]
@@ -310,8 +317,8 @@ local function find_hold(self)
     if k > 12 then return {} end
     for _, i in ipairs(self.paths:part(s.from, s.to)) do
       local op = self.paths.nodes[i].op
-      if op == "matmul" or op == "linear" or #self.paths:part(s.from, s.to) > 40 then return {} end
-      logs = logs or op == "log" or op == "log1p" or op == "binary_cross_entropy"
+      if roles.of(op).role == "product" or #self.paths:part(s.from, s.to) > 40 then return {} end
+      logs = logs or has_logarithm(op)
     end
   end
   return {}

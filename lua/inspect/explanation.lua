@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- How an explanation looks: the formula, its factors with shapes, sizes and gains, as text and as LaTeX.
 local options = require "nablua.options"
+local roles = require "nablua.inspect.roles"
 local text = require "nablua.inspect.text"
 
 local MOST_FACTORS = 24  -- beyond which the middle is left out
@@ -111,7 +112,7 @@ local function formula_lines(self, width)
   return lines
 end
 
--- What the symbols of weights stand for.
+-- What the symbols of weights and of derivatives stand for.
 local function legend(self)
   local parts, known = {}, {}
   for _, node in ipairs(self.paths.nodes) do
@@ -125,17 +126,21 @@ local function legend(self)
   end
   if #parts > 8 then parts = table.move(parts, 1, 8, 1, {}); parts[9] = "…" end
   if self.n then parts[#parts + 1] = "n = " .. self.n end
+  for _, f in ipairs(self.factors) do
+    if f.meaning and not known[f.meaning] then
+      known[f.meaning] = true
+      parts[#parts + 1] = f.meaning
+    end
+  end
   return parts
 end
-
-local WHY = { sigmoid = "σ' is at most ¼", tanh = "tanh' is near 0 where tanh saturates",
-  relu = "ReLU' is 0 for every unit that is off" }
 
 local function verdict(self)
   if not self.shrank then return nil end
   local f, count = self.shrank, 0
   for _, g in ipairs(self.factors) do if g.shrinks then count = count + 1 end end
-  local why = WHY[f.op] and "; " .. WHY[f.op] or ""
+  local why = roles.of(f.op).shrinks
+  why = why and "; " .. why or ""
   if count == 1 then
     return ("▼ one factor shrinks the signal: %s, to ×%s%s"):format(f.symbol, text.number(f.gain), why)
   end

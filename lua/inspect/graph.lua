@@ -4,6 +4,7 @@ local native = require "nablua.native"
 local nb = require "nablua.core"
 local options = require "nablua.options"
 local program = require "nablua.plot.program"
+local roles = require "nablua.inspect.roles"
 local style = require "nablua.plot.style"
 local tape = require "nablua.inspect.tape"
 
@@ -103,9 +104,9 @@ local function read(J)
     local out = node.outputs[1] or {}
     local is_last = i == #nodes
     local value = out.value or (is_last and J) or nil
-    of_index[i] = put { kind = is_last and "result" or "operator", name = node.op, layer = node.layer, from = from,
-      shape = out.shape or (is_last and J.shape) or nil, value = value_text(value), gradient = of_node[i][1],
-      source = node.source, line = node.line }
+    of_index[i] = put { kind = is_last and "result" or "operator", name = roles.title(node.op), layer = node.layer,
+      from = from, shape = out.shape or (is_last and J.shape) or nil, value = value_text(value),
+      gradient = of_node[i][1], source = node.source, line = node.line }
   end
   return { boxes = boxes, skipped = skipped, operators = #nodes, freed = nodes[#nodes].freed }
 end

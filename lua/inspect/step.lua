@@ -10,6 +10,7 @@ local module = require "nablua.nn.module"
 local optim = require "nablua.optim"
 local options = require "nablua.options"
 local record = require "nablua.inspect.record"
+local roles = require "nablua.inspect.roles"
 local symbols = require "nablua.inspect.symbols"
 local tape = require "nablua.inspect.tape"
 local text = require "nablua.inspect.text"
@@ -82,9 +83,6 @@ end
 
 -- ---- grouping ----
 
-local STRUCTURAL = { transpose = true, reshape = true, view = true, expand = true, permute = true, unsqueeze = true,
-  squeeze = true, contiguous = true, to = true, narrow = true, detach = true, clone = true }
-
 -- What is only for the eye, names and formulas, is found out when it is first asked for: a long program has more steps
 -- than anybody looks at.
 local describe = {}  -- phase → f(stepper, group), which fills these fields
@@ -98,6 +96,12 @@ function Group.__index(g, key)
     g.stepper:settled(function() describe[g.phase](g.stepper, g) end)
     return rawget(g, key)
   end
+end
+
+-- Whether an operator only looks at values in another way: it belongs to the step that uses them.
+local function reshapes(op)
+  local info = roles.of(op)
+  return info.role == "structure" or info.view
 end
 
 -- Forward events as steps.
@@ -126,7 +130,7 @@ local function group_forward(self, events)
       end
       current.events[#current.events + 1] = e
       self.in_place = self.in_place or e.in_place
-      current.open = not own and STRUCTURAL[e.op]
+      current.open = not own and reshapes(e.op)
     end
   end
   return groups
@@ -181,7 +185,8 @@ local function tie(self)
     end
     local e = g.events[#g.events]
     g.op, g.output = e.op, e.outputs[1]
-    g.title = g.module and module.title(g.module) or e.op
+    g.name = roles.title(e.op)
+    g.title = g.module and module.title(g.module) or g.name
   end
 end
 
@@ -189,8 +194,9 @@ end
 local function loss_formula(self, g)
   for k in pairs(g.nodes) do
     local node = self.read.nodes[k]
-    if node.op == "bce_with_logits" or node.op == "cross_entropy" or node.op == "binary_cross_entropy" then
-      return ("%s(%s, y)"):format(node.op, self.names:input(node, 1).text)
+    local info = roles.of(node.op)
+    if info.role == "loss" then
+      return ("%s(%s, y)"):format(info.symbol.text, self.names:input(node, 1).text)
     elseif k == self.names.difference then
       return ("%s(ŷ, y)"):format(g.module and g.module:kind() or "loss")
     end
@@ -235,7 +241,7 @@ function describe.forward(self, g)
     for k, input in pairs(e.inputs) do
       names[#names + 1] = node and node.inputs[k] and self.names:input(node, k).text or options.shape(input.value)
     end
-    made = ("%s(%s)"):format(e.op, table.concat(names, ", "))
+    made = ("%s(%s)"):format(roles.of(e.op).symbol.text, table.concat(names, ", "))
   end
   g.formula = ("%s = %s"):format(g.symbol or "·", made)
 end
@@ -457,7 +463,7 @@ function Stepper:to(name, phase)
   if at then return seek(self, at) end
   local known, seen = {}, {}
   for _, g in ipairs(self.steps) do
-    local label = g.path and "layer " .. g.path or g.op
+    local label = g.path and "layer " .. g.path or g.name or g.op
     if not seen[label] then
       seen[label] = true
       known[#known + 1] = label

@@ -49,9 +49,9 @@ end
 local function forward_lines(g, width)
   local parts = {}
   for _, input in ipairs(g.inputs) do parts[#parts + 1] = sized(input.name, input.value) end
-  local lines = { "  " .. table.concat(parts, "   ") .. "   →   " .. sized(g.symbol or g.op, g.output) }
+  local lines = { "  " .. table.concat(parts, "   ") .. "   →   " .. sized(g.symbol or g.name, g.output) }
   if g.output:dim() > 0 then
-    lines[#lines + 1] = ("  %s ="):format(g.symbol or g.op)
+    lines[#lines + 1] = ("  %s ="):format(g.symbol or g.name)
     append(lines, values(g.output, width))
   end
   return lines
@@ -174,7 +174,7 @@ end
 local function forward_html(g)
   local parts = {}
   for i, input in ipairs(g.inputs) do parts[i] = sized_html(input.name, input.value) end
-  local flow = table.concat(parts, " &nbsp; ") .. " &nbsp;→&nbsp; " .. sized_html(g.symbol or g.op, g.output)
+  local flow = table.concat(parts, " &nbsp; ") .. " &nbsp;→&nbsp; " .. sized_html(g.symbol or g.name, g.output)
   if g.output:dim() == 0 then return html.line(flow) end
   return html.line(flow) .. html.values(g.output)
 end

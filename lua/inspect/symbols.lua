@@ -4,25 +4,11 @@
 -- A symbol is { text =, latex = }.  Weights are numbered by their first use, forward; z and a have the number of the
 -- layer they are the values of, one more than the weight's.  What has a name of its own keeps it; the rest is v₁, v₂.
 local native = require "nablua.native"
+local formula = require "nablua.inspect.formula"
+local roles = require "nablua.inspect.roles"
 local text = require "nablua.inspect.text"
 
 local symbols = {}
-
--- Operators that only pass values on, in another shape or with other strides.
-local STRUCTURAL = {}
-for name in ([[reshape view flatten transpose permute squeeze unsqueeze expand contiguous clone to detach
-  sum_to identity]]):gmatch("%S+") do STRUCTURAL[name] = true end
-
--- Activations, as the lecture writes them.
-local ACTIVATIONS = { sigmoid = "σ", tanh = "tanh", relu = "ReLU", leaky_relu = "LeakyReLU", elu = "ELU", gelu = "GELU",
-  silu = "SiLU", softplus = "softplus", softmax = "softmax", log_softmax = "log softmax" }
-
--- Products of a value and a weight (and a bias, where there is a third input).
-local WEIGHTED = { matmul = true, linear = true, conv1d = true, conv2d = true, conv_transpose2d = true }
-
-local POOLS = { max_pool2d = true, avg_pool2d = true, adaptive_avg_pool2d = true }
-
-local LOSSES = { bce_with_logits = true, binary_cross_entropy = true, cross_entropy = true }
 
 local function symbol(plain, latex)
   return { text = plain, latex = latex or plain }
@@ -105,7 +91,7 @@ end
 -- Which inputs of a product are the value and the weight.
 local function product_inputs(self, node)
   local x, w = 1, 2
-  if node.op == "matmul" then
+  if #roles.of(node.op).params == 2 then  -- either may be the weight
     local first, second = leaf_behind(self, node.inputs[1]), leaf_behind(self, node.inputs[2])
     local swap = first and (not second or #second.shape < 2 and #first.shape >= 2)
     if swap then x, w = 2, 1 end
@@ -114,7 +100,7 @@ local function product_inputs(self, node)
 end
 
 local function name_product(self, i, node)
-  if not WEIGHTED[node.op] then return false end
+  if roles.of(node.op).role ~= "product" then return false end
   local x, w = product_inputs(self, node)
   local leaf = leaf_behind(self, node.inputs[w])
   if not leaf then return false end
@@ -143,7 +129,7 @@ end
 
 -- z + b, where b is a vector of the layer's.
 local function name_bias(self, i, node)
-  if node.op ~= "add" then return false end
+  if roles.of(node.op).formula ~= "x + y" then return false end
   for k = 1, 2 do
     local z, b = node.inputs[k], node.inputs[3 - k]
     local leaf = leaf_behind(self, b)
@@ -160,41 +146,81 @@ local function name_bias(self, i, node)
   return false
 end
 
+-- A number that the program wrote; a target or an input that is a single number has a name instead.
+local function constant_number(names, input)
+  if input.node or input.leaf or not input.value or numel(input.shape) ~= 1 then return nil end
+  if input == names.target or names.constants[constant_key(input)] then return nil end
+  return input.value:item() + 0.0
+end
+
+-- The name that a row's formulas have for the k-th input.  Tensors that users' operators get have the names of their
+-- place among the arguments.
+local function param_of(node, k)
+  local info = roles.of(node.op)
+  return info.own and info.params[k] or node.inputs[k].param
+end
+
+-- What the parameters' names of a node's row stand for; `given` goes before its own.
+local function meaning(names, node, given)
+  return function(name)
+    if given and given[name] then return given[name] end
+    for k, input in pairs(node.inputs) do
+      if param_of(node, k) == name then return constant_number(names, input) or names:input(node, k) end
+    end
+    local argument = node.args[name]
+    return type(argument) == "number" and argument or nil
+  end
+end
+
+local MOST_ARGUMENTS = 4  -- that a formula lists
+
+-- How a node's result is written: "x+y", or "σ(z)".
+local function written(names, node, info)
+  local said = info.formula and formula.symbol(info.formula, meaning(names, node))
+  if said then return said.text end
+  local list = {}
+  for k = 1, node.edges do
+    if #list == MOST_ARGUMENTS then
+      list[#list + 1] = "…"
+      break
+    end
+    if node.inputs[k] then list[#list + 1] = formula.bare(names:input(node, k)).text end
+  end
+  return ("%s(%s)"):format(info.symbol.text, table.concat(list, ", "))
+end
+
+-- The letters of values with the number of their layer.
+local LETTERS = { activation = "a", pool = "p" }
+
 local function name_node(self, i, node)
-  local first = node.inputs[1]
+  local first, info = node.inputs[1], roles.of(node.op)
   local out = node.outputs[1]
   if name_product(self, i, node) or name_bias(self, i, node) then
     if out and out.value and out.value.name then self.nodes[i] = named(out.value.name) end
     return
   end
   local from = first and first.node
-  if STRUCTURAL[node.op] and first then
+  if info.role == "structure" and first then
     self.passed[i] = leaf_behind(self, first)
     self.layer[i] = from and self.layer[from]
     self.nodes[i] = out and out.value and out.value.name and named(out.value.name) or self:input(node, 1)
     return
   end
-  local argument = self:input(node, 1)
+  local letter = from and self.layer[from] and LETTERS[info.role]
   if out and out.value and out.value.name then
     self.nodes[i] = named(out.value.name)
-  elseif ACTIVATIONS[node.op] and from and self.layer[from] then
+  elseif letter then
     self.layer[i] = self.layer[from]
-    self.nodes[i] = numbered("a", self.layer[i])
-  elseif POOLS[node.op] and from and self.layer[from] then
-    self.layer[i] = self.layer[from]
-    self.nodes[i] = numbered("p", self.layer[i])
+    self.nodes[i] = numbered(letter, self.layer[i])
   else
     self.others = self.others + 1
     self.nodes[i] = indexed("v", self.others)
   end
-  self.made[i] = ("%s(%s)"):format(ACTIVATIONS[node.op] or node.op, argument.text)
+  self.plain[#self.plain + 1] = i
 end
 
--- Operators between the net's output and J: what a loss is written with.
-local TAIL = {}
-for name in ("sum mean neg square abs pow mul div add sub squared_error reshape view squeeze"):gmatch("%S+") do
-  TAIL[name] = true
-end
+-- Roles of what stands between the net's output and J: what a loss is written with.
+local TAIL = { formula = true, difference = true, reduction = true, structure = true }
 
 local function only_path(node)
   local from
@@ -212,25 +238,27 @@ local function name_loss(self, nodes)
   local i = #nodes
   while i do
     local node = nodes[i]
-    if LOSSES[node.op] then
+    local info = roles.of(node.op)
+    if info.role == "loss" then
       local key = node.inputs[2] and constant_key(node.inputs[2])
       if key then self.constants[key] = Y end
       local z = node.inputs[1]
-      if node.op == "binary_cross_entropy" and z.node then self.nodes[z.node] = Y_HAT end
+      -- A factor in terms of its argument: that is the net's answer, and no logit.
+      if not info.factor and z.node then self.nodes[z.node] = Y_HAT end
       self.loss = i
       return
     end
-    local k = TAIL[node.op] and only_path(node)
+    local k = TAIL[info.role] and only_path(node)
     if not k then return end
     local other = node.inputs[3 - k]
-    local differs = node.op == "sub" or node.op == "squared_error"
-    if differs and other and numel(other.shape) >= 1 and numel(node.inputs[k].shape) == numel(other.shape) then
+    local differs = info.role == "difference" and other
+    if differs and numel(other.shape) >= 1 and numel(node.inputs[k].shape) == numel(other.shape) then
       local key = constant_key(other)
       if key then self.constants[key] = Y end
       self.target = other
       if node.inputs[k].node then self.nodes[node.inputs[k].node] = Y_HAT end
-      self.error = k == 1 and symbols.error or symbol("(y−ŷ)", "(y-\\hat{y})")
-      self.nodes[i] = node.op == "sub" and self.error or symbol(self.error.text .. "²", self.error.latex .. "^2")
+      self.compared = { [node.inputs[k].param] = Y_HAT, [other.param] = Y }
+      self.nodes[i] = formula.symbol(info.formula, meaning(self, node, self.compared), true)
       self.difference, self.loss = i, i
       return
     end
@@ -241,7 +269,7 @@ end
 -- The names of all that is on the tape.
 function symbols.name(tape)
   local self = setmetatable({ nodes = {}, leaves = {}, constants = {}, layer = {}, passed = {}, made = {}, numbers = {},
-    bias = {}, count = 0, inputs = 0, others = 0 }, Names)
+    bias = {}, plain = {}, count = 0, inputs = 0, others = 0 }, Names)
   for _, node in ipairs(tape.nodes) do
     for _, input in pairs(node.inputs) do
       if input.leaf and input.leaf.name then self.leaves[input.id] = named(input.leaf.name) end
@@ -260,6 +288,7 @@ function symbols.name(tape)
       end
     end
   end
+  for _, i in ipairs(self.plain) do self.made[i] = written(self, tape.nodes[i], roles.of(tape.nodes[i].op)) end
   return self
 end
 
@@ -267,101 +296,58 @@ end
 
 -- What node number i does to an arriving error on its way to input k:
 --   { symbol = nil where it only passes it on, scale = a number it multiplies by, mean = n where it divides by n,
---     kind = "elementwise" | "matrix" | "other", value = the matrix, where it is known }
+--     kind = "elementwise" | "matrix" | "other", value = the matrix, where it is known,
+--     meaning = "σ'(x) = σ(x)·(1 − σ(x))" where the symbol does not say it }
+local ONE = symbol("1")
+
 local function rule_product(names, node, k)
   local x, w = product_inputs(names, node)
-  if k == 3 then return { symbol = symbol("1"), kind = "other" } end
+  if k == 3 then return { symbol = ONE, kind = "other" } end
   local other = k == x and w or x
   local input = node.inputs[other]
   return { symbol = names:input(node, other), kind = "matrix", value = input and (input.value or input.leaf),
     shape = input and input.shape }
 end
 
-local function constant_number(input)
-  if input and not input.node and not input.leaf and input.value and numel(input.shape) == 1 then
-    return input.value:item() + 0.0
+-- Roles whose factor is what their row says of the derivative, where that is a formula.
+local WRITTEN = { formula = true, difference = true, logarithm = true, reduction = true, loss = true }
+
+-- The factor that the row spells out; nil where it has none.
+local function rule_written(names, node, k, i, info)
+  local param = param_of(node, k)
+  local said = k == 1 and info.factor or WRITTEN[info.role] and (info.factors[param] or info.factors[1])
+  local w = said and formula.write(said, meaning(names, node, i == names.difference and names.compared))
+  if not w then return nil end
+  if w.symbol and w.symbol.text == "1/n" then
+    local out = node.outputs[1]
+    return { mean = numel(node.inputs[k].shape) // math.max(1, out and numel(out.shape) or 1) }
   end
+  return { scale = w.scale ~= 1 and w.scale or nil, symbol = w.symbol and formula.held(w.symbol),
+    kind = w.symbol and ((info.elementwise or info.role == "loss") and "elementwise" or "other") or nil }
 end
 
-local rules = {}
-
-for name in pairs(STRUCTURAL) do rules[name] = function() return {} end end
-function rules.add(names, _, k, i)
-  return names.bias[i] == k and { symbol = symbol("1"), kind = "other" } or {}
-end
-function rules.sub(_, _, k) return k == 2 and { scale = -1 } or {} end
-function rules.neg() return { scale = -1 } end
-function rules.sum() return {} end
-function rules.mean(_, node)
-  local out = node.outputs[1]
-  return { mean = numel(node.inputs[1].shape) // math.max(1, out and numel(out.shape) or 1) }
-end
-function rules.mul(names, node, k)
-  local number = constant_number(node.inputs[3 - k])
-  if number then return { scale = number } end
-  return { symbol = names:input(node, 3 - k), kind = "elementwise" }
-end
-function rules.div(names, node, k)
-  local number = constant_number(node.inputs[2])
-  if k == 1 and number then return { scale = 1 / number } end
-  local y = names:input(node, 2)
-  if k == 1 then return { symbol = symbol("1/" .. y.text, "\\frac{1}{" .. y.latex .. "}"), kind = "elementwise" } end
-  local x = names:input(node, 1)
-  return { scale = -1, kind = "elementwise",
-    symbol = symbol(x.text .. "/" .. y.text .. "²", "\\frac{" .. x.latex .. "}{" .. y.latex .. "^2}") }
-end
-function rules.square(names, node)
-  return { scale = 2, symbol = names:input(node, 1), kind = "elementwise" }
-end
-function rules.squared_error(names, node, k, i)
-  local x, y = names:input(node, 1), names:input(node, 2)
-  local difference = i == names.difference and names.error or
-    symbol("(" .. x.text .. "−" .. y.text .. ")", "(" .. x.latex .. "-" .. y.latex .. ")")
-  return { scale = k == 1 and 2 or -2, symbol = difference, kind = "elementwise" }
-end
-function rules.pow(names, node, k)
-  local p = constant_number(node.inputs[2])
-  if k == 1 and p == 2 then return rules.square(names, node) end
-end
-function rules.cross_entropy() return { symbol = symbols.error, kind = "elementwise" } end
-function rules.bce_with_logits(_, _, k)
-  if k == 1 then return { symbol = symbols.error, kind = "elementwise" } end
-end
-function rules.exp(names, node)
-  local x = names:input(node, 1)
-  return { symbol = symbol("e^" .. x.text, "e^{" .. x.latex .. "}"), kind = "elementwise" }
-end
-function rules.log(names, node)
-  local x = names:input(node, 1)
-  return { symbol = symbol("1/" .. x.text, "\\frac{1}{" .. x.latex .. "}"), kind = "elementwise" }
-end
-function rules.binary_cross_entropy(_, _, k)
-  if k == 1 then
-    return { symbol = symbol("(ŷ−y)/(ŷ(1−ŷ))", "\\frac{\\hat{y}-y}{\\hat{y}(1-\\hat{y})}"), kind = "elementwise" }
+-- The factor by its symbol: σ'(z), or ∂f/∂x where there are several tensors.
+local function rule_named(names, node, k, info)
+  local tensors = 0
+  for _ in pairs(node.inputs) do tensors = tensors + 1 end
+  local f, argument = info.symbol, formula.bare(names:input(node, k))
+  if tensors == 1 then
+    local out = node.outputs[1] or node.inputs[k]
+    local same = numel(node.inputs[k].shape) == numel(out.shape)
+    return { symbol = symbol(f.text .. "'(" .. argument.text .. ")", f.latex .. "'(" .. argument.latex .. ")"),
+      kind = same and info.elementwise and "elementwise" or "other", meaning = same and info.elementwise and
+        info.derivative and ("%s'(%s) = %s"):format(f.text, info.params[1], info.derivative) or nil }
   end
-end
-
-local function function_name(op)
-  local plain = ACTIVATIONS[op] or op
-  return plain, plain == "σ" and "\\sigma" or "\\mathrm{" .. plain:gsub("_", "\\_") .. "}"
+  return { kind = "other", symbol = symbol("∂" .. f.text .. "/∂" .. argument.text,
+    "\\frac{\\partial\\," .. f.latex .. "}{\\partial " .. argument.latex .. "}") }
 end
 
 function symbols.rule(names, node, k, i)
-  if WEIGHTED[node.op] then return rule_product(names, node, k) end
-  local rule = rules[node.op] and rules[node.op](names, node, k, i)
-  if rule then return rule end
-  local plain, latex = function_name(node.op)
-  local tensors = 0
-  for _ in pairs(node.inputs) do tensors = tensors + 1 end
-  local argument = names:input(node, k)
-  local same = numel(node.inputs[k].shape) == numel((node.outputs[1] or node.inputs[k]).shape)
-  local kind = same and tensors == 1 and node.op ~= "softmax" and node.op ~= "log_softmax" and "elementwise" or "other"
-  if tensors == 1 then
-    return { symbol = symbol(plain .. "'(" .. argument.text .. ")", latex .. "'(" .. argument.latex .. ")"),
-      kind = kind }
-  end
-  return { symbol = symbol("∂" .. plain .. "/∂" .. argument.text,
-    "\\frac{\\partial\\," .. latex .. "}{\\partial " .. argument.latex .. "}"), kind = kind }
+  local info = roles.of(node.op)
+  if info.role == "product" then return rule_product(names, node, k) end
+  if info.role == "structure" then return {} end
+  if names.bias[i] == k then return { symbol = ONE, kind = "other" } end
+  return rule_written(names, node, k, i, info) or rule_named(names, node, k, info)
 end
 
 return symbols

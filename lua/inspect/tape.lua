@@ -9,6 +9,7 @@
 --                 node =, output = which node and which of its outputs made it,
 --                 or leaf = the tensor that requires grad, id =, name = "1.weight", layer = "1" }
 --             with changed = true where the value was changed in place since
+--   flops     floating point operations of the call, as nablua/op.h counts them
 --   edges     how many inputs there are; one that was left out is nil
 --   outputs   [k] = { shape =, dtype =, value = where kept }
 --   layer     the path of the layer whose parameters it reads, where it does
@@ -22,6 +23,7 @@ local native = require "nablua.native"
 local nb = require "nablua.core"
 local cells = require "nablua.nn.cells"
 local module = require "nablua.nn.module"
+local roles = require "nablua.inspect.roles"
 
 local tape = {}
 
@@ -89,7 +91,7 @@ end
 
 local function can_unfold(nodes, i)
   local node = nodes[i]
-  if node.op ~= "recurrent" or node.freed or i == #nodes then return false end
+  if roles.of(node.op).role ~= "recurrence" or node.freed or i == #nodes then return false end
   for _, input in pairs(node.inputs) do
     if not input.value then return false end
   end

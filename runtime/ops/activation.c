@@ -315,43 +315,50 @@ static bool log_softmax_backward(Backward *b) {
 
 #define SIDES "f(3,4,{lo=0.1,hi=2}); f(3,4,{lo=-2,hi=-0.1})"
 
-#define GRAD_ROW(of, which, example_, ...)                                                                             \
-  {                                                                                                                    \
-    .name = #of "_grad", .doc = "δ times the derivative of " #of " " which ".", .example = example_,                   \
-    .no_grad = "it serves first derivatives", .internal = true, .inplace = true, .params = {TENSOR("g"), __VA_ARGS__}, \
-    .shape = nb_shape_elementwise, .forward = nb_forward_elementwise, .loops = NB_FLOAT_LOOPS(of##_grad)               \
+#define GRAD_ROW(of, sign, which, example_, ...)                                                              \
+  {                                                                                                           \
+    .name = #of "_grad", .doc = "δ times the derivative of " #of " " which ".", .example = example_,          \
+    .no_grad = "it serves first derivatives", .role = NB_ROLE_GRADIENT, .symbol = sign "'", .internal = true, \
+    .inplace = true, .params = {TENSOR("g"), __VA_ARGS__}, .shape = nb_shape_elementwise,                     \
+    .forward = nb_forward_elementwise, .loops = NB_FLOAT_LOOPS(of##_grad)                                     \
   }
 #define OF_VALUE "whose value is y"
 #define AT_INPUT "at x"
 #define SLOPE_OF(of, x) \
   "local x = nb.tensor({" x "}, {requires_grad=true}); nb." of "(x):sum():backward(); return x.grad"
 
-#define SOFTMAX_GRAD_ROW(of, form, example_)                                                                      \
-  {                                                                                                               \
-    .name = #of "_grad", .doc = "δ of " #of "'s rows, of value y: " form ".", .example = example_,                \
-    .no_grad = "it serves first derivatives", .internal = true, .sample = {.args = "f(2,5), f(2,5); f(7), f(7)"}, \
-    .params = {TENSOR("g"), TENSOR("y")}, .shape = shape_softmax_grad, .forward = of##_grad_forward               \
+#define SOFTMAX_GRAD_ROW(of, sign, form, example_)                                                            \
+  {                                                                                                           \
+    .name = #of "_grad", .doc = "δ of " #of "'s rows, of value y: " form ".", .example = example_,            \
+    .no_grad = "it serves first derivatives", .role = NB_ROLE_GRADIENT, .symbol = sign "'", .internal = true, \
+    .sample = {.args = "f(2,5), f(2,5); f(7), f(7)"}, .params = {TENSOR("g"), TENSOR("y")},                   \
+    .shape = shape_softmax_grad, .forward = of##_grad_forward                                                 \
   }
 
 static const Op ops[] = {
-    SOFTMAX_GRAD_ROW(softmax, "y·(g − Σ g·y)",
+    SOFTMAX_GRAD_ROW(softmax, "softmax", "y·(g − Σ g·y)",
                      "local x = nb.tensor({0, 0}, {requires_grad=true}); nb.softmax(x, 1)[1]:backward(); "
                      "return x.grad  --> {0.25, -0.25}"),
-    SOFTMAX_GRAD_ROW(log_softmax, "g − e^y·Σ g",
+    SOFTMAX_GRAD_ROW(log_softmax, "log softmax", "g − e^y·Σ g",
                      "local x = nb.tensor({0, 0}, {requires_grad=true}); nb.log_softmax(x, 1)[1]:backward(); "
                      "return x.grad  --> {0.5, -0.5}"),
-    GRAD_ROW(sigmoid, OF_VALUE, SLOPE_OF("sigmoid", "0") "  --> {0.25}", TENSOR("y")),
-    GRAD_ROW(tanh, OF_VALUE, SLOPE_OF("tanh", "0") "  --> {1}", TENSOR("y")),
-    GRAD_ROW(relu, OF_VALUE, SLOPE_OF("relu", "2") "  --> {1}", TENSOR("y")),
-    GRAD_ROW(silu, AT_INPUT, SLOPE_OF("silu", "0") "  --> {0.5}", TENSOR("x")),
-    GRAD_ROW(gelu, AT_INPUT, SLOPE_OF("gelu", "0") "  --> {0.5}", TENSOR("x")),
-    GRAD_ROW(leaky_relu, AT_INPUT, SLOPE_OF("leaky_relu", "-2, 2") "  --> {0.01, 1}", TENSOR("x"),
+    GRAD_ROW(sigmoid, "σ", OF_VALUE, SLOPE_OF("sigmoid", "0") "  --> {0.25}", TENSOR("y")),
+    GRAD_ROW(tanh, "tanh", OF_VALUE, SLOPE_OF("tanh", "0") "  --> {1}", TENSOR("y")),
+    GRAD_ROW(relu, "ReLU", OF_VALUE, SLOPE_OF("relu", "2") "  --> {1}", TENSOR("y")),
+    GRAD_ROW(silu, "SiLU", AT_INPUT, SLOPE_OF("silu", "0") "  --> {0.5}", TENSOR("x")),
+    GRAD_ROW(gelu, "GELU", AT_INPUT, SLOPE_OF("gelu", "0") "  --> {0.5}", TENSOR("x")),
+    GRAD_ROW(leaky_relu, "LeakyReLU", AT_INPUT, SLOPE_OF("leaky_relu", "-2, 2") "  --> {0.01, 1}", TENSOR("x"),
              OPTIONAL_NUMBER("negative_slope", 0.01)),
-    GRAD_ROW(elu, AT_INPUT, SLOPE_OF("elu", "0, 2") "  --> {1, 1}", TENSOR("x"), OPTIONAL_NUMBER("alpha", 1)),
+    GRAD_ROW(elu, "ELU", AT_INPUT, SLOPE_OF("elu", "0, 2") "  --> {1, 1}", TENSOR("x"), OPTIONAL_NUMBER("alpha", 1)),
     {.name = "sigmoid",
      .doc = "σ(x) = 1/(1 + e^−x), elementwise.",
      .example = "nb.sigmoid(nb.tensor{0})  --> {0.5}",
      .derivative = "σ(x)·(1 − σ(x))",
+     .role = NB_ROLE_ACTIVATION,
+     .symbol = "σ",
+     .latex = "\\sigma",
+     .probability = "y",
+     .shrinks = "σ' is at most ¼",
      .params = {TENSOR("x")},
      .inplace = true,
      .saves = NB_SAVE_OUT(0),
@@ -363,6 +370,8 @@ static const Op ops[] = {
      .doc = "The hyperbolic tangent, elementwise.",
      .example = "nb.tanh(nb.tensor{0})  --> {0}",
      .derivative = "1 − tanh² x",
+     .role = NB_ROLE_ACTIVATION,
+     .shrinks = "tanh' is near 0 where tanh saturates",
      .params = {TENSOR("x")},
      .inplace = true,
      .saves = NB_SAVE_OUT(0),
@@ -375,6 +384,9 @@ static const Op ops[] = {
      .example = "nb.relu(nb.tensor{-1, 2})  --> {0, 2}",
      .derivative = "1[x > 0]",
      .sample = {.args = SIDES},
+     .role = NB_ROLE_ACTIVATION,
+     .symbol = "ReLU",
+     .shrinks = "ReLU' is 0 for every unit that is off",
      .params = {TENSOR("x")},
      .inplace = true,
      .saves = NB_SAVE_OUT(0),
@@ -387,6 +399,8 @@ static const Op ops[] = {
      .example = "nb.leaky_relu(nb.tensor{-1, 2}, 0.1)  --> {-0.1, 2}",
      .derivative = "1[x > 0] + slope·1[x ≤ 0]",
      .sample = {.args = SIDES "; f(3,4,{lo=-2,hi=-0.1}), 0.3"},
+     .role = NB_ROLE_ACTIVATION,
+     .symbol = "LeakyReLU",
      .params = {TENSOR("x"), OPTIONAL_NUMBER("negative_slope", 0.01)},
      .inplace = true,
      .saves = NB_SAVE_IN(0),
@@ -400,6 +414,8 @@ static const Op ops[] = {
      .derivative = "1[x > 0] + α·e^x·1[x ≤ 0]",
      .source = "Clevert, Unterthiner, Hochreiter: Fast and accurate deep network learning by ELUs, 2015",
      .sample = {.args = SIDES "; f(3,4,{lo=-2,hi=-0.1}), 0.7"},
+     .role = NB_ROLE_ACTIVATION,
+     .symbol = "ELU",
      .params = {TENSOR("x"), OPTIONAL_NUMBER("alpha", 1)},
      .inplace = true,
      .saves = NB_SAVE_IN(0),
@@ -413,6 +429,8 @@ static const Op ops[] = {
      .derivative = "Φ(x) + x·φ(x)",
      .source = "Hendrycks, Gimpel: Gaussian error linear units, 2016",
      .sample = {.args = "f(3,4); f(3,4), {approximate='tanh'}"},
+     .role = NB_ROLE_ACTIVATION,
+     .symbol = "GELU",
      .params =
          {TENSOR("x"),
           {.name = "approximate", .kind = NB_PARAM_CHOICE, .optional = true, .named = true, .choices = "none|tanh"}},
@@ -425,6 +443,8 @@ static const Op ops[] = {
      .doc = "x·σ(x), elementwise.",
      .example = "nb.silu(nb.tensor{0})  --> {0}",
      .derivative = "σ(x)·(1 + x·(1 − σ(x)))",
+     .role = NB_ROLE_ACTIVATION,
+     .symbol = "SiLU",
      .params = {TENSOR("x")},
      .saves = NB_SAVE_IN(0),
      .shape = nb_shape_unary_float,
@@ -436,6 +456,7 @@ static const Op ops[] = {
      .example = "nb.softplus(nb.tensor{0})  --> {0.693147}",
      .derivative = "σ(β·x)",
      .sample = {.args = "f(3,4); f(3,4), 2"},
+     .role = NB_ROLE_ACTIVATION,
      .params = {TENSOR("x"), OPTIONAL_NUMBER("beta", 1), OPTIONAL_NUMBER("threshold", 20)},
      .saves = NB_SAVE_IN(0),
      .shape = shape_softplus,
@@ -447,6 +468,7 @@ static const Op ops[] = {
      .example = "nb.softmax(nb.tensor{0, 0}, 1)  --> {0.5, 0.5}",
      .derivative = "diag(y) − y·yᵀ",
      .sample = {.args = "f(2,3,4), 2; f(3,4), -1; f(4), 1"},
+     .role = NB_ROLE_ACTIVATION,
      .params = {TENSOR("x"), DIM("dim")},
      .saves = NB_SAVE_OUT(0),
      .shape = shape_softmax,
@@ -457,6 +479,9 @@ static const Op ops[] = {
      .example = "nb.log_softmax(nb.tensor{0, 0}, 1)  --> {-0.693147, -0.693147}",
      .derivative = "1 − softmax(x)",
      .sample = {.args = "f(2,3,4), 2; f(3,4), -1; f(4), 1"},
+     .role = NB_ROLE_ACTIVATION,
+     .symbol = "log softmax",
+     .probability = "e^y",
      .params = {TENSOR("x"), DIM("dim")},
      .saves = NB_SAVE_OUT(0),
      .shape = shape_softmax,

@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "flops.h"
 #include "loops.h"
 
 enum { Q, K, V, MASK, CAUSAL, SCALE };                   // scaled_dot_product_attention
@@ -407,6 +408,9 @@ static const Op ops[] = {
      .derivative = "∂/∂v = pᵀ·δ; with p the weights, d = δ·vᵀ, s = p∘(d − Σ p∘d): ∂/∂q = s·k·scale, ∂/∂k = sᵀ·q·scale",
      .source = "Vaswani et al. 2017; in tiles: Dao et al., FlashAttention, 2022",
      .sample = {.args = ATTENTION_CASES},
+     .role = NB_ROLE_ATTENTION,
+     .symbol = "attention",
+     .flops = nb_flops_attention,
      .params = {TENSOR("query"), TENSOR("key"), TENSOR("value"), OPTIONAL_TENSOR("attn_mask"), CAUSAL_PARAM,
                 SCALE_PARAM},
      .outputs = 2,
@@ -422,6 +426,9 @@ static const Op ops[] = {
      .no_grad = "it serves first derivatives",
      .internal = true,
      .sample = {.args = "f(2,3,4), f(2,5,4), f(2,5,2), nil, f(2,3,2), f(2,3,2), f(2,3)"},
+     .role = NB_ROLE_GRADIENT,
+     .symbol = "attention'",
+     .flops = nb_flops_attention_grad,
      .params = {TENSOR("query"), TENSOR("key"), TENSOR("value"), OPTIONAL_TENSOR("attn_mask"), TENSOR("g"), TENSOR("y"),
                 TENSOR("lse"), CAUSAL_PARAM, SCALE_PARAM},
      .outputs = 3,
@@ -436,6 +443,9 @@ static const Op ops[] = {
      .internal = true,
      .sample = {.args = "f(2,3,12), 2; f(2,3,6), 1, f(3,3), {is_causal=true}; f(1,4,18), 2, "
                         "nb.tensor({{false},{true},{true},{false}}, {dtype='bool'})"},
+     .role = NB_ROLE_ATTENTION,
+     .symbol = "attention",
+     .flops = nb_flops_self_attention,
      .params = {TENSOR("qkv"), INT("heads"), OPTIONAL_TENSOR("attn_mask"), CAUSAL_PARAM},
      .outputs = 2,
      .hidden = 1,
@@ -451,6 +461,9 @@ static const Op ops[] = {
      .no_grad = "it serves first derivatives",
      .internal = true,
      .sample = {.args = "f(2,3,12), 2, nil, f(2,3,4), f(2,3,4), f(2,2,3)"},
+     .role = NB_ROLE_GRADIENT,
+     .symbol = "attention'",
+     .flops = nb_flops_self_attention_grad,
      .params = {TENSOR("qkv"), INT("heads"), OPTIONAL_TENSOR("attn_mask"), TENSOR("g"), TENSOR("y"), TENSOR("lse"),
                 CAUSAL_PARAM},
      .shape = shape_self_attention_grad,

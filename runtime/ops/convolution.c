@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "convolve.h"
+#include "flops.h"
 #include "loops.h"
 
 // Options as given, or two of the fallback; of one number for signals the height's is the neutral one.
@@ -548,6 +549,9 @@ static const Op ops[] = {
          {.args =
               "f(2,3,7), f(4,3,3), f(4); f(2,4,8), f(6,2,3), nil, {stride=2, padding=1, groups=2}; f(2,9), f(3,2,3), "
               "f(3), {dilation=2, stride=3, padding=2}"},
+     .role = NB_ROLE_PRODUCT,
+     .symbol = "conv",
+     .flops = nb_flops_convolution,
      .params = {TENSOR("x"), TENSOR("w"), OPTIONAL_TENSOR("bias"), NAMED_INTS("stride", 1, 1),
                 NAMED_INTS("padding", 1, 0), NAMED_INTS("dilation", 1, 1), GROUPS},
      .saves = BOTH,
@@ -562,6 +566,9 @@ static const Op ops[] = {
          {.args =
               "f(2,3,5,4), f(4,3,3,2), f(4); f(2,4,6,5), f(6,2,3,3), nil, {stride=2, padding=1, groups=2}; f(2,7,9), "
               "f(3,2,3,2), f(3), {dilation={2,3}, stride={3,2}, padding={2,1}}; f(2,3,4,4), f(2,3,1,1)"},
+     .role = NB_ROLE_PRODUCT,
+     .symbol = "conv",
+     .flops = nb_flops_convolution,
      .params = {TENSOR("x"), TENSOR("w"), OPTIONAL_TENSOR("bias"), NAMED_INTS("stride", 2, 1),
                 NAMED_INTS("padding", 2, 0), NAMED_INTS("dilation", 2, 1), GROUPS},
      .saves = BOTH,
@@ -577,6 +584,9 @@ static const Op ops[] = {
          {.args = "f(2,3,3,2), f(3,4,3,2), f(4); f(2,4,3,2), f(4,3,3,3), f(6), {stride=2, padding=1, output_padding=1, "
                   "groups=2}; f(2,3,4), f(2,3,3,2), nil, {dilation={2,1}, stride={3,2}, output_padding={2,0}}; "
                   "f(2,3,4,4), f(3,2,1,1), f(2)"},
+     .role = NB_ROLE_PRODUCT,
+     .symbol = "convᵀ",
+     .flops = nb_flops_conv_transpose,
      .params = {TENSOR("x"), TENSOR("w"), OPTIONAL_TENSOR("bias"), NAMED_INTS("stride", 2, 1),
                 NAMED_INTS("padding", 2, 0), NAMED_INTS("output_padding", 2, 0), NAMED_INTS("dilation", 2, 1), GROUPS},
      .saves = BOTH,
@@ -590,6 +600,9 @@ static const Op ops[] = {
          "w.grad  --> {{{{4, 4}, {4, 4}}}}",
      .derivative = "∂/∂x = g turned round over δ, ∂/∂g = x over δ",
      .sample = {.args = "f(2,3,5,4), f(2,4,3,3), {3,2}; f(2,4,6,5), f(2,6,3,3), 3, {stride=2, padding=1, groups=2}"},
+     .role = NB_ROLE_GRADIENT,
+     .symbol = "corr",
+     .flops = nb_flops_conv_weight,
      .params = {TENSOR("x"), TENSOR("g"), KERNEL, NAMED_INTS("stride", 2, 1), NAMED_INTS("padding", 2, 0),
                 NAMED_INTS("dilation", 2, 1), GROUPS},
      .internal = true,
@@ -602,6 +615,7 @@ static const Op ops[] = {
      .example = "nb.unfold(nb.tensor{{{1, 2, 3}}}, {1, 2})  --> {{1, 2}, {2, 3}}",
      .derivative = "∂/∂x = every column of δ added to its pixels",
      .sample = {.args = "f(2,3,4,5), {2,3}; f(2,5,6), 3, {stride=2, padding=1}; f(2,5,6), 2, {dilation={2,3}}"},
+     .role = NB_ROLE_PART,
      .params = {TENSOR("x"), KERNEL, NAMED_INTS("stride", 2, 1), NAMED_INTS("padding", 2, 0),
                 NAMED_INTS("dilation", 2, 1)},
      .shape = shape_unfold,
@@ -612,6 +626,7 @@ static const Op ops[] = {
      .example = "nb.fold(nb.tensor{{1, 2}, {2, 3}}, {1, 3}, {1, 2})  --> {{{1, 4, 3}}}",
      .derivative = "∂/∂x = the columns of δ",
      .sample = {.args = "f(2,18,9), {4,5}, {2,3}; f(18,9), {5,6}, 3, {stride=2, padding=1}"},
+     .role = NB_ROLE_PART,
      .params = {TENSOR("x"),
                 {.name = "sizes", .kind = NB_PARAM_INTS, .count = 2},
                 KERNEL,

@@ -7,6 +7,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "flops.h"
 #include "matrices.h"
 #include "nablua/interrupt.h"
 
@@ -396,6 +397,7 @@ static const Op ops[] = {
      .example = "nb.inverse(nb.tensor{{2, 0}, {0, 4}})  --> {{0.5, 0}, {0, 0.25}}",
      .derivative = "∂/∂x = −yᵀ·δ·yᵀ",
      .sample = {.args = "w(3); w(2,2)"},
+     .flops = nb_flops_inverse,
      .params = {TENSOR("x")},
      .saves = NB_SAVE_OUT(0),
      .shape = shape_square,
@@ -406,6 +408,7 @@ static const Op ops[] = {
      .example = "nb.det(nb.tensor{{1, 2}, {3, 4}})  --> -2",
      .derivative = "∂/∂x = δ·y·x⁻ᵀ",
      .sample = {.args = "w(3); w(2,2); f(1,1)"},
+     .flops = nb_flops_factor,
      .params = {TENSOR("x")},
      .saves = NB_SAVE_IN(0) | NB_SAVE_OUT(0),
      .shape = shape_det,
@@ -416,6 +419,7 @@ static const Op ops[] = {
      .example = "local sign, log = nb.slogdet(nb.tensor{{1, 2}, {3, 4}}); return sign * log:exp()  --> -2",
      .derivative = "∂/∂x = δ·x⁻ᵀ",
      .sample = {.args = "w(3); w(2,2)"},
+     .flops = nb_flops_factor,
      .params = {TENSOR("x")},
      .outputs = 2,
      .saves = NB_SAVE_IN(0),
@@ -428,6 +432,8 @@ static const Op ops[] = {
          "local x = nb.zeros(2, 2, {requires_grad=true}); x:det():backward(); return x.grad  --> {{0, 0}, {0, 0}}",
      .no_grad = "a determinant's second derivative at singular matrices is not offered",
      .sample = {.args = "w(3)"},
+     .symbol = "cof",
+     .flops = nb_flops_inverse,
      .params = {TENSOR("x")},
      .internal = true,
      .shape = shape_square,
@@ -437,6 +443,7 @@ static const Op ops[] = {
      .example = "nb.solve(nb.tensor{{2, 0}, {0, 4}}, nb.tensor{2, 2})  --> {1, 0.5}",
      .derivative = "∂/∂b = a⁻ᵀ·δ, ∂/∂a = −(∂/∂b)·yᵀ",
      .sample = {.args = "w(3), f(3); w(3), f(3,2); w(2,3), f(2,3); w(3), f(2,3,2); w(2,1,3), f(4,3,1)"},
+     .flops = nb_flops_solve,
      .params = {TENSOR("a"), TENSOR("b")},
      .saves = NB_SAVE_IN(0) | NB_SAVE_OUT(0),
      .shape = shape_solve,
@@ -447,6 +454,8 @@ static const Op ops[] = {
      .example = "nb.solve_triangular(nb.tensor{{2, 9}, {1, 1}}, nb.tensor{2, 2})  --> {1, 1}",
      .derivative = "∂/∂b = a⁻ᵀ·δ, ∂/∂a = the triangle of −(∂/∂b)·yᵀ",
      .sample = {.args = "w(3), f(3); w(3), f(3,2), {upper=true}; w(2,3), f(2,3,1)"},
+     .symbol = "solve",
+     .flops = nb_flops_triangular,
      .params = {TENSOR("a"), TENSOR("b"), NAMED_FLAG("upper")},
      .saves = NB_SAVE_IN(0) | NB_SAVE_OUT(0),
      .shape = shape_solve,
@@ -459,6 +468,7 @@ static const Op ops[] = {
      .derivative = "∂/∂x = the symmetric part of y⁻ᵀ·Φ(yᵀ·δ)·y⁻¹",
      .source = "I. Murray, Differentiation of the Cholesky decomposition, 2016",
      .sample = {.args = "s(3); s(2,2); s(3), {upper=true}"},
+     .flops = nb_flops_cholesky,
      .params = {TENSOR("x"),
                 {.name = "upper",
                  .kind = NB_PARAM_FLAG,

@@ -279,6 +279,8 @@ static const Op ops[] = {
      .example = "nb.tensor{{1, 2}, {3, 4}}:index_select(1, nb.tensor{2, 1, -1})  --> {{3, 4}, {1, 2}, {3, 4}}",
      .derivative = "∂/∂x = 1 at the places, added up",
      .sample = {.args = "f(3,4), 1, i(3,5); f(3,4), 2, i(4,2); f(3,4), 1, i(3,2,2); f(2,3,4), -2, i(3)"},
+     .role = NB_ROLE_PART,
+     .symbol = "lookup",
      .params = {TENSOR("x"), DIM("dim"), INDEX("index")},
      .saves = NB_SAVE_IN(2),
      .shape = shape_index_select,
@@ -289,6 +291,8 @@ static const Op ops[] = {
      .example = "nb.zeros(3):index_add(1, nb.tensor{1, 1, 3}, nb.tensor{1, 2, 5})  --> {3, 0, 5}",
      .derivative = "∂/∂x = 1, ∂/∂src = δ at the places",
      .sample = {.args = "f(3,4), 1, i(3,5), f(5,4); f(3,4), 2, i(4,2), f(3,2); f(3,4), 1, i(3,2,2), f(2,2,4)"},
+     .role = NB_ROLE_PART,
+     .symbol = "addAt",
      .params = {TENSOR("x"), DIM("dim"), INDEX("index"), TENSOR("src")},
      .inplace = true,
      .saves = NB_SAVE_IN(2),
@@ -302,6 +306,8 @@ static const Op ops[] = {
      .sample = {.args =
                     "f(3,4), 1, i(3,5), f(5,4); f(3,4), 2, i(4,2), f(3,1); f(3,4), 1, i(3,2,2), f(1,2,1,4); f(5,2), 1, "
                     "i(5,3), 2; f(2,3,2), 2, i(3,4), f(2,4,2)"},
+     .role = NB_ROLE_PART,
+     .symbol = "put",
      .params = {TENSOR("x"), DIM("dim"), INDEX("index"), OPERAND("value")},
      .internal = true,
      .inplace = true,

@@ -232,11 +232,12 @@ static bool where_backward(Backward *b) {
   return !nb_wants(b, 2) || nb_give(b, 2, nb_where(s, nb_in(b, 0), zero, g));
 }
 
-#define UNARY(NAME, DOC, EXAMPLE, DERIVATIVE, SAVES, LO, HI)                                                 \
-  {                                                                                                          \
-    .name = #NAME, .doc = DOC, .example = EXAMPLE, .derivative = DERIVATIVE, .sample = {.lo = LO, .hi = HI}, \
-    .params = {TENSOR("x")}, .inplace = true, .saves = SAVES, .shape = nb_shape_unary_float,                 \
-    .forward = nb_forward_elementwise, .backward = NAME##_backward, .loops = NB_FLOAT_LOOPS(NAME)            \
+#define UNARY(NAME, ROLE, FORM, DOC, EXAMPLE, DERIVATIVE, SAVES, LO, HI)                                              \
+  {                                                                                                                   \
+    .name = #NAME, .doc = DOC, .example = EXAMPLE, .derivative = DERIVATIVE, .role = NB_ROLE_##ROLE, .formula = FORM, \
+    .sample = {.lo = LO, .hi = HI}, .params = {TENSOR("x")}, .inplace = true, .saves = SAVES,                         \
+    .shape = nb_shape_unary_float, .forward = nb_forward_elementwise, .backward = NAME##_backward,                    \
+    .loops = NB_FLOAT_LOOPS(NAME)                                                                                     \
   }
 
 #define STEP(NAME, DOC, EXAMPLE)                                                                                   \
@@ -249,10 +250,10 @@ static bool where_backward(Backward *b) {
     }                                                                                                              \
   }
 
-#define TEST(NAME, DOC, EXAMPLE)                                                                                 \
-  {                                                                                                              \
-    .name = #NAME, .doc = DOC, .example = EXAMPLE, .no_grad = "a mask is not a number", .params = {TENSOR("x")}, \
-    .shape = shape_test, .forward = nb_forward_elementwise, .loops = NB_FLOAT_LOOPS(NAME)                        \
+#define TEST(NAME, DOC, EXAMPLE)                                                                                   \
+  {                                                                                                                \
+    .name = #NAME, .doc = DOC, .example = EXAMPLE, .no_grad = "a mask is not a number", .role = NB_ROLE_TEST,      \
+    .params = {TENSOR("x")}, .shape = shape_test, .forward = nb_forward_elementwise, .loops = NB_FLOAT_LOOPS(NAME) \
   }
 
 #define IN NB_SAVE_IN(0)
@@ -263,6 +264,8 @@ static const Op ops[] = {
      .doc = "−x, elementwise.",
      .example = "-nb.tensor{1, -2}  --> {-1, 2}",
      .derivative = "−1",
+     .role = NB_ROLE_FORMULA,
+     .formula = "−x",
      .params = {TENSOR("x")},
      .inplace = true,
      .shape = nb_shape_unary,
@@ -272,8 +275,10 @@ static const Op ops[] = {
     {.name = "abs",
      .doc = "|x|, elementwise.",
      .example = "nb.abs(nb.tensor{1, -2})  --> {1, 2}",
-     .derivative = "sign x",
+     .derivative = "sign(x)",
      .sample = {.args = "f(3,4,{lo=0.1,hi=2}); f(3,4,{lo=-2,hi=-0.1})"},
+     .role = NB_ROLE_FORMULA,
+     .formula = "|x|",
      .params = {TENSOR("x")},
      .inplace = true,
      .saves = IN,
@@ -285,6 +290,8 @@ static const Op ops[] = {
      .doc = "x², elementwise.",
      .example = "nb.square(nb.tensor{1, -2})  --> {1, 4}",
      .derivative = "2x",
+     .role = NB_ROLE_FORMULA,
+     .formula = "x²",
      .params = {TENSOR("x")},
      .inplace = true,
      .saves = IN,
@@ -292,26 +299,38 @@ static const Op ops[] = {
      .forward = nb_forward_elementwise,
      .backward = square_backward,
      .loops = {[NB_I64] = square_i64, [NB_F32] = square_f32, [NB_F64] = square_f64}},
-    UNARY(exp, "e to the power of x, elementwise.", "nb.exp(nb.tensor{0, 1})  --> {1, 2.71828}", "exp x", OUT, 0, 0),
-    UNARY(expm1, "exp(x) − 1 without cancellation near 0.", "nb.expm1(nb.tensor{0})  --> {0}", "exp x", OUT, 0, 0),
-    UNARY(log, "The natural logarithm, elementwise.", "nb.log(nb.tensor{1})  --> {0}", "1/x", IN, 0.3, 3),
-    UNARY(log1p, "log(1 + x) without cancellation near 0.", "nb.log1p(nb.tensor{0})  --> {0}", "1/(1 + x)", IN, -0.5,
+    UNARY(exp, FORMULA, "e^x", "e to the power of x, elementwise.", "nb.exp(nb.tensor{0, 1})  --> {1, 2.71828}", "e^x",
+          OUT, 0, 0),
+    UNARY(expm1, FORMULA, "e^x − 1", "exp(x) − 1 without cancellation near 0.", "nb.expm1(nb.tensor{0})  --> {0}",
+          "e^x", OUT, 0, 0),
+    UNARY(log, LOGARITHM, "log(x)", "The natural logarithm, elementwise.", "nb.log(nb.tensor{1})  --> {0}", "1/x", IN,
+          0.3, 3),
+    UNARY(log1p, LOGARITHM, "log(1 + x)", "log(1 + x) without cancellation near 0.", "nb.log1p(nb.tensor{0})  --> {0}",
+          "1/(1 + x)", IN, -0.5, 2),
+    UNARY(sqrt, FORMULA, "√x", "The square root, elementwise.", "nb.sqrt(nb.tensor{4, 9})  --> {2, 3}", "1/(2√x)", OUT,
+          0.3, 3),
+    UNARY(rsqrt, FORMULA, "1/√x", "1/√x, elementwise.", "nb.rsqrt(nb.tensor{4})  --> {0.5}", "−1/(2x^(3/2))", OUT, 0.3,
+          3),
+    UNARY(reciprocal, FORMULA, "1/x", "1/x, elementwise.", "nb.reciprocal(nb.tensor{4})  --> {0.25}", "−1/x²", OUT, 0.5,
           2),
-    UNARY(sqrt, "The square root, elementwise.", "nb.sqrt(nb.tensor{4, 9})  --> {2, 3}", "1/(2√x)", OUT, 0.3, 3),
-    UNARY(rsqrt, "1/√x, elementwise.", "nb.rsqrt(nb.tensor{4})  --> {0.5}", "−½ x^(−3/2)", OUT, 0.3, 3),
-    UNARY(reciprocal, "1/x, elementwise.", "nb.reciprocal(nb.tensor{4})  --> {0.25}", "−1/x²", OUT, 0.5, 2),
-    UNARY(sin, "The sine of x in radians, elementwise.", "nb.sin(nb.tensor{0})  --> {0}", "cos x", IN, 0, 0),
-    UNARY(cos, "The cosine of x in radians, elementwise.", "nb.cos(nb.tensor{0})  --> {1}", "−sin x", IN, 0, 0),
-    UNARY(tan, "The tangent of x in radians, elementwise.", "nb.tan(nb.tensor{0})  --> {0}", "1 + tan² x", OUT, -1, 1),
-    UNARY(asin, "The arc sine in radians, elementwise.", "nb.asin(nb.tensor{1})  --> {1.5708}", "1/√(1 − x²)", IN, -0.8,
-          0.8),
-    UNARY(acos, "The arc cosine in radians, elementwise.", "nb.acos(nb.tensor{1})  --> {0}", "−1/√(1 − x²)", IN, -0.8,
-          0.8),
-    UNARY(atan, "The arc tangent in radians, elementwise.", "nb.atan(nb.tensor{1})  --> {0.785398}", "1/(1 + x²)", IN,
-          0, 0),
-    UNARY(sinh, "The hyperbolic sine, elementwise.", "nb.sinh(nb.tensor{0})  --> {0}", "cosh x", IN, 0, 0),
-    UNARY(cosh, "The hyperbolic cosine, elementwise.", "nb.cosh(nb.tensor{0})  --> {1}", "sinh x", IN, 0, 0),
-    UNARY(erf, "The error function, elementwise.", "nb.erf(nb.tensor{0})  --> {0}", "2/√π · exp(−x²)", IN, 0, 0),
+    UNARY(sin, FORMULA, "sin(x)", "The sine of x in radians, elementwise.", "nb.sin(nb.tensor{0})  --> {0}", "cos(x)",
+          IN, 0, 0),
+    UNARY(cos, FORMULA, "cos(x)", "The cosine of x in radians, elementwise.", "nb.cos(nb.tensor{0})  --> {1}",
+          "−sin(x)", IN, 0, 0),
+    UNARY(tan, FORMULA, "tan(x)", "The tangent of x in radians, elementwise.", "nb.tan(nb.tensor{0})  --> {0}",
+          "1 + tan(x)²", OUT, -1, 1),
+    UNARY(asin, FORMULA, "asin(x)", "The arc sine in radians, elementwise.", "nb.asin(nb.tensor{1})  --> {1.5708}",
+          "1/√(1 − x²)", IN, -0.8, 0.8),
+    UNARY(acos, FORMULA, "acos(x)", "The arc cosine in radians, elementwise.", "nb.acos(nb.tensor{1})  --> {0}",
+          "−1/√(1 − x²)", IN, -0.8, 0.8),
+    UNARY(atan, FORMULA, "atan(x)", "The arc tangent in radians, elementwise.", "nb.atan(nb.tensor{1})  --> {0.785398}",
+          "1/(1 + x²)", IN, 0, 0),
+    UNARY(sinh, FORMULA, "sinh(x)", "The hyperbolic sine, elementwise.", "nb.sinh(nb.tensor{0})  --> {0}", "cosh(x)",
+          IN, 0, 0),
+    UNARY(cosh, FORMULA, "cosh(x)", "The hyperbolic cosine, elementwise.", "nb.cosh(nb.tensor{0})  --> {1}", "sinh(x)",
+          IN, 0, 0),
+    UNARY(erf, FORMULA, "erf(x)", "The error function, elementwise.", "nb.erf(nb.tensor{0})  --> {0}", "2/√π·e^(−x²)",
+          IN, 0, 0),
     {.name = "sign",
      .doc = "−1, 0 or 1, elementwise.",
      .example = "nb.sign(nb.tensor{-3, 0, 2})  --> {-1, 0, 1}",
@@ -345,6 +364,7 @@ static const Op ops[] = {
      .example = "nb.where(nb.tensor{true, false}, 1, nb.tensor{5, 6})  --> {1, 6}",
      .derivative = "∂/∂x = 1[mask], ∂/∂y = 1[not mask]",
      .sample = {.args = "m(3,4), f(3,4), f(3,4); m(3,1), f(4), 2"},
+     .role = NB_ROLE_PART,
      .params = {MASK("mask"), OPERAND("x"), OPERAND("y")},
      .saves = IN,
      .shape = nb_shape_elementwise,

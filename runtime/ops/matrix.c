@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Operators: matrix products.
+#include "flops.h"
 #include "gemm.h"
 #include "loops.h"
 #include "nablua/interrupt.h"
@@ -254,6 +255,8 @@ static const Op ops[] = {
      .derivative = "∂/∂x = δ·yᵀ, ∂/∂y = xᵀ·δ",
      .sample = {.args =
                     "f(3,4), f(4,2); f(4), f(4,2); f(3,4), f(4); f(4), f(4); f(2,3,4), f(4,2); f(2,1,3,4), f(5,4,2)"},
+     .role = NB_ROLE_PRODUCT,
+     .flops = nb_flops_matmul,
      .params = {TENSOR("x"), TENSOR("y")},
      .saves = NB_SAVE_IN(0) | NB_SAVE_IN(1),
      .shape = shape_matmul,
@@ -265,6 +268,8 @@ static const Op ops[] = {
      .example = "nb.linear(nb.tensor{{1, 2}}, nb.tensor{{1, 1}, {0, 1}}, nb.tensor{10, 0})  --> {{13, 2}}",
      .derivative = "∂/∂x = δ·W, ∂/∂W = δᵀ·x, ∂/∂b = Σ δ",
      .sample = {.args = "f(3,4), f(2,4), f(2); f(2,3,4), f(2,4), f(2); f(4), f(2,4), f(2); f(3,4), f(2,4)"},
+     .role = NB_ROLE_PRODUCT,
+     .flops = nb_flops_linear,
      .params = {TENSOR("x"), TENSOR("weight"), OPTIONAL_TENSOR("bias")},
      .saves = NB_SAVE_IN(0) | NB_SAVE_IN(1),
      .shape = shape_linear,

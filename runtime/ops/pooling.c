@@ -6,6 +6,7 @@
 // found; `plane_put` and `plane_take` carry values there and back.
 #include <string.h>
 
+#include "flops.h"
 #include "loops.h"
 #include "nablua/memory.h"
 
@@ -532,6 +533,9 @@ static const Op ops[] = {
      .example = "nb.max_pool2d(nb.tensor{{1, 2, 5, 3}, {4, 3, 1, 1}}, 2)  --> {{4, 5}}",
      .derivative = "∂/∂x = 1 at the largest pixel of each window",
      .sample = {.args = "f(2,3,4,6), 2; f(2,5,6), {3,2}, {stride={2,1}, padding=1}"},
+     .role = NB_ROLE_POOL,
+     .symbol = "MaxPool",
+     .flops = nb_flops_pool,
      .params = {TENSOR("x"), PAIR("kernel"), STRIDE, NAMED_INTS("padding", 2, 0)},
      .outputs = 2,
      .hidden = 1,
@@ -546,6 +550,8 @@ static const Op ops[] = {
                 "--> {{0, 1}}",
      .derivative = "∂/∂x = δ at the places",
      .sample = {.args = "f(2,2,3), i(12,2,2,3), {3,4}"},
+     .role = NB_ROLE_PART,
+     .symbol = "put",
      .params = {TENSOR("x"), INDEX("index"), PAIR("sizes")},
      .internal = true,
      .saves = NB_SAVE_IN(1),
@@ -557,6 +563,8 @@ static const Op ops[] = {
      .example = "nb.max_pool2d(nb.tensor{{1, 7}}, {1, 2})  --> {{7}}",
      .derivative = "∂/∂x = 1 at the places, added up",
      .sample = {.args = "f(2,3,4), i(12,2,2,3)"},
+     .role = NB_ROLE_PART,
+     .symbol = "take",
      .params = {TENSOR("x"), INDEX("index")},
      .internal = true,
      .saves = NB_SAVE_IN(1),
@@ -569,6 +577,9 @@ static const Op ops[] = {
      .derivative = "∂/∂x = 1/n in each window of n pixels",
      .sample = {.args = "f(2,3,4,6), 2; f(2,5,6), {3,2}, {stride={2,1}, padding=1}; f(2,5,6), 3, {padding=1, "
                         "count_include_pad=false}"},
+     .role = NB_ROLE_POOL,
+     .symbol = "AvgPool",
+     .flops = nb_flops_pool,
      .params = {TENSOR("x"), PAIR("kernel"), STRIDE, NAMED_INTS("padding", 2, 0), COUNT_INCLUDE_PAD},
      .shape = shape_avg_pool,
      .forward = forward_avg_pool,
@@ -580,6 +591,8 @@ static const Op ops[] = {
                 "{{0.5, 0.5}}",
      .derivative = "∂/∂x = the means of δ",
      .sample = {.args = "f(2,2,3), {4,6}, 2; f(2,3,7), {5,6}, {3,2}, {stride={2,1}, padding=1}"},
+     .role = NB_ROLE_PART,
+     .symbol = "spread",
      .params = {TENSOR("x"), PAIR("sizes"), PAIR("kernel"), STRIDE, NAMED_INTS("padding", 2, 0), COUNT_INCLUDE_PAD},
      .internal = true,
      .shape = shape_avg_spread,
@@ -590,6 +603,9 @@ static const Op ops[] = {
      .example = "nb.adaptive_avg_pool2d(nb.tensor{{1, 2, 6}}, {1, 1})  --> {{3}}",
      .derivative = "∂/∂x = 1/n in each window of n pixels",
      .sample = {.args = "f(2,3,4,6), {2,3}; f(2,5,7), 3; f(2,2), {3,1}"},
+     .role = NB_ROLE_POOL,
+     .symbol = "AvgPool",
+     .flops = nb_flops_arguments,
      .params = {TENSOR("x"), PAIR("sizes")},
      .shape = shape_adaptive,
      .forward = forward_adaptive,
@@ -601,6 +617,8 @@ static const Op ops[] = {
                 "--> {{0.5, 0.5}}",
      .derivative = "∂/∂x = the means of δ",
      .sample = {.args = "f(2,2,3), {4,6}; f(3,3), {5,7}"},
+     .role = NB_ROLE_PART,
+     .symbol = "spread",
      .params = {TENSOR("x"), PAIR("sizes")},
      .internal = true,
      .shape = shape_adaptive_spread,

@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "flops.h"
 #include "gemm.h"
 #include "loops.h"
 #include "nablua/memory.h"
@@ -292,6 +293,9 @@ static const Op ops[] = {
      .sample = {.args = LSTM_CASE("; ") LSTM_CASE(", {reverse=true}; ") OTHER_CASE("6", "gru") "; " OTHER_CASE(
                     "2", "tanh") "; f(1,1,2), f(3,2), f(3,1), nil, nil, f(1,1), {cell='gru', reverse=true}; "
                                  "f(4,3,1), f(2,1), f(2,2), nil, f(2), f(3,2), {cell='relu', reverse=true}"},
+     .role = NB_ROLE_RECURRENCE,
+     .symbol = "cells",
+     .flops = nb_flops_recurrent,
      .params = {TENSOR("x"), TENSOR("weight_ih"), TENSOR("weight_hh"), OPTIONAL_TENSOR("bias_ih"),
                 OPTIONAL_TENSOR("bias_hh"), TENSOR("h"), OPTIONAL_TENSOR("c"), CELL_PARAM, NAMED_FLAG("reverse")},
      .outputs = 3,
@@ -312,6 +316,9 @@ static const Op ops[] = {
      .sample = {.args = "f(8,2), f(4,3,2), f(4,3,2), f(3,3,10), f(4,3,2); "
                         "f(6,2), f(4,3,2), nil, f(3,3,8), f(4,3,2), nil, f(3,3,8), {cell='gru'}; "
                         "f(2,2), f(4,3,2), nil, nil, f(4,3,2), {cell='tanh', reverse=true}"},
+     .role = NB_ROLE_GRADIENT,
+     .symbol = "cells'",
+     .flops = nb_flops_recurrent_grad,
      .params = {TENSOR("weight_hh"), TENSOR("states"), OPTIONAL_TENSOR("cells"), OPTIONAL_TENSOR("kept"),
                 OPTIONAL_TENSOR("d_states"), OPTIONAL_TENSOR("d_cells"), OPTIONAL_TENSOR("d_kept"), CELL_PARAM,
                 NAMED_FLAG("reverse")},

@@ -320,6 +320,7 @@ static const Op ops[] = {
      .example = "nb.tensor{{1, 2}, {3, 4}}:gather(2, nb.tensor{{2}, {1}})  --> {{2}, {3}}",
      .derivative = "∂/∂x = 1 at the places, added up",
      .sample = {.args = "f(3,4), 2, i(4,3,2); f(3,4), 1, i(3,5,2); f(2,3,4), -2, i(3,1,5,4); f(4), 1, i(4,6)"},
+     .role = NB_ROLE_PART,
      .params = {TENSOR("x"), DIM("dim"), INDEX("index")},
      .saves = NB_SAVE_IN(2),
      .shape = shape_gather,
@@ -334,6 +335,7 @@ static const Op ops[] = {
          {.args =
               "f(3,4), 2, i(4,3,2), f(3,2); f(3,4), 1, i(3,5,2), f(5,4); f(2,3,4), -2, i(3,1,5,4), f(1,5,4); f(4), 1, "
               "i(4,6), 2"},
+     .role = NB_ROLE_PART,
      .params = {TENSOR("x"), DIM("dim"), INDEX("index"), OPERAND("src")},
      .inplace = true,
      .saves = NB_SAVE_IN(2),
@@ -348,6 +350,8 @@ static const Op ops[] = {
          {.args =
               "f(3,4), 2, i(4,3,2), f(3,2); f(3,4), 1, i(3,5,2), f(5,4); f(2,3,4), -2, i(3,1,5,4), f(1,5,4); f(4), 1, "
               "i(4,6), 2"},
+     .role = NB_ROLE_PART,
+     .symbol = "scatterAdd",
      .params = {TENSOR("x"), DIM("dim"), INDEX("index"), OPERAND("src")},
      .inplace = true,
      .saves = NB_SAVE_IN(2),
@@ -359,6 +363,8 @@ static const Op ops[] = {
      .example = "nb.zeros(3):scatter(1, nb.tensor{1, 1}, nb.tensor{5, 6})  --> {6, 0, 0}",
      .no_grad = "a mask is not a number",
      .sample = {.args = "i(4,3,2), 2, {3,4}"},
+     .role = NB_ROLE_TEST,
+     .symbol = "overwritten",
      .params = {INDEX("index"), DIM("dim"), INTS("sizes")},
      .internal = true,
      .shape = shape_overwritten,

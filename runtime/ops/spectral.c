@@ -8,6 +8,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "flops.h"
 #include "matrices.h"
 #include "nablua/interrupt.h"
 
@@ -355,6 +356,7 @@ static const Op ops[] = {
      .derivative = "∂/∂x = (δq + q·sym(r·δrᵀ − δqᵀ·q))·r⁻ᵀ",
      .source = "S. Walter, L. Lehmann, Algorithmic differentiation of linear algebra functions, 2010",
      .sample = {.args = "w(3); f(4,2); f(2,4); f(2,3,2)"},
+     .flops = nb_flops_qr,
      .params = {TENSOR("x")},
      .outputs = 2,
      .saves = NB_SAVE_IN(0) | NB_SAVE_OUT(0) | NB_SAVE_OUT(1),
@@ -367,6 +369,7 @@ static const Op ops[] = {
      .derivative = "∂/∂x = u·(… + diag δs)·vᵀ; of u and v only where the singular values differ",
      .source = "J. Townsend, Differentiating the singular value decomposition, 2016",
      .sample = {.args = "f(3,3); f(4,2); f(2,4); f(2,3,2)"},
+     .flops = nb_flops_singular,
      .params = {TENSOR("x")},
      .outputs = 3,
      .saves = NB_SAVE_IN(0) | NB_SAVE_OUT(0) | NB_SAVE_OUT(1) | NB_SAVE_OUT(2),
@@ -379,6 +382,7 @@ static const Op ops[] = {
      .example = "nb.eigh(nb.tensor{{2, 0}, {0, -1}})  --> {-1, 2}",
      .derivative = "∂/∂x = v·(diag δl + vᵀ·δv/(lⱼ − lᵢ))·vᵀ; of v only where the eigenvalues differ",
      .sample = {.args = "s(3); s(2,2)"},
+     .flops = nb_flops_eigen,
      .params = {TENSOR("x")},
      .outputs = 2,
      .saves = NB_SAVE_OUT(0) | NB_SAVE_OUT(1),
@@ -391,6 +395,7 @@ static const Op ops[] = {
      .derivative = "∂/∂x = −yᵀ·δ·yᵀ + (1 − x·y)·δᵀ·y·yᵀ + yᵀ·y·δᵀ·(1 − y·x)",
      .source = "G. Golub, V. Pereyra, The differentiation of pseudo-inverses, 1973",
      .sample = {.args = "w(3); f(4,2); f(2,4)"},
+     .flops = nb_flops_singular,
      .params = {TENSOR("x"),
                 {.name = "rtol",
                  .kind = NB_PARAM_NUMBER,

@@ -150,7 +150,7 @@ function T.test_convolutions_and_pools()
   local net = nn.Sequential { nn.Conv2d(1, 3, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(27, 5) }
   local J = nn.cross_entropy(net(nb.randn(2, 1, 8, 8)), nb.tensor { 1, 5 })
   local e = check(J, net[1].weight, "convolution")
-  lu.assertStrContains(e.formula, "W⁽²⁾·max_pool2d'(a⁽²⁾)·ReLU'(z⁽²⁾)·X")
+  lu.assertStrContains(e.formula, "W⁽²⁾·MaxPool'(a⁽²⁾)·ReLU'(z⁽²⁾)·X")
   check(J, net[1].bias, "bias of a convolution")
   local normed = nn.Sequential { nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.LayerNorm(4), nn.Linear(4, 2) }
   J = nn.mse(normed(nb.randn(5, 3)), nb.randn(5, 2))

@@ -2,9 +2,10 @@
 // Operators: one row in one table says all there is to say about one.
 //
 // From a row follow the Lua function and method, argument checks and their errors, help,
-// completion, the reference page, the signed gradient check and the example test.  To add an
-// operator, write its row beside its static functions in the family's file; nothing else changes.
-// To add a family, list it in ops/catalogue.c, which hands all of them to nb_op_register.
+// completion, the reference page, what inspection shows of it, the signed gradient check and the example
+// test.  To add an operator, write its row beside its static functions in the family's file; nothing else
+// changes.  To add a family, list it in
+// runtime/ops/catalogue.c, which hands all of them to nb_op_register.
 #ifndef NABLUA_OP_H
 #define NABLUA_OP_H
 
@@ -100,13 +101,52 @@ typedef struct Sample {
   const char *args;  // arguments as Lua, "; " between cases; NULL: f(2,3,4) for each tensor
 } Sample;
 
+// What an operator is to somebody who looks at it: how inspection names its result and writes its factor, and how
+// many operations one element costs.
+typedef enum Role {
+  NB_ROLE_FUNCTION,       // stands by its symbol: f(x), and its factor is f'(x)
+  NB_ROLE_FORMULA,        // is written as its formula, and its factor as .derivative says: x·y has y and x
+  NB_ROLE_DIFFERENCE,     // likewise; of what a loss compares: x − y
+  NB_ROLE_LOGARITHM,      // likewise; cross-entropies are written with it
+  NB_ROLE_ACTIVATION,     // a layer's function: a⁽²⁾ = σ(z⁽²⁾)
+  NB_ROLE_PRODUCT,        // of a value and a weight, and perhaps a bias: z⁽²⁾ = X·W⁽¹⁾+b⁽¹⁾
+  NB_ROLE_POOL,           // p⁽²⁾ = MaxPool(a⁽²⁾)
+  NB_ROLE_NORMALISATION,  // of rows or channels
+  NB_ROLE_ATTENTION,      // softmax(q·kᵀ)·v
+  NB_ROLE_RECURRENCE,     // stands for the steps of a recurrent layer, which inspection unfolds
+  NB_ROLE_LOSS,           // of a value and a target
+  NB_ROLE_REDUCTION,      // fewer numbers out of many; its factor is .derivative where that is a formula
+  NB_ROLE_STRUCTURE,      // the same values in another shape: it has no factor
+  NB_ROLE_PART,           // values taken out, joined or put elsewhere
+  NB_ROLE_CREATION,       // made from sizes, or drawn
+  NB_ROLE_TEST,           // masks and places
+  NB_ROLE_GRADIENT,       // serves the backward of another row
+  NB_ROLES
+} Role;
+
+// "activation" ...
+const char *nb_role_name(Role role);
+
 struct Op {
   const char *name;
-  const char *doc;         // one line, no trailing newline
-  const char *example;     // Lua that runs; "  --> " precedes the value it shows
-  const char *derivative;  // the symbolic local derivative that `explain` shows
-  const char *no_grad;     // why there is none, where there is no backward
-  const char *source;      // paper or standard of a formula, where it has one
+  const char *doc;      // one line, no trailing newline
+  const char *example;  // Lua that runs; "  --> " precedes the value it shows
+  // What δ, the error of the result, is multiplied by on its way to each argument: "∂/∂x = y, ∂/∂y = x"; of one
+  // argument just "e^x".  Words may follow a comma.  `explain` shows it where it is a formula of the arguments.
+  const char *derivative;
+  const char *no_grad;  // why there is none, where there is no backward
+  const char *source;   // paper or standard of a formula, where it has one
+
+  // What inspection knows; parameters' names stand for the arguments.
+  Role role;
+  const char *symbol;              // as formulas write it: "σ"; NULL: its name
+  const char *latex;               // the symbol in LaTeX, where it is more than letters
+  const char *formula;             // how a result is written: "x + y"; NULL: symbol(x, y)
+  const char *factor;              // what `explain` shows in place of what role and derivative give: "ŷ − y"
+  const char *probability;         // of what ends a classifier: the probability, of its result y: "y", "e^y"
+  const char *shrinks;             // what to say where its derivative made a gradient small
+  double (*flops)(const Call *c);  // floating point operations of a call; NULL: as nb_op_flops says
+
   Sample sample;
   Param params[NB_MAX_PARAMS];        // up to the first without a name
   int outputs;                        // 0 means 1
@@ -154,6 +194,12 @@ int nb_op_params(const Op *op);
 static inline int nb_op_outputs(const Op *op) {
   return op->outputs ? op->outputs : 1;
 }
+
+// Floating point operations of a call, where a multiplication and an addition are two.  Rows without a count of their
+// own have one for each element of the result (of the first argument, where they reduce) and none where they only move,
+// make or test values; what depends on values is not known before the call and counts as none.  NaN where the shape
+// rule refuses the arguments.
+double nb_op_flops(const Op *op, const Value *args);
 
 // How many results a call with these arguments gives.
 int nb_op_results(const Op *op, const Value *args);
