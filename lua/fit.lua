@@ -20,7 +20,7 @@ local params = {
     doc = "{\"accuracy\"}, or functions by name: {error = function(output, target) return number end}" },
   { name = "schedule", type = "table", optional = true, doc = "a learning rate schedule, stepped by fit" },
   { name = "schedule_per", choices = { "epoch", "batch" }, default = "epoch", doc = "what a step of the schedule is" },
-  { name = "clip", type = "positive", optional = true, doc = "largest norm of all gradients together" },
+  { name = "clip", type = "positive or huge", optional = true, doc = "largest norm of all gradients together" },
   { name = "patience", type = "size", optional = true,
     doc = "ends the training after so many epochs without a new minimum of valid_loss (without valid: loss)" },
   { name = "keep", choices = { "last", "best" }, default = "last",

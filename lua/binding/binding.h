@@ -71,6 +71,8 @@ void nb_open_callback(lua_State *L);
 void nb_open_custom(lua_State *L);
 void nb_open_compile(lua_State *L);
 void nb_open_optimizer(lua_State *L);
+void nb_open_mode(lua_State *L);
+void nb_open_public_mode(lua_State *L);  // what of it is nb's
 
 // The tensor's metatable, that of scalars, and the table of its methods.
 void nb_push_metatable(lua_State *L);
@@ -114,6 +116,9 @@ OptimizerRule nb_rule_at(lua_State *L, int at);
 // The interpreter state that last called into the library: the one whose line a node remembers.
 void nb_enter(lua_State *L);
 lua_State *nb_entered(void);
+
+// Sets the gradient mode of what runs in L, when another coroutine ran before.
+void nb_follow_mode(lua_State *L);
 
 // Pushes a list of the modules whose calls are on the stack, outermost first; returns their number.
 int nb_push_modules(lua_State *L);

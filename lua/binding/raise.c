@@ -13,7 +13,9 @@ static int module_call(lua_State *L);
 static const char describe_key, call_key;
 
 void nb_enter(lua_State *L) {
+  if (L == current) return;
   current = L;
+  nb_follow_mode(L);
 }
 
 lua_State *nb_entered(void) {

@@ -82,7 +82,7 @@ define("L1Loss", "l1", {
 
 define("HuberLoss", "huber", {
   doc = "½d² where |d| ≤ delta, else delta·(|d| − ½delta), for d = prediction − target: outliers pull less.",
-  params = { { name = "delta", type = "positive", default = 1 } },
+  params = { { name = "delta", type = "positive or huge", default = 1 } },
   example = "nn.huber(nb.tensor{1, 4}, nb.tensor{2, 2})  --> 1",
   each = function(prediction, target, o)
     local d = (prediction - target):abs()
@@ -240,7 +240,7 @@ define("KLDivLoss", "kl_div", {
 
 define("HingeLoss", "hinge", {
   doc = "max(0, margin − target·prediction) for targets −1 and 1.",
-  params = { { name = "margin", type = "number", default = 1 } },
+  params = { { name = "margin", type = "finite", default = 1 } },
   example = "nn.hinge(nb.tensor{0.5, 2}, nb.tensor{1, 1})  --> 0.25",
   threshold = 0,
   each = function(prediction, target, o) return (o.margin - target * prediction):relu() end,
