@@ -12,6 +12,8 @@ local registry = require "nablua.registry"
 local Module = { training = true }  -- inherited by every class
 local module = { Module = Module }
 
+native.built = native.built or 0  -- how many modules were made, or made anew: who remembers it sees that nets may differ
+
 local records = setmetatable({}, { __mode = "k" })  -- module → { keys =, known =, state =, built = }
 
 -- Whether v is a module (an instance, not a class).
@@ -25,6 +27,11 @@ function module.has_children(m)
     if path ~= "" then return true end
   end
   return false
+end
+
+-- Iterates over all live modules, in no order.
+function module.live()
+  return next, records
 end
 
 -- All live modules that no other one holds, as a set; what inspection finds the names of parameters by.
@@ -324,6 +331,7 @@ method("to", {
       end
     end
     replace(self, {})
+    native.built = native.built + 1
     return self
   end,
 })
@@ -426,6 +434,7 @@ local function construct(class, ...)
     spec.init(self, ...)
   end
   record.built = true
+  native.built = native.built + 1
   return self
 end
 
