@@ -39,7 +39,10 @@ end
 local function move_rate(self, k, group)
   if not self.base[k] then self.base[k], self.scale[k] = group.lr, 1 end  -- the group was added since
   local before, now = rate_at(self, self.steps - 1, k), rate_at(self, self.steps, k)
-  if before == now then return end
+  if before == now then
+    group.lr = group.lr  -- written all the same: a recording that steps schedules is told
+    return
+  end
   if differ(group.lr, before) then adopt(self, self.steps - 1, k, group.lr) end
   group.lr = rate_at(self, self.steps, k)
 end

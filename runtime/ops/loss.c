@@ -385,7 +385,7 @@ static const Op ops[] = {
      .example = "nb.bce_with_logits(nb.tensor{0}, nb.tensor{1})  --> {0.693147}",
      .derivative = "∂/∂z = σ(z) − y",
      .params = {TENSOR("z"), OPERAND("y")},
-     .sample = {.args = "f(2,3,4), f(2,3,4, {lo=0.1, hi=0.9})"},
+     .sample = {.args = "f(2,3,4, {lo=-2, hi=2}), f(2,3,4)", .lo = 0.1, .hi = 0.9},
      .saves = NB_SAVE_IN(0) | NB_SAVE_IN(1),
      .shape = nb_shape_elementwise_float,
      .forward = forward_of_logits,
