@@ -33,8 +33,8 @@ local function states(self)
     checkpoint = FORMAT, net = run.net:state(), opt = run.opt:state(), schedule = run.schedule and run.schedule:state(),
     best = run.best_state, random = nb.random_state(), history = run.history,
     fit = { epoch = run.epoch, batch = run.batch, start = run.start, seconds = native.clock() - run.began,
-      tally = { n = run.tally.n, sums = run.tally.sums, counts = run.tally.counts }, best = run.best, best_epoch = run.best_epoch,
-      waited = run.waited, ended = run.ended },
+      tally = { n = run.tally.n, sums = run.tally.sums, counts = run.tally.counts }, best = run.best,
+      best_epoch = run.best_epoch, waited = run.waited, ended = run.ended },
   }
 end
 
@@ -69,7 +69,7 @@ local function differences(run, state)
       end
     end
   end
-  if schedule and schedule.base and state.schedule.base then
+  if schedule and schedule.base and type(state.schedule.base) == "table" then
     compare("lr", #schedule.base == 1 and schedule.base[1] or schedule.base,
       #state.schedule.base == 1 and state.schedule.base[1] or state.schedule.base)
     for _, p in ipairs(schedule.params or {}) do

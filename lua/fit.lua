@@ -135,8 +135,8 @@ end
 
 local function is_list_of_tensors(t)
   if type(t) ~= "table" or #t < 2 then return false end
-  for _, item in ipairs(t) do
-    if not nb.is_tensor(item) then return false end
+  for i = 1, #t do
+    if not nb.is_tensor(t[i]) then return false end
   end
   return true
 end
@@ -385,9 +385,9 @@ end
 registry.define(fit, "nn.", "fit", {
   family = "Training",
   doc = "Trains a net: for every batch forward, loss, backward, update.  Returns a history of one number an epoch: " ..
-    "loss, the metrics, and valid_... of each: means over samples that are not ignored, sums where the loss is one.  " ..
-    "An interrupt or error keeps the net as it is; with checkpoint= the same call goes on later where it stopped, to " ..
-    "the same numbers and with the optimizer's options of then.",
+    "loss, the metrics, and valid_... of each, means over what is not ignored, sums where the loss is one.  " ..
+    "An interrupt or error keeps the net as it is; with checkpoint= the same call goes on later where it stopped, " ..
+    "to the same numbers and with the optimizer's options of then.",
   signature = "nn.fit(net, loss, opt, train, {epochs=1, size=32, valid=, metrics=, plot=, checkpoint=, ...})",
   params = { { name = "net", type = "module" },
     { name = "loss", type = "module or function", doc = "of output and target" },

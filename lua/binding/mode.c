@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The gradient mode in Lua: nb.no_grad and its like, whose mode is that of the coroutine they run in.
+// The gradient mode in Lua: nb.no_grad and its like, whose mode is that of the coroutine they run in; and the protected
+// call by which modes of other things come back.
 //
 // Who switches the mode for a while has a frame in a list, the latest first.  A coroutine that yields, or dies of an
 // error, leaves its frames behind without a word: they count only while it runs, or waits for one that it resumed.
@@ -82,6 +83,18 @@ static int with_grad(lua_State *L) {
   return call_in(L, "with_grad", true);
 }
 
+static int after_protected(lua_State *L, int status, lua_KContext context) {
+  (void)context;
+  lua_pushboolean(L, status == LUA_OK || status == LUA_YIELD);
+  lua_insert(L, 1);
+  return lua_gettop(L);
+}
+
+// native.protected(f, ...): Lua's pcall, also where the session has a pcall that interrupts pass through.
+static int protected(lua_State *L) {
+  return after_protected(L, lua_pcallk(L, lua_gettop(L) - 1, LUA_MULTRET, 0, 0, after_protected), 0);
+}
+
 static int grad_enabled(lua_State *L) {
   nb_enter(L);
   lua_pushboolean(L, nb_grad_enabled());
@@ -99,8 +112,8 @@ static int set_grad_enabled(lua_State *L) {
 }
 
 void nb_open_mode(lua_State *L) {
-  lua_pushcfunction(L, with_grad);
-  lua_setfield(L, -2, "with_grad");
+  static const luaL_Reg functions[] = {{"with_grad", with_grad}, {"protected", protected}, {NULL, NULL}};
+  luaL_setfuncs(L, functions, 0);
   lua_createtable(L, 0, 3);
   lua_pushcfunction(L, leave);
   lua_pushvalue(L, -1);

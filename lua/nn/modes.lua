@@ -4,18 +4,21 @@ local native = require "nablua.native"
 
 local modes = {}
 
-local function again(restore, ok, ...)
-  restore()
+local function call(restore, f, ...)
+  local _ <close> = setmetatable({}, { __close = function() restore() end })
+  return f(...)
+end
+
+local function pass(ok, ...)
   if not ok then error((...), 0) end
   return ...
 end
 
 -- f(...) and then restore(), also after an error or an interrupt.  An error passes with its traceback; a coroutine that
--- dies closes nothing, though, so that one is caught and raised again.
+-- dies closes nothing, though, so that there it is caught and raised again.
 function modes.restoring(restore, f, ...)
-  if coroutine.isyieldable() then return again(restore, pcall(f, ...)) end
-  local _ <close> = setmetatable({}, { __close = restore })
-  return f(...)
+  if coroutine.isyieldable() then return pass(native.protected(call, restore, f, ...)) end
+  return call(restore, f, ...)
 end
 
 -- What puts every module of a net back into the mode it is in now.

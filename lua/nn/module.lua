@@ -12,7 +12,7 @@ local registry = require "nablua.registry"
 local Module = { training = true }  -- inherited by every class
 local module = { Module = Module }
 
-native.built = native.built or 0  -- how many modules were made, or made anew: who remembers it sees that nets may differ
+native.built = native.built or 0  -- counts the parameters that modules were given: who remembers it sees changes
 
 local records = setmetatable({}, { __mode = "k" })  -- module → { keys =, known =, state =, built = }
 
@@ -60,7 +60,9 @@ local function assign(self, key, value)
     record.known[key] = true
     record.keys[#record.keys + 1] = key
   end
-  record.state[key] = not record.built or (is_leaf(value) and value.requires_grad) or nil
+  local is_parameter = is_leaf(value) and value.requires_grad
+  if is_parameter then native.built = native.built + 1 end
+  record.state[key] = not record.built or is_parameter or nil
   rawset(self, key, value)
 end
 
@@ -455,7 +457,6 @@ local function construct(class, ...)
     spec.init(self, ...)
   end
   record.built = true
-  native.built = native.built + 1
   return self
 end
 

@@ -20,7 +20,7 @@ end
 -- The tensor, whose numbers must be of a kind that native.within knows; else an error in the name of `where`.
 function shared.within(where, t, kind)
   local ok, result = pcall(native.within, t, kind)
-  if not ok then native.raise(where .. ": " .. tostring(result):gsub("^.-within: ", "")) end
+  if not ok then native.raise(where .. ": " .. tostring(result):gsub("^.-within: ", ""):gsub(" %(in .*$", "")) end
   return result
 end
 

@@ -6,12 +6,13 @@
 local native = require "nablua.native"
 local nb = require "nablua.core"
 local notice = require "nablua.notice"
+local options = require "nablua.options"
 
 local coverage = {}
 
-native.built = native.built or 0  -- the modules made so far; they count themselves
+native.built = native.built or 0  -- counts the parameters that modules were given
 
--- Optimizer → how many modules there had been when it was last looked at.
+-- Optimizer → what that count was when it was last looked at.
 coverage.looked = setmetatable({}, { __mode = "k" })
 
 local function holds(set, opt)
@@ -39,13 +40,14 @@ end
 -- What is wrong, as a sentence; nil when nothing is.
 function coverage.sentence(missing, count)
   if #missing == 0 then return nil end
-  local remedy = "net:to(dtype) and replaced layers make new tensors: make the optimizer afterwards, of net:parameters()"
+  local remedy = "net:to(dtype) and replaced layers make new tensors: make the optimizer afterwards, " ..
+    "of net:parameters()"
   if #missing == count then
     return ("the optimizer holds none of the net's %d parameters, so the net will not learn; %s"):format(count, remedy)
   end
   local shown = table.concat(missing, ", ", 1, math.min(#missing, 4)) .. (#missing > 4 and ", …" or "")
-  return ("the optimizer holds %d of the net's %d parameters; %s will not learn (%s; or say so by requires_grad = false)")
-    :format(count - #missing, count, shown, remedy)
+  return ("the optimizer holds %d of the net's %d parameters; %s will not learn (%s; or say so by " ..
+    "requires_grad = false)"):format(count - #missing, count, shown, remedy)
 end
 
 -- Says what is wrong with an optimizer for a net, once for each state of both.
@@ -66,30 +68,39 @@ local function is_gradient_beside(module, set)
   return false
 end
 
--- The same at a step, where the net is not told: that one of the live nets which the optimizer holds a part of, or
--- while nothing that it holds has a gradient any, where gradients lie that no optimizer will use.
+-- Whether the net's parameters are as many and of the same shapes as the optimizer's: the net it was made for.
+local function is_twin(net, shapes)
+  local k = 0
+  for _, p in net:named_parameters() do
+    k = k + 1
+    if shapes[k] ~= options.shape(p) then return false end
+  end
+  return k == #shapes
+end
+
+-- The same at a step, where the net is not told.  Looked at are live nets with gradients that no optimizer uses: those
+-- of which this one holds a part, and while nothing that it holds has a gradient those like the one it was made for.
 function coverage.look_at_step(opt, optimizers)
   coverage.looked[opt] = native.built
-  local own, all, count, with_gradient = holds({}, opt), {}, 0, 0
+  local own, all, shapes, moves = holds({}, opt), {}, {}, false
   for _, group in ipairs(opt.groups) do
     for _, p in ipairs(group.params) do
-      count, with_gradient = count + 1, with_gradient + (p.grad and 1 or 0)
+      shapes[#shapes + 1] = options.shape(p)
+      moves = moves or p.grad ~= nil
     end
   end
   for other in pairs(optimizers) do holds(all, other) end
   local module = require "nablua.nn.module"
-  if is_gradient_beside(module, all) then
-    for net in pairs(module.roots()) do
-      local missing, n = paths_beside(net, all, true)
-      local strange, of = paths_beside(net, own, false)
-      if #missing > 0 and (#strange < of or with_gradient == 0) then
-        return notice.say("opt:step: %s", coverage.sentence(missing, n))
-      end
+  for net in pairs(is_gradient_beside(module, all) and module.roots() or {}) do
+    local missing, n = paths_beside(net, all, true)
+    local strange = paths_beside(net, own, false)
+    if #missing > 0 and (#strange < n or not moves and is_twin(net, shapes)) then
+      return notice.say("opt:step: %s", coverage.sentence(missing, n))
     end
   end
-  if with_gradient == 0 then
+  if not moves then
     notice.say("opt:step: none of the optimizer's %d parameters has a gradient, so nothing moves; call J:backward() " ..
-      "on a loss that depends on them", count)
+      "on a loss that depends on them, and make the optimizer after net:to(dtype) or a new layer", #shapes)
   end
 end
 

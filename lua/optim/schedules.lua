@@ -158,8 +158,8 @@ Schedule.load_state = registry.add {
 }
 
 -- A schedule: rate(self, t, base, now, k) is the rate of group k after t steps, whose own is `base`, and grows with it
--- in a straight line; of a `chained` schedule it is made from the rate `now` alone.  watch(self, loss) is called before,
--- set(self, t, group) after it.
+-- in a straight line; of a `chained` one it is made from the rate `now` alone.  watch(self, loss) is called before it,
+-- set(self, t, group) after.
 local function define(name, spec)
   local where = "optim." .. name
   local meta = { __index = Schedule, __name = name }
@@ -181,7 +181,7 @@ local function define(name, spec)
       end
       local self = setmetatable(options.check(where, spec.params, given), meta)
       self.optimizer, self.params, self.steps, self.base, self.scale = opt, spec.params, 0, {}, {}
-      self.rate, self.watch, self.set, self.check, self.chained = spec.rate, spec.watch, spec.set, spec.check, spec.chained
+      for _, key in ipairs { "rate", "watch", "set", "check", "chained" } do self[key] = spec[key] end
       for k, group in ipairs(opt.groups) do self.base[k], self.scale[k] = group.lr, 1 end
       if spec.check then spec.check(where, self) end
       if spec.at_start then set_rates(self) end
