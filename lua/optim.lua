@@ -77,10 +77,8 @@ local function step_by_rules(self, spec, o)
   end
 end
 
--- Whether it moves what has gradients; asked at its first step, and when there are new modules since.
-local function look(self)
-  if coverage.looked[self] ~= native.built then coverage.look_at_step(self, spec_of) end
-end
+-- Whether it moves what has gradients is asked at its first step, and when nets may have changed since.
+local looked = coverage.looked
 
 -- The loss that a closure gives, with gradients recorded whatever the mode.
 local function evaluate(closure)
@@ -108,12 +106,12 @@ method("step", {
       local m = remembered_of(self, o.params[1])
       return nb.no_grad(spec.step, o, m, function()
         local loss = evaluate(closure)
-        look(self)
+        if looked[self] ~= native.built then coverage.look_at_step(self, spec_of) end
         return loss
       end)
     end
     local loss = closure and evaluate(closure)
-    look(self)
+    if looked[self] ~= native.built then coverage.look_at_step(self, spec_of) end
     for k in ipairs(self.groups) do
       local o = group_options(self, k)
       if step_in_one_pass(self, spec, o) then
