@@ -9,6 +9,7 @@
 local native = require "nablua.native"
 local nb = require "nablua.core"
 local files = require "nablua.files"
+local notice = require "nablua.notice"
 local options = require "nablua.options"
 
 local checkpoint = {}
@@ -26,14 +27,51 @@ local function states(self)
     checkpoint = FORMAT, net = run.net:state(), opt = run.opt:state(), schedule = run.schedule and run.schedule:state(),
     best = run.best_state, random = nb.random_state(), history = run.history,
     fit = { epoch = run.epoch, batch = run.batch, start = run.start, seconds = native.clock() - run.began,
-      tally = { n = run.tally.n, sums = run.tally.sums }, best = run.best, best_epoch = run.best_epoch,
-      waited = run.waited, ended = run.ended },
+      tally = { n = run.tally.n, sums = run.tally.sums, counts = run.tally.counts }, best = run.best,
+      best_epoch = run.best_epoch, waited = run.waited, ended = run.ended },
   }
 end
 
 local function save(self)
   files.save(self.path, states(self))
   self.saved = native.clock()
+end
+
+local function same(a, b)
+  if type(a) ~= "table" or type(b) ~= "table" then return a == b end
+  for i = 1, math.max(#a, #b) do
+    if a[i] ~= b[i] then return false end
+  end
+  return true
+end
+
+-- The options that the program gives now and the checkpoint has otherwise, as text.  What a schedule moves is compared
+-- where the schedule has it from.
+local function differences(run, state)
+  local list = {}
+  local function compare(name, now, then_)
+    if then_ ~= nil and not same(now, then_) then
+      list[#list + 1] = ("%s = %s, not %s"):format(name, options.show(then_), options.show(now))
+    end
+  end
+  local schedule, moved = run.schedule, run.schedule and { lr = true, momentum = true, betas = true } or {}
+  for k, group in ipairs(run.opt.groups or {}) do
+    for name, now in pairs(group) do
+      local then_ = state.opt[("group.%d.%s"):format(k, name)]
+      if nb.is_tensor(then_) and not moved[name] then
+        compare(name, now, then_:dim() == 0 and then_:item() or then_:totable())
+      end
+    end
+  end
+  if schedule and schedule.base and type(state.schedule.base) == "table" then
+    compare("lr", #schedule.base == 1 and schedule.base[1] or schedule.base,
+      #state.schedule.base == 1 and state.schedule.base[1] or state.schedule.base)
+    for _, p in ipairs(schedule.params or {}) do
+      if p.name ~= "after" then compare(p.name, schedule[p.name], state.schedule[p.name]) end
+    end
+  end
+  table.sort(list)
+  return table.concat(list, "; ")
 end
 
 -- Applies all of a checkpoint, or nothing.
@@ -45,15 +83,21 @@ local function restore(self, state)
     run.opt:load_state(s.opt)
     if run.schedule then run.schedule:load_state(s.schedule) end
   end
+  local other = differences(run, state)
   local ok, message = pcall(apply, state)
   if not ok then
     apply(before)
     fail(self, "does not fit: %s", tostring(message):gsub("^[^:]*:%d+: ", ""))
   end
+  if other ~= "" then
+    notice.say("nn.fit: the checkpoint %s goes on with its own options: %s; set them once it runs (callback=), or " ..
+      "remove the file", self.path, other)
+  end
   nb.random_state(state.random)
   local fit = state.fit
   run.epoch, run.batch, run.start, run.began = fit.epoch, fit.batch, fit.start, native.clock() - fit.seconds
-  run.tally.n, run.tally.sums = fit.tally.n, fit.tally.sums
+  run.tally.n, run.tally.sums, run.tally.counts = fit.tally.n, fit.tally.sums, fit.tally.counts or {}
+  for name in pairs(fit.tally.sums) do run.tally.counts[name] = run.tally.counts[name] or fit.tally.n end
   run.best, run.best_epoch, run.waited, run.ended = fit.best, fit.best_epoch, fit.waited, fit.ended
   run.best_state, run.history = state.best, state.history
 end
@@ -80,7 +124,7 @@ local function check(self, state)
   end
   has(state.fit, { epoch = "number", batch = "number", start = "?table", seconds = "number", tally = "table",
     best = "?number", best_epoch = "?number", waited = "number" })
-  has(state.fit.tally, { n = "number", sums = "table" })
+  has(state.fit.tally, { n = "number", sums = "table", counts = "?table" })
 end
 
 local Checkpoint = {}

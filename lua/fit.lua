@@ -3,7 +3,9 @@
 local native = require "nablua.native"
 local nb = require "nablua.core"
 local checkpoint = require "nablua.checkpoint"
+local coverage = require "nablua.optim.coverage"
 local display = require "nablua.display"
+local modes = require "nablua.nn.modes"
 local module = require "nablua.nn.module"
 local options = require "nablua.options"
 local progress = require "nablua.progress"
@@ -20,7 +22,7 @@ local params = {
     doc = "{\"accuracy\"}, or functions by name: {error = function(output, target) return number end}" },
   { name = "schedule", type = "table", optional = true, doc = "a learning rate schedule, stepped by fit" },
   { name = "schedule_per", choices = { "epoch", "batch" }, default = "epoch", doc = "what a step of the schedule is" },
-  { name = "clip", type = "positive", optional = true, doc = "largest norm of all gradients together" },
+  { name = "clip", type = "positive or huge", optional = true, doc = "largest norm of all gradients together" },
   { name = "patience", type = "size", optional = true,
     doc = "ends the training after so many epochs without a new minimum of valid_loss (without valid: loss)" },
   { name = "keep", choices = { "last", "best" }, default = "last",
@@ -39,8 +41,8 @@ local params = {
 -- ---- what is measured ----
 
 -- The share of samples whose class is right: the largest of K scores, or a single score beyond the threshold
--- (0 for logits, ½ for probabilities).
-local function accuracy(output, target, threshold)
+-- (0 for logits, ½ for probabilities).  Samples of the target `ignored` do not count: returned is how many do, too.
+local function accuracy(output, target, threshold, ignored)
   local shape = output.shape
   local guess, truth
   if #shape >= 2 and shape[2] > 1 then
@@ -50,17 +52,24 @@ local function accuracy(output, target, threshold)
     guess = output:gt(threshold):to("f32")
     truth = target:gt(threshold == 0 and target:lt(0):any():item() and 0 or 0.5):to("f32")
   end
-  return guess:eq(truth:view(guess.shape)):to("f32"):mean():item()
+  local right = guess:eq(truth:view(guess.shape))
+  if ignored == nil or truth ~= target then return right:to("f32"):mean():item() end
+  local counts = target:ne(ignored):view(guess.shape)
+  local n = counts:sum():item()
+  return (right & counts):sum():item() / n, n
 end
 
 local function make_metrics(given, loss)
   local list = {}
   local threshold = module.is(loss) and loss.threshold or 0.5
+  local ignored = module.is(loss) and loss.ignore_index or nil
   for key, value in pairs(given or {}) do
     if value == "accuracy" and math.type(key) == "integer" then
-      list[#list + 1] = { "accuracy", function(output, target) return accuracy(output, target, threshold) end }
+      list[#list + 1] = { "accuracy", function(output, target)
+        return accuracy(output, target, threshold, ignored)
+      end }
     elseif type(key) == "string" and type(value) == "function" then
-      list[#list + 1] = { key, value }
+      list[#list + 1] = { key, function(...) return (value(...)) end }
     else
       native.raise(("nn.fit: metrics must hold \"accuracy\" or functions by name, got %s")
         :format(options.describe(value)))
@@ -70,45 +79,74 @@ local function make_metrics(given, loss)
   return list
 end
 
--- Means over samples of the loss and the metrics.
+-- Means over samples of the loss and the metrics; of a loss that is a sum itself, its sum.
 local Tally = {}
 Tally.__index = Tally
 
-local function new_tally(metrics)
-  return setmetatable({ metrics = metrics, n = 0, sums = {} }, Tally)
+local function new_tally(metrics, loss)
+  local self = setmetatable({ metrics = metrics, loss = loss }, Tally)
+  self:clear()
+  return self
 end
 
 function Tally:clear()
-  self.n, self.sums = 0, {}
+  self.n, self.sums, self.counts = 0, {}, {}
 end
 
-function Tally:add(output, target, loss)
+-- Adds a mean over n things, of which there may be none.
+local function add_mean(self, name, value, n)
+  self.counts[name] = (self.counts[name] or 0) + n
+  if n > 0 then self.sums[name] = (self.sums[name] or 0) + value * n end
+end
+
+-- How many things a batch's loss is the mean of: samples, but for those that it ignores.
+local function weight_of(loss, output, target)
+  local ignored = module.is(loss) and loss.ignore_index
+  if not ignored or not nb.is_tensor(target) then return output:dim() > 0 and output:size(1) or 1 end
+  return target:ne(ignored):sum():item()
+end
+
+function Tally:add(output, target, value)
   local n = output:dim() > 0 and output:size(1) or 1
-  local sums = self.sums
   self.n = self.n + n
-  sums.loss = (sums.loss or 0) + loss * n
+  if module.is(self.loss) and self.loss.reduction == "sum" then
+    self.sums.loss, self.counts.loss = (self.sums.loss or 0) + value, 1
+  else
+    add_mean(self, "loss", value, nb.no_grad(weight_of, self.loss, output, target))
+  end
   if #self.metrics == 0 then return end
   nb.no_grad(function()
     for _, m in ipairs(self.metrics) do
-      local value = m[2](output:detach(), target)
-      value = nb.is_tensor(value) and value:item() or value
-      sums[m[1]] = (sums[m[1]] or 0) + value * n
+      local result, count = m[2](output:detach(), target)
+      result = nb.is_tensor(result) and result:item() or result
+      if type(result) ~= "number" then
+        native.raise(("nn.fit: the metric %s must give a number, got %s"):format(m[1], options.describe(result)))
+      end
+      add_mean(self, m[1], result, math.type(count) == "integer" and count or n)
     end
   end)
 end
 
 function Tally:mean(name)
-  return self.n > 0 and self.sums[name] / self.n or 0 / 0
+  return (self.sums[name] or 0) / (self.counts[name] or 0)
 end
 
 -- ---- the loop ----
 
 local function is_list_of_tensors(t)
   if type(t) ~= "table" or #t < 2 then return false end
-  for _, item in ipairs(t) do
-    if not nb.is_tensor(item) then return false end
+  for i = 1, #t do
+    if not nb.is_tensor(t[i]) then return false end
   end
   return true
+end
+
+-- What stands in a table that should have been {x, y}: one of them is nil, as a rule.
+local function contents(given)
+  if type(given) ~= "table" or getmetatable(given) then return options.describe(given) end
+  local parts = {}
+  for i = 1, math.max(math.min(#given, 4), 2) do parts[i] = options.describe(given[i]) end
+  return ("{%s%s}"):format(table.concat(parts, ", "), #given > 4 and ", ..." or "")
 end
 
 local function as_batches(what, given, size, shuffle)
@@ -117,7 +155,7 @@ local function as_batches(what, given, size, shuffle)
   if is_list_of_tensors(given) then
     return require("nablua.data").batches { size = size, shuffle = shuffle, table.unpack(given) }
   end
-  native.raise(("nn.fit: %s must be {x, y} or what data.batches gives, got %s"):format(what, options.describe(given)))
+  native.raise(("nn.fit: %s must be {x, y} or what data.batches gives, got %s"):format(what, contents(given)))
 end
 
 local function count_of(batches)
@@ -152,12 +190,14 @@ local function pass_over(run, batches)
   return batch[1]
 end
 
--- The loss as a number; one that is none ends the training before it spoils the parameters.
-local function value_of(run, J)
+-- The loss as a number; one that is none ends the training before it spoils the parameters.  Of a batch whose samples
+-- are all ignored it is NaN with gradients of 0, which spoils nothing.
+local function value_of(run, J, output, target)
   local value = nb.is_tensor(J) and J:numel() == 1 and J:item()
   if not value then
     native.raise(("nn.fit: the loss must give a tensor of one number, got %s"):format(options.describe(J)))
   end
+  if value ~= value and nb.no_grad(weight_of, run.loss, output, target) == 0 then return value end
   if value ~= value or value == math.huge or value == -math.huge then
     native.raise(("nn.fit: the loss is %s in epoch %d, batch %d; the net is as it was before that batch.  A lower " ..
       "learning rate or clip= may help"):format(value ~= value and "NaN" or "infinite", run.epoch, run.batch + 1))
@@ -173,7 +213,7 @@ local function train_step(run, batch, target, o)
     run.opt:zero_grad()
     local out = forward(run.net, batch)
     local J = run.loss(out, target)
-    local number = value_of(run, J)
+    local number = value_of(run, J, out, target)
     if not output then output, value = out, number end
     J:backward()
     if o.clip then require("nablua.nn").clip_grad_norm(run.parameters, o.clip) end
@@ -205,9 +245,8 @@ local function train_epoch(run, batches, o, bar)
 end
 
 local function evaluate(run, batches, metrics)
-  local tally = new_tally(metrics)
-  run.net:eval()
-  nb.no_grad(function()
+  local tally = new_tally(metrics, run.loss)
+  modes.with(run.net, false, nb.no_grad, function()
     local batch, target = next_batch(batches)
     while batch do
       local output = forward(run.net, batch)
@@ -215,18 +254,7 @@ local function evaluate(run, batches, metrics)
       batch, target = next_batch(batches, batch[1])
     end
   end)
-  run.net:train()
   return tally
-end
-
--- Restores every module's mode and clears gradients, however the loop ends.
-local function guard(net, opt)
-  local modes = {}
-  for _, m in net:named_modules() do modes[m] = m.training end
-  return setmetatable({}, { __close = function()
-    for m, mode in pairs(modes) do rawset(m, "training", mode) end
-    opt:zero_grad()
-  end })
 end
 
 local function check(net, loss, opt)
@@ -250,17 +278,33 @@ local function check_schedule(schedule, opt)
   if schedule.optimizer ~= opt then native.raise "nn.fit: the schedule is of another optimizer than opt" end
 end
 
--- Puts the means of a tally into the history; returns them as text.
+-- Puts the means of a tally into the history.
 local function record(run, tally, prefix, metrics)
-  local names, text = { "loss" }, ""
+  local names = { "loss" }
   for i, m in ipairs(metrics) do names[i + 1] = m[1] end
   for _, name in ipairs(names) do
     local full = prefix .. name
     run.history[full] = run.history[full] or {}
     run.history[full][run.epoch] = tally:mean(name)
-    text = ("%s  %s %.4f"):format(text, full:gsub("_", " "), tally:mean(name))
   end
-  return text
+  return names
+end
+
+-- The line of an epoch, which a terminal must have room for: names, or only the numbers of the validation in
+-- parentheses behind those of the training, or as much of these as fits.
+local function line_of(run, label, names, valid, seconds)
+  local function value(name) return ("%.4f"):format(run.history[name][run.epoch]) end
+  local end_of_line, plain, short = ("  %.1f s"):format(seconds), label, label
+  for _, name in ipairs(names) do plain = ("%s  %s %s"):format(plain, name:gsub("_", " "), value(name)) end
+  for _, name in ipairs(names) do
+    if valid then plain = ("%s  valid %s %s"):format(plain, name:gsub("_", " "), value("valid_" .. name)) end
+    short = ("%s  %s %s%s"):format(short, name, value(name), valid and (" (%s)"):format(value("valid_" .. name)) or "")
+  end
+  local room = native.isatty(1) and native.columns() - 1 or math.huge
+  local function fits(line) return (utf8.len(line) or #line) <= room end
+  if fits(plain .. end_of_line) then return plain .. end_of_line end
+  if fits(short .. end_of_line) then return short .. end_of_line end
+  return fits(short) and short or short:sub(1, (utf8.offset(short, room) or #short + 1) - 1) .. "…"
 end
 
 -- Counts the epochs since the last new minimum of the loss that is watched, and keeps the net of the best.
@@ -310,8 +354,8 @@ local function run_epoch(run, train, valid, metrics, o)
   bar:follow(run.bar)
   run.bar = bar
   train_epoch(run, train, o, bar)
-  local line = label .. record(run, run.tally, "", metrics)
-  if valid then line = line .. record(run, evaluate(run, valid, metrics), "valid_", metrics) end
+  local names = record(run, run.tally, "", metrics)
+  if valid then record(run, evaluate(run, valid, metrics), "valid_", metrics) end
   if run.schedule and o.schedule_per == "epoch" then
     run.schedule:step((run.history.valid_loss or run.history.loss)[run.epoch])
   end
@@ -320,7 +364,7 @@ local function run_epoch(run, train, valid, metrics, o)
   bar:close()
   if run.curve then extend_curve(run, run.epoch) end
   local drawn = run.curve and display.live and display.live()
-  if o.progress and not drawn then print(("%s  %.1f s"):format(line, seconds)) end
+  if o.progress and not drawn then print(line_of(run, label, names, valid, seconds)) end
   local patience_over = watch(run, o)
   if patience_over and o.progress then
     print(("no new minimum for %d epochs; the best was epoch %d"):format(run.waited, run.best_epoch))
@@ -332,11 +376,18 @@ local function run_epoch(run, train, valid, metrics, o)
   return run.ended
 end
 
+local function train_all(run, train, valid, metrics, o)
+  local _ <close> = open_curve(run, o)
+  while run.epoch <= o.epochs and not run.ended do run_epoch(run, train, valid, metrics, o) end
+  if run.best_state then run.net:load_state(run.best_state) end
+end
+
 registry.define(fit, "nn.", "fit", {
   family = "Training",
   doc = "Trains a net: for every batch forward, loss, backward, update.  Returns a history of one number an epoch: " ..
-    "loss, the metrics, and valid_... of each.  An interrupt or error keeps the net as it is; with checkpoint= the " ..
-    "same call goes on later where it stopped, to the same numbers.",
+    "loss, the metrics, and valid_... of each, means over what is not ignored, sums where the loss is one.  " ..
+    "An interrupt or error keeps the net as it is; with checkpoint= the same call goes on later where it stopped, " ..
+    "to the same numbers and with the optimizer's options of then.",
   signature = "nn.fit(net, loss, opt, train, {epochs=1, size=32, valid=, metrics=, plot=, checkpoint=, ...})",
   params = { { name = "net", type = "module" },
     { name = "loss", type = "module or function", doc = "of output and target" },
@@ -359,13 +410,15 @@ return #history.loss  --> 3]],
     train = as_batches("train", train, o.size, o.shuffle)
     local valid = o.valid and as_batches("valid", o.valid, math.max(o.size, 256), false)
     local run = { net = net, loss = loss, opt = opt, schedule = o.schedule, parameters = net:parameters(), epoch = 1,
-      batch = 0, began = native.clock(), waited = 0, tally = new_tally(metrics), history = { seconds = {} } }
+      batch = 0, began = native.clock(), waited = 0, tally = new_tally(metrics, loss), history = { seconds = {} } }
+    coverage.look("nn.fit", net, opt)
     open_checkpoint(run, o)
-    local _ <close> = guard(net, opt)
-    local _ <close> = open_curve(run, o)
+    local restore = modes.of(net)
     net:train()
-    while run.epoch <= o.epochs and not run.ended do run_epoch(run, train, valid, metrics, o) end
-    if run.best_state then net:load_state(run.best_state) end
+    modes.restoring(function()
+      restore()
+      opt:zero_grad()
+    end, train_all, run, train, valid, metrics, o)
     return run.history
   end,
 })

@@ -9,6 +9,8 @@ local native = require "nablua.native"
 local nb = require "nablua.core"
 local options = require "nablua.options"
 local registry = require "nablua.registry"
+local coverage = require "nablua.optim.coverage"
+local states = require "nablua.optim.state"
 
 local optim = registry.home "nablua.optim"
 
@@ -22,17 +24,6 @@ local function method(name, entry)
   entry.name, entry.kind, entry.value = "opt:" .. name, "method", entry[1]
   entry[1] = nil
   Optimizer[name] = registry.add(entry)
-end
-
--- All parameters in order, with the group of each.
-local function each_parameter(self, visit)
-  local i = 0
-  for _, group in ipairs(self.groups) do
-    for _, p in ipairs(group.params) do
-      i = i + 1
-      visit(p, group, i)
-    end
-  end
 end
 
 -- What is remembered of a parameter.
@@ -86,13 +77,12 @@ local function step_by_rules(self, spec, o)
   end
 end
 
+-- Whether it moves what has gradients is asked at its first step, and when nets may have changed since.
+local looked = coverage.looked
+
 -- The loss that a closure gives, with gradients recorded whatever the mode.
 local function evaluate(closure)
-  local before <close> = setmetatable({ mode = nb.grad_enabled() }, {
-    __close = function(self) nb.set_grad_enabled(self.mode) end,
-  })
-  nb.set_grad_enabled(true)
-  return closure(), before
+  return (native.with_grad(closure))
 end
 
 method("step", {
@@ -114,9 +104,14 @@ method("step", {
       end
       local o = group_options(self, 1)
       local m = remembered_of(self, o.params[1])
-      return nb.no_grad(spec.step, o, m, function() return (evaluate(closure)) end)
+      return nb.no_grad(spec.step, o, m, function()
+        local loss = evaluate(closure)
+        if looked[self] ~= native.built then coverage.look_at_step(self, spec_of) end
+        return loss
+      end)
     end
     local loss = closure and evaluate(closure)
+    if looked[self] ~= native.built then coverage.look_at_step(self, spec_of) end
     for k in ipairs(self.groups) do
       local o = group_options(self, k)
       if step_in_one_pass(self, spec, o) then
@@ -144,75 +139,29 @@ method("state", {
   doc = "A copy of what the optimizer remembers and of its options, as a table of tensors that nb.save writes.",
   signature = "opt:state()", see = { "opt:load_state", "nb.save" },
   example = "optim.SGD({nb.zeros(2, {requires_grad=true})}, {lr=0.5}):state()[\"group.1.lr\"]  --> 0.5",
-  function(self)
-    local state = {}
-    local function put(path, value)
-      if nb.is_tensor(value) then
-        state[path] = value:clone()
-      elseif type(value) == "number" or type(value) == "table" then
-        state[path] = nb.tensor(value, { dtype = "f64" })
-      end
-    end
-    nb.no_grad(each_parameter, self, function(p, _, i)
-      for name, value in pairs(memory_of[self][p] or {}) do put(i .. "." .. name, value) end
-    end)
-    for k, group in ipairs(self.groups) do
-      for _, p in ipairs(spec_of[self].params) do put("group." .. k .. "." .. p.name, group[p.name]) end
-    end
-    return state
-  end,
+  function(self) return states.copy(spec_of[self], self.groups, memory_of[self]) end,
 })
 
-local function shape_text(t)
-  return nb.is_tensor(t) and options.shape(t) or options.describe(t)
-end
-
--- The shape of what an optimizer remembers under `name`; numbers have "()".
-local function shape_of(name, p)
-  return name == "step" and "()" or shape_text(p)
-end
-
--- What a state holds, sorted out: memory by parameter number, options by group number.
-local function sort_state(self, state)
-  local parameters, memory, groups = {}, {}, {}
-  each_parameter(self, function(p, _, i) parameters[i] = p end)
-  for path, value in pairs(state) do
-    local group, option = tostring(path):match("^group%.(%d+)%.(.+)$")
-    local number, name = tostring(path):match("^(%d+)%.(.+)$")
-    local p = number and parameters[math.tointeger(tonumber(number))]
-    local home = group and self.groups[tonumber(group)]
-    if home and spec_of[self].by_name[option] and nb.is_tensor(value) and value:dim() <= 1 then
-      local given = value:dim() == 0 and value:item() or value:totable()
-      options.check_value("load_state: " .. path, spec_of[self].by_name[option], given)
-      groups[#groups + 1] = { home, option, given }
-    elseif not p then
-      native.raise(("load_state: the state has an entry %s that this optimizer of %d parameters has no place for")
-        :format(options.describe(path), #parameters))
-    else
-      local wanted = spec_of[self].shape_of(name, p, value, parameters)
-      if shape_text(value) ~= wanted then
-        native.raise(("load_state: %s must have shape %s, got %s"):format(path, wanted, shape_text(value)))
-      end
-      memory[p] = memory[p] or { step = nb.tensor(0, { dtype = "f64" }) }
-      local scalar = wanted == "()" and name ~= "step" and p:dim() > 0
-      memory[p][name] = scalar and value:item() or value:detach():clone()
-    end
-  end
-  return memory, groups
-end
-
 method("load_state", {
-  doc = "Takes over a state; an error changes nothing.", signature = "opt:load_state(state)", see = { "opt:state" },
+  doc = "Takes over a state of the same kind of optimizer with as many parameters; an error changes nothing.",
+  signature = "opt:load_state(state)", see = { "opt:state" },
   example = "local opt = optim.Adam({nb.zeros(2, {requires_grad=true})}); opt:load_state(opt:state()); " ..
     "return opt.lr  --> 0.001",
   function(self, state)
-    if type(state) ~= "table" then
+    if type(state) ~= "table" or nb.is_tensor(state) then
       native.raise("load_state: the state must be a table, got " .. options.describe(state))
     end
-    local memory, groups = sort_state(self, state)
+    local spec, all = spec_of[self], {}
+    local memory, found = states.read(spec, self.groups, state)
+    for k, values in ipairs(found) do
+      all[k] = group_options(self, k)
+      if spec.check then spec.check("load_state", setmetatable(values, { __index = all[k] })) end
+    end
     memory_of[self] = setmetatable(memory, { __mode = "k" })
     native.change_options()
-    for _, entry in ipairs(groups) do entry[1][entry[2]] = entry[3] end
+    for k, values in ipairs(found) do
+      for name, value in next, values do all[k][name] = value end
+    end
   end,
 })
 
@@ -276,6 +225,7 @@ local function make_group(where, spec, entry, defaults)
         check_parameters(where, value)
       elseif p then
         value = options.check_value(where, p, value)
+        if spec.check then spec.check(where, setmetatable({ [name] = value }, { __index = o })) end
       end
       if p or name == "params" then native.change_options() end
       o[name] = value  -- anything else is the user's
@@ -336,17 +286,18 @@ end
 
 local function to_text(self)
   local n = 0
-  each_parameter(self, function() n = n + 1 end)
+  for _, group in ipairs(self.groups) do n = n + #group.params end
   return text_of(spec_of[self].name, spec_of[self], n, options_of[self.groups[1]] or {})
 end
 
 local maximize = { name = "maximize", type = "boolean", default = false, doc = "go up, along the gradient" }
 
 -- An optimizer: either update(p, g, m, group), which moves the parameter p with the gradient g and may remember things
--- in m, or step(group, m, evaluate) for all parameters together.
+-- in m, or step(group, m, evaluate) for all parameters together.  `memory` names what it remembers: true what every
+-- step needs, false what only some options do.
 local function define(name, spec)
   local where = "optim." .. name
-  spec.name, spec.shape_of = name, spec.shape_of or shape_of
+  spec.name = name
   if not spec.step then spec.params[#spec.params + 1] = maximize end
   spec.by_name = {}
   for _, p in ipairs(spec.params) do spec.by_name[p.name] = p end
@@ -407,11 +358,12 @@ define("SGD", {
   example = one_step:format("SGD", "lr=0.1", "2.4"),
   params = {
     lr(1e-3),
-    { name = "momentum", type = "non-negative", default = 0 },
-    { name = "dampening", type = "number", default = 0, doc = "share of the gradient kept out of the momentum" },
+    { name = "momentum", type = "fraction", default = 0 },
+    { name = "dampening", type = "share", default = 0, doc = "share of the gradient kept out of the momentum" },
     { name = "nesterov", type = "boolean", default = false, doc = "look ahead along the momentum" },
     weight_decay,
   },
+  memory = { momentum = false },
   check = function(where, o)
     if o.nesterov and (o.momentum == 0 or o.dampening ~= 0) then
       native.raise(where .. ": nesterov needs a momentum above 0 and no dampening")
@@ -450,13 +402,14 @@ local function adam_step(p, g, m, o)
   p:sub_((mean / divisor):mul_(o.lr / (1 - beta1 ^ t)))
 end
 
+local adam_memory = { mean = true, square = true, largest = false }
 local amsgrad = { name = "amsgrad", type = "boolean", default = false,
   doc = "divide by the largest mean of squares so far" }
 
 define("Adam", {
   doc = "Steps scaled by running means of the gradient and of its square, corrected for their start at 0.",
   source = "Kingma and Ba 2015", example = one_step:format("Adam", "lr=0.1", "2.9"),
-  params = { lr(1e-3), betas, eps(1e-8), weight_decay, amsgrad },
+  params = { lr(1e-3), betas, eps(1e-8), weight_decay, amsgrad }, memory = adam_memory,
   update = function(p, g, m, o) adam_step(p, decayed(g, p, o.weight_decay), m, o) end,
   rule = function(o)
     return "adam", "mean", "square", o.lr, o.weight_decay, 0, 0, false, o.betas[1], o.betas[2], o.eps, false
@@ -470,6 +423,7 @@ define("AdamW", {
     { name = "weight_decay", type = "non-negative", default = 0.01, doc = "times lr·w, taken off the weights" },
     amsgrad,
   },
+  memory = adam_memory,
   update = function(p, g, m, o)
     p:mul_(1 - o.lr * o.weight_decay)
     adam_step(p, g, m, o)
@@ -484,10 +438,11 @@ define("RMSprop", {
   source = "Tieleman and Hinton 2012", example = one_step:format("RMSprop", "lr=0.1", "2"),
   params = {
     lr(1e-2), { name = "alpha", type = "fraction", default = 0.99, doc = "share of the old mean of squares" },
-    eps(1e-8), { name = "momentum", type = "non-negative", default = 0 },
+    eps(1e-8), { name = "momentum", type = "fraction", default = 0 },
     { name = "centered", type = "boolean", default = false, doc = "divide by the standard deviation of gradients" },
     weight_decay,
   },
+  memory = { square = true, mean = false, momentum = false },
   update = function(p, g, m, o)
     g = decayed(g, p, o.weight_decay)
     local square = remembered(m, "square", p)
@@ -516,6 +471,7 @@ define("Adagrad", {
     eps(1e-10), weight_decay,
     { name = "initial_accumulator_value", type = "non-negative", default = 0, doc = "the sum of squares at first" },
   },
+  memory = { total = true },
   update = function(p, g, m, o)
     g = decayed(g, p, o.weight_decay)
     local total = m.total or nb.full_like(p:detach(), o.initial_accumulator_value)

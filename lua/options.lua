@@ -33,6 +33,23 @@ local function is_number(v)
   return type(v) == "number"
 end
 
+-- From `low`, or with `open` above it, to `high`, or with it below: neither infinite nor NaN is within.
+local function is_within(v, low, high, open)
+  return is_number(v) and (open and v > low or not open and v >= low) and v < high
+end
+
+local function is_positive(v)
+  return is_within(v, 0, math.huge, true)
+end
+
+local function is_fraction(v)
+  return is_within(v, 0, 1)
+end
+
+local function is_share(v)
+  return is_fraction(v) or v == 1
+end
+
 -- What a parameter's type accepts, and how an error names it.
 local types = {
   any = { "given", function(v) return v ~= nil end },
@@ -45,23 +62,23 @@ local types = {
   counts = { "a whole number of at least 0, or a table of them",
     function(v) return is_count(v) or is_list_of(v, is_count) end },
   number = { "a number", is_number },
-  positive = { "a number above 0", function(v) return is_number(v) and v > 0 end },
-  ["non-negative"] = { "a number of at least 0", function(v) return is_number(v) and v >= 0 end },
-  fraction = { "a number from 0 to below 1", function(v) return is_number(v) and v >= 0 and v < 1 end },
-  ["share or false"] = { "a number from 0 to 1, or false",
-    function(v) return v == false or (is_number(v) and v >= 0 and v <= 1) end },
+  finite = { "a finite number", function(v) return is_within(v, -math.huge, math.huge, true) end },
+  positive = { "a finite number above 0", is_positive },
+  ["positive or huge"] = { "a number above 0, or math.huge", function(v) return is_number(v) and v > 0 end },
+  ["non-negative"] = { "a finite number of at least 0", function(v) return is_within(v, 0, math.huge) end },
+  fraction = { "a number from 0 to below 1", is_fraction },
+  share = { "a number from 0 to 1", is_share },
+  ["share or false"] = { "a number from 0 to 1, or false", function(v) return v == false or is_share(v) end },
   ["two fractions"] = { "a table of two numbers from 0 to below 1", function(v)
-    return is_list_of(v, function(x) return is_number(x) and x >= 0 and x < 1 end) and #v == 2
+    return is_list_of(v, is_fraction) and #v == 2
   end },
   strings = { "a table of strings", function(v)
     return type(v) == "table" and not getmetatable(v) and (#v == 0 and next(v) == nil or is_list_of(v, function(x)
       return type(x) == "string"
     end))
   end },
-  rates = { "a number above 0, or a table of them", function(v)
-    local function is_rate(x) return is_number(x) and x > 0 end
-    return is_rate(v) or is_list_of(v, is_rate)
-  end },
+  rates = { "a finite number above 0, or a table of them",
+    function(v) return is_positive(v) or is_list_of(v, is_positive) end },
   pixels = { "a whole number of pixels from 60 to 8000", function(v) return whole(v) and v >= 60 and v <= 8000 end },
   numbers = { "a table of numbers", function(v) return is_list_of(v, is_number) end },
   string = { "a string", function(v) return type(v) == "string" end },

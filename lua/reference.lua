@@ -165,6 +165,7 @@ end
 -- Types of parameters whose names say too little.
 local kinds = { size = "integer ≥ 1", count = "integer ≥ 0", sizes = "integers ≥ 1", counts = "integers ≥ 0",
   positive = "number > 0", ["non-negative"] = "number ≥ 0", fraction = "number in [0, 1)",
+  finite = "number", share = "number in [0, 1]", ["positive or huge"] = "number > 0",
   ["two fractions"] = "two in [0, 1)", ["two sizes"] = "two integers ≥ 1" }
 
 -- Lines of a parameter list: name, type, default, doc.

@@ -61,45 +61,6 @@ static int is_tensor(lua_State *L) {
   return 1;
 }
 
-// ---- gradient mode ----
-
-static int restore_mode(lua_State *L) {
-  const bool *before = lua_touserdata(L, 1);
-  nb_set_grad_enabled(*before);
-  return 0;
-}
-
-// nb.no_grad(f, ...): f's results.  The mode comes back by a to-be-closed value, so that errors pass
-// with their traceback.
-static int no_grad(lua_State *L) {
-  if (!lua_isfunction(L, 1) && (nb_test_tensor(L, 1) || luaL_getmetafield(L, 1, "__call") == LUA_TNIL))
-    return nb_raisef(L, "no_grad: needs a function, got %s: nb.no_grad(function() ... end)", nb_kind_of(L, 1));
-  if (!lua_isfunction(L, 1)) lua_pop(L, 1);  // its __call
-  bool *before = lua_newuserdatauv(L, sizeof *before, 0);
-  *before = nb_grad_enabled();
-  lua_createtable(L, 0, 1);
-  lua_pushcfunction(L, restore_mode);
-  lua_setfield(L, -2, "__close");
-  lua_setmetatable(L, -2);
-  lua_insert(L, 1);
-  lua_toclose(L, 1);
-  nb_set_grad_enabled(false);
-  lua_call(L, lua_gettop(L) - 2, LUA_MULTRET);
-  nb_set_grad_enabled(*before);
-  return lua_gettop(L) - 1;
-}
-
-static int grad_enabled(lua_State *L) {
-  lua_pushboolean(L, nb_grad_enabled());
-  return 1;
-}
-
-static int set_grad_enabled(lua_State *L) {
-  if (!lua_isboolean(L, 1)) return nb_raisef(L, "set_grad_enabled: needs true or false, got %s", nb_kind_of(L, 1));
-  nb_set_grad_enabled(lua_toboolean(L, 1));
-  return 0;
-}
-
 // ---- the machine ----
 
 static int seed(lua_State *L) {
@@ -226,18 +187,11 @@ static int text(lua_State *L) {
 }
 
 void nb_open_core(lua_State *L) {
-  static const luaL_Reg functions[] = {{"tensor", tensor},
-                                       {"is_tensor", is_tensor},
-                                       {"no_grad", no_grad},
-                                       {"grad", nb_lua_grad},
-                                       {"grad_enabled", grad_enabled},
-                                       {"set_grad_enabled", set_grad_enabled},
-                                       {"seed", seed},
-                                       {"threads", threads},
-                                       {"memory", memory},
-                                       {"sleep", sleep_seconds},
-                                       {NULL, NULL}};
+  static const luaL_Reg functions[] = {
+      {"tensor", tensor},   {"is_tensor", is_tensor}, {"grad", nb_lua_grad},    {"seed", seed},
+      {"threads", threads}, {"memory", memory},       {"sleep", sleep_seconds}, {NULL, NULL}};
   nb_open_ops(L);
+  nb_open_public_mode(L);
   luaL_setfuncs(L, functions, 0);
   lua_pushlightuserdata(L, nb_index_all());
   lua_setfield(L, -2, "ALL");

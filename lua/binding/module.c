@@ -64,6 +64,7 @@ static int open_native(lua_State *L) {
   nb_open_custom(L);
   nb_open_compile(L);
   nb_open_optimizer(L);
+  nb_open_mode(L);
   lua_newtable(L);
   lua_createtable(L, 0, 1);
   lua_pushcfunction(L, source_text);

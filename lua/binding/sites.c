@@ -12,8 +12,16 @@ static lua_State *current;
 static lua_CFunction call_function;
 static const char call_key;
 
+static void (*follow)(lua_State *L);
+
 void nb_enter(lua_State *L) {
+  if (L == current) return;
   current = L;
+  if (follow) follow(L);
+}
+
+void nb_on_enter(void (*function)(lua_State *L)) {
+  follow = function;
 }
 
 lua_State *nb_entered(void) {

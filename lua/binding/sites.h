@@ -10,6 +10,9 @@
 void nb_enter(lua_State *L);
 lua_State *nb_entered(void);
 
+// Calls the function when another coroutine enters than the one before.
+void nb_on_enter(void (*function)(lua_State *L));
+
 // Fills `ar` with the innermost frame of the user's code, its source and line; false when there is none.
 bool nb_user_frame(lua_State *L, lua_Debug *ar);
 

@@ -8,6 +8,8 @@ local native = require "nablua.native"
 local nb = require "nablua.core"
 local calls = require "nablua.inspect.calls"
 local measure = require "nablua.inspect.measure"
+local coverage = require "nablua.optim.coverage"
+local modes = require "nablua.nn.modes"
 local module = require "nablua.nn.module"
 local options = require "nablua.options"
 local html = require "nablua.inspect.html"
@@ -38,27 +40,26 @@ local function tensors_of(net)
   return list
 end
 
--- f() on the net itself; afterwards its tensors, gradients, modes, the optimizer and random numbers are as before.
+-- f() on the net itself, in training mode; afterwards its tensors, gradients, modes, the optimizer and random numbers
+-- are as before.
 local function on_a_copy(net, opt, f)
-  local kept, modes = {}, {}
+  local kept = {}
   for i, t in ipairs(tensors_of(net)) do
     kept[i] = { t, nb.no_grad(function() return t:detach():clone() end), select(2, native.storage(t)), t.grad }
   end
-  for _, m in net:named_modules() do modes[m] = rawget(m, "training") end
-  local state = opt and opt:state()
-  local random = { native.random_state() }
-  local anomaly = native.anomaly()
-  native.anomaly(false)
-  local ok, err = pcall(f)
-  native.anomaly(anomaly)
-  native.random_state(random[1], random[2])
-  if opt then opt:load_state(state) end
-  for m, mode in pairs(modes) do rawset(m, "training", mode) end
-  for _, k in ipairs(kept) do
-    native.overwrite(k[1], k[2], k[3])
-    k[1].grad = k[4]
-  end
-  if not ok then error(err, 0) end
+  local state, random, anomaly = opt and opt:state(), { native.random_state() }, native.anomaly()
+  modes.restoring(function()
+    native.anomaly(anomaly)
+    native.random_state(random[1], random[2])
+    if opt then opt:load_state(state) end
+    for _, k in ipairs(kept) do
+      native.overwrite(k[1], k[2], k[3])
+      k[1].grad = k[4]
+    end
+  end, function()
+    native.anomaly(false)
+    modes.with(net, true, f)
+  end)
 end
 
 -- ---- the patient ----
@@ -317,10 +318,6 @@ illness("unscaled inputs", function(p, report)
 end)
 
 illness("frozen layer", function(p, report)
-  local inside = {}
-  for _, group in ipairs(p.opt and p.opt.groups or {}) do
-    for _, w in ipairs(group.params) do inside[native.id(w)] = true end
-  end
   for path, m in p.net:named_modules() do
     for _, field in ipairs { "weight", "bias" } do
       local w = rawget(m, field)
@@ -330,14 +327,11 @@ illness("frozen layer", function(p, report)
       end
     end
   end
-  if p.opt then
-    for path, w in p.net:named_parameters() do
-      if not inside[native.id(w)] then
-        report(path, ("%s is none of the optimizer's parameters: it will not learn"):format(path),
-          ("opt = optim.SGD(net:parameters(), {lr=%s})"):format(tostring(p.opt.lr)))
-        return
-      end
-    end
+  local missing, count = {}, 0
+  if p.opt then missing, count = coverage.missing(p.net, p.opt) end
+  if missing[1] then
+    report(missing[1], ("%s is none of the optimizer's parameters; %s"):format(missing[1],
+      coverage.sentence(missing, count)), ("opt = optim.SGD(net:parameters(), {lr=%s})"):format(tostring(p.opt.lr)))
   end
 end)
 
@@ -390,6 +384,44 @@ illness("exploding values", function(p, report)
       end
     end
   end
+end)
+
+local function nn_loss(name)
+  return require("nablua.nn")[name]
+end
+
+-- What a cross-entropy is where all classes are as likely: ln K, and K; nil where the loss is none.
+local function chance(p)
+  local kind, output = module.is(p.loss) and p.loss:kind(), p.output
+  if not nb.is_tensor(output) or output:numel() == 0 then return nil end
+  local function is(f) return nb.no_grad(function()
+    local ok, J = pcall(f, output, p.y)
+    return ok and math.abs(J:item() - p.value) <= 1e-4 * math.abs(p.value)
+  end) end
+  local K = output:dim() > 0 and output:size(output:dim() == 1 and 1 or 2) or 1
+  if kind and p.loss.reduction ~= "mean" then return nil end
+  if kind == "CrossEntropyLoss" or kind == "NLLLoss" or not kind and K > 1 and is(nn_loss "cross_entropy") then
+    return math.log(K), K
+  end
+  if kind == "BCEWithLogitsLoss" or kind == "BCELoss" or not kind and is(nn_loss "bce_with_logits") then
+    return math.log(2), 2
+  end
+end
+
+illness("loss far above chance", function(p, report)
+  local guess, K
+  if p.value and p.found == 0 then guess, K = chance(p) end
+  if not guess or p.value <= 2 * guess + 2 then return end
+  local spread = measure.rms(p.output:detach():to("f64"))
+  local last
+  for _, layer in ipairs(p.layers) do
+    local w = layer.module.weight
+    if nb.is_tensor(w) and w:dim() >= 2 and layer.module ~= p.loss then last = layer end
+  end
+  report(last and last.path or "loss", ("the loss is %s, but ln %d = %s where the net takes all classes to be as " ..
+    "likely: its outputs, of size %s, are sure and wrong"):format(text.number(p.value), K, text.number(guess),
+    text.number(spread)), last and ("nb.no_grad(function() %s.weight:mul_(%.2g) end)"):format(expression(last.path),
+    1 / spread) or "print(net(x):stats())")
 end)
 
 illness("dead ReLUs", function(p, report)
@@ -594,7 +626,6 @@ function diagnose.diagnose(net, first, second, third, fourth)
     batches = batches, names = batches and { x = "batches.tensors[1]", y = "batches.tensors[2]" } or
       { x = "x", y = "y" } }
   on_a_copy(net, o.opt, function()
-    net:train()
     examine(p)
     local over = false
     for _, i in ipairs(illnesses) do

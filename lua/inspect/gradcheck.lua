@@ -4,6 +4,7 @@
 -- A result of several numbers is weighed into one, with weights that differ, so that no two errors cancel.
 local native = require "nablua.native"
 local nb = require "nablua.core"
+local modes = require "nablua.nn.modes"
 local options = require "nablua.options"
 local html = require "nablua.inspect.html"
 local text = require "nablua.inspect.text"
@@ -132,7 +133,7 @@ function gradcheck.gradcheck(f, inputs, given)
     native.random_state(random[1], random[2])  -- dropout drops the same each time
     return weigh((f(table.unpack(list))))
   end
-  local J = value()
+  local J = native.with_grad(value)
   local tracked = {}
   for i, t in ipairs(list) do
     if not fixed[i] then tracked[#tracked + 1] = t end
@@ -155,13 +156,14 @@ function gradcheck.gradcheck(f, inputs, given)
       for k = 1, n, stride do
         local x = flat:at(k)
         local h = o.eps * math.max(1, math.abs(x))
+        -- Recorded as f was at first: it may take gradients itself, of which a penalty is made.
         local function at_value(v)
           nb.no_grad(function() flat[k] = v end)
-          return nb.no_grad(function() return value():item() end)
+          return native.with_grad(value):item()
         end
-        local ok, numeric = pcall(function() return (at_value(x + h) - at_value(x - h)) / (2 * h) end)
-        nb.no_grad(function() flat[k] = x end)
-        if not ok then error(numeric, 0) end
+        local numeric = modes.restoring(function()
+          nb.no_grad(function() flat[k] = x end)
+        end, function() return (at_value(x + h) - at_value(x - h)) / (2 * h) end)
         local tape = g_flat and g_flat:at(k) or 0.0
         local difference = math.abs(tape - numeric) / math.max(1, math.abs(tape), math.abs(numeric))
         if difference ~= difference then difference = math.huge end

@@ -21,6 +21,7 @@
 -- Nodes whose values a backward has freed have no inputs.
 local native = require "nablua.native"
 local nb = require "nablua.core"
+local modes = require "nablua.nn.modes"
 local cells = require "nablua.nn.cells"
 local module = require "nablua.nn.module"
 local roles = require "nablua.inspect.roles"
@@ -144,14 +145,13 @@ local function unfolded(nodes)
 end
 
 function tape.read(J)
-  local recording, collecting = nb.grad_enabled(), collectgarbage "isrunning"
-  nb.set_grad_enabled(true)
-  collectgarbage "stop"  -- all that native.tape makes is kept
-  local ok, nodes = pcall(native.tape, J)
-  if collecting then collectgarbage "restart" end
-  if ok then ok, nodes = pcall(unfolded, nodes) end
-  nb.set_grad_enabled(recording)
-  if not ok then error(nodes, 0) end
+  local nodes = native.with_grad(function()
+    local collecting = collectgarbage "isrunning"
+    collectgarbage "stop"  -- all that native.tape makes is kept
+    return unfolded(modes.restoring(function()
+      if collecting then collectgarbage "restart" end
+    end, native.tape, J))
+  end)
   local names
   for _, node in ipairs(nodes) do
     for _, input in pairs(node.inputs) do

@@ -47,13 +47,17 @@ local function one_mask(blocked, added)
   return added and added:masked_fill(blocked, -math.huge) or blocked:logical_not()
 end
 
--- softmax over the last dimension of what is not blocked.  A row with nothing left gives zeros, not NaN.
+-- softmax over the last dimension of what is neither blocked nor has −∞ added.  A row with nothing left gives zeros,
+-- not NaN, as the operator has it: its scores stay finite, so that no gradient is NaN either.
 local function masked_softmax(scores, blocked, added)
-  if added then scores = scores + added end
+  if added then
+    local hidden = added:eq(-math.huge)
+    blocked = blocked and (blocked | hidden) or hidden
+    scores = scores + added:masked_fill(hidden, 0)
+  end
   if not blocked then return scores:softmax(-1) end
   local none = blocked:all(-1, { keepdim = true })
-  local weights = scores:masked_fill(blocked & none:logical_not(), -math.huge):softmax(-1)
-  return none:any():item() and weights:masked_fill(none, 0) or weights
+  return scores:masked_fill(blocked & none:logical_not(), -math.huge):softmax(-1):masked_fill(none, 0)
 end
 
 -- ---- the module ----

@@ -40,8 +40,8 @@ end
 define("clip_grad_norm", {
   doc = "Scales all gradients together so that their common norm is at most max_norm; returns the norm before.",
   params = {
-    { name = "max_norm", type = "positive" },
-    { name = "norm_type", type = "positive", default = 2, positional = true,
+    { name = "max_norm", type = "positive or huge" },
+    { name = "norm_type", type = "positive or huge", default = 2, positional = true,
       doc = "the norm's power; math.huge: the largest element" },
     { name = "error_if_nonfinite", type = "boolean", default = false },
   },
@@ -67,7 +67,7 @@ define("clip_grad_norm", {
 
 define("clip_grad_value", {
   doc = "Cuts every element of the gradients to −clip_value..clip_value.",
-  params = { { name = "clip_value", type = "positive" } }, see = { "nn.clip_grad_norm" },
+  params = { { name = "clip_value", type = "positive or huge" } }, see = { "nn.clip_grad_norm" },
   example = "local w = nb.tensor({3, -4}, {requires_grad=true}); (w * w):sum():backward(); " ..
     "nn.clip_grad_value({w}, 7); return w.grad  --> {6, -7}",
   function(list, o)

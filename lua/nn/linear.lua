@@ -52,7 +52,12 @@ local Embedding = module.define("nn.Embedding", {
     self.weight = weight
   end,
   forward = function(self, x)
-    local y = self.weight:index_select(1, x)
+    local weight = self.weight
+    if weight:dim() ~= 2 then
+      native.raise("Embedding: weight must be numbers × features, got shape " .. options.shape(weight))
+    end
+    -- Counted from the end, as an index may be, a number would be a mistake.
+    local y = weight:index_select(1, shared.within("Embedding", x, { kind = "labels", most = weight:size(1) }))
     return self.padding_idx and nb.where(x:eq(self.padding_idx):unsqueeze(-1), y:detach(), y) or y
   end,
 })

@@ -2,12 +2,14 @@
 -- Losses: each entry gives a function, nn.mse(prediction, target, options), and a module, nn.MSELoss(options).
 --
 -- An entry's `each` gives the loss element by element or sample by sample, and where the mean is weighted
--- the weights; the reduction (mean, sum or none) is done here.
+-- the weights; the reduction (mean, sum or none) is done here.  `target` is the kind of numbers that its targets are
+-- (see native.within; "any", and "checked" where `each` or its operator looks itself).
 local native = require "nablua.native"
 local nb = require "nablua.core"
 local module = require "nablua.nn.module"
 local options = require "nablua.options"
 local registry = require "nablua.registry"
+local shared = require "nablua.nn.shared"
 
 local M = {}
 
@@ -31,14 +33,33 @@ local function check_same_shape(where, prediction, target)
     options.shape(prediction), options.shape(target), hint))
 end
 
+-- A weighted mean where nothing has weight is NaN; the 0/0 stays outside of the graph, whose gradients are 0.
+local function weighted_mean(losses, weights)
+  local total = weights:sum()
+  local nothing = total:eq(0)
+  return nb.where(nothing, 0 / 0, losses:sum() / total:masked_fill(nothing, 1))
+end
+
 local function reduce(how, losses, weights)
   if how == "none" then return losses end
   if how == "sum" then return losses:sum() end
-  return weights and losses:sum() / weights:sum() or losses:mean()
+  return weights and weighted_mean(losses, weights) or losses:mean()
+end
+
+-- The losses times a weight that broadcasts to them, and does not make more of them.
+local function weighted(where, losses, weight)
+  if not weight then return losses end
+  local product = losses * weight
+  if not native.same_shape(product, losses) then
+    native.raise(("%s: weight must broadcast to the losses' shape %s, got shape %s"):format(where,
+      options.shape(losses), options.shape(weight)))
+  end
+  return product
 end
 
 local function define(class_name, function_name, spec)
   local each, elementwise = spec.each, spec.elementwise ~= false
+  local in_domain = spec.target ~= "any" and spec.target ~= "checked" and { kind = spec.target } or nil
   local params = table.move(spec.params or {}, 1, #(spec.params or {}), 1, {})
   params[#params + 1] = spec.reduction or reduction
   local function compute(where, o, prediction, target)
@@ -46,6 +67,7 @@ local function define(class_name, function_name, spec)
       check_tensors(where, prediction, target)
       if elementwise then check_same_shape(where, prediction, target) end
     end
+    if in_domain then target = shared.within(where, target, in_domain) end
     if spec.reduce and o.reduction == spec.reduce[1] then
       return spec.reduce[2](each(prediction, target, o, where), prediction)
     end
@@ -71,19 +93,22 @@ end
 define("MSELoss", "mse", {
   doc = "The mean squared error (prediction − target)².",
   example = "nn.mse(nb.tensor{1, 4}, nb.tensor{2, 2})  --> 2.5",
+  target = "any",
   each = function(prediction, target) return nb.squared_error(prediction, target) end,
 })
 
 define("L1Loss", "l1", {
   doc = "The mean absolute error |prediction − target|.",
   example = "nn.l1(nb.tensor{1, 4}, nb.tensor{2, 2})  --> 1.5",
+  target = "any",
   each = function(prediction, target) return (prediction - target):abs() end,
 })
 
 define("HuberLoss", "huber", {
   doc = "½d² where |d| ≤ delta, else delta·(|d| − ½delta), for d = prediction − target: outliers pull less.",
-  params = { { name = "delta", type = "positive", default = 1 } },
+  params = { { name = "delta", type = "positive or huge", default = 1 } },
   example = "nn.huber(nb.tensor{1, 4}, nb.tensor{2, 2})  --> 1",
+  target = "any",
   each = function(prediction, target, o)
     local d = (prediction - target):abs()
     local capped = d:clamp { max = o.delta }
@@ -95,12 +120,9 @@ define("BCELoss", "bce", {
   doc = "Binary cross-entropy of probabilities and targets in 0..1; BCEWithLogitsLoss is more accurate.",
   params = { { name = "weight", type = "tensor", optional = true, doc = "multiplies each element's loss" } },
   example = "nn.bce(nb.tensor{0.5, 0.5}, nb.tensor{1, 0})  --> 0.693147",
-  each = function(prediction, target, o)
-    if not (prediction:ge(0) & prediction:le(1)):all():item() then
-      native.raise("BCELoss: predictions must be probabilities from 0 to 1; for logits use nn.BCEWithLogitsLoss()")
-    end
-    local losses = nb.binary_cross_entropy(prediction, target)
-    return o.weight and losses * o.weight or losses
+  target = "checked",
+  each = function(prediction, target, o, where)
+    return weighted(where, nb.binary_cross_entropy(prediction, target), o.weight)
   end,
 })
 
@@ -111,16 +133,17 @@ define("BCEWithLogitsLoss", "bce_with_logits", {
     { name = "pos_weight", type = "tensor", optional = true, doc = "multiplies the losses of positive targets" },
   },
   example = "nn.bce_with_logits(nb.tensor{0, 0}, nb.tensor{1, 0})  --> 0.693147",
-  threshold = 0,
-  each = function(z, y, o)
+  threshold = 0, target = "checked",
+  each = function(z, y, o, where)
     local losses
     if o.pos_weight then
+      y = shared.within(where, y, { kind = "unit" })
       local as_one, as_zero = nb.bce_with_logits(z, 1), nb.bce_with_logits(z, 0)
-      losses = o.pos_weight * y * as_one + (1 - y) * as_zero
+      losses = weighted(where, y * as_one, o.pos_weight) + (1 - y) * as_zero
     else
       losses = nb.bce_with_logits(z, y)
     end
-    return o.weight and losses * o.weight or losses
+    return weighted(where, losses, o.weight)
   end,
 })
 
@@ -148,23 +171,20 @@ end
 local function soft_cross_entropy(logits, target, o, where)
   local d = class_dim(logits)
   local classes = logits:size(d)
+  if o.ignore_index then
+    native.raise(where .. ": ignore_index is for targets that are class numbers, but these are probabilities; leave " ..
+      "out such samples, or weigh the losses of reduction=\"none\"")
+  end
+  target = shared.within(where, target, { kind = "distribution", dim = d })
   if o.label_smoothing > 0 then target = target * (1 - o.label_smoothing) + o.label_smoothing / classes end
   local terms = target * nb.log_softmax(logits, d)
   if o.weight then terms = terms * spread_weight(where, o.weight, logits) end
   return -terms:sum(d)
 end
 
--- Counted from the end, as an index may be, a label would be a mistake.
-local function check_labels(where, target, classes)
-  local bad = target:lt(1) | target:gt(classes) | target:ne(target)
-  if not bad:any():item() then return end
-  local i = bad:view(-1):to("u8"):argmax():item()
-  native.raise(("%s: label %d is %s, expected 1..%d"):format(where, i, tostring(target:view(-1)[i]), classes))
-end
-
 -- −log p[target] of every sample with class weights, smoothing and ignored samples: losses and their weights.
 local function class_losses(log_p, target, o, where)
-  local d, counted = class_dim(log_p), nil
+  local d, ignored = class_dim(log_p), nil
   local samples = log_p.shape
   table.remove(samples, d)
   if options.shape(samples) ~= options.shape(target) then
@@ -172,10 +192,10 @@ local function class_losses(log_p, target, o, where)
       options.shape(samples), options.shape(log_p), options.shape(target)))
   end
   if o.ignore_index then
-    counted = target:ne(o.ignore_index)
-    target = nb.where(counted, target, 1)
+    ignored = target:eq(o.ignore_index)
+    target = target:masked_fill(ignored, 1)
   end
-  check_labels(where, target, log_p:size(d))
+  target = shared.within(where, target, { kind = "labels", most = log_p:size(d) })
   local losses = -log_p:gather(d, target:unsqueeze(d)):squeeze(d)
   local weights
   if o.weight then
@@ -187,10 +207,9 @@ local function class_losses(log_p, target, o, where)
     local spread = o.weight and log_p * spread_weight(where, o.weight, log_p) or log_p
     losses = losses * (1 - o.label_smoothing) - spread:mean(d) * o.label_smoothing
   end
-  if counted then
-    counted = counted:to(losses.dtype)
-    losses = losses * counted
-    weights = weights and weights * counted or counted
+  if ignored then
+    losses = losses:masked_fill(ignored, 0)
+    weights = weights and weights:masked_fill(ignored, 0) or ignored:logical_not():to(losses.dtype)
   end
   return losses, weights
 end
@@ -205,7 +224,7 @@ define("CrossEntropyLoss", "cross_entropy", {
   params = { class_weight, ignore_index,
     { name = "label_smoothing", type = "fraction", default = 0, doc = "share of the target spread over all classes" } },
   example = "nn.cross_entropy(nb.tensor{{0, 0}}, nb.tensor{2})  --> 0.693147",
-  elementwise = false,
+  elementwise = false, target = "checked",
   each = function(logits, target, o, where)
     if target:dim() == logits:dim() then
       check_same_shape(where, logits, target)
@@ -220,7 +239,7 @@ define("NLLLoss", "nll", {
   doc = "−prediction[target], for log-probabilities such as LogSoftmax gives; targets are class numbers 1..K.",
   params = { class_weight, ignore_index },
   example = "nn.nll(nb.tensor{{-1, -2}}, nb.tensor{2})  --> 2",
-  elementwise = false,
+  elementwise = false, target = "checked",
   each = class_losses,
 })
 
@@ -232,7 +251,9 @@ define("KLDivLoss", "kl_div", {
     choices = { "mean", "batchmean", "sum", "none" } },
   reduce = { "batchmean", function(losses, prediction) return losses:sum() / prediction:size(1) end },
   example = "nn.kl_div(nb.tensor{0.5, 0.5}:log(), nb.tensor{0.5, 0.5})  --> 0",
-  each = function(prediction, target, o)
+  target = "checked",
+  each = function(prediction, target, o, where)
+    target = shared.within(where, target, { kind = o.log_target and "logs" or "unit" })
     if o.log_target then return target:exp() * (target - prediction) end
     return target * (target:clamp { min = 1e-37 }:log() - prediction)
   end,
@@ -240,9 +261,9 @@ define("KLDivLoss", "kl_div", {
 
 define("HingeLoss", "hinge", {
   doc = "max(0, margin − target·prediction) for targets −1 and 1.",
-  params = { { name = "margin", type = "number", default = 1 } },
+  params = { { name = "margin", type = "finite", default = 1 } },
   example = "nn.hinge(nb.tensor{0.5, 2}, nb.tensor{1, 1})  --> 0.25",
-  threshold = 0,
+  threshold = 0, target = "signs",
   each = function(prediction, target, o) return (o.margin - target * prediction):relu() end,
 })
 

@@ -12,6 +12,8 @@ local registry = require "nablua.registry"
 local Module = { training = true }  -- inherited by every class
 local module = { Module = Module }
 
+native.built = native.built or 0  -- counts the parameters that modules were given: who remembers it sees changes
+
 local records = setmetatable({}, { __mode = "k" })  -- module → { keys =, known =, state =, built = }
 
 -- Whether v is a module (an instance, not a class).
@@ -25,6 +27,11 @@ function module.has_children(m)
     if path ~= "" then return true end
   end
   return false
+end
+
+-- Iterates over all live modules, in no order.
+function module.live()
+  return next, records
 end
 
 -- All live modules that no other one holds, as a set; what inspection finds the names of parameters by.
@@ -53,7 +60,9 @@ local function assign(self, key, value)
     record.known[key] = true
     record.keys[#record.keys + 1] = key
   end
-  record.state[key] = not record.built or (is_leaf(value) and value.requires_grad) or nil
+  local is_parameter = is_leaf(value) and value.requires_grad
+  if is_parameter then native.built = native.built + 1 end
+  record.state[key] = not record.built or is_parameter or nil
   rawset(self, key, value)
 end
 
@@ -71,8 +80,8 @@ local function sorted_keys(t)
 end
 
 -- Calls visit(path, value, owner, key, in_state) for every tensor and module below `self`, in order of first
--- assignment, each once.
-local function walk(self, visit)
+-- assignment: each once, or with `all_paths` under each of its names, but never within itself.
+local function walk(self, visit, all_paths)
   local seen = { [self] = true }
   local function enter(owner, keys, prefix, record)
     for _, key in ipairs(keys) do
@@ -81,17 +90,16 @@ local function walk(self, visit)
       local is_tensor = nb.is_tensor(value)
       if (is_tensor or type(value) == "table") and not seen[value] then
         local in_state = record == true or record.state[key]
+        seen[value] = not is_tensor or not all_paths
         if is_tensor then
-          seen[value] = true
           visit(path, value, owner, key, in_state)
         elseif records[value] then
-          seen[value] = true
           visit(path, value, owner, key, in_state)
           enter(value, records[value].keys, path .. ".", records[value])
         elseif not getmetatable(value) then
-          seen[value] = true
           enter(value, sorted_keys(value), path .. ".", in_state or { state = {} })
         end
+        if all_paths then seen[value] = nil end
       end
     end
   end
@@ -102,11 +110,12 @@ local function is_parameter(t)
   return t.is_leaf and t.requires_grad
 end
 
--- Calls visit(path, tensor, owner, key) for all that state() holds.
+-- Calls visit(path, tensor, owner, key) for all that state() holds, a tensor that several places share under the name
+-- of each.
 local function walk_state(self, visit)
   walk(self, function(path, value, owner, key, in_state)
     if is_leaf(value) and (in_state or value.requires_grad) then visit(path, value, owner, key) end
-  end)
+  end, true)
 end
 
 -- ---- methods ----
@@ -201,13 +210,16 @@ method("zero_grad", {
 
 method("state", {
   doc = "A copy of all parameters and buffers as a table: dotted path → tensor.  What init stored belongs to it, " ..
-    "and what requires grad.",
+    "and what requires grad; a tensor that several layers share stands under each of its names.",
   signature = "net:state()", see = { "net:load_state", "nb.save" },
   example = "nn.Linear(3, 2):state().weight.shape  --> {2, 3}",
   function(self)
-    local state = {}
+    local state, copies = {}, {}
     nb.no_grad(function()
-      walk_state(self, function(path, value) state[path] = value:detach():clone() end)
+      walk_state(self, function(path, value)
+        copies[value] = copies[value] or value:detach():clone()
+        state[path] = copies[value]
+      end)
     end)
     return state
   end,
@@ -231,19 +243,31 @@ local function renumbered(state, shift)
   return out
 end
 
+local function same_values(a, b)
+  if rawequal(a, b) then return true end
+  return nb.no_grad(function() return (a:eq(b) | (a:ne(a) & b:ne(b))):all():item() end)
+end
+
 -- What keeps a state from fitting the tensors that walk_state finds: nil, or lists as text; and the tensors by path.
+-- One of the names of a shared tensor is enough; where there are several they must agree.
 local function compare_state(self, state, strict)
-  local missing, unexpected, misshaped, mine = {}, {}, {}, {}
+  local missing, unexpected, misshaped, torn, mine, found = {}, {}, {}, {}, {}, {}
+  walk_state(self, function(path, value)
+    if state[path] ~= nil then found[value] = found[value] or path end
+  end)
   walk_state(self, function(path, value)
     mine[path] = value
-    local theirs = state[path]
+    local theirs, first = state[path], found[value]
     if theirs == nil then
-      missing[#missing + 1] = path
+      if not first then missing[#missing + 1] = path end
     elseif not nb.is_tensor(theirs) then
       misshaped[#misshaped + 1] = ("%s (%s)"):format(path, options.describe(theirs))
     elseif options.shape(theirs) ~= options.shape(value) then
       misshaped[#misshaped + 1] = ("%s (%s, the module has %s)"):format(path, options.shape(theirs),
         options.shape(value))
+    elseif first ~= path and nb.is_tensor(state[first]) and options.shape(state[first]) == options.shape(value) and
+        not same_values(state[first], theirs) then
+      torn[#torn + 1] = ("%s and %s"):format(first, path)
     end
   end)
   for path in pairs(state) do
@@ -255,6 +279,7 @@ local function compare_state(self, state, strict)
     complaints[#complaints + 1] = listed("unexpected:", unexpected)
   end
   complaints[#complaints + 1] = listed("of another shape:", misshaped)
+  complaints[#complaints + 1] = listed("one tensor here, but different in the state:", torn)
   return #complaints > 0 and table.concat(complaints, "; ") or nil, mine
 end
 
@@ -324,6 +349,7 @@ method("to", {
       end
     end
     replace(self, {})
+    native.built = native.built + 1
     return self
   end,
 })
@@ -412,7 +438,12 @@ local function construct(class, ...)
     record.arguments = describe_arguments(spec, values)
     if spec.init then spec.init(self, values) end
     for _, p in ipairs(spec.params) do
-      if rawget(self, p.name) == nil then rawset(self, p.name, values[p.name] or nil) end
+      local value = values[p.name]
+      if rawget(self, p.name) == nil and nb.is_tensor(value) then
+        self[p.name] = value  -- such as the class weights of a loss: it belongs to the state
+      elseif rawget(self, p.name) == nil then
+        rawset(self, p.name, value or nil)
+      end
     end
   elseif spec.init then
     spec.init(self, ...)

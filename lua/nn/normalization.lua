@@ -15,6 +15,21 @@ local function add_affine(self, weight, bias, sizes)
   if weight and bias then self.bias = nb.zeros(sizes, { requires_grad = true }) end
 end
 
+-- Weight and bias of a layer that has `count` numbers in each.  Broadcasting, or the rule for groups, would take others
+-- in silence.
+local fitting = setmetatable({}, { __mode = "k" })  -- tensor → the count that it was found to have
+local function check_affine(self, count)
+  for _, name in ipairs { "weight", "bias" } do
+    local t = self[name]
+    if t and fitting[t] ~= count then
+      if t:numel() ~= count then
+        native.raise(("%s: %s must have %d numbers, got shape %s"):format(self:kind(), name, count, options.shape(t)))
+      end
+      fitting[t] = count
+    end
+  end
+end
+
 local function scaled(self, y)
   if self.weight then y = y * self.weight end
   return self.bias and y + self.bias or y
@@ -88,6 +103,7 @@ local function define_batch_norm(name, ranks, example)
     end,
     forward = function(self, x)
       check_channels(self, x, self.num_features, ranks)
+      check_affine(self, self.num_features)
       local shape, dims = { 1, self.num_features }, { 1 }
       for d = 3, x:dim() do
         shape[d], dims[#dims + 1] = 1, d
@@ -155,6 +171,7 @@ return {
     end,
     forward = function(self, x)
       check_trailing(self, x)
+      check_affine(self, numel(self.sizes, 1))
       if native.observed() then return scaled(self, standardize(x, trailing(self.sizes), self.eps)) end
       return (native.row_norm(x, self.weight, self.bias, numel(self.sizes, 1), self.eps))
     end,
@@ -170,6 +187,7 @@ return {
     end,
     forward = function(self, x)
       check_trailing(self, x)
+      check_affine(self, numel(self.sizes, 1))
       local added = self.eps or (x.dtype == "f64" and 2 ^ -52 or 2 ^ -23)
       if native.observed() then
         return scaled(self, x * (x:square():mean(trailing(self.sizes), { keepdim = true }) + added):rsqrt())
@@ -192,6 +210,7 @@ return {
       if #shape < 2 or shape[2] ~= self.num_channels then
         check_channels(self, x, self.num_channels, { text = "batch × channels × ..." })
       end
+      check_affine(self, self.num_channels)
       local size = numel(shape, 2) // self.num_groups
       if native.observed() then
         local parts = x:reshape(shape[1], self.num_groups, size)

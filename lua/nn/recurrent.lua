@@ -7,6 +7,7 @@ local native = require "nablua.native"
 local nb = require "nablua.core"
 local cells = require "nablua.nn.cells"
 local module = require "nablua.nn.module"
+local notice = require "nablua.notice"
 local options = require "nablua.options"
 local shared = require "nablua.nn.shared"
 
@@ -117,7 +118,13 @@ local function define(name, spec)
     doc = spec.doc .. ("  Called with a sequence and, if wanted, the state to begin with (%s: layers × batch × " ..
       "size), returns the outputs of all steps and the last state: y, %s."):format(state_text, state_text),
     params = params, source = spec.source, see = spec.see, example = spec.example,
-    init = function(self, o) add_weights(self, o, spec.gates) end,
+    init = function(self, o)
+      if o.dropout > 0 and o.num_layers == 1 then
+        notice.say("nn.%s: dropout = %g drops nothing: it acts between layers, and there is one (num_layers=2)", name,
+          o.dropout)
+      end
+      add_weights(self, o, spec.gates)
+    end,
     forward = function(self, x, h, c)
       check_input(self, x)
       if type(h) == "table" and c == nil then h, c = h[1], h[2] end

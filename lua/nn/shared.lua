@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- What several layers compute.
+local native = require "nablua.native"
 local nb = require "nablua.core"
 
 local shared = {}
@@ -14,6 +15,13 @@ end
 function shared.dropped(x, p)
   if p == 0 then return x end
   return x * (nb.rand_like(x):ge(p):to(x.dtype) / (1 - p))
+end
+
+-- The tensor, whose numbers must be of a kind that native.within knows; else an error in the name of `where`.
+function shared.within(where, t, kind)
+  local ok, result = pcall(native.within, t, kind)
+  if not ok then native.raise(where .. ": " .. tostring(result):gsub("^.-within: ", ""):gsub(" %(in .*$", "")) end
+  return result
 end
 
 return shared

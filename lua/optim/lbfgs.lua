@@ -219,6 +219,7 @@ return w:abs():max():lt(1e-6):item()  --> true]],
     { name = "line_search_fn", choices = { "strong_wolfe" }, optional = true,
       doc = "choose the length of each step by Wolfe's conditions: dependable, a few evaluations more" },
   },
+  memory = { direction = true, gradient = true, rate = true, scale = true, s = false, y = false },
   shape_of = function(name, _, value, parameters)
     local n = count_of(parameters)
     if name == "direction" or name == "gradient" then return tostring(n) end

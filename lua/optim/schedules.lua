@@ -1,8 +1,8 @@
 -- SPDX-License-Identifier: MIT
 -- Learning rate schedules: each one entry with its parameters and the rate it sets after t steps.
 --
--- A schedule scales every group's own learning rate; call schedule:step() once an epoch, or once a batch where
--- its parameters count batches.
+-- A schedule scales every group's own learning rate, also one that is set by hand while it runs; call schedule:step()
+-- once an epoch, or once a batch where its parameters count batches.
 local native = require "nablua.native"
 local options = require "nablua.options"
 local registry = require "nablua.registry"
@@ -12,17 +12,59 @@ local is_optimizer
 
 local Schedule = {}
 
+-- The rate of group k after t steps, as the schedule alone has it.
+local function rate_at(self, t, k)
+  return self.scale[k] * self:rate(t, self.base[k], nil, k)
+end
+
+-- Takes a rate that somebody else has set as the group's rate after t steps, which the schedule goes on from: in its
+-- own rate, from which the schedule's is made in a straight line, or where it is not made from it, as a factor.
+local function adopt(self, t, k, lr)
+  local at_zero = self:rate(t, 0, nil, k)
+  local slope = self:rate(t, 1, nil, k) - at_zero
+  if slope > 0 then
+    self.base[k] = (lr / self.scale[k] - at_zero) / slope
+  elseif at_zero > 0 then
+    self.scale[k] = lr / at_zero
+  else
+    self.base[k], self.scale[k] = lr, 1
+  end
+end
+
+local function differ(a, b)
+  return math.abs(a - b) > 1e-12 * math.max(math.abs(a), math.abs(b))
+end
+
+-- Multiplies the rate of a group by what the schedule's has changed in this step.
+local function move_rate(self, k, group)
+  if not self.base[k] then self.base[k], self.scale[k] = group.lr, 1 end  -- the group was added since
+  local before, now = rate_at(self, self.steps - 1, k), rate_at(self, self.steps, k)
+  if before == now then
+    group.lr = group.lr  -- written all the same: a recording that steps schedules is told
+    return
+  end
+  if differ(group.lr, before) then adopt(self, self.steps - 1, k, group.lr) end
+  group.lr = rate_at(self, self.steps, k)
+end
+
 local function set_rates(self, loss)
   if self.watch then self:watch(loss) end
   for k, group in ipairs(self.optimizer.groups) do
-    group.lr = self:rate(self.steps, self.base[k], group.lr, k)
+    if self.chained then
+      group.lr = self:rate(self.steps, nil, group.lr, k)
+    elseif self.steps == 0 then
+      group.lr = rate_at(self, 0, k)
+    else
+      move_rate(self, k, group)
+    end
     if self.set then self:set(self.steps, group) end
   end
 end
 
 Schedule.step = registry.add {
   name = "schedule:step", kind = "method", signature = "schedule:step([loss])",
-  doc = "Counts one step and sets the optimizer's learning rate; ReduceLROnPlateau takes the loss it watches.",
+  doc = "Counts one step and changes the optimizer's learning rates: a rate set by hand is gone on from.  " ..
+    "ReduceLROnPlateau takes the loss it watches.",
   example = "local opt = optim.SGD({nb.zeros(2, {requires_grad=true})}, {lr=1}); " ..
     "optim.StepLR(opt, {step_size=1}):step(); return opt.lr  --> 0.1",
   value = function(self, loss)
@@ -32,12 +74,48 @@ Schedule.step = registry.add {
   end,
 }
 
--- What a state holds beside `base` and `after`: the options, and what a schedule remembers.
+-- What a schedule remembers beside `base` and `scale`, as a parameter is described.
+local remembered = {
+  { name = "steps", type = "count" }, { name = "best", type = "number", optional = true },
+  { name = "waited", type = "count", optional = true }, { name = "resting", type = "count", optional = true },
+}
+
+-- What a state holds beside `base`, `scale` and `after`: the options, and what is remembered.
 local function each_field(self, visit)
   for _, p in ipairs(self.params) do
-    if p.name ~= "after" then visit(p.name) end
+    if p.name ~= "after" then visit(p.name, p) end
   end
-  for _, name in ipairs { "steps", "best", "waited", "resting" } do visit(name) end
+  for _, p in ipairs(remembered) do visit(p.name, p) end
+end
+
+-- A list of a number for each group.
+local function check_rates(name, list, count)
+  local ok = type(list) == "table" and #list == count
+  for k = 1, ok and count or 0 do ok = ok and type(list[k]) == "number" and list[k] == list[k] end
+  if not ok then
+    native.raise(("load_state: %s must be a table of %d numbers, got %s"):format(name, count, options.describe(list)))
+  end
+end
+
+-- The fields of a state, checked as the options of the schedule are.
+local function read_fields(self, state)
+  local known, fresh = { base = true, scale = true, after = true }, {}
+  each_field(self, function(name, p)
+    known[name] = true
+    local value = state[name]
+    if value == nil and (p.default ~= nil or p.needed or p.name == "steps") then
+      native.raise(("load_state: the state has no %s, which must be a %s"):format(name, type(self[name])))
+    end
+    fresh[name] = value
+    if value ~= nil then fresh[name] = options.check_value("load_state", p, value) end
+  end)
+  for name in pairs(state) do
+    if not known[name] then
+      native.raise(("load_state: the state has %s, which %s does not"):format(options.describe(name), tostring(self)))
+    end
+  end
+  if self.check then self.check("load_state", setmetatable(fresh, { __index = self })) end
+  return fresh
 end
 
 Schedule.state = registry.add {
@@ -46,7 +124,8 @@ Schedule.state = registry.add {
   example = "local opt = optim.SGD({nb.zeros(2, {requires_grad=true})}, {lr=1}); " ..
     "return optim.StepLR(opt, {step_size=1}):state().steps  --> 0",
   value = function(self)
-    local state = { base = table.move(self.base, 1, #self.base, 1, {}) }
+    local state = { base = table.move(self.base, 1, #self.base, 1, {}),
+      scale = table.move(self.scale, 1, #self.scale, 1, {}) }
     each_field(self, function(name) state[name] = self[name] end)
     state.after = self.after and self.after:state()
     return state
@@ -68,28 +147,19 @@ Schedule.load_state = registry.add {
       native.raise(("load_state: the state is of a schedule %s another after it"):format(state.after and "with" or
         "without"))
     end
-    local known, fresh = { base = true, after = true }, {}
-    each_field(self, function(name)
-      known[name] = true
-      local value, kind = state[name], type(self[name])
-      if kind ~= "nil" and type(value) ~= kind then
-        native.raise(("load_state: %s must be a %s, got %s"):format(name, kind, options.describe(value)))
-      end
-      fresh[name] = value
-    end)
-    for name in pairs(state) do
-      if not known[name] then
-        native.raise(("load_state: the state has %s, which %s does not"):format(options.describe(name), tostring(self)))
-      end
-    end
+    local scale = state.scale or {}
+    check_rates("base", state.base, #self.base)
+    if state.scale then check_rates("scale", scale, #self.base) end
+    local fresh = read_fields(self, state)
     if self.after then self.after:load_state(state.after) end
+    for k, rate in ipairs(state.base) do self.base[k], self.scale[k] = rate, scale[k] or 1 end
     each_field(self, function(name) self[name] = fresh[name] end)
-    for k, rate in ipairs(state.base) do self.base[k] = rate end
   end,
 }
 
--- A schedule: rate(self, t, base, now, k) is the rate of group k after t steps, whose own is `base`; watch(self, loss)
--- is called before, set(self, t, group) after it.
+-- A schedule: rate(self, t, base, now, k) is the rate of group k after t steps, whose own is `base`, and grows with it
+-- in a straight line; of a `chained` one it is made from the rate `now` alone.  watch(self, loss) is called before it,
+-- set(self, t, group) after.
 local function define(name, spec)
   local where = "optim." .. name
   local meta = { __index = Schedule, __name = name }
@@ -110,9 +180,9 @@ local function define(name, spec)
         end
       end
       local self = setmetatable(options.check(where, spec.params, given), meta)
-      self.optimizer, self.params, self.steps, self.base = opt, spec.params, 0, {}
-      self.rate, self.watch, self.set = spec.rate, spec.watch, spec.set
-      for k, group in ipairs(opt.groups) do self.base[k] = group.lr end
+      self.optimizer, self.params, self.steps, self.base, self.scale = opt, spec.params, 0, {}, {}
+      for _, key in ipairs { "rate", "watch", "set", "check", "chained" } do self[key] = spec[key] end
+      for k, group in ipairs(opt.groups) do self.base[k], self.scale[k] = group.lr, 1 end
       if spec.check then spec.check(where, self) end
       if spec.at_start then set_rates(self) end
       return self
@@ -269,6 +339,7 @@ define("ReduceLROnPlateau", {
     if o.resting > 0 then o.resting, o.waited = o.resting - 1, 0 end
     if o.waited > o.patience then o.cut, o.resting, o.waited = true, o.cooldown, 0 end
   end,
+  chained = true,
   rate = function(o, _, _, now)
     local lower = math.max(now * o.factor, o.min_lr)
     return o.cut and now - lower > o.eps and lower or now

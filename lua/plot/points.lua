@@ -3,6 +3,8 @@
 local native = require "nablua.native"
 local nb = require "nablua.core"
 local axis = require "nablua.plot.axis"
+local modes = require "nablua.nn.modes"
+local module = require "nablua.nn.module"
 local options = require "nablua.options"
 local style = require "nablua.plot.style"
 local values = require "nablua.plot.values"
@@ -179,10 +181,13 @@ local function decide(net, x, y)
   local rows = nb.linspace(y.high, y.low, 2 * GRID + 1)[{ { 2, 2 * GRID, 2 } }]
   local grid = nb.stack({ columns:view(1, GRID):expand(GRID, GRID), rows:view(GRID, 1):expand(GRID, GRID) }, 3)
   grid = grid:contiguous():view(GRID * GRID, 2)
-  local mode = type(net) == "table" and net.training and net.eval and true
-  if mode then net:eval() end
-  local ok, out = pcall(nb.no_grad, function() return net(grid) end)
-  if mode then net:train() end
+  local function give() return nb.no_grad(net, grid) end
+  local ok, out
+  if module.is(net) then
+    ok, out = pcall(modes.with, net, false, give)
+  else
+    ok, out = pcall(give)
+  end
   if not ok then
     native.raise("plot.boundary: the net must take points of two numbers: " .. tostring(out))
   end

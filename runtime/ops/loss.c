@@ -95,6 +95,137 @@ static bool binary_cross_entropy_backward(Backward *b) {
   return nb_give(b, 1, nb_mul(s, g, nb_sub(s, nb_unary(s, "log1p", nb_neg(s, p)), nb_unary(s, "log", p))));
 }
 
+// ---- what targets may be ----
+
+// The first of n numbers that is not from lo to hi, as NaN is not; n when all are.  Whole blocks are looked at without
+// a branch, since nearly always all are.
+#define FIRST_OUTSIDE(T)                                                    \
+  static int64_t first_outside_##T(const T *v, int64_t n, T lo, T hi) {     \
+    enum { BLOCK = 1024 };                                                  \
+    for (int64_t i = 0; i < n; i += BLOCK) {                                \
+      int64_t end = n - i < BLOCK ? n : i + BLOCK;                          \
+      int bad = 0;                                                          \
+      for (int64_t k = i; k < end; k++) bad |= !(v[k] >= lo && v[k] <= hi); \
+      for (int64_t k = i; bad && k < end; k++)                              \
+        if (!(v[k] >= lo && v[k] <= hi)) return k;                          \
+    }                                                                       \
+    return n;                                                               \
+  }
+FIRST_OUTSIDE(float)
+FIRST_OUTSIDE(double)
+
+static const double slack = 1e-6;  // what rounding adds to a sum that should be 1
+
+// Whether all of t, read as dtype, lie from lo to hi; else where the first does not and what it is.
+static bool all_within(Scope *s, Tensor *t, DType dtype, double lo, double hi, int64_t *at, double *value) {
+  *at = -1;
+  t = nb_contiguous(s, nb_to(s, t, dtype));
+  if (!t) return false;
+  int64_t n = nb_layout_numel(&t->layout);
+  const float *f = nb_tensor_data(t);
+  const double *d = nb_tensor_data(t);
+  int64_t first =
+      dtype == NB_F32 ? first_outside_float(f, n, (float)lo, (float)hi) : first_outside_double(d, n, lo, hi);
+  if (first == n) return true;
+  *at = first;
+  *value = dtype == NB_F32 ? (double)f[first] : d[first];
+  return false;
+}
+
+// Binary cross-entropy falls without end for targets beside 0..1, such as class numbers are.
+static bool check_binary(Call *c, bool probabilities, Error *err) {
+  Scope s;
+  int64_t at;
+  double value;
+  nb_scope_open(&s, err);
+  bool ok = all_within(&s, c->args[1].tensor, c->compute, -slack, 1 + slack, &at, &value);
+  if (!ok && at >= 0)
+    nb_fail(err, NB_ERROR_ARGUMENT, "target %lld is %g, expected 0..1%s", (long long)at + 1, value,
+            value == 2    ? " (classes 1 and 2 become 0 and 1 by target - 1)"
+            : value == -1 ? " (signs -1 and 1 become 0 and 1 by (target + 1) / 2)"
+                          : "");
+  if (ok && probabilities) {
+    ok = all_within(&s, c->args[0].tensor, c->compute, 0, 1, &at, &value);
+    if (!ok && at >= 0)
+      nb_fail(err, NB_ERROR_ARGUMENT,
+              "predictions must be probabilities from 0 to 1, number %lld is %g; for logits use nn.BCEWithLogitsLoss()",
+              (long long)at + 1, value);
+  }
+  nb_scope_close(&s);
+  return ok;
+}
+
+static bool forward_of_logits(Call *c, Error *err) {
+  return check_binary(c, false, err) && nb_forward_elementwise(c, err);
+}
+
+static bool forward_of_probabilities(Call *c, Error *err) {
+  return check_binary(c, true, err) && nb_forward_elementwise(c, err);
+}
+
+enum { UNIT, SIGNS, LOGS, LABELS, DISTRIBUTION };  // the choices of `within`
+enum { W_X, W_KIND, W_MOST, W_DIM };
+
+static bool check_signs(const double *v, int64_t n, Error *err) {
+  for (int64_t i = 0; i < n; i++)
+    if (v[i] != 1 && v[i] != -1)
+      return nb_fail(err, NB_ERROR_ARGUMENT, "target %lld is %g, expected -1 or 1%s", (long long)i + 1, v[i],
+                     v[i] == 0   ? " (0 and 1 become signs by 2 * target - 1)"
+                     : v[i] == 2 ? " (classes 1 and 2 become signs by 2 * target - 3)"
+                                 : "");
+  return true;
+}
+
+// The sums along dimension d, each of which is that of one sample's probabilities.
+static bool check_sums(const Tensor *x, int d, Error *err) {
+  const double *v = nb_tensor_data(x);
+  int64_t n = x->layout.shape[d], inner = 1, slices = n ? nb_layout_numel(&x->layout) / n : 0;
+  for (int e = d + 1; e < x->layout.ndim; e++) inner *= x->layout.shape[e];
+  for (int64_t i = 0; i < slices; i++) {
+    double sum = 0;
+    for (int64_t k = 0; k < n; k++) sum += v[i / inner * n * inner + k * inner + i % inner];
+    if (!(fabs(sum - 1) <= 1e-3))
+      return nb_fail(err, NB_ERROR_ARGUMENT,
+                     "the target's probabilities of sample %lld sum to %g, expected 1; those of "
+                     "target / target:sum(%d, {keepdim=true}) do",
+                     (long long)i + 1, sum, d + 1);
+  }
+  return true;
+}
+
+static bool check_kind(const Call *c, Scope *s, Error *err) {
+  const Value *a = c->args;
+  int kind = a[W_KIND].choice, d;
+  double most = kind == LABELS ? (double)a[W_MOST].integer : kind == LOGS ? slack : 1 + slack;
+  double least = kind == LABELS ? 1 : kind == LOGS ? -INFINITY : -slack, value;
+  int64_t at;
+  Tensor *x = nb_contiguous(s, nb_to(s, a[W_X].tensor, NB_F64));
+  if (!x) return false;
+  if (kind == SIGNS) return check_signs(nb_tensor_data(x), nb_layout_numel(&x->layout), err);
+  if (!all_within(s, x, NB_F64, least, most, &at, &value)) {
+    if (at < 0) return false;
+    if (kind == LABELS)
+      return nb_fail(err, NB_ERROR_ARGUMENT, "label %lld is %g, expected 1..%g%s", (long long)at + 1, value, most,
+                     value == 0 ? " (labels count from 1: add 1 to those that count from 0)" : "");
+    return nb_fail(err, NB_ERROR_ARGUMENT, "target %lld is %g, expected %s", (long long)at + 1, value,
+                   kind == LOGS ? "the logarithm of a probability, at most 0" : "a probability from 0 to 1");
+  }
+  return kind != DISTRIBUTION || (nb_dim(a[W_DIM].integer, x->layout.ndim, &d, err) && check_sums(x, d, err));
+}
+
+static bool within_forward(Call *c, Error *err) {
+  Scope s;
+  nb_scope_open(&s, err);
+  bool ok = check_kind(c, &s, err);
+  if (ok) nb_copy(c->out[0], c->args[W_X].tensor);
+  nb_scope_close(&s);
+  return ok;
+}
+
+static bool within_backward(Backward *b) {
+  return nb_give(b, 0, b->grad[0]);
+}
+
 // ---- cross entropy ----
 
 // Logits are (K), (N, K) or (N, K, d...); targets lack the dimension of the classes.
@@ -201,6 +332,24 @@ static bool cross_entropy_backward(Backward *b) {
 }
 
 static const Op ops[] = {
+    {.name = "within",
+     .doc = "x itself, once its numbers are found to be what a loss takes for targets: from 0 to 1 (unit), -1 or 1 "
+            "(signs), at most 0 (logs), 1..most (labels), or probabilities that sum to 1 along dim (distribution).",
+     .example = "nb.nn.hinge(nb.tensor{0.5}, nb.tensor{1})  --> 0.5",
+     .derivative = "∂/∂x = 1",
+     .internal = true,
+     .sample = {.args = "f(2,3); f(4)", .lo = 0.1, .hi = 0.9},
+     .params = {TENSOR("x"),
+                {.name = "kind",
+                 .kind = NB_PARAM_CHOICE,
+                 .optional = true,
+                 .named = true,
+                 .choices = "unit|signs|logs|labels|distribution"},
+                {.name = "most", .kind = NB_PARAM_INT, .optional = true, .named = true},
+                {.name = "dim", .kind = NB_PARAM_INT, .optional = true, .named = true, .fallback = 1}},
+     .shape = shape_like_first,
+     .forward = within_forward,
+     .backward = within_backward},
     {.name = "cross_entropy_grad",
      .doc = "δ of cross_entropy's logits: (softmax(z) − one_hot(target))·g.",
      .example = "local z = nb.tensor({0, 0}, {requires_grad=true}); nb.cross_entropy(z, nb.tensor(2)):backward(); "
@@ -246,9 +395,10 @@ static const Op ops[] = {
      .symbol = "BCE",
      .factor = "ŷ − y",
      .params = {TENSOR("z"), OPERAND("y")},
+     .sample = {.args = "f(2,3,4, {lo=-2, hi=2}), f(2,3,4)", .lo = 0.1, .hi = 0.9},
      .saves = NB_SAVE_IN(0) | NB_SAVE_IN(1),
      .shape = nb_shape_elementwise_float,
-     .forward = nb_forward_elementwise,
+     .forward = forward_of_logits,
      .backward = bce_with_logits_backward,
      .loops = NB_FLOAT_LOOPS(bce_with_logits)},
     {.name = "binary_cross_entropy",
@@ -262,7 +412,7 @@ static const Op ops[] = {
      .params = {TENSOR("p"), OPERAND("y")},
      .saves = NB_SAVE_IN(0) | NB_SAVE_IN(1),
      .shape = nb_shape_elementwise_float,
-     .forward = nb_forward_elementwise,
+     .forward = forward_of_probabilities,
      .backward = binary_cross_entropy_backward,
      .loops = NB_FLOAT_LOOPS(binary_cross_entropy)},
     {.name = "cross_entropy",

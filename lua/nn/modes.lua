@@ -1,0 +1,44 @@
+-- SPDX-License-Identifier: MIT
+-- What must be as it was after a function however that ends: the modes of a net's modules, and more like it.
+local native = require "nablua.native"
+
+local modes = {}
+
+local function call(restore, f, ...)
+  local _ <close> = setmetatable({}, { __close = function() restore() end })
+  return f(...)
+end
+
+local function pass(ok, ...)
+  if not ok then error((...), 0) end
+  return ...
+end
+
+-- f(...) and then restore(), also after an error or an interrupt.  An error passes with its traceback; a coroutine that
+-- dies closes nothing, though, so that there it is caught and raised again.
+function modes.restoring(restore, f, ...)
+  if coroutine.isyieldable() then return pass(native.protected(call, restore, f, ...)) end
+  return call(restore, f, ...)
+end
+
+-- What puts every module of a net back into the mode it is in now.
+function modes.of(net)
+  local before = {}
+  for _, m in net:named_modules() do before[m] = rawget(m, "training") == nil and m or rawget(m, "training") end
+  return function()
+    native.change_modes()  -- recordings of the other mode are void
+    for m, mode in pairs(before) do
+      if mode == m then mode = nil end
+      rawset(m, "training", mode)
+    end
+  end
+end
+
+-- f(...) with a net in training mode, or without `training` in evaluation; then its modules are as they were.
+function modes.with(net, training, f, ...)
+  local restore = modes.of(net)
+  net:train(training)
+  return modes.restoring(restore, f, ...)
+end
+
+return modes
