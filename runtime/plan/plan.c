@@ -251,7 +251,7 @@ static bool same_args(const Pair *pair, const PlanStep *a, const PlanStep *b, Er
         same = x->integer == y->integer;
         break;
       case NB_PARAM_NUMBER:
-        same = memcmp(&x->number, &y->number, sizeof x->number) == 0;
+        same = memcmp(&x->number, &y->number, sizeof x->number) == 0 && x->whole == y->whole;
         break;
       case NB_PARAM_FLAG:
         same = x->flag == y->flag;
