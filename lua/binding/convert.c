@@ -2,6 +2,7 @@
 // Between Lua tables and tensors.
 #include "convert.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -49,6 +50,11 @@ static void measure(lua_State *L, Nest *n, int depth) {
     return;
   }
   if (t) {  // a 0-d tensor counts as its number
+    if (nb_grad_enabled() && nb_tensor_tracked(t))
+      nb_raisef(L,
+                "tensor: a table holds plain numbers, through which no gradient flows, but entry %lld is a tensor that "
+                "requires grad; join tensors with nb.stack, or pass :item()",
+                (long long)(depth ? n->at[depth - 1] : 1));
     n->numbers = true;
     if (nb_dtype_is_float(t->layout.dtype)) n->fractions = true;
     if (depth < n->ndim) ragged(L, n, depth, "a table", "a scalar tensor");
@@ -72,17 +78,27 @@ static void measure(lua_State *L, Nest *n, int depth) {
   }
 }
 
+// Writes the number on top, with all bits of a whole one.
+static void put_number(lua_State *L, Tensor *t, int64_t offset) {
+  DType dtype = t->layout.dtype;
+  Tensor *scalar = nb_test_tensor(L, -1);
+  if (dtype == NB_I64 && (scalar ? !nb_dtype_is_float(scalar->layout.dtype) : lua_isinteger(L, -1))) {
+    nb_tensor_set_whole(t, offset, scalar ? nb_tensor_get_whole(scalar, 0) : lua_tointeger(L, -1));
+    return;
+  }
+  double value = scalar ? nb_tensor_get(scalar, 0) : lua_isboolean(L, -1) ? lua_toboolean(L, -1) : lua_tonumber(L, -1);
+  if (dtype == NB_U8 || dtype == NB_I64) {
+    bool byte = dtype == NB_U8;
+    if (!(value >= (byte ? 0 : -0x1p63) && value < (byte ? 256 : 0x1p63)) || value != rint(value))
+      nb_raisef(L, "tensor: the value %.10g does not fit into a tensor of %s, which holds whole numbers%s", value,
+                nb_dtype_name(dtype), byte ? " 0..255" : "");
+  }
+  nb_tensor_set(t, offset, value);
+}
+
 static void fill(lua_State *L, Tensor *t, int depth, int64_t *offset) {
   if (depth == t->layout.ndim) {
-    Tensor *scalar = nb_test_tensor(L, -1);
-    if (t->layout.dtype == NB_I64 && lua_isinteger(L, -1)) {
-      ((int64_t *)nb_tensor_data(t))[(*offset)++] = lua_tointeger(L, -1);
-      return;
-    }
-    double value = scalar                 ? nb_tensor_get(scalar, 0)
-                   : lua_isboolean(L, -1) ? lua_toboolean(L, -1)
-                                          : lua_tonumber(L, -1);
-    nb_tensor_set(t, (*offset)++, value);
+    put_number(L, t, (*offset)++);
     return;
   }
   for (int64_t i = 1; i <= t->layout.shape[depth]; i++) {

@@ -276,27 +276,37 @@ static int equal(lua_State *L) {
   return 1;
 }
 
-static double one_number(lua_State *L, int index, const char *sign, const char *method) {
+// Pushes the number that the tensor or number at `index` is.
+static void push_one_number(lua_State *L, int index, const char *sign, const char *method) {
   Tensor *t = nb_test_tensor(L, index);
   if (!t) {
     if (lua_type(L, index) != LUA_TNUMBER)
       nb_raisef(L, "%s cannot compare a tensor with %s", sign, nb_kind_of(L, index));
-    return lua_tonumber(L, index);
+    lua_pushvalue(L, index);
+    return;
   }
   if (nb_layout_numel(&t->layout) != 1)
     nb_raisef(L, "%s gives one boolean in Lua, so it needs one-element tensors; use a:%s(b) for a mask", sign, method);
   nb_tell_value_read("it compares a tensor's value, on which what it does may depend");
-  return nb_tensor_get(t, 0);
+  if (nb_dtype_is_float(t->layout.dtype))
+    lua_pushnumber(L, nb_tensor_get(t, 0));
+  else
+    lua_pushinteger(L, nb_tensor_get_whole(t, 0));
+}
+
+static int compare(lua_State *L, int relation, const char *sign, const char *method) {
+  push_one_number(L, 1, sign, method);
+  push_one_number(L, 2, sign, method);
+  lua_pushboolean(L, lua_compare(L, -2, -1, relation));
+  return 1;
 }
 
 static int less(lua_State *L) {
-  lua_pushboolean(L, one_number(L, 1, "<", "lt") < one_number(L, 2, "<", "lt"));
-  return 1;
+  return compare(L, LUA_OPLT, "<", "lt");
 }
 
 static int less_equal(lua_State *L) {
-  lua_pushboolean(L, one_number(L, 1, "<=", "le") <= one_number(L, 2, "<=", "le"));
-  return 1;
+  return compare(L, LUA_OPLE, "<=", "le");
 }
 
 static int concat(lua_State *L) {

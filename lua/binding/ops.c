@@ -28,7 +28,7 @@ typedef struct Reader {
   bool is_number[NB_MAX_PARAMS];  // an OPERAND given as a Lua number, not yet a tensor
   bool is_whole[NB_MAX_PARAMS];
   bool is_boolean[NB_MAX_PARAMS];
-  double numbers[NB_MAX_PARAMS];
+  Value numbers[NB_MAX_PARAMS];
   int64_t ints[MAX_INTS];
   int int_count;
 } Reader;
@@ -38,15 +38,36 @@ static int bad(Reader *r, const Param *p, const char *expected, int index) {
                    nb_kind_of(r->L, index));
 }
 
+// A number with all the bits that it has in Lua.
+static Value number_at(lua_State *L, int index) {
+  return (Value){.number = lua_tonumber(L, index), .whole = lua_tointegerx(L, index, NULL)};  // 0 where it is not whole
+}
+
+static Value truth_at(lua_State *L, int index) {
+  return (Value){.number = lua_toboolean(L, index), .whole = lua_toboolean(L, index)};
+}
+
+// A tensor of one number that stands where a plain one does: as that no gradient reaches it.
+static Tensor *single_number(Reader *r, const Param *p, int index) {
+  Tensor *t = nb_test_tensor(r->L, index);
+  if (!t || nb_layout_numel(&t->layout) != 1) return NULL;
+  if (nb_grad_enabled() && nb_tensor_tracked(t))
+    nb_raisef(r->L,
+              "%s%s: %s is a plain number, through which no gradient flows, but this tensor requires grad; pass "
+              ":item(), or compose the formula of operators on tensors",
+              r->op->name, r->suffix, p->name);
+  nb_tell_value_read("it uses a tensor's value as a number");
+  return t;
+}
+
 static int64_t read_int(Reader *r, const Param *p, int index) {
   int is_int;
   lua_Integer value = lua_tointegerx(r->L, index, &is_int);
   if (is_int && lua_type(r->L, index) == LUA_TNUMBER) return value;
-  Tensor *t = nb_test_tensor(r->L, index);
-  if (t && nb_layout_numel(&t->layout) == 1) {
-    nb_tell_value_read("it uses a tensor's value as a number");
+  Tensor *t = single_number(r, p, index);
+  if (t) {
     double v = nb_tensor_get(t, 0);
-    if (v == rint(v) && fabs(v) < 9e15) return (int64_t)v;
+    if (t->layout.dtype == NB_I64 || (v == rint(v) && fabs(v) < 9e15)) return nb_tensor_get_whole(t, 0);
   }
   if (lua_type(r->L, index) == LUA_TNUMBER)
     return nb_raisef(r->L, "%s%s: %s must be a whole number, got %g", r->op->name, r->suffix, p->name,
@@ -59,7 +80,15 @@ static void add_int(Reader *r, const Param *p, int index) {
   r->ints[r->int_count++] = read_int(r, p, index);
 }
 
-// A list in a table, or one number; `many` also takes the numbers that follow.
+// How many arguments the parameters after the ith need by position.
+static int needed_after(const Op *op, int i) {
+  int count = 0;
+  while (++i < NB_MAX_PARAMS && op->params[i].name) count += !op->params[i].optional;
+  return count;
+}
+
+// A list in a table, or one number; `many` also takes the numbers that follow, but for those that later parameters
+// need.
 static void read_ints(Reader *r, int i, int index, bool many) {
   const Param *p = &r->op->params[i];
   int start = r->int_count;
@@ -72,7 +101,8 @@ static void read_ints(Reader *r, int i, int index, bool many) {
     }
   } else {
     add_int(r, p, index);
-    while (many && p->count == 0 && r->next <= r->last && !lua_istable(r->L, r->next)) add_int(r, p, r->next++);
+    int last = r->last - needed_after(r->op, i);
+    while (many && p->count == 0 && r->next <= last && !lua_istable(r->L, r->next)) add_int(r, p, r->next++);
     if (p->count > 1 && r->int_count - start == 1) {
       for (int k = 1; k < p->count; k++) {
         if (r->int_count == MAX_INTS) nb_raisef(r->L, "%s%s: too many numbers for %s", r->op->name, r->suffix, p->name);
@@ -132,19 +162,39 @@ static void read_tensor(Reader *r, int i, int index) {
   Tensor *t = nb_test_tensor(r->L, index);
   if (t) {
     r->args[i].tensor = t;
+    r->is_number[i] = false;
     return;
   }
-  if (p->kind != NB_PARAM_OPERAND) bad(r, p, "a tensor", index);
-  if (lua_type(r->L, index) == LUA_TBOOLEAN) {
-    r->numbers[i] = lua_toboolean(r->L, index);
+  bool is_boolean = lua_type(r->L, index) == LUA_TBOOLEAN;
+  if (p->kind != NB_PARAM_OPERAND && !(p->kind == NB_PARAM_MASK && is_boolean)) bad(r, p, "a tensor", index);
+  if (is_boolean) {
+    r->numbers[i] = truth_at(r->L, index);
     r->is_whole[i] = r->is_boolean[i] = r->has_booleans = true;
   } else if (lua_type(r->L, index) == LUA_TNUMBER) {
-    r->numbers[i] = lua_tonumber(r->L, index);
+    r->numbers[i] = number_at(r->L, index);
     r->is_whole[i] = lua_isinteger(r->L, index);
   } else {
     bad(r, p, "a tensor or a number", index);
   }
   r->is_number[i] = r->has_numbers = true;
+}
+
+// Where the number is the value of elements, true and false are two, which settle_booleans looks at.
+static void read_number(Reader *r, int i, int index) {
+  const Param *p = &r->op->params[i];
+  Value *v = &r->args[i];
+  Tensor *t = single_number(r, p, index);
+  if (t) {
+    v->number = nb_tensor_get(t, 0);
+    v->whole = nb_dtype_is_float(t->layout.dtype) ? 0 : nb_tensor_get_whole(t, 0);
+  } else if (p->element && lua_type(r->L, index) == LUA_TBOOLEAN) {
+    *v = truth_at(r->L, index);
+    r->is_boolean[i] = r->has_booleans = true;
+  } else if (lua_type(r->L, index) == LUA_TNUMBER) {
+    *v = number_at(r->L, index);
+  } else {
+    bad(r, p, "a number", index);
+  }
 }
 
 static void read_value(Reader *r, int i, int index, bool positional) {
@@ -173,17 +223,9 @@ static void read_value(Reader *r, int i, int index, bool positional) {
     case NB_PARAM_DIMS:
       read_ints(r, i, index, positional && p->kind == NB_PARAM_INTS);
       break;
-    case NB_PARAM_NUMBER: {
-      Tensor *t = nb_test_tensor(L, index);
-      if (t && nb_layout_numel(&t->layout) == 1) {
-        nb_tell_value_read("it uses a tensor's value as a number");
-        r->args[i].number = nb_tensor_get(t, 0);
-      } else if (lua_type(L, index) == LUA_TNUMBER)
-        r->args[i].number = lua_tonumber(L, index);
-      else
-        bad(r, p, "a number", index);
+    case NB_PARAM_NUMBER:
+      read_number(r, i, index);
       break;
-    }
     case NB_PARAM_FLAG:
       if (!lua_isboolean(L, index)) bad(r, p, "true or false", index);
       r->args[i].flag = lua_toboolean(L, index);
@@ -203,6 +245,9 @@ static void read_value(Reader *r, int i, int index, bool positional) {
 static void set_default(Reader *r, int i) {
   const Param *p = &r->op->params[i];
   nb_arg_kinds[p->kind].set_default(p, &r->args[i]);
+  if (p->kind != NB_PARAM_OPERAND || !p->optional) return;
+  r->numbers[i] = (Value){.number = p->fallback};
+  r->is_number[i] = r->is_whole[i] = r->has_numbers = true;
 }
 
 // Options are a plain table whose keys are names; a list is an argument.
@@ -263,6 +308,14 @@ static void read_options(Reader *r) {
   }
 }
 
+// An empty table is an empty list where a list belongs, and else a table of no options.
+static bool is_list(const Op *op, int position) {
+  const Param *p = position <= NB_MAX_PARAMS ? &op->params[position - 1] : NULL;
+  if (position == 1) return true;
+  return p && p->name && !p->named &&
+         (p->kind == NB_PARAM_TENSORS || p->kind == NB_PARAM_INTS || p->kind == NB_PARAM_DIMS);
+}
+
 static void read_each(Reader *r) {
   lua_State *L = r->L;
   r->next = 1;
@@ -271,13 +324,10 @@ static void read_each(Reader *r) {
   memset(r->is_number, 0, sizeof r->is_number);
   memset(r->is_boolean, 0, sizeof r->is_boolean);
   if (r->last >= 1 && is_options(L, r->last)) {
-    bool wanted = true;  // an empty table may also be an empty list
     lua_pushnil(L);
-    if (lua_next(L, r->last))
-      lua_pop(L, 2);
-    else
-      wanted = r->last > 1 && (r->last > NB_MAX_PARAMS || r->op->params[r->last - 1].kind != NB_PARAM_TENSORS);
-    if (wanted) r->options = r->last--;
+    bool empty = !lua_next(L, r->last);
+    if (!empty) lua_pop(L, 2);
+    if (!empty || !is_list(r->op, r->last)) r->options = r->last--;
   }
   for (int i = 0; i < NB_MAX_PARAMS && r->op->params[i].name; i++) {
     const Param *p = &r->op->params[i];
@@ -317,14 +367,24 @@ static bool operand_dtype(const Reader *r, DType *dtype) {
   return found;
 }
 
-// True and false stand beside tensors of bool; beside others they are a slip, not 1 and 0.
-static void refuse_booleans(Reader *r) {
+// True and false stand beside tensors of bool and make such; beside others they are a slip, not 1 and 0.
+static void settle_booleans(Reader *r) {
   DType dtype = NB_BOOL;
-  if (!r->has_booleans || !operand_dtype(r, &dtype) || dtype == NB_BOOL) return;
-  for (int i = 0; i < NB_MAX_PARAMS && r->op->params[i].name; i++)
-    if (r->is_boolean[i])
-      nb_raisef(r->L, "%s%s: %s must be a tensor or a number beside a tensor of %s, got %s", r->op->name, r->suffix,
-                r->op->params[i].name, nb_dtype_name(dtype), r->numbers[i] != 0 ? "true" : "false");
+  if (!r->has_booleans) return;
+  operand_dtype(r, &dtype);
+  for (int i = 0; i < NB_MAX_PARAMS && r->op->params[i].name; i++) {
+    if (r->op->params[i].kind != NB_PARAM_DTYPE) continue;
+    if (r->args[i].dtype == NB_DTYPES) r->args[i].dtype = NB_BOOL;
+    dtype = r->args[i].dtype;
+  }
+  for (int i = 0; dtype != NB_BOOL && i < NB_MAX_PARAMS && r->op->params[i].name; i++) {
+    const Param *p = &r->op->params[i];
+    if (!r->is_boolean[i] || p->kind == NB_PARAM_MASK) continue;
+    const Value *v = p->kind == NB_PARAM_NUMBER ? &r->args[i] : &r->numbers[i];
+    nb_raisef(r->L, "%s%s: %s must be %sa number beside a tensor of %s, got %s", r->op->name, r->suffix, p->name,
+              p->kind == NB_PARAM_NUMBER ? "" : "a tensor or ", nb_dtype_name(dtype),
+              v->number != 0 ? "true" : "false");
+  }
 }
 
 // Whether all that is given are tensors, for the row's first parameters: the commonest call.  What is left out has its
@@ -338,7 +398,7 @@ static bool read_tensors_alone(Reader *r) {
     if (!(r->args[i].tensor = nb_test_tensor(r->L, i + 1))) return false;
   }
   for (; i < NB_MAX_PARAMS && p[i].name; i++) {
-    if (!p[i].optional) return false;
+    if (!p[i].optional || p[i].kind == NB_PARAM_OPERAND) return false;
     set_default(r, i);
   }
   return true;
@@ -353,24 +413,47 @@ static void read_args(Reader *r, lua_State *L, const char *suffix) {
   r->has_numbers = r->has_booleans = false;
   if (read_tensors_alone(r)) return;
   read_each(r);
-  refuse_booleans(r);
+  settle_booleans(r);
+}
+
+// Whether a number beyond u8 may stand beside a tensor of that: it is compared, or not computed with in u8.
+static bool may_widen(const Op *op) {
+  return op->compares || (op->loops[NB_F32] && !op->loops[NB_U8]);
+}
+
+// The dtype of the ith operand, a number beside tensors of `beside`; false when it does not fit.
+static bool number_dtype(const Reader *r, int i, DType beside, DType *dtype, Error *err) {
+  int64_t whole = r->numbers[i].whole;
+  *dtype = beside;
+  if (r->is_boolean[i]) *dtype = NB_BOOL;
+  if (r->is_boolean[i] || nb_dtype_is_float(beside)) return true;
+  if (!r->given[i]) {  // a limit at infinity, which any dtype but bool has the like of
+    if (beside == NB_BOOL) *dtype = NB_U8;
+    return true;
+  }
+  if (!r->is_whole[i]) *dtype = NB_F32;
+  if (!r->is_whole[i] || (beside == NB_U8 && whole >= 0 && whole <= 255)) return true;
+  *dtype = NB_I64;
+  return beside != NB_U8 || may_widen(r->op) ||
+         nb_fail(
+             err, NB_ERROR_ARGUMENT,
+             "%s%s: the value %lld does not fit into a tensor of u8, which holds whole numbers 0..255; convert that "
+             "with :to(\"i64\")",
+             r->op->name, r->suffix, (long long)whole);
 }
 
 // Makes 0-d tensors of the numbers among the operands.  No Lua error from here to the release.
 static bool make_operands(Reader *r, Error *err) {
-  DType dtype = NB_F32;
+  DType beside = NB_F32, dtype;
   if (!r->has_numbers) return true;
-  operand_dtype(r, &dtype);
+  operand_dtype(r, &beside);
   for (int i = 0; i < NB_MAX_PARAMS && r->op->params[i].name; i++) {
     if (!r->is_number[i]) continue;
-    DType d = dtype;
-    if (!nb_dtype_is_float(d)) {
-      if (!r->is_whole[i])
-        d = NB_F32;
-      else if (d == NB_BOOL || (d == NB_U8 && (r->numbers[i] < 0 || r->numbers[i] > 255)))
-        d = NB_I64;
-    }
-    if (!(r->args[i].tensor = nb_tensor_scalar(r->numbers[i], d, err))) return false;
+    const Value *v = &r->numbers[i];
+    if (!number_dtype(r, i, beside, &dtype, err)) return false;
+    bool exact = dtype == NB_I64 && r->given[i];
+    r->args[i].tensor = exact ? nb_tensor_whole(v->whole, dtype, err) : nb_tensor_scalar(v->number, dtype, err);
+    if (!r->args[i].tensor) return false;
   }
   return true;
 }

@@ -38,7 +38,10 @@ static const char *kind_name(ParamKind kind) {
 static void push_default(lua_State *L, const Param *p) {
   switch (p->kind) {
     case NB_PARAM_INT:
-      lua_pushinteger(L, (lua_Integer)p->fallback);
+      if ((int64_t)p->fallback == NB_LEFT_OUT)
+        lua_pushnil(L);
+      else
+        lua_pushinteger(L, (lua_Integer)p->fallback);
       break;
     case NB_PARAM_INTS:
       if (p->count)
@@ -47,6 +50,7 @@ static void push_default(lua_State *L, const Param *p) {
         lua_pushnil(L);
       break;
     case NB_PARAM_NUMBER:
+    case NB_PARAM_OPERAND:
       if (isnan(p->fallback))  // stands for a number that others decide
         lua_pushnil(L);
       else
@@ -56,7 +60,10 @@ static void push_default(lua_State *L, const Param *p) {
       lua_pushboolean(L, p->fallback != 0);
       break;
     case NB_PARAM_DTYPE:
-      lua_pushstring(L, nb_dtype_name((DType)p->fallback));
+      if ((DType)p->fallback < NB_DTYPES)
+        lua_pushstring(L, nb_dtype_name((DType)p->fallback));
+      else
+        lua_pushnil(L);
       break;
     case NB_PARAM_CHOICE:
       lua_pushlstring(L, p->choices, strcspn(p->choices, "|"));
@@ -146,6 +153,8 @@ static void push_row(lua_State *L, const OpFamily *family, const Op *op) {
   set_flag(L, "dynamic", op->dynamic);
   set_flag(L, "elementwise", op->loops[NB_F32] || op->loops[NB_BOOL]);
   set_flag(L, "has_backward", op->backward != NULL);
+  set_flag(L, "has_u8", op->loops[NB_U8] != NULL);
+  set_flag(L, "has_i64", op->loops[NB_I64] != NULL);
   lua_pushinteger(L, (op->outputs ? op->outputs : 1) - op->hidden);
   lua_setfield(L, -2, "outputs");
   push_signature(L, op);

@@ -10,7 +10,7 @@ static bool equal_integers(const Value *a, const Value *b) {
 
 // By their bits: NaN is equal to itself, and 0 is not −0.
 static bool equal_numbers(const Value *a, const Value *b) {
-  return memcmp(&a->number, &b->number, sizeof a->number) == 0;
+  return memcmp(&a->number, &b->number, sizeof a->number) == 0 && a->whole == b->whole;
 }
 
 static bool equal_flags(const Value *a, const Value *b) {
@@ -51,7 +51,7 @@ static void default_integer(const Param *p, Value *v) {
 }
 
 static void default_number(const Param *p, Value *v) {
-  v->number = p->fallback;
+  *v = (Value){.number = p->fallback};
 }
 
 static void default_flag(const Param *p, Value *v) {

@@ -226,6 +226,7 @@ Tensor *nb_out(Backward *b, int i) {
   if (!y) return NULL;
   y->node = nb_node_retain(b->node);
   y->output = i;
+  y->history = y->storage->history;  // the walk has found the value unchanged, and its history is this node
   return y;
 }
 

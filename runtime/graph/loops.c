@@ -145,9 +145,23 @@ static bool no_loop(const Call *c, DType dtype, Error *err) {
   return c->op->loops[dtype] || nb_fail(err, NB_ERROR_ARGUMENT, "is not defined for %s", nb_dtype_name(dtype));
 }
 
+// What a row computes in that widened u8 in releases before: bools are counted in i64, of u8 the result stays u8.
+static DType narrow(const Op *op, DType dtype) {
+  static bool said;
+  if (dtype == NB_BOOL) return NB_I64;
+  if (!said)
+    nb_notice(
+        "%s of u8 is u8 now and wraps around beyond 0..255, as + and * do (so are -, abs, %%, ^ and others, which gave "
+        "i64 or f32 before); convert with :to(\"i64\") for wider results",
+        op->name);
+  said = true;
+  return NB_U8;
+}
+
 // The smallest dtype from `dtype` upwards that the row has a loop for.
 static bool compute_in(Call *c, DType dtype, Error *err) {
   DType from = dtype;
+  if (c->op->narrow && dtype <= NB_U8) dtype = narrow(c->op, dtype);
   while (dtype < NB_DTYPES && !c->op->loops[dtype]) dtype++;
   if (dtype == NB_DTYPES) return no_loop(c, from, err);
   c->compute = dtype;

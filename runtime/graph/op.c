@@ -149,7 +149,9 @@ static bool allocate(Call *c, Error *err) {
     c->out[i] = c->view ? nb_tensor_alias(c->args[0].tensor, &c->layout[i], err) : nb_tensor_new(&c->layout[i], err);
     if (!c->out[i]) return false;
     const Tensor *x = c->view ? c->args[0].tensor : NULL;
-    if (x) c->out[i]->is_view = x->is_view || x->storage->owner == x;
+    if (!x) continue;
+    c->out[i]->is_view = x->is_view || x->storage->owner == x;
+    c->out[i]->is_blind = c->out[i]->is_view && (x->is_blind || !nb_grad_enabled());
   }
   return true;
 }
@@ -264,6 +266,12 @@ static bool check_target(const Op *op, const Call *c, const Tensor *t, Error *er
         "%s_: a%s leaf that requires grad cannot be changed in place while gradients are recorded; wrap the change "
         "in nb.no_grad(function() ... end)",
         op->name, leaf ? "" : " view of a");
+  if (t->is_blind && !op->overwrites && nb_grad_enabled() && owner && nb_tensor_tracked(owner))
+    return nb_fail(
+        err, NB_ERROR_STATE,
+        "%s_: this view was made while gradients were off, so a change through it would lose the gradient of "
+        "what it is a view of; make the view outside of nb.no_grad, or change it inside",
+        op->name);
   return true;
 }
 

@@ -33,23 +33,51 @@ Tensor *nb_lead(Scope *s, Tensor *t, int ndim) {
   return nb_reshape(s, t, sizes, ndim);
 }
 
+// Whether a tensor of `dtype` can hold it; any number is true or false.
+static bool holds(DType dtype, double v) {
+  if (nb_dtype_is_float(dtype) || dtype == NB_BOOL) return true;
+  bool byte = dtype == NB_U8;
+  return v >= (byte ? 0 : -9223372036854775808.0) && v < (byte ? 256 : 9223372036854775808.0) && v == rint(v);
+}
+
+static bool does_not_fit(double v, DType dtype, Error *err) {
+  return nb_fail(err, NB_ERROR_ARGUMENT,
+                 "the value %.10g does not fit into a tensor of %s, which holds whole numbers%s", v,
+                 nb_dtype_name(dtype), dtype == NB_U8 ? " 0..255" : "");
+}
+
 bool nb_check_whole(const Tensor *value, DType dtype, Error *err) {
   const Layout *l = &value->layout;
   int64_t at[NB_MAX_DIMS] = {0}, n = nb_layout_numel(l);
-  bool byte = dtype == NB_U8, exact = nb_dtype_is_float(l->dtype) && !nb_dtype_is_float(dtype) && dtype != NB_BOOL;
-  if (!exact && !(byte && l->dtype == NB_I64)) return true;
-  double low = byte ? 0 : -9223372036854775808.0, high = byte ? 256 : 9223372036854775808.0;
+  if (l->dtype <= NB_U8 || (l->dtype == NB_I64 && dtype != NB_U8)) return true;
+  if (nb_dtype_is_float(dtype) || dtype == NB_BOOL) return true;
   for (int64_t i = 0; i < n; i++) {
     int64_t offset = 0;
     for (int d = 0; d < l->ndim; d++) offset += at[d] * l->strides[d];
     double v = nb_tensor_get(value, offset);
-    if (!(v >= low && v < high) || v != rint(v))
-      return nb_fail(err, NB_ERROR_ARGUMENT,
-                     "the value %g does not fit into a tensor of %s, which holds whole numbers%s", v,
-                     nb_dtype_name(dtype), byte ? " 0..255" : "");
+    if (!holds(dtype, v)) return does_not_fit(v, dtype, err);
     for (int d = l->ndim - 1; d >= 0 && ++at[d] == l->shape[d]; d--) at[d] = 0;
   }
   return true;
+}
+
+// Where the number is not what the whole one is rounded to, there was none.
+static bool is_whole(const Value *v) {
+  return (double)v->whole == v->number;
+}
+
+int64_t nb_whole(const Value *v) {
+  return is_whole(v) ? v->whole : (int64_t)v->number;
+}
+
+bool nb_check_number(const Value *v, DType dtype, Error *err) {
+  return (dtype == NB_I64 && is_whole(v)) || holds(dtype, v->number) || does_not_fit(v->number, dtype, err);
+}
+
+Tensor *nb_number_of(Scope *s, const Value *v, DType dtype) {
+  if (!nb_check_number(v, dtype, s->err)) return NULL;
+  return nb_scope_own(
+      s, dtype == NB_I64 ? nb_tensor_whole(nb_whole(v), dtype, s->err) : nb_tensor_scalar(v->number, dtype, s->err));
 }
 
 Tensor *nb_source(Scope *s, Tensor *src, const Tensor *out) {

@@ -17,6 +17,15 @@ Tensor *nb_lead(Scope *s, Tensor *t, int ndim);
 // False with a sentence when `value` has numbers that a tensor of `dtype` cannot hold.
 bool nb_check_whole(const Tensor *value, DType dtype, Error *err);
 
+// The same of a NUMBER.
+bool nb_check_number(const Value *v, DType dtype, Error *err);
+
+// A NUMBER as a whole one: with all the bits that it was given with.
+int64_t nb_whole(const Value *v);
+
+// A NUMBER as a 0-d tensor; NULL with a sentence when `dtype` cannot hold it.
+Tensor *nb_number_of(Scope *s, const Value *v, DType dtype);
+
 // `src` in the dtype of the tensor it is written into, and apart from its memory.
 Tensor *nb_source(Scope *s, Tensor *src, const Tensor *out);
 

@@ -109,7 +109,7 @@ const char *nb_shape_text(const Layout *l, char buffer[NB_SHAPE_TEXT]) {
 
 static Tensor *init_header(Tensor *t, const Layout *l) {
   t->refs = 1;
-  t->requires_grad = t->retains_grad = t->is_view = false;
+  t->requires_grad = t->retains_grad = t->is_view = t->is_blind = false;
   t->output = 0;
   t->history = 0;
   t->layout = *l;
@@ -185,6 +185,13 @@ Tensor *nb_tensor_scalar(double value, DType dtype, Error *err) {
   Layout l = {.dtype = dtype};
   Tensor *t = nb_tensor_new(&l, err);
   if (t) nb_tensor_set(t, 0, value);
+  return t;
+}
+
+Tensor *nb_tensor_whole(int64_t value, DType dtype, Error *err) {
+  Layout l = {.dtype = dtype};
+  Tensor *t = nb_tensor_new(&l, err);
+  if (t) nb_tensor_set_whole(t, 0, value);
   return t;
 }
 
@@ -281,6 +288,18 @@ void nb_tensor_set(const Tensor *t, int64_t offset, double value) {
     case NB_DTYPES:
       break;
   }
+}
+
+int64_t nb_tensor_get_whole(const Tensor *t, int64_t offset) {
+  if (t->layout.dtype == NB_I64) return ((const int64_t *)nb_tensor_data(t))[offset];
+  return to_i64(nb_tensor_get(t, offset));
+}
+
+void nb_tensor_set_whole(const Tensor *t, int64_t offset, int64_t value) {
+  if (t->layout.dtype == NB_I64)
+    ((int64_t *)nb_tensor_data(t))[offset] = value;
+  else
+    nb_tensor_set(t, offset, (double)value);
 }
 
 bool nb_tensor_tracked(const Tensor *t) {

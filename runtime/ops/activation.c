@@ -26,6 +26,7 @@ NB_UNARY_VECTOR(tanh_f32, vector_tanh)
 NB_UNARY(tanh_f64, double, double, tanh(x))
 NB_UNARY_FLOATS(relu, !(x <= 0) ? x : 0, !(x <= 0) ? x : 0)  // NaN stays
 NB_UNARY(relu_i64, int64_t, int64_t, x > 0 ? x : 0)
+NB_UNARY(relu_u8, uint8_t, uint8_t, x)
 
 // Two slopes, with the number read once: g·1[x > 0] + g·slope·1[x ≤ 0] of g = x too.
 #define LEAKY(name, T, operands)                                                                   \
@@ -94,6 +95,25 @@ NB_BINARY(elu_grad_f64, double, double, y > 0 ? x : x * args[2].number * exp(y))
 NB_BINARY_VIA(silu_grad_f32, vector_sigmoid, , x *(v *(1 + y * (1 - v))))
 NB_BINARY_VIA(gelu_grad_f32, vector_gelu_slope, , x *v)
 
+static double softplus_slope(double x, const Value *numbers) {
+  double z = numbers[0].number * x;
+  return z > numbers[1].number ? 1 : sigmoid_one(z);
+}
+NB_BINARY(softplus_grad_f64, double, double, x *softplus_slope(y, args + 2))
+
+NB_LOOP(softplus_grad_f32) {
+  const float beta = (float)args[2].number, threshold = (float)args[3].number;
+  float first[NB_ROW], second[NB_ROW], z[NB_ROW], slope[NB_ROW], out[NB_ROW];
+  for (int64_t i = 0; i < n; i += NB_ROW) {
+    int64_t m = n - i < NB_ROW ? n - i : NB_ROW;
+    const float *g = nb_row(first, p[1] + i * s[1], s[1], m), *x = nb_row(second, p[2] + i * s[2], s[2], m);
+    for (int64_t k = 0; k < m; k++) z[k] = beta * x[k];
+    vector_sigmoid(m, slope, z);
+    for (int64_t k = 0; k < m; k++) out[k] = z[k] > threshold ? g[k] : g[k] * slope[k];
+    nb_put_row(out, p[0] + i * s[0], s[0], m);
+  }
+}
+
 static double silu_slope(double x) {
   double v = sigmoid_one(x);
   return v * (1 + x * (1 - v));
@@ -129,10 +149,10 @@ static bool relu_backward(Backward *b) {
   return nb_give(b, 0, nb_mul(b->scope, g, nb_to(b->scope, positive(b, nb_out(b, 0)), g->layout.dtype)));
 }
 
-// The row of a first derivative that takes g, x and the number of the operator's own.
+// The row of a first derivative that takes g, x and the numbers of the operator's own.
 static bool give_grad(Backward *b, const char *name) {
   Value args[NB_MAX_PARAMS] = {{.tensor = b->grad[0]}, {.tensor = nb_in(b, 0)}};
-  if (nb_op_params(b->node->op) > 1) args[2] = *nb_arg(b, 1);
+  for (int i = 1, count = nb_op_params(b->node->op); i < count; i++) args[i + 1] = *nb_arg(b, i);
   return nb_give(b, 0, nb_op(b->scope, name, args));
 }
 
@@ -182,10 +202,14 @@ static bool silu_backward(Backward *b) {
   return nb_give(b, 0, nb_mul(s, b->grad[0], slope));
 }
 
+// σ(β·x), and 1 beyond the threshold, where the value is x.
 static bool softplus_backward(Backward *b) {
   Scope *s = b->scope;
-  Tensor *slope = nb_unary(s, "sigmoid", nb_muln(s, nb_in(b, 0), nb_arg(b, 1)->number));
-  return nb_give(b, 0, nb_mul(s, b->grad[0], slope));
+  if (!nb_grad_enabled()) return give_grad(b, "softplus_grad");
+  Tensor *z = nb_muln(s, nb_in(b, 0), nb_arg(b, 1)->number), *g = b->grad[0];
+  if (!z) return false;
+  Tensor *limit = nb_full(s, &(Layout){.dtype = z->layout.dtype}, nb_arg(b, 2)->number);
+  return nb_give(b, 0, nb_where(s, nb_binary(s, "gt", z, limit), g, nb_mul(s, g, nb_unary(s, "sigmoid", z))));
 }
 
 static bool shape_softplus(Call *c, Error *err) {
@@ -350,6 +374,8 @@ static const Op ops[] = {
     GRAD_ROW(leaky_relu, "LeakyReLU", AT_INPUT, SLOPE_OF("leaky_relu", "-2, 2") "  --> {0.01, 1}", TENSOR("x"),
              OPTIONAL_NUMBER("negative_slope", 0.01)),
     GRAD_ROW(elu, "ELU", AT_INPUT, SLOPE_OF("elu", "0, 2") "  --> {1, 1}", TENSOR("x"), OPTIONAL_NUMBER("alpha", 1)),
+    GRAD_ROW(softplus, "softplus", AT_INPUT, SLOPE_OF("softplus", "0, 30") "  --> {0.5, 1}", TENSOR("x"),
+             OPTIONAL_NUMBER("beta", 1), OPTIONAL_NUMBER("threshold", 20)),
     {.name = "sigmoid",
      .doc = "σ(x) = 1/(1 + e^−x), elementwise.",
      .example = "nb.sigmoid(nb.tensor{0})  --> {0.5}",
@@ -387,13 +413,14 @@ static const Op ops[] = {
      .role = NB_ROLE_ACTIVATION,
      .symbol = "ReLU",
      .shrinks = "ReLU' is 0 for every unit that is off",
-     .params = {TENSOR("x")},
+     .params = {{.name = "x", .kind = NB_PARAM_TENSOR, .doc = "where it is 0 the slope is 0; NaN stays NaN"}},
      .inplace = true,
      .saves = NB_SAVE_OUT(0),
      .shape = nb_shape_unary,
      .forward = nb_forward_elementwise,
      .backward = relu_backward,
-     .loops = {[NB_I64] = relu_i64, [NB_F32] = relu_f32, [NB_F64] = relu_f64}},
+     .narrow = true,
+     .loops = {[NB_U8] = relu_u8, [NB_I64] = relu_i64, [NB_F32] = relu_f32, [NB_F64] = relu_f64}},
     {.name = "leaky_relu",
      .doc = "x where it is above 0, else x times negative_slope.",
      .example = "nb.leaky_relu(nb.tensor{-1, 2}, 0.1)  --> {-0.1, 2}",
@@ -452,10 +479,10 @@ static const Op ops[] = {
      .backward = silu_backward,
      .loops = NB_FLOAT_LOOPS(silu)},
     {.name = "softplus",
-     .doc = "log(1 + e^(beta·x))/beta, a smooth relu.",
+     .doc = "log(1 + e^(beta·x))/beta, a smooth relu; x itself where beta·x is above threshold.",
      .example = "nb.softplus(nb.tensor{0})  --> {0.693147}",
-     .derivative = "σ(β·x)",
-     .sample = {.args = "f(3,4); f(3,4), 2"},
+     .derivative = "σ(β·x), 1 above the threshold",
+     .sample = {.args = "f(3,4); f(3,4), 2; f(3,4,{lo=1.5,hi=3}), 2, 2; f(3,4,{lo=-1,hi=0.5}), 2, 2"},
      .role = NB_ROLE_ACTIVATION,
      .params = {TENSOR("x"), OPTIONAL_NUMBER("beta", 1), OPTIONAL_NUMBER("threshold", 20)},
      .saves = NB_SAVE_IN(0),

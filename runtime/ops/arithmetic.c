@@ -10,6 +10,7 @@ NB_BINARY(add_i64, int64_t, int64_t, (int64_t)((uint64_t)x + (uint64_t)y))
 NB_BINARY(add_u8, uint8_t, uint8_t, (unsigned)x + (unsigned)y)
 NB_BINARY_FLOATS(sub, x - y, x - y)
 NB_BINARY(sub_i64, int64_t, int64_t, (int64_t)((uint64_t)x - (uint64_t)y))
+NB_BINARY(sub_u8, uint8_t, uint8_t, (unsigned)x - (unsigned)y)
 NB_BINARY_FLOATS(mul, x *y, x *y)
 NB_BINARY(mul_i64, int64_t, int64_t, (int64_t)((uint64_t)x *(uint64_t)y))
 NB_BINARY(mul_u8, uint8_t, uint8_t, (unsigned)x *(unsigned)y)
@@ -59,6 +60,16 @@ NB_UNARY_FLOATS(inverse, 1 / x, 1 / x)
   }
 POW(f32, float)
 POW(f64, double)
+
+// Whole numbers wrap around as products do.
+static uint64_t power_whole(uint64_t x, uint64_t y) {
+  uint64_t power = 1;
+  for (; y; y >>= 1, x *= x)
+    if (y & 1) power *= x;
+  return power;
+}
+NB_BINARY(pow_i64, int64_t, int64_t, (int64_t)power_whole((uint64_t)x, (uint64_t)y))
+NB_BINARY(pow_u8, uint8_t, uint8_t, power_whole(x, y))
 NB_BINARY_FLOATS(atan2, atan2f(x, y), atan2(x, y))
 
 static bool add_backward(Backward *b) {
@@ -97,17 +108,27 @@ static bool div_backward(Backward *b) {
   return !nb_wants(b, 1) || nb_give(b, 1, nb_neg(s, nb_mul(s, g, nb_div(s, x, y))));
 }
 
-// d(x^y)/dx = y·x^(y−1), which is 0 where y is 0; d/dy = x^y·ln x, which is 0 where x is 0 and y ≥ 0.
+// Whether y is a single number that is not 0 and that no gradient goes to, which spares the rule its exceptions.
+static bool is_plain_exponent(Backward *b, const Tensor *y) {
+  return nb_unheard() && !nb_wants(b, 1) && nb_layout_numel(&y->layout) == 1 && nb_tensor_get(y, 0) != 0;
+}
+
+// d(x^y)/dx = y·x^(y−1), which is 0 where both are 0; d/dy = x^y·ln x, which is 0 where x is 0 and y ≥ 0.
 static bool pow_backward(Backward *b) {
   Scope *s = b->scope;
   Tensor *x = nb_in(b, 0), *y = nb_in(b, 1), *g = b->grad[0];
+  if (is_plain_exponent(b, y))
+    return nb_give(b, 0, nb_mul(s, g, nb_mul(s, y, nb_binary(s, "pow", x, nb_addn(s, y, -1)))));
   Tensor *zero = nb_full(s, &(Layout){.dtype = x->layout.dtype}, 0);
+  Tensor *one = nb_full(s, &(Layout){.dtype = x->layout.dtype}, 1);
   if (nb_wants(b, 0)) {
-    Tensor *slope = nb_mul(s, y, nb_binary(s, "pow", x, nb_addn(s, y, -1)));
-    if (!nb_give(b, 0, nb_mul(s, g, nb_where(s, nb_binary(s, "eq", y, zero), zero, slope)))) return false;
+    // The masks stand before the power as well, so that its own slopes there are numbers.
+    Tensor *some = nb_binary(s, "gt", nb_unary(s, "abs", x), zero);
+    Tensor *flat = nb_binary(s, "logical_and", nb_binary(s, "eq", y, zero), nb_unary(s, "logical_not", some));
+    Tensor *slope = nb_mul(s, y, nb_binary(s, "pow", nb_where(s, flat, one, x), nb_addn(s, y, -1)));
+    if (!nb_give(b, 0, nb_mul(s, g, nb_where(s, flat, zero, slope)))) return false;
   }
   if (!nb_wants(b, 1)) return true;
-  Tensor *one = nb_full(s, &(Layout){.dtype = x->layout.dtype}, 1);
   Tensor *at_zero = nb_binary(s, "logical_and", nb_binary(s, "eq", x, zero), nb_binary(s, "ge", y, zero));
   Tensor *slope = nb_mul(s, nb_binary(s, "pow", x, y), nb_unary(s, "log", nb_where(s, at_zero, one, x)));
   return nb_give(b, 1, nb_mul(s, g, slope));
@@ -130,24 +151,40 @@ static int64_t floordiv_whole(int64_t x, int64_t y) {
 }
 NB_BINARY(mod_i64, int64_t, int64_t, mod_whole(x, y))
 NB_BINARY(floordiv_i64, int64_t, int64_t, floordiv_whole(x, y))
+NB_BINARY(mod_u8, uint8_t, uint8_t, y ? x % y : 0)
+NB_BINARY(floordiv_u8, uint8_t, uint8_t, y ? x / y : 0)
 
-// Whole numbers have no infinity: a zero divisor is an error, as in Lua.
+static bool is_zero(int64_t y) {
+  return y == 0;
+}
+
+static bool is_negative(int64_t y) {
+  return y < 0;
+}
+
+// Whole numbers have neither infinities nor fractions: what would give one is an error, as in Lua and in NumPy.
+static bool forward_whole(Call *c, bool (*refused)(int64_t y), const char *sentence, Error *err) {
+  Scope s;
+  if (nb_dtype_is_float(c->compute)) return nb_forward_elementwise(c, err);
+  nb_scope_open(&s, err);
+  Tensor *y = nb_contiguous(&s, nb_to(&s, c->args[1].tensor, NB_I64));
+  const int64_t *at = y ? nb_tensor_data(y) : NULL;
+  int64_t n = y ? nb_layout_numel(&y->layout) : 0;
+  bool ok = y;
+  for (int64_t i = 0; ok && i < n; i++) ok = !refused(at[i]) || nb_fail(err, NB_ERROR_ARGUMENT, "%s", sentence);
+  nb_scope_close(&s);
+  return ok && nb_forward_elementwise(c, err);
+}
+
 static bool forward_whole_division(Call *c, Error *err) {
-  Tensor *y = c->args[1].tensor;
-  if (c->compute == NB_I64) {
-    Scope s;
-    nb_scope_open(&s, err);
-    Tensor *flat = nb_contiguous(&s, nb_to(&s, y, NB_I64));
-    int64_t n = flat ? nb_layout_numel(&flat->layout) : 0;
-    bool ok = flat;
-    for (int64_t i = 0; ok && i < n; i++)
-      if (((int64_t *)nb_tensor_data(flat))[i] == 0)
-        ok = nb_fail(err, NB_ERROR_ARGUMENT,
-                     "division of whole numbers by zero; convert with :to(\"f32\") for an infinity");
-    nb_scope_close(&s);
-    if (!ok) return false;
-  }
-  return nb_forward_elementwise(c, err);
+  return forward_whole(c, is_zero, "division of whole numbers by zero; convert with :to(\"f32\") for an infinity", err);
+}
+
+static bool pow_forward(Call *c, Error *err) {
+  return forward_whole(
+      c, is_negative,
+      "whole numbers to a negative power are no whole numbers; convert with :to(\"f32\"), or write the power as -1.0",
+      err);
 }
 
 static bool mod_backward(Backward *b) {
@@ -161,8 +198,10 @@ static bool mod_backward(Backward *b) {
 // The larger of two; NaN wins.  Equal values share the gradient, which keeps it right for x = y = z.
 NB_BINARY_FLOATS(maximum, x > y || x != x ? x : y, x > y || x != x ? x : y)
 NB_BINARY(maximum_i64, int64_t, int64_t, x > y ? x : y)
+NB_BINARY(maximum_u8, uint8_t, uint8_t, x > y ? x : y)
 NB_BINARY_FLOATS(minimum, x < y || x != x ? x : y, x < y || x != x ? x : y)
 NB_BINARY(minimum_i64, int64_t, int64_t, x < y ? x : y)
+NB_BINARY(minimum_u8, uint8_t, uint8_t, x < y ? x : y)
 
 static bool extreme_backward(Backward *b, const char *wins) {
   Scope *s = b->scope;
@@ -184,11 +223,15 @@ static bool minimum_backward(Backward *b) {
   return extreme_backward(b, "lt");
 }
 
-// d atan2(y, x): dy·x/(x²+y²) − dx·y/(x²+y²)
+// d atan2(y, x): dy·x/(x²+y²) − dx·y/(x²+y²), and 0 at the origin, in every order.
 static bool atan2_backward(Backward *b) {
   Scope *s = b->scope;
-  Tensor *y = nb_in(b, 0), *x = nb_in(b, 1);
-  Tensor *g = nb_div(s, b->grad[0], nb_add(s, nb_mul(s, x, x), nb_mul(s, y, y)));
+  Tensor *y = nb_in(b, 0), *x = nb_in(b, 1), *squares = nb_add(s, nb_mul(s, x, x), nb_mul(s, y, y));
+  if (!squares) return false;
+  Tensor *zero = nb_full(s, &(Layout){.dtype = squares->layout.dtype}, 0);
+  Tensor *one = nb_full(s, &(Layout){.dtype = squares->layout.dtype}, 1);
+  Tensor *origin = nb_binary(s, "eq", squares, zero);
+  Tensor *g = nb_div(s, nb_where(s, origin, zero, b->grad[0]), nb_where(s, origin, one, squares));
   if (nb_wants(b, 0) && !nb_give(b, 0, nb_mul(s, g, x))) return false;
   return !nb_wants(b, 1) || nb_give(b, 1, nb_neg(s, nb_mul(s, g, y)));
 }
@@ -219,7 +262,8 @@ static const Op ops[] = {
      .shape = nb_shape_elementwise,
      .forward = nb_forward_elementwise,
      .backward = sub_backward,
-     .loops = {[NB_I64] = sub_i64, [NB_F32] = sub_f32, [NB_F64] = sub_f64}},
+     .narrow = true,
+     .loops = {[NB_U8] = sub_u8, [NB_I64] = sub_i64, [NB_F32] = sub_f32, [NB_F64] = sub_f64}},
     {.name = "mul",
      .doc = "x · y, elementwise with broadcasting.",
      .example = "nb.tensor{1, 2} * nb.tensor{3, 4}  --> {3, 8}",
@@ -261,7 +305,7 @@ static const Op ops[] = {
      .backward = div_backward,
      .loops = NB_FLOAT_LOOPS(div)},
     {.name = "pow",
-     .doc = "x to the power of y, elementwise with broadcasting; always floating point.",
+     .doc = "x to the power of y, elementwise with broadcasting; whole numbers give such, and refuse negative powers.",
      .example = "nb.tensor{1, 2, 3} ^ 2  --> {1, 4, 9}",
      .derivative = "∂/∂x = y·x^(y−1), ∂/∂y = x^y·ln(x)",
      .sample = {.lo = 0.5, .hi = 2},
@@ -270,10 +314,11 @@ static const Op ops[] = {
      .params = {OPERAND("x"), OPERAND("y")},
      .inplace = true,
      .saves = BOTH,
-     .shape = nb_shape_elementwise_float,
-     .forward = nb_forward_elementwise,
+     .narrow = true,
+     .shape = nb_shape_elementwise,
+     .forward = pow_forward,
      .backward = pow_backward,
-     .loops = NB_FLOAT_LOOPS(pow)},
+     .loops = {[NB_U8] = pow_u8, [NB_I64] = pow_i64, [NB_F32] = pow_f32, [NB_F64] = pow_f64}},
     {.name = "mod",
      .doc = "The remainder x − y·⌊x/y⌋, with y's sign as Lua's %.",
      .example = "nb.tensor{-1, 5} % 3  --> {2, 2}",
@@ -287,7 +332,8 @@ static const Op ops[] = {
      .shape = nb_shape_elementwise,
      .forward = forward_whole_division,
      .backward = mod_backward,
-     .loops = {[NB_I64] = mod_i64, [NB_F32] = mod_f32, [NB_F64] = mod_f64}},
+     .narrow = true,
+     .loops = {[NB_U8] = mod_u8, [NB_I64] = mod_i64, [NB_F32] = mod_f32, [NB_F64] = mod_f64}},
     {.name = "floordiv",
      .doc = "⌊x/y⌋, elementwise, as Lua's //.",
      .example = "nb.tensor{-1, 5} // 3  --> {-1, 1}",
@@ -296,9 +342,12 @@ static const Op ops[] = {
      .inplace = true,
      .shape = nb_shape_elementwise,
      .forward = forward_whole_division,
-     .loops = {[NB_I64] = floordiv_i64, [NB_F32] = floordiv_f32, [NB_F64] = floordiv_f64}},
+     .narrow = true,
+     .loops = {[NB_U8] = floordiv_u8, [NB_I64] = floordiv_i64, [NB_F32] = floordiv_f32, [NB_F64] = floordiv_f64}},
     {.name = "maximum",
-     .doc = "The larger of x and y, elementwise with broadcasting.",
+     .doc =
+         "The larger of x and y, elementwise with broadcasting.  Where they are equal each gets half of the gradient; "
+         "where one is NaN so is the result, and nobody gets any.",
      .example = "nb.maximum(nb.tensor{1, 5}, 3)  --> {3, 5}",
      .derivative = "∂/∂x = 1[x > y], ∂/∂y = 1[y > x]",
      .role = NB_ROLE_FORMULA,
@@ -309,9 +358,12 @@ static const Op ops[] = {
      .shape = nb_shape_elementwise,
      .forward = nb_forward_elementwise,
      .backward = maximum_backward,
-     .loops = {[NB_I64] = maximum_i64, [NB_F32] = maximum_f32, [NB_F64] = maximum_f64}},
+     .narrow = true,
+     .loops = {[NB_U8] = maximum_u8, [NB_I64] = maximum_i64, [NB_F32] = maximum_f32, [NB_F64] = maximum_f64}},
     {.name = "minimum",
-     .doc = "The smaller of x and y, elementwise with broadcasting.",
+     .doc =
+         "The smaller of x and y, elementwise with broadcasting.  Where they are equal each gets half of the gradient; "
+         "where one is NaN so is the result, and nobody gets any.",
      .example = "nb.minimum(nb.tensor{1, 5}, 3)  --> {1, 3}",
      .derivative = "∂/∂x = 1[x < y], ∂/∂y = 1[y < x]",
      .role = NB_ROLE_FORMULA,
@@ -322,7 +374,8 @@ static const Op ops[] = {
      .shape = nb_shape_elementwise,
      .forward = nb_forward_elementwise,
      .backward = minimum_backward,
-     .loops = {[NB_I64] = minimum_i64, [NB_F32] = minimum_f32, [NB_F64] = minimum_f64}},
+     .narrow = true,
+     .loops = {[NB_U8] = minimum_u8, [NB_I64] = minimum_i64, [NB_F32] = minimum_f32, [NB_F64] = minimum_f64}},
     {.name = "atan2",
      .doc = "The angle of the point (x, y) in radians, −π..π.",
      .example = "nb.atan2(nb.tensor{1.0}, nb.tensor{1.0})  --> {0.7854}",

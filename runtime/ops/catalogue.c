@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // The catalogue: all families of operators.  A new family is one name in each of the two lists.
 #include "blas.h"
-#include "nablua/op.h"
 #include "nablua/library.h"
+#include "nablua/op.h"
 
 extern const OpFamily ops_create, ops_arithmetic, ops_compare, ops_math, ops_activation, ops_reduce, ops_scan,
     ops_shape, ops_join, ops_index, ops_lookup, ops_scatter, ops_mask, ops_sort, ops_pooling, ops_matrix,

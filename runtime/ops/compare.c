@@ -18,18 +18,18 @@ NB_BINARY(or_bool, uint8_t, uint8_t, x | y)
 NB_BINARY(xor_bool, uint8_t, uint8_t, x ^ y)
 NB_UNARY(not_bool, uint8_t, uint8_t, x ^ 1u)
 
-#define COMPARE_ROW(op, sign, shown)                                                                 \
-  {                                                                                                  \
-    .name = #op, .doc = "Where x " sign " y, as a mask; elementwise with broadcasting.",             \
-    .example = "nb." #op "(nb.tensor{1, 2, 3}, 2)  --> " shown, .no_grad = "a mask is not a number", \
-    .role = NB_ROLE_TEST, .params = {OPERAND("x"), OPERAND("y")}, .shape = nb_shape_compare,         \
-    .forward = nb_forward_elementwise, .loops = {                                                    \
-      [NB_BOOL] = op##_u8,                                                                           \
-      [NB_U8] = op##_u8,                                                                             \
-      [NB_I64] = op##_i64,                                                                           \
-      [NB_F32] = op##_f32,                                                                           \
-      [NB_F64] = op##_f64                                                                            \
-    }                                                                                                \
+#define COMPARE_ROW(op, sign, shown)                                                                           \
+  {                                                                                                            \
+    .name = #op, .doc = "Where x " sign " y, as a mask; elementwise with broadcasting.",                       \
+    .example = "nb." #op "(nb.tensor{1, 2, 3}, 2)  --> " shown, .no_grad = "a mask is not a number",           \
+    .role = NB_ROLE_TEST, .params = {OPERAND("x"), OPERAND("y")}, .compares = true, .shape = nb_shape_compare, \
+    .forward = nb_forward_elementwise, .loops = {                                                              \
+      [NB_BOOL] = op##_u8,                                                                                     \
+      [NB_U8] = op##_u8,                                                                                       \
+      [NB_I64] = op##_i64,                                                                                     \
+      [NB_F32] = op##_f32,                                                                                     \
+      [NB_F64] = op##_f64                                                                                      \
+    }                                                                                                          \
   }
 
 #define LOGIC_ROW(op, words, loop, shown)                                                                              \

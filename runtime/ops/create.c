@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "loops.h"
+#include "put.h"
 
 static void fill(Tensor *t, double value) {
   int64_t n = nb_layout_numel(&t->layout);
@@ -15,12 +16,18 @@ static void fill(Tensor *t, double value) {
     for (int64_t i = 0; i < n; i++) nb_tensor_set(t, i, value);
 }
 
+// The numbers of arange.
+typedef struct Range {
+  Value first, last, step;
+} Range;
+
 static bool shape_sizes(Call *c, Error *err) {
   return nb_sizes(&c->args[0], c->args[1].dtype, &c->layout[0], err);
 }
 
 static bool shape_full(Call *c, Error *err) {
-  return nb_sizes(&c->args[0], c->args[2].dtype, &c->layout[0], err);
+  DType dtype = c->args[2].dtype;
+  return nb_sizes(&c->args[0], dtype == NB_DTYPES ? NB_F32 : dtype, &c->layout[0], err);
 }
 
 static bool shape_like(Call *c, Error *err) {
@@ -41,8 +48,14 @@ static bool ones_forward(Call *c, Error *err) {
 }
 
 static bool full_forward(Call *c, Error *err) {
-  (void)err;
-  fill(c->out[0], c->args[1].number);
+  Tensor *out = c->out[0];
+  if (!nb_check_number(&c->args[1], out->layout.dtype, err)) return false;
+  if (out->layout.dtype == NB_I64) {
+    int64_t *to = nb_tensor_data(out), n = nb_layout_numel(&out->layout), whole = nb_whole(&c->args[1]);
+    for (int64_t i = 0; i < n; i++) to[i] = whole;
+  } else {
+    fill(out, c->args[1].number);
+  }
   return true;
 }
 
@@ -51,27 +64,71 @@ static bool empty_forward(Call *c, Error *err) {
   return zeros_forward(c, err);
 }
 
-// first, first + step, ... up to last, which is included as in Lua's `for`; one argument counts from 1.
+// One argument counts from 1.
+static Range range_of(const Value *args) {
+  bool alone = isnan(args[1].number);
+  return (Range){alone ? (Value){.number = 1, .whole = 1} : args[0], args[alone ? 0 : 1], args[2]};
+}
+
+static bool is_whole(const Value *v) {
+  Error ignored;
+  return nb_check_number(v, NB_I64, &ignored);
+}
+
+// Whether all numbers are whole and lie beyond those that f32 holds: multiples of 2^zeros up to 2^24·2^zeros.
+static bool exceeds_f32(const Range *r) {
+  uint64_t first = (uint64_t)nb_whole(&r->first), step = (uint64_t)nb_whole(&r->step);
+  int zeros = first | step ? __builtin_ctzll(first | step) : 0;
+  return fmax(fabs(r->first.number), fabs(r->last.number)) > ldexp(0x1p24, zeros);
+}
+
+// How many: of whole numbers exactly, of others with an allowance for the rounding of step.
+static double range_count(const Range *r, bool whole) {
+  if (!whole) return floor((r->last.number - r->first.number) / r->step.number * (1 + 1e-15) + 1e-9) + 1;
+  int64_t first = nb_whole(&r->first), last = nb_whole(&r->last), step = nb_whole(&r->step);
+  if (step > 0 ? first > last : first < last) return 0;
+  uint64_t way = step > 0 ? (uint64_t)last - (uint64_t)first : (uint64_t)first - (uint64_t)last;
+  return (double)(way / (step > 0 ? (uint64_t)step : 0 - (uint64_t)step)) + 1;
+}
+
+// first, first + step, ... up to last, which is included as in Lua's `for`.
 static bool shape_arange(Call *c, Error *err) {
-  double first = c->args[0].number, last = c->args[1].number, step = c->args[2].number;
-  if (isnan(last)) {
-    last = first;
-    first = 1;
-  }
+  Range r = range_of(c->args);
+  double first = r.first.number, last = r.last.number, step = r.step.number;
+  DType dtype = c->args[3].dtype;
   if (!isfinite(first) || !isfinite(last) || !isfinite(step) || step == 0)
     return nb_fail(err, NB_ERROR_ARGUMENT, "first, last and step must be finite and step not 0, got %g, %g, %g", first,
                    last, step);
-  double count = floor((last - first) / step * (1 + 1e-15) + 1e-9) + 1;
+  if (!is_whole(&r.last)) r.last.number = step > 0 ? floor(last) : ceil(last);
+  bool whole = is_whole(&r.first) && is_whole(&r.last) && is_whole(&r.step);
+  double count = range_count(whole ? &r : &(Range){r.first, {.number = last}, r.step}, whole);
+  if (dtype == NB_DTYPES) dtype = whole && exceeds_f32(&r) ? NB_I64 : NB_F32;
   if (count > 1e15) return nb_fail(err, NB_ERROR_MEMORY, "arange: %g numbers are more than any memory holds", count);
-  c->layout[0] = (Layout){.dtype = c->args[3].dtype, .ndim = 1, .shape = {count > 0 ? (int64_t)count : 0}};
+  c->layout[0] = (Layout){.dtype = dtype, .ndim = 1, .shape = {count > 0 ? (int64_t)count : 0}};
   return nb_layout_check(&c->layout[0], err);
 }
 
+// Whether the dtype holds what lies between two numbers, without fractions where it has none.
+static bool holds_between(const Tensor *t, double first, double last, Error *err) {
+  DType dtype = t->layout.dtype;
+  if (nb_dtype_is_float(dtype) || nb_layout_numel(&t->layout) == 0) return true;
+  return nb_check_number(&(Value){.number = trunc(first)}, dtype, err) &&
+         nb_check_number(&(Value){.number = trunc(last)}, dtype, err);
+}
+
 static bool arange_forward(Call *c, Error *err) {
-  double first = isnan(c->args[1].number) ? 1 : c->args[0].number;
-  (void)err;
-  for (int64_t i = 0; i < c->out[0]->layout.shape[0]; i++)
-    nb_tensor_set(c->out[0], i, first + (double)i * c->args[2].number);
+  Range r = range_of(c->args);
+  Tensor *out = c->out[0];
+  int64_t n = out->layout.shape[0];
+  double first = r.first.number, step = r.step.number;
+  if (out->layout.dtype == NB_I64 && is_whole(&r.first) && is_whole(&r.step) && fabs(r.last.number) <= 0x1p63) {
+    int64_t *to = nb_tensor_data(out);
+    uint64_t value = (uint64_t)nb_whole(&r.first), by = (uint64_t)nb_whole(&r.step);
+    for (int64_t i = 0; i < n; i++, value += by) to[i] = (int64_t)value;
+    return true;
+  }
+  if (!holds_between(out, first, first + (double)(n - 1) * step, err)) return false;
+  for (int64_t i = 0; i < n; i++) nb_tensor_set(out, i, first + (double)i * step);
   return true;
 }
 
@@ -87,15 +144,17 @@ static bool linspace_forward(Call *c, Error *err) {
   double first = c->args[0].number, last = c->args[1].number;
   int64_t n = c->args[2].integer;
   double step = n > 1 ? (last - first) / (double)(n - 1) : 0;
-  (void)err;
+  if (!holds_between(c->out[0], first, n > 1 ? last : first, err)) return false;
   for (int64_t i = 0; i < n; i++)
     nb_tensor_set(c->out[0], i, i < (n + 1) / 2 ? first + step * (double)i : last - step * (double)(n - 1 - i));
   return true;
 }
 
 static bool shape_eye(Call *c, Error *err) {
-  int64_t n = c->args[0].integer, m = c->args[1].integer < 0 ? n : c->args[1].integer;
-  if (n < 0) return nb_fail(err, NB_ERROR_ARGUMENT, "n must not be negative, got %lld", (long long)n);
+  int64_t n = c->args[0].integer, m = c->args[1].integer == NB_LEFT_OUT ? n : c->args[1].integer;
+  if (n < 0 || m < 0)
+    return nb_fail(err, NB_ERROR_ARGUMENT, "%s must not be negative, got %lld", n < 0 ? "n" : "m",
+                   (long long)(n < 0 ? n : m));
   c->layout[0] = (Layout){.dtype = c->args[2].dtype, .ndim = 2, .shape = {n, m}};
   return nb_layout_check(&c->layout[0], err);
 }
@@ -162,12 +221,12 @@ static const Op ops[] = {
      .shape = shape_sizes,
      .forward = ones_forward},
     {.name = "full",
-     .doc = "One number in every element of the given shape.",
-     .example = "nb.full({2}, 7)  --> {7, 7}",
+     .doc = "One number in every element of the given shape; f32 unless told, bool for true and false.",
+     .example = "nb.full(2, 2, 7)  --> {{7, 7}, {7, 7}}",
      NO_GRAD,
-     .sample = {.args = "{2, 3}, 7"},
+     .sample = {.args = "{2, 3}, 7; 2, 3, 0.5"},
      .role = NB_ROLE_CREATION,
-     .params = {INTS("shape"), NUMBER("value"), NAMED_DTYPE(NB_F32)},
+     .params = {INTS("shape"), ELEMENT("value"), NAMED_DTYPE(NB_DTYPES)},
      .creates = true,
      .shape = shape_full,
      .forward = full_forward},
@@ -205,7 +264,7 @@ static const Op ops[] = {
      NO_GRAD,
      .sample = {.args = "f(2,3), 7"},
      .role = NB_ROLE_CREATION,
-     .params = {TENSOR("x"), NUMBER("value")},
+     .params = {TENSOR("x"), ELEMENT("value")},
      .creates = true,
      .shape = shape_like,
      .forward = full_forward},
@@ -219,12 +278,13 @@ static const Op ops[] = {
      .shape = shape_like,
      .forward = empty_forward},
     {.name = "arange",
-     .doc = "first, first + step, ... up to last, which is included as in Lua's for; one argument counts from 1.",
+     .doc = "first, first + step, ... up to last, which is included as in Lua's for; one argument counts from 1.  f32 "
+            "unless told, but i64 for whole numbers that f32 would round.",
      .example = "nb.arange(0, 1, 0.5)  --> {0, 0.5, 1}",
      NO_GRAD,
      .sample = {.args = "5; 2, 8; 1, 0; 0, 1, 0.25"},
      .role = NB_ROLE_CREATION,
-     .params = {NUMBER("first"), OPTIONAL_NUMBER("last", NAN), OPTIONAL_NUMBER("step", 1), NAMED_DTYPE(NB_F32)},
+     .params = {NUMBER("first"), OPTIONAL_NUMBER("last", NAN), OPTIONAL_NUMBER("step", 1), NAMED_DTYPE(NB_DTYPES)},
      .creates = true,
      .shape = shape_arange,
      .forward = arange_forward},
@@ -244,7 +304,10 @@ static const Op ops[] = {
      NO_GRAD,
      .sample = {.args = "3; 2, 4"},
      .role = NB_ROLE_CREATION,
-     .params = {INT("n"), {.name = "m", .kind = NB_PARAM_INT, .optional = true, .fallback = -1}, NAMED_DTYPE(NB_F32)},
+     .params =
+         {INT("n"),
+          {.name = "m", .kind = NB_PARAM_INT, .doc = "n when left out", .optional = true, .fallback = NB_LEFT_OUT},
+          NAMED_DTYPE(NB_F32)},
      .creates = true,
      .shape = shape_eye,
      .forward = eye_forward},

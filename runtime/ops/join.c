@@ -350,10 +350,12 @@ static bool shape_pad(Call *c, Error *err) {
 
 static bool forward_pad(Call *c, Error *err) {
   Tensor from = *c->args[0].tensor, to = *c->out[0];
-  Tensor *value = nb_tensor_scalar(c->args[2].number, to.layout.dtype, err);
+  Scope s;
+  nb_scope_open(&s, err);
+  Tensor *value = nb_number_of(&s, &c->args[2], to.layout.dtype);
+  if (value) nb_copy(&to, value);
+  nb_scope_close(&s);
   if (!value) return false;
-  nb_copy(&to, value);
-  nb_tensor_release(&value);
   for (int d = 0; d < to.layout.ndim; d++) {
     int64_t before, after;
     pad_amounts(&c->args[1], to.layout.ndim, d, &before, &after);
@@ -445,7 +447,9 @@ static const Op ops[] = {
      .derivative = "∂/∂x = 1, cut back",
      .sample = {.args = "f(2,3), {1,2}; f(2,3), {1,0,0,2}, 5; f(2,3), {-1,1}"},
      .role = NB_ROLE_PART,
-     .params = {TENSOR("x"), INTS("amounts"), OPTIONAL_NUMBER("value", 0)},
+     .params = {TENSOR("x"),
+                INTS("amounts"),
+                {.name = "value", .kind = NB_PARAM_NUMBER, .optional = true, .element = true}},
      .shape = shape_pad,
      .forward = forward_pad,
      .backward = backward_pad},

@@ -339,6 +339,8 @@ static const Op ops[] = {
      .derivative = "∂/∂x = 1",
      .internal = true,
      .sample = {.args = "f(2,3); f(4)", .lo = 0.1, .hi = 0.9},
+     .role = NB_ROLE_STRUCTURE,
+     .symbol = "checked",
      .params = {TENSOR("x"),
                 {.name = "kind",
                  .kind = NB_PARAM_CHOICE,

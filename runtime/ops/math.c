@@ -8,12 +8,15 @@
 
 NB_UNARY_FLOATS(neg, -x, -x)
 NB_UNARY(neg_i64, int64_t, int64_t, (int64_t)(0 - (uint64_t)x))
+NB_UNARY(neg_u8, uint8_t, uint8_t, 0u - x)
 NB_UNARY_FLOATS(abs, fabsf(x), fabs(x))
 NB_UNARY(abs_i64, int64_t, int64_t, x < 0 ? (int64_t)(0 - (uint64_t)x) : x)
 NB_UNARY_FLOATS(sign, (float)((x > 0) - (x < 0)), (double)((x > 0) - (x < 0)))
 NB_UNARY(sign_i64, int64_t, int64_t, (x > 0) - (x < 0))
+NB_UNARY(sign_u8, uint8_t, uint8_t, x > 0)
 NB_UNARY_FLOATS(square, x *x, x *x)
 NB_UNARY(square_i64, int64_t, int64_t, (int64_t)((uint64_t)x *(uint64_t)x))
+NB_UNARY(square_u8, uint8_t, uint8_t, (unsigned)x *x)
 NB_UNARY_VECTOR(exp_f32, vector_exp)
 NB_UNARY(exp_f64, double, double, exp(x))
 NB_UNARY_VECTOR(expm1_f32, vector_expm1)
@@ -59,18 +62,36 @@ NB_UNARY_FLOATS(floor, floorf(x), floor(x))
 NB_UNARY_FLOATS(ceil, ceilf(x), ceil(x))
 NB_UNARY_FLOATS(round, rintf(x), rint(x))
 NB_UNARY(whole_i64, int64_t, int64_t, x)
+NB_UNARY(whole_u8, uint8_t, uint8_t, x)
 NB_UNARY(isnan_f32, float, uint8_t, x != x)
 NB_UNARY(isnan_f64, double, uint8_t, x != x)
 NB_UNARY(isinf_f32, float, uint8_t, isinf(x) != 0)
 NB_UNARY(isinf_f64, double, uint8_t, isinf(x) != 0)
 NB_UNARY(isfinite_f32, float, uint8_t, isfinite(x) != 0)
 NB_UNARY(isfinite_f64, double, uint8_t, isfinite(x) != 0)
-#define CLAMP(name, T)                                                                                    \
-  NB_UNARY_WITH(name, T, T, const T lo = (T)args[1].number; const T hi = (T)args[2].number, x < lo   ? lo \
-                                                                                            : x > hi ? hi \
-                                                                                                     : x)
-CLAMP(clamp_f32, float)
-CLAMP(clamp_f64, double)
+
+// The upper limit wins where the lower one is above it, and NaN over all.
+#define CLAMP(name, T)                                                                                         \
+  NB_INLINE T clamp_one_##name(T x, T lo, T hi) {                                                              \
+    T v = x < lo || lo != lo ? lo : x;                                                                         \
+    return v > hi || hi != hi ? hi : v;                                                                        \
+  }                                                                                                            \
+  NB_LOOP(clamp_##name) {                                                                                      \
+    const int64_t w = (int64_t)sizeof(T);                                                                      \
+    if (s[0] == w && s[1] == w && s[2] == 0 && s[3] == 0) {                                                    \
+      const T lo = *(const T *)p[2], hi = *(const T *)p[3], *x = (const T *)p[1];                              \
+      T *o = (T *)p[0];                                                                                        \
+      NB_IVDEP for (int64_t i = 0; i < n; i++) o[i] = clamp_one_##name(x[i], lo, hi);                          \
+      return;                                                                                                  \
+    }                                                                                                          \
+    for (int64_t i = 0; i < n; i++)                                                                            \
+      *(T *)(p[0] + i * s[0]) = clamp_one_##name(*(const T *)(p[1] + i * s[1]), *(const T *)(p[2] + i * s[2]), \
+                                                 *(const T *)(p[3] + i * s[3]));                               \
+  }
+CLAMP(u8, uint8_t)
+CLAMP(i64, int64_t)
+CLAMP(f32, float)
+CLAMP(f64, double)
 
 static bool neg_backward(Backward *b) {
   return nb_give(b, 0, nb_neg(b->scope, b->grad[0]));
@@ -174,22 +195,33 @@ static bool shape_test(Call *c, Error *err) {
   return true;
 }
 
+// Two numbers in the wrong order are a slip; tensors may cross, where the upper limit wins.
 static bool shape_clamp(Call *c, Error *err) {
-  double lo = c->args[1].number, hi = c->args[2].number;
-  if (isnan(lo) || isnan(hi))
-    return nb_fail(err, NB_ERROR_ARGUMENT, "min and max must be numbers, got %g and %g", lo, hi);
-  if (lo > hi) return nb_fail(err, NB_ERROR_ARGUMENT, "min must not exceed max, got %g and %g", lo, hi);
-  return nb_shape_unary_float(c, err);
+  const Tensor *lo = c->args[1].tensor, *hi = c->args[2].tensor;
+  if (lo->layout.ndim == 0 && hi->layout.ndim == 0) {
+    double least = nb_tensor_get(lo, 0), most = nb_tensor_get(hi, 0);
+    if (isnan(least) || isnan(most))
+      return nb_fail(err, NB_ERROR_ARGUMENT, "min and max must be numbers, got %g and %g", least, most);
+    if (least > most) return nb_fail(err, NB_ERROR_ARGUMENT, "min must not exceed max, got %g and %g", least, most);
+  }
+  return nb_shape_elementwise(c, err);
 }
 
-// 1 inside, bounds included, as PyTorch has it.
+// To x inside, limits included, and to the limit that x is cut off at, as PyTorch has it.
 static bool clamp_backward(Backward *b) {
   Scope *s = b->scope;
-  Tensor *x = nb_in(b, 0), *g = b->grad[0];
-  Tensor *lo = nb_full(s, &(Layout){.dtype = x->layout.dtype}, nb_arg(b, 1)->number);
-  Tensor *hi = nb_full(s, &(Layout){.dtype = x->layout.dtype}, nb_arg(b, 2)->number);
-  Tensor *inside = nb_binary(s, "logical_and", nb_binary(s, "ge", x, lo), nb_binary(s, "le", x, hi));
-  return nb_give(b, 0, nb_mul(s, g, nb_to(s, inside, g->layout.dtype)));
+  Tensor *x = nb_in(b, 0), *lo = nb_in(b, 1), *hi = nb_in(b, 2), *g = b->grad[0];
+  if (nb_wants(b, 0)) {
+    Tensor *inside = nb_binary(s, "logical_and", nb_binary(s, "ge", x, lo), nb_binary(s, "le", x, hi));
+    if (!nb_give(b, 0, nb_mul(s, g, nb_to(s, inside, g->layout.dtype)))) return false;
+  }
+  if (nb_wants(b, 1)) {
+    Tensor *below = nb_binary(s, "logical_and", nb_binary(s, "lt", x, lo), nb_binary(s, "le", lo, hi));
+    if (!nb_give(b, 1, nb_mul(s, g, nb_to(s, below, g->layout.dtype)))) return false;
+  }
+  if (!nb_wants(b, 2)) return true;
+  Tensor *above = nb_binary(s, "logical_or", nb_binary(s, "gt", x, hi), nb_binary(s, "gt", lo, hi));
+  return nb_give(b, 2, nb_mul(s, g, nb_to(s, above, g->layout.dtype)));
 }
 
 // ---- where ----
@@ -243,7 +275,8 @@ static bool where_backward(Backward *b) {
 #define STEP(NAME, DOC, EXAMPLE)                                                                                   \
   {                                                                                                                \
     .name = #NAME, .doc = DOC, .example = EXAMPLE, .no_grad = "it is piecewise constant", .params = {TENSOR("x")}, \
-    .inplace = true, .shape = nb_shape_unary, .forward = nb_forward_elementwise, .loops = {                        \
+    .inplace = true, .narrow = true, .shape = nb_shape_unary, .forward = nb_forward_elementwise, .loops = {        \
+      [NB_U8] = whole_u8,                                                                                          \
       [NB_I64] = whole_i64,                                                                                        \
       [NB_F32] = NAME##_f32,                                                                                       \
       [NB_F64] = NAME##_f64                                                                                        \
@@ -271,7 +304,8 @@ static const Op ops[] = {
      .shape = nb_shape_unary,
      .forward = nb_forward_elementwise,
      .backward = neg_backward,
-     .loops = {[NB_I64] = neg_i64, [NB_F32] = neg_f32, [NB_F64] = neg_f64}},
+     .narrow = true,
+     .loops = {[NB_U8] = neg_u8, [NB_I64] = neg_i64, [NB_F32] = neg_f32, [NB_F64] = neg_f64}},
     {.name = "abs",
      .doc = "|x|, elementwise.",
      .example = "nb.abs(nb.tensor{1, -2})  --> {1, 2}",
@@ -285,7 +319,8 @@ static const Op ops[] = {
      .shape = nb_shape_unary,
      .forward = nb_forward_elementwise,
      .backward = abs_backward,
-     .loops = {[NB_I64] = abs_i64, [NB_F32] = abs_f32, [NB_F64] = abs_f64}},
+     .narrow = true,
+     .loops = {[NB_U8] = whole_u8, [NB_I64] = abs_i64, [NB_F32] = abs_f32, [NB_F64] = abs_f64}},
     {.name = "square",
      .doc = "x², elementwise.",
      .example = "nb.square(nb.tensor{1, -2})  --> {1, 4}",
@@ -298,7 +333,8 @@ static const Op ops[] = {
      .shape = nb_shape_unary,
      .forward = nb_forward_elementwise,
      .backward = square_backward,
-     .loops = {[NB_I64] = square_i64, [NB_F32] = square_f32, [NB_F64] = square_f64}},
+     .narrow = true,
+     .loops = {[NB_U8] = square_u8, [NB_I64] = square_i64, [NB_F32] = square_f32, [NB_F64] = square_f64}},
     UNARY(exp, FORMULA, "e^x", "e to the power of x, elementwise.", "nb.exp(nb.tensor{0, 1})  --> {1, 2.71828}", "e^x",
           OUT, 0, 0),
     UNARY(expm1, FORMULA, "e^x − 1", "exp(x) − 1 without cancellation near 0.", "nb.expm1(nb.tensor{0})  --> {0}",
@@ -339,7 +375,8 @@ static const Op ops[] = {
      .inplace = true,
      .shape = nb_shape_unary,
      .forward = nb_forward_elementwise,
-     .loops = {[NB_I64] = sign_i64, [NB_F32] = sign_f32, [NB_F64] = sign_f64}},
+     .narrow = true,
+     .loops = {[NB_U8] = sign_u8, [NB_I64] = sign_i64, [NB_F32] = sign_f32, [NB_F64] = sign_f64}},
     STEP(floor, "The largest whole number that is not above x.", "nb.floor(nb.tensor{-1.5, 1.5})  --> {-2, 1}"),
     STEP(ceil, "The smallest whole number that is not below x.", "nb.ceil(nb.tensor{-1.5, 1.5})  --> {-1, 2}"),
     STEP(round, "The nearest whole number; halves go to the even one.", "nb.round(nb.tensor{0.5, 1.5})  --> {0, 2}"),
@@ -348,19 +385,25 @@ static const Op ops[] = {
     TEST(isfinite, "Where x is neither infinite nor NaN, as a mask.",
          "nb.isfinite(nb.tensor{1/0, 1})  --> {false, true}"),
     {.name = "clamp",
-     .doc = "x limited to the range from min to max.",
+     .doc = "x limited to the range from min to max, numbers or tensors, which broadcast.  At a limit the gradient is "
+            "x's; "
+            "where min exceeds max the result is max.",
      .example = "nb.clamp(nb.tensor{-5, 0.5, 5}, 0, 1)  --> {0, 0.5, 1}",
-     .derivative = "1[min ≤ x ≤ max]",
-     .sample = {.args = "f(3,4), -10, 10; f(3,4,{lo=2,hi=3}), 0, 1; f(3,4), {min=-3}"},
-     .params = {TENSOR("x"), OPTIONAL_NUMBER("min", -INFINITY), OPTIONAL_NUMBER("max", INFINITY)},
+     .derivative = "∂/∂x = 1[min ≤ x ≤ max], ∂/∂min = 1[x < min], ∂/∂max = 1[x > max]",
+     .sample = {.args = "f(3,4), -10, 10; f(3,4,{lo=2,hi=3}), 0, 1; f(3,4), {min=-3}; f(3,4), f(4,{lo=-1,hi=0}), "
+                        "f(3,1,{lo=0,hi=1}); f(2,3,4), f(3,1), f(4); f(3,4), {max=f()}"},
+     .params = {TENSOR("x"), OPTIONAL_OPERAND("min", -INFINITY), OPTIONAL_OPERAND("max", INFINITY)},
      .inplace = true,
-     .saves = IN,
+     .narrow = true,
+     .saves = IN | NB_SAVE_IN(1) | NB_SAVE_IN(2),
      .shape = shape_clamp,
      .forward = nb_forward_elementwise,
      .backward = clamp_backward,
-     .loops = NB_FLOAT_LOOPS(clamp)},
+     .loops = {[NB_U8] = clamp_u8, [NB_I64] = clamp_i64, [NB_F32] = clamp_f32, [NB_F64] = clamp_f64}},
     {.name = "where",
-     .doc = "x where the mask is true, else y; elementwise with broadcasting.",
+     .doc = "x where the mask is true, else y; elementwise with broadcasting.  Both are computed before, so a gradient "
+            "that is infinite or NaN in the one not taken makes NaN of 0: in nb.where(x:gt(0), x:log(), 0) guard the "
+            "argument too, nb.where(x:gt(0), x, 1):log().",
      .example = "nb.where(nb.tensor{true, false}, 1, nb.tensor{5, 6})  --> {1, 6}",
      .derivative = "∂/∂x = 1[mask], ∂/∂y = 1[not mask]",
      .sample = {.args = "m(3,4), f(3,4), f(3,4); m(3,1), f(4), 2"},

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Operators: matrix products.
+#include <string.h>
+
 #include "flops.h"
 #include "gemm.h"
 #include "loops.h"
@@ -33,7 +35,7 @@ static bool shape_matmul(Call *c, Error *err) {
   b.ndim -= 2;
   if (!nb_broadcast_shape(&a, &b, &batch, err)) return false;
   if (batch.ndim + 2 > NB_MAX_DIMS) return nb_fail(err, NB_ERROR_ARGUMENT, "more than %d dimensions", NB_MAX_DIMS);
-  c->compute = nb_dtype_promote(nb_dtype_promote(x->dtype, y->dtype), NB_F32);
+  c->compute = nb_dtype_promote(nb_dtype_promote(x->dtype, y->dtype), NB_I64);  // u8 as in sums, which these are
   batch.dtype = c->compute;
   if (x->ndim > 1) batch.shape[batch.ndim++] = rows;
   if (y->ndim > 1) batch.shape[batch.ndim++] = columns;
@@ -92,11 +94,44 @@ static void place(void *ctx, int64_t i, const void **a, const void **b, void **c
   *c = f->z + i * f->each * f->size;
 }
 
+// One product of whole numbers after another, which wraps around as theirs do; rows first, so that memory is read in
+// order.
+typedef struct WholeProducts {
+  Factors *f;
+  int64_t rows, inner, columns, first;
+} WholeProducts;
+
+static void whole_rows(int64_t begin, int64_t end, void *ctx) {
+  const WholeProducts *w = ctx;
+  const int64_t *sa = w->f->a.strides + w->f->a.ndim - 2, *sb = w->f->b.strides + w->f->b.ndim - 2;
+  for (int64_t i = w->first + begin; i < w->first + end; i++) {
+    const void *a, *b;
+    void *c;
+    place(w->f, i / w->rows, &a, &b, &c);
+    const int64_t *x = (const int64_t *)a + i % w->rows * sa[0], *y = b;
+    uint64_t *z = (uint64_t *)c + i % w->rows * w->columns;
+    memset(z, 0, (size_t)w->columns * sizeof *z);
+    for (int64_t k = 0; k < w->inner; k++)
+      for (int64_t j = 0; j < w->columns; j++) z[j] += (uint64_t)x[k * sa[1]] * (uint64_t)y[k * sb[0] + j * sb[1]];
+  }
+}
+
+static bool multiply_whole(Factors *f, int64_t rows, int64_t inner, int64_t columns, int64_t count, Error *err) {
+  int64_t grain = NB_GRAIN / (inner * columns + 1) + 1, step = 64 * grain;
+  WholeProducts w = {f, rows, inner, columns, 0};
+  for (; w.first < rows * count; w.first += step) {
+    int64_t left = rows * count - w.first;
+    nb_parallel_for(left < step ? left : step, grain, whole_rows, &w);
+    if (!nb_poll(err)) return false;
+  }
+  return true;
+}
+
 static bool matmul_forward(Call *c, Error *err) {
   Scope s;
   bool ok = false;
   const Layout *left = &c->args[0].tensor->layout, *right = &c->args[1].tensor->layout;
-  if (is_plain_matrix(left, c->compute) && is_plain_matrix(right, c->compute)) {
+  if (c->compute != NB_I64 && is_plain_matrix(left, c->compute) && is_plain_matrix(right, c->compute)) {
     int64_t n = right->shape[1];
     return nb_gemm(c->compute, left->shape[0], n, left->shape[1], gemm_matrix(left, nb_tensor_data(c->args[0].tensor)),
                    gemm_matrix(right, nb_tensor_data(c->args[1].tensor)), nb_tensor_data(c->out[0]), n, err);
@@ -111,6 +146,10 @@ static bool matmul_forward(Call *c, Error *err) {
   f.x = nb_tensor_data(x), f.y = nb_tensor_data(y), f.z = nb_tensor_data(c->out[0]);
   f.each = rows * columns, f.size = (int64_t)nb_dtype_size(c->compute);
   for (int d = 0; d < f.dims; d++) count *= f.out->shape[d];
+  if (c->compute == NB_I64) {
+    ok = multiply_whole(&f, rows, inner, columns, count, err);
+    goto done;
+  }
   GemmMatrix p = gemm_matrix(&f.a, f.x), q = gemm_matrix(&f.b, f.y);
   if (inner > 0 && f.each > 0 && (count >= 4 * nb_threads() || count % nb_threads() == 0)) {
     ok = nb_gemm_batch(c->compute, rows, columns, inner, p, q, count, place, &f, err);
@@ -250,7 +289,8 @@ static bool linear_backward(Backward *b) {
 
 static const Op ops[] = {
     {.name = "matmul",
-     .doc = "The matrix product x · y; leading dimensions are batches and broadcast, a vector is a row or a column.",
+     .doc = "The matrix product x · y; leading dimensions are batches and broadcast, a vector is a row or a column.  "
+            "Whole numbers give i64.",
      .example = "nb.matmul(nb.tensor{{1, 2}, {3, 4}}, nb.tensor{1, 1})  --> {3, 7}",
      .derivative = "∂/∂x = δ·yᵀ, ∂/∂y = xᵀ·δ",
      .sample = {.args =

@@ -242,18 +242,25 @@ static bool all_forward(Call *c, Error *err) {
   return finish(c, &s, nb_unary(&s, "logical_not", count));
 }
 
-// The largest of each slice over several dimensions, as plain numbers; ±∞ counts as 0.
-static Tensor *finite_top(Scope *s, Tensor *x, const Value *dims) {
+// The largest (or smallest) of each slice over several dimensions.
+static Tensor *extreme_of(Scope *s, const char *name, Tensor *x, const Value *dims) {
   bool mask[NB_MAX_DIMS];
   if (!x || nb_dims(dims, x->layout.ndim, mask, s->err) < 0) return NULL;
   for (int d = 0; x && d < x->layout.ndim; d++) {
     Tensor *out[NB_MAX_OUTPUTS] = {NULL};
     if (!mask[d]) continue;
-    if (!nb_op_many(s, "max", (Value[NB_MAX_PARAMS]){{.tensor = x}, {.integer = d + 1}, {.flag = true}}, out))
+    if (!nb_op_many(s, name, (Value[NB_MAX_PARAMS]){{.tensor = x}, {.integer = d + 1}, {.flag = true}}, out))
       return NULL;
     x = out[0];
   }
-  return nb_where(s, nb_unary(s, "isfinite", x), x, nb_full(s, &(Layout){.dtype = x->layout.dtype}, 0));
+  return x;
+}
+
+// The same as plain numbers; ±∞ counts as 0.
+static Tensor *finite_top(Scope *s, Tensor *x, const Value *dims) {
+  Tensor *top = extreme_of(s, "max", x, dims);
+  return top ? nb_where(s, nb_unary(s, "isfinite", top), top, nb_full(s, &(Layout){.dtype = top->layout.dtype}, 0))
+             : NULL;
 }
 
 static bool logsumexp_forward(Call *c, Error *err) {
@@ -278,6 +285,9 @@ static bool norm_forward(Call *c, Error *err) {
     return true;
   }
   x = nb_unary(&s, "abs", x);
+  if (isinf(p)) return finish(c, &s, extreme_of(&s, p > 0 ? "max" : "min", x, &c->args[1]));
+  if (p == 0)
+    return finish(c, &s, reduce(&s, "sum", x ? nb_to(&s, nb_to(&s, x, NB_BOOL), c->compute) : NULL, &c->args[1], true));
   if (p == 2) return finish(c, &s, nb_unary(&s, "sqrt", reduce(&s, "sum", nb_mul(&s, x, x), &c->args[1], true)));
   if (p == 1) return finish(c, &s, reduce(&s, "sum", x, &c->args[1], true));
   return finish(c, &s, nb_pown(&s, reduce(&s, "sum", nb_pown(&s, x, p), &c->args[1], true), 1 / p));
@@ -285,8 +295,8 @@ static bool norm_forward(Call *c, Error *err) {
 
 static bool shape_norm(Call *c, Error *err) {
   double p = c->args[3].number;
-  if (!(p > 0) || isinf(p)) return nb_fail(err, NB_ERROR_ARGUMENT, "p must be a finite number above 0, got %g", p);
-  return shape_float(c, err);
+  if (isnan(p)) return nb_fail(err, NB_ERROR_ARGUMENT, "p must be a number or an infinity, got nan");
+  return shape_float(c, err) && ((p >= 0 && !isinf(p)) || empty_reduction(c, err));
 }
 
 // ---- backward ----
@@ -441,10 +451,25 @@ static Tensor *not_zero(Scope *s, Tensor *y) {
   return nb_where(s, nb_binary(s, "eq", y, zero), one, y);
 }
 
+// δ, but 0 where the output is: so is there what it is divided by or multiplied with, in every order.
+static Tensor *masked_grad(Backward *b) {
+  Scope *s = b->scope;
+  Tensor *y = nb_out(b, 0);
+  if (!y) return NULL;
+  Tensor *zero = nb_full(s, &(Layout){.dtype = y->layout.dtype}, 0);
+  return nb_where(s, nb_binary(s, "eq", y, zero), zero, b->grad[0]);
+}
+
+// δ/y, for a product with what is 0 where y is 0.  That choice is right in value; in slope only with δ masked, too.
+static Tensor *over_output(Backward *b) {
+  Tensor *g = nb_grad_enabled() ? masked_grad(b) : b->grad[0];
+  return g ? nb_div(b->scope, g, not_zero(b->scope, nb_out(b, 0))) : NULL;
+}
+
 // Equal elements, which have no deviation, get the gradient 0.
 static bool std_backward(Backward *b) {
   Scope *s = b->scope;
-  Tensor *g = with_dims(b, nb_div(s, b->grad[0], not_zero(s, nb_out(b, 0))), nb_arg(b, 1));
+  Tensor *g = with_dims(b, over_output(b), nb_arg(b, 1));
   return nb_give(b, 0, nb_muln(s, nb_mul(s, g, deviation(b)), 1 / degrees(b)));
 }
 
@@ -455,16 +480,29 @@ static bool logsumexp_backward(Backward *b) {
   return nb_give(b, 0, nb_mul(s, g, nb_unary(s, "exp", nb_sub(s, nb_in(b, 0), y))));
 }
 
-// sign x·(|x|/‖x‖)^(p−1), and 0 where the norm is 0.
+// Elements as large (or as small) as the norm for p = ±∞ share its gradient.
+static bool give_to_extremes(Backward *b) {
+  Scope *s = b->scope;
+  Tensor *x = nb_in(b, 0), *y = with_dims(b, nb_out(b, 0), nb_arg(b, 1)), *g = with_dims(b, b->grad[0], nb_arg(b, 1));
+  if (!y || !g) return false;
+  Tensor *mine = nb_to(s, nb_binary(s, "eq", nb_unary(s, "abs", x), y), g->layout.dtype);
+  Tensor *share = nb_div(s, g, reduce(s, "sum", mine, nb_arg(b, 1), true));
+  return nb_give(b, 0, nb_mul(s, nb_unary(s, "sign", x), nb_mul(s, mine, share)));
+}
+
+// sign x·(|x|/‖x‖)^(p−1), and 0 where x or the norm is 0.
 static bool norm_backward(Backward *b) {
   Scope *s = b->scope;
   double p = nb_arg(b, 3)->number;
-  Tensor *x = nb_in(b, 0), *y = with_dims(b, nb_out(b, 0), nb_arg(b, 1)), *g = with_dims(b, b->grad[0], nb_arg(b, 1));
-  if (!y || !g) return false;
-  if (p == 1) return nb_give(b, 0, nb_mul(s, g, nb_unary(s, "sign", x)));
-  Tensor *ratio = nb_div(s, x, not_zero(s, y));
-  if (p != 2) ratio = nb_mul(s, nb_unary(s, "sign", x), nb_pown(s, nb_unary(s, "abs", ratio), p - 1));
-  return nb_give(b, 0, nb_mul(s, g, ratio));
+  Tensor *x = nb_in(b, 0);
+  if (p == 0) return nb_give(b, 0, nb_full(s, &x->layout, 0));
+  if (isinf(p)) return give_to_extremes(b);
+  if (p == 1) return nb_give(b, 0, nb_mul(s, with_dims(b, b->grad[0], nb_arg(b, 1)), nb_unary(s, "sign", x)));
+  if (p == 2) return nb_give(b, 0, nb_mul(s, with_dims(b, over_output(b), nb_arg(b, 1)), x));
+  // Without zeros before the power, whose own slopes there are infinite or NaN.
+  Tensor *y = with_dims(b, not_zero(s, nb_out(b, 0)), nb_arg(b, 1)), *g = with_dims(b, masked_grad(b), nb_arg(b, 1));
+  Tensor *ratio = nb_pown(s, nb_unary(s, "abs", nb_div(s, not_zero(s, x), y)), p - 1);
+  return nb_give(b, 0, nb_mul(s, g, nb_mul(s, nb_unary(s, "sign", x), ratio)));
 }
 
 #define DIMS_PARAMS TENSOR("x"), OPTIONAL_DIMS("dim"), NAMED_FLAG("keepdim")
@@ -506,7 +544,8 @@ static const Op ops[] = {
      .forward = prod_forward,
      .backward = prod_backward},
     {.name = "max",
-     .doc = "The largest element; along a dimension the largest values and their indices.",
+     .doc = "The largest element; along a dimension the largest values and their indices.  Of equal ones all share the "
+            "gradient, along a dimension the first has it; NaN is larger than all.",
      .example = "nb.max(nb.tensor{3, 9, 4})  --> 9",
      .derivative = "1 at the largest",
      .sample = {.args = "f(2,3,4); f(2,3,4), 2; f(2,3,4), -1, {keepdim=true}"},
@@ -519,7 +558,9 @@ static const Op ops[] = {
      .forward = max_forward,
      .backward = extreme_backward},
     {.name = "min",
-     .doc = "The smallest element; along a dimension the smallest values and their indices.",
+     .doc =
+         "The smallest element; along a dimension the smallest values and their indices.  Of equal ones all share the "
+         "gradient, along a dimension the first has it; NaN is smaller than all.",
      .example = "nb.min(nb.tensor{3, 9, 4})  --> 3",
      .derivative = "1 at the smallest",
      .sample = {.args = "f(2,3,4); f(2,3,4), 2; f(2,3,4), -1, {keepdim=true}"},
@@ -572,10 +613,14 @@ static const Op ops[] = {
      .forward = std_forward,
      .backward = std_backward},
     {.name = "norm",
-     .doc = "The p-norm, (Σ|x|^p)^(1/p), over all elements or dimensions.",
+     .doc =
+         "The p-norm, (Σ|x|^p)^(1/p), over all elements or dimensions; for p = ±math.huge the largest or smallest |x|, "
+         "for 0 how many are not 0.",
      .example = "nb.norm(nb.tensor{3, 4})  --> 5",
      .derivative = "sign(x)·(|x|/‖x‖)^(p−1)",
-     .sample = {.args = "f(3,4); f(3,4), 2; f(3,4,{lo=0.5,hi=2}), {p=1}; f(3,4,{lo=0.5,hi=2}), 1, {p=3, keepdim=true}"},
+     .sample = {.args = "f(3,4); f(3,4), 2; f(3,4,{lo=0.5,hi=2}), {p=1}; f(3,4,{lo=0.5,hi=2}), 1, {p=3, keepdim=true}; "
+                        "f(3,4,{lo=0.5,hi=2}), 1, {p=0.5}; f(3,4,{lo=-2,hi=-0.5}), {p=-2}; f(3,4), 2, {p=1/0}; f(3,4), "
+                        "{p=-1/0}; f(3,4), 1, {p=0}"},
      .role = NB_ROLE_REDUCTION,
      .params = {DIMS_PARAMS, NAMED_NUMBER("p", 2)},
      .saves = NB_SAVE_IN(0) | NB_SAVE_OUT(0),

@@ -217,4 +217,26 @@ function M.scalar_of(row, args, weights)
   return J
 end
 
+-- Holds every row that the filter lets through to a check, and reports all that fail.
+function M.each_row(filter, check)
+  local failures = {}
+  for _, row in ipairs(native.rows()) do
+    if filter(row) then
+      nb.seed(7)  -- a row's numbers do not depend on the rows before it
+      local ok, err = pcall(check, row)
+      if not ok then failures[#failures + 1] = row.name .. ": " .. tostring(err) end
+    end
+  end
+  lu.assertEquals(#failures, 0, "\n" .. table.concat(failures, "\n"))
+end
+
+function M.each_case(row, check)
+  local list = M.cases(row)
+  assert(list, "the row needs a sample")
+  for _, case in ipairs(list) do
+    local ok, err = pcall(check, case)
+    if not ok then error(("[%s] %s"):format(case, err), 0) end
+  end
+end
+
 return M

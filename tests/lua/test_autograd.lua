@@ -225,6 +225,20 @@ function T.test_a_change_through_a_view_is_a_change_of_the_whole()
   lu.assertFalse(z.requires_grad)
 end
 
+-- What reads the old values through such a view would lose their gradient: 0 1 in place of 5 1.
+function T.test_a_view_taken_without_recording_is_no_way_to_compute()
+  local w = leaf { 1, 2 }
+  local whole = w * 1
+  local view = nb.no_grad(function() return whole[{ { 1, 1 } }]:view(1) end)
+  lu.assertStrContains(fails(function() view:mul_(5) end), "made while gradients were off")
+  lu.assertEquals(whole:totable(), { 1, 2 })
+  whole[{ { 1, 1 } }]:mul_(5)
+  lu.assertEquals(nb.grad(whole:sum(), w):totable(), { 5, 1 })
+  local plain = nb.zeros(2)  -- of what has no gradient it is as good as any
+  nb.no_grad(function() return plain[1] end):add_(3)
+  lu.assertEquals(plain:totable(), { 3, 0 })
+end
+
 function T.test_a_view_of_a_leaf_cannot_be_changed_while_recording()
   local w = leaf { 1, 2 }
   lu.assertStrContains(fails(function() w[1]:add_(1) end), "a view of a leaf")

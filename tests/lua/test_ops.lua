@@ -9,31 +9,10 @@ local flat, call_of, cases, arguments, scalar_of = numeric.flat, numeric.call_of
   numeric.scalar_of
 local T = {}
 
-local rows = native.rows()
-
-local function each_row(filter, check)
-  local failures = {}
-  for _, row in ipairs(rows) do
-    if filter(row) then
-      nb.seed(7)  -- a row's numbers do not depend on the rows before it
-      local ok, err = pcall(check, row)
-      if not ok then failures[#failures + 1] = row.name .. ": " .. tostring(err) end
-    end
-  end
-  lu.assertEquals(#failures, 0, "\n" .. table.concat(failures, "\n"))
-end
+local rows, each_row, each_case = native.rows(), numeric.each_row, numeric.each_case
 
 local function all()
   return true
-end
-
-local function each_case(row, check)
-  local list = cases(row)
-  assert(list, "the row needs a sample")
-  for _, case in ipairs(list) do
-    local ok, err = pcall(check, case)
-    if not ok then error(("[%s] %s"):format(case, err), 0) end
-  end
 end
 
 -- ---- the demands ----
@@ -396,6 +375,102 @@ function T.test_absurd_numbers_do_no_harm()
       end
     end
   end)
+end
+
+-- ---- in place, and far from 1 ----
+
+function T.test_second_derivatives_pass_through_changes_in_place()
+  local checked = 0
+  each_row(function(row) return row.inplace and row.has_backward and not row.internal end, function(row)
+    each_case(row, function(case)
+      local args, made = arguments(row, case)
+      if made[1] ~= args[1] then return end
+      local ok, plain = pcall(call_of(row), table.unpack(args, 1, args.n))
+      if not ok or table.concat(plain.shape, "x") ~= table.concat(args[1].shape, "x") then return end
+      local weights = nb.rand(plain.shape, { dtype = "f64" }) + 0.5
+      local function second(y)
+        local slopes = table.pack(nb.grad((y * y * weights):sum(), made, { create_graph = true }))
+        local K
+        for k = 1, #made do
+          if slopes[k] then K = (K or 0) + (slopes[k] * slopes[k]):sum() end
+        end
+        return K and K.requires_grad and table.pack(nb.grad(K, made)) or {}
+      end
+      local want = second(plain)
+      local held = { table.unpack(args, 1, args.n) }
+      held[1] = args[1] * 1
+      local have = second(native.methods[row.name .. "_"](table.unpack(held, 1, args.n)))
+      for k = 1, #made do
+        assert((want[k] == nil) == (have[k] == nil), "a second derivative is missing")
+        local wrong = want[k] and numeric.difference(flat(have[k]), flat(want[k]), 1e-10)
+        if wrong then error(("second derivative %d, %s"):format(k, wrong), 0) end
+        checked = checked + 1
+      end
+    end)
+  end)
+  assert(checked > 30, checked)
+end
+
+-- Elementwise rows at small, middling and large numbers: derivatives against differences of each element.
+function T.test_elementwise_derivatives_are_right_at_every_magnitude()
+  local compared = 0
+  local function slopes(call, args, made, directions)
+    local y = call(table.unpack(args))
+    if not directions then return y end
+    local K
+    for k, g in pairs { nb.grad(y:sum(), made, { create_graph = true }) } do
+      local part = g * directions[k]
+      K = K and K + part or part
+    end
+    return K
+  end
+  each_row(function(row) return elementwise(row) and row.has_backward and not row.internal end, function(row)
+    for _, magnitude in ipairs { 1e-3, 2, 30 } do
+      local args, made, directions = {}, {}, {}
+      local free = row.sample.lo <= 0
+      for _, p in ipairs(row.params) do
+        if p.kind == "mask" then
+          args[#args + 1] = nb.rand(12):gt(0.4)
+        elseif numeric.is_tensor_kind(p.kind) and not p.optional then
+          local x = (nb.rand(12, { dtype = "f64" }) * 0.5 + 0.5) * (p.name == "target" and 0.9 or magnitude)
+          if free and p.name ~= "target" then x = x * (nb.rand(12):gt(0.5):to("f64") * 2 - 1) end
+          x.requires_grad = true
+          args[#args + 1], made[#made + 1] = x, x
+          directions[#directions + 1] = nb.rand(12, { dtype = "f64" }) + 0.5
+        elseif not p.optional then
+          return
+        end
+      end
+      -- What takes probabilities refuses larger numbers.
+      local refused = magnitude > 1 and not pcall(call_of(row), table.unpack(args))
+      for order, d in ipairs(refused and {} or { false, directions }) do
+        local y = slopes(call_of(row), args, made, d)
+        local got = y and y.requires_grad and table.pack(nb.grad(y:sum(), made)) or {}
+        for k, x in ipairs(made) do
+          local h, center = x:detach():abs() * 2e-6, x:detach():clone()
+          nb.no_grad(function() x:copy_(center + h) end)
+          local up = slopes(call_of(row), args, made, d)
+          nb.no_grad(function() x:copy_(center - h) end)
+          local down = slopes(call_of(row), args, made, d)
+          nb.no_grad(function() x:copy_(center) end)
+          local want = flat(up and ((up - down) / (h * 2)):detach() or nb.zeros_like(x))
+          -- What rounding and, near poles, the width of the difference leave of it.
+          local noise = up and flat(((up:abs() + 1) * 1e-14 / h + (up - y * 2 + down):abs() / h * 1e-2):detach())
+          local have = got[k] and flat(got[k]) or flat(nb.zeros_like(x))
+          for i, w in ipairs(want) do
+            if w == w and math.abs(w) < 1e300 and have[i] == have[i] then
+              if math.abs(w - have[i]) > 1e-6 * math.abs(w) + (noise and noise[i] or 0) then
+                error(("derivative %d of input %d at %.10g: %.10g against %.10g"):format(order, k, x:at(i), have[i], w),
+                  0)
+              end
+              compared = compared + 1
+            end
+          end
+        end
+      end
+    end
+  end)
+  assert(compared > 2000, compared)
 end
 
 -- ---- examples ----

@@ -277,4 +277,138 @@ function T.test_normal_numbers_are_those_of_box_and_muller()
   end
 end
 
+-- ---- derivatives where a formula's own are no numbers ----
+
+-- The gradients of f(x₁, x₂, ...) at numbers, and the second derivatives row by row; both ways to the first agree.
+local function derivatives(f, ...)
+  local x = { ... }
+  for k, v in ipairs(x) do x[k] = nb.tensor(v, { dtype = "f64", requires_grad = true }) end
+  local first, second, plain = {}, {}, {}
+  local g = table.pack(nb.grad(f(table.unpack(x)), x, { create_graph = true }))
+  local p = table.pack(nb.grad(f(table.unpack(x)), x))
+  for k = 1, #x do
+    first[k], plain[k] = g[k] and g[k]:item() or 0, p[k] and p[k]:item() or 0
+    local h = g[k] and g[k].requires_grad and table.pack(nb.grad(g[k], x, { retain_graph = true })) or {}
+    for j = 1, #x do second[#second + 1] = h[j] and h[j]:item() or 0 end
+  end
+  lu.assertEquals(plain, first)
+  return first, second
+end
+
+local function norm(p)
+  return function(...) return nb.stack { ... }:norm { p = p } end
+end
+
+-- Each is {name, function, point, gradients, second derivatives}: kinks have the slope of PyTorch, and what has no
+-- slope, 0.
+function T.test_derivatives_at_special_points_are_numbers()
+  local function soft(x) return nb.softplus(x, 1, 1) end
+  local inf, s = math.huge, 1 / (1 + math.exp(-0.5))
+  local function power(y) return function(x) return x ^ y end end
+  for _, case in ipairs {
+    { "softplus above its threshold", soft, { 2 }, { 1 }, { 0 } },
+    { "softplus below it", soft, { 0.5 }, { s }, { s * (1 - s) } },
+    { "softplus of a steep one above it", function(x) return nb.softplus(x, 4, 2) end, { 0.75 }, { 1 }, { 0 } },
+    { "atan2", nb.atan2, { 0, 0 }, { 0, 0 }, { 0, 0, 0, 0 } },
+    { "atan2 beside", nb.atan2, { 0, 2 }, { 0.5, 0 }, { 0, -0.25, -0.25, 0 } },
+    { "x^0", power(0), { 0 }, { 0 }, { 0 } }, { "x^0 at 3", power(0), { 3 }, { 0 }, { 0 } },
+    { "x^1", power(1), { 0 }, { 1 }, { 0 } }, { "x^2", power(2), { 0 }, { 0 }, { 2 } },
+    { "x^3", power(3), { 0 }, { 0 }, { 0 } }, { "x^0.5", power(0.5), { 0 }, { inf }, { -inf } },
+    { "x^y at 0", function(x, y) return x ^ y end, { 0, 0 }, { 0, 0 }, { 0, 0, 0, 0 } },
+    { "x^y at y = 0", function(x, y) return x ^ y end, { 2, 0 }, { 0, math.log(2) }, { 0, 0.5, 0.5, math.log(2) ^ 2 } },
+    { "norm", norm(2), { 0, 0 }, { 0, 0 }, { 0, 0, 0, 0 } },
+    { "norm beside", norm(2), { 3, 4 }, { 0.6, 0.8 }, { 0.128, -0.096, -0.096, 0.072 } },
+    { "norm of 1/2", norm(0.5), { 0, 4 }, { 0, 1 }, { 0, 0, 0, 0 } },
+    { "norm of 1/2 at 0", norm(0.5), { 0, 0 }, { 0, 0 }, { 0, 0, 0, 0 } },
+    { "norm of 3", norm(3), { 0, -2 }, { 0, -1 }, { 0, 0, 0, 0 } },
+    { "norm of 0", norm(0), { 0, -2 }, { 0, 0 }, { 0, 0, 0, 0 } },
+    { "norm of -1", norm(-1), { 0, -2 }, { 0, 0 }, { 0, 0, 0, 0 } },
+    { "norm of infinity", norm(inf), { 1, -2 }, { 0, -1 }, { 0, 0, 0, 0 } },
+    { "norm of infinity, equal ones", norm(inf), { 2, -2 }, { 0.5, -0.5 }, { 0, 0, 0, 0 } },
+    { "norm of -infinity", norm(-inf), { 1, -2 }, { 1, 0 }, { 0, 0, 0, 0 } },
+    { "std of equal ones", function(...) return nb.stack({ ... }):std() end, { 2, 2 }, { 0, 0 }, { 0, 0, 0, 0 } },
+    { "maximum of equal ones", nb.maximum, { 2, 2 }, { 0.5, 0.5 }, { 0, 0, 0, 0 } },
+    { "max of equal ones", function(...) return nb.stack({ ... }):max() end, { 2, 2 }, { 0.5, 0.5 }, { 0, 0, 0, 0 } },
+    { "relu", nb.relu, { 0 }, { 0 }, { 0 } }, { "abs", nb.abs, { 0 }, { 0 }, { 0 } },
+    { "leaky_relu", nb.leaky_relu, { 0 }, { 0.01 }, { 0 } }, { "elu", nb.elu, { 0 }, { 1 }, { 1 } },
+    { "clamp at a limit", nb.clamp, { 1, 1, 3 }, { 1, 0, 0 }, { 0, 0, 0, 0, 0, 0, 0, 0, 0 } },
+    { "clamp below", function(x, lo) return nb.clamp(x, lo) end, { 1, 2 }, { 0, 1 }, { 0, 0, 0, 0 } },
+    { "sqrt", nb.sqrt, { 0 }, { inf }, { -inf } }, { "log", nb.log, { 0 }, { inf }, { -inf } },
+    { "tanh", nb.tanh, { inf }, { 0 }, { 0 } }, { "sigmoid", nb.sigmoid, { -inf }, { 0 }, { 0 } },
+    { "exp", nb.exp, { -inf }, { 0 }, { 0 } },
+  } do
+    local first, second = derivatives(case[2], table.unpack(case[3]))
+    local wrong = numeric.difference(first, case[4], 1e-12) or numeric.difference(second, case[5], 1e-12)
+    if wrong then lu.fail(case[1] .. ": " .. wrong) end
+  end
+end
+
+function T.test_norms_of_every_order()
+  local x = nb.tensor { { 0, -3, 4 }, { 1, 1, -1 } }
+  for p, want in pairs { [math.huge] = { 4, 1 }, [-math.huge] = { 0, 1 }, [0] = { 2, 3 }, [1] = { 7, 3 },
+    [2] = { 5, math.sqrt(3) }, [-1] = { 0, 1 / 3 } } do
+    numeric.assert_close(x:norm(2, { p = p }), want)
+  end
+  numeric.assert_close(x:norm { p = math.huge }, 4)
+  lu.assertErrorMsgContains("no elements", nb.norm, nb.zeros(0), { p = math.huge })
+  lu.assertErrorMsgContains("p must be a number", nb.norm, x, { p = 0 / 0 })
+end
+
+-- NaN behind the branch not taken reaches the gradient, as in PyTorch; the guard that the page shows keeps it out.
+function T.test_the_guard_of_where_keeps_nan_out()
+  local x = nb.tensor({ 0, 2 }, { requires_grad = true })
+  local bare = nb.grad(nb.where(x:gt(0), x:log(), 0):sum(), x):totable()
+  lu.assertTrue(bare[1] ~= bare[1] and bare[2] == 0.5)
+  local guarded = nb.where(x:gt(0), nb.where(x:gt(0), x, 1):log(), 0)
+  lu.assertEquals(nb.grad(guarded:sum(), x):totable(), { 0, 0.5 })
+end
+
+-- ---- whole numbers that f32 would round ----
+
+function T.test_counting_beyond_f32_gives_whole_numbers()
+  local t = nb.arange(16777216, 16777225)
+  lu.assertEquals({ t.dtype, #t, t:at(2), t:at(10) }, { "i64", 10, 16777217, 16777225 })
+  lu.assertEquals(nb.arange(16777216).dtype, "f32")
+  lu.assertEquals(nb.arange(0, 1e8, 1e6).dtype, "f32")  -- all of which f32 holds
+  lu.assertEquals(nb.arange(16777216, 16777225, { dtype = "f32" }).dtype, "f32")
+  lu.assertEquals(nb.arange(-16777217, -16777215):totable(), { -16777217, -16777216, -16777215 })
+  lu.assertEquals(nb.arange(math.maxinteger - 1, math.maxinteger):totable(), { math.maxinteger - 1, math.maxinteger })
+  lu.assertEquals(nb.arange(3, 1, -1):totable(), { 3, 2, 1 })
+  lu.assertEquals(nb.arange(1, 2.5):totable(), { 1, 2 })
+  lu.assertEquals(nb.arange(5, 1):numel(), 0)
+end
+
+function T.test_powers_of_whole_numbers_are_such()
+  local x = nb.tensor({ 3, -2 }, { dtype = "i64" })
+  lu.assertEquals((x ^ 3):totable(), { 27, -8 })
+  lu.assertEquals((x ^ 0):totable(), { 1, 1 })
+  lu.assertErrorMsgContains("negative power", function() return x ^ -1 end)
+  numeric.assert_close(x ^ -1.0, { 1 / 3, -0.5 })
+  numeric.assert_close(x ^ 0.5, { math.sqrt(3), 0 / 0 })
+end
+
+function T.test_products_of_whole_matrices_agree_with_a_loop()
+  nb.seed(4)
+  local function at(t, i, j, k) return t:at(i, j, k) end
+  local a, b = nb.randint(math.mininteger, math.maxinteger, 3, 5, 4), nb.randint(-9, 9, 3, 4, 6)
+  for _, x in ipairs { a, a:transpose(2, 3):contiguous():transpose(2, 3) } do
+    for _, y in ipairs { b, b:transpose(2, 3):contiguous():transpose(2, 3) } do
+      local c = x:matmul(y)
+      lu.assertEquals(c.dtype, "i64")
+      for n = 1, 3 do
+        for i = 1, 5 do
+          for j = 1, 6 do
+            local sum = 0
+            for k = 1, 4 do sum = sum + at(a, n, i, k) * at(b, n, k, j) end
+            assert(c:at(n, i, j) == sum)
+          end
+        end
+      end
+    end
+  end
+  local bytes, none = nb.tensor({ { 200, 100 } }, { dtype = "u8" }), nb.zeros(2, 0, { dtype = "i64" })
+  lu.assertEquals(bytes:matmul(nb.tensor({ 2, 3 }, { dtype = "u8" })):item(), 700)
+  lu.assertEquals(none:matmul(none.T):totable(), { { 0, 0 }, { 0, 0 } })
+end
+
 return T

@@ -54,6 +54,12 @@ def norm(x, dim=None, keepdim=False, p=2):
     return torch.linalg.vector_norm(x, p, dim=dim, keepdim=keepdim)
 
 
+def clamp(x, min=None, max=None):
+    """PyTorch's does not broadcast x to its limits."""
+    limits = [v.shape for v in (min, max) if isinstance(v, torch.Tensor)]
+    return torch.clamp(x.expand(torch.broadcast_shapes(x.shape, *limits)), min, max) if (min, max) != (None, None) else x
+
+
 def slice_of(x, dim, first, last, step=1):
     n = x.shape[dim]
     first, last = (v + n if v < 0 else v - 1 for v in (first, last))
@@ -165,7 +171,7 @@ OWN = {
     # making
     "zeros": lambda *n, **o: torch.zeros(sizes_of(n), dtype=typed(o)),
     "ones": lambda *n, **o: torch.ones(sizes_of(n), dtype=typed(o)),
-    "full": lambda n, value, **o: torch.full(n, float(value), dtype=typed(o)),
+    "full": lambda *n, **o: torch.full(sizes_of(n[:-1]), float(n[-1]), dtype=typed(o)),
     "arange": lambda a, b=None, step=1, **o: torch.arange(
         1 if b is None else a, (a if b is None else b) + step / 2, step, dtype=typed(o)) if a <= (a if b is None else b) else torch.empty(0),
     "linspace": lambda a, b, n, **o: torch.linspace(a, b, n, dtype=typed(o)),
@@ -174,7 +180,7 @@ OWN = {
     # elementwise
     "mod": torch.remainder,
     "floordiv": lambda x, y: torch.div(x, y, rounding_mode="floor"),
-    "clamp": lambda x, min=None, max=None: x if min is None and max is None else torch.clamp(x, min, max),
+    "clamp": clamp,
     "squared_error": lambda x, y: F.mse_loss(*torch.broadcast_tensors(x, y), reduction="none"),
     "bce_with_logits": lambda z, y: F.binary_cross_entropy_with_logits(*torch.broadcast_tensors(z, y), reduction="none"),
     "binary_cross_entropy": lambda p, y: F.binary_cross_entropy(*torch.broadcast_tensors(p, y), reduction="none"),

@@ -16,11 +16,11 @@ enum { NB_MAX_PARAMS = 10, NB_MAX_OUTPUTS = 3, NB_MAX_ARGS = 10 };
 
 typedef enum ParamKind {
   NB_PARAM_TENSOR,   // a tensor
-  NB_PARAM_OPERAND,  // a tensor, or a number that takes the other operand's dtype
+  NB_PARAM_OPERAND,  // a tensor, or a number that takes the other operand's dtype: the kind of what has a gradient
   NB_PARAM_INDEX,    // a tensor of whole numbers of any dtype; arrives as i64
   NB_PARAM_MASK,     // a tensor of any dtype; arrives as bool
   NB_PARAM_TENSORS,  // a list of tensors
-  NB_PARAM_INT,      // a whole number
+  NB_PARAM_INT,      // a whole number; this kind and those below refuse tensors that require grad
   NB_PARAM_INTS,     // several whole numbers, or a list of them; one number where `count` is 2 serves for both
   NB_PARAM_DIM,      // a dimension, 1-based, negative from the end
   NB_PARAM_DIMS,     // none (all), one or a list of dimensions
@@ -38,10 +38,14 @@ typedef struct Param {
   const char *doc;      // what help says, where the name does not
   bool optional;        // may be left out
   bool named;           // given only in the trailing table of options
+  bool element;         // NUMBER: the value of elements, so true and false too, where those are bools
   int count;            // INTS: how many there must be; 0 = any number
-  double fallback;      // NUMBER, INT, FLAG, DTYPE: the value when left out
+  double fallback;      // NUMBER, INT, FLAG, DTYPE, optional OPERAND: the value when left out; see NB_LEFT_OUT
   const char *choices;  // CHOICE: "mean|sum|none"; the first is the default
 } Param;
+
+// What an INT arrives as that was left out, where the row makes another number of that.
+enum { NB_LEFT_OUT = INT32_MIN };
 
 // Something counted that a call carries to its backward: nodes hold references to it.
 typedef struct Object {
@@ -52,7 +56,7 @@ typedef struct Object {
 void nb_object_release(Object **object);  // sets it to NULL; NULL is ignored
 
 // One argument, as its row's Param says.  What was left out arrives as: tensor NULL, DIM 0,
-// INTS and DIMS count -1, the others their fallback.
+// INTS and DIMS count -1, DTYPE with a fallback of NB_DTYPES that, for the row to choose, the others their fallback.
 typedef union Value {
   Tensor *tensor;
   struct {
@@ -64,7 +68,10 @@ typedef union Value {
     int count;
   } ints;
   int64_t integer;
-  double number;
+  struct {
+    double number;
+    int64_t whole;  // with all its bits, where it was given as a whole number; else 0
+  };
   bool flag;
   DType dtype;
   int choice;
@@ -155,8 +162,11 @@ struct Op {
   bool view;                          // the output always looks at the first tensor's storage; there is no forward
   bool dynamic;                       // the output's shape depends on values: forward allocates
   bool inplace;                       // it may write into its first argument; there is name_ for users, too
+  bool overwrites;                    // in place it replaces its first argument without reading it
   bool creates;                       // makes a tensor from sizes: Lua also takes requires_grad and name
   bool internal;                      // serves other rows' backward; not offered to users
+  bool compares;                      // the result is a mask: numbers that the tensors cannot hold are compared, too
+  bool narrow;                        // of u8 the result is u8 and wraps, where it once was wider: said once a session
   unsigned saves;                     // NB_SAVE_IN(i) and NB_SAVE_OUT(i) whose values backward reads
   bool (*shape)(Call *c, Error *err);
   bool (*forward)(Call *c, Error *err);

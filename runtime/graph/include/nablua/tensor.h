@@ -59,6 +59,7 @@ struct Tensor {
   bool requires_grad;  // a leaf's wish; what comes from operators says so by `node`
   bool retains_grad;   // an intermediate's wish to keep its gradient
   bool is_view;        // made from the storage's owner by operators: what is written into one is written into the other
+  bool is_blind;       // such a view, made while gradients were off: it does not know the owner's history
   int output;          // which output of `node` this is
   uint32_t history;    // storage->history when this tensor's own history was last current
   Layout layout;
@@ -99,8 +100,9 @@ Tensor *nb_tensor_alias(const Tensor *t, const Layout *l, Error *err);
 // A tensor that has only a layout, for the tape.
 Tensor *nb_tensor_shape_only(const Layout *l, Error *err);
 
-// A 0-d tensor holding `value`.
+// A 0-d tensor holding `value`; of a whole number with all its bits.
 Tensor *nb_tensor_scalar(double value, DType dtype, Error *err);
+Tensor *nb_tensor_whole(int64_t value, DType dtype, Error *err);
 
 // Lets go of the storage's bytes, whose address becomes NULL, and not of the storage.
 void nb_storage_drop_data(Storage *s);
@@ -122,6 +124,10 @@ void *nb_tensor_data(const Tensor *t);
 // The value at an element offset from the first element, as a number.
 double nb_tensor_get(const Tensor *t, int64_t offset);
 void nb_tensor_set(const Tensor *t, int64_t offset, double value);
+
+// The same of whole numbers with all their bits; what is no whole number is the nearest.
+int64_t nb_tensor_get_whole(const Tensor *t, int64_t offset);
+void nb_tensor_set_whole(const Tensor *t, int64_t offset, int64_t value);
 
 // True when the gradient flows through it: it is a leaf that wants one, or comes from one.
 bool nb_tensor_tracked(const Tensor *t);
