@@ -232,8 +232,7 @@ bool nb_tensor_set_name(Tensor *t, const char *name, Error *err) {
 
 bool nb_storage_write(Storage *s, Site site, Error *err) {
   if (nb_is_heard(NB_WRITE) && !nb_tell_overwriting(s, err)) return false;
-  s->version++;
-  s->written = site;
+  nb_storage_change(s, site);
   return true;
 }
 

@@ -115,10 +115,10 @@ bool nb_optimizer_step(const OptimizerRule *rule, const OptimizerSlot *slots, in
 }
 
 // Before the first weight moves: a step that cannot be taken leaves all as it was.
-static bool begin_writing(Site site, const OptimizerSlot *slots, int count, Error *err) {
+__attribute__((noinline, cold)) static bool tell_writes(const OptimizerSlot *slots, int count, Error *err) {
   for (int i = 0; i < count; i++)
     for (int k = 0; k < NB_SLOT_TENSORS; k++)
-      if (slots[i].all[k] && !nb_storage_write(slots[i].all[k]->storage, site, err)) return false;
+      if (slots[i].all[k] && !nb_tell_overwriting(slots[i].all[k]->storage, err)) return false;
   return true;
 }
 
@@ -126,7 +126,7 @@ bool nb_optimizer_step_at(Site site, const OptimizerRule *rule, const OptimizerS
   bool vectors = cpu_level() > CPU_PORTABLE;
   void (*const f32)(int64_t, int64_t, void *) = vectors ? avx2_f32 : portable_f32;
   void (*const f64)(int64_t, int64_t, void *) = vectors ? avx2_f64 : portable_f64;
-  if (!nb_poll(err) || !begin_writing(site, slots, count, err)) return false;
+  if (!nb_poll(err) || (nb_is_heard(NB_WRITE) && !tell_writes(slots, count, err))) return false;
   nb_interrupt_hold();
   for (int i = 0; i < count; i++) {
     Tensor *w = slots[i].weight;
@@ -140,6 +140,8 @@ bool nb_optimizer_step_at(Site site, const OptimizerRule *rule, const OptimizerS
       s.scale = 1 / sqrt(1 - pow(rule->beta2, t));
     }
     nb_parallel_for(nb_layout_numel(&w->layout), NB_GRAIN, w->layout.dtype == NB_F32 ? f32 : f64, &s);
+    for (int k = 0; k < NB_SLOT_TENSORS; k++)
+      if (slots[i].all[k]) nb_storage_change(slots[i].all[k]->storage, site);
   }
   nb_interrupt_let();
   return true;

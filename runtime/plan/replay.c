@@ -57,6 +57,12 @@ static bool run_step(PlanStep *s, Error *err) {
   return true;
 }
 
+static bool run_alone(PlanStep *s, Error *err) {
+  bool ok = run_step(s, err);
+  if (!ok && s->kind <= STEP_IN_PLACE) nb_op_name_error(s->call.op, err);
+  return ok;
+}
+
 bool plan_make_quick(Plan *p, Error *err) {
   if (!(p->quick = nb_alloc((size_t)(p->count + 1) * sizeof *p->quick, err))) return false;
   for (int i = 0; i < p->count; i++) {
@@ -101,46 +107,34 @@ static bool run_quick(const QuickStep *q) {
   return false;
 }
 
-// Runs the steps from *at up to `end`; *at becomes the next.
-static bool run_until(Plan *p, int *at, int end, Error *err) {
-  bool ok = true;
-  int i = *at;
-  while (ok && i < end) {
-    if (run_quick(&p->quick[i])) {
-      if (++i % 8 == 0) ok = nb_poll(err);
-      continue;
-    }
-    PlanStep *s = p->step[i];
-    if (s->group > 1) {
-      ok = plan_run_group(p, i, s->group, err);
-      i += s->group;
-    } else {
-      ok = run_step(s, err);
-      if (!ok && s->kind <= STEP_IN_PLACE) nb_op_name_error(s->call.op, err);
-      i++;
-    }
-    ok = ok && nb_poll(err);
-  }
-  *at = i;
-  return ok;
-}
-
 bool nb_plan_run(Plan *p, Tensor *const *inputs, Error *err) {
-  bool grad = nb_grad_enabled(), ok;
+  bool grad = nb_grad_enabled(), ok = true, held = false;
+  unsigned polled = 0;
   char *own[PLAN_INPUTS];
   nb_set_grad_enabled(false);
-  for (int i = 0; i < p->inputs; i++) {
-    own[i] = p->input[i]->storage->data;
-    p->input[i]->storage->data = nb_tensor_data(inputs[i]);
+  for (int k = 0; k < p->inputs; k++) {
+    own[k] = p->input[k]->storage->data;
+    p->input[k]->storage->data = nb_tensor_data(inputs[k]);
   }
-  int at = 0;
-  ok = run_until(p, &at, p->lasting, err);
-  if (ok && at < p->count) {
+  const QuickStep *q = p->quick, *end = q + p->lasting;
+  for (;; end = p->quick + p->count) {
+    for (; q < end; q++) {
+      if (run_quick(q)) {
+        if (++polled % 8 == 0 && !(ok = nb_poll(err))) goto done;
+        continue;
+      }
+      int i = (int)(q - p->quick), group = p->step[i]->group;
+      ok = group > 1 ? plan_run_group(p, i, group, err) : run_alone(p->step[i], err);
+      if (!(ok = ok && nb_poll(err))) goto done;
+      if (group > 1) q += group - 1;
+    }
+    if (end == p->quick + p->count) break;
     nb_interrupt_hold();
-    ok = run_until(p, &at, p->count, err);
-    nb_interrupt_let();
+    held = true;
   }
-  for (int i = 0; i < p->inputs; i++) p->input[i]->storage->data = own[i];
+done:
+  if (held) nb_interrupt_let();
+  for (int k = 0; k < p->inputs; k++) p->input[k]->storage->data = own[k];
   nb_set_grad_enabled(grad);
   return ok;
 }

@@ -118,6 +118,12 @@ bool nb_tensor_set_name(Tensor *t, const char *name, Error *err);
 // changed, when one of them cannot.
 bool nb_storage_write(Storage *s, Site site, Error *err);
 
+// The rest of it, for those who write into several at once and have told of all before the first.
+static inline void nb_storage_change(Storage *s, Site site) {
+  s->version++;
+  s->written = site;
+}
+
 // The first element's address.
 void *nb_tensor_data(const Tensor *t);
 
