@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "arguments.h"
 #include "binding.h"
 #include "nablua/args.h"
 #include "nablua/random.h"
@@ -65,47 +66,6 @@ void nb_push_id(lua_State *L, const void *object) {
 }
 
 // Pushes a value that is no tensor; nil where it was left out.
-void nb_push_plain(lua_State *L, const Param *p, const Value *v) {
-  switch (p->kind) {
-    case NB_PARAM_INT:
-    case NB_PARAM_DIM:
-      lua_pushinteger(L, v->integer);
-      break;
-    case NB_PARAM_INTS:
-    case NB_PARAM_DIMS:
-      if (v->ints.count < 0) {
-        lua_pushnil(L);
-        break;
-      }
-      lua_createtable(L, v->ints.count, 0);
-      for (int i = 0; i < v->ints.count; i++) {
-        lua_pushinteger(L, v->ints.items[i]);
-        lua_rawseti(L, -2, i + 1);
-      }
-      break;
-    case NB_PARAM_NUMBER:
-      lua_pushnumber(L, v->number);
-      break;
-    case NB_PARAM_FLAG:
-      lua_pushboolean(L, v->flag);
-      break;
-    case NB_PARAM_DTYPE:
-      if (v->dtype < NB_DTYPES)
-        lua_pushstring(L, nb_dtype_name(v->dtype));
-      else
-        lua_pushnil(L);
-      break;
-    case NB_PARAM_CHOICE: {
-      const char *choice = p->choices;
-      for (int i = 0; i < v->choice; i++) choice = strchr(choice, '|') + 1;
-      lua_pushlstring(L, choice, strcspn(choice, "|"));
-      break;
-    }
-    default:
-      lua_pushnil(L);
-  }
-}
-
 static int compare_order(const void *a, const void *b) {
   const Node *const *x = a, *const *y = b;
   return (*x)->order < (*y)->order ? -1 : (*x)->order > (*y)->order;
@@ -238,7 +198,7 @@ static void push_record(lua_State *L, Node *n, int records, int places) {
     const Param *p = &n->op->params[i];
     Tensor **list;
     if (nb_arg_tensors(p, &n->args[i], &list)) continue;
-    nb_push_plain(L, p, &n->args[i]);
+    nb_arg_faces[p->kind].push(L, p, &n->args[i]);
     lua_setfield(L, -2, p->name);
   }
   lua_setfield(L, -2, "args");

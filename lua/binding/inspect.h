@@ -8,10 +8,9 @@
 #include "nablua/op.h"
 
 // What inspection tells Lua of nodes and calls: a node of the tape as a userdata; the fields source and line of the
-// table on top; an address as a number; an argument that is no tensor.
+// table on top; an address as a number.
 void nb_push_node(lua_State *L, Node *n);
 void nb_set_site(lua_State *L, Site site);
 void nb_push_id(lua_State *L, const void *object);
-void nb_push_plain(lua_State *L, const Param *p, const Value *v);
 
 #endif

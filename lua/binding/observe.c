@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Telling a Lua function what the user applies and what backward rules give: inspection's ear.
+#include "arguments.h"
 #include "callback.h"
 #include "inspect.h"
 #include "nablua/args.h"
@@ -54,7 +55,7 @@ static void push_call(lua_State *L, const Applied *a) {
   for (int i = 0; i < nb_op_params(op); i++) {
     Tensor **list;
     if (nb_arg_tensors(&op->params[i], &a->args[i], &list)) continue;
-    nb_push_plain(L, &op->params[i], &a->args[i]);
+    nb_arg_faces[op->params[i].kind].push(L, &op->params[i], &a->args[i]);
     lua_setfield(L, -2, op->params[i].name);
   }
   lua_setfield(L, -2, "args");

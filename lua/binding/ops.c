@@ -6,248 +6,15 @@
 #include <math.h>
 #include <string.h>
 
+#include "arguments.h"
 #include "binding.h"
-#include "nablua/args.h"
-#include "nablua/events.h"
 #include "nablua/memory.h"
 #include "open.h"
 #include "options.h"
 
-enum { MAX_INTS = 64 };
-
-// One call being read.
-typedef struct Reader {
-  lua_State *L;
-  const Op *op;
-  const char *suffix;              // "_" for the in-place form, in messages
-  int next, last;                  // positional arguments that are left
-  int options;                     // stack index of the table of options, 0 without
-  bool has_numbers, has_booleans;  // among the OPERANDs
-  Value args[NB_MAX_PARAMS];
-  bool given[NB_MAX_PARAMS];
-  bool is_number[NB_MAX_PARAMS];  // an OPERAND given as a Lua number, not yet a tensor
-  bool is_whole[NB_MAX_PARAMS];
-  bool is_boolean[NB_MAX_PARAMS];
-  Value numbers[NB_MAX_PARAMS];
-  int64_t ints[MAX_INTS];
-  int int_count;
-} Reader;
-
-static int bad(Reader *r, const Param *p, const char *expected, int index) {
-  return nb_raisef(r->L, "%s%s: %s must be %s, got %s", r->op->name, r->suffix, p->name, expected,
-                   nb_kind_of(r->L, index));
-}
-
-// A number with all the bits that it has in Lua.
-static Value number_at(lua_State *L, int index) {
-  return (Value){.number = lua_tonumber(L, index), .whole = lua_tointegerx(L, index, NULL)};  // 0 where it is not whole
-}
-
-static Value truth_at(lua_State *L, int index) {
-  return (Value){.number = lua_toboolean(L, index), .whole = lua_toboolean(L, index)};
-}
-
-// A tensor of one number that stands where a plain one does: as that no gradient reaches it.
-static Tensor *single_number(Reader *r, const Param *p, int index) {
-  Tensor *t = nb_test_tensor(r->L, index);
-  if (!t || nb_layout_numel(&t->layout) != 1) return NULL;
-  if (nb_grad_enabled() && nb_tensor_tracked(t))
-    nb_raisef(r->L,
-              "%s%s: %s is a plain number, through which no gradient flows, but this tensor requires grad; pass "
-              ":item(), or compose the formula of operators on tensors",
-              r->op->name, r->suffix, p->name);
-  nb_tell_value_read("it uses a tensor's value as a number");
-  return t;
-}
-
-static int64_t read_int(Reader *r, const Param *p, int index) {
-  int is_int;
-  lua_Integer value = lua_tointegerx(r->L, index, &is_int);
-  if (is_int && lua_type(r->L, index) == LUA_TNUMBER) return value;
-  Tensor *t = single_number(r, p, index);
-  if (t) {
-    double v = nb_tensor_get(t, 0);
-    if (t->layout.dtype == NB_I64 || (v == rint(v) && fabs(v) < 9e15)) return nb_tensor_get_whole(t, 0);
-  }
-  if (lua_type(r->L, index) == LUA_TNUMBER)
-    return nb_raisef(r->L, "%s%s: %s must be a whole number, got %g", r->op->name, r->suffix, p->name,
-                     lua_tonumber(r->L, index));
-  return bad(r, p, "a whole number", index);
-}
-
-static void add_int(Reader *r, const Param *p, int index) {
-  if (r->int_count == MAX_INTS) nb_raisef(r->L, "%s%s: too many numbers for %s", r->op->name, r->suffix, p->name);
-  r->ints[r->int_count++] = read_int(r, p, index);
-}
-
-// How many arguments the parameters after the ith need by position.
-static int needed_after(const Op *op, int i) {
-  int count = 0;
-  while (++i < NB_MAX_PARAMS && op->params[i].name) count += !op->params[i].optional;
-  return count;
-}
-
-// A list in a table, or one number; `many` also takes the numbers that follow, but for those that later parameters
-// need.
-static void read_ints(Reader *r, int i, int index, bool many) {
-  const Param *p = &r->op->params[i];
-  int start = r->int_count;
-  if (lua_istable(r->L, index)) {
-    lua_Integer n = (lua_Integer)lua_rawlen(r->L, index);
-    for (lua_Integer k = 1; k <= n; k++) {
-      lua_rawgeti(r->L, index, k);
-      add_int(r, p, lua_gettop(r->L));
-      lua_pop(r->L, 1);
-    }
-  } else {
-    add_int(r, p, index);
-    int last = r->last - needed_after(r->op, i);
-    while (many && p->count == 0 && r->next <= last && !lua_istable(r->L, r->next)) add_int(r, p, r->next++);
-    if (p->count > 1 && r->int_count - start == 1) {
-      for (int k = 1; k < p->count; k++) {
-        if (r->int_count == MAX_INTS) nb_raisef(r->L, "%s%s: too many numbers for %s", r->op->name, r->suffix, p->name);
-        r->ints[r->int_count++] = r->ints[start];
-      }
-    }
-  }
-  int count = r->int_count - start;
-  if (p->count && count != p->count)
-    nb_raisef(r->L, "%s%s: %s must be one number or %d, got %d", r->op->name, r->suffix, p->name, p->count, count);
-  r->args[i].ints.items = r->ints + start;
-  r->args[i].ints.count = count;
-}
-
-static void read_tensors(Reader *r, int i, int index) {
-  lua_State *L = r->L;
-  const Param *p = &r->op->params[i];
-  if (!lua_istable(L, index)) bad(r, p, "a table of tensors", index);
-  lua_Integer n = (lua_Integer)lua_rawlen(L, index);
-  if (n > 1000000) nb_raisef(L, "%s%s: %s has too many tensors (%lld)", r->op->name, r->suffix, p->name, (long long)n);
-  Tensor **items = lua_newuserdatauv(L, (size_t)(n ? n : 1) * sizeof *items, 0);
-  for (lua_Integer k = 1; k <= n; k++) {
-    lua_rawgeti(L, index, k);
-    items[k - 1] = nb_test_tensor(L, -1);
-    if (!items[k - 1])
-      nb_raisef(L, "%s%s: %s[%lld] must be a tensor, got %s", r->op->name, r->suffix, p->name, (long long)k,
-                nb_kind_of(L, -1));
-    lua_pop(L, 1);  // the table keeps it alive
-  }
-  r->args[i].tensors.items = items;
-  r->args[i].tensors.count = (int)n;
-}
-
-static int read_choice(Reader *r, const Param *p, int index) {
-  const char *text = lua_type(r->L, index) == LUA_TSTRING ? lua_tostring(r->L, index) : NULL;
-  const char *at = p->choices;
-  for (int k = 0; text && *at; k++) {
-    size_t n = strcspn(at, "|");
-    if (strlen(text) == n && strncmp(at, text, n) == 0) return k;
-    at += n + (at[n] == '|');
-  }
-  if (!text) return bad(r, p, "a string", index);
-  return nb_raisef(r->L, "%s%s: %s must be one of %s, got \"%s\"", r->op->name, r->suffix, p->name, p->choices, text);
-}
-
-static DType read_dtype(Reader *r, const Param *p, int index) {
-  DType dtype;
-  if (lua_type(r->L, index) != LUA_TSTRING) bad(r, p, "a dtype such as \"f32\"", index);
-  if (!nb_dtype_parse(lua_tostring(r->L, index), &dtype))
-    nb_raisef(r->L, "%s%s: there is no dtype \"%s\"; there are f32, f64, i64, u8 and bool", r->op->name, r->suffix,
-              lua_tostring(r->L, index));
-  return dtype;
-}
-
-static void read_tensor(Reader *r, int i, int index) {
-  const Param *p = &r->op->params[i];
-  Tensor *t = nb_test_tensor(r->L, index);
-  if (t) {
-    r->args[i].tensor = t;
-    r->is_number[i] = false;
-    return;
-  }
-  bool is_boolean = lua_type(r->L, index) == LUA_TBOOLEAN;
-  if (p->kind != NB_PARAM_OPERAND && !(p->kind == NB_PARAM_MASK && is_boolean)) bad(r, p, "a tensor", index);
-  if (is_boolean) {
-    r->numbers[i] = truth_at(r->L, index);
-    r->is_whole[i] = r->is_boolean[i] = r->has_booleans = true;
-  } else if (lua_type(r->L, index) == LUA_TNUMBER) {
-    r->numbers[i] = number_at(r->L, index);
-    r->is_whole[i] = lua_isinteger(r->L, index);
-  } else {
-    bad(r, p, "a tensor or a number", index);
-  }
-  r->is_number[i] = r->has_numbers = true;
-}
-
-// Where the number is the value of elements, true and false are two, which settle_booleans looks at.
-static void read_number(Reader *r, int i, int index) {
-  const Param *p = &r->op->params[i];
-  Value *v = &r->args[i];
-  Tensor *t = single_number(r, p, index);
-  if (t) {
-    v->number = nb_tensor_get(t, 0);
-    v->whole = nb_dtype_is_float(t->layout.dtype) ? 0 : nb_tensor_get_whole(t, 0);
-  } else if (p->element && lua_type(r->L, index) == LUA_TBOOLEAN) {
-    *v = truth_at(r->L, index);
-    r->is_boolean[i] = r->has_booleans = true;
-  } else if (lua_type(r->L, index) == LUA_TNUMBER) {
-    *v = number_at(r->L, index);
-  } else {
-    bad(r, p, "a number", index);
-  }
-}
-
 static void read_value(Reader *r, int i, int index, bool positional) {
-  const Param *p = &r->op->params[i];
-  lua_State *L = r->L;
   r->given[i] = true;
-  switch (p->kind) {
-    case NB_PARAM_TENSOR:
-    case NB_PARAM_OPERAND:
-    case NB_PARAM_INDEX:
-    case NB_PARAM_MASK:
-      read_tensor(r, i, index);
-      break;
-    case NB_PARAM_TENSORS:
-      read_tensors(r, i, index);
-      break;
-    case NB_PARAM_INT:
-    case NB_PARAM_DIM:
-      r->args[i].integer = read_int(r, p, index);
-      // To the library 0 means that it was left out.
-      if (p->kind == NB_PARAM_DIM && r->args[i].integer == 0)
-        nb_raisef(L, "%s%s: there is no dimension 0; they count from 1, and from -1 at the end", r->op->name,
-                  r->suffix);
-      break;
-    case NB_PARAM_INTS:
-    case NB_PARAM_DIMS:
-      read_ints(r, i, index, positional && p->kind == NB_PARAM_INTS);
-      break;
-    case NB_PARAM_NUMBER:
-      read_number(r, i, index);
-      break;
-    case NB_PARAM_FLAG:
-      if (!lua_isboolean(L, index)) bad(r, p, "true or false", index);
-      r->args[i].flag = lua_toboolean(L, index);
-      break;
-    case NB_PARAM_DTYPE:
-      r->args[i].dtype = read_dtype(r, p, index);
-      break;
-    case NB_PARAM_CHOICE:
-      r->args[i].choice = read_choice(r, p, index);
-      break;
-    case NB_PARAM_KINDS:
-    case NB_PARAM_OBJECT:  // of rows that do not come this way
-      break;
-  }
-}
-
-static void set_default(Reader *r, int i) {
-  const Param *p = &r->op->params[i];
-  nb_arg_kinds[p->kind].set_default(p, &r->args[i]);
-  if (p->kind != NB_PARAM_OPERAND || !p->optional) return;
-  r->numbers[i] = (Value){.number = p->fallback};
-  r->is_number[i] = r->is_whole[i] = r->has_numbers = true;
+  nb_arg_faces[r->op->params[i].kind].read(r, i, index, positional);
 }
 
 // Options are a plain table whose keys are names; a list is an argument.
@@ -331,7 +98,7 @@ static void read_each(Reader *r) {
   }
   for (int i = 0; i < NB_MAX_PARAMS && r->op->params[i].name; i++) {
     const Param *p = &r->op->params[i];
-    set_default(r, i);
+    nb_set_default(r, i);
     if (p->named || r->next > r->last) continue;
     if (p->optional && lua_isnil(L, r->next)) {
       r->next++;
@@ -399,7 +166,7 @@ static bool read_tensors_alone(Reader *r) {
   }
   for (; i < NB_MAX_PARAMS && p[i].name; i++) {
     if (!p[i].optional || p[i].kind == NB_PARAM_OPERAND) return false;
-    set_default(r, i);
+    nb_set_default(r, i);
   }
   return true;
 }

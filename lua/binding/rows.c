@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "arguments.h"
 #include "binding.h"
 #include "open.h"
 
@@ -17,72 +18,16 @@ static void set_flag(lua_State *L, const char *key, bool value) {
   lua_setfield(L, -2, key);
 }
 
-static const char *kind_name(ParamKind kind) {
-  static const char *const names[] = {[NB_PARAM_TENSOR] = "tensor",
-                                      [NB_PARAM_OPERAND] = "tensor or number",
-                                      [NB_PARAM_INDEX] = "index tensor",
-                                      [NB_PARAM_MASK] = "mask",
-                                      [NB_PARAM_TENSORS] = "table of tensors",
-                                      [NB_PARAM_INT] = "integer",
-                                      [NB_PARAM_INTS] = "integers",
-                                      [NB_PARAM_DIM] = "dimension",
-                                      [NB_PARAM_DIMS] = "dimension or table of dimensions",
-                                      [NB_PARAM_NUMBER] = "number",
-                                      [NB_PARAM_FLAG] = "boolean",
-                                      [NB_PARAM_DTYPE] = "dtype",
-                                      [NB_PARAM_CHOICE] = "string",
-                                      [NB_PARAM_OBJECT] = "object"};
-  return names[kind];
-}
-
-static void push_default(lua_State *L, const Param *p) {
-  switch (p->kind) {
-    case NB_PARAM_INT:
-      if ((int64_t)p->fallback == NB_LEFT_OUT)
-        lua_pushnil(L);
-      else
-        lua_pushinteger(L, (lua_Integer)p->fallback);
-      break;
-    case NB_PARAM_INTS:
-      if (p->count)
-        lua_pushinteger(L, (lua_Integer)p->fallback);
-      else
-        lua_pushnil(L);
-      break;
-    case NB_PARAM_NUMBER:
-    case NB_PARAM_OPERAND:
-      if (isnan(p->fallback))  // stands for a number that others decide
-        lua_pushnil(L);
-      else
-        lua_pushnumber(L, p->fallback);
-      break;
-    case NB_PARAM_FLAG:
-      lua_pushboolean(L, p->fallback != 0);
-      break;
-    case NB_PARAM_DTYPE:
-      if ((DType)p->fallback < NB_DTYPES)
-        lua_pushstring(L, nb_dtype_name((DType)p->fallback));
-      else
-        lua_pushnil(L);
-      break;
-    case NB_PARAM_CHOICE:
-      lua_pushlstring(L, p->choices, strcspn(p->choices, "|"));
-      break;
-    default:
-      lua_pushnil(L);
-  }
-}
-
 static void push_param(lua_State *L, const Param *p) {
   lua_newtable(L);
   set_string(L, "name", p->name);
-  set_string(L, "kind", kind_name(p->kind));
+  set_string(L, "kind", nb_arg_faces[p->kind].type);
   set_string(L, "doc", p->doc);
   set_string(L, "choices", p->choices);
   set_flag(L, "optional", p->optional);
   set_flag(L, "named", p->named);
   if (!p->optional) return;
-  push_default(L, p);
+  nb_arg_faces[p->kind].push_default(L, p);
   lua_setfield(L, -2, "default");
 }
 
@@ -114,7 +59,7 @@ static void push_signature(lua_State *L, const Op *op) {
       if (any) luaL_addstring(&b, ", ");
       luaL_addstring(&b, p->name);
       luaL_addchar(&b, '=');
-      push_default(L, p);
+      nb_arg_faces[p->kind].push_default(L, p);
       if (!lua_isnil(L, -1)) {
         luaL_tolstring(L, -1, NULL);
         lua_remove(L, -2);
