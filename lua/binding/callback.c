@@ -79,6 +79,7 @@ static const char handle_name[] = "nablua.hook";
 static int remove_hook(lua_State *L) {
   Hook **h = luaL_checkudata(L, 1, handle_name);
   nb_hook_remove(*h);
+  nb_note_flags();
   return 0;
 }
 
@@ -104,6 +105,7 @@ static int register_hook(lua_State *L) {
     *h = nb_tensor_hook(t, (HookFunction){hook_called, hook_released, function}, &err);
     if (!*h) nb_free(function, sizeof *function);
   }
+  nb_note_flags();
   if (*h) return 1;
   nb_let_go(held);
   return nb_raise(L, &err);

@@ -77,6 +77,9 @@ struct Plan {
   size_t arena_bytes;
   Storage **moved;  // owned references by way of the steps: storages that lie in the arena
   int moved_count;
+  Tensor **leaf;  // found outside, owned; first those that require grad
+  int leaves, leaves_with_grad;
+  size_t bytes;
   PlanStats stats;
   bool refused;
   char reason[400];
