@@ -2,16 +2,20 @@
 // Trying out how Lua lays out tables.
 #include "peek.h"
 
-enum { VALUE_BYTES = 16, NODE_BYTES = 24, HINT = 0x80, A_TABLE = 5, MOST = 256 };
+enum { VALUE_BYTES = 16, NODE_BYTES = 24, HINT = 0x800000, A_TABLE = 5, MOST = 256 };
+
+static int log_nodes(const Peek *p) {
+  return p->head.sizes >> 24 & 0xFF;
+}
 
 Peek nb_peek(const void *table) {
   Peek p;
   memcpy(&p.head, table, sizeof p.head);
-  size_t size = p.head.array_limit;
-  if (p.head.flags & HINT)
-    for (size = 1; size < p.head.array_limit;) size *= 2;
+  size_t limit = p.head.sizes >> 32, size = limit;
+  if (p.head.sizes & HINT)
+    for (size = 1; size < limit;) size *= 2;
   p.array_bytes = size * VALUE_BYTES;
-  p.node_bytes = ((size_t)1 << p.head.log_nodes) * NODE_BYTES;
+  p.node_bytes = ((size_t)1 << log_nodes(&p)) * NODE_BYTES;
   return p;
 }
 
@@ -28,7 +32,7 @@ static bool has_word(const char *contents, size_t at, const void *word) {
 // A table of three in a row, two by name and a metatable, at index `t`: whether its memory is as expected.
 static bool looks_right(lua_State *L, int t, const Peek *p) {
   char contents[MOST];
-  if (p->head.type != A_TABLE || p->head.log_nodes != 1 || p->array_bytes != 3 * (size_t)VALUE_BYTES) return false;
+  if ((p->head.sizes & 0xFF) != A_TABLE || log_nodes(p) != 1 || p->array_bytes != 3 * (size_t)VALUE_BYTES) return false;
   lua_getmetatable(L, t);
   bool right = p->head.metatable == lua_topointer(L, -1);
   lua_pop(L, 1);

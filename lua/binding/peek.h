@@ -17,11 +17,13 @@
 
 #include "binding.h"
 
+// Of `sizes`: the limit, the number of nodes, and the flag that the limit is not the whole array.
+#define NB_PEEK_SIZES UINT64_C(0xFFFFFFFFFF800000)
+
 // The part of Lua's structure that is looked at.
 typedef struct __attribute__((may_alias)) TableMemory {
   void *next;
-  uint8_t type, marked, flags, log_nodes;
-  unsigned array_limit;
+  uint64_t sizes;  // from the lowest byte on: type, marks, flags, the number of nodes as a power of 2; the array's limit
   const char *array, *node;
   void *last_free;
   const void *metatable;
@@ -41,10 +43,8 @@ void nb_peek_copy(const Peek *p, char *contents);
 
 static inline bool nb_peek_same(const void *table, const Peek *p, const char *contents) {
   const TableMemory *t = table;
-  const uint8_t hint = 0x80;  // of the flags: array_limit is not the whole array
-  return t->node == p->head.node && t->array == p->head.array && t->metatable == p->head.metatable &&
-         t->log_nodes == p->head.log_nodes && t->array_limit == p->head.array_limit &&
-         !((t->flags ^ p->head.flags) & hint) && memcmp(t->node, contents, p->node_bytes) == 0 &&
+  return ((t->sizes ^ p->head.sizes) & NB_PEEK_SIZES) == 0 && t->node == p->head.node && t->array == p->head.array &&
+         t->metatable == p->head.metatable && memcmp(t->node, contents, p->node_bytes) == 0 &&
          (p->array_bytes == 0 || memcmp(t->array, contents + p->node_bytes, p->array_bytes) == 0);
 }
 

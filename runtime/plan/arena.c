@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // A plan's memory.
 //
-// A storage is inside when nothing but the plan's steps holds it.  One that lives only in a group of
+// A recording needs layouts and no bytes: what nothing but it holds any more gives its bytes back while the function
+// still runs.  In the end a storage is inside when nothing but the plan's steps holds it.  One that lives only in a group of
 // elementwise steps needs a tile; any other gets a place in the arena for as long as steps use it:
 //
 //   step     0   1   2   3   4   5
@@ -9,6 +10,7 @@
 //   b            ├───────────┤       │ a | c      │  arena: c takes the place of a
 //   c                    ├───────┤   │ b          │
 //                                    └────────────┘
+#include <stdlib.h>
 #include <string.h>
 
 #include "nablua/memory.h"
@@ -19,6 +21,8 @@ typedef struct Place {
   Storage *storage;
   int first, last;  // the steps that use it
   int tensors;      // distinct tensors of the plan on it
+  int until;        // the last step that uses one that took it over
+  int joined;       // 1 + the place that it takes over, or 0
   bool outside;     // somebody else holds it, too
   size_t offset, bytes;
 } Place;
@@ -98,41 +102,78 @@ static int taken_place(const Survey *v, int i) {
   return at;
 }
 
-// First fit, in order of first use.
-static void arrange(Survey *v) {
-  Plan *p = v->p;
-  int *live = p->count ? (int *)v->tensors.value : NULL, living = 0;  // the map is no longer needed
+// Joins those that take over another's place: the first of them stands for all.
+static int join_places(Survey *v, int *roots) {
+  int count = 0;
   for (int i = 0; i < v->count; i++) {
     Place *q = &v->place[i];
     if (!q->storage || q->outside) continue;
-    p->stats.apart += q->storage->bytes;
+    v->p->stats.apart += q->storage->bytes;
     if (q->offset == SIZE_MAX) continue;
     q->bytes = (q->storage->bytes + 63) / 64 * 64;
     if (!q->bytes) q->bytes = 64;
-    int kept = 0;
-    for (int k = 0; k < living; k++)
-      if (v->place[live[k]].last >= q->first) live[kept++] = live[k];
-    living = kept;
     int taken = taken_place(v, i);
-    for (int k = 0; k < living && taken >= 0; k++)
-      if (live[k] == taken) live[k] = i;
-    if (taken >= 0) {
-      q->offset = v->place[taken].offset;
+    if (taken < 0) {
+      roots[count++] = i;
       continue;
     }
-    // `live` is sorted by offset: the first gap that is large enough.
+    q->joined = 1 + (v->place[taken].joined ? v->place[taken].joined - 1 : taken);
+    v->place[q->joined - 1].until = q->last;
+  }
+  return count;
+}
+
+typedef struct Candidate {
+  size_t bytes;
+  int first, place;
+} Candidate;
+
+static int larger_first(const void *a, const void *b) {
+  const Candidate *x = a, *y = b;
+  if (x->bytes != y->bytes) return x->bytes < y->bytes ? 1 : -1;
+  return x->first != y->first ? (x->first > y->first) - (x->first < y->first) : x->place - y->place;
+}
+
+static int end_of(const Place *q) {
+  return q->until > q->last ? q->until : q->last;
+}
+
+// The largest first, each in the lowest gap that is free for as long as it lives; `placed` is sorted by offset.
+static void arrange(Survey *v, Candidate *c, int *placed, int count) {
+  Plan *p = v->p;
+  for (int i = 0; i < count; i++) {
+    const Place *q = &v->place[placed[i]];
+    c[i] = (Candidate){q->bytes, q->first, placed[i]};
+  }
+  qsort(c, (size_t)count, sizeof *c, larger_first);
+  for (int i = 0; i < count; i++) {
+    Place *q = &v->place[c[i].place];
     size_t at = 0;
-    int where = 0;
-    for (; where < living && v->place[live[where]].offset < at + q->bytes; where++) {
-      size_t end = v->place[live[where]].offset + v->place[live[where]].bytes;
-      if (end > at) at = end;
+    int where = 0, last = end_of(q);
+    for (int k = 0; k < i; k++) {
+      const Place *other = &v->place[placed[k]];
+      if (other->first > last || end_of(other) < q->first) continue;
+      if (other->offset >= at + q->bytes) break;
+      if (other->offset + other->bytes > at) at = other->offset + other->bytes;
     }
-    memmove(live + where + 1, live + where, (size_t)(living - where) * sizeof *live);
-    live[where] = i;
-    living++;
     q->offset = at;
+    while (where < i && v->place[placed[where]].offset <= at) where++;
+    memmove(placed + where + 1, placed + where, (size_t)(i - where) * sizeof *placed);
+    placed[where] = c[i].place;
     if (at + q->bytes > p->arena_bytes) p->arena_bytes = at + q->bytes;
   }
+  for (int i = 0; i < v->count; i++)
+    if (v->place[i].joined) v->place[i].offset = v->place[v->place[i].joined - 1].offset;
+}
+
+static bool find_places(Survey *v, Error *err) {
+  size_t bytes = (size_t)(v->count + 1) * (sizeof(Candidate) + sizeof(int));
+  Candidate *c = nb_alloc(bytes, err);
+  if (!c) return false;
+  int *roots = (int *)(c + v->count + 1);
+  arrange(v, c, roots, join_places(v, roots));
+  nb_free(c, bytes);
+  return true;
 }
 
 // Counts who holds what, for all storages that steps made.
@@ -142,6 +183,11 @@ static void survey(Survey *v) {
   for (v->step = 0; v->step < p->count; v->step++) plan_each_tensor(p->step[v->step], note_use, v);
   for (int i = 0; i < v->count; i++)
     if (v->place[i].storage && v->place[i].tensors != v->place[i].storage->refs) v->place[i].outside = true;
+}
+
+// What a replay gives away stays outside.
+static void keep_given(Survey *v) {
+  Plan *p = v->p;
   for (int i = 0; i < p->results; i++) keep(v, p->result[i]);
   for (int i = 0; i < p->count; i++)
     if (p->step[i]->kind == STEP_GRAD) keep(v, p->step[i]->grad);
@@ -161,13 +207,18 @@ static void widen(Survey *v) {
 // Gives the storages that live inside their places in the arena.
 static bool move_in(Survey *v, Error *err) {
   Plan *p = v->p;
-  if (p->arena_bytes && !(p->arena = nb_alloc(p->arena_bytes, err))) return false;
   p->moved = nb_alloc((size_t)(v->count + 1) * sizeof *p->moved, err);
   if (!p->moved) return false;
+  for (int i = 0; i < v->count; i++)
+    if (v->place[i].storage && !v->place[i].outside) nb_storage_drop_data(v->place[i].storage);
+  if (p->arena_bytes && !(p->arena = nb_alloc(p->arena_bytes, err))) return false;
   for (int i = 0; i < v->count; i++) {
     Place *q = &v->place[i];
-    if (!q->storage || q->outside) continue;
-    nb_storage_drop_data(q->storage);
+    if (!q->storage) continue;
+    if (q->outside) {  // it gave its bytes back while it was recorded, and needs its own
+      if (!q->storage->data && !(q->storage->data = nb_alloc(q->storage->bytes, err))) return false;
+      continue;
+    }
     q->storage->data = q->offset == SIZE_MAX ? NULL : p->arena + q->offset;
     p->moved[p->moved_count++] = q->storage;
   }
@@ -175,25 +226,54 @@ static bool move_in(Survey *v, Error *err) {
   return true;
 }
 
+static void close_survey(Survey *v) {
+  if (v->place) nb_free(v->place, (size_t)(v->count + 1) * sizeof *v->place);
+  storage_map_close(&v->tensors);
+  storage_map_close(&v->storages);
+}
+
+static void count_tensor(void *ctx, Tensor *t) {
+  (void)t;
+  ++*(int *)ctx;
+}
+
+// Looks who holds what; close_survey whatever the result.
+static bool open_survey(Survey *v, Plan *p, Error *err) {
+  int tensors = 0;
+  *v = (Survey){.p = p, .count = p->count * NB_MAX_OUTPUTS};
+  size_t bytes = (size_t)(v->count + 1) * sizeof *v->place;
+  for (int i = 0; i < p->count; i++) plan_each_tensor(p->step[i], count_tensor, &tensors);
+  if (!storage_map_open(&v->storages, p, err) || !storage_map_new(&v->tensors, tensors, err) ||
+      !(v->place = nb_alloc(bytes, err)))
+    return false;
+  memset(v->place, 0, bytes);
+  survey(v);
+  return true;
+}
+
 bool plan_arrange(Plan *p, Error *err) {
-  Survey v = {.p = p, .count = p->count * NB_MAX_OUTPUTS};
-  size_t bytes = (size_t)(v.count + 1) * sizeof *v.place;
-  bool ok = false;
-  if (!storage_map_open(&v.storages, p, err)) return false;
-  if (!storage_map_new(&v.tensors, p->count * (NB_MAX_PARAMS + NB_MAX_OUTPUTS) + 64, err) ||
-      !(v.place = nb_alloc(bytes, err)))
-    goto done;
-  memset(v.place, 0, bytes);
-  survey(&v);
-  make_locals(&v);
-  widen(&v);
-  arrange(&v);
-  ok = move_in(&v, err);
-done:
-  if (v.place) nb_free(v.place, bytes);
-  storage_map_close(&v.tensors);
-  storage_map_close(&v.storages);
+  Survey v;
+  bool ok = open_survey(&v, p, err);
+  if (ok) {
+    keep_given(&v);
+    make_locals(&v);
+    widen(&v);
+    ok = find_places(&v, err) && move_in(&v, err);
+  }
+  close_survey(&v);
   return ok;
+}
+
+void plan_shed(Plan *p) {
+  Error ignored;
+  Survey v;
+  if (open_survey(&v, p, &ignored)) {
+    for (int i = 0; i < v.count; i++) {
+      Storage *s = v.place[i].outside ? NULL : v.place[i].storage;
+      if (s && !s->within) nb_storage_drop_data(s);
+    }
+  }
+  close_survey(&v);
 }
 
 void plan_return_memory(Plan *p) {

@@ -127,6 +127,7 @@ size_t nb_plan_bytes(const Plan *p) {
 }
 
 bool nb_plan_finish(Plan *p, Error *err) {
+  plan_stop(p);
   if (!keep_leaves(p, err)) return false;
   for (int i = 0; i < p->count; i++) plan_each_tensor(p->step[i], forget_tape, NULL);
   for (int i = 0; i < p->results; i++) forget_tape(NULL, p->result[i]);

@@ -10,6 +10,7 @@
 #include "steps.h"
 
 static Plan *recording;
+static Plan *waiting;  // the last that was recorded and not finished
 
 bool nb_plan_recording(void) {
   return recording;
@@ -61,6 +62,17 @@ static PlanStep *add(Plan *p, StepKind kind, size_t extra) {
   return s;
 }
 
+// Now and then lets go of the bytes that the function needs no more: a record needs layouts.
+static void shed(Plan *p, const Applied *a) {
+  static const size_t at_least = (size_t)1 << 18, share = 64;
+  for (int i = 0; i < NB_MAX_OUTPUTS; i++)
+    if (a->call->out[i] && !a->in_place) p->fresh += a->call->out[i]->storage->bytes;
+  if (p->fresh < at_least || p->fresh < nb_memory_stats().live / share) return;
+  p->fresh = 0;
+  plan_shed(p);
+  if (waiting && waiting != p) plan_shed(waiting);
+}
+
 static bool on_applied(void *user, const Applied *a, Error *err) {
   Plan *p = user;
   const Op *op = a->op;
@@ -83,6 +95,7 @@ static bool on_applied(void *user, const Applied *a, Error *err) {
   s->call.args = s->args;
   nb_args_copy(op, s->args, a->args, s + 1, true);
   for (int i = 0; i < NB_MAX_OUTPUTS; i++) nb_tensor_retain(s->call.out[i]);
+  shed(p, a);
   return true;
 }
 
@@ -118,6 +131,7 @@ static void on_refusal(void *user, const char *what) {
 void plan_stop(Plan *p) {
   nb_unlisten(&p->listener);
   if (recording == p) recording = NULL;
+  if (waiting == p) waiting = NULL;
 }
 
 Plan *nb_plan_begin(Tensor *const *stand_ins, int count, Error *err) {
@@ -163,5 +177,6 @@ bool nb_plan_end(Plan *p, Tensor *const *results, int count, Error *err) {
       refuse(p, "what it returns is on the tape; call backward inside it, or wrap it in nb.no_grad");
     p->result[p->results++] = nb_tensor_retain(results[i]);
   }
+  waiting = p;
   return !p->refused || nb_fail(err, NB_ERROR_STATE, "%s", p->reason);
 }

@@ -79,7 +79,8 @@ struct Plan {
   int moved_count;
   Tensor **leaf;  // found outside, owned; first those that require grad
   int leaves, leaves_with_grad;
-  size_t bytes;
+  size_t bytes;  // of all that it keeps
+  size_t fresh;  // bytes made since it was last looked which ones nobody needs any more
   PlanStats stats;
   bool refused;
   char reason[400];
@@ -141,6 +142,10 @@ bool plan_run_group(Plan *p, int first, int count, Error *err);
 
 // Gives what lives only inside its tile or its place in the arena.
 bool plan_arrange(Plan *p, Error *err);
+
+// While it is recorded, or waits for another recording to be compared with: gives back the bytes of what nothing but the
+// plan holds.
+void plan_shed(Plan *p);
 
 // Takes the tensors out of the arena before they are released.
 void plan_return_memory(Plan *p);
