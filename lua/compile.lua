@@ -149,10 +149,17 @@ local function record(f, args, guard, called)
   return r, results
 end
 
--- What is kept of the results that are no tensors must be the same each time.
+local function changes(name)
+  return name .. " changes from call to call; pass it as an argument"
+end
+
+-- Why two records differ, if they do.  What is kept of the results that are no tensors must be the same each time.
 local function compare(a, b)
   local same, reason = native.plan_same(a.plan, b.plan)
-  if not same then return reason end
+  if not same then
+    local still, name = native.guard_holds(a.guard)
+    return still and reason or changes(name)
+  end
   if a.results.n ~= b.results.n then return "it returns another number of values at each call" end
   for i = 1, a.results.n do
     if a.results[i] ~= b.results[i] then return ("its value number %d is another at each call"):format(i) end
@@ -248,7 +255,7 @@ local function is_restless(entry)
   entry.again = last.replays + native.plan_replays(last.plan) < MOST_RENEWALS and entry.again + 1 or 0
   if entry.again <= MOST_RENEWALS then return false end
   local same, name = native.guard_holds(last.guard)
-  return true, (same and "what it finds outside" or name) .. " changes from call to call; pass it as an argument"
+  return true, changes(same and "what it finds outside" or name)
 end
 
 -- ---- calling ----
@@ -339,7 +346,6 @@ local function slow(state, args, entry)
     refuse(state, reason)
   elseif not before or reason then   -- the state may have been on its way: one more look
     entry.record, entry.called = r, called
-    r.guard = nil
   else
     entry.record, before = nil, nil  -- luacheck: ignore 311
     local out = {}

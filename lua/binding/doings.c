@@ -69,7 +69,8 @@ static void on_call(lua_State *L, lua_Debug *ar) {
   } else if (kind == LUA_TNUMBER) {
     look_closer(L, ar, (int)lua_tointeger(L, -1));
   } else if (lua_iscfunction(L, function)) {
-    if (lua_getupvalue(L, function, 1)) look_at_coroutine(L, -1);  // what coroutine.wrap gives
+    for (int i = 1; i <= 2 && lua_getupvalue(L, function, i); i++)  // what coroutine.wrap gives
+      look_at_coroutine(L, lua_gettop(L));
   } else if (!nb_is_library_function(L, function)) {
     lua_rawgetp(L, LUA_REGISTRYINDEX, &called_key);
     lua_pushvalue(L, function);

@@ -143,6 +143,7 @@ bool nb_plan_finish(Plan *p, Error *err) {
     p->bytes += p->step[i]->bytes;
     plan_each_tensor(p->step[i], count_bytes, p);
   }
+  for (int i = 0; i < p->inputs; i++) p->bytes += p->input[i]->storage->bytes;
   for (int i = 0; i < p->results; i++) p->bytes += p->result[i]->storage->bytes;
   return plan_make_quick(p, err);
 }

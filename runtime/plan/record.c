@@ -167,16 +167,30 @@ bool nb_plan_changed(const Plan *p, int i) {
   return i >= 0 && i < p->inputs && p->input[i]->storage->version != p->version[i];
 }
 
+// A result that lies in an argument is copied in a last step: when results are looked at, the argument's place is not
+// the caller's any more.
+static bool add_result(Plan *p, Tensor *t, Error *err) {
+  bool lies_in_input = false;
+  for (int i = 0; i < p->inputs; i++) lies_in_input = lies_in_input || p->input[i]->storage == t->storage;
+  if (!lies_in_input) {
+    nb_tensor_retain(t);
+  } else if (!nb_apply(nb_op_find("clone"), (Value[NB_MAX_PARAMS]){{.tensor = t}}, &t, err)) {
+    return false;
+  }
+  p->result[p->results++] = t;
+  return true;
+}
+
 bool nb_plan_end(Plan *p, Tensor *const *results, int count, Error *err) {
-  plan_stop(p);
   if (count > PLAN_INPUTS) refuse(p, "it returns more than %d tensors", PLAN_INPUTS);
   for (int i = 0; i < p->inputs; i++)
     if (nb_plan_changed(p, i)) refuse(p, "it changes an argument in place");
   for (int i = 0; i < count && !p->refused; i++) {
     if (results[i]->requires_grad || (results[i]->node && !results[i]->node->freed))
       refuse(p, "what it returns is on the tape; call backward inside it, or wrap it in nb.no_grad");
-    p->result[p->results++] = nb_tensor_retain(results[i]);
+    if (!add_result(p, results[i], err)) refuse(p, "there is not enough memory for its results");
   }
+  plan_stop(p);
   waiting = p;
   return !p->refused || nb_fail(err, NB_ERROR_STATE, "%s", p->reason);
 }
