@@ -390,6 +390,16 @@ static int doings_leave(lua_State *L) {
   return 1;
 }
 
+// native.plan_idle(list): an optimizer has passed over those in a list of tensors that have no gradient; the plan serves
+// as long as they have none.
+static int idle(lua_State *L) {
+  for (lua_Integer i = 1; lua_rawgeti(L, 1, i) != LUA_TNIL; i++, lua_settop(L, 1)) {
+    Tensor *t = nb_test_tensor(L, -1);
+    if (t && !t->grad) nb_tell_deposited(t, NULL, false);
+  }
+  return 0;
+}
+
 // native.change_options(): options of an optimizer change
 static int change_options(lua_State *L) {
   (void)L;
@@ -460,6 +470,7 @@ void nb_open_compile(lua_State *L) {
                                        {"plan_used", used},
                                        {"plan_drop", drop},
                                        {"plan_arm", arm},
+                                       {"plan_idle", idle},
                                        {"guard", guard},
                                        {"guard_holds", guard_holds},
                                        {"doings_watch", doings_watch},

@@ -23,15 +23,26 @@ typedef struct Place {
   int tensors;      // distinct tensors of the plan on it
   int until;        // the last step that uses one that took it over
   int joined;       // 1 + the place that it takes over, or 0
+  int host;         // 1 + the host that it lies in; 0: the arena
   bool outside;     // somebody else holds it, too
   size_t offset, bytes;
 } Place;
+
+// A gradient that a step makes anew: what dies before may lie in its memory, once its last value has been used.
+typedef struct Host {
+  int place, from;  // the last optimizer step before it is made, which uses the value of the replay before; or −1
+  size_t bytes;
+} Host;
+
+static const size_t least_host = (size_t)1 << 16;
 
 typedef struct Survey {
   Plan *p;
   StorageMap storages, tensors;  // tensors: how many references the plan holds
   Place *place;
   int count, step;
+  Host host[PLAN_HOSTS];  // the largest
+  int hosts;
 } Survey;
 
 static void count_reference(void *ctx, Tensor *t) {
@@ -138,9 +149,37 @@ static int end_of(const Place *q) {
   return q->until > q->last ? q->until : q->last;
 }
 
-// The largest first, each in the lowest gap that is free for as long as it lives; `placed` is sorted by offset.
+// The lowest free offset for a place in a host, or in the arena, beside the `count` that are placed, which are sorted by
+// offset.
+static size_t gap_for(const Survey *v, const Place *q, int host, const int *placed, int count) {
+  size_t at = 0;
+  int last = end_of(q);
+  for (int k = 0; k < count; k++) {
+    const Place *other = &v->place[placed[k]];
+    if (other->host != host || other->first > last || end_of(other) < q->first) continue;
+    if (other->offset >= at + q->bytes) break;
+    if (other->offset + other->bytes > at) at = other->offset + other->bytes;
+  }
+  return at;
+}
+
+// Finds room for a place: in the gradient that is made soonest after it dies, else in the arena.
+static void settle(Survey *v, Place *q, const int *placed, int count) {
+  int best = -1;
+  for (int h = 0; h < v->hosts; h++) {
+    const Host *host = &v->host[h];
+    int made = v->place[host->place].first;
+    if (q->bytes > host->bytes || q->first <= host->from || end_of(q) >= made) continue;
+    if (best >= 0 && v->place[v->host[best].place].first <= made) continue;
+    if (gap_for(v, q, h + 1, placed, count) + q->bytes <= host->bytes) best = h;
+  }
+  q->host = best + 1;
+  q->offset = gap_for(v, q, q->host, placed, count);
+  if (!q->host && q->offset + q->bytes > v->p->arena_bytes) v->p->arena_bytes = q->offset + q->bytes;
+}
+
+// The largest first.
 static void arrange(Survey *v, Candidate *c, int *placed, int count) {
-  Plan *p = v->p;
   for (int i = 0; i < count; i++) {
     const Place *q = &v->place[placed[i]];
     c[i] = (Candidate){q->bytes, q->first, placed[i]};
@@ -148,22 +187,17 @@ static void arrange(Survey *v, Candidate *c, int *placed, int count) {
   qsort(c, (size_t)count, sizeof *c, larger_first);
   for (int i = 0; i < count; i++) {
     Place *q = &v->place[c[i].place];
-    size_t at = 0;
-    int where = 0, last = end_of(q);
-    for (int k = 0; k < i; k++) {
-      const Place *other = &v->place[placed[k]];
-      if (other->first > last || end_of(other) < q->first) continue;
-      if (other->offset >= at + q->bytes) break;
-      if (other->offset + other->bytes > at) at = other->offset + other->bytes;
-    }
-    q->offset = at;
-    while (where < i && v->place[placed[where]].offset <= at) where++;
+    int where = 0;
+    settle(v, q, placed, i);
+    while (where < i && v->place[placed[where]].offset <= q->offset) where++;
     memmove(placed + where + 1, placed + where, (size_t)(i - where) * sizeof *placed);
     placed[where] = c[i].place;
-    if (at + q->bytes > p->arena_bytes) p->arena_bytes = at + q->bytes;
   }
-  for (int i = 0; i < v->count; i++)
-    if (v->place[i].joined) v->place[i].offset = v->place[v->place[i].joined - 1].offset;
+  for (int i = 0; i < v->count; i++) {
+    if (!v->place[i].joined) continue;
+    v->place[i].offset = v->place[v->place[i].joined - 1].offset;
+    v->place[i].host = v->place[v->place[i].joined - 1].host;
+  }
 }
 
 static bool find_places(Survey *v, Error *err) {
@@ -204,6 +238,34 @@ static void widen(Survey *v) {
   }
 }
 
+static void add_host(Survey *v, Host host) {
+  int at = v->hosts;
+  for (int i = 0; i < v->hosts; i++)
+    if (v->host[i].place == host.place) return;
+  while (at > 0 && v->host[at - 1].bytes < host.bytes) at--;
+  if (at == PLAN_HOSTS) return;
+  if (v->hosts < PLAN_HOSTS) v->hosts++;
+  memmove(v->host + at + 1, v->host + at, (size_t)(v->hosts - 1 - at) * sizeof *v->host);
+  v->host[at] = host;
+}
+
+// Gradients keep memory of their own, in which they stay between replays.
+static void find_hosts(Survey *v) {
+  Plan *p = v->p;
+  for (int i = 0; i < p->count; i++) {
+    const PlanStep *s = p->step[i];
+    int place = s->kind == STEP_GRAD && s->grad ? storage_map_get(&v->storages, s->grad->storage) - p->inputs : -1;
+    if (place < 0) continue;
+    const Place *q = &v->place[place];
+    if (!q->storage || q->storage->within || q->storage->bytes < least_host) continue;
+    bool given = false;
+    for (int r = 0; r < p->results; r++) given = given || p->result[r]->storage == q->storage;
+    int from = q->first - 1;
+    while (from >= 0 && p->step[from]->kind != STEP_OPTIMIZER) from--;
+    if (!given) add_host(v, (Host){place, from, q->storage->bytes / 64 * 64});
+  }
+}
+
 // Gives the storages that live inside their places in the arena.
 static bool move_in(Survey *v, Error *err) {
   Plan *p = v->p;
@@ -219,9 +281,15 @@ static bool move_in(Survey *v, Error *err) {
       if (!q->storage->data && !(q->storage->data = nb_alloc(q->storage->bytes, err))) return false;
       continue;
     }
-    q->storage->data = q->offset == SIZE_MAX ? NULL : p->arena + q->offset;
     p->moved[p->moved_count++] = q->storage;
   }
+  for (int i = 0; i < v->count; i++) {
+    Place *q = &v->place[i];
+    if (!q->storage || q->outside) continue;
+    char *base = q->host ? v->place[v->host[q->host - 1].place].storage->data : p->arena;
+    q->storage->data = q->offset == SIZE_MAX ? NULL : base + q->offset;
+  }
+  for (int h = 0; h < v->hosts; h++) p->host[p->hosts++] = v->place[v->host[h].place].storage;
   p->stats.arena = p->arena_bytes;
   return true;
 }
@@ -258,6 +326,7 @@ bool plan_arrange(Plan *p, Error *err) {
     keep_given(&v);
     make_locals(&v);
     widen(&v);
+    find_hosts(&v);
     ok = find_places(&v, err) && move_in(&v, err);
   }
   close_survey(&v);

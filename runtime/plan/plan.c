@@ -13,6 +13,29 @@ static void forget_tape(void *ctx, Tensor *t) {
   nb_node_release(&t->node);
 }
 
+static bool is_set_before(const Plan *p, int step, const Tensor *leaf) {
+  for (int i = 0; i < step; i++)
+    if (p->step[i]->kind == STEP_GRAD && p->step[i]->leaf == leaf) return true;
+  return false;
+}
+
+static size_t slots_of(const Plan *p) {
+  size_t count = 0;
+  for (int i = 0; i < p->count; i++) count += (size_t)p->step[i]->slot_count;
+  return count;
+}
+
+// Which gradients must be there when it begins.
+static bool find_needs(Plan *p, Error *err) {
+  size_t slots = slots_of(p);
+  if (slots == 0) return true;
+  if (!(p->needed = nb_alloc(slots * sizeof *p->needed, err))) return false;
+  for (int i = 0; i < p->count; i++)
+    for (int k = 0; k < p->step[i]->slot_count; k++)
+      if (!is_set_before(p, i, p->step[i]->slots[k].weight)) p->needed[p->needs++] = p->step[i]->slots[k].weight;
+  return true;
+}
+
 static bool make_guards(Plan *p, Error *err) {
   int count = 0;
   for (int i = 0; i < p->count; i++) count += p->step[i]->kind == STEP_GRAD;
@@ -133,7 +156,7 @@ bool nb_plan_finish(Plan *p, Error *err) {
   for (int i = 0; i < p->results; i++) forget_tape(NULL, p->result[i]);
   plan_rewrite(p);
   p->stats.steps = p->count;
-  if (!make_guards(p, err)) return false;
+  if (!make_guards(p, err) || !find_needs(p, err)) return false;
   look_at_calls(p);
   plan_make_groups(p);
   if (!plan_make_partials(p, err) || !plan_arrange(p, err)) return false;
@@ -142,6 +165,7 @@ bool nb_plan_finish(Plan *p, Error *err) {
   for (int i = 0; i < p->count; i++) {
     p->bytes += p->step[i]->bytes;
     plan_each_tensor(p->step[i], count_bytes, p);
+    if (p->step[i]->kind == STEP_GRAD && p->step[i]->grad) p->bytes += p->step[i]->grad->storage->bytes;
   }
   for (int i = 0; i < p->inputs; i++) p->bytes += p->input[i]->storage->bytes;
   for (int i = 0; i < p->results; i++) p->bytes += p->result[i]->storage->bytes;
@@ -188,6 +212,7 @@ void nb_plan_free(Plan **slot) {
   plan_stop(p);
   plan_return_memory(p);
   if (p->partial) nb_free(p->partial, p->partial_bytes);
+  if (p->needed) nb_free(p->needed, slots_of(p) * sizeof *p->needed);
   if (p->guard) nb_free(p->guard, (size_t)p->count * sizeof *p->guard);
   for (int i = 0; i < p->count; i++) plan_release_step(p->step[i]);
   for (int i = 0; i < p->inputs; i++) nb_tensor_release(&p->input[i]);

@@ -10,7 +10,7 @@
 #include "nablua/optimize.h"
 #include "nablua/plan.h"
 
-enum { PLAN_INPUTS = 16, PLAN_LOCALS = 12 };
+enum { PLAN_INPUTS = 16, PLAN_LOCALS = 12, PLAN_HOSTS = 32 };
 
 typedef enum StepKind { STEP_CALL, STEP_IN_PLACE, STEP_GRAD, STEP_OPTIMIZER } StepKind;
 
@@ -71,12 +71,16 @@ struct Plan {
   QuickStep *quick;  // one for each step
   PlanStep **guard;  // the first gradient step of each leaf that depends on the state before
   int grad_guards;
+  const Tensor **needed;  // not owned: weights that an optimizer step moves by gradients from before
+  int needs;
   double *partial;  // sums of tiles
   size_t partial_bytes;
   char *arena;
   size_t arena_bytes;
   Storage **moved;  // owned references by way of the steps: storages that lie in the arena
   int moved_count;
+  const Storage *host[PLAN_HOSTS];  // not owned: gradients in whose memory other things lie while it runs
+  int hosts;
   Tensor **leaf;  // found outside, owned; first those that require grad
   int leaves, leaves_with_grad;
   size_t bytes;  // of all that it keeps

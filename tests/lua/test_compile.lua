@@ -1132,6 +1132,67 @@ function T.test_memory_of_recordings_is_that_of_training()
   lu.assertTrue(compiled <= 1.1 * eager, ("%.3g MB against %.3g"):format(compiled / 1e6, eager / 1e6))
 end
 
+-- What passes through a replay may lie where the gradients of the one before lay: a step that fails leaves none, as
+-- one that has cleared them does; and whoever passes such a gradient as an argument gets what the function gives.
+function T.test_gradients_lend_their_memory_between_steps()
+  local function run(wrap)
+    nb.seed(5)
+    local net = nn.Sequential { nn.Linear(200, 200), nn.Tanh(), nn.Linear(200, 200), nn.Tanh(), nn.Linear(200, 200) }
+    local opt = optim.SGD(net:parameters(), { lr = 0.01, momentum = 0.9 })
+    local f = wrap(function(x, y)
+      opt:step()  -- with the gradients of the call before
+      opt:zero_grad()
+      local J = nn.cross_entropy(net(x), y)
+      J:backward()
+      return J
+    end)
+    local out = {}
+    local x, y = nb.rand(200, 200), nb.randint(1, 200, 200)
+    for i = 1, 7 do
+      out[i] = f(x, y):item()
+      if i == 5 then x = net:parameters()[1].grad end
+      if i == 6 then x = nb.rand(200, 200) end
+    end
+    y[7] = 1000
+    lu.assertFalse(pcall(f, x, y))
+    for _, p in ipairs(net:parameters()) do lu.assertNil(p.grad) end
+    y[7] = 1
+    for i = 8, 12 do out[i] = f(x, y):item() end
+    return nb.tensor(out), f
+  end
+  local want = run(function(f) return f end)
+  local have, f = run(nb.compile)
+  numeric.assert_close(have, want, 1e-5)
+  lu.assertNotStrContains(tostring(f), " 0 replays")
+end
+
+-- An optimizer moves what has a gradient now, whatever had one when it was recorded.
+function T.test_gradients_from_before_come_and_go()
+  local function run(wrap)
+    local a, b = nb.ones(3, { requires_grad = true }), nb.ones(3, { requires_grad = true })
+    local opt = optim.SGD({ a, b }, { lr = 0.1 })
+    local only = wrap(function() opt:step() opt:zero_grad() end)
+    local both = wrap(function(x)
+      a.grad = nil
+      (a * x):sum():backward()
+      opt:step()
+    end)
+    local x = nb.tensor { 1, 2, 3 }
+    for i = 1, 14 do
+      if i ~= 8 and i ~= 9 then a.grad = x:clone() end
+      if i > 9 then b.grad = x * 2 end
+      only()
+    end
+    for i = 1, 14 do
+      if i == 8 or i == 9 then b.grad = x * 3 elseif i > 9 then b.grad = nil end
+      both(x * i)
+    end
+    return nb.cat { a:detach(), b:detach() }
+  end
+  local want = run(function(f) return f end)
+  silently(function() numeric.assert_close(run(nb.compile), want, 1e-6) end)
+end
+
 function T.test_a_dropped_stepper_ends_nothing()
   local f = nb.compile(function(x) return (x * 2):sum() end)
   local x = nb.ones(3)
