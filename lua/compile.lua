@@ -32,7 +32,8 @@ local clauses = {
   ["os.clock"] = "it reads the clock", ["os.time"] = "it reads the clock", ["os.date"] = "it reads the clock",
   ["math.random"] = "it draws Lua's random numbers", ["math.randomseed"] = "it seeds Lua's random numbers",
   ["coroutine.resume"] = "resume", ["coroutine.yield"] = "yield",
-  ["nb.sleep"] = "it waits", ["nb.memory"] = "it asks for the memory in use", ["nb.threads"] = "it asks for the threads",
+  ["nb.sleep"] = "it waits", ["nb.memory"] = "it asks for the memory in use",
+  ["nb.threads"] = "it asks for the threads",
   ["native.clock"] = "it reads the clock",
 }
 
@@ -291,7 +292,8 @@ end
 
 -- Runs f as it is; the functions that it calls and called before are kept in the entry, weakly.
 local function run_watched(state, args, entry)
-  local called, results = setmetatable({}, { __mode = "k" })
+  local called = setmetatable({}, { __mode = "k" })
+  local results
   do
     local _ <close> = watch_calls(called)
     results = table.pack(state.f(table.unpack(args, 1, args.n)))
@@ -313,6 +315,14 @@ local function roots_of(args, entry)
   return roots
 end
 
+-- Results that share nothing with the recording.
+local function copies(results)
+  local out = {}
+  for i = 1, results.n do out[i] = nb.is_tensor(results[i]) and results[i]:detach():clone() or results[i] end
+  return out
+end
+
+-- What is not replayed: the first calls of their kind, and those that the plans do not serve.
 local function slow(state, args, entry)
   local unpack, f = table.unpack, state.f
   entry.calls = entry.calls + 1
@@ -348,11 +358,10 @@ local function slow(state, args, entry)
     entry.record, entry.called = r, called
   else
     entry.record, before = nil, nil  -- luacheck: ignore 311
-    local out = {}
-    for i = 1, results.n do out[i] = nb.is_tensor(results[i]) and results[i]:detach():clone() or results[i] end
-    out.n, results = results.n, nil  -- luacheck: ignore 311
+    local out, n = copies(results), results.n
+    results = nil  -- luacheck: ignore 311 331
     keep(state, entry, r)
-    return unpack(out, 1, out.n)
+    return unpack(out, 1, n)
   end
   return unpack(results, 1, results.n)
 end
@@ -427,9 +436,11 @@ end
 
 registry.define(nb, "nb.", "compile", {
   doc = "Records what f does with tensors, a training step, many of them or an inference, and replays it as one " ..
-    "call without Lua.  Give what changes from call to call as arguments; other shapes are recorded anew.  Where f " ..
-    "reads values, prints, branches or sets an optimizer's options, it is refused with a sentence and runs as it " ..
-    "is.  Print it to see the plan.",
+    "call without Lua.  Give what changes from call to call as arguments; other shapes are recorded anew, and so is " ..
+    "f once something that it finds outside is another: a layer, a field, a global, a hook, a mode.  Where f reads " ..
+    "values, prints, branches, writes to variables from outside or sets an optimizer's options, it is refused with " ..
+    "a sentence and runs as it is.  Of each function the 64 plans used last are kept, as far as memory allows.  " ..
+    "Print it to see them.",
   signature = "nb.compile(f)", see = { "nb.no_grad", "optim" },
   example = "local w = nb.ones(2); local f = nb.compile(function(x) return (x * w):sum() end); " ..
     "for i = 1, 4 do f(nb.tensor{i, i}) end; return f(nb.tensor{5, 6})  --> 11",

@@ -112,9 +112,6 @@ int nb_lua_grad(lua_State *L);
 // momentum, dampening, nesterov, beta1, beta2, eps, decoupled.
 OptimizerRule nb_rule_at(lua_State *L, int at);
 
-// Tells compiled functions that a tensor's requires_grad was set, or that hooks of one came or went.
-void nb_note_flags(void);
-
 // Whether somebody looks at single operators in what L runs.
 bool nb_observed(lua_State *L);
 

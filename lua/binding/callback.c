@@ -2,6 +2,7 @@
 // Calling Lua from within the library; hooks of tensors.
 #include "callback.h"
 
+#include "flags.h"
 #include "nablua/memory.h"
 #include "nablua/tape.h"
 

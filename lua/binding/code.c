@@ -183,8 +183,8 @@ static void read_function(Reader *r, const int *of_parent, int depth) {
 
 // The header: what this Lua writes, whose sizes must be those that are read above.
 static void read_header(Reader *r) {
-  static const unsigned char expected[] = {0x1B, 'L', 'u', 'a', 0x54, 0, 0x19, 0x93, '\r', '\n', 0x1A, '\n', 4,
-                                           sizeof(lua_Integer), sizeof(lua_Number)};
+  static const unsigned char expected[] = {
+      0x1B, 'L', 'u', 'a', 0x54, 0, 0x19, 0x93, '\r', '\n', 0x1A, '\n', 4, sizeof(lua_Integer), sizeof(lua_Number)};
   const unsigned char *p = skip(r, sizeof expected);
   if (p && memcmp(p, expected, sizeof expected) != 0) r->bad = true;
   skip(r, sizeof(lua_Integer) + sizeof(lua_Number) + 1);  // a number of each kind; how many upvalues

@@ -4,6 +4,7 @@
 
 #include "binding.h"
 #include "doings.h"
+#include "flags.h"
 #include "guard.h"
 #include "nablua/events.h"
 #include "nablua/memory.h"
@@ -36,12 +37,7 @@ static struct {
 
 // Counts of what is not looked at, but written to in ways of its own.
 static lua_Integer hooks;     // hooks of modules come and go
-static lua_Integer flags;     // a tensor's requires_grad is set, hooks of tensors come and go
 static lua_Integer settings;  // options of an optimizer change
-
-void nb_note_flags(void) {
-  flags++;
-}
 
 static Plan **check_plan(lua_State *L, int index) {
   Box *box = lua_touserdata(L, index);
@@ -229,9 +225,9 @@ static bool renewed(lua_State *L, int plan, Box *box) {
 
 // Whether the tensors that the plan found outside still require grad as they did, and call no hooks.
 static bool flags_the_same(Box *box) {
-  if (box->flags == flags) return true;
+  if (box->flags == nb_flags_noted()) return true;
   if (!nb_plan_leaves_same(box->plan)) return false;
-  box->flags = flags;
+  box->flags = nb_flags_noted();
   return true;
 }
 
@@ -273,7 +269,7 @@ static int keep_plan(lua_State *L) {
   if (!nb_plan_finish(box->plan, &err)) return nb_raise(L, &err);
   box->guard = lua_touserdata(L, 2);
   box->hooks = hooks;
-  box->flags = flags - 1;
+  box->flags = nb_flags_noted() - 1;
   box->settings = settings - 1;
   box->grad = nb_grad_enabled();
   lua_setiuservalue(L, 1, RENEW);
@@ -390,8 +386,8 @@ static int doings_leave(lua_State *L) {
   return 1;
 }
 
-// native.plan_idle(list): an optimizer has passed over those in a list of tensors that have no gradient; the plan serves
-// as long as they have none.
+// native.plan_idle(list): an optimizer has passed over those in a list of tensors that have no gradient; the plan
+// serves as long as they have none.
 static int idle(lua_State *L) {
   for (lua_Integer i = 1; lua_rawgeti(L, 1, i) != LUA_TNIL; i++, lua_settop(L, 1)) {
     Tensor *t = nb_test_tensor(L, -1);

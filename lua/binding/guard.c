@@ -312,8 +312,7 @@ static void add_seen(Walk *w) {
 static Watch *add_watch(Walk *w, int kind, int index) {
   Guard *g = w->g;
   index = lua_absindex(w->L, index);
-  if (!lua_checkstack(w->store, 20) ||
-      !grow((void **)&g->watch, &g->watch_room, g->watches + 1, sizeof *g->watch)) {
+  if (!lua_checkstack(w->store, 20) || !grow((void **)&g->watch, &g->watch_room, g->watches + 1, sizeof *g->watch)) {
     refuse(w, "there is not enough memory to watch what it finds outside", "");
     lua_pop(w->L, 1);
     return NULL;
@@ -584,8 +583,8 @@ static void add_tables(lua_State *L, int set, int depth) {
 
 // Pushes the set of tables of Lua's libraries and of this one: nb, nb.nn, nb.nn.init ...
 static int push_library(lua_State *L) {
-  static const char *const standard[] = {"_G", "string", "table", "math", "io", "os", "utf8", "coroutine", "debug",
-                                         "package", NULL};
+  static const char *const standard[] = {"_G",   "string",    "table", "math",    "io", "os",
+                                         "utf8", "coroutine", "debug", "package", NULL};
   lua_newtable(L);
   int set = lua_gettop(L);
   lua_getfield(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
@@ -637,7 +636,13 @@ Guard *nb_push_guard(lua_State *L, int f, int roots) {
   g->store = lua_newthread(L);
   lua_sethook(g->store, NULL, 0, 0);
   lua_setiuservalue(L, own, STORE);
-  Walk w = {.L = L, .store = g->store, .g = g, .kept = own + 1, .names = own + 2, .queue = own + 3, .titles = own + 4,
+  Walk w = {.L = L,
+            .store = g->store,
+            .g = g,
+            .kept = own + 1,
+            .names = own + 2,
+            .queue = own + 3,
+            .titles = own + 4,
             .known = own + 5};
   for (int i = w.kept; i <= w.known; i++) lua_newtable(L);
   lua_pushvalue(L, w.kept);

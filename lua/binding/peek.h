@@ -9,7 +9,8 @@
 //         └─► metatable
 //
 // Lua does not promise this layout, so it is tried out on a table before it is used, and whoever uses this has another
-// way where it is not so.  Memory may be another though no field is (the collector tidies up): only `same` is an answer.
+// way where it is not so.  Memory may be another though no field is (the collector tidies up): only `same` is an
+// answer.
 #ifndef NABLUA_PEEK_H
 #define NABLUA_PEEK_H
 
@@ -23,7 +24,8 @@
 // The part of Lua's structure that is looked at.
 typedef struct __attribute__((may_alias)) TableMemory {
   void *next;
-  uint64_t sizes;  // from the lowest byte on: type, marks, flags, the number of nodes as a power of 2; the array's limit
+  uint64_t
+      sizes;  // from the lowest byte on: type, marks, flags, the number of nodes as a power of 2; the array's limit
   const char *array, *node;
   void *last_free;
   const void *metatable;

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "binding.h"
+#include "flags.h"
 #include "nablua/events.h"
 #include "nablua/tape.h"
 

@@ -2,8 +2,8 @@
 // A plan's memory.
 //
 // A recording needs layouts and no bytes: what nothing but it holds any more gives its bytes back while the function
-// still runs.  In the end a storage is inside when nothing but the plan's steps holds it.  One that lives only in a group of
-// elementwise steps needs a tile; any other gets a place in the arena for as long as steps use it:
+// still runs.  In the end a storage is inside when nothing but the plan's steps holds it.  One that lives only in a
+// group of elementwise steps needs a tile; any other gets a place in the arena for as long as steps use it:
 //
 //   step     0   1   2   3   4   5
 //   a        ├───────┤               ┌────────────┐
@@ -149,8 +149,8 @@ static int end_of(const Place *q) {
   return q->until > q->last ? q->until : q->last;
 }
 
-// The lowest free offset for a place in a host, or in the arena, beside the `count` that are placed, which are sorted by
-// offset.
+// The lowest free offset for a place in a host, or in the arena, beside the `count` that are placed, which are sorted
+// by offset.
 static size_t gap_for(const Survey *v, const Place *q, int host, const int *placed, int count) {
   size_t at = 0;
   int last = end_of(q);

@@ -147,8 +147,8 @@ bool plan_run_group(Plan *p, int first, int count, Error *err);
 // Gives what lives only inside its tile or its place in the arena.
 bool plan_arrange(Plan *p, Error *err);
 
-// While it is recorded, or waits for another recording to be compared with: gives back the bytes of what nothing but the
-// plan holds.
+// While it is recorded, or waits for another recording to be compared with: gives back the bytes of what nothing but
+// the plan holds.
 void plan_shed(Plan *p);
 
 // Takes the tensors out of the arena before they are released.
