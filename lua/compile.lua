@@ -304,8 +304,8 @@ end
 
 -- What the guard walks from beside the function: tables and functions among the arguments, and what was called before.
 -- What one call alone has called was made by it.
-local function roots_of(args, entry)
-  local roots = {}
+local function roots_of(state, args, entry)
+  local roots = { [state.given] = true }
   if entry.record then
     for f in pairs(entry.called) do roots[f] = true end
   end
@@ -340,7 +340,7 @@ local function slow(state, args, entry)
     end
   end
   local guard, unseen
-  if not state.reason then guard, unseen = native.guard(f, roots_of(args, entry)) end
+  if not state.reason then guard, unseen = native.guard(f, roots_of(state, args, entry)) end
   if unseen then refuse(state, unseen) end
   if not guard then return f(unpack(args, 1, args.n)) end
   local called = setmetatable({}, { __mode = "k" })
@@ -451,8 +451,8 @@ registry.define(nb, "nb.", "compile", {
     end
     local self = setmetatable({}, Compiled)
     local call = type(f) == "function" and f or function(...) return f(...) end
-    native.compiled_function(self, call)
-    state_of[self] = { compiled = self, f = call, entries = {}, count = 0, kinds = 0, clock = 0, replays = 0,
+    native.compiled_function(self, f)
+    state_of[self] = { compiled = self, f = call, given = f, entries = {}, count = 0, kinds = 0, clock = 0, replays = 0,
       objects = 0, numbers = setmetatable({}, { __mode = "k" }) }
     return self
   end,

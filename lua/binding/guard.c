@@ -375,16 +375,15 @@ static bool is_foreign(lua_State *L, int index) {
 static void queue(Walk *w) {
   lua_State *L = w->L;
   int value = lua_gettop(L) - 1, type = lua_type(L, value);
-  bool wanted = type == LUA_TTABLE || (type == LUA_TFUNCTION && !lua_iscfunction(L, value));
   if (type == LUA_TUSERDATA && is_foreign(L, value))
     refuse(w, "it reaches %s, an object of another C library whose changes cannot be seen; pass tensors and numbers",
            lua_tostring(L, -1));
-  if (type == LUA_TTABLE && lua_rawgetp(L, value, &compiled_key) != LUA_TNIL) {
+  while (lua_istable(L, value) && lua_rawgetp(L, value, &compiled_key) != LUA_TNIL)
     lua_replace(L, value);  // a compiled function is the one inside
-  }
   lua_settop(L, value + 1);
+  bool function = lua_isfunction(L, value), wanted = function || lua_istable(L, value);
   wanted = wanted && !is_in(L, w->known, value) && !is_in(L, w->library, value);
-  if (wanted && lua_isfunction(L, value)) wanted = !nb_is_library_function(L, value);
+  if (wanted && function) wanted = !lua_iscfunction(L, value) && !nb_is_library_function(L, value);
   if (wanted && lua_istable(L, value)) wanted = !is_library_metatable(L, value);
   if (!wanted) {
     lua_pop(L, 2);

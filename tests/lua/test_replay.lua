@@ -126,6 +126,16 @@ local outside = {
     local inner = nb.compile(function(x) return x * o.k end)
     return function(x) return inner(x) end, function() o.k = 5 end
   end,
+  ["net that was compiled itself"] = function()
+    local net = nn.Sequential { nn.Linear(3, 2), nn.Tanh() }
+    for _, p in ipairs(net:parameters()) do p.requires_grad = false end
+    return net, function() net[1].weight = nb.ones(2, 3) end
+  end,
+  ["callable inside a compiled one"] = function()
+    local o = setmetatable({ k = 2 }, { __call = function(self, x) return x * self.k end })
+    local inner, plain = nb.compile(nb.compile(o)), nb.compile(nb.exp)
+    return function(x) return plain(inner(x)) end, function() o.k = 3 end
+  end,
   ["gradient mode"] = function()
     local w = nb.ones(3, { requires_grad = true })
     return function(x)
