@@ -27,9 +27,11 @@ typedef struct Seen {
   bool flag;  // of a boolean; of a number, whether it is an integer
 } Seen;
 
+typedef enum WatchKind { ALL_FIELDS, NAMED_FIELDS, UPVALUES } WatchKind;
+
 // One thing that is looked at, at a place of the guard's own stack.
 typedef struct Watch {
-  enum { ALL_FIELDS, NAMED_FIELDS, UPVALUES } kind;
+  WatchKind kind;
   int at;            // where it stands; the names of NAMED_FIELDS follow it
   int first, count;  // what was seen in it; of ALL_FIELDS a key and its value in turn
   const void *table, *metatable;
@@ -309,7 +311,7 @@ static void add_seen(Walk *w) {
 }
 
 // A new watch over the value at `index` of L; NULL after refusing.  Its name is on top, and popped.
-static Watch *add_watch(Walk *w, int kind, int index) {
+static Watch *add_watch(Walk *w, WatchKind kind, int index) {
   Guard *g = w->g;
   index = lua_absindex(w->L, index);
   if (!lua_checkstack(w->store, 20) || !grow((void **)&g->watch, &g->watch_room, g->watches + 1, sizeof *g->watch)) {
