@@ -116,7 +116,10 @@ method("step", {
       local o = group_options(self, k)
       if step_in_one_pass(self, spec, o) then
         local steps = native.recorded_steps
-        if steps then steps[#steps + 1] = recorded_step(self, spec, k) end
+        if steps then
+          steps[#steps + 1] = recorded_step(self, spec, k)
+          native.plan_idle(o.params)
+        end
       else
         native.plan_refuse("it steps an optimizer rule by rule, whose numbers may change")
         nb.no_grad(step_by_rules, self, spec, o)

@@ -2,6 +2,7 @@
 // Calling Lua from within the library; hooks of tensors.
 #include "callback.h"
 
+#include "flags.h"
 #include "nablua/memory.h"
 #include "nablua/tape.h"
 #include "open.h"
@@ -72,6 +73,7 @@ static const char handle_name[] = "nablua.hook";
 static int remove_hook(lua_State *L) {
   Hook **h = luaL_checkudata(L, 1, handle_name);
   nb_hook_remove(*h);
+  nb_note_flags();
   return 0;
 }
 
@@ -97,6 +99,7 @@ static int register_hook(lua_State *L) {
     *h = nb_tensor_hook(t, (HookFunction){hook_called, hook_released, function}, &err);
     if (!*h) nb_free(function, sizeof *function);
   }
+  nb_note_flags();
   if (*h) return 1;
   nb_let_go(held);
   return nb_raise(L, &err);

@@ -3,28 +3,44 @@
 #include <string.h>
 
 #include "binding.h"
+#include "doings.h"
+#include "flags.h"
+#include "guard.h"
+#include "inspect.h"
 #include "nablua/events.h"
+#include "nablua/memory.h"
 #include "nablua/optimize.h"
 #include "nablua/plan.h"
+#include "nablua/tape.h"
 #include "open.h"
 #include "optimizer.h"
 
 static const char plan_key, armed_key;
 enum { MOST = 16, FEW = 4 };  // tensors; so few results have room on any stack
 
-// A plan as Lua holds it.  Armed, it also knows when it may be replayed: its uservalues are the function, the values
-// that the function saw outside, a function that renews the numbers of its optimizers, and the lists among their
-// options, each followed by a copy.
-enum { FUNCTION = 1, SEEN, RENEW, LISTS };
+// A plan as Lua holds it.  One that is kept knows when it may be replayed: its uservalues are the guard over what the
+// function finds outside, a function that renews the numbers of its optimizers, and the lists among their options, each
+// followed by a copy.
+enum { GUARD = 1, RENEW, LISTS };
 typedef struct Box {
-  Plan *plan;
-  lua_Integer modes, settings, replays;
-  const void **seen;  // their addresses, NULL for numbers and the like: the memory of the uservalue SEEN
-  bool listed;
+  Plan *plan;  // NULL once it has given way
+  const Guard *guard;
+  lua_Integer hooks, flags, settings;  // the counts below, when it was last looked at
+  lua_Integer replays, used;           // how often; when last, by `clock`
+  bool grad, listed;                   // gradients were recorded; there are LISTS
+  struct Box *before, *after;          // among those that are kept
 } Box;
 
-static lua_Integer modes;     // rises when a net turns to training or evaluation
-static lua_Integer settings;  // rises when an option of an optimizer changes
+static struct {
+  Box *first;
+  const Box *running;  // is being replayed, or failed while it was
+  size_t bytes;
+  lua_Integer clock;
+} kept;
+
+// Counts of what is not looked at, but written to in ways of its own.
+static lua_Integer hooks;     // hooks of modules come and go
+static lua_Integer settings;  // options of an optimizer change
 
 static Plan **check_plan(lua_State *L, int index) {
   Box *box = lua_touserdata(L, index);
@@ -38,9 +54,44 @@ static Plan **check_plan(lua_State *L, int index) {
   return &box->plan;
 }
 
-static int collect(lua_State *L) {
-  Box *box = lua_touserdata(L, 1);
+// ---- giving way ----
+
+static void forget(Box *box) {
+  if (kept.running == box) kept.running = NULL;
+  if (!box->plan) return;
+  if (box == kept.first || box->before) {
+    *(box->before ? &box->before->after : &kept.first) = box->after;
+    if (box->after) box->after->before = box->before;
+    box->before = box->after = NULL;
+    kept.bytes -= nb_plan_bytes(box->plan);
+  }
   nb_plan_free(&box->plan);
+}
+
+// Frees the plan that was not used for the longest time; false when there is none to free.
+static bool give_way(void) {
+  Box *oldest = NULL;
+  for (Box *b = kept.first; b; b = b->after)
+    if (b != kept.running && (!oldest || b->used < oldest->used)) oldest = b;
+  if (!oldest) return false;
+  forget(oldest);
+  return true;
+}
+
+// All plans together may have a quarter of the memory; the newest stays, however large.
+static void keep(Box *box) {
+  box->before = NULL;
+  box->after = kept.first;
+  if (kept.first) kept.first->before = box;
+  kept.first = box;
+  kept.bytes += nb_plan_bytes(box->plan);
+  box->used = ++kept.clock;
+  while (kept.bytes > nb_memory_stats().limit / 4 && kept.first->after && give_way()) {
+  }
+}
+
+static int collect(lua_State *L) {
+  forget(lua_touserdata(L, 1));
   return 0;
 }
 
@@ -100,21 +151,14 @@ static int same(lua_State *L) {
   return outcome(L, nb_plan_same(*check_plan(L, 1), *check_plan(L, 2), &err), &err);
 }
 
-static int finish(lua_State *L) {
-  Error err;
-  return nb_plan_finish(*check_plan(L, 1), &err) ? 0 : nb_raise(L, &err);
-}
-
-static int ready(lua_State *L) {
-  lua_pushboolean(L, nb_plan_ready(*check_plan(L, 1)));
-  return 1;
-}
-
 // Replays a plan: its results, as tensors of their own.  The metatables of tensors and of scalars are at the stack
 // indices given.
-static int replay(lua_State *L, Plan *p, Tensor *const *inputs, int metatable, int of_scalars) {
+static int replay(lua_State *L, Box *box, Tensor *const *inputs, int metatable, int of_scalars) {
   Error err;
+  Plan *p = box->plan;
   nb_enter(L);
+  box->used = ++kept.clock;
+  kept.running = box;
   if (!nb_plan_run(p, inputs, &err)) return nb_raise(L, &err);
   int count = nb_plan_results(p);
   if (count > FEW) luaL_checkstack(L, count + FEW, "not enough memory");
@@ -133,6 +177,7 @@ static int replay(lua_State *L, Plan *p, Tensor *const *inputs, int metatable, i
     }
     nb_feed_collector(*slot);
   }
+  kept.running = NULL;
   return count;
 }
 
@@ -142,71 +187,11 @@ static int run(lua_State *L) {
   tensors(L, 2, t);
   nb_push_metatable(L);
   nb_push_scalar_metatable(L);
-  return replay(L, *check_plan(L, 1), t, lua_gettop(L) - 1, lua_gettop(L));
+  check_plan(L, 1);
+  return replay(L, lua_touserdata(L, 1), t, lua_gettop(L) - 1, lua_gettop(L));
 }
 
-// ---- calling what is armed ----
-
-// native.plan_arm(compiled, plan, function, seen, renew): from now on calls of `compiled` replay the plan at once where
-// its arguments fit and nothing that the function sees has changed.  `seen` are the function's upvalues and their
-// number n.  renew() is called when options of an optimizer have changed: it gives the plan its numbers and returns
-// the lists among them, each followed by a copy, or nil when the plan does not serve any more.
-static int arm(lua_State *L) {
-  luaL_checktype(L, 1, LUA_TTABLE);
-  check_plan(L, 2);
-  Box *box = lua_touserdata(L, 2);
-  lua_settop(L, 5);
-  lua_getfield(L, 4, "n");
-  int n = (int)lua_tointeger(L, -1);
-  lua_pop(L, 1);
-  box->seen = lua_newuserdatauv(L, (size_t)n * sizeof *box->seen + 1, 1);
-  for (int i = 0; i < n; i++) {
-    lua_rawgeti(L, 4, i + 1);
-    box->seen[i] = lua_islightuserdata(L, -1) ? NULL : lua_topointer(L, -1);
-    lua_pop(L, 1);
-  }
-  lua_pushvalue(L, 4);
-  lua_setiuservalue(L, 6, 1);
-  lua_setiuservalue(L, 2, SEEN);
-  lua_setiuservalue(L, 2, RENEW);
-  lua_pop(L, 1);
-  lua_setiuservalue(L, 2, FUNCTION);
-  box->modes = modes;
-  box->settings = settings - 1;
-  lua_rawsetp(L, 1, &armed_key);
-  return 0;
-}
-
-// native.plan_disarm(compiled)
-static int disarm(lua_State *L) {
-  luaL_checktype(L, 1, LUA_TTABLE);
-  lua_pushnil(L);
-  lua_rawsetp(L, 1, &armed_key);
-  return 0;
-}
-
-// Whether what is on top, the function's ith upvalue, is the value seen.
-static bool equals_seen(lua_State *L, int plan, int i) {
-  lua_getiuservalue(L, plan, SEEN);
-  lua_getiuservalue(L, -1, 1);
-  lua_rawgeti(L, -1, i);
-  bool same = lua_rawequal(L, -1, -4);
-  lua_pop(L, 3);
-  return same;
-}
-
-// Whether the values outside are those that the function has seen.
-static bool sees_the_same(lua_State *L, int plan, const void *const *seen) {
-  int f = lua_gettop(L) + 1;
-  bool same = true;
-  lua_getiuservalue(L, plan, FUNCTION);
-  for (int i = 1; same && lua_getupvalue(L, f, i); i++, seen++) {
-    same = *seen ? lua_topointer(L, -1) == *seen : equals_seen(L, plan, i);
-    if (i % 8 == 0) lua_settop(L, f);
-  }
-  lua_settop(L, f - 1);
-  return same;
-}
+// ---- may it be replayed? ----
 
 // Whether the lists are still as their copies are.
 static bool lists_the_same(lua_State *L, int plan) {
@@ -241,6 +226,70 @@ static bool renewed(lua_State *L, int plan, Box *box) {
   return serves;
 }
 
+// Whether the tensors that the plan found outside still require grad as they did, and call no hooks.
+static bool flags_the_same(Box *box) {
+  if (box->flags == nb_flags_noted()) return true;
+  if (!nb_plan_leaves_same(box->plan)) return false;
+  box->flags = nb_flags_noted();
+  return true;
+}
+
+// Whether a plan, which is at a stack index, does what its function would do with these tensors now.  `closer`: the
+// order of a table's fields may have changed.
+static bool may_replay(lua_State *L, int index, Tensor *const *t, int count, bool closer) {
+  Box *box = lua_touserdata(L, index);
+  if (!box->plan || !box->guard || box->hooks != hooks || box->grad != nb_grad_enabled() || nb_plan_recording() ||
+      nb_observed(L) || !nb_plan_fits(box->plan, t, count) || !flags_the_same(box) || !nb_plan_ready(box->plan))
+    return false;
+  if (!nb_guard_holds(box->guard)) {
+    if (!closer) return false;
+    lua_getiuservalue(L, index, GUARD);
+    bool same = nb_guard_holds_all(L, lua_gettop(L));
+    lua_settop(L, lua_gettop(L) - (same ? 1 : 2));
+    if (!same) return false;
+  }
+  return renewed(L, index, box);
+}
+
+// native.plan_serves(plan, input, ...): whether the plan may be replayed.
+static int serves(lua_State *L) {
+  Tensor *t[MOST];
+  int count = tensors(L, 2, t);
+  lua_pushboolean(L, may_replay(L, 1, t, count, true));
+  return 1;
+}
+
+// ---- calling ----
+
+// native.plan_keep(plan, guard, renew): finishes a plan, which may be replayed from now on.  renew() is called when
+// options of an optimizer have changed: it gives the plan its numbers and returns the lists among them, each followed
+// by a copy, or nil when the plan does not serve any more.
+static int keep_plan(lua_State *L) {
+  Error err;
+  check_plan(L, 1);
+  Box *box = lua_touserdata(L, 1);
+  lua_settop(L, 3);
+  if (!nb_plan_finish(box->plan, &err)) return nb_raise(L, &err);
+  box->guard = lua_touserdata(L, 2);
+  box->hooks = hooks;
+  box->flags = nb_flags_noted() - 1;
+  box->settings = settings - 1;
+  box->grad = nb_grad_enabled();
+  lua_setiuservalue(L, 1, RENEW);
+  lua_setiuservalue(L, 1, GUARD);
+  keep(box);
+  return 0;
+}
+
+// native.plan_arm(compiled, plan): from now on calls of `compiled` replay the plan at once where it serves; nil: none.
+static int arm(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TTABLE);
+  lua_settop(L, 2);
+  if (!lua_isnil(L, 2)) check_plan(L, 2);
+  lua_rawsetp(L, 1, &armed_key);
+  return 0;
+}
+
 static int pass_on(lua_State *L, int status, lua_KContext context) {
   (void)status, (void)context;
   return lua_gettop(L);
@@ -254,12 +303,11 @@ static int call(lua_State *L) {
   if (count >= 0 && count <= MOST && lua_istable(L, 1)) {
     lua_rawgetp(L, 1, &armed_key);
     Box *box = lua_touserdata(L, count + 2);
-    bool fits = box && box->modes == modes && !nb_plan_recording() && !nb_is_heard(NB_OUTER);
+    bool fits = box;
     for (int i = 0; fits && i < count; i++) fits = (t[i] = nb_test_tensor(L, i + 2));
-    if (fits && nb_plan_fits(box->plan, t, count) && sees_the_same(L, count + 2, box->seen) &&
-        nb_plan_ready(box->plan) && renewed(L, count + 2, box)) {
+    if (fits && may_replay(L, count + 2, t, count, false)) {
       box->replays++;
-      return replay(L, box->plan, t, lua_upvalueindex(2), lua_upvalueindex(3));
+      return replay(L, box, t, lua_upvalueindex(2), lua_upvalueindex(3));
     }
     lua_settop(L, count + 1);
   }
@@ -278,17 +326,76 @@ static int compiled_call(lua_State *L) {
   return 1;
 }
 
+// native.compiled_function(compiled, f): f is what it stands for.
+static int compiled_function(lua_State *L) {
+  lua_settop(L, 2);
+  lua_rawsetp(L, 1, nb_guard_function_key());
+  return 0;
+}
+
 // native.plan_replays(plan): how often it was replayed by calls of what it is armed for
 static int replays(lua_State *L) {
-  check_plan(L, 1);
   lua_pushinteger(L, ((const Box *)lua_touserdata(L, 1))->replays);
   return 1;
 }
 
-// native.change_modes(), native.modes()
-static int change_modes(lua_State *L) {
+// native.plan_used(plan): a number that is higher for plans used later; nil when it has given way.
+static int used(lua_State *L) {
+  const Box *box = lua_touserdata(L, 1);
+  if (!box->plan) return 0;
+  lua_pushinteger(L, box->used);
+  return 1;
+}
+
+static int drop(lua_State *L) {
+  forget(lua_touserdata(L, 1));
+  return 0;
+}
+
+// native.change_hooks(): hooks of modules come or go
+static int change_hooks(lua_State *L) {
   (void)L;
-  modes++;
+  hooks++;
+  return 0;
+}
+
+// native.guard(f, roots): a guard, or nil and a clause.
+static int guard(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TFUNCTION);
+  lua_settop(L, 2);
+  if (nb_push_guard(L, 1, lua_istable(L, 2) ? 2 : 0)) return 1;
+  lua_pushnil(L);
+  lua_insert(L, -2);
+  return 2;
+}
+
+// native.guard_holds(guard): true, or false and the name of what is another.
+static int guard_holds(lua_State *L) {
+  bool same = nb_guard_holds_all(L, 1);
+  lua_pushboolean(L, same);
+  if (!same) lua_insert(L, -2);
+  return same ? 1 : 2;
+}
+
+// native.doings_watch(called), native.doings_leave()
+static int doings_watch(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TTABLE);
+  nb_doings_watch(L, 1);
+  return 0;
+}
+
+static int doings_leave(lua_State *L) {
+  lua_pushboolean(L, nb_doings_leave(L));
+  return 1;
+}
+
+// native.plan_idle(list): an optimizer has passed over those in a list of tensors that have no gradient; the plan
+// serves as long as they have none.
+static int idle(lua_State *L) {
+  for (lua_Integer i = 1; lua_rawgeti(L, 1, i) != LUA_TNIL; i++, lua_settop(L, 1)) {
+    Tensor *t = nb_test_tensor(L, -1);
+    if (t && !t->grad) nb_tell_deposited(t, NULL, false);
+  }
   return 0;
 }
 
@@ -298,11 +405,6 @@ static int change_options(lua_State *L) {
   settings++;
   nb_tell_unrepeatable("it sets options of an optimizer; set them outside");
   return 0;
-}
-
-static int get_modes(lua_State *L) {
-  lua_pushinteger(L, modes);
-  return 1;
 }
 
 // ---- the rest ----
@@ -356,23 +458,32 @@ void nb_open_compile(lua_State *L) {
                                        {"plan_end", end},
                                        {"plan_same", same},
                                        {"plan_changed", changed},
-                                       {"plan_finish", finish},
-                                       {"plan_ready", ready},
                                        {"plan_run", run},
                                        {"plan_refuse", refuse},
                                        {"recording", recording},
                                        {"plan_stats", stats},
                                        {"plan_describe", describe},
                                        {"plan_rule", plan_rule},
+                                       {"plan_keep", keep_plan},
+                                       {"plan_serves", serves},
+                                       {"plan_used", used},
+                                       {"plan_drop", drop},
                                        {"plan_arm", arm},
-                                       {"plan_disarm", disarm},
+                                       {"plan_idle", idle},
+                                       {"guard", guard},
+                                       {"guard_holds", guard_holds},
+                                       {"doings_watch", doings_watch},
+                                       {"doings_leave", doings_leave},
+                                       {"compiled_function", compiled_function},
+                                       {"change_hooks", change_hooks},
                                        {"plan_replays", replays},
                                        {"compiled_call", compiled_call},
-                                       {"change_modes", change_modes},
-                                       {"modes", get_modes},
                                        {"change_options", change_options},
                                        {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
+  nb_open_guard(L);
+  nb_open_doings(L);
+  nb_memory_on_need(give_way);
   lua_createtable(L, 0, 2);
   lua_pushcfunction(L, collect);
   lua_setfield(L, -2, "__gc");

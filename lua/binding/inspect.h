@@ -13,4 +13,7 @@ void nb_push_node(lua_State *L, Node *n);
 void nb_set_site(lua_State *L, Site site);
 void nb_push_id(lua_State *L, const void *object);
 
+// Whether somebody looks at single operators in what L runs.
+bool nb_observed(lua_State *L);
+
 #endif

@@ -4,6 +4,7 @@
 
 #include "binding.h"
 #include "convert.h"
+#include "flags.h"
 #include "index.h"
 #include "nablua/events.h"
 #include "nablua/tape.h"
@@ -231,6 +232,7 @@ static int set_requires_grad(lua_State *L, Tensor *t) {
     return nb_raisef(L, "only f32 and f64 tensors can require grad, not %s; convert with :to(\"f32\")",
                      nb_dtype_name(t->layout.dtype));
   t->requires_grad = lua_toboolean(L, 3);
+  nb_note_flags();
   return 0;
 }
 

@@ -8,7 +8,7 @@
 #include "nablua/tape.h"
 #include "open.h"
 
-static const char handler_key;
+static const char handler_key, observer_key;  // the function, and who asked, in a weak table
 
 // What happened; the union of what a listener of the outer voice is told.
 typedef struct Event {
@@ -98,37 +98,74 @@ static int deliver(lua_State *L) {
 
 // ---- listening ----
 
+// A coroutine that observes and has yielded, or was dropped where it stood, sees nothing of what others do.
+static bool is_awake(lua_State *L) {
+  int top = lua_gettop(L);
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &observer_key);
+  bool awake = lua_istable(L, -1) && lua_rawgeti(L, -1, 1) == LUA_TTHREAD && lua_status(lua_tothread(L, -1)) == LUA_OK;
+  lua_settop(L, top);
+  return awake;
+}
+
+static bool tell(Event e, Error *err) {
+  lua_State *L = nb_entered();
+  return (L && lua_checkstack(L, 4) && !is_awake(L)) || nb_call_lua(deliver, &e, err);
+}
+
 static bool on_writing(void *user, Tensor *target, Error *err) {
   (void)user;
-  return nb_call_lua(deliver, &(Event){.kind = "write", .target = target}, err);
+  return tell((Event){.kind = "write", .target = target}, err);
 }
 
 static bool on_applied(void *user, const Applied *a, Error *err) {
   (void)user;
-  return nb_call_lua(deliver, &(Event){.kind = "apply", .call = a}, err);
+  return tell((Event){.kind = "apply", .call = a}, err);
 }
 
 static bool on_visited(void *user, Node *n, Tensor *const *grad, Tensor *const *given, Error *err) {
   (void)user;
-  return nb_call_lua(deliver, &(Event){.kind = "backward", .node = n, .grad = grad, .given = given}, err);
+  return tell((Event){.kind = "backward", .node = n, .grad = grad, .given = given}, err);
 }
+
+static Listener ear = {.voice = NB_OUTER, .writing = on_writing, .applied = on_applied, .visited = on_visited};
 
 // native.observe(f): f is called with an event for every operator and backward rule; nil ends it.
 static int observe(lua_State *L) {
-  static Listener ear = {.voice = NB_OUTER, .writing = on_writing, .applied = on_applied, .visited = on_visited};
   if (!lua_isnoneornil(L, 1)) luaL_checktype(L, 1, LUA_TFUNCTION);
   lua_settop(L, 1);
-  if (lua_isnil(L, 1))
+  if (lua_isnil(L, 1)) {
     nb_unlisten(&ear);
-  else
+  } else {
+    nb_tell_unrepeatable("it looks at single operators");
+    lua_createtable(L, 1, 0);
+    lua_pushthread(L);
+    lua_rawseti(L, 2, 1);
+    lua_createtable(L, 0, 1);
+    lua_pushliteral(L, "v");
+    lua_setfield(L, -2, "__mode");
+    lua_setmetatable(L, 2);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &observer_key);
     nb_listen(&ear);
+  }
   lua_rawsetp(L, LUA_REGISTRYINDEX, &handler_key);
   return 0;
 }
 
+bool nb_observed(lua_State *L) {
+  if (!nb_is_heard(NB_OUTER)) return false;
+  for (const Listener *l = nb_voices.list[NB_OUTER]; l; l = l->next)
+    if (l != &ear) return true;
+  if (is_awake(L)) return true;
+  int top = lua_gettop(L);
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &observer_key);
+  if (lua_rawgeti(L, -1, 1) == LUA_TNIL) nb_unlisten(&ear);  // it was collected
+  lua_settop(L, top);
+  return false;
+}
+
 // native.observed(): whether somebody looks at single operators.
 static int observed(lua_State *L) {
-  lua_pushboolean(L, nb_is_heard(NB_OUTER));
+  lua_pushboolean(L, nb_observed(L));
   return 1;
 }
 

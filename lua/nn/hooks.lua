@@ -118,6 +118,7 @@ function Handle:__tostring()
 end
 
 function Handle:remove()
+  native.change_hooks()
   for i, hook in ipairs(self.list or {}) do
     if hook == self then table.remove(self.list, i) end
   end
@@ -140,6 +141,7 @@ local function define(kind, entry)
     local list = hooks_of[self][kind] or {}
     hooks_of[self][kind] = list
     rawset(self, "forward", hooked_forward)
+    native.change_hooks()
     local handle = setmetatable({ f = f, list = list, owner = self, kind = kind:gsub("_", " ") }, Handle)
     list[#list + 1] = handle
     return handle

@@ -188,7 +188,6 @@ method("train", {
     "train(false) is eval().  Returns the module.",
   signature = "net:train([mode])", see = { "net:eval" }, example = "nn.Dropout():train().training  --> true",
   function(self, mode)
-    native.change_modes()  -- recordings of the other mode are void
     for _, m in self:named_modules() do rawset(m, "training", mode ~= false) end
     return self
   end,

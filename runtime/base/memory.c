@@ -33,6 +33,7 @@ static struct {
   FreeBlock *list[CLASSES];
   size_t live, cached, peak, high, limit;
   uint64_t fail_in;
+  bool (*free_some)(void);
 } memory;
 
 // Rounds `bytes` up to its class; returns the class's index, or -1 when it is beyond all classes.
@@ -122,10 +123,16 @@ static void *take(void *block, size_t rounded) {
   return block;
 }
 
+// Whether somebody gave memory back.
+static bool relieved(void) {
+  return memory.free_some && memory.free_some();
+}
+
 // What is not simply the first of a list's free blocks.
 static __attribute__((noinline)) void *alloc_with_care(size_t bytes, int class, size_t rounded, Error *err) {
-  if (class < 0 || nb_memory_must_fail() || rounded > limit() || memory.live > limit() - rounded)
-    return no_memory(bytes, err);
+  if (class < 0 || nb_memory_must_fail() || rounded > limit()) return no_memory(bytes, err);
+  while (memory.live > limit() - rounded)
+    if (!relieved()) return no_memory(bytes, err);
   FreeBlock *block = memory.list[class];
   if (block) {
     memory.list[class] = block->next;
@@ -133,6 +140,7 @@ static __attribute__((noinline)) void *alloc_with_care(size_t bytes, int class, 
     return take(block, rounded);
   }
   void *fresh = system_block(rounded);
+  while (!fresh && relieved()) fresh = system_block(rounded);
   return fresh ? take(fresh, rounded) : no_memory(bytes, err);
 }
 
@@ -189,4 +197,8 @@ void nb_memory_reset_peak(void) {
 
 void nb_memory_set_limit(size_t bytes) {
   memory.limit = bytes ? bytes : 1;
+}
+
+void nb_memory_on_need(bool (*free_some)(void)) {
+  memory.free_some = free_some;
 }

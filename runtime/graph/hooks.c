@@ -57,6 +57,11 @@ void nb_hooks_release(Hook **list) {
   }
 }
 
+bool nb_hooks_left(const Hook *hooks) {
+  while (hooks && hooks->removed) hooks = hooks->next;
+  return hooks;
+}
+
 static bool fits(const Tensor *replacement, const Tensor *grad, Error *err) {
   char a[NB_SHAPE_TEXT], b[NB_SHAPE_TEXT];
   const Layout *l = &replacement->layout, *want = &grad->layout;

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: MIT
 // A plan's memory.
 //
-// A storage is inside when nothing but the plan's steps holds it.  One that lives only in a group of
-// elementwise steps needs a tile; any other gets a place in the arena for as long as steps use it:
+// A recording needs layouts and no bytes: what nothing but it holds any more gives its bytes back while the function
+// still runs.  In the end a storage is inside when nothing but the plan's steps holds it.  One that lives only in a
+// group of elementwise steps needs a tile; any other gets a place in the arena for as long as steps use it:
 //
 //   step     0   1   2   3   4   5
 //   a        ├───────┤               ┌────────────┐
 //   b            ├───────────┤       │ a | c      │  arena: c takes the place of a
 //   c                    ├───────┤   │ b          │
 //                                    └────────────┘
+#include <stdlib.h>
 #include <string.h>
 
 #include "nablua/memory.h"
@@ -19,15 +21,28 @@ typedef struct Place {
   Storage *storage;
   int first, last;  // the steps that use it
   int tensors;      // distinct tensors of the plan on it
+  int until;        // the last step that uses one that took it over
+  int joined;       // 1 + the place that it takes over, or 0
+  int host;         // 1 + the host that it lies in; 0: the arena
   bool outside;     // somebody else holds it, too
   size_t offset, bytes;
 } Place;
+
+// A gradient that a step makes anew: what dies before may lie in its memory, once its last value has been used.
+typedef struct Host {
+  int place, from;  // the last optimizer step before it is made, which uses the value of the replay before; or −1
+  size_t bytes;
+} Host;
+
+static const size_t least_host = (size_t)1 << 16;
 
 typedef struct Survey {
   Plan *p;
   StorageMap storages, tensors;  // tensors: how many references the plan holds
   Place *place;
   int count, step;
+  Host host[PLAN_HOSTS];  // the largest
+  int hosts;
 } Survey;
 
 static void count_reference(void *ctx, Tensor *t) {
@@ -98,41 +113,101 @@ static int taken_place(const Survey *v, int i) {
   return at;
 }
 
-// First fit, in order of first use.
-static void arrange(Survey *v) {
-  Plan *p = v->p;
-  int *live = p->count ? (int *)v->tensors.value : NULL, living = 0;  // the map is no longer needed
+// Joins those that take over another's place: the first of them stands for all.
+static int join_places(Survey *v, int *roots) {
+  int count = 0;
   for (int i = 0; i < v->count; i++) {
     Place *q = &v->place[i];
     if (!q->storage || q->outside) continue;
-    p->stats.apart += q->storage->bytes;
+    v->p->stats.apart += q->storage->bytes;
     if (q->offset == SIZE_MAX) continue;
     q->bytes = (q->storage->bytes + 63) / 64 * 64;
     if (!q->bytes) q->bytes = 64;
-    int kept = 0;
-    for (int k = 0; k < living; k++)
-      if (v->place[live[k]].last >= q->first) live[kept++] = live[k];
-    living = kept;
     int taken = taken_place(v, i);
-    for (int k = 0; k < living && taken >= 0; k++)
-      if (live[k] == taken) live[k] = i;
-    if (taken >= 0) {
-      q->offset = v->place[taken].offset;
+    if (taken < 0) {
+      roots[count++] = i;
       continue;
     }
-    // `live` is sorted by offset: the first gap that is large enough.
-    size_t at = 0;
-    int where = 0;
-    for (; where < living && v->place[live[where]].offset < at + q->bytes; where++) {
-      size_t end = v->place[live[where]].offset + v->place[live[where]].bytes;
-      if (end > at) at = end;
-    }
-    memmove(live + where + 1, live + where, (size_t)(living - where) * sizeof *live);
-    live[where] = i;
-    living++;
-    q->offset = at;
-    if (at + q->bytes > p->arena_bytes) p->arena_bytes = at + q->bytes;
+    q->joined = 1 + (v->place[taken].joined ? v->place[taken].joined - 1 : taken);
+    v->place[q->joined - 1].until = q->last;
   }
+  return count;
+}
+
+typedef struct Candidate {
+  size_t bytes;
+  int first, place;
+} Candidate;
+
+static int larger_first(const void *a, const void *b) {
+  const Candidate *x = a, *y = b;
+  if (x->bytes != y->bytes) return x->bytes < y->bytes ? 1 : -1;
+  return x->first != y->first ? (x->first > y->first) - (x->first < y->first) : x->place - y->place;
+}
+
+static int end_of(const Place *q) {
+  return q->until > q->last ? q->until : q->last;
+}
+
+// The lowest free offset for a place in a host, or in the arena, beside the `count` that are placed, which are sorted
+// by offset.
+static size_t gap_for(const Survey *v, const Place *q, int host, const int *placed, int count) {
+  size_t at = 0;
+  int last = end_of(q);
+  for (int k = 0; k < count; k++) {
+    const Place *other = &v->place[placed[k]];
+    if (other->host != host || other->first > last || end_of(other) < q->first) continue;
+    if (other->offset >= at + q->bytes) break;
+    if (other->offset + other->bytes > at) at = other->offset + other->bytes;
+  }
+  return at;
+}
+
+// Finds room for a place: in the gradient that is made soonest after it dies, else in the arena.
+static void settle(Survey *v, Place *q, const int *placed, int count) {
+  int best = -1;
+  for (int h = 0; h < v->hosts; h++) {
+    const Host *host = &v->host[h];
+    int made = v->place[host->place].first;
+    if (q->bytes > host->bytes || q->first <= host->from || end_of(q) >= made) continue;
+    if (best >= 0 && v->place[v->host[best].place].first <= made) continue;
+    if (gap_for(v, q, h + 1, placed, count) + q->bytes <= host->bytes) best = h;
+  }
+  q->host = best + 1;
+  q->offset = gap_for(v, q, q->host, placed, count);
+  if (!q->host && q->offset + q->bytes > v->p->arena_bytes) v->p->arena_bytes = q->offset + q->bytes;
+}
+
+// The largest first.
+static void arrange(Survey *v, Candidate *c, int *placed, int count) {
+  for (int i = 0; i < count; i++) {
+    const Place *q = &v->place[placed[i]];
+    c[i] = (Candidate){q->bytes, q->first, placed[i]};
+  }
+  qsort(c, (size_t)count, sizeof *c, larger_first);
+  for (int i = 0; i < count; i++) {
+    Place *q = &v->place[c[i].place];
+    int where = 0;
+    settle(v, q, placed, i);
+    while (where < i && v->place[placed[where]].offset <= q->offset) where++;
+    memmove(placed + where + 1, placed + where, (size_t)(i - where) * sizeof *placed);
+    placed[where] = c[i].place;
+  }
+  for (int i = 0; i < v->count; i++) {
+    if (!v->place[i].joined) continue;
+    v->place[i].offset = v->place[v->place[i].joined - 1].offset;
+    v->place[i].host = v->place[v->place[i].joined - 1].host;
+  }
+}
+
+static bool find_places(Survey *v, Error *err) {
+  size_t bytes = (size_t)(v->count + 1) * (sizeof(Candidate) + sizeof(int));
+  Candidate *c = nb_alloc(bytes, err);
+  if (!c) return false;
+  int *roots = (int *)(c + v->count + 1);
+  arrange(v, c, roots, join_places(v, roots));
+  nb_free(c, bytes);
+  return true;
 }
 
 // Counts who holds what, for all storages that steps made.
@@ -142,6 +217,11 @@ static void survey(Survey *v) {
   for (v->step = 0; v->step < p->count; v->step++) plan_each_tensor(p->step[v->step], note_use, v);
   for (int i = 0; i < v->count; i++)
     if (v->place[i].storage && v->place[i].tensors != v->place[i].storage->refs) v->place[i].outside = true;
+}
+
+// What a replay gives away stays outside.
+static void keep_given(Survey *v) {
+  Plan *p = v->p;
   for (int i = 0; i < p->results; i++) keep(v, p->result[i]);
   for (int i = 0; i < p->count; i++)
     if (p->step[i]->kind == STEP_GRAD) keep(v, p->step[i]->grad);
@@ -158,42 +238,111 @@ static void widen(Survey *v) {
   }
 }
 
+static void add_host(Survey *v, Host host) {
+  int at = v->hosts;
+  for (int i = 0; i < v->hosts; i++)
+    if (v->host[i].place == host.place) return;
+  while (at > 0 && v->host[at - 1].bytes < host.bytes) at--;
+  if (at == PLAN_HOSTS) return;
+  if (v->hosts < PLAN_HOSTS) v->hosts++;
+  memmove(v->host + at + 1, v->host + at, (size_t)(v->hosts - 1 - at) * sizeof *v->host);
+  v->host[at] = host;
+}
+
+// Gradients keep memory of their own, in which they stay between replays.
+static void find_hosts(Survey *v) {
+  Plan *p = v->p;
+  for (int i = 0; i < p->count; i++) {
+    const PlanStep *s = p->step[i];
+    int place = s->kind == STEP_GRAD && s->grad ? storage_map_get(&v->storages, s->grad->storage) - p->inputs : -1;
+    if (place < 0) continue;
+    const Place *q = &v->place[place];
+    if (!q->storage || q->storage->within || q->storage->bytes < least_host) continue;
+    bool given = false;
+    for (int r = 0; r < p->results; r++) given = given || p->result[r]->storage == q->storage;
+    int from = q->first - 1;
+    while (from >= 0 && p->step[from]->kind != STEP_OPTIMIZER) from--;
+    if (!given) add_host(v, (Host){place, from, q->storage->bytes / 64 * 64});
+  }
+}
+
 // Gives the storages that live inside their places in the arena.
 static bool move_in(Survey *v, Error *err) {
   Plan *p = v->p;
-  if (p->arena_bytes && !(p->arena = nb_alloc(p->arena_bytes, err))) return false;
   p->moved = nb_alloc((size_t)(v->count + 1) * sizeof *p->moved, err);
   if (!p->moved) return false;
+  for (int i = 0; i < v->count; i++)
+    if (v->place[i].storage && !v->place[i].outside) nb_storage_drop_data(v->place[i].storage);
+  if (p->arena_bytes && !(p->arena = nb_alloc(p->arena_bytes, err))) return false;
+  for (int i = 0; i < v->count; i++) {
+    Place *q = &v->place[i];
+    if (!q->storage) continue;
+    if (q->outside) {  // it gave its bytes back while it was recorded, and needs its own
+      if (!q->storage->data && !(q->storage->data = nb_alloc(q->storage->bytes, err))) return false;
+      continue;
+    }
+    p->moved[p->moved_count++] = q->storage;
+  }
   for (int i = 0; i < v->count; i++) {
     Place *q = &v->place[i];
     if (!q->storage || q->outside) continue;
-    nb_storage_drop_data(q->storage);
-    q->storage->data = q->offset == SIZE_MAX ? NULL : p->arena + q->offset;
-    p->moved[p->moved_count++] = q->storage;
+    char *base = q->host ? v->place[v->host[q->host - 1].place].storage->data : p->arena;
+    q->storage->data = q->offset == SIZE_MAX ? NULL : base + q->offset;
   }
+  for (int h = 0; h < v->hosts; h++) p->host[p->hosts++] = v->place[v->host[h].place].storage;
   p->stats.arena = p->arena_bytes;
   return true;
 }
 
+static void close_survey(Survey *v) {
+  if (v->place) nb_free(v->place, (size_t)(v->count + 1) * sizeof *v->place);
+  storage_map_close(&v->tensors);
+  storage_map_close(&v->storages);
+}
+
+static void count_tensor(void *ctx, Tensor *t) {
+  (void)t;
+  ++*(int *)ctx;
+}
+
+// Looks who holds what; close_survey whatever the result.
+static bool open_survey(Survey *v, Plan *p, Error *err) {
+  int tensors = 0;
+  *v = (Survey){.p = p, .count = p->count * NB_MAX_OUTPUTS};
+  size_t bytes = (size_t)(v->count + 1) * sizeof *v->place;
+  for (int i = 0; i < p->count; i++) plan_each_tensor(p->step[i], count_tensor, &tensors);
+  if (!storage_map_open(&v->storages, p, err) || !storage_map_new(&v->tensors, tensors, err) ||
+      !(v->place = nb_alloc(bytes, err)))
+    return false;
+  memset(v->place, 0, bytes);
+  survey(v);
+  return true;
+}
+
 bool plan_arrange(Plan *p, Error *err) {
-  Survey v = {.p = p, .count = p->count * NB_MAX_OUTPUTS};
-  size_t bytes = (size_t)(v.count + 1) * sizeof *v.place;
-  bool ok = false;
-  if (!storage_map_open(&v.storages, p, err)) return false;
-  if (!storage_map_new(&v.tensors, p->count * (NB_MAX_PARAMS + NB_MAX_OUTPUTS) + 64, err) ||
-      !(v.place = nb_alloc(bytes, err)))
-    goto done;
-  memset(v.place, 0, bytes);
-  survey(&v);
-  make_locals(&v);
-  widen(&v);
-  arrange(&v);
-  ok = move_in(&v, err);
-done:
-  if (v.place) nb_free(v.place, bytes);
-  storage_map_close(&v.tensors);
-  storage_map_close(&v.storages);
+  Survey v;
+  bool ok = open_survey(&v, p, err);
+  if (ok) {
+    keep_given(&v);
+    make_locals(&v);
+    widen(&v);
+    find_hosts(&v);
+    ok = find_places(&v, err) && move_in(&v, err);
+  }
+  close_survey(&v);
   return ok;
+}
+
+void plan_shed(Plan *p) {
+  Error ignored;
+  Survey v;
+  if (open_survey(&v, p, &ignored)) {
+    for (int i = 0; i < v.count; i++) {
+      Storage *s = v.place[i].outside ? NULL : v.place[i].storage;
+      if (s && !s->within) nb_storage_drop_data(s);
+    }
+  }
+  close_survey(&v);
 }
 
 void plan_return_memory(Plan *p) {

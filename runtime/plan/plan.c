@@ -13,6 +13,29 @@ static void forget_tape(void *ctx, Tensor *t) {
   nb_node_release(&t->node);
 }
 
+static bool is_set_before(const Plan *p, int step, const Tensor *leaf) {
+  for (int i = 0; i < step; i++)
+    if (p->step[i]->kind == STEP_GRAD && p->step[i]->leaf == leaf) return true;
+  return false;
+}
+
+static size_t slots_of(const Plan *p) {
+  size_t count = 0;
+  for (int i = 0; i < p->count; i++) count += (size_t)p->step[i]->slot_count;
+  return count;
+}
+
+// Which gradients must be there when it begins.
+static bool find_needs(Plan *p, Error *err) {
+  size_t slots = slots_of(p);
+  if (slots == 0) return true;
+  if (!(p->needed = nb_alloc(slots * sizeof *p->needed, err))) return false;
+  for (int i = 0; i < p->count; i++)
+    for (int k = 0; k < p->step[i]->slot_count; k++)
+      if (!is_set_before(p, i, p->step[i]->slots[k].weight)) p->needed[p->needs++] = p->step[i]->slots[k].weight;
+  return true;
+}
+
 static bool make_guards(Plan *p, Error *err) {
   int count = 0;
   for (int i = 0; i < p->count; i++) count += p->step[i]->kind == STEP_GRAD;
@@ -65,16 +88,101 @@ static bool find_lasting(Plan *p, Error *err) {
   return true;
 }
 
+// ---- leaves ----
+
+typedef struct Leaves {
+  StorageMap made, held;  // what steps made; how many references to a tensor the plan holds
+  Tensor **list;
+  int count, room;
+} Leaves;
+
+static void count_one(void *ctx, Tensor *t) {
+  (void)t;
+  ++*(int *)ctx;
+}
+
+static void note_leaf(void *ctx, Tensor *t) {
+  Leaves *v = ctx;
+  unsigned at = storage_map_slot(&v->held, t);
+  if (v->held.key[at]) {
+    v->held.value[at]++;
+  } else if (!t->node && storage_map_get(&v->made, t->storage) < 0) {
+    v->held.key[at] = t;
+    v->held.value[at] = 1;
+    v->list[v->count++] = t;
+  }
+}
+
+// Keeps the leaves that somebody else holds, too: what nobody else can reach stays as it is.
+static bool keep_leaves(Plan *p, Error *err) {
+  Leaves v = {.count = 0};
+  bool ok = false;
+  for (int i = 0; i < p->count; i++) {
+    plan_each_tensor(p->step[i], count_one, &v.room);
+    v.room += p->step[i]->kind == STEP_GRAD;
+  }
+  size_t bytes = (size_t)(v.room + 1) * sizeof *v.list;
+  if (!storage_map_open(&v.made, p, err)) return false;
+  if (!storage_map_new(&v.held, v.room + 1, err) || !(v.list = nb_alloc(bytes, err))) goto done;
+  for (int i = 0; i < p->count; i++) {
+    if (p->step[i]->kind == STEP_GRAD) note_leaf(&v, p->step[i]->leaf);
+    plan_each_tensor(p->step[i], note_leaf, &v);
+  }
+  int kept = 0;
+  for (int i = 0; i < v.count; i++)
+    if (v.list[i]->requires_grad || v.list[i]->refs > v.held.value[storage_map_slot(&v.held, v.list[i])])
+      v.list[kept++] = v.list[i];
+  if (kept && !(p->leaf = nb_alloc((size_t)kept * sizeof *p->leaf, err))) goto done;
+  for (int wants = 1; wants >= 0; wants--) {
+    for (int i = 0; i < kept; i++)
+      if (v.list[i]->requires_grad == wants) p->leaf[p->leaves++] = nb_tensor_retain(v.list[i]);
+    if (wants) p->leaves_with_grad = p->leaves;
+  }
+  ok = true;
+done:
+  if (v.list) nb_free(v.list, bytes);
+  storage_map_close(&v.held);
+  storage_map_close(&v.made);
+  return ok;
+}
+
+bool nb_plan_leaves_same(const Plan *p) {
+  for (int i = 0; i < p->leaves; i++) {
+    const Tensor *t = p->leaf[i];
+    if (t->requires_grad != (i < p->leaves_with_grad) || nb_hooks_left(t->hooks)) return false;
+  }
+  return true;
+}
+
+static void count_bytes(void *ctx, Tensor *t) {
+  Plan *p = ctx;
+  if (t->refs == 1 && t->storage->refs == 1) p->bytes += t->storage->bytes;
+}
+
+size_t nb_plan_bytes(const Plan *p) {
+  return p->bytes;
+}
+
 bool nb_plan_finish(Plan *p, Error *err) {
+  plan_stop(p);
+  if (!keep_leaves(p, err)) return false;
   for (int i = 0; i < p->count; i++) plan_each_tensor(p->step[i], forget_tape, NULL);
   for (int i = 0; i < p->results; i++) forget_tape(NULL, p->result[i]);
   plan_rewrite(p);
   p->stats.steps = p->count;
-  if (!make_guards(p, err)) return false;
+  if (!make_guards(p, err) || !find_needs(p, err)) return false;
   look_at_calls(p);
   plan_make_groups(p);
   if (!plan_make_partials(p, err) || !find_lasting(p, err) || !plan_arrange(p, err)) return false;
   find_moving(p);
+  p->bytes = sizeof *p + p->arena_bytes + p->partial_bytes + (size_t)p->count * sizeof *p->quick;
+  for (int i = 0; i < p->count; i++) {
+    p->bytes += p->step[i]->bytes;
+    plan_each_tensor(p->step[i], count_bytes, p);
+    if (p->step[i]->kind == STEP_GRAD && p->step[i]->grad) p->bytes += p->step[i]->grad->storage->bytes;
+  }
+  for (int i = 0; i < p->inputs; i++) p->bytes += p->input[i]->storage->bytes;
+  for (int i = 0; i < p->results; i++) p->bytes += p->result[i]->storage->bytes;
   return plan_make_quick(p, err);
 }
 
@@ -118,9 +226,12 @@ void nb_plan_free(Plan **slot) {
   plan_stop(p);
   plan_return_memory(p);
   if (p->partial) nb_free(p->partial, p->partial_bytes);
+  if (p->needed) nb_free(p->needed, slots_of(p) * sizeof *p->needed);
   if (p->guard) nb_free(p->guard, (size_t)p->count * sizeof *p->guard);
   for (int i = 0; i < p->count; i++) plan_release_step(p->step[i]);
   for (int i = 0; i < p->inputs; i++) nb_tensor_release(&p->input[i]);
+  for (int i = 0; i < p->leaves; i++) nb_tensor_release(&p->leaf[i]);
+  if (p->leaf) nb_free(p->leaf, (size_t)p->leaves * sizeof *p->leaf);
   for (int i = 0; i < p->results; i++) nb_tensor_release(&p->result[i]);
   nb_free(p->quick, (size_t)(p->count + 1) * sizeof *p->quick);
   if (p->step) nb_free(p->step, (size_t)p->capacity * sizeof *p->step);

@@ -10,6 +10,7 @@
 #include "steps.h"
 
 static Plan *recording;
+static Plan *waiting;  // the last that was recorded and not finished
 
 bool nb_plan_recording(void) {
   return recording;
@@ -61,6 +62,17 @@ static PlanStep *add(Plan *p, StepKind kind, size_t extra) {
   return s;
 }
 
+// Now and then lets go of the bytes that the function needs no more: a record needs layouts.
+static void shed(Plan *p, const Applied *a) {
+  static const size_t at_least = (size_t)1 << 18, share = 64;
+  for (int i = 0; i < NB_MAX_OUTPUTS; i++)
+    if (a->call->out[i] && !a->in_place) p->fresh += a->call->out[i]->storage->bytes;
+  if (p->fresh < at_least || p->fresh < nb_memory_stats().live / share) return;
+  p->fresh = 0;
+  plan_shed(p);
+  if (waiting && waiting != p) plan_shed(waiting);
+}
+
 static bool on_applied(void *user, const Applied *a, Error *err) {
   Plan *p = user;
   const Op *op = a->op;
@@ -83,6 +95,7 @@ static bool on_applied(void *user, const Applied *a, Error *err) {
   s->call.args = s->args;
   nb_args_copy(op, s->args, a->args, s + 1, true);
   for (int i = 0; i < NB_MAX_OUTPUTS; i++) nb_tensor_retain(s->call.out[i]);
+  shed(p, a);
   return true;
 }
 
@@ -118,6 +131,7 @@ static void on_refusal(void *user, const char *what) {
 void plan_stop(Plan *p) {
   nb_unlisten(&p->listener);
   if (recording == p) recording = NULL;
+  if (waiting == p) waiting = NULL;
 }
 
 Plan *nb_plan_begin(Tensor *const *stand_ins, int count, Error *err) {
@@ -153,15 +167,30 @@ bool nb_plan_changed(const Plan *p, int i) {
   return i >= 0 && i < p->inputs && p->input[i]->storage->version != p->version[i];
 }
 
+// A result that lies in an argument is copied in a last step: when results are looked at, the argument's place is not
+// the caller's any more.
+static bool add_result(Plan *p, Tensor *t, Error *err) {
+  bool lies_in_input = false;
+  for (int i = 0; i < p->inputs; i++) lies_in_input = lies_in_input || p->input[i]->storage == t->storage;
+  if (!lies_in_input) {
+    nb_tensor_retain(t);
+  } else if (!nb_apply(nb_op_find("clone"), (Value[NB_MAX_PARAMS]){{.tensor = t}}, &t, err)) {
+    return false;
+  }
+  p->result[p->results++] = t;
+  return true;
+}
+
 bool nb_plan_end(Plan *p, Tensor *const *results, int count, Error *err) {
-  plan_stop(p);
   if (count > PLAN_INPUTS) refuse(p, "it returns more than %d tensors", PLAN_INPUTS);
   for (int i = 0; i < p->inputs; i++)
     if (nb_plan_changed(p, i)) refuse(p, "it changes an argument in place");
   for (int i = 0; i < count && !p->refused; i++) {
     if (results[i]->requires_grad || (results[i]->node && !results[i]->node->freed))
       refuse(p, "what it returns is on the tape; call backward inside it, or wrap it in nb.no_grad");
-    p->result[p->results++] = nb_tensor_retain(results[i]);
+    if (!add_result(p, results[i], err)) refuse(p, "there is not enough memory for its results");
   }
+  plan_stop(p);
+  waiting = p;
   return !p->refused || nb_fail(err, NB_ERROR_STATE, "%s", p->reason);
 }

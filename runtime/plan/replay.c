@@ -13,6 +13,8 @@ bool nb_plan_ready(const Plan *p) {
     const PlanStep *s = p->guard[i];
     if (s->leaf->grad != s->before) return false;
   }
+  for (int i = 0; i < p->needs; i++)
+    if (!p->needed[i]->grad) return false;
   return true;
 }
 
@@ -24,6 +26,8 @@ bool nb_plan_fits(const Plan *p, Tensor *const *inputs, int count) {
     for (int d = 0; d < l->ndim; d++)
       if (l->shape[d] != want->shape[d]) return false;
     if (!nb_layout_contiguous(l)) return false;
+    for (int h = 0; h < p->hosts; h++)
+      if (p->host[h] == inputs[i]->storage) return false;
   }
   return true;
 }
@@ -107,6 +111,14 @@ static bool run_quick(const QuickStep *q) {
   return false;
 }
 
+// After a failure, what lies in the memory of gradients is none.
+static void clear_gradients(Plan *p) {
+  for (int i = 0; i < p->count && p->hosts; i++) {
+    PlanStep *s = p->step[i];
+    if (s->kind == STEP_GRAD && s->grad && s->leaf->grad == s->grad) nb_tensor_release(&s->leaf->grad);
+  }
+}
+
 bool nb_plan_run(Plan *p, Tensor *const *inputs, Error *err) {
   bool grad = nb_grad_enabled(), ok = true, held = false;
   unsigned polled = 0;
@@ -136,6 +148,7 @@ done:
   if (held) nb_interrupt_let();
   for (int k = 0; k < p->inputs; k++) p->input[k]->storage->data = own[k];
   nb_set_grad_enabled(grad);
+  if (!ok) clear_gradients(p);
   return ok;
 }
 

@@ -10,7 +10,7 @@
 #include "nablua/optimize.h"
 #include "nablua/plan.h"
 
-enum { PLAN_INPUTS = 16, PLAN_LOCALS = 12 };
+enum { PLAN_INPUTS = 16, PLAN_LOCALS = 12, PLAN_HOSTS = 32 };
 
 typedef enum StepKind { STEP_CALL, STEP_IN_PLACE, STEP_GRAD, STEP_OPTIMIZER } StepKind;
 
@@ -71,13 +71,21 @@ struct Plan {
   QuickStep *quick;  // one for each step
   PlanStep **guard;  // the first gradient step of each leaf that depends on the state before
   int grad_guards;
-  int lasting;      // the first step that writes into what outlives the plan
+  int lasting;            // the first step that writes into what outlives the plan
+  const Tensor **needed;  // not owned: weights that an optimizer step moves by gradients from before
+  int needs;
   double *partial;  // sums of tiles
   size_t partial_bytes;
   char *arena;
   size_t arena_bytes;
   Storage **moved;  // owned references by way of the steps: storages that lie in the arena
   int moved_count;
+  const Storage *host[PLAN_HOSTS];  // not owned: gradients in whose memory other things lie while it runs
+  int hosts;
+  Tensor **leaf;  // found outside, owned; first those that require grad
+  int leaves, leaves_with_grad;
+  size_t bytes;  // of all that it keeps
+  size_t fresh;  // bytes made since it was last looked which ones nobody needs any more
   PlanStats stats;
   bool refused;
   char reason[400];
@@ -139,6 +147,10 @@ bool plan_run_group(Plan *p, int first, int count, Error *err);
 
 // Gives what lives only inside its tile or its place in the arena.
 bool plan_arrange(Plan *p, Error *err);
+
+// While it is recorded, or waits for another recording to be compared with: gives back the bytes of what nothing but
+// the plan holds.
+void plan_shed(Plan *p);
 
 // Takes the tensors out of the arena before they are released.
 void plan_return_memory(Plan *p);

@@ -34,6 +34,10 @@ void nb_memory_reset_peak(void);
 // Sets the limit in bytes.  At start it is nine tenths of the machine's (or control group's) memory.
 void nb_memory_set_limit(size_t bytes);
 
+// Whoever keeps what could be made again offers to free some of it: free_some is called before an allocation fails, as
+// long as it returns true.  There is one such offer.
+void nb_memory_on_need(bool (*free_some)(void));
+
 // Returns all cached blocks to the system.
 void nb_memory_trim(void);
 

@@ -91,6 +91,9 @@ void nb_hook_remove(Hook *hook);
 
 void nb_hook_release(Hook **hook);
 
+// Whether one of a list is still to be called.
+bool nb_hooks_left(const Hook *hooks);
+
 // Applies the node's backward rule: `grad` has dJ/d(output) for each of its NB_MAX_OUTPUTS outputs, or NULL; given[i],
 // which must be NULL, becomes the owned gradient of edge i where somebody wants it.  Fails on a freed tape
 // and on values that were changed in place.

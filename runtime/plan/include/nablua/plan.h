@@ -39,6 +39,12 @@ bool nb_plan_same(const Plan *a, const Plan *b, Error *err);
 // Plans the memory.  Call it when nothing else holds what the recording made and need not keep.
 bool nb_plan_finish(Plan *p, Error *err);
 
+// Whether the tensors that it found outside require grad as they did while it was recorded, and have no hooks.
+bool nb_plan_leaves_same(const Plan *p);
+
+// The bytes of a finished plan: its block, its steps, and what it keeps of the recording.
+size_t nb_plan_bytes(const Plan *p);
+
 // Whether the leaves' gradients are in the state that the recording began with; else it must be made anew.
 bool nb_plan_ready(const Plan *p);
 
