@@ -26,7 +26,6 @@ function modes.of(net)
   local before = {}
   for _, m in net:named_modules() do before[m] = rawget(m, "training") == nil and m or rawget(m, "training") end
   return function()
-    native.change_modes()  -- recordings of the other mode are void
     for m, mode in pairs(before) do
       if mode == m then mode = nil end
       rawset(m, "training", mode)
