@@ -301,7 +301,7 @@ local function line_of(run, label, names, valid, seconds)
     short = ("%s  %s %s%s"):format(short, name, value(name), valid and (" (%s)"):format(value("valid_" .. name)) or "")
   end
   local room = native.isatty(1) and native.columns() - 1 or math.huge
-  local function fits(line) return (utf8.len(line) or #line) <= room end
+  local function fits(line) return native.width(line) <= room end
   if fits(plain .. end_of_line) then return plain .. end_of_line end
   if fits(short .. end_of_line) then return short .. end_of_line end
   return fits(short) and short or short:sub(1, (utf8.offset(short, room) or #short + 1) - 1) .. "…"

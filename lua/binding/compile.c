@@ -22,18 +22,18 @@ enum { MOST = 16, FEW = 4 };  // tensors; so few results have room on any stack
 // function finds outside, a function that renews the numbers of its optimizers, and the lists among their options, each
 // followed by a copy.
 enum { GUARD = 1, RENEW, LISTS };
-typedef struct Box {
+typedef struct PlanBox {
   Plan *plan;  // NULL once it has given way
   const Guard *guard;
   lua_Integer hooks, flags, settings;  // the counts below, when it was last looked at
   lua_Integer replays, used;           // how often; when last, by `clock`
   bool grad, listed;                   // gradients were recorded; there are LISTS
-  struct Box *before, *after;          // among those that are kept
-} Box;
+  struct PlanBox *before, *after;      // among those that are kept
+} PlanBox;
 
 static struct {
-  Box *first;
-  const Box *running;  // is being replayed, or failed while it was
+  PlanBox *first;
+  const PlanBox *running;  // is being replayed, or failed while it was
   size_t bytes;
   lua_Integer clock;
 } kept;
@@ -43,7 +43,7 @@ static lua_Integer hooks;     // hooks of modules come and go
 static lua_Integer settings;  // options of an optimizer change
 
 static Plan **check_plan(lua_State *L, int index) {
-  Box *box = lua_touserdata(L, index);
+  PlanBox *box = lua_touserdata(L, index);
   bool is = box && lua_getmetatable(L, index);
   if (is) {
     lua_rawgetp(L, LUA_REGISTRYINDEX, &plan_key);
@@ -56,7 +56,7 @@ static Plan **check_plan(lua_State *L, int index) {
 
 // ---- giving way ----
 
-static void forget(Box *box) {
+static void forget(PlanBox *box) {
   if (kept.running == box) kept.running = NULL;
   if (!box->plan) return;
   if (box == kept.first || box->before) {
@@ -70,8 +70,8 @@ static void forget(Box *box) {
 
 // Frees the plan that was not used for the longest time; false when there is none to free.
 static bool give_way(void) {
-  Box *oldest = NULL;
-  for (Box *b = kept.first; b; b = b->after)
+  PlanBox *oldest = NULL;
+  for (PlanBox *b = kept.first; b; b = b->after)
     if (b != kept.running && (!oldest || b->used < oldest->used)) oldest = b;
   if (!oldest) return false;
   forget(oldest);
@@ -79,7 +79,7 @@ static bool give_way(void) {
 }
 
 // All plans together may have a quarter of the memory; the newest stays, however large.
-static void keep(Box *box) {
+static void keep(PlanBox *box) {
   box->before = NULL;
   box->after = kept.first;
   if (kept.first) kept.first->before = box;
@@ -112,8 +112,8 @@ static int begin(lua_State *L) {
   Error err;
   Tensor *t[MOST];
   int count = tensors(L, 1, t);
-  Box *box = lua_newuserdatauv(L, sizeof *box, LISTS);
-  *box = (Box){.plan = NULL};
+  PlanBox *box = lua_newuserdatauv(L, sizeof *box, LISTS);
+  *box = (PlanBox){.plan = NULL};
   lua_rawgetp(L, LUA_REGISTRYINDEX, &plan_key);
   lua_setmetatable(L, -2);
   if (!(box->plan = nb_plan_begin(t, count, &err))) return nb_raise(L, &err);
@@ -153,7 +153,7 @@ static int same(lua_State *L) {
 
 // Replays a plan: its results, as tensors of their own.  The metatables of tensors and of scalars are at the stack
 // indices given.
-static int replay(lua_State *L, Box *box, Tensor *const *inputs, int metatable, int of_scalars) {
+static int replay(lua_State *L, PlanBox *box, Tensor *const *inputs, int metatable, int of_scalars) {
   Error err;
   Plan *p = box->plan;
   nb_enter(L);
@@ -215,7 +215,7 @@ static bool lists_the_same(lua_State *L, int plan) {
 }
 
 // Whether the plan has the numbers of its optimizers as they are now.
-static bool renewed(lua_State *L, int plan, Box *box) {
+static bool renewed(lua_State *L, int plan, PlanBox *box) {
   if (box->settings == settings && (!box->listed || lists_the_same(L, plan))) return true;
   lua_getiuservalue(L, plan, RENEW);
   lua_call(L, 0, 1);
@@ -227,7 +227,7 @@ static bool renewed(lua_State *L, int plan, Box *box) {
 }
 
 // Whether the tensors that the plan found outside still require grad as they did, and call no hooks.
-static bool flags_the_same(Box *box) {
+static bool flags_the_same(PlanBox *box) {
   if (box->flags == nb_flags_noted()) return true;
   if (!nb_plan_leaves_same(box->plan)) return false;
   box->flags = nb_flags_noted();
@@ -237,7 +237,7 @@ static bool flags_the_same(Box *box) {
 // Whether a plan, which is at a stack index, does what its function would do with these tensors now.  `closer`: the
 // order of a table's fields may have changed.
 static bool may_replay(lua_State *L, int index, Tensor *const *t, int count, bool closer) {
-  Box *box = lua_touserdata(L, index);
+  PlanBox *box = lua_touserdata(L, index);
   if (!box->plan || !box->guard || box->hooks != hooks || box->grad != nb_grad_enabled() || nb_plan_recording() ||
       nb_observed(L) || !nb_plan_fits(box->plan, t, count) || !flags_the_same(box) || !nb_plan_ready(box->plan))
     return false;
@@ -267,7 +267,7 @@ static int serves(lua_State *L) {
 static int keep_plan(lua_State *L) {
   Error err;
   check_plan(L, 1);
-  Box *box = lua_touserdata(L, 1);
+  PlanBox *box = lua_touserdata(L, 1);
   lua_settop(L, 3);
   if (!nb_plan_finish(box->plan, &err)) return nb_raise(L, &err);
   box->guard = lua_touserdata(L, 2);
@@ -302,7 +302,7 @@ static int call(lua_State *L) {
   int count = lua_gettop(L) - 1;
   if (count >= 0 && count <= MOST && lua_istable(L, 1)) {
     lua_rawgetp(L, 1, &armed_key);
-    Box *box = lua_touserdata(L, count + 2);
+    PlanBox *box = lua_touserdata(L, count + 2);
     bool fits = box;
     for (int i = 0; fits && i < count; i++) fits = (t[i] = nb_test_tensor(L, i + 2));
     if (fits && may_replay(L, count + 2, t, count, false)) {
@@ -335,13 +335,13 @@ static int compiled_function(lua_State *L) {
 
 // native.plan_replays(plan): how often it was replayed by calls of what it is armed for
 static int replays(lua_State *L) {
-  lua_pushinteger(L, ((const Box *)lua_touserdata(L, 1))->replays);
+  lua_pushinteger(L, ((const PlanBox *)lua_touserdata(L, 1))->replays);
   return 1;
 }
 
 // native.plan_used(plan): a number that is higher for plans used later; nil when it has given way.
 static int used(lua_State *L) {
-  const Box *box = lua_touserdata(L, 1);
+  const PlanBox *box = lua_touserdata(L, 1);
   if (!box->plan) return 0;
   lua_pushinteger(L, box->used);
   return 1;

@@ -21,7 +21,7 @@
 #include "nablua/tape.h"
 #include "open.h"
 #include "options.h"
-#include "text.h"
+#include "printing.h"
 
 // nb.tensor(value, {dtype=, requires_grad=, name=})
 static int tensor(lua_State *L) {

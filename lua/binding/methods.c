@@ -10,7 +10,7 @@
 #include "nablua/tape.h"
 #include "nearest.h"
 #include "open.h"
-#include "text.h"
+#include "printing.h"
 
 // ---- methods ----
 

@@ -14,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "nablua/clock.h"
 #include "nablua/interrupt.h"
 
 // Bytes written between two looks at the interrupt flag.
@@ -145,9 +146,10 @@ static void remove_leftover(int folder, const char *name) {
   close(fd);
 }
 
-static double seconds(clockid_t clock) {
+// The time that this thread has computed, which does not count what it waited for a disk.
+static double seconds_of_cpu(void) {
   struct timespec t;
-  clock_gettime(clock, &t);
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
   return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
@@ -159,14 +161,14 @@ static void remove_leftovers(DIR *folder) {
   static ino_t number;
   struct stat st;
   if (fstat(dirfd(folder), &st) != 0) return;
-  if (st.st_dev == device && st.st_ino == number && seconds(CLOCK_MONOTONIC) < until) return;
-  double start = seconds(CLOCK_THREAD_CPUTIME_ID);
+  if (st.st_dev == device && st.st_ino == number && nb_clock() < until) return;
+  double start = seconds_of_cpu();
   for (struct dirent *entry; (entry = readdir(folder));)
     if (is_temporary(entry->d_name)) remove_leftover(dirfd(folder), entry->d_name);
-  double took = seconds(CLOCK_THREAD_CPUTIME_ID) - start;
+  double took = seconds_of_cpu() - start;
   device = st.st_dev;
   number = st.st_ino;
-  until = took > long_time ? seconds(CLOCK_MONOTONIC) + share * took : 0;
+  until = took > long_time ? nb_clock() + share * took : 0;
 }
 
 // ---- beginning ----

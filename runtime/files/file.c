@@ -120,7 +120,7 @@ static void swap_bytes(unsigned char *data, size_t size, int64_t n) {
   }
 }
 
-bool nb_input_tensor(Input *in, const Wire *w, bool swap, Tensor *t, Error *err) {
+bool nb_input_tensor(Input *in, const Stored *w, bool swap, Tensor *t, Error *err) {
   int64_t n = nb_layout_numel(&t->layout);
   unsigned char *to = nb_tensor_data(t);
   if (w->size == nb_dtype_size(w->dtype)) {

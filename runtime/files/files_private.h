@@ -7,23 +7,23 @@
 #include "nablua/replace.h"
 
 // An element type of a file; whole numbers of other widths are read as i64, half floats as f32.
-typedef struct Wire {
+typedef struct Stored {
   const char *name;  // safetensors' name
   char npy[4];       // NumPy's name, without the byte order
   uint8_t idx;       // IDX's number, 0 where it has none
   size_t size;
   DType dtype;
   void (*convert)(void *out, const unsigned char *in, int64_t n);  // NULL: the bytes are the values
-} Wire;
+} Stored;
 
-extern const Wire nb_wires[];
-extern const int nb_wire_count;
+extern const Stored nb_stored_types[];
+extern const int nb_stored_count;
 
 // The type a tensor of `dtype` is written as.
-const Wire *nb_wire_of(DType dtype);
+const Stored *nb_stored_as(DType dtype);
 
 // Multiplies sizes; false when the product (of those that are not 0) passes 2^62 bytes.
-bool nb_wire_bytes(const Wire *w, const Layout *l, uint64_t *bytes);
+bool nb_stored_bytes(const Stored *w, const Layout *l, uint64_t *bytes);
 
 // What is read in order: a file, what gzip packed in one, or a member of an archive.
 typedef struct Input {
@@ -54,7 +54,7 @@ bool nb_input_read(Input *in, void *data, uint64_t size, Error *err);
 bool nb_input_some(Input *in, void *data, size_t size, size_t *got, Error *err);
 
 // Fills a fresh contiguous tensor; `swap` reverses the bytes of each element.
-bool nb_input_tensor(Input *in, const Wire *w, bool swap, Tensor *t, Error *err);
+bool nb_input_tensor(Input *in, const Stored *w, bool swap, Tensor *t, Error *err);
 
 // False with a sentence when there are further bytes.
 bool nb_input_end(Input *in, Error *err);

@@ -6,7 +6,7 @@
 // Nothing that deflate packs is smaller than this part of it (RFC 1951: 258 bytes in 2 bits).
 enum { DEFLATE_RATIO = 1032 };
 
-static bool read_header(Input *in, const Wire **wire, Layout *l, Error *err) {
+static bool read_header(Input *in, const Stored **wire, Layout *l, Error *err) {
   unsigned char head[4], sizes[4 * NB_MAX_DIMS];
   if (!nb_input_read(in, head, 4, err)) return false;
   if (head[0] != 0 || head[1] != 0)
@@ -14,8 +14,8 @@ static bool read_header(Input *in, const Wire **wire, Layout *l, Error *err) {
                    "%s is no IDX file: it should start with two zero bytes, it starts with %02x %02x", in->path,
                    head[0], head[1]);
   *wire = NULL;
-  for (int i = 0; i < nb_wire_count; i++)
-    if (nb_wires[i].idx && nb_wires[i].idx == head[2]) *wire = &nb_wires[i];
+  for (int i = 0; i < nb_stored_count; i++)
+    if (nb_stored_types[i].idx && nb_stored_types[i].idx == head[2]) *wire = &nb_stored_types[i];
   if (!*wire)
     return nb_fail(err, NB_ERROR_FILE, "%s: byte 3 should be an IDX type (08, 09, 0b, 0c, 0d or 0e), it is %02x",
                    in->path, head[2]);
@@ -32,10 +32,10 @@ static bool read_header(Input *in, const Wire **wire, Layout *l, Error *err) {
 }
 
 // The file must be able to hold what its header declares, before memory is asked for.
-static bool check_size(const Input *in, const Wire *w, const Layout *l, Error *err) {
+static bool check_size(const Input *in, const Stored *w, const Layout *l, Error *err) {
   char text[NB_SHAPE_TEXT];
   uint64_t bytes = 0, head = 4 + 4 * (uint64_t)l->ndim;
-  bool fits = nb_wire_bytes(w, l, &bytes);
+  bool fits = nb_stored_bytes(w, l, &bytes);
   if (in->packed && fits && bytes / DEFLATE_RATIO <= in->size) return true;
   if (in->packed || !fits)
     return nb_fail(err, NB_ERROR_FILE, "%s: the header declares %s elements, more than a file of %llu bytes can hold",
@@ -49,7 +49,7 @@ static bool check_size(const Input *in, const Wire *w, const Layout *l, Error *e
 
 Tensor *nb_idx_read(const char *path, Error *err) {
   Input in;
-  const Wire *wire = NULL;
+  const Stored *wire = NULL;
   Layout l;
   Tensor *t = NULL;
   if (!nb_input_open(&in, path, err)) return NULL;

@@ -13,7 +13,7 @@ enum { LONGEST_HEADER = 1 << 16, ALIGNMENT = 64 };
 // The header's text being read, and what it said.
 typedef struct Parser {
   const char *path, *at, *end;
-  const Wire *wire;
+  const Stored *wire;
   bool swap, fortran;
   bool has_descr, has_order, has_shape;
   Layout layout;
@@ -63,8 +63,8 @@ static bool read_descr(Parser *p, Error *err) {
     return unexpected(p, "one element type (structured arrays cannot be read)", err);
   if (strchr("<>|=", text[0])) {
     p->swap = text[0] == '>';
-    for (int i = 0; i < nb_wire_count; i++)
-      if (nb_wires[i].npy[0] && strcmp(nb_wires[i].npy, text + 1) == 0) p->wire = &nb_wires[i];
+    for (int i = 0; i < nb_stored_count; i++)
+      if (nb_stored_types[i].npy[0] && strcmp(nb_stored_types[i].npy, text + 1) == 0) p->wire = &nb_stored_types[i];
   }
   if (p->wire) return true;
   p->at = at;
@@ -151,7 +151,7 @@ static bool read_header(Input *in, Parser *p, Error *err) {
 static bool check_size(const Input *in, const Parser *p, Error *err) {
   char text[NB_SHAPE_TEXT];
   uint64_t bytes = 0;
-  if (!nb_wire_bytes(p->wire, &p->layout, &bytes))
+  if (!nb_stored_bytes(p->wire, &p->layout, &bytes))
     return nb_fail(err, NB_ERROR_FILE, "%s: the header declares %s elements, more than any file can hold", in->path,
                    nb_shape_text(&p->layout, text));
   if (in->at + bytes == in->size) return true;
@@ -194,7 +194,7 @@ Tensor *nb_npy_read(const char *path, Error *err) {
 // Writes the header into `text`, which must hold 512 bytes; returns its length.
 static size_t format_header(char *text, const Tensor *t) {
   enum { SIZE = 512 };
-  const Wire *w = nb_wire_of(t->layout.dtype);
+  const Stored *w = nb_stored_as(t->layout.dtype);
   size_t used = sizeof MAGIC + 4;  // room for magic, version and length
   memcpy(text, MAGIC, sizeof MAGIC);
   used += (size_t)snprintf(text + used, SIZE - used, "{'descr': '%c%s', 'fortran_order': False, 'shape': (",

@@ -21,7 +21,7 @@ enum { JSON_GROWTH = 24 };
 // Where a tensor's bytes lie, counted from the end of the header.
 typedef struct Span {
   size_t index;  // among the file's tensors
-  const Wire *wire;
+  const Stored *wire;
   Layout layout;
   uint64_t begin, end;
 } Span;
@@ -87,8 +87,8 @@ static bool parse_dtype(const Reader *r, const char *name, json_t *entry, Span *
   char text[NAME_TEXT], dtype_text[NAME_TEXT];
   const char *dtype = json_string_value(json_object_get(entry, "dtype"));
   if (!dtype) return bad_entry(r, name, "a dtype", err);
-  for (int i = 0; i < nb_wire_count; i++)
-    if (strcmp(nb_wires[i].name, dtype) == 0) s->wire = &nb_wires[i];
+  for (int i = 0; i < nb_stored_count; i++)
+    if (strcmp(nb_stored_types[i].name, dtype) == 0) s->wire = &nb_stored_types[i];
   if (!s->wire)
     return nb_fail(
         err, NB_ERROR_FILE,
@@ -128,7 +128,7 @@ static bool parse_offsets(const Reader *r, const char *name, json_t *entry, Span
         "%s: tensor \"%s\" should end within the %llu bytes of data, its data_offsets end at %llu (a truncated "
         "file?)",
         r->in.path, nb_printable(name, text, NAME_TEXT), (unsigned long long)r->data, (unsigned long long)s->end);
-  if (!nb_wire_bytes(s->wire, &s->layout, &bytes) || bytes != s->end - s->begin)
+  if (!nb_stored_bytes(s->wire, &s->layout, &bytes) || bytes != s->end - s->begin)
     return nb_fail(err, NB_ERROR_FILE, "%s: tensor \"%s\" of %s %s should have %llu bytes, its data_offsets span %llu",
                    r->in.path, nb_printable(name, text, NAME_TEXT), nb_shape_text(&s->layout, shape), s->wire->name,
                    (unsigned long long)bytes, (unsigned long long)(s->end - s->begin));
@@ -271,8 +271,8 @@ static bool add_entry(const char *path, json_t *header, const NamedTensor *item,
                    strcmp(item->name, METADATA) == 0 ? "reserved by the format" : "there twice");
   json_t *shape = json_array();
   for (int d = 0; d < l->ndim; d++) json_array_append_new(shape, json_integer(l->shape[d]));
-  json_t *entry = json_pack("{s:s, s:o, s:[I, I]}", "dtype", nb_wire_of(l->dtype)->name, "shape", shape, "data_offsets",
-                            (json_int_t)begin, (json_int_t)end);
+  json_t *entry = json_pack("{s:s, s:o, s:[I, I]}", "dtype", nb_stored_as(l->dtype)->name, "shape", shape,
+                            "data_offsets", (json_int_t)begin, (json_int_t)end);
   if (!entry) return no_memory(path, err);
   if (json_object_set_new(header, item->name, entry) != 0)
     return nb_fail(err, NB_ERROR_ARGUMENT, "cannot write %s: names must be UTF-8 text, \"%s\" is not", path,

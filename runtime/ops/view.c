@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "loops.h"
-#include "tape_private.h"
 
 // The layout that `place` means within x; false when it leaves it.
 static bool place_layout(const Layout *x, const Value *place, Layout *view, Error *err) {

@@ -46,6 +46,8 @@ report "a private header is its own folder's" \
      done)"
 report "what a file may use of others" "$(python3 tests/lint/links.py "${NABLUA_BUILD:-build/release}" 2>&1)"
 
+report "README.md and docs/ agree with the tree" "$(python3 tests/lint/docs.py)"
+
 # ---- banned calls ----
 
 # "file:line:code" without comments, strings and character constants

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// UTF-8 as the Unicode standard has it (version 15, table 3-7): no surrogates, nothing overlong, nothing above U+10FFFF;
-// and the columns that a terminal gives a character.
+// UTF-8 as the Unicode standard has it (version 15, table 3-7): no surrogates, nothing overlong, nothing above
+// U+10FFFF; and the columns that a terminal gives a character.
 #ifndef NABLUA_CHARACTERS_H
 #define NABLUA_CHARACTERS_H
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // A tensor as text.
-#ifndef NABLUA_TEXT_H
-#define NABLUA_TEXT_H
+#ifndef NABLUA_PRINTING_H
+#define NABLUA_PRINTING_H
 
 #include <lua.h>
 

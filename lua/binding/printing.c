@@ -4,7 +4,7 @@
 //   1      2.5  -0.001
 //   4      5        6
 //   f32 2×3
-#include "text.h"
+#include "printing.h"
 
 #include <math.h>
 #include <stdio.h>

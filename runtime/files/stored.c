@@ -53,7 +53,7 @@ static void from_bool(void *out, const unsigned char *in, int64_t n) {
   for (int64_t i = 0; i < n; i++) to[i] = in[i] != 0;
 }
 
-const Wire nb_wires[] = {
+const Stored nb_stored_types[] = {
     {"F32", "f4", 0x0d, 4, NB_F32, NULL},     {"F64", "f8", 0x0e, 8, NB_F64, NULL},
     {"I64", "i8", 0, 8, NB_I64, NULL},        {"U8", "u1", 0x08, 1, NB_U8, NULL},
     {"BOOL", "b1", 0, 1, NB_BOOL, from_bool}, {"F16", "f2", 0, 2, NB_F32, from_f16},
@@ -61,15 +61,15 @@ const Wire nb_wires[] = {
     {"I16", "i2", 0x0b, 2, NB_I64, from_i16}, {"I32", "i4", 0x0c, 4, NB_I64, from_i32},
     {"U16", "u2", 0, 2, NB_I64, from_u16},    {"U32", "u4", 0, 4, NB_I64, from_u32},
 };
-const int nb_wire_count = (int)(sizeof nb_wires / sizeof nb_wires[0]);
+const int nb_stored_count = (int)(sizeof nb_stored_types / sizeof nb_stored_types[0]);
 
-const Wire *nb_wire_of(DType dtype) {
-  const Wire *w = nb_wires;
+const Stored *nb_stored_as(DType dtype) {
+  const Stored *w = nb_stored_types;
   while (w->dtype != dtype) w++;
   return w;
 }
 
-bool nb_wire_bytes(const Wire *w, const Layout *l, uint64_t *bytes) {
+bool nb_stored_bytes(const Stored *w, const Layout *l, uint64_t *bytes) {
   uint64_t product = w->size;
   bool empty = false;
   for (int d = 0; d < l->ndim; d++) {
