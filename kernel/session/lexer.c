@@ -73,8 +73,9 @@ static size_t number(const char *code, size_t length, size_t at) {
 }
 
 bool lexer_is(const char *code, const Token *t, const char *text) {
-  size_t n = strlen(text);
-  return t->end - t->begin == n && t->kind != TOKEN_STRING && memcmp(code + t->begin, text, n) == 0;
+  size_t n = t->end - t->begin;
+  if (n == 0 || code[t->begin] != *text) return false;  // most are told apart by this
+  return t->kind != TOKEN_STRING && strncmp(code + t->begin, text, n) == 0 && text[n] == '\0';
 }
 
 Token lexer_next(const char *code, size_t length, size_t at) {
