@@ -117,7 +117,7 @@ static Tensor *copy_of(lua_State *L, Tensor *t, DType dtype) {
   Layout l = t->layout;
   if (dtype != NB_DTYPES) l.dtype = dtype;
   Tensor **slot = nb_new_tensor(L);
-  if (!(*slot = nb_tensor_new(&l, &err))) nb_raise(L, &err);
+  nb_fill_slot(L, slot, &l);
   Value args[NB_MAX_PARAMS] = {{.tensor = *slot}, {.tensor = t}};
   bool before = nb_grad_enabled();
   nb_set_grad_enabled(false);
@@ -136,11 +136,10 @@ static void begin(lua_State *L, int index, Nest *n) {
 
 // Replaces the value on top by a tensor of its numbers.
 static Tensor *finish(lua_State *L, const Nest *n, DType dtype) {
-  Error err;
   Layout l = {.dtype = dtype, .ndim = n->ndim};
   memcpy(l.shape, n->shape, sizeof l.shape);
   Tensor **slot = nb_new_tensor(L);
-  if (!(*slot = nb_tensor_new(&l, &err))) nb_raise(L, &err);
+  nb_fill_slot(L, slot, &l);
   lua_insert(L, -2);
   int64_t offset = 0;
   fill(L, *slot, 0, &offset);

@@ -14,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { ALIGNMENT = 64, CLASSES = 160 };
+enum { ALIGNMENT = 64, CLASSES = 160, RELIEFS = 4 };
 static const size_t SLACK = (size_t)64 << 20;
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -33,6 +33,8 @@ static struct {
   FreeBlock *list[CLASSES];
   size_t live, cached, peak, high, limit;
   uint64_t fail_in;
+  bool (*relief[RELIEFS])(void);
+  bool asking;  // for relief: who gives it is not asked
 } memory;
 
 // Rounds `bytes` up to its class; returns the class's index, or -1 when it is beyond all classes.
@@ -115,6 +117,25 @@ static void *no_memory(size_t bytes, Error *err) {
   return NULL;
 }
 
+void nb_memory_on_need(bool (*free_some)(void)) {
+  for (int i = 0; i < RELIEFS; i++) {
+    if (memory.relief[i] == free_some) return;
+    if (memory.relief[i]) continue;
+    memory.relief[i] = free_some;
+    return;
+  }
+}
+
+// Asks those who can give memory back, one after the other, until one has.
+static bool is_relieved(void) {
+  bool freed = false;
+  if (memory.asking) return false;
+  memory.asking = true;
+  for (int i = 0; !freed && i < RELIEFS && memory.relief[i]; i++) freed = memory.relief[i]();
+  memory.asking = false;
+  return freed;
+}
+
 static void *take(void *block, size_t rounded) {
   memory.live += rounded;
   if (memory.live > memory.peak) memory.peak = memory.live;
@@ -124,8 +145,9 @@ static void *take(void *block, size_t rounded) {
 
 // What is not simply the first of a list's free blocks.
 static __attribute__((noinline)) void *alloc_with_care(size_t bytes, int class, size_t rounded, Error *err) {
-  if (class < 0 || nb_memory_must_fail() || rounded > limit() || memory.live > limit() - rounded)
-    return no_memory(bytes, err);
+  if (class < 0 || nb_memory_must_fail() || rounded > limit()) return no_memory(bytes, err);
+  while (memory.live > limit() - rounded)
+    if (!is_relieved()) return no_memory(bytes, err);
   FreeBlock *block = memory.list[class];
   if (block) {
     memory.list[class] = block->next;
@@ -133,6 +155,7 @@ static __attribute__((noinline)) void *alloc_with_care(size_t bytes, int class, 
     return take(block, rounded);
   }
   void *fresh = system_block(rounded);
+  while (!fresh && is_relieved()) fresh = system_block(rounded);
   return fresh ? take(fresh, rounded) : no_memory(bytes, err);
 }
 
