@@ -304,8 +304,8 @@ end
 -- How many steps the history has, and of how many where it was thinned out.
 local function how_many(self)
   local state = watches[self]
-  local text = ("watched %d steps"):format(#state.history)
-  if state.stride == 1 then return text end
+  local all = ("watched %d steps"):format(#state.history)
+  if state.stride == 1 then return all end
   local watched = (state.history[#state.history].number - 1) // state.every + 1
   return ("watched %d steps, of which the history holds %d, one in %d"):format(watched, #state.history, state.stride)
 end

@@ -310,6 +310,32 @@ end
 
 -- ---- pretty printing ----
 
+-- CPU seconds to show a table of so many names.
+local function seconds_to_show(count)
+  local t = {}
+  for i = count, 1, -1 do t["k" .. i] = i end
+  local begun = os.clock()
+  local text = nb.pretty(t)
+  lu.assertStrContains(text, ("… %d more"):format(count - 40))
+  lu.assertStrContains(text, "k1 = 1,\n  k10 = 10,")
+  return math.max(os.clock() - begun, 0.005)
+end
+
+function T.test_tables_of_many_names_are_shown_in_one_pass()
+  seconds_to_show(1000)
+  local small, large = seconds_to_show(30000), seconds_to_show(300000)
+  lu.assertTrue(large / small < 30, ("%.3f s and %.3f s"):format(small, large))
+  lu.assertTrue(large < 1.5 or nb.memory().cached == 0, ("%.3f s"):format(large))
+end
+
+function T.test_names_are_shown_in_order()
+  local t = { [2.5] = 1, [-3] = 2, [true] = 3 }
+  for i = 60, 1, -1 do t[("%03d"):format(i)] = i end
+  local keys = {}
+  for key in nb.pretty(t):gmatch("\n%s*%[(.-)%] =") do keys[#keys + 1] = key end
+  lu.assertEquals({ keys[1], keys[2], keys[3], keys[40], #keys }, { "-3", "2.5", '"001"', '"038"', 40 })
+end
+
 function T.test_tables_print_readably()
   lu.assertEquals(nb.pretty { 1, 2, { "a" } }, '{ 1, 2, { "a" } }')
   lu.assertEquals(nb.pretty { b = 1, a = 2, [10] = true, ["x y"] = 0 }, '{ [10] = true, a = 2, b = 1, ["x y"] = 0 }')

@@ -83,7 +83,8 @@ end
 
 class Process:
     def __init__(self, path, first):
-        self.p = subprocess.Popen([NABLUA, path, str(first)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT)
+        self.p = subprocess.Popen([NABLUA, path, str(first)],
+                                  stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT)
         self.rest = b""
 
     def line(self, seconds):
