@@ -20,19 +20,32 @@ end
 
 local order = { number = 1, string = 2, boolean = 3 }
 
--- The keys beyond the list part: numbers, then names, then the rest.
+local function comes_before(a, b)
+  local x, y = order[type(a)] or 4, order[type(b)] or 4
+  if x ~= y then return x < y end
+  if x <= 2 then return a < b end
+  return tostring(a) < tostring(b)
+end
+
+-- The first keys, at most ENTRIES, beyond the list part: numbers, then names, then the rest; and how many there are.
+-- One pass that keeps the first in order: sorting all of a large table would take seconds.
 local function other_keys(t, n)
-  local keys = {}
+  local keys, count = {}, 0
   for key in next, t do
-    if math.type(key) ~= "integer" or key < 1 or key > n then keys[#keys + 1] = key end
+    if math.type(key) ~= "integer" or key < 1 or key > n then
+      count = count + 1
+      if #keys < ENTRIES or comes_before(key, keys[ENTRIES]) then
+        local low, high = 1, #keys + 1
+        while low < high do
+          local middle = (low + high) // 2
+          if comes_before(key, keys[middle]) then high = middle else low = middle + 1 end
+        end
+        table.insert(keys, low, key)
+        keys[ENTRIES + 1] = nil
+      end
+    end
   end
-  table.sort(keys, function(a, b)
-    local x, y = order[type(a)] or 4, order[type(b)] or 4
-    if x ~= y then return x < y end
-    if x <= 2 then return a < b end
-    return tostring(a) < tostring(b)
-  end)
-  return keys
+  return keys, count
 end
 
 local function tensor_text(t)
@@ -62,24 +75,22 @@ local to_text
 local function table_text(t, indent, depth, path)
   if path[t] then return "<the table itself>" end
   local n = rawlen(t)
-  local keys = other_keys(t, n)
-  if n + #keys == 0 then return "{}" end
+  local keys, count = other_keys(t, n)
+  if n + count == 0 then return "{}" end
   path.left = path.left or BUDGET
   if depth <= 0 or path.left <= 0 then
-    return ("{… %d entr%s}"):format(n + #keys, n + #keys == 1 and "y" or "ies")
+    return ("{… %d entr%s}"):format(n + count, n + count == 1 and "y" or "ies")
   end
   path[t] = true
-  path.left = path.left - math.min(n, ENTRIES) - math.min(#keys, ENTRIES)
-  local parts, shown = {}, 0
+  path.left = path.left - math.min(n, ENTRIES) - #keys
+  local parts = {}
   local inner = indent .. "  "
   for i = 1, math.min(n, ENTRIES) do parts[#parts + 1] = to_text(rawget(t, i), inner, depth - 1, path) end
   for _, key in ipairs(keys) do
-    shown = shown + 1
-    if shown > ENTRIES then break end
     parts[#parts + 1] = key_text(key) .. " = " .. to_text(rawget(t, key), inner, depth - 1, path)
   end
   path[t] = nil
-  local left = math.max(n - ENTRIES, 0) + math.max(#keys - ENTRIES, 0)
+  local left = math.max(n - ENTRIES, 0) + count - #keys
   if left > 0 then parts[#parts + 1] = ("… %d more"):format(left) end
   local one_line = "{ " .. table.concat(parts, ", ") .. " }"
   if not one_line:find("\n") and native.width(one_line) + #indent <= WIDTH then return one_line end

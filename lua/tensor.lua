@@ -269,7 +269,9 @@ document {
     example = "local w = nb.tensor({2, 3}, {requires_grad=true}); (w * w):sum():backward(); " ..
       "return w.grad  --> {4, 6}" },
   { name = "session", kind = "topic", see = { "nb.help" },
-    doc = "Help, display, progress, and the machine: threads, memory, time.",
+    doc = "Help, display, progress, and the machine: threads, memory, time.  At a prompt and in a notebook _ is the " ..
+      "last value and _1, _2 ... are those of the inputs of these numbers: of the last 1,000, as long as together " ..
+      "they take no more than a quarter of nb.memory().limit.",
     example = "nb.memory().live >= 0  --> true" },
   { name = "tensor", kind = "topic", see = { "nb.tensor", "t:at", "t:item", "t:rows" },
     doc = "A tensor: numbers in a shape.  t[i] and t[{i, {first, last, step}, nb.ALL}] are views, from 1, and " ..

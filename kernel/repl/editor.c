@@ -57,13 +57,10 @@ static char *plain_line(const char *prompt) {
   return line;
 }
 
-static bool incomplete(const char *text, size_t length, int *indent) {
-  return session_is_complete(session, text, length, indent) == SESSION_INCOMPLETE;
-}
-
 // Line by line until the input is complete; an empty line ends it as it is.
 static char *read_lines(int number, char *(*read_line)(const char *prompt)) {
   Text block = {0};
+  SessionGrowth growth = {0};
   char prompt[32];
   for (;;) {
     snprintf(prompt, sizeof prompt, "%d> ", number);
@@ -72,6 +69,7 @@ static char *read_lines(int number, char *(*read_line)(const char *prompt)) {
     if (interrupted && !leaving) {
       interrupted = 0;
       block.length = 0;
+      growth = (SessionGrowth){0};
       putchar('\n');
       free(line);
       continue;
@@ -85,7 +83,7 @@ static char *read_lines(int number, char *(*read_line)(const char *prompt)) {
     if (line) text_put(&block, line);
     end = end || block.failed;
     free(line);
-    if (end || !incomplete(block.data, block.length, NULL)) return block.data;
+    if (end || !session_goes_on(session, block.data, block.length, &growth)) return block.data;
   }
 }
 
@@ -114,7 +112,106 @@ void editor_remember(const char *input) {
 
 #else
 
+static bool incomplete(const char *text, size_t length, int *indent) {
+  return session_is_complete(session, text, length, indent) == SESSION_INCOMPLETE;
+}
+
 static bool asking;  // for a line that a program wants, not for an input
+
+// ---- bytes ----
+
+static volatile sig_atomic_t suspended;
+
+static void on_suspend(int number) {
+  (void)number;
+  suspended = 1;
+}
+
+static volatile sig_atomic_t resized;
+
+static void on_resize(int number) {
+  (void)number;
+  resized = 1;
+}
+
+static void suspend(void) {
+  suspended = 0;
+  screen_accept_pastes(false);
+  rl_deprep_terminal();
+  signal(SIGTSTP, SIG_DFL);
+  raise(SIGTSTP);
+  signal(SIGTSTP, on_suspend);
+  rl_prep_terminal(1);
+  screen_accept_pastes(true);
+  drawing_begin(NULL);
+  drawing_redraw();
+}
+
+// Bytes that came, at most `size` and at least one; 0 at the end, and after an interrupt.
+static size_t next_bytes(int fd, char *bytes, size_t size) {
+  while (!interrupted) {
+    if (suspended) suspend();
+    if (resized) {
+      resized = 0;
+      drawing_redraw();
+    }
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    if (poll(&p, 1, -1) < 0) {
+      if (errno == EINTR) continue;
+      return 0;
+    }
+    ssize_t n = read(p.fd, bytes, size);
+    if (n > 0) return (size_t)n;
+    if (n == 0 || (errno != EINTR && errno != EAGAIN)) return 0;
+  }
+  return 0;
+}
+
+// What was read behind the end of a paste.  Else bytes are read one by one: what follows an input may be for a program.
+static struct {
+  char *bytes;
+  size_t at, end, size;
+} ahead;
+
+// The next byte; an interrupt gives the input up by pressing Enter.
+static int next_byte(FILE *stream) {
+  char byte;
+  if (interrupted) return '\r';
+  if (ahead.at < ahead.end) return (unsigned char)ahead.bytes[ahead.at++];
+  if (next_bytes(fileno(stream), &byte, 1)) return (unsigned char)byte;
+  return interrupted ? '\r' : EOF;
+}
+
+// For readline, which waits a moment for the rest of a key's bytes.
+static int has_input(void) {
+  struct pollfd p = {.fd = fileno(rl_instream), .events = POLLIN};
+  return ahead.at < ahead.end || poll(&p, 1, rl_set_keyboard_input_timeout(-1) / 1000) > 0;
+}
+
+// The text of a paste, up to the mark of its end or an interrupt, in blocks: byte by byte 5 MB would take seconds.
+static void read_paste(Text *text) {
+  static const char mark[] = "\033[201~";
+  enum { BLOCK = 1 << 16, MARK = sizeof mark - 1 };
+  const char *end = NULL;
+  if (!ahead.bytes && !(ahead.bytes = malloc(ahead.size = BLOCK))) return;
+  for (size_t looked = 0; !end && !text->failed;) {
+    if (ahead.at == ahead.end) {
+      ahead.at = 0;
+      ahead.end = next_bytes(fileno(rl_instream), ahead.bytes, ahead.size);
+      if (ahead.end == 0) return;
+    }
+    text_add(text, ahead.bytes + ahead.at, ahead.end - ahead.at);
+    ahead.at = ahead.end;
+    if (text->failed) return;
+    end = memmem(text->data + looked, text->length - looked, mark, MARK);
+    looked = text->length > MARK ? text->length - MARK : 0;
+  }
+  if (!end) return;
+  size_t length = (size_t)(end - text->data);
+  ahead.at = ahead.end - (text->length - length - MARK);
+  text->length = length;
+  text->data[length] = '\0';
+}
 
 // ---- keys ----
 
@@ -244,9 +341,15 @@ static int clear_screen(int count, int key) {
 
 // Takes a paste without the line ends behind it, and a single line without its prompt.
 static int paste(int count, int key) {
-  int begin = rl_point, result;
+  int begin = rl_point;
   bool alone = rl_end == 0;
-  result = rl_bracketed_paste_begin(count, key);
+  (void)count, (void)key;
+  Text text = {0};
+  read_paste(&text);
+  for (size_t i = 0; i < text.length; i++)
+    if (text.data[i] == '\r') text.data[i] = '\n';
+  if (text.length) rl_insert_text(text.data);
+  text_free(&text);
   int end = rl_point;
   while (end > begin && strchr("\r\n", rl_line_buffer[end - 1])) end--;
   if (end < rl_point) rl_delete_text(end, rl_point), rl_point = end;
@@ -256,7 +359,7 @@ static int paste(int count, int key) {
     rl_delete_text(0, prompt + 2);
     rl_point = rl_end;
   }
-  return result;
+  return 0;
 }
 
 // ---- completion ----
@@ -322,54 +425,6 @@ static int complete(int count, int key) {
 
 // ---- reading ----
 
-static volatile sig_atomic_t suspended;
-
-static void on_suspend(int number) {
-  (void)number;
-  suspended = 1;
-}
-
-static volatile sig_atomic_t resized;
-
-static void on_resize(int number) {
-  (void)number;
-  resized = 1;
-}
-
-static void suspend(void) {
-  suspended = 0;
-  screen_accept_pastes(false);
-  rl_deprep_terminal();
-  signal(SIGTSTP, SIG_DFL);
-  raise(SIGTSTP);
-  signal(SIGTSTP, on_suspend);
-  rl_prep_terminal(1);
-  screen_accept_pastes(true);
-  drawing_begin(NULL);
-  drawing_redraw();
-}
-
-// The next byte; an interrupt gives the input up by pressing Enter.
-static int next_byte(FILE *stream) {
-  for (;;) {
-    unsigned char byte;
-    if (interrupted) return '\r';
-    if (suspended) suspend();
-    if (resized) {
-      resized = 0;
-      drawing_redraw();
-    }
-    struct pollfd p = {.fd = fileno(stream), .events = POLLIN};
-    if (poll(&p, 1, -1) < 0) {
-      if (errno == EINTR) continue;
-      return EOF;
-    }
-    ssize_t n = read(p.fd, &byte, 1);
-    if (n == 1) return byte;
-    if (n == 0 || (errno != EINTR && errno != EAGAIN)) return EOF;
-  }
-}
-
 static int bind_keys(void) {
   static const char *const ups[] = {"\\e[A", "\\eOA"}, *const downs[] = {"\\e[B", "\\eOB"},
                            *const homes[] = {"\\e[H", "\\eOH", "\\C-a"}, *const ends[] = {"\\e[F", "\\eOF", "\\C-e"};
@@ -405,6 +460,7 @@ void editor_open(Session *s, bool color) {
   rl_catch_sigwinch = 0;
   rl_redisplay_function = drawing_redraw;
   rl_getc_function = next_byte;
+  rl_input_available_hook = has_input;
   rl_startup_hook = bind_keys;
   stifle_history(5000);
 }

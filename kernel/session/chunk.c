@@ -21,18 +21,22 @@ struct Chunk {
   int count, capacity;
   Declaration *declarations;
   int declared, declared_capacity;
-  int last_statement;  // its first token, or -1
-  bool quiet;
+  int last_statement;   // its first token, or -1
+  bool quiet, assigns;  // assigns: the last statement is an assignment
 };
 
 static bool is(const Chunk *c, int i, const char *text) {
   return lexer_is(c->code, &c->tokens[i], text);
 }
 
-static bool is_any(const Chunk *c, int i, const char *const *words) {
+static bool is_one(const char *code, const Token *t, const char *const *words) {
   for (; *words; words++)
-    if (is(c, i, *words)) return true;
+    if (lexer_is(code, t, *words)) return true;
   return false;
+}
+
+static bool is_any(const Chunk *c, int i, const char *const *words) {
+  return is_one(c->code, &c->tokens[i], words);
 }
 
 static bool read_tokens(Chunk *c) {
@@ -52,38 +56,38 @@ static bool read_tokens(Chunk *c) {
   }
 }
 
-// What opens a block that "end" or "until" closes; "while" and "for" open theirs with "do".
-static int block_step(const Chunk *c, int i) {
+// 1 for what opens a block or brackets, -1 for what closes them; "while" and "for" open theirs with "do".
+static int step_of(const char *code, const Token *t) {
   static const char *const openers[] = {"function", "if", "do", "repeat", NULL}, *const closers[] = {"end", "until",
                                                                                                      NULL};
-  if (c->tokens[i].kind != TOKEN_KEYWORD) return 0;
-  return is_any(c, i, openers) ? 1 : is_any(c, i, closers) ? -1 : 0;
+  if (t->kind == TOKEN_KEYWORD) return is_one(code, t, openers) ? 1 : is_one(code, t, closers) ? -1 : 0;
+  if (t->kind != TOKEN_OPERATOR || t->end - t->begin != 1) return 0;
+  char c = code[t->begin];
+  return c == '(' || c == '{' || c == '[' ? 1 : c == ')' || c == '}' || c == ']' ? -1 : 0;
 }
 
-static int bracket_step(const Chunk *c, int i) {
-  static const char *const openers[] = {"(", "{", "[", NULL}, *const closers[] = {")", "}", "]", NULL};
-  if (c->tokens[i].kind != TOKEN_OPERATOR) return 0;
-  return is_any(c, i, openers) ? 1 : is_any(c, i, closers) ? -1 : 0;
+static int step(const Chunk *c, int i) {
+  return step_of(c->code, &c->tokens[i]);
 }
 
 // From an opening token to behind the one that closes it.
 static int skip_nested(const Chunk *c, int i) {
   int depth = 0;
   for (; c->tokens[i].kind != TOKEN_END; i++) {
-    depth += block_step(c, i) + bracket_step(c, i);
+    depth += step(c, i);
     if (depth <= 0) return i + 1;
   }
   return i;
 }
 
+// What stands between operands.
+static const char *const binary[] = {"+",  "-",  "*",   "/",  "//", "%", "^", "..", "==", "~=", "<", ">",
+                                     "<=", ">=", "and", "or", "&",  "|", "~", "<<", ">>", ",",  NULL};
+
 // One expression or several with commas; stops at what cannot continue them.
 static int skip_expressions(const Chunk *c, int i) {
-  static const char *const unary[] = {"-", "#", "~", "not", NULL}, *const binary[] = {"+",  "-", "*",  "/",  "//",
-                                                                                      "%",  "^", "..", "==", "~=",
-                                                                                      "<",  ">", "<=", ">=", "and",
-                                                                                      "or", "&", "|",  "~",  "<<",
-                                                                                      ">>", ",", NULL},
-                           *const literals[] = {"nil", "true", "false", "...", NULL};
+  static const char *const unary[] = {"-", "#", "~", "not", NULL}, *const literals[] = {"nil", "true", "false", "...",
+                                                                                        NULL};
   bool operand = true, suffixes = false;  // expecting an operand; the one before can be called and indexed
   for (;;) {
     const Token *t = &c->tokens[i];
@@ -158,6 +162,7 @@ static int skip_local(Chunk *c, int i) {
   return add_declaration(c, first, last, end) ? end : -1;
 }
 
+// Notes of an assignment that it is one.
 static int skip_statement(Chunk *c, int i) {
   static const char *const blocks[] = {"do", "while", "for", "repeat", "if", "function", NULL};
   if (is(c, i, "local")) return skip_local(c, i);
@@ -170,7 +175,8 @@ static int skip_statement(Chunk *c, int i) {
     return k;
   }
   int k = skip_expressions(c, is(c, i, "return") ? i + 1 : i);
-  if (is(c, k, "=")) k = skip_expressions(c, k + 1);
+  c->assigns = is(c, k, "=");
+  if (c->assigns) k = skip_expressions(c, k + 1);
   return k > i ? k : i + 1;
 }
 
@@ -183,7 +189,10 @@ Chunk *chunk_new(const char *code, size_t length) {
   if (!read_tokens(c)) goto fail;
   for (int i = 0; c->tokens[i].kind != TOKEN_END;) {
     c->quiet = is(c, i, ";");
-    if (!c->quiet) c->last_statement = i;
+    if (!c->quiet) {
+      c->last_statement = i;
+      c->assigns = false;
+    }
     i = skip_statement(c, i);
     if (i < 0) goto fail;
   }
@@ -203,7 +212,7 @@ void chunk_free(Chunk *c) {
 bool chunk_ends_in_expression(const Chunk *c) {
   static const char *const values[] = {"nil", "true", "false", "not", "function", NULL};
   int i = c->last_statement;
-  if (i < 0 || is(c, i, "::")) return false;
+  if (i < 0 || c->assigns || is(c, i, "::")) return false;
   return c->tokens[i].kind != TOKEN_KEYWORD || is_any(c, i, values);
 }
 
@@ -214,10 +223,36 @@ bool chunk_is_quiet(const Chunk *c) {
 int chunk_depth(const Chunk *c) {
   int depth = 0;
   for (int i = 0; i < c->count; i++) {
-    depth += block_step(c, i) + bracket_step(c, i);
+    depth += step(c, i);
     if (depth < 0) depth = 0;
   }
   return depth;
+}
+
+bool growth_is_open(SessionGrowth *seen, const char *code, size_t length) {
+  for (;;) {
+    Token t;
+    if (seen->searched) {  // inside a long string or comment
+      size_t end = lexer_close(code, length, seen->at, seen->searched);
+      seen->searched = end ? 0 : length;
+      if (!end) return true;
+      t = (Token){.kind = TOKEN_STRING, .begin = seen->at, .end = end};
+    } else {
+      t = lexer_next(code, length, seen->at);
+    }
+    if (t.kind == TOKEN_END) return seen->depth > 0 || seen->wants_more;
+    seen->at = t.begin;
+    if (t.open) {
+      bool quoted = code[t.begin] == '"' || code[t.begin] == '\'';
+      seen->searched = quoted ? 0 : length;
+      return t.end == length;  // else a line end broke it
+    }
+    seen->at = t.end;
+    if (t.kind == TOKEN_COMMENT) continue;
+    seen->depth += step_of(code, &t);
+    if (seen->depth < 0) seen->depth = 0;
+    seen->wants_more = is_one(code, &t, binary) || lexer_is(code, &t, "=");
+  }
 }
 
 // ---- writing ----

@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "session.h"
 #include "text.h"
 
 // The first argument of the chunk: the function that declarations call.  The second returns its arguments.
@@ -41,5 +42,9 @@ bool chunk_wrapped(const Chunk *c, bool value, int (*lookup)(void *user, const c
 
 // How deep blocks and brackets are open at the end, for indenting the next line.
 int chunk_depth(const Chunk *c);
+
+// Whether a text that grows by lines is open at its end: in a block, brackets, a long string, or behind an operator
+// that wants more.  What of it is in `seen` is not looked at again.
+bool growth_is_open(SessionGrowth *seen, const char *code, size_t length);
 
 #endif

@@ -42,13 +42,26 @@ int evaluate_code(lua_State *L) {
   return lua_gettop(L) - 1;
 }
 
+// sources[name] = the text on top; of inputs the last ones are kept, up to the number sources.last.
+static void keep_source(lua_State *L, const Session *s, const char *name) {
+  enum { MOST = 2000 };
+  push_session_table(L, "sources");
+  lua_insert(L, -2);
+  lua_setfield(L, -2, name);
+  if (s->apart) return;
+  lua_pushinteger(L, s->number);
+  lua_setfield(L, -2, "last");
+  lua_pushfstring(L, "input %d", s->number - MOST);
+  lua_pushnil(L);
+  lua_rawset(L, -3);
+}
+
 int remember_code(lua_State *L) {
   Session *s = session_of(L);
   InputName name = name_of_input(s);
   luaL_checkstring(L, 1);
-  push_session_table(L, "sources");
   lua_pushvalue(L, 1);
-  lua_setfield(L, -2, name.text + 1);
+  keep_source(L, s, name.text + 1);
   return 0;
 }
 
@@ -63,14 +76,16 @@ static bool is_page(lua_State *L) {
 static int show_input_values(lua_State *L) {
   Session *s = session_of(L);
   int count = lua_gettop(L);
-  char name[32];
   if (count == 0 || (count == 1 && lua_isnil(L, 1))) return 0;
   if (!s->apart) {
     lua_pushvalue(L, 1);
     lua_setglobal(L, "_");
-    snprintf(name, sizeof name, "_%d", s->number);
+    push_module(L, "nablua.session.results");
+    lua_getfield(L, -1, "keep");
+    lua_pushinteger(L, s->number);
     lua_pushvalue(L, 1);
-    lua_setglobal(L, name);
+    lua_call(L, 2, 0);
+    lua_pop(L, 1);
   }
   if (lua_toboolean(L, lua_upvalueindex(1))) return 0;  // hidden
   luaL_checkstack(L, 20, NULL);
@@ -107,9 +122,8 @@ static int show_input_values(lua_State *L) {
 
 static int remember_source(lua_State *L) {
   const Source *source = lua_touserdata(L, 1);
-  push_session_table(L, "sources");
   lua_pushlstring(L, source->code, source->length);
-  lua_setfield(L, -2, source->name + 1);
+  keep_source(L, session_of(L), source->name + 1);
   return 0;
 }
 

@@ -237,6 +237,17 @@ SessionCompleteness session_is_complete(Session *s, const char *code, size_t len
   return result;
 }
 
+bool session_goes_on(Session *s, const char *code, size_t length, SessionGrowth *growth) {
+  enum { LONG = 4096 };
+  size_t end;
+  if (growth->judged == 0)
+    while (command_line(code, length, &growth->at, &end)) growth->at = end;
+  bool open = growth_is_open(growth, code, length);
+  if (open && length > LONG && length < growth->judged + growth->judged / 4) return true;
+  growth->judged = length;
+  return session_is_complete(s, code, length, NULL) == SESSION_INCOMPLETE;
+}
+
 bool session_color(const char *code, size_t length, size_t at, size_t *begin, size_t *end, SessionColor *color) {
   static const SessionColor colors[] = {[TOKEN_KEYWORD] = SESSION_KEYWORD,
                                         [TOKEN_NUMBER] = SESSION_NUMBER,

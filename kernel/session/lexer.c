@@ -23,19 +23,25 @@ static bool is_hex(char c) {
   return is_digit(c) || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F');
 }
 
+// Behind the first ]=*] of this level from `at` on, or 0.
+static size_t closing_bracket(const char *code, size_t length, size_t at, size_t level) {
+  for (const char *end; at < length && (end = memchr(code + at, ']', length - at));) {
+    size_t i = (size_t)(end - code), k = i + 1;
+    while (k < length && code[k] == '=' && k - i - 1 < level) k++;
+    if (k - i - 1 == level && k < length && code[k] == ']') return k + 1;
+    at = i + 1;
+  }
+  return 0;
+}
+
 // The end of [[...]], [=[...]=] from `at`, or 0 when no long bracket opens there.
 static size_t long_bracket(const char *code, size_t length, size_t at, bool *open) {
   size_t level = 0, i = at + 1;
   while (i < length && code[i] == '=') i++, level++;
   if (i >= length || code[i] != '[') return 0;
-  for (i++; i < length; i++) {
-    if (code[i] != ']') continue;
-    size_t k = i + 1;
-    while (k < length && code[k] == '=' && k - i - 1 < level) k++;
-    if (k - i - 1 == level && k < length && code[k] == ']') return k + 1;
-  }
-  *open = true;
-  return length;
+  size_t end = closing_bracket(code, length, i + 1, level);
+  if (!end) *open = true;
+  return end ? end : length;
 }
 
 static size_t quoted(const char *code, size_t length, size_t at, bool *open) {
@@ -72,9 +78,10 @@ static size_t number(const char *code, size_t length, size_t at) {
   return i;
 }
 
-bool lexer_is(const char *code, const Token *t, const char *text) {
-  size_t n = strlen(text);
-  return t->end - t->begin == n && t->kind != TOKEN_STRING && memcmp(code + t->begin, text, n) == 0;
+size_t lexer_close(const char *code, size_t length, size_t begin, size_t from) {
+  size_t level = 0, i = begin + (code[begin] == '-' ? 3 : 1);
+  while (code[i++] == '=') level++;
+  return closing_bracket(code, length, from > i ? from : i, level);
 }
 
 Token lexer_next(const char *code, size_t length, size_t at) {

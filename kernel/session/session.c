@@ -103,6 +103,10 @@ static void *allocate(void *user, void *block, size_t before, size_t after) {
     s->look_at = s->lua_bytes + (after - old) + STEP;
   }
   void *result = s->allocate(s->allocate_user, block, before, after);
+  if (!result && after > old) {  // what tensors are done with may serve Lua
+    nb_memory_trim();
+    result = s->allocate(s->allocate_user, block, before, after);
+  }
   if (result || after == 0) s->lua_bytes += after - old;
   if (s->lua_bytes + 2 * STEP < s->look_at) s->look_at = s->lua_bytes + STEP;
   return result;

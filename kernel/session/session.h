@@ -157,6 +157,18 @@ typedef enum SessionCompleteness { SESSION_COMPLETE, SESSION_INCOMPLETE, SESSION
 // spaces that the next line should begin with.
 SessionCompleteness session_is_complete(Session *s, const char *code, size_t length, int *indent);
 
+// What is known of an input that is read line by line; all zero before its first.
+typedef struct SessionGrowth {
+  size_t at, searched;  // the token that is not looked at yet, and how far the end of a long one was looked for
+  size_t judged;        // how long the input was when all of it was looked at
+  int depth;            // of blocks and brackets
+  bool wants_more;      // it ends in an operator
+} SessionGrowth;
+
+// Whether an input that has grown by a line needs more of them.  While a long one is plainly open all of it is looked
+// at only once in a while, so that reading takes time as its length, and an error in it may be seen lines later.
+bool session_goes_on(Session *s, const char *code, size_t length, SessionGrowth *growth);
+
 typedef struct Completion {
   const char *text;  // what may stand from `begin` to `end`
   const char *kind;  // "function", "method", "field", "module", "local", "global", "keyword", "option", "path", ...

@@ -8,6 +8,10 @@
 
 #include "binding.h"
 #include "nablua/events.h"
+#include "nablua/interrupt.h"
+#include "nablua/memory.h"
+
+enum { POLLED = 1 << 16 };  // elements between two looks at the interrupt flag
 
 // A nested table being measured: its shape, and where we are in it, for messages.
 typedef struct Nest {
@@ -113,7 +117,7 @@ static Tensor *copy_of(lua_State *L, Tensor *t, DType dtype) {
   Layout l = t->layout;
   if (dtype != NB_DTYPES) l.dtype = dtype;
   Tensor **slot = nb_new_tensor(L);
-  if (!(*slot = nb_tensor_new(&l, &err))) nb_raise(L, &err);
+  nb_fill_slot(L, slot, &l);
   Value args[NB_MAX_PARAMS] = {{.tensor = *slot}, {.tensor = t}};
   bool before = nb_grad_enabled();
   nb_set_grad_enabled(false);
@@ -132,11 +136,10 @@ static void begin(lua_State *L, int index, Nest *n) {
 
 // Replaces the value on top by a tensor of its numbers.
 static Tensor *finish(lua_State *L, const Nest *n, DType dtype) {
-  Error err;
   Layout l = {.dtype = dtype, .ndim = n->ndim};
   memcpy(l.shape, n->shape, sizeof l.shape);
   Tensor **slot = nb_new_tensor(L);
-  if (!(*slot = nb_tensor_new(&l, &err))) nb_raise(L, &err);
+  nb_fill_slot(L, slot, &l);
   lua_insert(L, -2);
   int64_t offset = 0;
   fill(L, *slot, 0, &offset);
@@ -188,6 +191,11 @@ void nb_push_element(lua_State *L, const Tensor *t, int64_t offset) {
   nb_push_number(L, dtype, (const char *)nb_tensor_data(t) + offset * (int64_t)nb_dtype_size(dtype));
 }
 
+static void poll(lua_State *L) {
+  Error err;
+  if (!nb_poll(&err)) nb_raise(L, &err);
+}
+
 static void push_rows(lua_State *L, const Tensor *t, int depth, int64_t offset) {
   const Layout *l = &t->layout;
   if (depth == l->ndim) {
@@ -197,11 +205,17 @@ static void push_rows(lua_State *L, const Tensor *t, int depth, int64_t offset) 
   luaL_checkstack(L, 4, NULL);
   lua_createtable(L, (int)(l->shape[depth] < INT32_MAX ? l->shape[depth] : 0), 0);
   for (int64_t i = 0; i < l->shape[depth]; i++) {
+    if (i % POLLED == 0) poll(L);
     push_rows(L, t, depth + 1, offset + i * l->strides[depth]);
     lua_rawseti(L, -2, i + 1);
   }
 }
 
 void nb_push_table(lua_State *L, const Tensor *t) {
+  double bytes = (double)nb_layout_numel(&t->layout) * sizeof(lua_Number) * 2;  // a value and its type
+  double limit = (double)nb_memory_stats().limit;
+  if (bytes > limit)
+    nb_raisef(L, "totable: %.4g numbers are %.4g MB as a table, more than the limit of %.4g MB",
+              (double)nb_layout_numel(&t->layout), bytes / 1e6, limit / 1e6);
   push_rows(L, t, 0, 0);
 }

@@ -96,7 +96,7 @@ int luaopen_nablua(lua_State *L) {
   nb_on_notice(tell);
   nb_environment_apply();
   const char *traced = nb_environment("NABLUA_TRACE");
-  if (traced && !nb_trace(traced, tell_trace, &err)) nb_notice("NABLUA_TRACE: %s", err.message);
+  if (traced && !nb_trace(traced, tell_trace, &err)) nb_environment_refuse("NABLUA_TRACE");
   luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
   lua_pushcfunction(L, open_native);
   lua_setfield(L, -2, "nablua.native");

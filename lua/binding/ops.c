@@ -261,6 +261,10 @@ static int apply(lua_State *L) {
   for (int i = 0; i < count; i++) slots[i] = nb_new_tensor_of(L, lua_upvalueindex(2));
   bool ok = make_operands(&r, &err) && nb_apply(r.op, r.args, out, &err);
   release_operands(&r);
+  if (!ok && nb_collect_for(L, &err)) {  // nothing was changed: once more, with what was garbage
+    ok = make_operands(&r, &err) && nb_apply(r.op, r.args, out, &err);
+    release_operands(&r);
+  }
   if (!ok) return nb_raise(L, &err);
   for (int i = 0; i < count; i++) *slots[i] = out[i];
   if (r.op->creates && r.options) apply_creation_options(&r, out[0]);

@@ -106,15 +106,6 @@ static int raise_message(lua_State *L) {
   return throw_message(L);
 }
 
-// native.printable(text): as a sentence may show it, its lines and tabs kept.
-static int printable(lua_State *L) {
-  luaL_checkstring(L, 1);
-  lua_settop(L, 1);
-  make_printable(L);
-  return 1;
-}
-
-// native.set_describe(f)
 static int set_describe(lua_State *L) {
   luaL_checktype(L, 1, LUA_TFUNCTION);
   lua_settop(L, 1);
@@ -123,8 +114,7 @@ static int set_describe(lua_State *L) {
 }
 
 void nb_open_raise(lua_State *L) {
-  static const luaL_Reg functions[] = {
-      {"raise", raise_message}, {"printable", printable}, {"set_describe", set_describe}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"raise", raise_message}, {"set_describe", set_describe}, {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
   lua_pushboolean(L, 0);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &kept_key);

@@ -80,6 +80,20 @@ void nb_feed_collector(const Tensor *t) {
   if (t->storage && t->storage->refs == 1) debt += (double)t->storage->bytes / 1024 + overhead;
 }
 
+__attribute__((cold)) bool nb_collect_for(lua_State *L, const Error *err) {
+  if (err->kind != NB_ERROR_MEMORY || nb_memory_failing() || !lua_gc(L, LUA_GCISRUNNING)) return false;
+  size_t before = nb_memory_stats().live;
+  lua_gc(L, LUA_GCCOLLECT);
+  return nb_memory_stats().live < before;
+}
+
+void nb_fill_slot(lua_State *L, Tensor **slot, const Layout *layout) {
+  Error err;
+  *slot = nb_tensor_new(layout, &err);
+  if (!*slot && nb_collect_for(L, &err)) *slot = nb_tensor_new(layout, &err);
+  if (!*slot) nb_raise(L, &err);
+}
+
 Tensor **nb_new_tensor_of(lua_State *L, int metatable) {
   if (debt >= 64) pay_collector(L);
   Box *box = lua_newuserdatauv(L, sizeof *box, 0);
@@ -146,9 +160,8 @@ static Box *box_of_scalar(lua_State *L, int index, Box *box) {
   index = lua_absindex(L, index);
   luaL_checkstack(L, 4, "not enough memory");
   if (dtype < NB_DTYPES) {
-    Error err;
     Tensor **slot = nb_new_tensor(L);
-    if (!(*slot = nb_tensor_new(&(Layout){.dtype = dtype}, &err))) nb_raise(L, &err);
+    nb_fill_slot(L, slot, &(Layout){.dtype = dtype});
     memcpy(nb_tensor_data(*slot), box->is.value, nb_dtype_size(dtype));
     *box = (Box){.is.held = lua_touserdata(L, -1), .tag = &held_tag};
     lua_setiuservalue(L, index, 1);

@@ -26,6 +26,13 @@ void nb_push_tensor(lua_State *L, Tensor *t);
 // from nb_new_tensor is filled with fresh memory.
 void nb_feed_collector(const Tensor *t);
 
+// After an error of memory: collects all garbage, and tells whether there was some, so that what failed may be tried
+// again.  Nothing may be half-made, as finalizers run.
+bool nb_collect_for(lua_State *L, const Error *err);
+
+// Fills an empty slot with a tensor of fresh memory; raises an error where there is none.
+void nb_fill_slot(lua_State *L, Tensor **slot, const Layout *layout);
+
 // The tensor at `index`, borrowed; NULL when there is none.
 Tensor *nb_test_tensor(lua_State *L, int index);
 

@@ -1,6 +1,8 @@
 -- SPDX-License-Identifier: MIT
 -- inspect.watch: what flows through a net while it trains, step by step: activations, gradients, updates.
 --
+-- The history is bounded: where it is full every other step goes, again and again, and the last one stays.
+--
 -- It listens to the calls of the net's layers.  A step is a call of the net that is recorded for backward; the
 -- gradients of its outputs and its update are read when the next call begins, or when the history is asked for, those
 -- of its parameters when they arrive: the next step may clear them first.
@@ -53,6 +55,26 @@ local function remove_hooks(state)
   state.hooks = {}
 end
 
+local MOST = 2000  -- steps in the history
+
+-- Adds the step in the place of a last one that is not among those to keep; a full history is thinned out.
+local function keep(state, step)
+  local history = state.history
+  local last = history[#history]
+  local between = last and (last.number - 1) % (state.every * state.stride) ~= 0
+  history[#history + (between and 0 or 1)] = step
+  if #history < MOST then return end
+  state.stride = 2 * state.stride
+  local n = 0
+  for i, s in ipairs(table.move(history, 1, #history, 1, {})) do
+    history[i] = nil
+    if i == MOST or (s.number - 1) % (state.every * state.stride) == 0 then
+      n = n + 1
+      history[n] = s
+    end
+  end
+end
+
 local SAMPLE = 1000  -- numbers of an output, or of its gradient, that a ridge is drawn from
 
 local function sample(t)
@@ -84,7 +106,7 @@ local function finish(state)
       step.updates[path] = size > 0 and moved / size or moved > 0 and math.huge or 0
     end
   end
-  state.history[#state.history + 1] = step
+  keep(state, step)
 end
 
 local function begin(state)
@@ -171,7 +193,7 @@ local function curves_scene(self, o)
       if v == v then return nb.tensor(numbers[path], { dtype = "f64" }) end
     end
   end)
-  if watches[self].every > 1 then
+  if watches[self].every * watches[self].stride > 1 then
     local steps = {}
     for i, step in ipairs(self.history) do steps[i] = step.number end
     for _, s in ipairs(list) do s.x = nb.tensor(table.move(steps, 1, s.y:numel(), 1, {}), { dtype = "f64" }) end
@@ -248,7 +270,7 @@ function watch.watch(net, given)
   local o = options.check("inspect.watch", params, given)
   if not module.is(net) then native.raise("inspect.watch: needs a net, got " .. options.describe(net)) end
   local self = setmetatable({}, meta)
-  local state = { net = net, every = o.every, seen = 0, history = {}, before = {}, leaf = {}, weight = {},
+  local state = { net = net, every = o.every, stride = 1, seen = 0, history = {}, before = {}, leaf = {}, weight = {},
     samples = {}, hooks = {} }
   for path, m in net:named_modules() do
     if not module.has_children(m) then state.leaf[m] = path == "" and "net" or path end
@@ -279,6 +301,15 @@ local function sparkline(list, columns)
   return table.concat(parts)
 end
 
+-- How many steps the history has, and of how many where it was thinned out.
+local function how_many(self)
+  local state = watches[self]
+  local all = ("watched %d steps"):format(#state.history)
+  if state.stride == 1 then return all end
+  local watched = (state.history[#state.history].number - 1) // state.every + 1
+  return ("watched %d steps, of which the history holds %d, one in %d"):format(watched, #state.history, state.stride)
+end
+
 local function form(self, settings)
   local history = self.history
   if #history == 0 then return "nothing seen yet: train the net, then look again" end
@@ -288,7 +319,7 @@ local function form(self, settings)
   local grads = self:series("grad")
   local final = history[#history]
   if #final.layers == 0 then
-    return ("watched %d steps, and no layer computed anything from parameters"):format(#history)
+    return ("%s, and no layer computed anything from parameters"):format(how_many(self))
   end
   for _, layer in ipairs(final.layers) do
     local notes = {}
@@ -300,7 +331,7 @@ local function form(self, settings)
   end
   local lines = text.columns(rows, { "left", "left", "right", "right" })
   lines[1] = paint("dim", lines[1])
-  table.insert(lines, 1, paint("bold", ("watched %d steps"):format(#history)))
+  table.insert(lines, 1, paint("bold", how_many(self)))
   local updates = {}
   for path in watches[self].net:named_parameters() do
     local ratio = final.updates[path]

@@ -108,9 +108,8 @@ end)
 
 -- What %edit opens: the text, and the file to keep it in when that is the user's own.
 local function to_edit(what)
-  local last = 0
-  while session.sources["input " .. last + 1] do last = last + 1 end
-  if what == "" then return last > 1 and session.sources["input " .. last - 1] or "" end
+  local last = session.sources.last
+  if what == "" then return session.sources["input " .. last - 1] or "" end
   if math.tointeger(tonumber(what)) then
     local source = session.sources["input " .. math.tointeger(tonumber(what))]
     return source or native.raise("%edit: there is no input " .. what)
@@ -147,15 +146,23 @@ command("edit", "%edit [N|NAME|FILE]", "Opens the last input, input N, a functio
     return session.evaluate(edited)
   end)
 
+-- The oldest input that is still held.
+local function first_input()
+  local first = session.sources.last
+  while session.sources["input " .. first - 1] do first = first - 1 end
+  return first
+end
+
 -- The inputs so far without their commands, which are no Lua.
 local function inputs_text()
-  local inputs = {}
-  for i = 1, math.huge do
-    local source = session.sources["input " .. i]
-    if not source then return table.concat(inputs) end
+  local inputs, begin = {}, first_input()
+  if begin > 1 then inputs[1] = ("-- inputs 1..%d are no longer held\n"):format(begin - 1) end
+  for i = begin, session.sources.last do
+    local source = session.sources["input " .. i] or ""
     while source:match("^%s*[%%?]") do source = source:gsub("^%s*[^\n]*\n?", "") end
     if source:match("%S") then inputs[#inputs + 1] = source .. "\n" end
   end
+  return table.concat(inputs)
 end
 
 local saved = {}  -- [path] = what %save wrote there last
@@ -240,9 +247,8 @@ command("reset", "%reset", "Forgets your variables.", function()
 end)
 
 command("history", "%history [N]", "Shows the inputs of this session, or the last N.", function(n)
-  local last = 0
-  while session.sources["input " .. last + 1] do last = last + 1 end
-  for i = math.max(1, last - (tonumber(n) or last)), last - 1 do
+  local last = session.sources.last
+  for i = math.max(first_input(), last - (tonumber(n) or last)), last - 1 do
     print(("%4d  %s"):format(i, (session.sources["input " .. i]:gsub("%s+$", ""):gsub("\n", "\n      "))))
   end
 end)

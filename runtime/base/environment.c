@@ -86,6 +86,16 @@ const EnvironmentRow nb_environment_rows[] = {
 
 const int nb_environment_count = (int)(sizeof nb_environment_rows / sizeof *nb_environment_rows);
 
+static void refuse(const EnvironmentRow *row, const char *text) {
+  nb_notice("%s should be %s, got '%.100s'; going on with %s", row->name, row->takes, text, row->fallback);
+}
+
+static const EnvironmentRow *row_of(const char *name) {
+  for (int i = 0; i < nb_environment_count; i++)
+    if (strcmp(nb_environment_rows[i].name, name) == 0) return &nb_environment_rows[i];
+  return NULL;
+}
+
 void nb_environment_apply(void) {
   static bool applied;
   if (applied) return;
@@ -94,15 +104,17 @@ void nb_environment_apply(void) {
     const EnvironmentRow *row = &nb_environment_rows[i];
     const char *text = getenv(row->name);
     if (!text || !row->apply || row->apply(text)) continue;
-    nb_notice("%s should be %s, got '%.100s'; going on with %s", row->name, row->takes, text, row->fallback);
+    refuse(row, text);
   }
 }
 
 const char *nb_environment(const char *name) {
-  for (int i = 0; i < nb_environment_count; i++) {
-    if (strcmp(nb_environment_rows[i].name, name) == 0) return getenv(name);
-  }
-  return NULL;
+  return row_of(name) ? getenv(name) : NULL;
+}
+
+void nb_environment_refuse(const char *name) {
+  const char *text = nb_environment(name);
+  if (text) refuse(row_of(name), text);
 }
 
 void nb_environment_describe(char *text, size_t size) {

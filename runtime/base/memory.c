@@ -14,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { ALIGNMENT = 64, CLASSES = 160 };
+enum { ALIGNMENT = 64, CLASSES = 160, RELIEFS = 4 };
 static const size_t SLACK = (size_t)64 << 20;
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -33,7 +33,8 @@ static struct {
   FreeBlock *list[CLASSES];
   size_t live, cached, peak, high, limit;
   uint64_t fail_in;
-  bool (*free_some)(void);
+  bool (*relief[RELIEFS])(void);
+  bool asking;  // for relief: who gives it is not asked
 } memory;
 
 // Rounds `bytes` up to its class; returns the class's index, or -1 when it is beyond all classes.
@@ -116,6 +117,25 @@ static void *no_memory(size_t bytes, Error *err) {
   return NULL;
 }
 
+void nb_memory_on_need(bool (*free_some)(void)) {
+  for (int i = 0; i < RELIEFS; i++) {
+    if (memory.relief[i] == free_some) return;
+    if (memory.relief[i]) continue;
+    memory.relief[i] = free_some;
+    return;
+  }
+}
+
+// Asks those who can give memory back, one after the other, until one has.
+static bool is_relieved(void) {
+  bool freed = false;
+  if (memory.asking) return false;
+  memory.asking = true;
+  for (int i = 0; !freed && i < RELIEFS && memory.relief[i]; i++) freed = memory.relief[i]();
+  memory.asking = false;
+  return freed;
+}
+
 static void *take(void *block, size_t rounded) {
   memory.live += rounded;
   if (memory.live > memory.peak) memory.peak = memory.live;
@@ -123,16 +143,11 @@ static void *take(void *block, size_t rounded) {
   return block;
 }
 
-// Whether somebody gave memory back.
-static bool relieved(void) {
-  return memory.free_some && memory.free_some();
-}
-
 // What is not simply the first of a list's free blocks.
 static __attribute__((noinline)) void *alloc_with_care(size_t bytes, int class, size_t rounded, Error *err) {
   if (class < 0 || nb_memory_must_fail() || rounded > limit()) return no_memory(bytes, err);
   while (memory.live > limit() - rounded)
-    if (!relieved()) return no_memory(bytes, err);
+    if (!is_relieved()) return no_memory(bytes, err);
   FreeBlock *block = memory.list[class];
   if (block) {
     memory.list[class] = block->next;
@@ -140,7 +155,7 @@ static __attribute__((noinline)) void *alloc_with_care(size_t bytes, int class, 
     return take(block, rounded);
   }
   void *fresh = system_block(rounded);
-  while (!fresh && relieved()) fresh = system_block(rounded);
+  while (!fresh && is_relieved()) fresh = system_block(rounded);
   return fresh ? take(fresh, rounded) : no_memory(bytes, err);
 }
 
@@ -197,8 +212,4 @@ void nb_memory_reset_peak(void) {
 
 void nb_memory_set_limit(size_t bytes) {
   memory.limit = bytes ? bytes : 1;
-}
-
-void nb_memory_on_need(bool (*free_some)(void)) {
-  memory.free_some = free_some;
 }

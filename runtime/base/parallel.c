@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The thread pool: workers spin for a moment after a job, then sleep until the next.
 //
-// A job is split into one part for each thread; a part runs in blocks, with a look at the interrupt
+// A job is split into one part for each thread; a part runs in blocks of a bounded size, with a look at the interrupt
 // flag between them.  Each thread claims its own part first, so that job after job the same data stay
 // in the same core's caches, and then what others have left: where a worker is late, because another
 // process has its core, the caller does its part and waits for nobody.
@@ -15,7 +15,7 @@
 
 #include "nablua/interrupt.h"
 
-enum { MAX_THREADS = 256, SPINS = 20000, BLOCKS_A_PART = 8, PARTS_LIMIT = 1 << 16 };
+enum { MAX_THREADS = 256, SPINS = 20000, BLOCKS_A_PART = 8, GRAINS_A_BLOCK = 64, PARTS_LIMIT = 1 << 16 };
 
 static struct {
   pthread_t threads[MAX_THREADS];
@@ -46,6 +46,7 @@ static void pause_cpu(void) {
 static void run_part(int part) {
   int64_t begin = pool.n * part / pool.parts, end = pool.n * (part + 1) / pool.parts;
   int64_t block = (end - begin + BLOCKS_A_PART - 1) / BLOCKS_A_PART;
+  if (block > GRAINS_A_BLOCK * pool.grain) block = GRAINS_A_BLOCK * pool.grain;
   if (block < pool.grain) block = pool.grain;
   for (int64_t i = begin; i < end && !nb_interrupted(); i += block)
     pool.body(i, i + block < end ? i + block : end, pool.ctx);

@@ -5,6 +5,7 @@
 
 #include "cpu.h"
 #include "nablua/compose.h"
+#include "nablua/interrupt.h"
 #include "nablua/op.h"
 #include "nablua/parallel.h"
 
@@ -12,6 +13,14 @@
 
 // Several elements' worth of work is needed before a second thread helps.
 enum { NB_GRAIN = 16384 };
+
+// Elements that a loop of its own visits between two looks at the interrupt flag.
+enum { NB_POLLED = 1 << 16 };
+
+// Whether such a loop goes on with element i.  What was cut short is not to be used: nb_poll says so afterwards.
+static inline bool nb_goes_on(int64_t i) {
+  return i % NB_POLLED != 0 || !nb_interrupted();
+}
 
 enum { NB_MAX_OPERANDS = 5 };
 

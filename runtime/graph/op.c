@@ -88,6 +88,8 @@ static bool check_input(const Op *op, const Tensor *t, bool recording, Error *er
   return true;
 }
 
+enum { POLLED = 1 << 16 };  // elements between two looks at the interrupt flag
+
 // A copy as i64 of a tensor of whole numbers.
 static Tensor *as_index(const Op *op, const Param *p, Tensor *t, Scope *s) {
   if (t->layout.dtype == NB_I64) return t;
@@ -96,6 +98,7 @@ static Tensor *as_index(const Op *op, const Param *p, Tensor *t, Scope *s) {
     if (!flat) return NULL;
     int64_t n = nb_layout_numel(&flat->layout);
     for (int64_t i = 0; i < n; i++) {
+      if (i % POLLED == 0 && !nb_poll(s->err)) return NULL;
       double v = nb_tensor_get(flat, i);
       if (v != rint(v) || fabs(v) > 9007199254740992.0) {
         nb_fail(s->err, NB_ERROR_ARGUMENT, "%s: %s must hold whole numbers, but element %lld is %g", op->name, p->name,

@@ -51,14 +51,14 @@ bool nb_check_whole(const Tensor *value, DType dtype, Error *err) {
   int64_t at[NB_MAX_DIMS] = {0}, n = nb_layout_numel(l);
   if (l->dtype <= NB_U8 || (l->dtype == NB_I64 && dtype != NB_U8)) return true;
   if (nb_dtype_is_float(dtype) || dtype == NB_BOOL) return true;
-  for (int64_t i = 0; i < n; i++) {
+  for (int64_t i = 0; i < n && nb_goes_on(i); i++) {
     int64_t offset = 0;
     for (int d = 0; d < l->ndim; d++) offset += at[d] * l->strides[d];
     double v = nb_tensor_get(value, offset);
     if (!holds(dtype, v)) return does_not_fit(v, dtype, err);
     for (int d = l->ndim - 1; d >= 0 && ++at[d] == l->shape[d]; d--) at[d] = 0;
   }
-  return true;
+  return nb_poll(err);
 }
 
 // Where the number is not what the whole one is rounded to, there was none.
@@ -117,8 +117,13 @@ Tensor *nb_places(Scope *s, Tensor *index, int64_t size, int d) {
   Tensor *from = out ? nb_contiguous(s, index) : NULL;
   if (!from) return NULL;
   const int64_t *p = nb_tensor_data(from);
-  int64_t n = nb_layout_numel(&out->layout), i = 0;
-  if (nb_row_of_places(n, nb_tensor_data(out), p, 1, size)) return out;
+  int64_t n = nb_layout_numel(&out->layout), i = 0, *to = nb_tensor_data(out);
+  bool ok = true;
+  for (int64_t begin = 0; ok && begin < n; begin += NB_POLLED) {
+    if (!nb_poll(s->err)) return NULL;
+    ok = nb_row_of_places(n - begin < NB_POLLED ? n - begin : NB_POLLED, to + begin, p + begin, 1, size);
+  }
+  if (ok) return out;
   while (p[i] != 0 && p[i] <= size && p[i] >= -size) i++;
   nb_fail(s->err, NB_ERROR_ARGUMENT,
           "index %lld (element %lld of the index) is out of range in dimension %d of size %lld (count from 1, or "

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Reducing: walking a tensor for each output element, over its reduced dimensions.
 //
-// f32 adds up in double, f64 in blocks whose sums are added (the error grows with n/BLOCK, not n).
+// f32 adds up in double, f64 in blocks whose sums are added (the error grows with n/BLOCK, not n).  Whole numbers are
+// read as they are: no copy of the tensor is made.
 #include "reduce.h"
 
 #include <float.h>
@@ -10,6 +11,8 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
+
+#include "nablua/interrupt.h"
 
 enum { BLOCK = 256, TILE = 1024, PARTS = 128 };
 
@@ -24,8 +27,15 @@ typedef struct Plan {
 typedef struct Reduction {
   Plan plan;
   const Tensor *x;
-  Tensor *out;
+  Tensor *out, *values;  // values: what is at the places, where it is wanted
+  bool all;
 } Reduction;
+
+// Elements of one output that lie in a row, at most NB_POLLED: an expanded tensor may have more than anybody waits for.
+typedef struct Run {
+  int64_t at[NB_MAX_DIMS], begin, left;
+  int64_t offset, n;
+} Run;
 
 static Plan make_plan(const Layout *x, const bool mask[NB_MAX_DIMS]) {
   Plan p = {.count = 1, .outputs = 1};
@@ -56,22 +66,49 @@ static Plan make_plan(const Layout *x, const bool mask[NB_MAX_DIMS]) {
   return p;
 }
 
-static int64_t kept_offset(const Plan *p, int64_t output) {
+static int64_t offset_of(int64_t index, int ndim, const int64_t *shape, const int64_t *stride) {
   int64_t offset = 0;
-  for (int d = p->kept - 1; d >= 0; d--) {
-    offset += output % p->kept_shape[d] * p->kept_stride[d];
-    output /= p->kept_shape[d];
+  for (int d = ndim - 1; d >= 0; d--) {
+    offset += index % shape[d] * stride[d];
+    index /= shape[d];
   }
   return offset;
 }
 
-// Moves to the next run of the innermost reduced dimension; false after the last.
-static bool next_run(const Plan *p, int64_t at[NB_MAX_DIMS], int64_t *offset) {
-  for (int d = p->reduced - 2; d >= 0; d--) {
-    *offset += p->stride[d];
-    if (++at[d] < p->shape[d]) return true;
-    *offset -= at[d] * p->stride[d];
-    at[d] = 0;
+static int64_t kept_offset(const Plan *p, int64_t output) {
+  return offset_of(output, p->kept, p->kept_shape, p->kept_stride);
+}
+
+static int64_t length_from(const Plan *p, int64_t begin) {
+  int64_t n = p->shape[p->reduced - 1] - begin;
+  return n < NB_POLLED ? n : NB_POLLED;
+}
+
+NB_INLINE Run first_run(const Plan *p, int64_t output) {
+  return (Run){.offset = kept_offset(p, output), .n = length_from(p, 0), .left = NB_POLLED};
+}
+
+// Moves to the next run; false after the last, and after an interrupt, which nb_apply reports.
+static bool next_run(const Plan *p, Run *r) {
+  int inner = p->reduced - 1;
+  if ((r->left -= r->n) <= 0) {
+    r->left = NB_POLLED;
+    if (nb_interrupted()) return false;
+  }
+  r->begin += r->n;
+  r->offset += r->n * p->stride[inner];
+  if (r->begin < p->shape[inner]) {
+    r->n = length_from(p, r->begin);
+    return true;
+  }
+  r->offset -= r->begin * p->stride[inner];
+  r->begin = 0;
+  r->n = length_from(p, 0);
+  for (int d = inner - 1; d >= 0; d--) {
+    r->offset += p->stride[d];
+    if (++r->at[d] < p->shape[d]) return true;
+    r->offset -= r->at[d] * p->stride[d];
+    r->at[d] = 0;
   }
   return false;
 }
@@ -100,10 +137,19 @@ static bool next_run(const Plan *p, int64_t at[NB_MAX_DIMS], int64_t *offset) {
   }
 #define ITSELF(k) x[k]
 #define MODULO(k) ((uint64_t)x[k])
+#define IN_F64(k) ((double)x[k])
 #define PRODUCT(k) ((x[k] - less) * (y[k] - less))
 SUM(sum_f64, (int64_t n, const double *x), double, ITSELF)
 SUM(sum_i64, (int64_t n, const int64_t *x), uint64_t, MODULO)
+SUM(mean_i64, (int64_t n, const int64_t *x), double, IN_F64)
 SUM(dot_f64, (int64_t n, const double *x, const double *y, double less), double, PRODUCT)
+
+// Of one run, whose sum fits.
+NB_INLINE uint32_t sum_u8(int64_t n, const uint8_t *x) {
+  uint32_t total = 0;
+  for (int64_t k = 0; k < n; k++) total += x[k];
+  return total;
+}
 
 // In double, whose rounding is out of sight, sixteen sums side by side are enough.
 typedef double Four __attribute__((vector_size(32)));
@@ -229,75 +275,137 @@ double nb_squares_of(DType dtype, int64_t n, const void *x) {
 }
 
 // Sums, each output by itself.
-#define SUM_ROWS(name, In, Sum, Out, together)                              \
-  NB_RANGE(name) {                                                          \
-    const Reduction *r = ctx;                                               \
-    const Plan *p = &r->plan;                                               \
-    int64_t n = p->shape[p->reduced - 1], step = p->stride[p->reduced - 1]; \
-    for (int64_t o = begin; o < end; o++) {                                 \
-      int64_t at[NB_MAX_DIMS] = {0}, offset = kept_offset(p, o);            \
-      Sum total = 0;                                                        \
-      do {                                                                  \
-        const In *x = (const In *)nb_tensor_data(r->x) + offset;            \
-        if (step == 1) {                                                    \
-          total += together(n, x);                                          \
-          continue;                                                         \
-        }                                                                   \
-        for (int64_t i = 0; i < n; i += BLOCK) {                            \
-          int64_t stop = i + BLOCK < n ? i + BLOCK : n, k = i;              \
-          Sum part[4] = {0, 0, 0, 0};                                       \
-          for (; k + 4 <= stop; k += 4)                                     \
-            for (int j = 0; j < 4; j++) part[j] += (Sum)x[(k + j) * step];  \
-          for (; k < stop; k++) part[0] += (Sum)x[k * step];                \
-          total += (part[0] + part[1]) + (part[2] + part[3]);               \
-        }                                                                   \
-      } while (next_run(p, at, &offset));                                   \
-      ((Out *)nb_tensor_data(r->out))[o] = (Out)total;                      \
-    }                                                                       \
+#define SUM_ROWS(name, In, Sum, Out, together)                             \
+  NB_RANGE(name) {                                                         \
+    const Reduction *r = ctx;                                              \
+    const Plan *p = &r->plan;                                              \
+    int64_t step = p->stride[p->reduced - 1];                              \
+    for (int64_t o = begin; o < end; o++) {                                \
+      Run run = first_run(p, o);                                           \
+      Sum total = 0;                                                       \
+      do {                                                                 \
+        const In *x = (const In *)nb_tensor_data(r->x) + run.offset;       \
+        if (step == 1) {                                                   \
+          total += (Sum)together(run.n, x);                                \
+          continue;                                                        \
+        }                                                                  \
+        for (int64_t i = 0; i < run.n; i += BLOCK) {                       \
+          int64_t stop = i + BLOCK < run.n ? i + BLOCK : run.n, k = i;     \
+          Sum part[4] = {0, 0, 0, 0};                                      \
+          for (; k + 4 <= stop; k += 4)                                    \
+            for (int j = 0; j < 4; j++) part[j] += (Sum)x[(k + j) * step]; \
+          for (; k < stop; k++) part[0] += (Sum)x[k * step];               \
+          total += (part[0] + part[1]) + (part[2] + part[3]);              \
+        }                                                                  \
+      } while (next_run(p, &run));                                         \
+      ((Out *)nb_tensor_data(r->out))[o] = (Out)total;                     \
+    }                                                                      \
   }
 
-// Sums of columns: TILE neighbouring outputs at a time, so that memory is read along its rows, four at once.
-#define SUM_COLUMNS(name, In, Sum, Out)                                                                   \
-  NB_RANGE(name) {                                                                                        \
-    const Reduction *r = ctx;                                                                             \
-    const Plan *p = &r->plan;                                                                             \
-    int64_t n = p->shape[p->reduced - 1], step = p->stride[p->reduced - 1];                               \
-    int64_t width = p->kept_shape[p->kept - 1];                                                           \
-    for (int64_t o = begin, m; o < end; o += m) {                                                         \
-      Sum total[TILE], part[TILE];                                                                        \
-      int64_t at[NB_MAX_DIMS] = {0}, offset = kept_offset(p, o), added = 0;                               \
-      m = width - o % width;                                                                              \
-      if (m > end - o) m = end - o;                                                                       \
-      if (m > TILE) m = TILE;                                                                             \
-      for (int64_t j = 0; j < m; j++) total[j] = part[j] = 0;                                             \
-      do {                                                                                                \
-        const In *x = (const In *)nb_tensor_data(r->x) + offset;                                          \
-        for (int64_t i = 0, stop; i < n; i = stop) {                                                      \
-          stop = i + BLOCK - added < n ? i + BLOCK - added : n;                                           \
-          added += stop - i;                                                                              \
-          for (; i + 4 <= stop; i += 4, x += 4 * step) {                                                  \
-            const In *y = x + step, *z = y + step, *w = z + step;                                         \
-            for (int64_t j = 0; j < m; j++) part[j] += ((Sum)x[j] + (Sum)y[j]) + ((Sum)z[j] + (Sum)w[j]); \
-          }                                                                                               \
-          for (; i < stop; i++, x += step)                                                                \
-            for (int64_t j = 0; j < m; j++) part[j] += (Sum)x[j];                                         \
-          if (added < BLOCK) continue;                                                                    \
-          added = 0;                                                                                      \
-          for (int64_t j = 0; j < m; j++) {                                                               \
-            total[j] += part[j];                                                                          \
-            part[j] = 0;                                                                                  \
-          }                                                                                               \
-        }                                                                                                 \
-      } while (next_run(p, at, &offset));                                                                 \
-      for (int64_t j = 0; j < m; j++) ((Out *)nb_tensor_data(r->out))[o + j] = (Out)(total[j] + part[j]); \
-    }                                                                                                     \
+// Sums of columns: TILE neighbouring outputs at a time, so that memory is read along its rows, four at once.  BLOCK
+// numbers are added in a Part.
+#define SUM_COLUMNS(name, In, Part, Sum, Out)                                                                 \
+  NB_RANGE(name) {                                                                                            \
+    const Reduction *r = ctx;                                                                                 \
+    const Plan *p = &r->plan;                                                                                 \
+    int64_t step = p->stride[p->reduced - 1], width = p->kept_shape[p->kept - 1];                             \
+    for (int64_t o = begin, m; o < end; o += m) {                                                             \
+      Sum total[TILE];                                                                                        \
+      Part part[TILE];                                                                                        \
+      Run run = first_run(p, o);                                                                              \
+      int64_t added = 0;                                                                                      \
+      m = width - o % width;                                                                                  \
+      if (m > end - o) m = end - o;                                                                           \
+      if (m > TILE) m = TILE;                                                                                 \
+      for (int64_t j = 0; j < m; j++) total[j] = 0, part[j] = 0;                                              \
+      do {                                                                                                    \
+        const In *x = (const In *)nb_tensor_data(r->x) + run.offset;                                          \
+        for (int64_t i = 0, stop; i < run.n; i = stop) {                                                      \
+          stop = i + BLOCK - added < run.n ? i + BLOCK - added : run.n;                                       \
+          added += stop - i;                                                                                  \
+          for (; i + 4 <= stop; i += 4, x += 4 * step) {                                                      \
+            const In *y = x + step, *z = y + step, *w = z + step;                                             \
+            for (int64_t j = 0; j < m; j++) part[j] += ((Part)x[j] + (Part)y[j]) + ((Part)z[j] + (Part)w[j]); \
+          }                                                                                                   \
+          for (; i < stop; i++, x += step)                                                                    \
+            for (int64_t j = 0; j < m; j++) part[j] += (Part)x[j];                                            \
+          if (added < BLOCK) continue;                                                                        \
+          added = 0;                                                                                          \
+          for (int64_t j = 0; j < m; j++) {                                                                   \
+            total[j] += part[j];                                                                              \
+            part[j] = 0;                                                                                      \
+          }                                                                                                   \
+        }                                                                                                     \
+      } while (next_run(p, &run));                                                                            \
+      for (int64_t j = 0; j < m; j++) ((Out *)nb_tensor_data(r->out))[o + j] = (Out)(total[j] + part[j]);     \
+    }                                                                                                         \
   }
+SUM_ROWS(sum_rows_u8, uint8_t, uint64_t, uint64_t, sum_u8)
+SUM_ROWS(sum_rows_i64, int64_t, uint64_t, uint64_t, sum_i64)
 SUM_ROWS(sum_rows_f32, float, double, float, sum_f32)
 SUM_ROWS(sum_rows_f64, double, double, double, sum_f64)
-SUM_ROWS(sum_rows_i64, int64_t, uint64_t, uint64_t, sum_i64)
-SUM_COLUMNS(sum_columns_f32, float, double, float)
-SUM_COLUMNS(sum_columns_f64, double, double, double)
-SUM_COLUMNS(sum_columns_i64, int64_t, uint64_t, uint64_t)
+SUM_ROWS(mean_rows_u8, uint8_t, uint64_t, float, sum_u8)
+SUM_ROWS(mean_rows_i64, int64_t, double, float, mean_i64)
+SUM_COLUMNS(sum_columns_u8, uint8_t, uint32_t, uint64_t, uint64_t)
+SUM_COLUMNS(sum_columns_i64, int64_t, uint64_t, uint64_t, uint64_t)
+SUM_COLUMNS(sum_columns_f32, float, double, double, float)
+SUM_COLUMNS(sum_columns_f64, double, double, double, double)
+SUM_COLUMNS(mean_columns_u8, uint8_t, uint32_t, uint64_t, float)
+SUM_COLUMNS(mean_columns_i64, int64_t, double, double, float)
+
+// Whether one is not zero or, for all, is: each output by itself, up to the first block that has such a one.
+#define FOUND_ROWS(name, T, Hit)                                                          \
+  NB_RANGE(name) {                                                                        \
+    const Reduction *r = ctx;                                                             \
+    const Plan *p = &r->plan;                                                             \
+    const int64_t step = p->stride[p->reduced - 1];                                       \
+    const bool all = r->all;                                                              \
+    for (int64_t o = begin; o < end; o++) {                                               \
+      Run run = first_run(p, o);                                                          \
+      Hit found = 0;                                                                      \
+      do {                                                                                \
+        const T *x = (const T *)nb_tensor_data(r->x) + run.offset;                        \
+        for (int64_t i = 0, stop; i < run.n && !found; i = stop) {                        \
+          stop = i + BLOCK < run.n ? i + BLOCK : run.n;                                   \
+          if (step == 1)                                                                  \
+            for (int64_t k = i; k < stop; k++) found |= (Hit)((x[k] != 0) != all);        \
+          else                                                                            \
+            for (int64_t k = i; k < stop; k++) found |= (Hit)((x[k * step] != 0) != all); \
+        }                                                                                 \
+      } while (!found && next_run(p, &run));                                              \
+      ((uint8_t *)nb_tensor_data(r->out))[o] = (found != 0) != all;                       \
+    }                                                                                     \
+  }
+
+// Of columns, TILE at a time.
+#define FOUND_COLUMNS(name, T, Hit)                                                                        \
+  NB_RANGE(name) {                                                                                         \
+    const Reduction *r = ctx;                                                                              \
+    const Plan *p = &r->plan;                                                                              \
+    const int64_t step = p->stride[p->reduced - 1], width = p->kept_shape[p->kept - 1];                    \
+    const bool all = r->all;                                                                               \
+    for (int64_t o = begin, m; o < end; o += m) {                                                          \
+      Hit found[TILE];                                                                                     \
+      Run run = first_run(p, o);                                                                           \
+      m = width - o % width;                                                                               \
+      if (m > end - o) m = end - o;                                                                        \
+      if (m > TILE) m = TILE;                                                                              \
+      for (int64_t j = 0; j < m; j++) found[j] = 0;                                                        \
+      do {                                                                                                 \
+        const T *x = (const T *)nb_tensor_data(r->x) + run.offset;                                         \
+        for (int64_t i = 0; i < run.n; i++, x += step)                                                     \
+          for (int64_t j = 0; j < m; j++) found[j] |= (Hit)((x[j] != 0) != all);                           \
+      } while (next_run(p, &run));                                                                         \
+      for (int64_t j = 0; j < m; j++) ((uint8_t *)nb_tensor_data(r->out))[o + j] = (found[j] != 0) != all; \
+    }                                                                                                      \
+  }
+#define FOUND(type, T, Hit)             \
+  FOUND_ROWS(found_rows_##type, T, Hit) \
+  FOUND_COLUMNS(found_columns_##type, T, Hit)
+FOUND(u8, uint8_t, uint8_t)
+FOUND(i64, int64_t, uint64_t)
+FOUND(f32, float, uint32_t)
+FOUND(f64, double, uint64_t)
 
 // The product of each output.
 #define EACH_OF(Sum, total, n, x, step) \
@@ -307,53 +415,58 @@ SUM_COLUMNS(sum_columns_i64, int64_t, uint64_t, uint64_t)
     total *= product_f32(n, x);                  \
   else                                           \
     EACH_OF(Sum, total, n, x, step)
-#define PROD(name, T, Sum, run)                                             \
+#define PROD(name, In, Sum, Out, multiply)                           \
+  static void name(int64_t begin, int64_t end, void *ctx) {          \
+    const Reduction *r = ctx;                                        \
+    const Plan *p = &r->plan;                                        \
+    int64_t step = p->stride[p->reduced - 1];                        \
+    for (int64_t o = begin; o < end; o++) {                          \
+      Run run = first_run(p, o);                                     \
+      Sum total = 1;                                                 \
+      do {                                                           \
+        const In *x = (const In *)nb_tensor_data(r->x) + run.offset; \
+        multiply(Sum, total, run.n, x, step);                        \
+      } while (next_run(p, &run));                                   \
+      ((Out *)nb_tensor_data(r->out))[o] = (Out)total;               \
+    }                                                                \
+  }
+PROD(prod_u8, uint8_t, uint64_t, int64_t, EACH_OF)
+PROD(prod_i64, int64_t, uint64_t, int64_t, EACH_OF)
+PROD(prod_f32, float, double, float, TOGETHER_OR_EACH)
+PROD(prod_f64, double, double, double, EACH_OF)
+
+// The place of the largest or smallest.  NaN counts as larger and as smaller than all: it is found first and stays.
+#define PLACE(name, T, Value, better)                                       \
   static void name(int64_t begin, int64_t end, void *ctx) {                 \
     const Reduction *r = ctx;                                               \
     const Plan *p = &r->plan;                                               \
-    int64_t n = p->shape[p->reduced - 1], step = p->stride[p->reduced - 1]; \
+    int64_t step = p->stride[p->reduced - 1];                               \
     for (int64_t o = begin; o < end; o++) {                                 \
-      int64_t at[NB_MAX_DIMS] = {0}, offset = kept_offset(p, o);            \
-      Sum total = 1;                                                        \
+      Run run = first_run(p, o);                                            \
+      int64_t where = 0, seen = 0;                                          \
+      T best = ((const T *)nb_tensor_data(r->x))[run.offset];               \
       do {                                                                  \
-        const T *x = (const T *)nb_tensor_data(r->x) + offset;              \
-        run(Sum, total, n, x, step);                                        \
-      } while (next_run(p, at, &offset));                                   \
-      ((T *)nb_tensor_data(r->out))[o] = (T)total;                          \
+        const T *a = (const T *)nb_tensor_data(r->x) + run.offset;          \
+        for (int64_t i = 0; i < run.n; i++, seen++) {                       \
+          T x = a[i * step];                                                \
+          if (x better best || (x != x && best == best)) {                  \
+            best = x;                                                       \
+            where = seen;                                                   \
+          }                                                                 \
+        }                                                                   \
+      } while (next_run(p, &run));                                          \
+      ((int64_t *)nb_tensor_data(r->out))[o] = where + 1;                   \
+      if (r->values) ((Value *)nb_tensor_data(r->values))[o] = (Value)best; \
     }                                                                       \
   }
-PROD(prod_f32, float, double, TOGETHER_OR_EACH)
-PROD(prod_f64, double, double, EACH_OF)
-PROD(prod_i64, int64_t, uint64_t, EACH_OF)
-
-// The place of the largest or smallest.  NaN counts as larger and as smaller than all: it is found first and stays.
-#define PLACE(name, T, better)                                                        \
-  static void name(int64_t begin, int64_t end, void *ctx) {                           \
-    const Reduction *r = ctx;                                                         \
-    const Plan *p = &r->plan;                                                         \
-    int64_t n = p->shape[p->reduced - 1], step = p->stride[p->reduced - 1];           \
-    for (int64_t o = begin; o < end; o++) {                                           \
-      int64_t at[NB_MAX_DIMS] = {0}, offset = kept_offset(p, o), where = 0, seen = 0; \
-      T best = ((const T *)nb_tensor_data(r->x))[offset];                             \
-      do {                                                                            \
-        const T *a = (const T *)nb_tensor_data(r->x) + offset;                        \
-        for (int64_t i = 0; i < n; i++, seen++) {                                     \
-          T x = a[i * step];                                                          \
-          if (x better best || (x != x && best == best)) {                            \
-            best = x;                                                                 \
-            where = seen;                                                             \
-          }                                                                           \
-        }                                                                             \
-      } while (next_run(p, at, &offset));                                             \
-      ((int64_t *)nb_tensor_data(r->out))[o] = where + 1;                             \
-    }                                                                                 \
-  }
-PLACE(argmax_any_f32, float, >)
-PLACE(argmax_f64, double, >)
-PLACE(argmax_i64, int64_t, >)
-PLACE(argmin_any_f32, float, <)
-PLACE(argmin_f64, double, <)
-PLACE(argmin_i64, int64_t, <)
+PLACE(argmax_u8, uint8_t, int64_t, >)
+PLACE(argmax_i64, int64_t, int64_t, >)
+PLACE(argmax_any_f32, float, float, >)
+PLACE(argmax_f64, double, double, >)
+PLACE(argmin_u8, uint8_t, int64_t, <)
+PLACE(argmin_i64, int64_t, int64_t, <)
+PLACE(argmin_any_f32, float, float, <)
+PLACE(argmin_f64, double, double, <)
 
 // A whole number that grows with x, or with −x; the same for both zeros, the largest for NaN.  Comparing these, the
 // compiler makes vectors of a search.
@@ -385,79 +498,89 @@ float nb_largest_of(int64_t n, const float *x) {
   return top;
 }
 
+static float place_value_f32(const Reduction *r, int64_t output, int64_t place) {
+  const Plan *p = &r->plan;
+  int64_t offset = kept_offset(p, output) + offset_of(place - 1, p->reduced, p->shape, p->stride);
+  return ((const float *)nb_tensor_data(r->x))[offset];
+}
+
 // Of elements that lie together, the first block with the highest rank is searched again; of columns, TILE at a time.
-#define PLACE_F32(rows, columns, any, least)                                                 \
-  NB_RANGE(rows) {                                                                           \
-    const Reduction *r = ctx;                                                                \
-    const Plan *p = &r->plan;                                                                \
-    if (p->reduced > 1 || p->stride[0] != 1) {                                               \
-      any(begin, end, ctx);                                                                  \
-      return;                                                                                \
-    }                                                                                        \
-    for (int64_t o = begin, n = p->count; o < end; o++) {                                    \
-      const float *x = (const float *)nb_tensor_data(r->x) + kept_offset(p, o);              \
-      int32_t best = INT32_MIN;                                                              \
-      int64_t where = 0;                                                                     \
-      for (int64_t i = 0; i < n; i += BLOCK) {                                               \
-        int32_t most = highest(n - i < BLOCK ? n - i : BLOCK, x + i, least);                 \
-        if (most > best) {                                                                   \
-          best = most;                                                                       \
-          where = i;                                                                         \
-        }                                                                                    \
-      }                                                                                      \
-      while (rank(x[where], least) != best) where++;                                         \
-      ((int64_t *)nb_tensor_data(r->out))[o] = where + 1;                                    \
-    }                                                                                        \
-  }                                                                                          \
-  NB_RANGE(columns) {                                                                        \
-    const Reduction *r = ctx;                                                                \
-    const Plan *p = &r->plan;                                                                \
-    int64_t n = p->shape[p->reduced - 1], step = p->stride[p->reduced - 1];                  \
-    int64_t width = p->kept_shape[p->kept - 1];                                              \
-    for (int64_t o = begin, m; o < end; o += m) {                                            \
-      int32_t best[TILE], where[TILE], seen = 0;                                             \
-      int64_t at[NB_MAX_DIMS] = {0}, offset = kept_offset(p, o);                             \
-      m = width - o % width;                                                                 \
-      if (m > end - o) m = end - o;                                                          \
-      if (m > TILE) m = TILE;                                                                \
-      for (int64_t j = 0; j < m; j++) best[j] = INT32_MIN;                                   \
-      do {                                                                                   \
-        const float *x = (const float *)nb_tensor_data(r->x) + offset;                       \
-        for (int64_t i = 0; i < n; i++, x += step) {                                         \
-          seen++;                                                                            \
-          for (int64_t j = 0; j < m; j++) {                                                  \
-            int32_t now = rank(x[j], least);                                                 \
-            where[j] = now > best[j] ? seen : where[j];                                      \
-            best[j] = now > best[j] ? now : best[j];                                         \
-          }                                                                                  \
-        }                                                                                    \
-      } while (next_run(p, at, &offset));                                                    \
-      for (int64_t j = 0; j < m; j++) ((int64_t *)nb_tensor_data(r->out))[o + j] = where[j]; \
-    }                                                                                        \
+#define PLACE_F32(rows, columns, any, least)                                                              \
+  NB_RANGE(rows) {                                                                                        \
+    const Reduction *r = ctx;                                                                             \
+    const Plan *p = &r->plan;                                                                             \
+    if (p->reduced > 1 || p->stride[0] != 1) {                                                            \
+      any(begin, end, ctx);                                                                               \
+      return;                                                                                             \
+    }                                                                                                     \
+    for (int64_t o = begin, n = p->count; o < end; o++) {                                                 \
+      const float *x = (const float *)nb_tensor_data(r->x) + kept_offset(p, o);                           \
+      int32_t best = INT32_MIN;                                                                           \
+      int64_t where = 0;                                                                                  \
+      for (int64_t i = 0; i < n; i += BLOCK) {                                                            \
+        int32_t most = highest(n - i < BLOCK ? n - i : BLOCK, x + i, least);                              \
+        if (most > best) {                                                                                \
+          best = most;                                                                                    \
+          where = i;                                                                                      \
+        }                                                                                                 \
+      }                                                                                                   \
+      while (rank(x[where], least) != best) where++;                                                      \
+      ((int64_t *)nb_tensor_data(r->out))[o] = where + 1;                                                 \
+      if (r->values) ((float *)nb_tensor_data(r->values))[o] = x[where];                                  \
+    }                                                                                                     \
+  }                                                                                                       \
+  NB_RANGE(columns) {                                                                                     \
+    const Reduction *r = ctx;                                                                             \
+    const Plan *p = &r->plan;                                                                             \
+    int64_t step = p->stride[p->reduced - 1], width = p->kept_shape[p->kept - 1];                         \
+    for (int64_t o = begin, m; o < end; o += m) {                                                         \
+      int32_t best[TILE], where[TILE], seen = 0;                                                          \
+      Run run = first_run(p, o);                                                                          \
+      m = width - o % width;                                                                              \
+      if (m > end - o) m = end - o;                                                                       \
+      if (m > TILE) m = TILE;                                                                             \
+      for (int64_t j = 0; j < m; j++) best[j] = INT32_MIN;                                                \
+      do {                                                                                                \
+        const float *x = (const float *)nb_tensor_data(r->x) + run.offset;                                \
+        for (int64_t i = 0; i < run.n; i++, x += step) {                                                  \
+          seen++;                                                                                         \
+          for (int64_t j = 0; j < m; j++) {                                                               \
+            int32_t now = rank(x[j], least);                                                              \
+            where[j] = now > best[j] ? seen : where[j];                                                   \
+            best[j] = now > best[j] ? now : best[j];                                                      \
+          }                                                                                               \
+        }                                                                                                 \
+      } while (next_run(p, &run));                                                                        \
+      for (int64_t j = 0; j < m; j++) {                                                                   \
+        ((int64_t *)nb_tensor_data(r->out))[o + j] = where[j];                                            \
+        if (r->values) ((float *)nb_tensor_data(r->values))[o + j] = place_value_f32(r, o + j, where[j]); \
+      }                                                                                                   \
+    }                                                                                                     \
   }
 PLACE_F32(argmax_f32, argmax_columns, argmax_any_f32, false)
 PLACE_F32(argmin_f32, argmin_columns, argmin_any_f32, true)
 
 typedef void (*Body)(int64_t, int64_t, void *);
 
-static bool run(Call *c, Tensor *out, const Value *dims, const Body rows[NB_DTYPES], const Body columns[NB_DTYPES],
-                Error *err) {
-  Scope s;
+// Which bodies there are for the elements' dtype.
+typedef struct Bodies {
+  Body rows[NB_DTYPES], columns[NB_DTYPES];
+} Bodies;
+#define ALL_BODIES(u8, i64, f32, f64) \
+  { [NB_BOOL] = u8, [NB_U8] = u8, [NB_I64] = i64, [NB_F32] = f32, [NB_F64] = f64 }
+
+static bool run(Reduction *r, const Value *dims, const Bodies *bodies, Error *err) {
   bool mask[NB_MAX_DIMS];
-  nb_scope_open(&s, err);
-  Tensor *x = nb_to(&s, c->args[0].tensor, c->compute);
-  bool ok = x && nb_dims(dims, x->layout.ndim, mask, err) >= 0;
-  if (ok) {
-    Reduction r = {make_plan(&x->layout, mask), x, out};
-    const Plan *p = &r.plan;
-    bool by_columns = columns[c->compute] && p->count < INT32_MAX && p->kept && p->kept_stride[p->kept - 1] == 1 &&
-                      p->kept_shape[p->kept - 1] >= 8 && p->stride[p->reduced - 1] != 1;
-    int64_t grain = NB_GRAIN / (p->count + 1) + 1;
-    if (by_columns && grain < TILE / 4) grain = TILE / 4;
-    nb_parallel_for(p->outputs, grain, by_columns ? columns[c->compute] : rows[c->compute], &r);
-  }
-  nb_scope_close(&s);
-  return ok;
+  if (nb_dims(dims, r->x->layout.ndim, mask, err) < 0) return false;
+  DType dtype = r->x->layout.dtype;
+  const Plan *p = &r->plan;
+  r->plan = make_plan(&r->x->layout, mask);
+  bool by_columns = bodies->columns[dtype] && p->count < INT32_MAX && p->kept && p->kept_stride[p->kept - 1] == 1 &&
+                    p->kept_shape[p->kept - 1] >= 8 && p->stride[p->reduced - 1] != 1;
+  int64_t grain = NB_GRAIN / (p->count + 1) + 1;
+  if (by_columns && grain < TILE / 4) grain = TILE / 4;
+  nb_parallel_for(p->outputs, grain, by_columns ? bodies->columns[dtype] : bodies->rows[dtype], r);
+  return true;
 }
 
 bool nb_reduce_sum(Call *c, const Value *dims, Error *err) {
@@ -468,22 +591,30 @@ bool nb_reduce_sum(Call *c, const Value *dims, Error *err) {
     nb_tensor_set(c->out[0], 0, sum_whole(x->dtype, n, nb_tensor_data(c->args[0].tensor), false));
     return true;
   }
-  static const Body rows[NB_DTYPES] = {[NB_I64] = sum_rows_i64, [NB_F32] = sum_rows_f32, [NB_F64] = sum_rows_f64};
-  static const Body columns[NB_DTYPES] = {
-      [NB_I64] = sum_columns_i64, [NB_F32] = sum_columns_f32, [NB_F64] = sum_columns_f64};
-  return run(c, c->out[0], dims, rows, columns, err);
+  static const Bodies whole = {ALL_BODIES(sum_rows_u8, sum_rows_i64, NULL, NULL),
+                               ALL_BODIES(sum_columns_u8, sum_columns_i64, NULL, NULL)};
+  static const Bodies floating = {ALL_BODIES(mean_rows_u8, mean_rows_i64, sum_rows_f32, sum_rows_f64),
+                                  ALL_BODIES(mean_columns_u8, mean_columns_i64, sum_columns_f32, sum_columns_f64)};
+  Reduction r = {.x = c->args[0].tensor, .out = c->out[0]};
+  return run(&r, dims, c->compute == NB_I64 ? &whole : &floating, err);
 }
 
 bool nb_reduce_product(Call *c, const Value *dims, Error *err) {
-  static const Body rows[NB_DTYPES] = {[NB_I64] = prod_i64, [NB_F32] = prod_f32, [NB_F64] = prod_f64};
-  static const Body columns[NB_DTYPES] = {0};
-  return run(c, c->out[0], dims, rows, columns, err);
+  static const Bodies bodies = {.rows = ALL_BODIES(prod_u8, prod_i64, prod_f32, prod_f64)};
+  Reduction r = {.x = c->args[0].tensor, .out = c->out[0]};
+  return run(&r, dims, &bodies, err);
 }
 
-bool nb_reduce_place(Call *c, Tensor *out, const Value *dims, bool largest, Error *err) {
-  static const Body most[NB_DTYPES] = {[NB_I64] = argmax_i64, [NB_F32] = argmax_f32, [NB_F64] = argmax_f64};
-  static const Body least[NB_DTYPES] = {[NB_I64] = argmin_i64, [NB_F32] = argmin_f32, [NB_F64] = argmin_f64};
-  static const Body most_columns[NB_DTYPES] = {[NB_F32] = argmax_columns};
-  static const Body least_columns[NB_DTYPES] = {[NB_F32] = argmin_columns};
-  return run(c, out, dims, largest ? most : least, largest ? most_columns : least_columns, err);
+bool nb_reduce_test(Call *c, const Value *dims, bool all, Error *err) {
+  static const Bodies bodies = {ALL_BODIES(found_rows_u8, found_rows_i64, found_rows_f32, found_rows_f64),
+                                ALL_BODIES(found_columns_u8, found_columns_i64, found_columns_f32, found_columns_f64)};
+  Reduction r = {.x = c->args[0].tensor, .out = c->out[0], .all = all};
+  return run(&r, dims, &bodies, err);
+}
+
+bool nb_reduce_place(Call *c, Tensor *places, Tensor *values, const Value *dims, bool largest, Error *err) {
+  static const Bodies most = {ALL_BODIES(argmax_u8, argmax_i64, argmax_f32, argmax_f64), {[NB_F32] = argmax_columns}};
+  static const Bodies least = {ALL_BODIES(argmin_u8, argmin_i64, argmin_f32, argmin_f64), {[NB_F32] = argmin_columns}};
+  Reduction r = {.x = c->args[0].tensor, .out = places, .values = values};
+  return run(&r, dims, largest ? &most : &least, err);
 }

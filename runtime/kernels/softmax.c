@@ -35,7 +35,7 @@ NB_TWICE(side_by_side, (const Softmax *w, int64_t first, int64_t m, const float 
       float v = x[k * step + j];
       top[j] = ((v > top[j]) | (v != v)) ? v : top[j];
     }
-  for (int64_t k = 0; k < w->n; k++) {
+  for (int64_t k = 0; k < w->n && nb_goes_on(k); k++) {
     float *to = is_stored(w->kind) ? y + k * step : e;
     NB_IVDEP for (int64_t j = 0; j < m; j++) to[j] = x[k * step + j] - top[j];
     vector_exp(m, to, to);
@@ -87,7 +87,7 @@ NB_TWICE(rows_of, (const Softmax *w, int64_t first, int64_t rows), (w, first, ro
   float *y = (float *)w->y + (w->kind == NB_CROSS_ENTROPY ? first : first * n), e[NB_ROW], top[NB_ROW / SHORT];
   double total[NB_ROW / SHORT] = {0};
   for (int64_t i = 0; i < rows; i++) top[i] = nb_largest_of(n, x + i * n);
-  for (int64_t k = 0; k < rows * n; k += NB_ROW) {
+  for (int64_t k = 0; k < rows * n && nb_goes_on(k); k += NB_ROW) {
     int64_t m = rows * n - k < NB_ROW ? rows * n - k : NB_ROW, each = rows > 1 ? n : m;
     float *to = is_stored(w->kind) ? y + k : e;
     for (int64_t i = 0; i < rows; i++) {
@@ -138,7 +138,7 @@ static void slices_f64(int64_t begin, int64_t end, void *ctx) {
     double *y = (double *)w->y + at, top = x[0], total = 0;
     for (int64_t k = 1; k < n; k++)
       if (x[k * step] > top || x[k * step] != x[k * step]) top = x[k * step];
-    for (int64_t k = 0; k < n; k++) {
+    for (int64_t k = 0; k < n && nb_goes_on(k); k++) {
       double e = exp(x[k * step] - top);
       total += e;
       if (is_stored(w->kind)) y[k * step] = e;

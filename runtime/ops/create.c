@@ -5,15 +5,38 @@
 #include "loops.h"
 #include "put.h"
 
-static void fill(Tensor *t, double value) {
-  int64_t n = nb_layout_numel(&t->layout);
-  float *single = nb_tensor_data(t);
-  if (value == 0 && !signbit(value))
+typedef struct Fill {
+  Tensor *t;
+  double value;
+  int64_t whole;  // for i64
+} Fill;
+
+#define FILL(T, value) \
+  for (int64_t i = begin; i < end; i++) ((T *)data)[i] = (T)(value)
+
+static void fill_range(int64_t begin, int64_t end, void *ctx) {
+  const Fill *f = ctx;
+  void *data = nb_tensor_data(f->t);
+  switch (f->t->layout.dtype) {
+    case NB_F32:
+      FILL(float, f->value);
+      break;
+    case NB_F64:
+      FILL(double, f->value);
+      break;
+    case NB_I64:
+      FILL(int64_t, f->whole);
+      break;
+    default:
+      for (int64_t i = begin; i < end; i++) nb_tensor_set(f->t, i, f->value);
+  }
+}
+
+static void fill(Tensor *t, double value, int64_t whole) {
+  if (value == 0 && !signbit(value) && whole == 0)
     nb_zero(t);
-  else if (t->layout.dtype == NB_F32)
-    for (int64_t i = 0; i < n; i++) single[i] = (float)value;
   else
-    for (int64_t i = 0; i < n; i++) nb_tensor_set(t, i, value);
+    nb_parallel_for(nb_layout_numel(&t->layout), NB_GRAIN, fill_range, &(Fill){t, value, whole});
 }
 
 // The numbers of arange.
@@ -43,19 +66,14 @@ static bool zeros_forward(Call *c, Error *err) {
 
 static bool ones_forward(Call *c, Error *err) {
   (void)err;
-  fill(c->out[0], 1);
+  fill(c->out[0], 1, 1);
   return true;
 }
 
 static bool full_forward(Call *c, Error *err) {
   Tensor *out = c->out[0];
   if (!nb_check_number(&c->args[1], out->layout.dtype, err)) return false;
-  if (out->layout.dtype == NB_I64) {
-    int64_t *to = nb_tensor_data(out), n = nb_layout_numel(&out->layout), whole = nb_whole(&c->args[1]);
-    for (int64_t i = 0; i < n; i++) to[i] = whole;
-  } else {
-    fill(out, c->args[1].number);
-  }
+  fill(out, c->args[1].number, out->layout.dtype == NB_I64 ? nb_whole(&c->args[1]) : 0);
   return true;
 }
 
@@ -124,11 +142,11 @@ static bool arange_forward(Call *c, Error *err) {
   if (out->layout.dtype == NB_I64 && is_whole(&r.first) && is_whole(&r.step) && fabs(r.last.number) <= 0x1p63) {
     int64_t *to = nb_tensor_data(out);
     uint64_t value = (uint64_t)nb_whole(&r.first), by = (uint64_t)nb_whole(&r.step);
-    for (int64_t i = 0; i < n; i++, value += by) to[i] = (int64_t)value;
+    for (int64_t i = 0; i < n && nb_goes_on(i); i++, value += by) to[i] = (int64_t)value;
     return true;
   }
   if (!holds_between(out, first, first + (double)(n - 1) * step, err)) return false;
-  for (int64_t i = 0; i < n; i++) nb_tensor_set(out, i, first + (double)i * step);
+  for (int64_t i = 0; i < n && nb_goes_on(i); i++) nb_tensor_set(out, i, first + (double)i * step);
   return true;
 }
 
@@ -145,7 +163,7 @@ static bool linspace_forward(Call *c, Error *err) {
   int64_t n = c->args[2].integer;
   double step = n > 1 ? (last - first) / (double)(n - 1) : 0;
   if (!holds_between(c->out[0], first, n > 1 ? last : first, err)) return false;
-  for (int64_t i = 0; i < n; i++)
+  for (int64_t i = 0; i < n && nb_goes_on(i); i++)
     nb_tensor_set(c->out[0], i, i < (n + 1) / 2 ? first + step * (double)i : last - step * (double)(n - 1 - i));
   return true;
 }
@@ -186,7 +204,7 @@ static bool one_hot_forward(Call *c, Error *err) {
   const int64_t *k = index ? nb_tensor_data(index) : NULL;
   bool ok = index;
   nb_zero(c->out[0]);
-  for (int64_t i = 0; ok && i < n; i++) {
+  for (int64_t i = 0; ok && i < n && nb_goes_on(i); i++) {
     if (k[i] < 1 || k[i] > classes)
       ok = nb_fail(err, NB_ERROR_ARGUMENT, "element %lld is %lld, expected 1..%lld%s", (long long)i + 1,
                    (long long)k[i], (long long)classes, k[i] == 0 ? " (classes count from 1)" : "");

@@ -167,13 +167,13 @@ enum { UNIT, SIGNS, LOGS, LABELS, DISTRIBUTION };  // the choices of `within`
 enum { W_X, W_KIND, W_MOST, W_DIM };
 
 static bool check_signs(const double *v, int64_t n, Error *err) {
-  for (int64_t i = 0; i < n; i++)
+  for (int64_t i = 0; i < n && nb_goes_on(i); i++)
     if (v[i] != 1 && v[i] != -1)
       return nb_fail(err, NB_ERROR_ARGUMENT, "target %lld is %g, expected -1 or 1%s", (long long)i + 1, v[i],
                      v[i] == 0   ? " (0 and 1 become signs by 2 * target - 1)"
                      : v[i] == 2 ? " (classes 1 and 2 become signs by 2 * target - 3)"
                                  : "");
-  return true;
+  return nb_poll(err);
 }
 
 // The sums along dimension d, each of which is that of one sample's probabilities.
@@ -183,6 +183,7 @@ static bool check_sums(const Tensor *x, int d, Error *err) {
   for (int e = d + 1; e < x->layout.ndim; e++) inner *= x->layout.shape[e];
   for (int64_t i = 0; i < slices; i++) {
     double sum = 0;
+    if (!nb_poll(err)) return false;
     for (int64_t k = 0; k < n; k++) sum += v[i / inner * n * inner + k * inner + i % inner];
     if (!(fabs(sum - 1) <= 1e-3))
       return nb_fail(err, NB_ERROR_ARGUMENT,
@@ -256,12 +257,12 @@ static bool shape_cross_entropy(Call *c, Error *err) {
 static bool check_labels(const Tensor *target, int64_t classes, Error *err) {
   const int64_t *k = nb_tensor_data(target);
   int64_t n = nb_layout_numel(&target->layout);
-  for (int64_t i = 0; i < n; i++)
+  for (int64_t i = 0; i < n && nb_goes_on(i); i++)
     if (k[i] < 1 || k[i] > classes)
       return nb_fail(err, NB_ERROR_ARGUMENT, "label %lld is %lld, expected 1..%lld%s", (long long)i + 1,
                      (long long)k[i], (long long)classes,
                      k[i] == 0 ? " (classes count from 1: add 1 to labels that count from 0)" : "");
-  return true;
+  return nb_poll(err);
 }
 
 // Of a cross-entropy with contiguous logits and targets.

@@ -5,11 +5,16 @@
 #include "loops.h"
 #include "put.h"
 
-static int64_t count_true(const Tensor *mask) {
+static bool count_true(const Tensor *mask, int64_t *count, Error *err) {
   const uint8_t *m = nb_tensor_data(mask);
-  int64_t n = nb_layout_numel(&mask->layout), count = 0;
-  for (int64_t i = 0; i < n; i++) count += m[i] != 0;
-  return count;
+  int64_t n = nb_layout_numel(&mask->layout);
+  *count = 0;
+  for (int64_t begin = 0; begin < n && !nb_interrupted(); begin += NB_POLLED) {
+    int64_t stop = n - begin < NB_POLLED ? n : begin + NB_POLLED, part = 0;
+    for (int64_t i = begin; i < stop; i++) part += m[i] != 0;
+    *count += part;
+  }
+  return nb_poll(err);
 }
 
 // ---- masked_fill ----
@@ -94,14 +99,16 @@ static int64_t row_bytes(const Layout *rows) {
 
 // Copies the rows of contiguous x where the contiguous mask is true.
 static bool choose(Call *c, const Tensor *x, const Tensor *mask, Error *err) {
-  if (!rows_layout(&x->layout, &mask->layout, count_true(mask), &c->layout[0], err)) return false;
+  int64_t count;
+  if (!count_true(mask, &count, err) || !rows_layout(&x->layout, &mask->layout, count, &c->layout[0], err))
+    return false;
   if (!(c->out[0] = nb_tensor_new(&c->layout[0], err))) return false;
   const uint8_t *m = nb_tensor_data(mask);
   const char *from = nb_tensor_data(x);
   char *to = nb_tensor_data(c->out[0]);
   int64_t n = nb_layout_numel(&mask->layout);
   size_t bytes = (size_t)row_bytes(&c->layout[0]);
-  for (int64_t i = 0; i < n; i++) {
+  for (int64_t i = 0; i < n && nb_goes_on(i); i++) {
     if (!m[i]) continue;
     memcpy(to, from + (size_t)i * bytes, bytes);
     to += bytes;
@@ -168,11 +175,13 @@ static bool forward_masked_put(Call *c, Error *err) {
   char tv[NB_SHAPE_TEXT], tr[NB_SHAPE_TEXT];
   Scope s;
   Layout rows;
+  int64_t count;
   bool ok = false;
   Tensor *out = c->out[0], value = *c->args[2].tensor;
   nb_scope_open(&s, err);
   Tensor *mask = nb_contiguous(&s, c->args[1].tensor);
-  if (!mask || !rows_layout(&out->layout, &mask->layout, count_true(mask), &rows, err)) goto done;
+  if (!mask || !count_true(mask, &count, err) || !rows_layout(&out->layout, &mask->layout, count, &rows, err))
+    goto done;
   if (!nb_fits(&value.layout, &rows)) {
     nb_fail(err, NB_ERROR_ARGUMENT, "the mask chooses %lld: shape %s does not broadcast into shape %s",
             (long long)rows.shape[0], nb_shape_text(&value.layout, tv), nb_shape_text(&rows, tr));
@@ -190,7 +199,7 @@ static bool forward_masked_put(Call *c, Error *err) {
   char *data = nb_tensor_data(to);
   int64_t n = nb_layout_numel(&mask->layout);
   size_t bytes = (size_t)row_bytes(&rows);
-  for (int64_t i = 0; i < n; i++) {
+  for (int64_t i = 0; i < n && nb_goes_on(i); i++) {
     if (!m[i]) continue;
     memcpy(data + (size_t)i * bytes, from, bytes);
     from += bytes;
@@ -228,15 +237,12 @@ static bool forward_nonzero(Call *c, Error *err) {
   const Layout *x = &c->args[0].tensor->layout;
   nb_scope_open(&s, err);
   Tensor *mask = nb_contiguous(&s, c->args[0].tensor);
-  if (mask) {
-    c->layout[0].shape[0] = count_true(mask);
-    c->out[0] = nb_tensor_new(&c->layout[0], err);
-  }
+  if (mask && count_true(mask, &c->layout[0].shape[0], err)) c->out[0] = nb_tensor_new(&c->layout[0], err);
   if (mask && c->out[0]) {
     const uint8_t *m = nb_tensor_data(mask);
     int64_t *to = nb_tensor_data(c->out[0]), at[NB_MAX_DIMS], n = nb_layout_numel(x);
     for (int d = 0; d < x->ndim; d++) at[d] = 1;
-    for (int64_t i = 0; i < n; i++) {
+    for (int64_t i = 0; i < n && nb_goes_on(i); i++) {
       for (int d = 0; m[i] && d < x->ndim; d++) *to++ = at[d];
       for (int d = x->ndim - 1; d >= 0 && ++at[d] > x->shape[d]; d--) at[d] = 1;
     }

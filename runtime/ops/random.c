@@ -289,7 +289,7 @@ static bool randperm_forward(Call *c, Error *err) {
   RandomState state = nb_random_take((uint64_t)(n + 1) / 2);
   Supply s;
   for (int64_t i = 0; i < n; i++) p[i] = i + 1;
-  for (int64_t i = 0; i < n;) {
+  for (int64_t i = 0; i < n && !nb_interrupted();) {
     int64_t count = supply(&s, state, i, n) - i, left = n - i;
     for (int64_t k = 0; k < count; k++) place[k] = (int64_t)bounded(state, i + k, s.word[k], (uint64_t)(left - k));
     for (int64_t k = 0; k < count; k++) {

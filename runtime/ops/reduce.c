@@ -80,51 +80,26 @@ static bool prod_forward(Call *c, Error *err) {
   return nb_reduce_product(c, &c->args[1], err);
 }
 
-static bool find_place(Call *c, Tensor *out, bool largest, Error *err) {
+static bool find_place(Call *c, Tensor *places, Tensor *values, bool largest, Error *err) {
   int64_t store;
   Value dims = one_dim(c->args[1].integer, &store);
-  return nb_reduce_place(c, out, &dims, largest, err);
+  return nb_reduce_place(c, places, values, &dims, largest, err);
 }
 
 static bool argmax_forward(Call *c, Error *err) {
-  return find_place(c, c->out[0], true, err);
+  return find_place(c, c->out[0], NULL, true, err);
 }
 
 static bool argmin_forward(Call *c, Error *err) {
-  return find_place(c, c->out[0], false, err);
-}
-
-// The values at the places found: of one dimension by gather, of all by their flat position.
-static bool extreme_forward(Call *c, bool largest, Error *err) {
-  Scope s;
-  if (!find_place(c, c->out[1], largest, err)) return false;
-  nb_scope_open(&s, err);
-  Tensor *x = nb_to(&s, c->args[0].tensor, c->compute), *value = NULL;
-  if (x && c->args[1].integer == 0) {
-    int64_t n = nb_layout_numel(&x->layout), one = 1;
-    Tensor *flat = nb_reshape(&s, x, &n, 1), *place = nb_reshape(&s, c->out[1], &one, 1);
-    if (flat && place)
-      value = nb_op(&s, "index_select", (Value[]){{.tensor = flat}, {.integer = 1}, {.tensor = place}});
-  } else if (x) {
-    Layout l = x->layout;
-    int d = 0;
-    bool ok = nb_dim(c->args[1].integer, l.ndim, &d, err);
-    if (ok) l.shape[d] = 1;
-    Tensor *place = ok ? nb_reshape_like(&s, c->out[1], &l) : NULL;
-    if (place) value = nb_op(&s, "gather", (Value[]){{.tensor = x}, {.integer = d + 1}, {.tensor = place}});
-  }
-  value = nb_reshape_like(&s, value, &c->layout[0]);
-  if (value) nb_copy(c->out[0], value);
-  nb_scope_close(&s);
-  return value;
+  return find_place(c, c->out[0], NULL, false, err);
 }
 
 static bool max_forward(Call *c, Error *err) {
-  return extreme_forward(c, true, err);
+  return find_place(c, c->out[1], c->out[0], true, err);
 }
 
 static bool min_forward(Call *c, Error *err) {
-  return extreme_forward(c, false, err);
+  return find_place(c, c->out[1], c->out[0], false, err);
 }
 
 // The forward of rows that other rows compose: the result replaces c->out[0]'s elements.
@@ -228,18 +203,11 @@ static bool std_forward(Call *c, Error *err) {
 }
 
 static bool any_forward(Call *c, Error *err) {
-  Scope s;
-  nb_scope_open(&s, err);
-  Tensor *count = reduce(&s, "sum", nb_to(&s, c->args[0].tensor, NB_BOOL), &c->args[1], true);
-  return finish(c, &s, nb_to(&s, count, NB_BOOL));
+  return nb_reduce_test(c, &c->args[1], false, err);
 }
 
 static bool all_forward(Call *c, Error *err) {
-  Scope s;
-  nb_scope_open(&s, err);
-  Tensor *no = nb_unary(&s, "logical_not", c->args[0].tensor);
-  Tensor *count = reduce(&s, "sum", no, &c->args[1], true);
-  return finish(c, &s, nb_unary(&s, "logical_not", count));
+  return nb_reduce_test(c, &c->args[1], true, err);
 }
 
 // The largest (or smallest) of each slice over several dimensions.

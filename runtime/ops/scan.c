@@ -9,11 +9,11 @@ static bool shape_cumsum(Call *c, Error *err) {
   return nb_dim(c->args[1].integer, c->layout[0].ndim, &d, err);
 }
 
-#define TOTALS(T, Sum)                                                                \
-  do {                                                                                \
-    T *to = (T *)v + at;                                                              \
-    Sum total = 0;                                                                    \
-    for (int64_t k = 0; k < n; k++) to[k * inner] = (T)(total += (Sum)to[k * inner]); \
+#define TOTALS(T, Sum)                                                                                 \
+  do {                                                                                                 \
+    T *to = (T *)v + at;                                                                               \
+    Sum total = 0;                                                                                     \
+    for (int64_t k = 0; k < n && nb_goes_on(k); k++) to[k * inner] = (T)(total += (Sum)to[k * inner]); \
   } while (0)
 
 static bool cumsum_forward(Call *c, Error *err) {

@@ -390,7 +390,7 @@ static bool triangle(Call *c, bool lower) {
   if (n == 0) return true;
   if (k > columns) k = columns;
   if (k < -rows) k = -rows;
-  for (int64_t i = 0; i < n / columns; i++) {
+  for (int64_t i = 0; i < n / columns && nb_goes_on(i); i++) {
     int64_t cut = i % rows + k + (lower ? 1 : 0);  // the first column right of the part
     cut = cut < 0 ? 0 : cut > columns ? columns : cut;
     char *row = data + (size_t)(i * columns) * size;

@@ -22,9 +22,8 @@ typedef struct Sort {
 } Sort;
 
 enum {
-  POLLED = 1 << 16,  // elements between two looks at the interrupt flag
-  SHORT = 48,        // up to so many are sorted by insertion: clearing and adding up counts would take longer
-  FEW = 16,          // up to so many are kept sorted while all are looked at
+  SHORT = 48,  // up to so many are sorted by insertion: clearing and adding up counts would take longer
+  FEW = 16,    // up to so many are kept sorted while all are looked at
 };
 
 static uint32_t key_f32(float x) {
@@ -56,106 +55,106 @@ static uint8_t key_u8(uint8_t x) {
 
 // Functions for items whose keys and places have type K.  Those that look at the interrupt flag may stop half-way:
 // false or NULL.
-#define RADIX_SORT(name, Item, K)                                                                            \
-  typedef struct Item {                                                                                      \
-    K key, place;                                                                                            \
-  } Item;                                                                                                    \
-  static void name##_make(Item *items, const void *x, int64_t begin, int64_t end, DType dtype, K flip) {     \
-    switch (dtype) {                                                                                         \
-      case NB_F32:                                                                                           \
-        MAKE_ITEMS(float, K, key_f32)                                                                        \
-        break;                                                                                               \
-      case NB_F64:                                                                                           \
-        MAKE_ITEMS(double, K, key_f64)                                                                       \
-        break;                                                                                               \
-      case NB_I64:                                                                                           \
-        MAKE_ITEMS(int64_t, K, key_i64)                                                                      \
-        break;                                                                                               \
-      case NB_U8:                                                                                            \
-      case NB_BOOL:                                                                                          \
-        MAKE_ITEMS(uint8_t, K, key_u8)                                                                       \
-        break;                                                                                               \
-      case NB_DTYPES:                                                                                        \
-        break;                                                                                               \
-    }                                                                                                        \
-  }                                                                                                          \
-  /* Moves the k > 0 items that sort first, equal ones in their order, to `to`; the others are lost. */      \
-  static bool name##_select(Item *items, Item *to, int64_t n, int64_t k) {                                   \
-    for (int shift = 8 * (int)sizeof(K) - 8; shift >= 0 && n > k; shift -= 8) {                              \
-      int64_t count[256] = {0}, taken = 0, left = 0;                                                         \
-      for (int64_t i = 0; i < n; i++) {                                                                      \
-        if (i % POLLED == 0 && nb_interrupted()) return false;                                               \
-        count[items[i].key >> shift & 255]++;                                                                \
-      }                                                                                                      \
-      K digit = 0; /* that of the kth: items with a lower one are in, those with the same are to be seen */  \
-      for (int64_t below = 0; below + count[digit] < k; digit++) below += count[digit];                      \
-      if (count[digit] == n) continue;                                                                       \
-      for (int64_t i = 0; i < n; i++) {                                                                      \
-        if (i % POLLED == 0 && nb_interrupted()) return false;                                               \
-        Item item = items[i];                                                                                \
-        to[taken] = items[left] = item;                                                                      \
-        taken += (item.key >> shift & 255) < digit;                                                          \
-        left += (item.key >> shift & 255) == digit;                                                          \
-      }                                                                                                      \
-      to += taken, k -= taken, n = left;                                                                     \
-    }                                                                                                        \
-    memcpy(to, items, (size_t)k * sizeof *to);                                                               \
-    return true;                                                                                             \
-  }                                                                                                          \
-  /* The k > 0 items that sort first, in order, in `to`. */                                                  \
-  static Item *name##_insert(const Item *items, Item *to, int64_t n, int64_t k) {                            \
-    for (int64_t i = 0; i < n; i++) {                                                                        \
-      if (i % POLLED == 0 && nb_interrupted()) return NULL;                                                  \
-      if (i >= k && items[i].key >= to[k - 1].key) continue;                                                 \
-      int64_t at = i < k ? i : k - 1;                                                                        \
-      for (; at > 0 && to[at - 1].key > items[i].key; at--) to[at] = to[at - 1];                             \
-      to[at] = items[i];                                                                                     \
-    }                                                                                                        \
-    return to;                                                                                               \
-  }                                                                                                          \
-  /* All items in order, in one of the two buffers. */                                                       \
-  static Item *name##_sort(Item *from, Item *to, int64_t n) {                                                \
-    K count[sizeof(K)][256] = {0};                                                                           \
-    for (int64_t i = 0; i < n; i++) {                                                                        \
-      if (i % POLLED == 0 && nb_interrupted()) return NULL;                                                  \
-      for (size_t d = 0; d < sizeof(K); d++) count[d][from[i].key >> 8 * d & 255]++;                         \
-    }                                                                                                        \
-    for (size_t d = 0; d < sizeof(K); d++) {                                                                 \
-      K *at = count[d], next = 0;                                                                            \
-      if (at[from[0].key >> 8 * d & 255] == (K)n) continue; /* all have the same digit */                    \
-      for (int digit = 0; digit < 256; digit++) {                                                            \
-        K equal = at[digit];                                                                                 \
-        at[digit] = next;                                                                                    \
-        next += equal;                                                                                       \
-      }                                                                                                      \
-      for (int64_t i = 0; i < n; i++) {                                                                      \
-        if (i % POLLED == 0 && nb_interrupted()) return NULL;                                                \
-        to[at[from[i].key >> 8 * d & 255]++] = from[i];                                                      \
-      }                                                                                                      \
-      Item *t = from;                                                                                        \
-      from = to;                                                                                             \
-      to = t;                                                                                                \
-    }                                                                                                        \
-    return from;                                                                                             \
-  }                                                                                                          \
-  static bool name##_lane(const Sort *s, const void *x, void *buffer, int64_t *places) {                     \
-    Item *items = buffer, *other = items + s->n;                                                             \
-    int64_t n = s->n;                                                                                        \
-    for (int64_t i = 0; i < n; i += POLLED) {                                                                \
-      if (nb_interrupted()) return false;                                                                    \
-      name##_make(items, x, i, n - i < POLLED ? n : i + POLLED, s->dtype, s->descending ? (K) ~(K)0 : 0);    \
-    }                                                                                                        \
-    if (n > SHORT && s->k > FEW && s->k < n) {                                                               \
-      if (!name##_select(items, other, n, s->k)) return false;                                               \
-      Item *t = items;                                                                                       \
-      items = other;                                                                                         \
-      other = t;                                                                                             \
-      n = s->k;                                                                                              \
-    }                                                                                                        \
-    items = n <= SHORT || s->k <= FEW ? name##_insert(items, other, n, s->k) : name##_sort(items, other, n); \
-    if (!items) return false;                                                                                \
-    for (int64_t i = 0; i < s->k; i++) places[i] = (int64_t)items[i].place;                                  \
-    return true;                                                                                             \
+#define RADIX_SORT(name, Item, K)                                                                               \
+  typedef struct Item {                                                                                         \
+    K key, place;                                                                                               \
+  } Item;                                                                                                       \
+  static void name##_make(Item *items, const void *x, int64_t begin, int64_t end, DType dtype, K flip) {        \
+    switch (dtype) {                                                                                            \
+      case NB_F32:                                                                                              \
+        MAKE_ITEMS(float, K, key_f32)                                                                           \
+        break;                                                                                                  \
+      case NB_F64:                                                                                              \
+        MAKE_ITEMS(double, K, key_f64)                                                                          \
+        break;                                                                                                  \
+      case NB_I64:                                                                                              \
+        MAKE_ITEMS(int64_t, K, key_i64)                                                                         \
+        break;                                                                                                  \
+      case NB_U8:                                                                                               \
+      case NB_BOOL:                                                                                             \
+        MAKE_ITEMS(uint8_t, K, key_u8)                                                                          \
+        break;                                                                                                  \
+      case NB_DTYPES:                                                                                           \
+        break;                                                                                                  \
+    }                                                                                                           \
+  }                                                                                                             \
+  /* Moves the k > 0 items that sort first, equal ones in their order, to `to`; the others are lost. */         \
+  static bool name##_select(Item *items, Item *to, int64_t n, int64_t k) {                                      \
+    for (int shift = 8 * (int)sizeof(K) - 8; shift >= 0 && n > k; shift -= 8) {                                 \
+      int64_t count[256] = {0}, taken = 0, left = 0;                                                            \
+      for (int64_t i = 0; i < n; i++) {                                                                         \
+        if (i % NB_POLLED == 0 && nb_interrupted()) return false;                                               \
+        count[items[i].key >> shift & 255]++;                                                                   \
+      }                                                                                                         \
+      K digit = 0; /* that of the kth: items with a lower one are in, those with the same are to be seen */     \
+      for (int64_t below = 0; below + count[digit] < k; digit++) below += count[digit];                         \
+      if (count[digit] == n) continue;                                                                          \
+      for (int64_t i = 0; i < n; i++) {                                                                         \
+        if (i % NB_POLLED == 0 && nb_interrupted()) return false;                                               \
+        Item item = items[i];                                                                                   \
+        to[taken] = items[left] = item;                                                                         \
+        taken += (item.key >> shift & 255) < digit;                                                             \
+        left += (item.key >> shift & 255) == digit;                                                             \
+      }                                                                                                         \
+      to += taken, k -= taken, n = left;                                                                        \
+    }                                                                                                           \
+    memcpy(to, items, (size_t)k * sizeof *to);                                                                  \
+    return true;                                                                                                \
+  }                                                                                                             \
+  /* The k > 0 items that sort first, in order, in `to`. */                                                     \
+  static Item *name##_insert(const Item *items, Item *to, int64_t n, int64_t k) {                               \
+    for (int64_t i = 0; i < n; i++) {                                                                           \
+      if (i % NB_POLLED == 0 && nb_interrupted()) return NULL;                                                  \
+      if (i >= k && items[i].key >= to[k - 1].key) continue;                                                    \
+      int64_t at = i < k ? i : k - 1;                                                                           \
+      for (; at > 0 && to[at - 1].key > items[i].key; at--) to[at] = to[at - 1];                                \
+      to[at] = items[i];                                                                                        \
+    }                                                                                                           \
+    return to;                                                                                                  \
+  }                                                                                                             \
+  /* All items in order, in one of the two buffers. */                                                          \
+  static Item *name##_sort(Item *from, Item *to, int64_t n) {                                                   \
+    K count[sizeof(K)][256] = {0};                                                                              \
+    for (int64_t i = 0; i < n; i++) {                                                                           \
+      if (i % NB_POLLED == 0 && nb_interrupted()) return NULL;                                                  \
+      for (size_t d = 0; d < sizeof(K); d++) count[d][from[i].key >> 8 * d & 255]++;                            \
+    }                                                                                                           \
+    for (size_t d = 0; d < sizeof(K); d++) {                                                                    \
+      K *at = count[d], next = 0;                                                                               \
+      if (at[from[0].key >> 8 * d & 255] == (K)n) continue; /* all have the same digit */                       \
+      for (int digit = 0; digit < 256; digit++) {                                                               \
+        K equal = at[digit];                                                                                    \
+        at[digit] = next;                                                                                       \
+        next += equal;                                                                                          \
+      }                                                                                                         \
+      for (int64_t i = 0; i < n; i++) {                                                                         \
+        if (i % NB_POLLED == 0 && nb_interrupted()) return NULL;                                                \
+        to[at[from[i].key >> 8 * d & 255]++] = from[i];                                                         \
+      }                                                                                                         \
+      Item *t = from;                                                                                           \
+      from = to;                                                                                                \
+      to = t;                                                                                                   \
+    }                                                                                                           \
+    return from;                                                                                                \
+  }                                                                                                             \
+  static bool name##_lane(const Sort *s, const void *x, void *buffer, int64_t *places) {                        \
+    Item *items = buffer, *other = items + s->n;                                                                \
+    int64_t n = s->n;                                                                                           \
+    for (int64_t i = 0; i < n; i += NB_POLLED) {                                                                \
+      if (nb_interrupted()) return false;                                                                       \
+      name##_make(items, x, i, n - i < NB_POLLED ? n : i + NB_POLLED, s->dtype, s->descending ? (K) ~(K)0 : 0); \
+    }                                                                                                           \
+    if (n > SHORT && s->k > FEW && s->k < n) {                                                                  \
+      if (!name##_select(items, other, n, s->k)) return false;                                                  \
+      Item *t = items;                                                                                          \
+      items = other;                                                                                            \
+      other = t;                                                                                                \
+      n = s->k;                                                                                                 \
+    }                                                                                                           \
+    items = n <= SHORT || s->k <= FEW ? name##_insert(items, other, n, s->k) : name##_sort(items, other, n);    \
+    if (!items) return false;                                                                                   \
+    for (int64_t i = 0; i < s->k; i++) places[i] = (int64_t)items[i].place;                                     \
+    return true;                                                                                                \
   }
 
 RADIX_SORT(narrow, Narrow, uint32_t)
@@ -227,10 +226,10 @@ static bool sorted(Scope *s, const Tensor *x, int d, bool descending, int64_t k,
   return nb_poll(s->err);
 }
 
-#define TAKE(T)                                      \
-  for (int64_t i = 0; i < n; i++) {                  \
-    if (i % POLLED == 0 && nb_interrupted()) return; \
-    ((T *)to)[i] = ((const T *)from)[places[i]];     \
+#define TAKE(T)                                         \
+  for (int64_t i = 0; i < n; i++) {                     \
+    if (i % NB_POLLED == 0 && nb_interrupted()) return; \
+    ((T *)to)[i] = ((const T *)from)[places[i]];        \
   }
 
 // The elements at these places; an interrupt, which nb_apply reports, may leave some unwritten.
@@ -258,7 +257,7 @@ static bool write_sorted(Scope *s, const Sorted *r, int d, Tensor *values, Tenso
       take(data, x, from + lane * r->k, r->k, size);
     if (taken != &to) nb_copy(&to, taken);
   }
-  for (int64_t i = 0; i < r->lanes * r->k; i++) from[i]++;
+  for (int64_t i = 0; i < r->lanes * r->k && nb_goes_on(i); i++) from[i]++;
   Tensor to = moved_last(places, d);
   nb_copy(&to, r->places);
   return true;
@@ -382,14 +381,15 @@ static bool forward_unique(Call *c, Error *err) {
   if (!ordered) goto done;
   const int64_t *at = nb_tensor_data(r.places);
   take(nb_tensor_data(ordered), nb_tensor_data(&r.x), at, n, size);
-  for (int64_t i = 0; i < n; i++) count += i == 0 || differ(ordered, i, i - 1);
+  for (int64_t i = 0; i < n && nb_goes_on(i); i++) count += i == 0 || differ(ordered, i, i - 1);
+  if (!nb_poll(err)) goto done;
   c->layout[0].shape[0] = c->layout[2].shape[0] = count;
   for (int i = 0; i < 3; i++)
     if (!(c->out[i] = nb_tensor_new(&c->layout[i], err))) goto done;
   const char *from = nb_tensor_data(ordered);
   char *values = nb_tensor_data(c->out[0]);
   int64_t *inverse = nb_tensor_data(c->out[1]), *counts = nb_tensor_data(c->out[2]), v = -1;
-  for (int64_t i = 0; i < n; i++) {
+  for (int64_t i = 0; i < n && nb_goes_on(i); i++) {
     if (i == 0 || differ(ordered, i, i - 1)) {
       memcpy(values + (size_t)++v * size, from + (size_t)i * size, size);
       counts[v] = 0;

@@ -310,6 +310,33 @@ end
 
 -- ---- pretty printing ----
 
+-- Lua's instructions for each name, in thousands of which they are counted, of showing a table of so many.
+local function instructions_to_show(count)
+  local t, thousands = {}, 0
+  for i = count, 1, -1 do t["k" .. i] = i end
+  debug.sethook(function() thousands = thousands + 1 end, "", 1000)
+  local text = nb.pretty(t)
+  debug.sethook()
+  lu.assertStrContains(text, ("… %d more"):format(count - 40))
+  lu.assertStrContains(text, "k1 = 1,\n  k10 = 10,")
+  return 1000 * thousands / count
+end
+
+function T.test_tables_of_many_names_are_shown_in_one_pass()
+  for _, count in ipairs { 30000, 300000 } do
+    local each = instructions_to_show(count)
+    lu.assertTrue(each < 80, ("%.0f instructions for each of %d names"):format(each, count))
+  end
+end
+
+function T.test_names_are_shown_in_order()
+  local t = { [2.5] = 1, [-3] = 2, [true] = 3 }
+  for i = 60, 1, -1 do t[("%03d"):format(i)] = i end
+  local keys = {}
+  for key in nb.pretty(t):gmatch("\n%s*%[(.-)%] =") do keys[#keys + 1] = key end
+  lu.assertEquals({ keys[1], keys[2], keys[3], keys[40], #keys }, { "-3", "2.5", '"001"', '"038"', 40 })
+end
+
 function T.test_tables_print_readably()
   lu.assertEquals(nb.pretty { 1, 2, { "a" } }, '{ 1, 2, { "a" } }')
   lu.assertEquals(nb.pretty { b = 1, a = 2, [10] = true, ["x y"] = 0 }, '{ [10] = true, a = 2, b = 1, ["x y"] = 0 }')

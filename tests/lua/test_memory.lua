@@ -2,6 +2,8 @@
 -- A training loop without manual freeing runs in flat memory.
 local lu = require "luaunit"
 local nb = require "nablua"
+local native = require "nablua.native"
+local numeric = require "numeric"
 
 local T = {}
 
@@ -51,6 +53,150 @@ function T.test_6000_temporaries_of_1_MB_peak_under_100_MB()
   nb.memory { reset_peak = true }
   for _ = 1, 6000 do local _ = t + 1 end
   lu.assertTrue(nb.memory().peak < 100e6)
+end
+
+-- Rows that reduce, but for those that are formulas of others.
+local composed = { var = true, std = true, norm = true, logsumexp = true }
+
+local function reductions()
+  local list = {}
+  for _, row in ipairs(native.rows()) do
+    if row.family == "Reductions" and not composed[row.name] then list[#list + 1] = row.name end
+  end
+  return list
+end
+
+local function peak_of(f)
+  collectgarbage()
+  nb.memory { reset_peak = true }
+  local before = nb.memory().live
+  f()
+  return nb.memory().peak - before
+end
+
+function T.test_no_reduction_copies_what_it_reads()
+  local names = reductions()
+  lu.assertTrue(#names >= 9)
+  for _, name in ipairs(names) do
+    for _, dtype in ipairs { "f32", "f64", "i64", "u8", "bool" } do
+      local x = nb.rand(1000, 300):mul(3):to(dtype)
+      for _, view in ipairs { x, x:transpose(1, 2), x:flip(1)[{ { 1, 1000, 3 } }] } do
+        for _, dims in ipairs { {}, { 1 }, { 2 } } do
+          local bytes = peak_of(function() return nb[name](view, dims[1]) end)
+          -- One or two results for each of up to 1,000 places, of 8 bytes.
+          lu.assertTrue(bytes < 40000, ("%s of %s: %d bytes"):format(name, dtype, bytes))
+        end
+      end
+    end
+  end
+end
+
+-- What a reduction must give, element by element, from the numbers in Lua.
+local expected = {
+  sum = function(v)
+    local total = 0
+    for _, x in ipairs(v) do total = total + x end
+    return total
+  end,
+  prod = function(v)
+    local total = 1
+    for _, x in ipairs(v) do total = total * x end
+    return total
+  end,
+  max = function(v) return math.max(table.unpack(v)) end,
+  min = function(v) return math.min(table.unpack(v)) end,
+}
+function expected.mean(v) return expected.sum(v) / #v end
+local function first(v, value)
+  for i, x in ipairs(v) do
+    if x == value then return i end
+  end
+end
+function expected.argmax(v) return first(v, expected.max(v)) end
+function expected.argmin(v) return first(v, expected.min(v)) end
+function expected.any(v) return expected.max(v) > 0 and 1 or 0 end
+function expected.all(v) return expected.min(v) > 0 and 1 or 0 end
+
+-- Sizes around those at which the loops change: rows, columns, runs and blocks of them.
+function T.test_reductions_of_every_dtype_and_layout()
+  nb.seed(5)
+  for _, name in ipairs(reductions()) do
+    local want_of = assert(expected[name], "no expectation of " .. name)
+    for _, dtype in ipairs { "f32", "f64", "i64", "u8", "bool" } do
+      for _, shape in ipairs { { 3, 5 }, { 40, 17 }, { 300, 9 } } do
+        local x = nb.randint(0, name == "prod" and 1 or 3, shape)
+        if name == "all" then x = x:ne(0):logical_or(nb.rand(shape):gt(0.02)) end
+        if name == "any" then x = nb.rand(shape):gt(0.98) end
+        x = x:to(dtype)
+        local twice = x:unsqueeze(1):expand(2, shape[1], shape[2])
+        for _, view in ipairs { x, x:transpose(1, 2), x[{ { 1, shape[1], 2 } }], twice } do
+          for dim = 1, view:dim() do
+            local lanes = view:transpose(dim, -1):reshape(-1, view.shape[dim]):to("f64"):totable()
+            local have = numeric.flat(nb[name](view, dim):transpose(math.min(dim, view:dim() - 1), -1):reshape(-1))
+            if view:dim() == 3 then have = nil end
+            for k, lane in ipairs(have and lanes or {}) do
+              for i, v in ipairs(lane) do lane[i] = v == true and 1 or v == false and 0 or v end
+              local what = ("%s of %s along %d, lane %d"):format(name, dtype, dim, k)
+              lu.assertAlmostEquals(have[k], want_of(lane), 1e-5, what)
+            end
+          end
+          local all = view:reshape(-1):to("f64"):totable()
+          local whole = numeric.flat(nb[name](view):reshape(1))[1]
+          lu.assertAlmostEquals(whole, want_of(all), 1e-3, name .. " of all, " .. dtype)
+        end
+      end
+    end
+  end
+end
+
+function T.test_the_largest_of_many_runs()
+  local x = nb.zeros(3, 70000)
+  x[2][69999] = 5
+  x[3][2] = -7
+  for _, dtype in ipairs { "f32", "f64", "i64" } do
+    local t = x:to(dtype):transpose(1, 2)
+    local top, place = nb.max(t, 1)
+    lu.assertEquals(numeric.flat(top), { 0, 5, 0 })
+    lu.assertEquals(numeric.flat(place), { 1, 69999, 1 })
+    lu.assertEquals(nb.argmin(t):item(), 3 * 1 + 3)
+    lu.assertEquals(nb.sum(t:expand(70000, 3)):item(), -2)
+    lu.assertEquals(nb.any(t):item(), true)
+  end
+end
+
+-- A collector that has much else to look at comes late: what is garbage must not be an error.
+function T.test_garbage_is_collected_before_memory_is_short()
+  local much = {}
+  for i = 1, 400000 do much[i] = { i } end
+  collectgarbage()
+  local limit = nb.memory().limit
+  nb.memory { limit = nb.memory().live + 30e6 }
+  local failed
+  for _ = 1, 50 do
+    local ok, message = pcall(function() return nb.zeros(2500000):numel() end)
+    if not ok then failed = message end
+  end
+  local ok = pcall(nb.zeros, 10000000)
+  nb.memory { limit = limit }
+  lu.assertNil(failed)
+  lu.assertFalse(ok)
+  lu.assertEquals(#much, 400000)
+end
+
+function T.test_tables_become_tensors_where_garbage_was()
+  local much, numbers = {}, {}
+  for i = 1, 400000 do much[i] = { i } end
+  for i = 1, 250000 do numbers[i] = i end
+  collectgarbage()
+  local limit, failed = nb.memory().limit, nil
+  nb.memory { limit = nb.memory().live + 3e6 }
+  for _ = 1, 50 do
+    local ok, message = pcall(function() return nb.tensor(numbers, { dtype = "f64" }):numel() end)
+    if not ok then failed = message end
+  end
+  nb.memory { limit = limit }
+  lu.assertNil(failed)
+  lu.assertEquals(#much, 400000)
 end
 
 return T

@@ -172,4 +172,27 @@ function T.test_bad_input()
   lu.assertStrContains(tostring(inspect.watch(nn.ReLU()):detach()), "nothing seen yet")
 end
 
+-- The history is thinned out where it is full: the first and the last step stay, and equal steps lie between.
+function T.test_long_runs_keep_a_bounded_history()
+  local net = nn.Linear(1, 1)
+  local w = inspect.watch(net, { every = 2 })
+  local x = nb.ones(1, 1)
+  local function steps(n)
+    for _ = 1, n do net(x):sum():backward() end
+  end
+  steps(3000)
+  lu.assertEquals(#w.history, 1500)
+  lu.assertStrContains(tostring(w), "watched 1500 steps\n")
+  local history = w.history
+  steps(13003)
+  lu.assertTrue(#w.history > 900 and #w.history <= 2000)
+  lu.assertIs(w.history, history)
+  local stride = history[2].number - history[1].number
+  lu.assertEquals({ history[1].number, stride }, { 1, 16 })
+  for i = 2, #history - 1 do lu.assertEquals(history[i].number, 1 + (i - 1) * stride) end
+  lu.assertEquals(history[#history].number, 16003)
+  lu.assertStrContains(tostring(w), ("watched 8002 steps, of which the history holds %d, one in 8"):format(#history))
+  lu.assertEquals(#w:series("weight_grad").net, #history)
+end
+
 return T

@@ -27,6 +27,9 @@ void nb_environment_apply(void);
 // The text of a variable in the table; NULL when it is not set.
 const char *nb_environment(const char *name);
 
+// For its owner, to whom the text is nonsense: says so, and that the fallback holds.
+void nb_environment_refuse(const char *name);
+
 // Writes two lines of each variable, for --help, as far as `size` bytes go.
 void nb_environment_describe(char *text, size_t size);
 

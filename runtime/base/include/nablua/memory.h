@@ -31,12 +31,13 @@ bool nb_grow(void *array, size_t *room, size_t need, size_t size, Error *err);
 MemoryStats nb_memory_stats(void);
 void nb_memory_reset_peak(void);
 
+// Lets `free_some` be called where the limit or the system refuses an allocation, before that fails: true says that it
+// has freed something, and the allocation is tried again.  It runs in the middle of whatever allocates: it may free
+// only what nothing that runs can be using, and calls no allocator.  The same one again is ignored; at most 4.
+void nb_memory_on_need(bool (*free_some)(void));
+
 // Sets the limit in bytes.  At start it is nine tenths of the machine's (or control group's) memory.
 void nb_memory_set_limit(size_t bytes);
-
-// Whoever keeps what could be made again offers to free some of it: free_some is called before an allocation fails, as
-// long as it returns true.  There is one such offer.
-void nb_memory_on_need(bool (*free_some)(void));
 
 // Returns all cached blocks to the system.
 void nb_memory_trim(void);
