@@ -156,7 +156,7 @@ function checkpoint.open(path, every, run)
   if native.exists(path) then
     local state = files.load(path)
     check(self, state)
-    restore(self, state)
+    native.whole(restore, self, state)
     self.resumed = true
   else
     save(self)  -- a folder that cannot be written to is better known now

@@ -177,17 +177,19 @@ end
 
 -- The batches of an epoch that a checkpoint has seen are drawn as they were then, and passed over.
 local function pass_over(run, batches)
-  local now, batch = nb.random_state(), {}
-  nb.random_state(run.start)
-  for k = 1, run.batch do
-    batch = next_batch(batches, batch[1])
-    if not batch then
-      native.raise(("nn.fit: the checkpoint was made after batch %d of an epoch, but train has %d"):format(run.batch,
-        k - 1))
+  local now = nb.random_state()
+  return modes.restoring(function() nb.random_state(now) end, function()
+    local batch = {}
+    nb.random_state(run.start)
+    for k = 1, run.batch do
+      batch = next_batch(batches, batch[1])
+      if not batch then
+        native.raise(("nn.fit: the checkpoint was made after batch %d of an epoch, but train has %d"):format(run.batch,
+          k - 1))
+      end
     end
-  end
-  nb.random_state(now)
-  return batch[1]
+    return batch[1]
+  end)
 end
 
 -- The loss as a number; one that is none ends the training before it spoils the parameters.  Of a batch whose samples
@@ -414,11 +416,13 @@ return #history.loss  --> 3]],
     coverage.look("nn.fit", net, opt)
     open_checkpoint(run, o)
     local restore = modes.of(net)
-    net:train()
     modes.restoring(function()
       restore()
       opt:zero_grad()
-    end, train_all, run, train, valid, metrics, o)
+    end, function()
+      net:train()
+      train_all(run, train, valid, metrics, o)
+    end)
     return run.history
   end,
 })

@@ -77,6 +77,25 @@ local function step_by_rules(self, spec, o)
   end
 end
 
+-- Moves the parameters of the kth group; one pass is whole by itself.
+local function move(self, spec, k)
+  local o = group_options(self, k)
+  if step_in_one_pass(self, spec, o) then
+    local steps = native.recorded_steps
+    if steps then
+      steps[#steps + 1] = recorded_step(self, spec, k)
+      native.plan_idle(o.params)
+    end
+  else
+    native.plan_refuse("it steps an optimizer rule by rule, whose numbers may change")
+    native.whole(nb.no_grad, step_by_rules, self, spec, o)
+  end
+end
+
+local function move_all(self, spec)
+  for k in ipairs(self.groups) do move(self, spec, k) end
+end
+
 -- Whether it moves what has gradients is asked at its first step, and when nets may have changed since.
 local looked = coverage.looked
 
@@ -112,18 +131,10 @@ method("step", {
     end
     local loss = closure and evaluate(closure)
     if looked[self] ~= native.built then coverage.look_at_step(self, spec_of) end
-    for k in ipairs(self.groups) do
-      local o = group_options(self, k)
-      if step_in_one_pass(self, spec, o) then
-        local steps = native.recorded_steps
-        if steps then
-          steps[#steps + 1] = recorded_step(self, spec, k)
-          native.plan_idle(o.params)
-        end
-      else
-        native.plan_refuse("it steps an optimizer rule by rule, whose numbers may change")
-        nb.no_grad(step_by_rules, self, spec, o)
-      end
+    if #self.groups == 1 then
+      move(self, spec, 1)
+    else
+      native.whole(move_all, self, spec)
     end
     return loss
   end,
@@ -160,11 +171,13 @@ method("load_state", {
       all[k] = group_options(self, k)
       if spec.check then spec.check("load_state", setmetatable(values, { __index = all[k] })) end
     end
-    memory_of[self] = setmetatable(memory, { __mode = "k" })
-    native.change_options()
-    for k, values in ipairs(found) do
-      for name, value in next, values do all[k][name] = value end
-    end
+    native.whole(function()
+      memory_of[self] = setmetatable(memory, { __mode = "k" })
+      native.change_options()
+      for k, values in ipairs(found) do
+        for name, value in next, values do all[k][name] = value end
+      end
+    end)
   end,
 })
 
@@ -293,6 +306,11 @@ local function to_text(self)
   return text_of(spec_of[self].name, spec_of[self], n, options_of[self.groups[1]] or {})
 end
 
+-- Sets an option of all groups.
+local function set_option(groups, key, value)
+  for _, group in ipairs(groups) do group[key] = value end
+end
+
 local maximize = { name = "maximize", type = "boolean", default = false, doc = "go up, along the gradient" }
 
 -- An optimizer: either update(p, g, m, group), which moves the parameter p with the gradient g and may remember things
@@ -314,7 +332,7 @@ local function define(name, spec)
       native.no_option(where, key, option_names(spec))
     end
     options.check_value(where, spec.by_name[key], value)
-    for _, group in ipairs(self.groups) do group[key] = value end
+    native.whole(set_option, self.groups, key, value)
   end
   local parameters = { name = "params", type = "table", doc = "a list of tensors, or of groups {params=, lr=, ...}" }
   registry.define(optim, "optim.", name, {

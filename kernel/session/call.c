@@ -201,6 +201,7 @@ SessionStatus protected_call(Session *s, int arguments, int results) {
   nb_interrupt_clear();
   s->interrupted = 0;
   s->peace_until = 0;
+  s->owed = false;
   s->running = L;
   s->active = 1;
   int status = lua_pcall(L, arguments, results, handler);

@@ -22,6 +22,7 @@ struct Session {
   volatile sig_atomic_t interrupted;  // 1, or 2 after a second interrupt
   unsigned interrupts;                // so far
   double peace_until;                 // after an interrupt, see interrupts.c
+  bool owed;                          // its error waits for the end of a __close handler
   Sink sink;
   bool full_traceback, color, rich;
   int width;

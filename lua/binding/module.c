@@ -10,9 +10,10 @@
 #include "nablua_lua.h"
 #include "open.h"
 #include "sources.h"
+#include "whole.h"
 
 // The loader of an embedded source; its index in the list is the upvalue.  Further values are
-// `require`'s: the name and this function.
+// `require`'s: the name and this function.  A source that an interrupt cut short would be missed by what knows of it.
 static int load_source(lua_State *L) {
   char chunk[80];
   const LuaSource *s = &nb_lua_sources[lua_tointeger(L, lua_upvalueindex(1))];
@@ -23,8 +24,7 @@ static int load_source(lua_State *L) {
                        compiled ? "b" : "t") != LUA_OK)
     return lua_error(L);
   lua_insert(L, 1);
-  lua_call(L, lua_gettop(L) - 1, 1);
-  return 1;
+  return nb_call_whole(L, lua_gettop(L) - 1);
 }
 
 // sources[name]: the text of an embedded source, for help.
@@ -65,6 +65,7 @@ static int open_native(lua_State *L) {
   nb_open_compile(L);
   nb_open_optimizer(L);
   nb_open_mode(L);
+  nb_open_whole(L);
   lua_newtable(L);
   lua_createtable(L, 0, 1);
   lua_pushcfunction(L, source_text);

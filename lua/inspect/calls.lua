@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- Who listens to the calls of modules: any number of functions f(module, enters, input or result).
 local native = require "nablua.native"
+local modes = require "nablua.nn.modes"
 
 local calls = {}
 
@@ -24,11 +25,10 @@ end
 
 -- Results of g(...) while f listens; an error ends the listening too.
 function calls.during(f, g, ...)
-  calls.listen(f)
-  local results = table.pack(pcall(g, ...))
-  calls.stop(f)
-  if not results[1] then error(results[2], 0) end
-  return table.unpack(results, 2, results.n)
+  return modes.restoring(function() calls.stop(f) end, function(...)
+    calls.listen(f)
+    return g(...)
+  end, ...)
 end
 
 return calls

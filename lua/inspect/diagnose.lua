@@ -608,8 +608,8 @@ end
 
 function diagnose.diagnose(net, first, second, third, fourth)
   local random = { native.random_state() }
-  local x, y, loss, given, batches = read_data(first, second, third, fourth)
-  native.random_state(random[1], random[2])
+  local x, y, loss, given, batches = modes.restoring(function() native.random_state(random[1], random[2]) end,
+    read_data, first, second, third, fourth)
   local o = options.check("inspect.diagnose", params, given)
   if not module.is(net) then native.raise("inspect.diagnose: needs a net, got " .. options.describe(net)) end
   if not nb.is_tensor(x) or not nb.is_tensor(y) then

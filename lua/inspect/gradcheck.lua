@@ -122,13 +122,8 @@ local function find_hint(entries)
   return ("every entry is %.4g times what it should be"):format(ratio)
 end
 
-function gradcheck.gradcheck(f, inputs, given)
-  local o = options.check("inspect.gradcheck", params, given)
-  if not options.is_callable(f) then
-    native.raise("inspect.gradcheck: needs a function, got " .. options.describe(f))
-  end
-  local list, fixed = check_inputs(inputs)
-  local random = { native.random_state() }
+-- What is found of f, given a list of inputs some of which are fixed; `random` is where the random numbers began.
+local function compare(f, list, fixed, o, random)
   local function value()
     native.random_state(random[1], random[2])  -- dropout drops the same each time
     return weigh((f(table.unpack(list))))
@@ -179,8 +174,17 @@ function gradcheck.gradcheck(f, inputs, given)
   self.ok = self.max_error <= o.tol
   for i = 1, math.min(SHOWN, #entries) do self.worst[i] = entries[i] end
   if not self.ok then self.hint = find_hint(entries) end
-  native.random_state(random[1], random[2])
   return self
+end
+
+function gradcheck.gradcheck(f, inputs, given)
+  local o = options.check("inspect.gradcheck", params, given)
+  if not options.is_callable(f) then
+    native.raise("inspect.gradcheck: needs a function, got " .. options.describe(f))
+  end
+  local list, fixed = check_inputs(inputs)
+  local random = { native.random_state() }
+  return modes.restoring(function() native.random_state(random[1], random[2]) end, compare, f, list, fixed, o, random)
 end
 
 return gradcheck

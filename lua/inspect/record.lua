@@ -6,6 +6,7 @@
 -- place is copied first, and the record keeps the copy.
 local native = require "nablua.native"
 local nb = require "nablua.core"
+local modes = require "nablua.nn.modes"
 
 local record = {}
 
@@ -78,24 +79,26 @@ local function new_recorder(events)
   end
 end
 
--- Calls f and appends what it does to `events`; its results.  An error undoes all and is raised again.
-function record.run(events, f, ...)
-  local pause = collectgarbage("setpause", 400)  -- nearly all that a recording makes stays
-  native.observe(new_recorder(events))
-  local results = table.pack(pcall(f, ...))
-  native.observe(nil)
-  collectgarbage("setpause", pause)
-  if not results[1] then
-    record.undo(events)
-    error(results[2], 0)
-  end
-  return table.unpack(results, 2, results.n)
-end
-
 function record.undo(events)
   for i = #events, 1, -1 do
     for k = #events[i].changes, 1, -1 do events[i].changes[k].undo() end
   end
+end
+
+-- Calls f and appends what it does to `events`; its results.  An error undoes all.
+function record.run(events, f, ...)
+  local pause, done
+  return modes.restoring(function()
+    native.observe(nil)
+    if pause then collectgarbage("setpause", pause) end
+    if not done then record.undo(events) end
+  end, function(...)
+    native.whole(function() pause = collectgarbage("setpause", 400) end)  -- nearly all that a recording makes stays
+    native.observe(new_recorder(events))
+    local results = table.pack(f(...))
+    done = true
+    return table.unpack(results, 1, results.n)
+  end, ...)
 end
 
 function record.redo(events)

@@ -6,6 +6,7 @@
 local native = require "nablua.native"
 local nb = require "nablua.core"
 local explain = require "nablua.inspect.explain"
+local modes = require "nablua.nn.modes"
 local module = require "nablua.nn.module"
 local optim = require "nablua.optim"
 local options = require "nablua.options"
@@ -476,11 +477,10 @@ end
 -- f() while the tape's values are what backward needs.
 function Stepper:inside(f)
   local pos = self.pos
-  seek(self, #self.forward + #self.backward)
-  local results = table.pack(pcall(f))
-  seek(self, pos)
-  if not results[1] then error(results[2], 0) end
-  return table.unpack(results, 2, results.n)
+  return modes.restoring(function() seek(self, pos) end, function()
+    seek(self, #self.forward + #self.backward)
+    return f()
+  end)
 end
 
 -- f() while numbers that the program changes in place are what it left, as formulas show them.

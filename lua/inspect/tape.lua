@@ -147,10 +147,12 @@ end
 function tape.read(J)
   local nodes = native.with_grad(function()
     local collecting = collectgarbage "isrunning"
-    collectgarbage "stop"  -- all that native.tape makes is kept
     return unfolded(modes.restoring(function()
       if collecting then collectgarbage "restart" end
-    end, native.tape, J))
+    end, function()
+      collectgarbage "stop"  -- all that native.tape makes is kept
+      return native.tape(J)
+    end))
   end)
   local names
   for _, node in ipairs(nodes) do

@@ -26,6 +26,11 @@ local function gradients(where, parameters)
   return list
 end
 
+-- f(g) for every gradient, or for none.
+local function change_each(list, f)
+  for _, g in ipairs(list) do f(g) end
+end
+
 local function define(name, entry)
   local where, f = "nn." .. name, entry[1]
   table.insert(entry.params, 1, { name = "parameters", type = "any", doc = "such as net:parameters()" })
@@ -59,7 +64,7 @@ define("clip_grad_norm", {
       native.raise(("nn.clip_grad_norm: the norm of the gradients is %s"):format(norm ~= norm and "NaN" or "infinite"))
     end
     if norm > o.max_norm then
-      for _, g in ipairs(list) do g:mul_(o.max_norm / norm) end
+      native.whole(change_each, list, function(g) g:mul_(o.max_norm / norm) end)
     end
     return norm
   end,
@@ -71,7 +76,7 @@ define("clip_grad_value", {
   example = "local w = nb.tensor({3, -4}, {requires_grad=true}); (w * w):sum():backward(); " ..
     "nn.clip_grad_value({w}, 7); return w.grad  --> {6, -7}",
   function(list, o)
-    for _, g in ipairs(list) do g:clamp_(-o.clip_value, o.clip_value) end
+    native.whole(change_each, list, function(g) g:clamp_(-o.clip_value, o.clip_value) end)
   end,
 })
 

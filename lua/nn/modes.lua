@@ -5,7 +5,7 @@ local native = require "nablua.native"
 local modes = {}
 
 local function call(restore, f, ...)
-  local _ <close> = setmetatable({}, { __close = function() restore() end })
+  local _ <close> = native.undoing(restore)
   return f(...)
 end
 
@@ -14,11 +14,13 @@ local function pass(ok, ...)
   return ...
 end
 
--- f(...) and then restore(), also after an error or an interrupt.  An error passes with its traceback; a coroutine that
--- dies closes nothing, though, so that there it is caught and raised again.
+-- f(...) and then restore() as a whole, also after an error or an interrupt: so what restore() undoes is done in f.  An
+-- error passes with its traceback; a coroutine that dies closes nothing, though, so that there it is caught and raised
+-- again.
 function modes.restoring(restore, f, ...)
-  if coroutine.isyieldable() then return pass(native.protected(call, restore, f, ...)) end
-  return call(restore, f, ...)
+  local _, main = coroutine.running()
+  if main then return call(restore, f, ...) end
+  return pass(native.protected(call, restore, f, ...))
 end
 
 -- What puts every module of a net back into the mode it is in now.
@@ -33,11 +35,14 @@ function modes.of(net)
   end
 end
 
+local function call_with(net, training, f, ...)
+  net:train(training)
+  return f(...)
+end
+
 -- f(...) with a net in training mode, or without `training` in evaluation; then its modules are as they were.
 function modes.with(net, training, f, ...)
-  local restore = modes.of(net)
-  net:train(training)
-  return modes.restoring(restore, f, ...)
+  return modes.restoring(modes.of(net), call_with, net, training, f, ...)
 end
 
 return modes

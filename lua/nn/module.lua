@@ -183,12 +183,16 @@ method("apply", {
   end,
 })
 
+local function set_modes(self, mode)
+  for _, m in self:named_modules() do rawset(m, "training", mode) end
+end
+
 method("train", {
   doc = "Puts the module and all inside it into training mode (Dropout drops, BatchNorm learns); " ..
     "train(false) is eval().  Returns the module.",
   signature = "net:train([mode])", see = { "net:eval" }, example = "nn.Dropout():train().training  --> true",
   function(self, mode)
-    for _, m in self:named_modules() do rawset(m, "training", mode ~= false) end
+    native.whole(set_modes, self, mode ~= false)
     return self
   end,
 })
@@ -306,7 +310,7 @@ method("load_state", {
       native.raise(("load_state: the state does not fit %s; %s%s"):format(self:kind(), complaint,
         fits and "; with its lists counted from 0, as PyTorch has them, it does: pass {from=\"pytorch\"}" or ""))
     end
-    nb.no_grad(function()
+    native.whole(nb.no_grad, function()
       for path, value in pairs(mine) do
         if state[path] then value:copy_(state[path]) end
       end
@@ -347,7 +351,7 @@ method("to", {
         end
       end
     end
-    replace(self, {})
+    native.whole(replace, self, {})
     native.built = native.built + 1
     return self
   end,

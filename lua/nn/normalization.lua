@@ -121,7 +121,7 @@ local function define_batch_norm(name, ranks, example)
         else
           y, mean, variance = native.batch_norm(x, self.weight, self.bias, self.eps)
         end
-        if self.running_mean then nb.no_grad(learn_running, self, mean, variance, n) end
+        if self.running_mean then native.whole(nb.no_grad, learn_running, self, mean, variance, n) end
         if y then return y end
       else
         mean, variance = self.running_mean:view(shape), self.running_var:view(shape)

@@ -4,7 +4,9 @@
 --
 -- All parameters count as one vector w.  Remembered, from step to step: s (k × n, rows w' − w), y (k × n, rows of the
 -- gradient's changes), the direction, the gradient, the rate, the scale of the first guess of the inverse Hessian.
+local native = require "nablua.native"
 local nb = require "nablua.core"
+local modes = require "nablua.nn.modes"
 
 -- ---- the vector ----
 
@@ -60,12 +62,13 @@ local function direction(m, gradient)
   return q
 end
 
-local function learn(m, gradient, o)
+-- Adds what the last step, which m remembers, taught to `next`.
+local function learn(m, next, gradient, o)
   local y, s = gradient - m.gradient, m.direction * m.rate
   local curvature = dot(y, s)
   if curvature <= 1e-10 then return end
-  m.s, m.y = pushed(m.s, s, o.history_size), pushed(m.y, y, o.history_size)
-  m.scale = curvature / dot(y, y)
+  next.s, next.y = pushed(m.s, s, o.history_size), pushed(m.y, y, o.history_size)
+  next.scale = curvature / dot(y, y)
 end
 
 -- ---- the line search ----
@@ -144,6 +147,36 @@ end
 
 -- ---- the optimizer ----
 
+-- What is remembered once a step along the direction begins, made without a change of m: an interrupt or an error while
+-- the loss is evaluated leaves a step that has not begun.
+local function prepare(m, gradient, o)
+  local next = { s = m.s, y = m.y, scale = m.scale }
+  if m.gradient then
+    learn(m, next, gradient, o)
+  else
+    next.scale = 1
+  end
+  next.direction, next.gradient = direction(next, gradient), gradient
+  next.rate = m.step:item() == 0 and math.min(1, 1 / gradient:abs():sum():item()) * o.lr or o.lr
+  return next
+end
+
+-- Takes a step: the parameters move to `to`, where there is one, and m remembers it.
+local function take(params, to, m, next)
+  m.step:add_(1)
+  for name, value in pairs(next) do m[name] = value end
+  if to then scatter(params, to) end
+end
+
+-- The best place on the line by evaluations with the parameters moved, which are back at `from` after it.
+local function search(params, from, start, direct, rate, evaluate, tolerance)
+  return modes.restoring(function() scatter(params, from) end, strong_wolfe, function(t)
+    scatter(params, from + direct * t)
+    local f, g = evaluate()
+    return { t = t, f = f, g = g, slope = dot(g, direct) }
+  end, start, rate, tolerance)
+end
+
 local function step(o, m, closure)
   local params, evaluations = o.params, 0
   local most = o.max_eval or o.max_iter * 5 // 4
@@ -158,32 +191,21 @@ local function step(o, m, closure)
   local iteration = 0
   while iteration < o.max_iter and largest(gradient) > o.tolerance_grad do
     iteration = iteration + 1
-    m.step:add_(1)
-    if m.gradient then
-      learn(m, gradient, o)
-    else
-      m.scale = 1
-    end
-    local d = direction(m, gradient)
+    local next = prepare(m, gradient, o)
+    local d = next.direction
     local before, slope = loss, dot(gradient, d)
-    m.direction, m.gradient = d, gradient
-    m.rate = m.step:item() == 1 and math.min(1, 1 / gradient:abs():sum():item()) * o.lr or o.lr
-    if slope > -o.tolerance_change then break end
+    if slope > -o.tolerance_change then
+      native.whole(take, params, nil, m, next)
+      break
+    end
     local from = gather(params)
     if o.line_search_fn then
-      local function at(t)
-        scatter(params, from + d * t)
-        local f, g = evaluate()
-        return { t = t, f = f, g = g, slope = dot(g, d) }
-      end
-      local found = strong_wolfe(at, { t = 0, f = loss, g = gradient, slope = slope, reach = largest(d) }, m.rate,
-        o.tolerance_change)
-      loss, gradient, m.rate = found.f, found.g, found.t
-      scatter(params, from + d * m.rate)
-    else
-      scatter(params, from + d * m.rate)
-      if iteration < o.max_iter then loss, gradient = evaluate() end
+      local start = { t = 0, f = loss, g = gradient, slope = slope, reach = largest(d) }
+      local found = search(params, from, start, d, next.rate, evaluate, o.tolerance_change)
+      loss, gradient, next.rate = found.f, found.g, found.t
     end
+    native.whole(take, params, from + d * next.rate, m, next)
+    if not o.line_search_fn and iteration < o.max_iter then loss, gradient = evaluate() end
     if evaluations >= most or largest(d * m.rate) <= o.tolerance_change or
         math.abs(loss - before) < o.tolerance_change then
       break

@@ -61,17 +61,19 @@ local function set_rates(self, loss)
   end
 end
 
+local function step(self, loss)
+  self.steps = self.steps + 1
+  if self.after and self.steps > self.warmup then return self.after:step(loss) end
+  set_rates(self, loss)
+end
+
 Schedule.step = registry.add {
   name = "schedule:step", kind = "method", signature = "schedule:step([loss])",
   doc = "Counts one step and changes the optimizer's learning rates: a rate set by hand is gone on from.  " ..
     "ReduceLROnPlateau takes the loss it watches.",
   example = "local opt = optim.SGD({nb.zeros(2, {requires_grad=true})}, {lr=1}); " ..
     "optim.StepLR(opt, {step_size=1}):step(); return opt.lr  --> 0.1",
-  value = function(self, loss)
-    self.steps = self.steps + 1
-    if self.after and self.steps > self.warmup then return self.after:step(loss) end
-    set_rates(self, loss)
-  end,
+  value = function(self, loss) return native.whole(step, self, loss) end,
 }
 
 -- What a schedule remembers beside `base` and `scale`, as a parameter is described.
@@ -151,9 +153,11 @@ Schedule.load_state = registry.add {
     check_rates("base", state.base, #self.base)
     if state.scale then check_rates("scale", scale, #self.base) end
     local fresh = read_fields(self, state)
-    if self.after then self.after:load_state(state.after) end
-    for k, rate in ipairs(state.base) do self.base[k], self.scale[k] = rate, scale[k] or 1 end
-    each_field(self, function(name) self[name] = fresh[name] end)
+    native.whole(function()
+      if self.after then self.after:load_state(state.after) end
+      for k, rate in ipairs(state.base) do self.base[k], self.scale[k] = rate, scale[k] or 1 end
+      each_field(self, function(name) self[name] = fresh[name] end)
+    end)
   end,
 }
 
