@@ -76,7 +76,7 @@ static int remove_hook(lua_State *L) {
 }
 
 static int collect_handle(lua_State *L) {
-  nb_hook_release(lua_touserdata(L, 1));
+  nb_hook_release(luaL_checkudata(L, 1, handle_name));
   return 0;
 }
 
@@ -110,6 +110,8 @@ void nb_open_callback(lua_State *L) {
   lua_setfield(L, -2, "__index");
   lua_pushcfunction(L, collect_handle);
   lua_setfield(L, -2, "__gc");
+  lua_pushboolean(L, 0);
+  lua_setfield(L, -2, "__metatable");
   lua_pushliteral(L, "hook");
   lua_setfield(L, -2, "__name");
   lua_pop(L, 1);

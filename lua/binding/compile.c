@@ -26,22 +26,16 @@ typedef struct Box {
 static lua_Integer modes;     // rises when a net turns to training or evaluation
 static lua_Integer settings;  // rises when an option of an optimizer changes
 
-static Plan **check_plan(lua_State *L, int index) {
-  Box *box = lua_touserdata(L, index);
-  bool is = box && lua_getmetatable(L, index);
-  if (is) {
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &plan_key);
-    is = lua_rawequal(L, -1, -2);
-    lua_pop(L, 2);
-  }
-  if (!is || !box->plan) nb_raisef(L, "compile: needs a plan");
-  return &box->plan;
+static int collect(lua_State *L) {
+  Box *box = nb_collected_by(L, 1, collect);
+  if (box) nb_plan_free(&box->plan);
+  return 0;
 }
 
-static int collect(lua_State *L) {
-  Box *box = lua_touserdata(L, 1);
-  nb_plan_free(&box->plan);
-  return 0;
+static Plan **check_plan(lua_State *L, int index) {
+  Box *box = nb_collected_by(L, index, collect);
+  if (!box || !box->plan) nb_raisef(L, "compile: needs a plan");
+  return &box->plan;
 }
 
 // The tensors among the arguments from `first` on.

@@ -20,7 +20,7 @@ typedef struct Slots {
 } Slots;
 
 static int collect(lua_State *L) {
-  Slots *s = lua_touserdata(L, 1);
+  Slots *s = nb_collected_by(L, 1, collect);
   for (int i = 0; s && i < s->count; i++) {
     for (int k = 0; k < NB_SLOT_TENSORS; k++) nb_tensor_release(&s->slot[i].all[k]);
   }
@@ -86,10 +86,10 @@ static Slots *find_slots(lua_State *L, int n) {
       }
       int memory = lua_gettop(L);
       lua_pushliteral(L, "step");
-      Tensor *step = remembered(L, memory, lua_gettop(L), &(Layout){.dtype = NB_F64});
-      Tensor *first = remembered(L, memory, 4, &w->layout), *second = remembered(L, memory, 5, &w->layout);
-      s->slot[i] = (OptimizerSlot){
-          .first = nb_tensor_retain(first), .second = nb_tensor_retain(second), .step = nb_tensor_retain(step)};
+      // Each at once: what is allocated next may run finalizers, and these may forget it.
+      s->slot[i].step = nb_tensor_retain(remembered(L, memory, lua_gettop(L), &(Layout){.dtype = NB_F64}));
+      s->slot[i].first = nb_tensor_retain(remembered(L, memory, 4, &w->layout));
+      s->slot[i].second = nb_tensor_retain(remembered(L, memory, 5, &w->layout));
       lua_pop(L, 2);
     }
     s->slot[i].weight = nb_tensor_retain(w);

@@ -200,6 +200,16 @@ const char *nb_kind_of(lua_State *L, int index) {
   }
 }
 
+void *nb_collected_by(lua_State *L, int index, lua_CFunction collect) {
+  void *data = lua_type(L, index) == LUA_TUSERDATA ? lua_touserdata(L, index) : NULL;
+  if (!data || !lua_getmetatable(L, index)) return NULL;
+  lua_pushliteral(L, "__gc");
+  lua_rawget(L, -2);
+  bool is = lua_tocfunction(L, -1) == collect;
+  lua_pop(L, 2);
+  return is ? data : NULL;
+}
+
 static int collect(lua_State *L) {
   Box *box = box_at(L, 1);
   if (!box) return 0;

@@ -32,6 +32,10 @@ Tensor *nb_test_tensor(lua_State *L, int index);
 // The same; raises an error when it is none, or a released one.
 Tensor *nb_check_tensor(lua_State *L, int index);
 
+// The userdata at `index` that is of the kind whose __gc is `collect`; NULL when it is another's.  What Lua's collector
+// calls, users can find and call with anything.
+void *nb_collected_by(lua_State *L, int index, lua_CFunction collect);
+
 // The value at `index` where it is a scalar of whose tensor nobody has asked yet, and its dtype; else NULL.
 const char *nb_bare_scalar(lua_State *L, int index, DType *dtype);
 

@@ -69,10 +69,23 @@ void nb_node_release(Node **slot) {
   while (dead) {
     n = dead;
     dead = n->next_dead;
+    Object *life = n->op->life;
     drop_values(n);
     nb_free(n, n->bytes);
+    nb_object_release(&life);
   }
   draining = false;
+}
+
+// A rule that runs what users wrote may meet another walk over its own node: what it reads stays until it has ended.
+static void use(Node *n) {
+  n->refs++;
+  n->uses++;
+}
+
+static void end_use(Node *n) {
+  if (--n->uses == 0 && n->freed) drop_values(n);
+  nb_node_release(&n);
 }
 
 void nb_node_forget(const Tensor *t) {
@@ -93,6 +106,7 @@ static Node *node_new(const Op *op, const Value *args, Error *err) {
   if (!n) return NULL;
   memset(n, 0, bytes);
   n->op = op;
+  if (op->life) op->life->refs++;
   n->refs = 1;
   n->bytes = bytes;
   n->edge_count = edges;
@@ -361,7 +375,10 @@ static bool apply_rule(Node *n, Tensor *const *grad, Tensor **given, bool last, 
 }
 
 bool nb_node_backward(Node *n, Tensor *const *grad, Tensor **given, Error *err) {
-  return apply_rule(n, grad, given, false, err);
+  use(n);
+  bool ok = apply_rule(n, grad, given, false, err);
+  end_use(n);
+  return ok;
 }
 
 // A gradient that users get to see must not be a tensor that others hold: it becomes a copy where more than `held` do.
@@ -408,6 +425,7 @@ static bool visit(Walk *w, int index) {
     if (!(given = nb_alloc(bytes, w->err))) return false;
     memset(given, 0, bytes);
   }
+  use(n);
   bool ok = apply_rule(n, p.grad, given, !w->heard, w->err);
   if (ok && w->heard) ok = nb_tell_visited(n, p.grad, given, w->err);
   for (int i = 0; i < n->edge_count; i++) {
@@ -415,11 +433,11 @@ static bool visit(Walk *w, int index) {
     nb_tensor_release(&given[i]);
   }
   if (given != few) nb_free(given, bytes);
-  if (ok && !w->options.retain_graph) {
-    drop_values(n);
+  if (ok && !w->options.retain_graph && !n->freed) {
     n->freed = true;
     n->freed_at = w->site;
   }
+  end_use(n);
   for (int i = 0; i < NB_MAX_OUTPUTS; i++) nb_tensor_release(&w->pending[index].grad[i]);
   return ok;
 }
@@ -520,7 +538,10 @@ bool nb_grad(Tensor *J, Tensor *grad, Tensor *const *x, int count, BackwardOptio
              Error *err) {
   Walk w = {.options = options, .targets = x, .results = results, .target_count = count, .err = err};
   walk_begin(&w);
-  for (int i = 0; i < count; i++) results[i] = NULL;
+  for (int i = 0; i < count; i++) {
+    nb_tensor_retain(x[i]);  // hooks and rules may make the caller's caller let go of it
+    results[i] = NULL;
+  }
   bool ok = walk_back(&w, J, grad);
   for (int i = 0; ok && i < count; i++) {
     if (x[i]->node) continue;
@@ -528,6 +549,10 @@ bool nb_grad(Tensor *J, Tensor *grad, Tensor *const *x, int count, BackwardOptio
       if (w.leaves[j].leaf == x[i]) results[i] = nb_tensor_retain(w.leaves[j].grad);
   }
   walk_end(&w);
-  for (int i = 0; !ok && i < count; i++) nb_tensor_release(&results[i]);
+  for (int i = 0; i < count; i++) {
+    Tensor *t = x[i];
+    nb_tensor_release(&t);
+    if (!ok) nb_tensor_release(&results[i]);
+  }
   return ok;
 }
