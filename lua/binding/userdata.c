@@ -6,7 +6,7 @@
 #include "binding.h"
 #include "nablua/memory.h"
 
-static const char metatable_key, scalars_key, methods_key;
+static const char metatable_key, scalars_key, methods_key, closer_key;
 
 void nb_push_metatable(lua_State *L) {
   lua_rawgetp(L, LUA_REGISTRYINDEX, &metatable_key);
@@ -35,9 +35,49 @@ typedef struct Box {
     char value[8];     // tag &bare_tags[dtype]
   } is;
   const void *tag;
+  struct Box *next, **at;  // of those with a tensor of the same Lua state
 } Box;
 
 static const char held_tag, bare_tags[NB_DTYPES];
+
+// The boxes of one Lua state that have a finalizer: when the state closes, Lua frees those that other finalizers made
+// meanwhile without calling it.
+typedef struct Home {
+  const void *state;  // the address of its registry
+  Box *first;
+  struct Home *next;
+} Home;
+static Home *homes;
+
+// Makes the state's home the first of the homes; false when it has none any more.
+static __attribute__((noinline)) bool find_home(const void *state) {
+  for (Home **at = &homes; *at; at = &(*at)->next) {
+    if ((*at)->state != state) continue;
+    Home *h = *at;
+    *at = h->next;
+    h->next = homes;
+    homes = h;
+    return true;
+  }
+  return false;
+}
+
+// Lists a box, which is not listed yet, at its state's home.
+static void list(lua_State *L, Box *box) {
+  const void *state = lua_topointer(L, LUA_REGISTRYINDEX);
+  if ((!homes || homes->state != state) && !find_home(state)) return;
+  box->next = homes->first;
+  box->at = &homes->first;
+  if (box->next) box->next->at = &box->next;
+  homes->first = box;
+}
+
+static void unlist(Box *box) {
+  if (!box->at) return;
+  if (box->next) box->next->at = box->at;
+  *box->at = box->next;
+  box->at = NULL;
+}
 
 // Whatever nobody holds is gone now, not some day.
 static void collect_often(lua_State *L) {
@@ -84,6 +124,7 @@ Tensor **nb_new_tensor_of(lua_State *L, int metatable) {
   if (debt >= 64) pay_collector(L);
   Box *box = lua_newuserdatauv(L, sizeof *box, 0);
   *box = (Box){.tag = &metatable_key};
+  list(L, box);
   lua_pushvalue(L, metatable);
   lua_setmetatable(L, -2);
   collect_often(L);
@@ -213,9 +254,43 @@ void *nb_collected_by(lua_State *L, int index, lua_CFunction collect) {
 static int collect(lua_State *L) {
   Box *box = box_at(L, 1);
   if (!box) return 0;
-  nb_tensor_release(&box->is.t);
   box->tag = NULL;
+  unlist(box);
+  nb_tensor_release(&box->is.t);
   return 0;
+}
+
+// The last finalizer that is called when the state closes, since its object is the first of the library's.
+static int close_home(lua_State *L) {
+  Home **own = nb_collected_by(L, 1, close_home);
+  if (!own || !*own || !find_home((*own)->state)) return 0;
+  while (homes->first) {
+    Box *box = homes->first;
+    box->tag = NULL;
+    unlist(box);
+    nb_tensor_release(&box->is.t);
+  }
+  homes = (*own)->next;
+  nb_free(*own, sizeof **own);
+  *own = NULL;
+  return 0;
+}
+
+static void open_home(lua_State *L) {
+  Error err;
+  Home **own = lua_newuserdatauv(L, sizeof *own, 0);
+  *own = NULL;
+  lua_createtable(L, 0, 2);
+  lua_pushcfunction(L, close_home);
+  lua_setfield(L, -2, "__gc");
+  lua_pushboolean(L, 0);
+  lua_setfield(L, -2, "__metatable");
+  lua_setmetatable(L, -2);
+  Home *home = nb_alloc(sizeof *home, &err);
+  if (!home) nb_raise(L, &err);
+  *home = (Home){.state = lua_topointer(L, LUA_REGISTRYINDEX), .next = homes};
+  *own = homes = home;
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &closer_key);
 }
 
 const char *nb_bare_scalar(lua_State *L, int index, DType *dtype) {
@@ -225,6 +300,7 @@ const char *nb_bare_scalar(lua_State *L, int index, DType *dtype) {
 }
 
 void nb_open_metatable(lua_State *L) {
+  open_home(L);
   lua_createtable(L, 0, 32);
   lua_pushcfunction(L, collect);
   lua_setfield(L, -2, "__gc");

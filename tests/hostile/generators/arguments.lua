@@ -71,9 +71,9 @@ end
 
 local function arguments(entry, least)
   local list = {}
-  for i = 1, math.random(least, 4) do list[i] = value() end
-  if entry and math.random(3) == 1 then list[#list + 1] = options(entry) end
-  return table.concat(list, ", ")
+  for i = 1, math.random(least, 4) do list[i] = ", " .. value() end
+  if entry and math.random(3) == 1 then list[#list + 1] = ", " .. options(entry) end
+  return table.concat(list)
 end
 
 -- The sample's arguments with one of them replaced.
@@ -81,18 +81,18 @@ local function sample(name)
   local row = require "nablua.registry".row(name)
   local cases = row and require "numeric".cases(row)
   if not cases or #cases == 0 then return nil end
-  return ("sampled(%q, %q, %d, %s)"):format(name, pick(cases), math.random(#row.params + 1), value())
+  return (", sampled(%q, %q, %d, %s)"):format(name, pick(cases), math.random(#row.params + 1), value())
 end
 
 local function call_target(target)
   if target.method then
-    return ("try(%s[%q], %s)"):format(pick { 'V"leaf"', 'V"f32 matrix"', 'V"tracked"', 'V"vector"', value() }, target.method,
+    return ("try(%s[%q]%s)"):format(pick { 'V"leaf"', 'V"f32 matrix"', 'V"tracked"', 'V"vector"' }, target.method,
       arguments(nil, 1))
   end
   local entry = target.entry
   local short = entry.name:match("^nb%.([%w_]+)$")
   local sampled = short and math.random(2) == 1 and sample(short)
-  return ("try(F%q, %s)"):format(entry.name, sampled or arguments(entry, 0))
+  return ("try(F%q%s)"):format(entry.name, sampled or arguments(entry, 0))
 end
 
 local fields = { "grad", "requires_grad", "name", "dtype", "shape", "T", "is_leaf", "no_such" }
@@ -110,7 +110,7 @@ local others = {
   function() return ("try(function() local t = %s t.%s = %s return t.%s end)"):format(pick { 'V"leaf"', value() },
     pick(fields), value(), pick(fields)) end,
   function() return ("try(function() return #%s, -%s, ~%s end)"):format(value(), value(), value()) end,
-  function() return ("try(%s, %s)"):format(value(), arguments(nil, 1)) end,
+  function() return ("try(%s%s)"):format(value(), arguments(nil, 1)) end,
   function()
     local object = pick(objects)
     local methods = {}
@@ -126,8 +126,8 @@ local others = {
     for _, key in ipairs { "remove", "parameters", "to", "state", "load_state", "register_forward_hook", "step",
       "zero_grad", "apply", "named_parameters", "kind" } do methods[#methods + 1] = key end
     table.sort(methods)
-    return ("try(function(...) local o = V%q return o[%q](...) end, %s)"):format(object, pick(methods),
-      pick { "V" .. ("%q"):format(object) .. ", ", "" } .. arguments(nil, 1))
+    return ("try(function(...) local o = V%q return o[%q](o, ...) end%s)"):format(object, pick(methods),
+      arguments(nil, 1))
   end,
 }
 

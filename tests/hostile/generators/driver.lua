@@ -11,7 +11,7 @@ local driver = {}
 
 local ROUND = 12       -- seconds that one process works, so that closing its state is tried too
 local A_PROGRAM = 0.5  -- seconds for one program; what it calls back is stopped by a hook
-local GRACE = 60       -- seconds for an operator that is under way, and for closing
+local GRACE = 45       -- seconds for an operator that is under way, and for closing
 
 local folder = arg[0]:match("^(.*)/") or "."
 
@@ -106,7 +106,7 @@ local function supervise(name)
     if not ok or not done then
       local said = read(output)
       io.stdout:write(("%s: a process ended with %s %s after this program:\n\n%s\n\nIt said:\n%s\n"):format(name, how,
-        code, read(note), said:sub(1, 6000)))
+        code, read(note), said:sub(-6000)))
       os.exit(1)
     end
     count, first = count + done, first + done

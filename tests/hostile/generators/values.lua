@@ -81,7 +81,7 @@ add("bare scalar", function() return nb.compile(function(x) return x:sum() end)(
 add("empty cube", function() return nb.zeros(2, 0, 3) end)
 add("eight dimensions", function() return nb.ones(1, 2, 1, 2, 1, 2, 1, 2) end)
 add("expanded", function() return nb.ones(1):expand(2, 3) end)
-add("expanded far", function() return nb.ones(1, 1):expand(1 << 20, 1 << 20) end)
+add("expanded far", function() return nb.ones(1, 1):expand(1 << 10, 1 << 11) end)
 add("vector", function() return nb.randn(5) end)
 add("square", function() return nb.randn(3, 3) end)
 add("images", function() return nb.randn(2, 1, 6, 6) end)
