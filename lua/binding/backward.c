@@ -3,6 +3,7 @@
 #include "backward.h"
 
 #include "binding.h"
+#include "cycles.h"
 #include "nablua/tape.h"
 #include "open.h"
 #include "options.h"
@@ -52,6 +53,7 @@ static int backward(lua_State *L) {
   depositing = true;
   bool ok = nb_backward(J, grad, o, &err);
   depositing = before;
+  if (o.create_graph) nb_cycles_pace(L);
   return ok ? 0 : nb_raise(L, &err);
 }
 

@@ -2,6 +2,7 @@
 // Calling Lua from within the library; hooks of tensors.
 #include "callback.h"
 
+#include "cycles.h"
 #include "nablua/memory.h"
 #include "nablua/tape.h"
 #include "open.h"
@@ -22,16 +23,16 @@ Held nb_hold(lua_State *L) {
   lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
   lua_State *home = lua_tothread(L, -1);
   lua_pop(L, 1);
-  return (Held){home, luaL_ref(L, LUA_REGISTRYINDEX)};
+  return (Held){home, nb_held_add(L)};
 }
 
 void nb_push_held(lua_State *L, Held held) {
-  lua_rawgeti(L, LUA_REGISTRYINDEX, held.ref);
+  nb_held_push(L, held.ref);
 }
 
 // In the main thread, since the one that made the reference may be gone.  luaL_unref writes to keys that exist.
 void nb_let_go(Held held) {
-  luaL_unref(held.home, LUA_REGISTRYINDEX, held.ref);
+  nb_held_remove(held.home, held.ref);
 }
 
 // ---- hooks ----
@@ -44,6 +45,10 @@ typedef struct HookCall {
 static int call_hook(lua_State *L) {
   HookCall *c = lua_touserdata(L, 1);
   nb_push_held(L, *c->function);
+  if (lua_isnil(L, -1)) {  // garbage, of a tape that a finalizer walks once more
+    c->out = nb_tensor_retain(c->grad);
+    return 0;
+  }
   nb_push_tensor(L, nb_tensor_retain(c->grad));
   lua_call(L, 1, 1);
   if (lua_isnil(L, -1)) {
@@ -65,6 +70,10 @@ static void hook_released(void *user) {
   Held *function = user;
   nb_let_go(*function);
   nb_free(function, sizeof *function);
+}
+
+static int held_by_hook(const HookFunction *f) {
+  return f->call == hook_called ? ((const Held *)f->user)->ref : 0;
 }
 
 static const char handle_name[] = "nablua.hook";
@@ -90,6 +99,7 @@ static int register_hook(lua_State *L) {
   Hook **h = lua_newuserdatauv(L, sizeof *h, 0);
   *h = NULL;
   luaL_setmetatable(L, handle_name);
+  nb_cycles_pace(L);
   lua_pushvalue(L, 2);
   Held held = nb_hold(L), *function = nb_alloc(sizeof *function, &err);
   if (function) {
@@ -97,12 +107,14 @@ static int register_hook(lua_State *L) {
     *h = nb_tensor_hook(t, (HookFunction){hook_called, hook_released, function}, &err);
     if (!*h) nb_free(function, sizeof *function);
   }
+  nb_note_box(L, 1);
   if (*h) return 1;
   nb_let_go(held);
   return nb_raise(L, &err);
 }
 
 void nb_open_callback(lua_State *L) {
+  nb_held_kinds.of_hook = held_by_hook;
   luaL_newmetatable(L, handle_name);
   lua_createtable(L, 0, 1);
   lua_pushcfunction(L, remove_hook);

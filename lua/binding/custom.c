@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "callback.h"
+#include "cycles.h"
 #include "nablua/compose.h"
 #include "nablua/memory.h"
 #include "open.h"
@@ -61,6 +62,16 @@ static void destroy_call(Object *object) {
   nb_free(call, sizeof *call);
 }
 
+static int held_by_call(const Object *object) {
+  return object->destroy == destroy_call ? ((const CustomCall *)(const void *)object)->record.ref : 0;
+}
+
+// Pushes the record of a call.
+static void push_record_of(lua_State *L, const CustomCall *call) {
+  nb_push_held(L, call->record);
+  if (!lua_istable(L, -1)) nb_raisef(L, "this tape is garbage; a finalizer cannot walk over it");
+}
+
 // ---- ctx ----
 
 // Pushes the record of the ctx at index 1.
@@ -104,7 +115,7 @@ static bool is_float(const Tensor *t) {
 // Whether the backward at work is that of the call whose record is at the index.
 static bool is_running(lua_State *L, int record) {
   if (!running) return false;
-  nb_push_held(L, ((const CustomCall *)nb_arg(running, 1)->object)->record);
+  push_record_of(L, (const CustomCall *)nb_arg(running, 1)->object);
   bool is = lua_rawequal(L, -1, record);
   lua_pop(L, 1);
   return is;
@@ -196,7 +207,7 @@ static int call_forward(lua_State *L) {
   Error err;
   Call *c = lua_touserdata(L, 1);
   CustomCall *call = (CustomCall *)c->args[1].object;
-  nb_push_held(L, call->record);  // 2
+  push_record_of(L, call);        // 2
   lua_rawgeti(L, 2, DEFINITION);  // 3
   lua_rawgeti(L, 2, ARGUMENTS);   // 4
   lua_Integer n = (lua_rawgeti(L, 4, 0), lua_tointeger(L, -1));
@@ -276,7 +287,7 @@ static int call_backward(lua_State *L) {
   const Op *op = b->node->op;
   const CustomCall *call = (const CustomCall *)nb_arg(b, 1)->object;
   uint32_t versions[NB_MAX_OUTPUTS] = {0};
-  nb_push_held(L, call->record);  // 2
+  push_record_of(L, call);        // 2
   lua_rawgeti(L, 2, DEFINITION);  // 3
   lua_rawgeti(L, 2, PLACES);      // 4
   lua_getiuservalue(L, 3, BACKWARD);
@@ -332,6 +343,7 @@ static int call_custom(lua_State *L) {
   const Definition *d = definition_at(L, lua_upvalueindex(1));
   Tensor *out[NB_MAX_OUTPUTS], **slots[NB_MAX_OUTPUTS];
   luaL_checkstack(L, 20, NULL);
+  nb_cycles_pace(L);
   Tensor **items = lua_newuserdatauv(L, (size_t)(n + 1) * sizeof *items, 0);
   lua_createtable(L, SAVED, 0);
   int record = lua_gettop(L);
@@ -343,6 +355,7 @@ static int call_custom(lua_State *L) {
     if (lua_istable(L, i)) refuse_hidden(L, d, i);
     items[count] = nb_test_tensor(L, i);
     if (!items[count]) continue;
+    nb_note_box(L, i);
     lua_pushinteger(L, count++);
     lua_rawseti(L, record + 2, i);
   }
@@ -431,6 +444,7 @@ static int custom(lua_State *L) {
 }
 
 void nb_open_custom(lua_State *L) {
+  nb_held_kinds.of_object = held_by_call;
   lua_newtable(L);
   lua_createtable(L, 0, 1);
   lua_pushliteral(L, "k");

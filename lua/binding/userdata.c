@@ -6,7 +6,7 @@
 #include "binding.h"
 #include "nablua/memory.h"
 
-static const char metatable_key, scalars_key, methods_key, closer_key;
+static const char metatable_key, scalars_key, methods_key, closer_key, noted_key;
 
 void nb_push_metatable(lua_State *L) {
   lua_rawgetp(L, LUA_REGISTRYINDEX, &metatable_key);
@@ -79,6 +79,42 @@ static void unlist(Box *box) {
   box->at = NULL;
 }
 
+// ---- for whoever looks for cycles ----
+
+static const BoxWatcher *watcher;
+static bool noting;
+
+void nb_watch_boxes(const BoxWatcher *w) {
+  watcher = w;
+}
+
+void nb_note_boxes(bool on) {
+  noting = on;
+}
+
+// Notes the userdata on top.
+static __attribute__((noinline)) void note(lua_State *L, Box *box) {
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &noted_key);
+  lua_pushvalue(L, -2);
+  lua_rawsetp(L, -2, box);
+  lua_pop(L, 1);
+}
+
+void nb_each_box(void (*f)(void *user, Tensor *t, const void *box, const void *registry), void *user) {
+  for (const Home *h = homes; h; h = h->next)
+    for (const Box *box = h->first; box; box = box->next)
+      if (box->is.t) f(user, box->is.t, box, h->state);
+}
+
+bool nb_push_box(lua_State *L, const void *box) {
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &noted_key);
+  lua_rawgetp(L, -1, box);
+  lua_remove(L, -2);
+  if (lua_touserdata(L, -1) == box) return true;
+  lua_pop(L, 1);
+  return false;
+}
+
 // Whatever nobody holds is gone now, not some day.
 static void collect_often(lua_State *L) {
 #ifdef NB_HOSTILE
@@ -108,7 +144,10 @@ static __attribute__((noinline)) void pay_collector(lua_State *L) {
     // Lua's own pace can stall for long after its heap has shrunk much, and young collections leave what was old
     // before it became garbage: do not wait.
     if (live - lowest > fmax(fmax(tensors, 2 * heap), slack)) {
-      lua_gc(L, LUA_GCCOLLECT);
+      if (noting)
+        watcher->collect(L);
+      else
+        lua_gc(L, LUA_GCCOLLECT);
       lowest = (double)nb_memory_stats().live;
     }
   }
@@ -127,6 +166,7 @@ Tensor **nb_new_tensor_of(lua_State *L, int metatable) {
   list(L, box);
   lua_pushvalue(L, metatable);
   lua_setmetatable(L, -2);
+  if (noting) note(L, box);
   collect_often(L);
   return &box->is.t;
 }
@@ -251,6 +291,17 @@ void *nb_collected_by(lua_State *L, int index, lua_CFunction collect) {
   return is ? data : NULL;
 }
 
+void nb_note_box(lua_State *L, int index) {
+  Box *box = box_at(L, index);
+  if (!box) return;
+  if (lua_touserdata(L, index) == box)
+    lua_pushvalue(L, index);
+  else
+    lua_getiuservalue(L, index, 1);  // a scalar's
+  note(L, box);
+  lua_pop(L, 1);
+}
+
 static int collect(lua_State *L) {
   Box *box = box_at(L, 1);
   if (!box) return 0;
@@ -273,6 +324,7 @@ static int close_home(lua_State *L) {
   homes = (*own)->next;
   nb_free(*own, sizeof **own);
   *own = NULL;
+  if (watcher) watcher->closed();
   return 0;
 }
 
@@ -301,6 +353,12 @@ const char *nb_bare_scalar(lua_State *L, int index, DType *dtype) {
 
 void nb_open_metatable(lua_State *L) {
   open_home(L);
+  lua_newtable(L);
+  lua_createtable(L, 0, 1);
+  lua_pushliteral(L, "v");
+  lua_setfield(L, -2, "__mode");
+  lua_setmetatable(L, -2);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &noted_key);
   lua_createtable(L, 0, 32);
   lua_pushcfunction(L, collect);
   lua_setfield(L, -2, "__gc");

@@ -10,6 +10,7 @@
 #include "nablua/interrupt.h"
 #include "nablua/memory.h"
 #include "nablua/op.h"
+#include "nablua/references.h"
 #include "tape_private.h"
 
 static bool grad_enabled = true;
@@ -519,6 +520,7 @@ static bool deposit(Walk *w, LeafGrad *g) {
   }
   const Tensor *was = g->leaf->grad;
   ok = accumulate(w, &g->leaf->grad, g->grad);
+  if (ok && g->leaf->grad->node) nb_suspect(g->leaf);
   if (ok) nb_tell_deposited(g->leaf, was, false);
 done:
   grad_enabled = before;
