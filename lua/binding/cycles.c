@@ -235,7 +235,7 @@ static void graph_free(Graph *g) {
 
 static bool keep_suspect(void *user, Tensor *t, bool *broken) {
   Graph *g = user;
-  if (!t->grad || !(t->grad->node || t->grad->grad)) return false;
+  if (!t->node && !(t->grad && (t->grad->node || t->grad->grad))) return false;
   const int *slot = slot_of(g, t);
   if (!*slot) return true;
   Thing *thing = &g->things[*slot - 1];

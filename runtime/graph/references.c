@@ -86,7 +86,9 @@ void nb_suspects_sift(bool (*keep)(void *user, Tensor *t, bool *broken), void *u
   for (int i = 0; i < count; i++) {
     bool broken = false;
     if (keep(user, old[i], &broken)) add_suspect(old[i]);
-    if (broken) nb_tensor_release(&old[i]->grad);
+    if (!broken) continue;
+    nb_tensor_release(&old[i]->grad);
+    nb_unbind(old[i]);
   }
   for (int i = 0; i < count; i++) nb_tensor_release(&old[i]);
   if (old) nb_free(old, (size_t)capacity * sizeof(Tensor *));

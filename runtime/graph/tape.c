@@ -178,6 +178,7 @@ bool nb_record(Call *c, Error *err) {
 bool nb_rebind(Call *c, Tensor *target, Error *err) {
   Node *n = make_node(c, err);
   if (!n) return false;
+  if (!target->node && target->refs > 1) nb_suspect(target);  // it may be the gradient of what is written into it
   nb_node_forget(target);
   nb_node_release(&target->node);
   target->node = n;
@@ -405,7 +406,9 @@ static bool keep_grads(Walk *w, const Pending *p) {
       if (w->targets[t]->node == p->node && w->targets[t]->output == i && !w->results[t])
         w->results[t] = nb_tensor_retain(p->grad[i]);
     Tensor *watcher = p->node->watcher[i];
-    if (watcher && !w->targets && !accumulate(w, &watcher->grad, p->grad[i])) return false;
+    if (!watcher || w->targets) continue;
+    if (!accumulate(w, &watcher->grad, p->grad[i])) return false;
+    if (watcher->grad->node) nb_suspect(watcher);
   }
   return true;
 }

@@ -102,7 +102,8 @@ local objects = { "net", "deep net", "convolution", "norm", "recurrent", "activa
 
 local others = {
   function() return ("try(function() return %s %s %s end)"):format(value(), pick(binary), value()) end,
-  function() return ("try(function() return %s[%s] end)"):format(pick { 'V"f32 matrix"', 'V"tracked"', value() }, value()) end,
+  function() return ("try(function() return %s[%s] end)"):format(pick { 'V"f32 matrix"', 'V"tracked"', value() },
+    value()) end,
   function() return ("try(function() return %s[{ %s, %s }] end)"):format('V"f64 views"', value(), value()) end,
   function() return ("try(function() %s[%s] = %s end)"):format('V"f32 matrix"', value(), value()) end,
   function() return ("try(function() %s[{ %s, { %s, %s } }] = %s end)"):format('V"tracked"', value(), value(), value(),

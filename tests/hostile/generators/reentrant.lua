@@ -15,7 +15,7 @@ local S = { t = {}, l = { {}, {}, {} }, h = {}, f = {}, n = {}, c = {}, o = {} }
 local depth = 0
 -- Calls f unless calls are nested deeply already.
 local function go(f, ...)
-  if depth > 6 then return end
+  if depth > 6 or closing == "quietly" then return end
   depth = depth + 1
   local ok, result = pcall(f, ...)
   depth = depth - 1
@@ -62,14 +62,15 @@ local kinds = {
     tensor()) end,
   function() return ("%s = go(function() return %s[{ { 1, 2 } }] end)"):format(tensor(), tensor()) end,
   function() return ("go(function() %s:%s end)"):format(tensor(), pick(writes)) end,
-  function() return ("go(function() %s[%d] = %s end)"):format(tensor(), math.random(3), pick { tensor(), "5", "{ 1 }" }) end,
+  function() return ("go(function() %s[%d] = %s end)"):format(tensor(), math.random(3),
+    pick { tensor(), "5", "{ 1 }" }) end,
   function() return ("go(function() %s:sum():backward(%s) end)"):format(tensor(),
     pick { "", "", "{ retain_graph = true }", "{ create_graph = true }" }) end,
   function() return ("go(function() S.o.J = %s:sum() S.o.J:backward { retain_graph = true } end)"):format(tensor()) end,
   function() return "go(function() S.o.J:backward() end)" end,
   function() return ("S.o.g = { go(nb.grad, go(function() return %s:sum() end), %s%s) }"):format(tensor(),
     pick { list(), tensor() }, pick { "", ", { create_graph = true }" }) end,
-  function() return ("%s.grad = %s"):format(tensor(), pick { tensor(), "nil" }):gsub("^.*$", "go(function() %0 end)") end,
+  function() return ("go(function() %s.grad = %s end)"):format(tensor(), pick { tensor(), "nil" }) end,
   function() return ("go(function() %s:retain_grad() end)"):format(tensor()) end,
   function() return ("go(function() %s.requires_grad = %s end)"):format(tensor(), pick { "true", "false" }) end,
   function() return pick { "collectgarbage()", "collectgarbage() collectgarbage()", 'collectgarbage("step")',
@@ -87,7 +88,8 @@ local kinds = {
   function() return ("go(function() S.c[%d]() end)"):format(math.random(2)) end,
   function() return ("go(function() coroutine.close(S.c[%d]) end)"):format(math.random(2)) end,
   function() return ("go(function() S.f[1](%s) end)"):format(tensor()) end,
-  function() return ("go(function() %s = nb.tensor(%s) end)"):format(tensor(), pick { list(), "{ 1, 2, 3 }" }) end,
+  function() return ("go(function() %s = nb.tensor(%s) end)"):format(tensor(),
+    pick { list(), "{ 1, 2, 3 }" }) end,
   function() return ("S.o.tape = go(native.tape, %s)"):format(tensor()) end,
   function() return "go(function() native.node_backward(S.o.tape[#S.o.tape].node, { nb.ones(3) }) end)" end,
   function() return ("go(function() S.o.copy = S.n[1]:state() S.n[1]:load_state(S.o.copy) S.n[1]:to(%q) end)"):format(

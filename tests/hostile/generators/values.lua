@@ -19,8 +19,8 @@ end
 add("nil", function() return nil end)
 plain("true", true)
 plain("false", false)
-for _, n in ipairs { 0, 1, 2, 3, -1, -2, 0.5, -0.0, 1e300, -1e300, 1 / 0, -1 / 0, 0 / 0, math.mininteger, math.maxinteger,
-  math.mininteger + 1, 2 ^ 31, -(1 << 31), 1 << 31, (1 << 31) - 1, 1 << 32, (1 << 53) + 1, 1 << 62, 100, 256, 65536 } do
+for _, n in ipairs { 0, 1, 2, 3, -1, -2, 0.5, -0.0, 1e300, -1e300, 1 / 0, -1 / 0, 0 / 0, math.mininteger,
+  math.maxinteger, math.mininteger + 1, 2 ^ 31, -(1 << 31), 1 << 31, (1 << 31) - 1, 1 << 32, (1 << 53) + 1, 1 << 62, 100, 256, 65536 } do
   plain(("number %s"):format(n), n)
 end
 for _, text in ipairs { "", "a\0b", "\27[31mred\27[0m\27]0;x\7", "f32", "i64", "bool", "mean", "none", "\xff\xfe",
@@ -75,7 +75,9 @@ for _, dtype in ipairs { "f32", "f64", "i64", "u8", "bool" } do
   add(dtype .. " matrix", function() return nb.ones(2, 3):to(dtype) end)
   add(dtype .. " scalar", function() return nb.ones(1):sum():to(dtype) end)
   add(dtype .. " empty", function() return nb.zeros(0):to(dtype) end)
-  add(dtype .. " views", function() return nb.arange(1, 25):to(dtype):reshape(2, 3, 4):transpose(1, 3)[{ { 2, 4, 2 } }] end)
+  add(dtype .. " views", function()
+    return nb.arange(1, 25):to(dtype):reshape(2, 3, 4):transpose(1, 3)[{ { 2, 4, 2 } }]
+  end)
 end
 add("bare scalar", function() return nb.compile(function(x) return x:sum() end)(nb.ones(2)) end)
 add("empty cube", function() return nb.zeros(2, 0, 3) end)
@@ -111,7 +113,9 @@ add("recurrent", function() return nn.LSTM(3, 2) end)
 add("activation", function() return nn.ReLU() end)
 add("optimizer", function() return optim.SGD(nn.Linear(3, 2):parameters(), { lr = 0.1 }) end)
 add("adam", function() return optim.Adam(nn.Linear(3, 2):parameters()) end)
-add("schedule", function() return optim.StepLR(optim.SGD(nn.Linear(3, 2):parameters(), { lr = 0.1 }), { step_size = 1 }) end)
+add("schedule", function()
+  return optim.StepLR(optim.SGD(nn.Linear(3, 2):parameters(), { lr = 0.1 }), { step_size = 1 })
+end)
 add("state", function() return nn.Linear(3, 2):state() end)
 plain("nb", nb)
 plain("nn", nn)

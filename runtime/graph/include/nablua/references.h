@@ -20,15 +20,15 @@ void nb_node_references(const Node *n, const Visitor *v);
 int32_t nb_tensor_count(const Tensor *t);  // how many references there are to it
 int32_t nb_node_count(const Node *n);
 
-// Notes a tensor whose gradient may lead back to it, as that of a leaf does that was computed with create_graph; it is
-// held until somebody has looked.  Without memory it is not noted.
+// Notes a tensor whose gradient or history may lead back to it, as the gradient of a leaf does that was computed with
+// create_graph; it is held until somebody has looked.  Without memory it is not noted.
 void nb_suspect(Tensor *t);
 
 // Those that were noted, each with one reference of this list.
 Tensor *const *nb_suspects(int *count);
 
-// Lets go of the suspects that `keep` does not want to look at again; of those for which it sets *broken the gradient
-// goes too.
+// Lets go of the suspects that `keep` does not want to look at again; those for which it sets *broken lose gradient and
+// history.
 void nb_suspects_sift(bool (*keep)(void *user, Tensor *t, bool *broken), void *user);
 
 #endif
