@@ -220,7 +220,7 @@ static int set_grad(lua_State *L, Tensor *t) {
   const Tensor *before = t->grad;
   nb_tensor_release(&t->grad);
   t->grad = g;
-  if (g && (g->node || g->grad)) nb_suspect(t);
+  if (g && (nb_tensor_tracked(g) || g->grad)) nb_suspect(t);
   nb_tell_deposited(t, before, true);
   nb_cycles_pace(L);
   return 0;

@@ -408,7 +408,7 @@ static bool keep_grads(Walk *w, const Pending *p) {
     Tensor *watcher = p->node->watcher[i];
     if (!watcher || w->targets) continue;
     if (!accumulate(w, &watcher->grad, p->grad[i])) return false;
-    if (watcher->grad->node) nb_suspect(watcher);
+    if (nb_tensor_tracked(watcher->grad)) nb_suspect(watcher);
   }
   return true;
 }
@@ -523,7 +523,7 @@ static bool deposit(Walk *w, LeafGrad *g) {
   }
   const Tensor *was = g->leaf->grad;
   ok = accumulate(w, &g->leaf->grad, g->grad);
-  if (ok && g->leaf->grad->node) nb_suspect(g->leaf);
+  if (ok && nb_tensor_tracked(g->leaf->grad)) nb_suspect(g->leaf);
   if (ok) nb_tell_deposited(g->leaf, was, false);
 done:
   grad_enabled = before;

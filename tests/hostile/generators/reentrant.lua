@@ -97,8 +97,8 @@ local kinds = {
 }
 
 local nested = {
-  function(d) return ("S.h[%d] = go(function() return %s:register_hook(function(g)\n%s\nend) end)"):format(math.random(3),
-    tensor(), body(d, { "return g", "return g * 2", "return " .. tensor(), "", "error 'hook'", "g:mul_(2)" })) end,
+  function(d) return ("S.h[%d] = go(function() return %s:register_hook(function(g)\n%s\nend) end)"):format(
+    math.random(3), tensor(), body(d, { "return g", "return g * 2", "return " .. tensor(), "", "error 'hook'", "g:mul_(2)" })) end,
   function(d) return ([[
 go(function() nb.operator { name = %q, outputs = %d,
   forward = function(ctx, x, y) go(function() ctx:save(%s) end) ctx.kept = %s
@@ -108,7 +108,8 @@ end,
 %s
 end } end)]]):format(pick(names), math.random(2), pick { "x", "x, y", tensor(), "" }, pick { tensor(), "x", "nil" },
     body(d, { "return x * 2", "return x", "return " .. tensor(), "return x * 1, x + 1", "return nil", "" }),
-    body(d, { "return g", "return g * 2, g", "return g * ctx:saved()", "return " .. tensor(), "return nil", "error 'rule'" }))
+    body(d, { "return g", "return g * 2, g", "return g * ctx:saved()", "return " .. tensor(), "return nil",
+      "error 'rule'" }))
   end,
   function(d) return ("setmetatable({}, { __gc = function() go(function()\n%s\nend) end })"):format(body(d)) end,
   function(d) return ("S.c[%d] = coroutine.wrap(function()\n%s\ncoroutine.yield(1)\n%s\nend)"):format(math.random(2),
@@ -116,8 +117,9 @@ end } end)]]):format(pick(names), math.random(2), pick { "x", "x, y", tensor(), 
   function(d) return ("S.c[%d] = coroutine.create(function() local _ <close> = setmetatable({}, { __close = function()"
     .. "\n%s\nend })\ncoroutine.yield(1) end) go(coroutine.resume, S.c[%d])"):format(math.random(2), body(d),
     math.random(2)) end,
-  function(d) return ("go(nb.no_grad, function()\n%s\nend)"):format(body(d, { "", "error 'x'", "coroutine.yield()" })) end,
-  function(d) return ("go(function() S.f[1] = nb.compile(function(x)\n%s\nend) end)"):format(body(d > 0 and 1 or 0,
+  function(d) return ("go(nb.no_grad, function()\n%s\nend)"):format(body(d,
+    { "", "error 'x'", "coroutine.yield()" })) end,
+  function(d) return ("go(function() S.f[1] = nb.compile(function(x)\n%s\nend) end)"):format(body(math.min(d, 1),
     { "return x * 2", "return x:sum()", "return " .. tensor() })) end,
   function(d) return ("S.h[%d] = go(function() return S.n[1]:register_%s(function(...)\n%s\nend) end)"):format(
     math.random(3), pick { "forward_hook", "forward_pre_hook", "backward_hook" }, body(d)) end,
