@@ -15,7 +15,8 @@ static const char slots_key;
 // Lua's collector sees them.  The group's list of parameters is its key in the
 // optimizer's memory, so whoever replaces that memory, or what is in it, drops these too.
 typedef struct Slots {
-  int count;  // of the slots
+  const void *tag;  // &slots_key
+  int count;        // of the slots
   bool first, second;
   OptimizerSlot slot[];  // and as many again: those that have a gradient this time, borrowed
 } Slots;
@@ -65,7 +66,7 @@ static Tensor *remembered(lua_State *L, int memory, int name, const Layout *like
 // are at 4 and 5.  Of parameters without a gradient nothing is remembered yet.
 static Slots *find_slots(lua_State *L, int n) {
   Slots *s = lua_newuserdatauv(L, sizeof *s + 2 * (size_t)n * sizeof *s->slot, 1);
-  *s = (Slots){.first = lua_toboolean(L, 4), .second = lua_toboolean(L, 5)};
+  *s = (Slots){.tag = &slots_key, .first = lua_toboolean(L, 4), .second = lua_toboolean(L, 5)};
   memset(s->slot, 0, 2 * (size_t)n * sizeof *s->slot);
   lua_rawgetp(L, LUA_REGISTRYINDEX, &slots_key);
   lua_setmetatable(L, -2);
@@ -127,8 +128,8 @@ static int optimize(lua_State *L) {
   nb_enter(L);
   lua_pushvalue(L, 1);
   lua_rawget(L, 2);
-  Slots *s = nb_collected_by(L, -1, collect);
-  if (!s || !still_serve(L, s, (int)n)) s = NULL;
+  Slots *s = lua_rawlen(L, -1) >= sizeof *s ? lua_touserdata(L, -1) : NULL;
+  if (!s || s->tag != &slots_key || !still_serve(L, s, (int)n)) s = NULL;
   for (int i = 0; i < n; i++) {
     const Tensor *w = s ? s->slot[i].weight : NULL;
     if (!s) {

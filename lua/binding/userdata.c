@@ -48,6 +48,7 @@ typedef struct Home {
   struct Home *next;
 } Home;
 static Home *homes;
+static Home *only;  // the first home, as long as there never was another: then it need not be looked for
 
 // Makes the state's home the first of the homes; false when it has none any more.
 static __attribute__((noinline)) bool find_home(const void *state) {
@@ -64,12 +65,16 @@ static __attribute__((noinline)) bool find_home(const void *state) {
 
 // Lists a box, which is not listed yet, at its state's home.
 static void list(lua_State *L, Box *box) {
-  const void *state = lua_topointer(L, LUA_REGISTRYINDEX);
-  if ((!homes || homes->state != state) && !find_home(state)) return;
-  box->next = homes->first;
-  box->at = &homes->first;
+  Home *home = only;
+  if (!home) {
+    const void *state = lua_topointer(L, LUA_REGISTRYINDEX);
+    if ((!homes || homes->state != state) && !find_home(state)) return;
+    home = homes;
+  }
+  box->next = home->first;
+  box->at = &home->first;
   if (box->next) box->next->at = &box->next;
-  homes->first = box;
+  home->first = box;
 }
 
 static void unlist(Box *box) {
@@ -321,6 +326,7 @@ static int close_home(lua_State *L) {
     unlist(box);
     nb_tensor_release(&box->is.t);
   }
+  only = NULL;
   homes = (*own)->next;
   nb_free(*own, sizeof **own);
   *own = NULL;
@@ -341,6 +347,9 @@ static void open_home(lua_State *L) {
   Home *home = nb_alloc(sizeof *home, &err);
   if (!home) nb_raise(L, &err);
   *home = (Home){.state = lua_topointer(L, LUA_REGISTRYINDEX), .next = homes};
+  static bool another;
+  only = another ? NULL : home;
+  another = true;
   *own = homes = home;
   lua_rawsetp(L, LUA_REGISTRYINDEX, &closer_key);
 }

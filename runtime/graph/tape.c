@@ -73,20 +73,15 @@ void nb_node_release(Node **slot) {
     Object *life = n->op->life;
     drop_values(n);
     nb_free(n, n->bytes);
-    nb_object_release(&life);
+    if (life) nb_object_release(&life);
   }
   draining = false;
 }
 
-// A rule that runs what users wrote may meet another walk over its own node: what it reads stays until it has ended.
-static void use(Node *n) {
-  n->refs++;
-  n->uses++;
-}
-
-static void end_use(Node *n) {
+// A rule that runs what users wrote may meet another walk over its own node, which somebody holds meanwhile: what the
+// rule reads stays until it has ended.
+static inline void end_use(Node *n) {
   if (--n->uses == 0 && n->freed) drop_values(n);
-  nb_node_release(&n);
 }
 
 void nb_node_forget(const Tensor *t) {
@@ -377,9 +372,11 @@ static bool apply_rule(Node *n, Tensor *const *grad, Tensor **given, bool last, 
 }
 
 bool nb_node_backward(Node *n, Tensor *const *grad, Tensor **given, Error *err) {
-  use(n);
+  n->refs++;
+  n->uses++;
   bool ok = apply_rule(n, grad, given, false, err);
   end_use(n);
+  nb_node_release(&n);
   return ok;
 }
 
@@ -429,7 +426,7 @@ static bool visit(Walk *w, int index) {
     if (!(given = nb_alloc(bytes, w->err))) return false;
     memset(given, 0, bytes);
   }
-  use(n);
+  n->uses++;
   bool ok = apply_rule(n, p.grad, given, !w->heard, w->err);
   if (ok && w->heard) ok = nb_tell_visited(n, p.grad, given, w->err);
   for (int i = 0; i < n->edge_count; i++) {
