@@ -11,6 +11,7 @@ void wrap_function(lua_State *L, const char *module, const char *name, lua_CFunc
 void open_interrupts(lua_State *L);  // coroutines, pcall and xpcall
 void open_sort(lua_State *L);        // table.sort: sort.c
 void open_programs(lua_State *L);    // os.execute and io.popen: programs.c
+void open_loading(lua_State *L);     // load and its kin, for text alone: loading.c
 void open_patterns(lua_State *L);    // string.find and its kin: patterns.c
 
 #endif

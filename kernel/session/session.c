@@ -62,6 +62,7 @@ static int open_library(lua_State *L) {
   state_open(L, lua_touserdata(L, 1));
   open_interrupts(L);
   open_programs(L);
+  open_loading(L);
   open_patterns(L);
   open_sort(L);
   luaL_requiref(L, "nablua", luaopen_nablua, 0);

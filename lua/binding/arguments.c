@@ -102,15 +102,17 @@ static void read_tensors(Reader *r, int i, int index, bool positional) {
   if (!lua_istable(L, index)) bad(r, p, "a table of tensors", index);
   lua_Integer n = (lua_Integer)lua_rawlen(L, index);
   if (n > 1000000) nb_raisef(L, "%s%s: %s has too many tensors (%lld)", r->op->name, r->suffix, p->name, (long long)n);
-  Tensor **items = lua_newuserdatauv(L, (size_t)(n ? n : 1) * sizeof *items, 0);
+  Tensor **items = lua_newuserdatauv(L, (size_t)(n ? n : 1) * sizeof *items, 1);
+  lua_createtable(L, (int)n, 0);  // the tensors, whatever a finalizer or an observer does to the list
   for (lua_Integer k = 1; k <= n; k++) {
     lua_rawgeti(L, index, k);
     items[k - 1] = nb_test_tensor(L, -1);
     if (!items[k - 1])
       nb_raisef(L, "%s%s: %s[%lld] must be a tensor, got %s", r->op->name, r->suffix, p->name, (long long)k,
                 nb_kind_of(L, -1));
-    lua_pop(L, 1);  // the table keeps it alive
+    lua_rawseti(L, -2, k);
   }
+  lua_setiuservalue(L, -2, 1);
   r->args[i].tensors.items = items;
   r->args[i].tensors.count = (int)n;
 }

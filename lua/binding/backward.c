@@ -3,6 +3,7 @@
 #include "backward.h"
 
 #include "binding.h"
+#include "cycles.h"
 #include "nablua/tape.h"
 #include "open.h"
 #include "options.h"
@@ -52,6 +53,7 @@ static int backward(lua_State *L) {
   depositing = true;
   bool ok = nb_backward(J, grad, o, &err);
   depositing = before;
+  if (o.create_graph) nb_cycles_pace(L);
   return ok ? 0 : nb_raise(L, &err);
 }
 
@@ -74,13 +76,15 @@ int nb_lua_grad(lua_State *L) {
   if (!lua_istable(L, 2)) return nb_raisef(L, "grad: needs a table of tensors, got %s", nb_kind_of(L, 2));
   lua_Integer n = (lua_Integer)lua_rawlen(L, 2);
   if (n < 1 || n > 100000) return nb_raisef(L, "grad: the table of tensors is empty");
-  luaL_checkstack(L, (int)n + 4, "too many tensors");
+  luaL_checkstack(L, (int)n + 6, "too many tensors");
+  lua_createtable(L, (int)n, 0);  // the tensors, whatever a hook or a finalizer does to the list
+  int kept = lua_gettop(L);
   Tensor **x = lua_newuserdatauv(L, 2 * (size_t)n * sizeof *x, 0), **result = x + n;
   for (lua_Integer i = 1; i <= n; i++) {
     lua_rawgeti(L, 2, i);
     if (!(x[i - 1] = nb_test_tensor(L, -1)))
       return nb_raisef(L, "grad: entry %d is %s, not a tensor", (int)i, nb_kind_of(L, -1));
-    lua_pop(L, 1);
+    lua_rawseti(L, kept, i);
   }
   int first = lua_gettop(L) + 1;
   for (lua_Integer i = 0; i < n; i++) nb_new_tensor(L);

@@ -3,6 +3,7 @@
 #include "callback.h"
 
 #include "flags.h"
+#include "cycles.h"
 #include "nablua/memory.h"
 #include "nablua/tape.h"
 #include "open.h"
@@ -23,16 +24,16 @@ Held nb_hold(lua_State *L) {
   lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
   lua_State *home = lua_tothread(L, -1);
   lua_pop(L, 1);
-  return (Held){home, luaL_ref(L, LUA_REGISTRYINDEX)};
+  return (Held){home, nb_held_add(L)};
 }
 
 void nb_push_held(lua_State *L, Held held) {
-  lua_rawgeti(L, LUA_REGISTRYINDEX, held.ref);
+  nb_held_push(L, held.ref);
 }
 
 // In the main thread, since the one that made the reference may be gone.  luaL_unref writes to keys that exist.
 void nb_let_go(Held held) {
-  luaL_unref(held.home, LUA_REGISTRYINDEX, held.ref);
+  nb_held_remove(held.home, held.ref);
 }
 
 // ---- hooks ----
@@ -45,6 +46,10 @@ typedef struct HookCall {
 static int call_hook(lua_State *L) {
   HookCall *c = lua_touserdata(L, 1);
   nb_push_held(L, *c->function);
+  if (lua_isnil(L, -1)) {  // garbage, of a tape that a finalizer walks once more
+    c->out = nb_tensor_retain(c->grad);
+    return 0;
+  }
   nb_push_tensor(L, nb_tensor_retain(c->grad));
   lua_call(L, 1, 1);
   if (lua_isnil(L, -1)) {
@@ -68,6 +73,10 @@ static void hook_released(void *user) {
   nb_free(function, sizeof *function);
 }
 
+static int held_by_hook(const HookFunction *f) {
+  return f->call == hook_called ? ((const Held *)f->user)->ref : 0;
+}
+
 static const char handle_name[] = "nablua.hook";
 
 static int remove_hook(lua_State *L) {
@@ -78,7 +87,7 @@ static int remove_hook(lua_State *L) {
 }
 
 static int collect_handle(lua_State *L) {
-  nb_hook_release(lua_touserdata(L, 1));
+  nb_hook_release(luaL_checkudata(L, 1, handle_name));
   return 0;
 }
 
@@ -92,6 +101,7 @@ static int register_hook(lua_State *L) {
   Hook **h = lua_newuserdatauv(L, sizeof *h, 0);
   *h = NULL;
   luaL_setmetatable(L, handle_name);
+  nb_cycles_pace(L);
   lua_pushvalue(L, 2);
   Held held = nb_hold(L), *function = nb_alloc(sizeof *function, &err);
   if (function) {
@@ -100,12 +110,14 @@ static int register_hook(lua_State *L) {
     if (!*h) nb_free(function, sizeof *function);
   }
   nb_note_flags();
+  nb_note_box(L, 1);
   if (*h) return 1;
   nb_let_go(held);
   return nb_raise(L, &err);
 }
 
 void nb_open_callback(lua_State *L) {
+  nb_held_kinds.of_hook = held_by_hook;
   luaL_newmetatable(L, handle_name);
   lua_createtable(L, 0, 1);
   lua_pushcfunction(L, remove_hook);
@@ -113,6 +125,8 @@ void nb_open_callback(lua_State *L) {
   lua_setfield(L, -2, "__index");
   lua_pushcfunction(L, collect_handle);
   lua_setfield(L, -2, "__gc");
+  lua_pushboolean(L, 0);
+  lua_setfield(L, -2, "__metatable");
   lua_pushliteral(L, "hook");
   lua_setfield(L, -2, "__name");
   lua_pop(L, 1);

@@ -42,15 +42,11 @@ static struct {
 static lua_Integer hooks;     // hooks of modules come and go
 static lua_Integer settings;  // options of an optimizer change
 
+static int collect(lua_State *L);
+
 static Plan **check_plan(lua_State *L, int index) {
-  PlanBox *box = lua_touserdata(L, index);
-  bool is = box && lua_getmetatable(L, index);
-  if (is) {
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &plan_key);
-    is = lua_rawequal(L, -1, -2);
-    lua_pop(L, 2);
-  }
-  if (!is || !box->plan) nb_raisef(L, "compile: needs a plan");
+  PlanBox *box = nb_collected_by(L, index, collect);
+  if (!box || !box->plan) nb_raisef(L, "compile: needs a plan");
   return &box->plan;
 }
 
@@ -91,7 +87,8 @@ static void keep(PlanBox *box) {
 }
 
 static int collect(lua_State *L) {
-  forget(lua_touserdata(L, 1));
+  PlanBox *box = nb_collected_by(L, 1, collect);
+  if (box) forget(box);
   return 0;
 }
 

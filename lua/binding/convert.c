@@ -82,10 +82,16 @@ static void measure(lua_State *L, Nest *n, int depth) {
   }
 }
 
+// Between measuring and filling memory is asked for, which may run finalizers, and these may change the table.
+static void changed(lua_State *L) {
+  nb_raisef(L, "tensor: the table was changed while it was read; does a finalizer (__gc) write to it?");
+}
+
 // Writes the number on top, with all bits of a whole one.
 static void put_number(lua_State *L, Tensor *t, int64_t offset) {
   DType dtype = t->layout.dtype;
   Tensor *scalar = nb_test_tensor(L, -1);
+  if (scalar ? scalar->layout.ndim != 0 : lua_type(L, -1) != LUA_TNUMBER && !lua_isboolean(L, -1)) changed(L);
   if (dtype == NB_I64 && (scalar ? !nb_dtype_is_float(scalar->layout.dtype) : lua_isinteger(L, -1))) {
     nb_tensor_set_whole(t, offset, scalar ? nb_tensor_get_whole(scalar, 0) : lua_tointeger(L, -1));
     return;
@@ -105,6 +111,7 @@ static void fill(lua_State *L, Tensor *t, int depth, int64_t *offset) {
     put_number(L, t, (*offset)++);
     return;
   }
+  if (!lua_istable(L, -1) || (int64_t)lua_rawlen(L, -1) != t->layout.shape[depth]) changed(L);
   for (int64_t i = 1; i <= t->layout.shape[depth]; i++) {
     lua_rawgeti(L, -1, i);
     fill(L, t, depth + 1, offset);

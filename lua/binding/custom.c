@@ -9,13 +9,17 @@
 #include <string.h>
 
 #include "callback.h"
+#include "cycles.h"
 #include "nablua/compose.h"
 #include "nablua/memory.h"
 #include "open.h"
 
 enum { NAME = 64, FORWARD = 1, BACKWARD, CONTEXT };  // user values of a definition
 
+// What a definition's userdata points at.  The userdata holds one reference, and each node another: a tape may outlive
+// the definition, when an operator of that name is made again.
 typedef struct Definition {
+  Object object;
   Op op;
   char name[NAME];
 } Definition;
@@ -30,8 +34,27 @@ typedef struct CustomCall {
 enum { DEFINITION = 1, CTX, ARGUMENTS, PLACES, SAVED };
 enum { ORIGIN_INPUT, ORIGIN_OUTPUT };  // of a saved tensor; outputs count up from here
 
-static const char record_key;
-static Backward *running;  // the innermost backward that is at work
+static const char records_key;  // of a table: ctx → its record, as long as there is the ctx
+static Backward *running;       // the innermost backward that is at work
+
+static void destroy_definition(Object *object) {
+  nb_free(object, sizeof(Definition));
+}
+
+static int collect_definition(lua_State *L) {
+  Definition **d = nb_collected_by(L, 1, collect_definition);
+  if (!d || !*d) return 0;
+  Object *object = &(*d)->object;
+  *d = NULL;
+  nb_object_release(&object);
+  return 0;
+}
+
+static Definition *definition_at(lua_State *L, int index) {
+  Definition **d = nb_collected_by(L, index, collect_definition);
+  if (!d || !*d) nb_raisef(L, "this operator was taken away");
+  return *d;
+}
 
 static void destroy_call(Object *object) {
   CustomCall *call = (CustomCall *)object;
@@ -39,12 +62,25 @@ static void destroy_call(Object *object) {
   nb_free(call, sizeof *call);
 }
 
+static int held_by_call(const Object *object) {
+  return object->destroy == destroy_call ? ((const CustomCall *)(const void *)object)->record.ref : 0;
+}
+
+// Pushes the record of a call.
+static void push_record_of(lua_State *L, const CustomCall *call) {
+  nb_push_held(L, call->record);
+  if (!lua_istable(L, -1)) nb_raisef(L, "this tape is garbage; a finalizer cannot walk over it");
+}
+
 // ---- ctx ----
 
 // Pushes the record of the ctx at index 1.
 static void push_record(lua_State *L, const char *where) {
-  if (!lua_istable(L, 1) || lua_rawgetp(L, 1, &record_key) != LUA_TTABLE)
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &records_key);
+  lua_pushvalue(L, 1);
+  if (!lua_istable(L, 1) || lua_rawget(L, -2) != LUA_TTABLE)
     nb_raisef(L, "%s: is a method of ctx: ctx:%s(...)", where, where);
+  lua_remove(L, -2);
 }
 
 // ctx:save(...): a list of {tensor, version} for each tensor, false for nil.
@@ -76,6 +112,15 @@ static bool is_float(const Tensor *t) {
   return nb_dtype_is_float(t->layout.dtype);
 }
 
+// Whether the backward at work is that of the call whose record is at the index.
+static bool is_running(lua_State *L, int record) {
+  if (!running) return false;
+  push_record_of(L, (const CustomCall *)nb_arg(running, 1)->object);
+  bool is = lua_rawequal(L, -1, record);
+  lua_pop(L, 1);
+  return is;
+}
+
 // A saved output that knows where it came from.
 static void push_linked(lua_State *L, const Tensor *t, int output) {
   Error err;
@@ -95,7 +140,8 @@ static int saved(lua_State *L) {
   int n = (int)lua_rawlen(L, 3);
   luaL_checkstack(L, n + 6, NULL);
   lua_rawgeti(L, 2, DEFINITION);
-  const char *name = ((const Definition *)lua_touserdata(L, 4))->name;
+  const char *name = definition_at(L, 4)->name;
+  bool recorded = is_running(L, 2) && nb_grad_enabled();
   for (int i = 1; i <= n; i++) {
     if (lua_rawgeti(L, 3, i) == LUA_TBOOLEAN) {
       lua_pop(L, 1);
@@ -113,7 +159,7 @@ static int saved(lua_State *L) {
                        name, i, t->storage->written.source ? t->storage->written.source : "?",
                        t->storage->written.line);
     lua_pop(L, 1);
-    bool linked = running && nb_grad_enabled() && is_float(t);
+    bool linked = recorded && is_float(t);
     bool known = lua_rawgeti(L, entry, 3) == LUA_TNUMBER;
     int origin = (int)lua_tointeger(L, -1);
     lua_pop(L, 1);
@@ -161,7 +207,7 @@ static int call_forward(lua_State *L) {
   Error err;
   Call *c = lua_touserdata(L, 1);
   CustomCall *call = (CustomCall *)c->args[1].object;
-  nb_push_held(L, call->record);  // 2
+  push_record_of(L, call);        // 2
   lua_rawgeti(L, 2, DEFINITION);  // 3
   lua_rawgeti(L, 2, ARGUMENTS);   // 4
   lua_Integer n = (lua_rawgeti(L, 4, 0), lua_tointeger(L, -1));
@@ -241,7 +287,7 @@ static int call_backward(lua_State *L) {
   const Op *op = b->node->op;
   const CustomCall *call = (const CustomCall *)nb_arg(b, 1)->object;
   uint32_t versions[NB_MAX_OUTPUTS] = {0};
-  nb_push_held(L, call->record);  // 2
+  push_record_of(L, call);        // 2
   lua_rawgeti(L, 2, DEFINITION);  // 3
   lua_rawgeti(L, 2, PLACES);      // 4
   lua_getiuservalue(L, 3, BACKWARD);
@@ -294,9 +340,10 @@ static void refuse_hidden(lua_State *L, const Definition *d, int index) {
 static int call_custom(lua_State *L) {
   Error err;
   int n = lua_gettop(L), count = 0;
-  Definition *d = lua_touserdata(L, lua_upvalueindex(1));
+  const Definition *d = definition_at(L, lua_upvalueindex(1));
   Tensor *out[NB_MAX_OUTPUTS], **slots[NB_MAX_OUTPUTS];
   luaL_checkstack(L, 20, NULL);
+  nb_cycles_pace(L);
   Tensor **items = lua_newuserdatauv(L, (size_t)(n + 1) * sizeof *items, 0);
   lua_createtable(L, SAVED, 0);
   int record = lua_gettop(L);
@@ -308,6 +355,7 @@ static int call_custom(lua_State *L) {
     if (lua_istable(L, i)) refuse_hidden(L, d, i);
     items[count] = nb_test_tensor(L, i);
     if (!items[count]) continue;
+    nb_note_box(L, i);
     lua_pushinteger(L, count++);
     lua_rawseti(L, record + 2, i);
   }
@@ -320,8 +368,11 @@ static int call_custom(lua_State *L) {
   lua_newtable(L);  // ctx
   lua_getiuservalue(L, lua_upvalueindex(1), CONTEXT);
   lua_setmetatable(L, -2);
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &records_key);
+  lua_pushvalue(L, -2);
   lua_pushvalue(L, record);
-  lua_rawsetp(L, -2, &record_key);
+  lua_rawset(L, -3);
+  lua_pop(L, 1);
   lua_rawseti(L, record, CTX);
   for (int i = 0; i < d->op.outputs; i++) slots[i] = nb_new_tensor(L);
   lua_pushvalue(L, record);
@@ -344,11 +395,22 @@ static int call_custom(lua_State *L) {
 
 // native.custom(name, outputs, forward, backward or nil): the operator's function.
 static int custom(lua_State *L) {
+  Error err;
   const char *name = luaL_checkstring(L, 1);
   lua_Integer outputs = luaL_checkinteger(L, 2);
   lua_settop(L, 4);
   luaL_argcheck(L, outputs >= 1 && outputs <= NB_MAX_OUTPUTS, 2, "too many outputs");
-  Definition *d = lua_newuserdatauv(L, sizeof *d, CONTEXT);
+  Definition **slot = lua_newuserdatauv(L, sizeof *slot, CONTEXT);
+  *slot = NULL;
+  lua_createtable(L, 0, 2);
+  lua_pushcfunction(L, collect_definition);
+  lua_setfield(L, -2, "__gc");
+  lua_pushboolean(L, 0);
+  lua_setfield(L, -2, "__metatable");
+  lua_setmetatable(L, -2);
+  Definition *d = *slot = nb_alloc(sizeof *d, &err);
+  if (!d) return nb_raise(L, &err);
+  d->object = (Object){1, destroy_definition};
   strncpy(d->name, name, NAME - 1);
   d->name[NAME - 1] = '\0';
   d->op = (Op){.name = d->name,
@@ -359,7 +421,8 @@ static int custom(lua_State *L) {
                .dynamic = true,
                .shape = any_shape,
                .forward = forward,
-               .backward = lua_isnil(L, 4) ? NULL : backward};
+               .backward = lua_isnil(L, 4) ? NULL : backward,
+               .life = &d->object};
   lua_pushvalue(L, 3);
   lua_setiuservalue(L, 5, FORWARD);
   lua_pushvalue(L, 4);
@@ -373,12 +436,21 @@ static int custom(lua_State *L) {
   lua_setfield(L, -2, "__index");
   lua_pushliteral(L, "ctx");
   lua_setfield(L, -2, "__name");
+  lua_pushboolean(L, 0);
+  lua_setfield(L, -2, "__metatable");
   lua_setiuservalue(L, 5, CONTEXT);
   lua_pushcclosure(L, call_custom, 1);
   return 1;
 }
 
 void nb_open_custom(lua_State *L) {
+  nb_held_kinds.of_object = held_by_call;
+  lua_newtable(L);
+  lua_createtable(L, 0, 1);
+  lua_pushliteral(L, "k");
+  lua_setfield(L, -2, "__mode");
+  lua_setmetatable(L, -2);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &records_key);
   lua_pushcfunction(L, custom);
   lua_setfield(L, -2, "custom");
 }

@@ -18,9 +18,11 @@
 static void *new_closed(lua_State *L, size_t size, lua_CFunction close) {
   void *file = lua_newuserdatauv(L, size, 0);
   memset(file, 0, size);
-  lua_createtable(L, 0, 1);
+  lua_createtable(L, 0, 2);
   lua_pushcfunction(L, close);
   lua_setfield(L, -2, "__gc");
+  lua_pushboolean(L, 0);
+  lua_setfield(L, -2, "__metatable");
   lua_setmetatable(L, -2);
   return file;
 }
@@ -72,7 +74,8 @@ static int exists(lua_State *L) {
 }
 
 static int close_folder(lua_State *L) {
-  DIR **folder = lua_touserdata(L, 1);
+  DIR **folder = nb_collected_by(L, 1, close_folder);
+  if (!folder) return 0;
   if (*folder) closedir(*folder);
   *folder = NULL;
   return 0;
@@ -115,7 +118,8 @@ static int replace(lua_State *L) {
 }
 
 static int close_file(lua_State *L) {
-  nb_tensor_file_close(lua_touserdata(L, 1));
+  TensorFile *file = nb_collected_by(L, 1, close_file);
+  if (file) nb_tensor_file_close(file);
   return 0;
 }
 
@@ -205,7 +209,8 @@ static int safetensors_write(lua_State *L) {
 // ---- CSV ----
 
 static int close_csv(lua_State *L) {
-  nb_csv_close(lua_touserdata(L, 1));
+  CsvFile *file = nb_collected_by(L, 1, close_csv);
+  if (file) nb_csv_close(file);
   return 0;
 }
 

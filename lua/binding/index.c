@@ -20,7 +20,7 @@ typedef enum StepKind { STEP_SELECT, STEP_SLICE, STEP_ALL, STEP_NEW, STEP_INDEX,
 typedef struct Step {
   StepKind kind;
   int64_t first, last, step;
-  Tensor *tensor;  // borrowed: the key on the Lua stack keeps it
+  Tensor *tensor;  // borrowed from the Lua stack
 } Step;
 
 typedef struct Key {
@@ -89,11 +89,12 @@ static void read_key(lua_State *L, int index, Key *key) {
     key->steps[key->count++] = read_step(L, index);
   } else {
     lua_Integer n = (lua_Integer)lua_rawlen(L, index);
+    luaL_checkstack(L, MAX_STEPS + 10, NULL);
     if (n > MAX_STEPS) nb_raisef(L, "an index of %d entries is more than a tensor can have", (int)n);
     for (int i = 1; i <= n; i++) {
       lua_rawgeti(L, index, i);
-      key->steps[key->count++] = read_step(L, lua_gettop(L));
-      lua_pop(L, 1);  // the table keeps a tensor alive
+      key->steps[key->count] = read_step(L, lua_gettop(L));
+      if (!key->steps[key->count++].tensor) lua_pop(L, 1);  // it stays: a finalizer may change the table
     }
   }
   for (int i = 0; i < key->count; i++) {
@@ -163,7 +164,7 @@ static bool to_region(const Layout *x, const Key *key, Value *region, int *tenso
       case STEP_SLICE:
         if (p->step < 1)
           return nb_fail(err, NB_ERROR_ARGUMENT, "a slice's step must be at least 1, got %lld", (long long)p->step);
-        if (p->last == p->first - 1 && p->first >= 1 && p->first <= size + 1) {  // empty
+        if (p->first >= 1 && p->first <= size + 1 && p->last == p->first - 1) {  // empty
           e[0] = e[2] = 0;
           break;
         }

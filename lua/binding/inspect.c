@@ -331,5 +331,7 @@ void nb_open_inspect(lua_State *L) {
   luaL_newmetatable(L, node_name);
   lua_pushcfunction(L, collect_node);
   lua_setfield(L, -2, "__gc");
+  lua_pushboolean(L, 0);
+  lua_setfield(L, -2, "__metatable");
   lua_pop(L, 1);
 }

@@ -5,6 +5,7 @@
 #include "binding.h"
 #include "convert.h"
 #include "flags.h"
+#include "cycles.h"
 #include "index.h"
 #include "nablua/events.h"
 #include "nablua/tape.h"
@@ -220,7 +221,9 @@ static int set_grad(lua_State *L, Tensor *t) {
   const Tensor *before = t->grad;
   nb_tensor_release(&t->grad);
   t->grad = g;
+  if (g && (nb_tensor_tracked(g) || g->grad)) nb_suspect(t);
   nb_tell_deposited(t, before, true);
+  nb_cycles_pace(L);
   return 0;
 }
 

@@ -36,7 +36,7 @@ static void follow(lua_State *L) {
 
 // The __close and the __gc of a frame.
 static int leave(lua_State *L) {
-  Frame *f = lua_touserdata(L, 1);
+  Frame *f = nb_collected_by(L, 1, leave);
   if (!f || !f->listed) return 0;
   for (Frame **at = &latest; *at; at = &(*at)->below) {
     if (*at != f) continue;

@@ -11,19 +11,18 @@
 
 static const char slots_key;
 
-// A group's parameters and what is remembered of them, found once.  The group's list of parameters is its key in the
+// A group's parameters and what is remembered of them, found once; kept by the userdata's uservalue, a list, so that
+// Lua's collector sees them.  The group's list of parameters is its key in the
 // optimizer's memory, so whoever replaces that memory, or what is in it, drops these too.
 typedef struct Slots {
-  int count;  // of the slots, which own their tensors
+  const void *tag;  // &slots_key
+  int count;        // of the slots
   bool first, second;
   OptimizerSlot slot[];  // and as many again: those that have a gradient this time, borrowed
 } Slots;
 
 static int collect(lua_State *L) {
-  Slots *s = lua_touserdata(L, 1);
-  for (int i = 0; s && i < s->count; i++) {
-    for (int k = 0; k < NB_SLOT_TENSORS; k++) nb_tensor_release(&s->slot[i].all[k]);
-  }
+  Slots *s = nb_collected_by(L, 1, collect);
   if (s) s->count = 0;
   return 0;
 }
@@ -43,8 +42,8 @@ OptimizerRule nb_rule_at(lua_State *L, int at) {
 }
 
 // The tensor named at stack index `name` in the table of what is remembered of a parameter, made of zeros like
-// `like` when there is none; NULL without a name.
-static Tensor *remembered(lua_State *L, int memory, int name, const Layout *like) {
+// `like` when there is none, and added to the list at `kept`; NULL without a name.
+static Tensor *remembered(lua_State *L, int memory, int name, const Layout *like, int kept) {
   Error err;
   if (!lua_toboolean(L, name)) return NULL;
   lua_pushvalue(L, name);
@@ -57,21 +56,25 @@ static Tensor *remembered(lua_State *L, int memory, int name, const Layout *like
     lua_pushvalue(L, name);
     lua_pushvalue(L, -2);
     lua_rawset(L, memory);
-    lua_pop(L, 1);
+    lua_replace(L, -2);
   }
-  lua_pop(L, 1);
+  lua_rawseti(L, kept, (lua_Integer)lua_rawlen(L, kept) + 1);
   return t;
 }
 
 // Pushes the slots of the parameters at stack index 1, in the memory at 2 from now on; the names of what is remembered
 // are at 4 and 5.  Of parameters without a gradient nothing is remembered yet.
 static Slots *find_slots(lua_State *L, int n) {
-  Slots *s = lua_newuserdatauv(L, sizeof *s + 2 * (size_t)n * sizeof *s->slot, 0);
-  *s = (Slots){.first = lua_toboolean(L, 4), .second = lua_toboolean(L, 5)};
+  Slots *s = lua_newuserdatauv(L, sizeof *s + 2 * (size_t)n * sizeof *s->slot, 1);
+  *s = (Slots){.tag = &slots_key, .first = lua_toboolean(L, 4), .second = lua_toboolean(L, 5)};
   memset(s->slot, 0, 2 * (size_t)n * sizeof *s->slot);
   lua_rawgetp(L, LUA_REGISTRYINDEX, &slots_key);
   lua_setmetatable(L, -2);
   s->count = n;
+  lua_createtable(L, n * NB_SLOT_TENSORS, 0);
+  lua_pushvalue(L, -1);
+  lua_setiuservalue(L, -3, 1);
+  int kept = lua_gettop(L);
   for (int i = 0; i < n; i++) {
     lua_rawgeti(L, 1, i + 1);
     Tensor *w = nb_test_tensor(L, -1);
@@ -86,15 +89,15 @@ static Slots *find_slots(lua_State *L, int n) {
       }
       int memory = lua_gettop(L);
       lua_pushliteral(L, "step");
-      Tensor *step = remembered(L, memory, lua_gettop(L), &(Layout){.dtype = NB_F64});
-      Tensor *first = remembered(L, memory, 4, &w->layout), *second = remembered(L, memory, 5, &w->layout);
-      s->slot[i] = (OptimizerSlot){
-          .first = nb_tensor_retain(first), .second = nb_tensor_retain(second), .step = nb_tensor_retain(step)};
+      s->slot[i].step = remembered(L, memory, lua_gettop(L), &(Layout){.dtype = NB_F64}, kept);
+      s->slot[i].first = remembered(L, memory, 4, &w->layout, kept);
+      s->slot[i].second = remembered(L, memory, 5, &w->layout, kept);
       lua_pop(L, 2);
     }
-    s->slot[i].weight = nb_tensor_retain(w);
-    lua_pop(L, 1);
+    s->slot[i].weight = w;
+    lua_rawseti(L, kept, (lua_Integer)lua_rawlen(L, kept) + 1);
   }
+  lua_pop(L, 1);
   lua_pushvalue(L, 1);
   lua_pushvalue(L, -2);
   lua_rawset(L, 2);
@@ -125,8 +128,8 @@ static int optimize(lua_State *L) {
   nb_enter(L);
   lua_pushvalue(L, 1);
   lua_rawget(L, 2);
-  Slots *s = lua_touserdata(L, -1);
-  if (!s || !still_serve(L, s, (int)n)) s = NULL;
+  Slots *s = lua_rawlen(L, -1) >= sizeof *s ? lua_touserdata(L, -1) : NULL;
+  if (!s || s->tag != &slots_key || !still_serve(L, s, (int)n)) s = NULL;
   for (int i = 0; i < n; i++) {
     const Tensor *w = s ? s->slot[i].weight : NULL;
     if (!s) {

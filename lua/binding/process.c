@@ -229,6 +229,8 @@ void nb_open_process(lua_State *L) {
   luaL_newmetatable(L, metatable);
   lua_pushcfunction(L, close_process);
   lua_setfield(L, -2, "__gc");
+  lua_pushboolean(L, 0);
+  lua_setfield(L, -2, "__metatable");
   luaL_newlib(L, methods);
   lua_setfield(L, -2, "__index");
   lua_pop(L, 1);

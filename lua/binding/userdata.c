@@ -6,7 +6,7 @@
 #include "binding.h"
 #include "nablua/memory.h"
 
-static const char metatable_key, scalars_key, methods_key;
+static const char metatable_key, scalars_key, methods_key, closer_key, noted_key;
 
 void nb_push_metatable(lua_State *L) {
   lua_rawgetp(L, LUA_REGISTRYINDEX, &metatable_key);
@@ -35,9 +35,90 @@ typedef struct Box {
     char value[8];     // tag &bare_tags[dtype]
   } is;
   const void *tag;
+  struct Box *next, **at;  // of those with a tensor of the same Lua state
 } Box;
 
 static const char held_tag, bare_tags[NB_DTYPES];
+
+// The boxes of one Lua state that have a finalizer: when the state closes, Lua frees those that other finalizers made
+// meanwhile without calling it.
+typedef struct Home {
+  const void *state;  // the address of its registry
+  Box *first;
+  struct Home *next;
+} Home;
+static Home *homes;
+static Home *only;  // the first home, as long as there never was another: then it need not be looked for
+
+// Makes the state's home the first of the homes; false when it has none any more.
+static __attribute__((noinline)) bool find_home(const void *state) {
+  for (Home **at = &homes; *at; at = &(*at)->next) {
+    if ((*at)->state != state) continue;
+    Home *h = *at;
+    *at = h->next;
+    h->next = homes;
+    homes = h;
+    return true;
+  }
+  return false;
+}
+
+// Lists a box, which is not listed yet, at its state's home.
+static void list(lua_State *L, Box *box) {
+  Home *home = only;
+  if (!home) {
+    const void *state = lua_topointer(L, LUA_REGISTRYINDEX);
+    if ((!homes || homes->state != state) && !find_home(state)) return;
+    home = homes;
+  }
+  box->next = home->first;
+  box->at = &home->first;
+  if (box->next) box->next->at = &box->next;
+  home->first = box;
+}
+
+static void unlist(Box *box) {
+  if (!box->at) return;
+  if (box->next) box->next->at = box->at;
+  *box->at = box->next;
+  box->at = NULL;
+}
+
+// ---- for whoever looks for cycles ----
+
+static const BoxWatcher *watcher;
+static bool noting;
+
+void nb_watch_boxes(const BoxWatcher *w) {
+  watcher = w;
+}
+
+void nb_note_boxes(bool on) {
+  noting = on;
+}
+
+// Notes the userdata on top.
+static __attribute__((noinline)) void note(lua_State *L, Box *box) {
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &noted_key);
+  lua_pushvalue(L, -2);
+  lua_rawsetp(L, -2, box);
+  lua_pop(L, 1);
+}
+
+void nb_each_box(void (*f)(void *user, Tensor *t, const void *box, const void *registry), void *user) {
+  for (const Home *h = homes; h; h = h->next)
+    for (const Box *box = h->first; box; box = box->next)
+      if (box->is.t) f(user, box->is.t, box, h->state);
+}
+
+bool nb_push_box(lua_State *L, const void *box) {
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &noted_key);
+  lua_rawgetp(L, -1, box);
+  lua_remove(L, -2);
+  if (lua_touserdata(L, -1) == box) return true;
+  lua_pop(L, 1);
+  return false;
+}
 
 // Whatever nobody holds is gone now, not some day.
 static void collect_often(lua_State *L) {
@@ -68,7 +149,10 @@ static __attribute__((noinline)) void pay_collector(lua_State *L) {
     // Lua's own pace can stall for long after its heap has shrunk much, and young collections leave what was old
     // before it became garbage: do not wait.
     if (live - lowest > fmax(fmax(tensors, 2 * heap), slack)) {
-      lua_gc(L, LUA_GCCOLLECT);
+      if (noting)
+        watcher->collect(L);
+      else
+        lua_gc(L, LUA_GCCOLLECT);
       lowest = (double)nb_memory_stats().live;
     }
   }
@@ -98,8 +182,10 @@ Tensor **nb_new_tensor_of(lua_State *L, int metatable) {
   if (debt >= 64) pay_collector(L);
   Box *box = lua_newuserdatauv(L, sizeof *box, 0);
   *box = (Box){.tag = &metatable_key};
+  list(L, box);
   lua_pushvalue(L, metatable);
   lua_setmetatable(L, -2);
+  if (noting) note(L, box);
   collect_often(L);
   return &box->is.t;
 }
@@ -213,12 +299,72 @@ const char *nb_kind_of(lua_State *L, int index) {
   }
 }
 
+void *nb_collected_by(lua_State *L, int index, lua_CFunction collect) {
+  void *data = lua_type(L, index) == LUA_TUSERDATA ? lua_touserdata(L, index) : NULL;
+  if (!data || !lua_getmetatable(L, index)) return NULL;
+  lua_pushliteral(L, "__gc");
+  lua_rawget(L, -2);
+  bool is = lua_tocfunction(L, -1) == collect;
+  lua_pop(L, 2);
+  return is ? data : NULL;
+}
+
+void nb_note_box(lua_State *L, int index) {
+  Box *box = box_at(L, index);
+  if (!box) return;
+  if (lua_touserdata(L, index) == box)
+    lua_pushvalue(L, index);
+  else
+    lua_getiuservalue(L, index, 1);  // a scalar's
+  note(L, box);
+  lua_pop(L, 1);
+}
+
 static int collect(lua_State *L) {
   Box *box = box_at(L, 1);
   if (!box) return 0;
-  nb_tensor_release(&box->is.t);
   box->tag = NULL;
+  unlist(box);
+  nb_tensor_release(&box->is.t);
   return 0;
+}
+
+// The last finalizer that is called when the state closes, since its object is the first of the library's.
+static int close_home(lua_State *L) {
+  Home **own = nb_collected_by(L, 1, close_home);
+  if (!own || !*own || !find_home((*own)->state)) return 0;
+  while (homes->first) {
+    Box *box = homes->first;
+    box->tag = NULL;
+    unlist(box);
+    nb_tensor_release(&box->is.t);
+  }
+  only = NULL;
+  homes = (*own)->next;
+  nb_free(*own, sizeof **own);
+  *own = NULL;
+  if (watcher) watcher->closed();
+  return 0;
+}
+
+static void open_home(lua_State *L) {
+  Error err;
+  Home **own = lua_newuserdatauv(L, sizeof *own, 0);
+  *own = NULL;
+  lua_createtable(L, 0, 2);
+  lua_pushcfunction(L, close_home);
+  lua_setfield(L, -2, "__gc");
+  lua_pushboolean(L, 0);
+  lua_setfield(L, -2, "__metatable");
+  lua_setmetatable(L, -2);
+  Home *home = nb_alloc(sizeof *home, &err);
+  if (!home) nb_raise(L, &err);
+  *home = (Home){.state = lua_topointer(L, LUA_REGISTRYINDEX), .next = homes};
+  static bool another;
+  only = another ? NULL : home;
+  another = true;
+  *own = homes = home;
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &closer_key);
 }
 
 const char *nb_bare_scalar(lua_State *L, int index, DType *dtype) {
@@ -228,6 +374,13 @@ const char *nb_bare_scalar(lua_State *L, int index, DType *dtype) {
 }
 
 void nb_open_metatable(lua_State *L) {
+  open_home(L);
+  lua_newtable(L);
+  lua_createtable(L, 0, 1);
+  lua_pushliteral(L, "v");
+  lua_setfield(L, -2, "__mode");
+  lua_setmetatable(L, -2);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &noted_key);
   lua_createtable(L, 0, 32);
   lua_pushcfunction(L, collect);
   lua_setfield(L, -2, "__gc");

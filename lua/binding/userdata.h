@@ -39,6 +39,27 @@ Tensor *nb_test_tensor(lua_State *L, int index);
 // The same; raises an error when it is none, or a released one.
 Tensor *nb_check_tensor(lua_State *L, int index);
 
+// The userdata at `index` that is of the kind whose __gc is `collect`; NULL when it is another's.  What Lua's collector
+// calls, users can find and call with anything.
+void *nb_collected_by(lua_State *L, int index, lua_CFunction collect);
+
+// For whoever looks for cycles (cycles.h): what to call when all garbage is wanted, and when a state closes.
+typedef struct BoxWatcher {
+  void (*collect)(lua_State *L);
+  void (*closed)(void);
+} BoxWatcher;
+void nb_watch_boxes(const BoxWatcher *watcher);
+
+// While it is on, the userdata of tensors that are made can be found by nb_push_box; nb_note_box adds an older one.
+void nb_note_boxes(bool on);
+void nb_note_box(lua_State *L, int index);
+
+// Calls f for the tensor of every userdata, in all Lua states; `registry` stands for the state that it is of.
+void nb_each_box(void (*f)(void *user, Tensor *t, const void *box, const void *registry), void *user);
+
+// Pushes the userdata; false, and nothing pushed, when it was not noted or is garbage.
+bool nb_push_box(lua_State *L, const void *box);
+
 // The value at `index` where it is a scalar of whose tensor nobody has asked yet, and its dtype; else NULL.
 const char *nb_bare_scalar(lua_State *L, int index, DType *dtype);
 

@@ -52,6 +52,7 @@ void nb_hooks_release(Hook **list) {
   while (h) {
     Hook *next = h->next;
     h->next = NULL;
+    nb_hook_remove(h);  // nothing calls it any more, whoever holds it
     nb_hook_release(&h);
     h = next;
   }

@@ -10,6 +10,7 @@
 #include "nablua/interrupt.h"
 #include "nablua/memory.h"
 #include "nablua/op.h"
+#include "nablua/references.h"
 #include "tape_private.h"
 
 static bool grad_enabled = true;
@@ -69,10 +70,18 @@ void nb_node_release(Node **slot) {
   while (dead) {
     n = dead;
     dead = n->next_dead;
+    Object *life = n->op->life;
     drop_values(n);
     nb_free(n, n->bytes);
+    if (life) nb_object_release(&life);
   }
   draining = false;
+}
+
+// A rule that runs what users wrote may meet another walk over its own node, which somebody holds meanwhile: what the
+// rule reads stays until it has ended.
+static inline void end_use(Node *n) {
+  if (--n->uses == 0 && n->freed) drop_values(n);
 }
 
 void nb_node_forget(const Tensor *t) {
@@ -93,6 +102,7 @@ static Node *node_new(const Op *op, const Value *args, Error *err) {
   if (!n) return NULL;
   memset(n, 0, bytes);
   n->op = op;
+  if (op->life) op->life->refs++;
   n->refs = 1;
   n->bytes = bytes;
   n->edge_count = edges;
@@ -163,6 +173,7 @@ bool nb_record(Call *c, Error *err) {
 bool nb_rebind(Call *c, Tensor *target, Error *err) {
   Node *n = make_node(c, err);
   if (!n) return false;
+  if (!target->node && target->refs > 1) nb_suspect(target);  // it may be the gradient of what is written into it
   nb_node_forget(target);
   nb_node_release(&target->node);
   target->node = n;
@@ -361,7 +372,12 @@ static bool apply_rule(Node *n, Tensor *const *grad, Tensor **given, bool last, 
 }
 
 bool nb_node_backward(Node *n, Tensor *const *grad, Tensor **given, Error *err) {
-  return apply_rule(n, grad, given, false, err);
+  n->refs++;
+  n->uses++;
+  bool ok = apply_rule(n, grad, given, false, err);
+  end_use(n);
+  nb_node_release(&n);
+  return ok;
 }
 
 // A gradient that users get to see must not be a tensor that others hold: it becomes a copy where more than `held` do.
@@ -387,7 +403,9 @@ static bool keep_grads(Walk *w, const Pending *p) {
       if (w->targets[t]->node == p->node && w->targets[t]->output == i && !w->results[t])
         w->results[t] = nb_tensor_retain(p->grad[i]);
     Tensor *watcher = p->node->watcher[i];
-    if (watcher && !w->targets && !accumulate(w, &watcher->grad, p->grad[i])) return false;
+    if (!watcher || w->targets) continue;
+    if (!accumulate(w, &watcher->grad, p->grad[i])) return false;
+    if (nb_tensor_tracked(watcher->grad)) nb_suspect(watcher);
   }
   return true;
 }
@@ -408,6 +426,7 @@ static bool visit(Walk *w, int index) {
     if (!(given = nb_alloc(bytes, w->err))) return false;
     memset(given, 0, bytes);
   }
+  n->uses++;
   bool ok = apply_rule(n, p.grad, given, !w->heard, w->err);
   if (ok && w->heard) ok = nb_tell_visited(n, p.grad, given, w->err);
   for (int i = 0; i < n->edge_count; i++) {
@@ -415,11 +434,11 @@ static bool visit(Walk *w, int index) {
     nb_tensor_release(&given[i]);
   }
   if (given != few) nb_free(given, bytes);
-  if (ok && !w->options.retain_graph) {
-    drop_values(n);
+  if (ok && !w->options.retain_graph && !n->freed) {
     n->freed = true;
     n->freed_at = w->site;
   }
+  end_use(n);
   for (int i = 0; i < NB_MAX_OUTPUTS; i++) nb_tensor_release(&w->pending[index].grad[i]);
   return ok;
 }
@@ -501,6 +520,7 @@ static bool deposit(Walk *w, LeafGrad *g) {
   }
   const Tensor *was = g->leaf->grad;
   ok = accumulate(w, &g->leaf->grad, g->grad);
+  if (ok && nb_tensor_tracked(g->leaf->grad)) nb_suspect(g->leaf);
   if (ok) nb_tell_deposited(g->leaf, was, false);
 done:
   grad_enabled = before;
@@ -520,7 +540,10 @@ bool nb_grad(Tensor *J, Tensor *grad, Tensor *const *x, int count, BackwardOptio
              Error *err) {
   Walk w = {.options = options, .targets = x, .results = results, .target_count = count, .err = err};
   walk_begin(&w);
-  for (int i = 0; i < count; i++) results[i] = NULL;
+  for (int i = 0; i < count; i++) {
+    nb_tensor_retain(x[i]);  // hooks and rules may make the caller's caller let go of it
+    results[i] = NULL;
+  }
   bool ok = walk_back(&w, J, grad);
   for (int i = 0; ok && i < count; i++) {
     if (x[i]->node) continue;
@@ -528,6 +551,10 @@ bool nb_grad(Tensor *J, Tensor *grad, Tensor *const *x, int count, BackwardOptio
       if (w.leaves[j].leaf == x[i]) results[i] = nb_tensor_retain(w.leaves[j].grad);
   }
   walk_end(&w);
-  for (int i = 0; !ok && i < count; i++) nb_tensor_release(&results[i]);
+  for (int i = 0; i < count; i++) {
+    Tensor *t = x[i];
+    nb_tensor_release(&t);
+    if (!ok) nb_tensor_release(&results[i]);
+  }
   return ok;
 }

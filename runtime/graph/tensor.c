@@ -200,22 +200,24 @@ Tensor *nb_tensor_retain(Tensor *t) {
   return t;
 }
 
-static void destroy(Tensor *t) {
+// All but its gradient, which is returned: a gradient may have one in turn, thousands of times.
+static Tensor *destroy(Tensor *t) {
+  Tensor *grad = t->grad;
   if (t->node) nb_node_forget(t);
   nb_node_release(&t->node);
-  nb_tensor_release(&t->grad);
   nb_hooks_release(&t->hooks);
   if (t->name) nb_free(t->name, strlen(t->name) + 1);
   Storage *s = t->storage;
   if (s && s->owner == t) s->owner = NULL;
   if (!s || home_of(s) != t) nb_free(t, sizeof *t);
   if (s) storage_release(s);
+  return grad;
 }
 
 void nb_tensor_release(Tensor **slot) {
   Tensor *t = *slot;
   *slot = NULL;
-  if (t && --t->refs == 0) destroy(t);
+  while (t && --t->refs == 0) t = destroy(t);
 }
 
 bool nb_tensor_set_name(Tensor *t, const char *name, Error *err) {

@@ -82,7 +82,7 @@ static bool on_applied(void *user, const Applied *a, Error *err) {
     refuse(p, "the shape of what %s gives depends on values", op->name);
     return true;
   }
-  bool of_lua = op->user;
+  bool of_lua = op->life;
   for (int i = 0; i < NB_MAX_PARAMS && op->params[i].name; i++)
     of_lua = of_lua || nb_arg_kinds[op->params[i].kind].holds == NB_HOLDS_OBJECT;
   if (of_lua) {

@@ -27,7 +27,7 @@ BELOW = {
 }
 
 # Objects that need each other: applying records, recording holds arguments, walking back applies.
-RINGS = [{"runtime/graph/" + name + ".c" for name in ("args", "compose", "hooks", "op", "tape", "tensor")}]
+RINGS = [{"runtime/graph/" + name + ".c" for name in ("args", "compose", "hooks", "op", "references", "tape", "tensor")}]
 
 # (from, to, reason): single arrows that may run against the order; five at most.
 EXCEPTIONS = []

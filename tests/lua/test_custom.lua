@@ -316,4 +316,219 @@ function T.test_operators_of_ones_own_are_methods_that_completion_finds()
   lu.assertEquals(nb.ones(2):a_name_of_mine():totable(), { 1, 1 })
 end
 
+-- ---- what calls back where it is not expected ----
+
+local function collect_all()
+  collectgarbage()
+  collectgarbage()
+end
+
+function T.test_a_tape_outlives_operators_that_are_made_again()
+  local x, tapes = leaf { 1, 2 }, {}
+  for k = 1, 5 do
+    make { name = "again", forward = function(_, v) return v * k end, backward = function(_, g) return g * k end }
+    tapes[k] = x:again():sum()
+    tapes[k]:backward()
+    collect_all()
+  end
+  lu.assertEquals(x.grad:totable(), { 15, 15 })
+  for k = 1, 5 do fails({ "again", "was freed" }, tapes[k].backward, tapes[k]) end
+  for k = 1, 5 do tapes[k] = nil end
+  collect_all()
+end
+
+function T.test_a_rule_may_walk_over_its_own_node()
+  for _, options in ipairs { {}, { retain_graph = true } } do
+    local x, S, entered = leaf { 1, 2 }, nil, false
+    make { name = "inward",
+      forward = function(ctx, v)
+        ctx:save(v)
+        return v * v
+      end,
+      backward = function(ctx, g)
+        if not entered then
+          entered = true
+          S:backward(options)
+        end
+        return g * 2 * ctx:saved()
+      end }
+    local Y = x:inward()
+    S = Y:sum();
+    (Y * 3):sum():backward()
+    lu.assertEquals(x.grad:totable(), { 8, 16 })  -- once with 1, once with 3
+    fails({ "inward", "was freed" }, function() Y:sum():backward() end)
+  end
+end
+
+function T.test_the_list_of_a_gradient_may_change_on_the_way()
+  local x = leaf { 1, 2 }
+  local list = { x * 3 }
+  local J = (list[1] * list[1]):sum()
+  list[1]:register_hook(function()
+    list[1] = nil
+    collect_all()
+  end)
+  lu.assertEquals(nb.grad(J, list):totable(), { 6, 12 })
+  lu.assertEquals(#list, 0)
+  -- of a list that an operator reads: what is asked for on the way runs the finalizer
+  for _ = 1, 200 do
+    local parts = { nb.ones(2), nb.ones(2) }
+    setmetatable({}, { __gc = function() parts[1], parts[2] = nil, nil end })
+    local ok, got = pcall(nb.stack, parts)
+    if ok then lu.assertTrue(#got.shape == 0 or got:sum():item() == 2 * got.shape[1]) end
+  end
+end
+
+-- Everything that can be asked to finalize something, with everything that is not its own, and twice with its own.
+function T.test_finalizers_know_what_is_theirs()
+  local x = leaf { 1, 2 }
+  local y = (x * x):sum()
+  local mine = { nb.ones(3), nb.ones(3):sum(), x:register_hook(print), native.tape(y)[1].node,
+    nb.compile(function(v) return v * 2 end) }
+  local registry, found = debug.getregistry(), {}
+  for _, meta in pairs(registry) do
+    if type(meta) == "table" and type(rawget(meta, "__gc")) == "function" then
+      found[#found + 1] = meta
+      lu.assertTrue(rawget(meta, "__metatable") == false or meta.__name == "FILE*", tostring(meta.__name))
+    end
+  end
+  lu.assertTrue(#found >= 5)
+  local others = { 1, 1.5, "text", true, {}, print, coroutine.create(print), io.stdout, table.unpack(mine) }
+  for _, meta in ipairs(found) do
+    for _, event in ipairs { "__gc", "__close" } do
+      local f = rawget(meta, event)
+      for _, other in ipairs(f and meta.__name ~= "FILE*" and others or {}) do
+        if debug.getmetatable(other) ~= meta then pcall(f, other) end
+      end
+      if f and meta.__name ~= "FILE*" then pcall(f) end
+    end
+  end
+  lu.assertEquals(y:item(), 5)
+  for _, own in ipairs(mine) do
+    local close = type(own) == "userdata" and debug.getmetatable(own).__gc
+    if close then
+      close(own)
+      close(own)
+    end
+  end
+  fails({ "must be a tensor, got a userdata" }, function() return nb.abs(mine[1]) end)
+  fails({ "node of a tape" }, native.node_backward, mine[4], {})
+end
+
+function T.test_a_table_that_a_finalizer_changes_is_read_or_refused()
+  local function change(rows)
+    rows[1], rows[2], rows[3], rows[4] = 7, { 1, 2, 3 }, { "x", {} }, nil
+  end
+  local refused = 0
+  for _ = 1, 400 do
+    local rows = {}
+    for i = 1, 5 do rows[i] = { i, -i } end
+    setmetatable({}, { __gc = function() change(rows) end })
+    local _ = nb.zeros(40000)  -- whose memory is told to the collector when the next tensor is made
+    local ok, got = pcall(nb.tensor, rows)
+    if ok then
+      lu.assertTrue(got.shape[1] == 5)
+    else
+      refused = refused + 1
+      lu.assertStrContains(got, "was changed while it was read")
+    end
+  end
+  lu.assertTrue(refused > 0)
+end
+
+function T.test_a_chain_of_gradients_goes_without_recursion()
+  do
+    local t = nb.ones(1)
+    for _ = 1, 150000 do
+      local n = nb.ones(1)
+      n.grad = t
+      t = n
+    end
+    lu.assertEquals(t.grad.grad:item(), 1)
+  end
+  collect_all()
+end
+
+function T.test_ctx_holds_what_the_user_put_there_and_no_more()
+  local first, meta
+  make { name = "looked_at",
+    forward = function(ctx, v)
+      ctx:save(v)
+      first = next(ctx)
+      meta = getmetatable(ctx)
+      ctx.size = 3
+      lu.assertEquals({ next(ctx) }, { "size", 3 })
+      return v * 2
+    end,
+    backward = function(ctx, g) return g * ctx:saved() end }
+  local x = leaf { 1, 2 }
+  x:looked_at():sum():backward()
+  lu.assertNil(first)
+  lu.assertEquals(meta, false)
+  lu.assertEquals(x.grad:totable(), { 1, 2 })
+end
+
+-- A ctx that is asked within another operator's backward gives what was saved, and ties it to no tape but its own.
+function T.test_a_ctx_that_others_ask_gives_its_own()
+  local other
+  make { name = "first_own", forward = function(ctx, v)
+    local y = v * 2
+    ctx:save(y)
+    other = ctx
+    return y
+  end, backward = function(_, g) return g * 2 end }
+  local x = leaf { 3 }
+  local kept = x:first_own()
+  make { name = "second_own", forward = function(_, v) return v * 1 end,
+    backward = function(_, g) return g * other:saved() end }
+  local d = nb.grad(x:second_own():sum(), x, { create_graph = true })
+  lu.assertEquals(d:totable(), { 6 })
+  lu.assertEquals(kept:totable(), { 6 })
+end
+
+-- ---- numbers at the ends of what Lua has ----
+
+local whole = { integer = true, integers = true, dimension = true, ["dimension or table of dimensions"] = true,
+  number = true, ["tensor or number"] = true }
+local extremes = { math.mininteger, math.mininteger + 1, -2 ^ 62, -2 ^ 31, -1, 0, 2 ^ 31 - 1, 2 ^ 31, 2 ^ 32, 2 ^ 62,
+  math.maxinteger, 2 ^ 63, -1e300, math.huge, -math.huge, 0 / 0 }
+
+-- Each is taken or refused; the sanitizers of undefined behaviour have the say.  What creates takes no huge sizes.
+function T.test_numbers_at_the_ends_of_their_range()
+  local limit = nb.memory().limit
+  nb.memory { limit = 256e6 }
+  numeric.each_row(function() return true end, function(row)
+    numeric.each_case(row, function(case)
+      for place, p in ipairs(row.params) do
+        for _, value in ipairs(whole[p.kind] and extremes or {}) do
+          local args = numeric.arguments(row, case)
+          if p.named then
+            if type(args[args.n]) ~= "table" then args.n = args.n + 1 args[args.n] = {} end
+            args[args.n][p.name] = math.tointeger(value) or value
+          else
+            args[place] = math.tointeger(value) or value
+            if place > args.n then args.n = place end
+          end
+          pcall(numeric.call_of(row), table.unpack(args, 1, args.n))
+          if p.kind == "integers" then
+            args[place] = { args[place], args[place] }
+            pcall(numeric.call_of(row), table.unpack(args, 1, args.n))
+          end
+        end
+      end
+    end)
+  end)
+  nb.memory { limit = limit }
+  local t = nb.ones(2, 3)
+  for _, i in ipairs(extremes) do
+    i = math.tointeger(i) or i
+    if i ~= -1 then fails({}, function() return t[i] end) end
+    fails({}, function() t[{ 1, i - 1 == i and i or { i, i } }] = 1 error("taken") end)
+    for _, j in ipairs(extremes) do
+      pcall(function() return t[{ { i, math.tointeger(j) or j } }] end)
+      pcall(function() return t[{ { 1, 2, i }, { i, j, j } }] end)
+    end
+  end
+end
+
 return T

@@ -173,7 +173,7 @@ struct Op {
   bool (*backward)(Backward *b);
   void (*brief)(const Call *c, Brief *b);  // sets b->run where the call is so small that its forward is the larger part
   Loop loops[NB_DTYPES];                   // elementwise rows: the loop of each dtype it computes in
-  void *user;                              // for operators made at run time
+  Object *life;                            // of a row made at run time, which dies when nobody holds this any more
 };
 
 #define NB_SAVE_IN(i) (1u << (i))

@@ -26,6 +26,7 @@ typedef struct Edge {
 struct Node {
   const struct Op *op;
   int32_t refs;
+  int32_t uses;  // of its values by rules that are under way, until which these stay
   uint64_t order;
   Site site;           // the user's line that applied the operator
   union Value *args;   // owned copies; tensors whose values backward does not read have only a shape
@@ -83,7 +84,7 @@ typedef struct Hook Hook;
 
 // Calls `f`, which now belongs to the hook, in every backward that reaches `t`, which must be tracked, in the order of
 // registration.  The hook is for the value that t has now: a later change in place gives t another history, and the
-// hook stays with the old.  On failure `f` is the caller's still.
+// hook stays with the old; it ends with that, whoever holds it.  On failure `f` is the caller's still.
 Hook *nb_tensor_hook(Tensor *t, HookFunction f, Error *err);
 
 // Ends the hook's calls; it may be called within one.  NULL is ignored.

@@ -1,0 +1,130 @@
+-- SPDX-License-Identifier: MIT
+-- Cycles that go through C are garbage like others: memory stays flat, however often they are made.
+--
+-- TURNS=100000 in the environment makes as many of each; a test's run makes fewer.
+local lu = require "luaunit"
+local nb = require "nablua"
+local nn, optim = nb.nn, nb.optim
+
+local T = {}
+
+local TURNS = tonumber(os.getenv "TURNS" or 5000)
+
+local function collect_all()
+  collectgarbage()
+  collectgarbage()
+end
+
+-- The memory of tensors and of Lua, in bytes.
+local function memory()
+  collect_all()
+  return nb.memory().live + 1024 * collectgarbage "count"
+end
+
+-- Makes the pattern again and again: what is alive after the last turns is as much as after the first.
+local function assert_flat(turn, share)
+  local few = math.max(200, TURNS // 10)
+  for k = 1, few do turn(k) end
+  local before = memory()
+  for k = few + 1, TURNS do turn(k) end
+  local grown = memory() - before
+  lu.assertTrue(grown < (share or 300e3), ("%.0f bytes more after %d turns"):format(grown, TURNS - few))
+end
+
+local function leaf()
+  return nb.ones(100, { requires_grad = true })
+end
+
+function T.test_a_hook_that_names_its_leaf()
+  assert_flat(function()
+    local w = leaf()
+    w:register_hook(function(g) return g * w:detach() end);
+    (w * 2):sum():backward()
+  end)
+end
+
+function T.test_a_hook_of_an_intermediate_that_names_what_comes_after()
+  assert_flat(function()
+    local w, J = leaf(), nil
+    local z = w * 2
+    z:register_hook(function(g) return J and g end)
+    J = z:sum()
+    if math.random(2) == 1 then J:backward() end
+  end)
+end
+
+function T.test_a_hook_that_names_its_handle()
+  assert_flat(function()
+    local w, handle = leaf(), nil
+    handle = w:register_hook(function() handle:remove() end)
+  end)
+end
+
+function T.test_a_hook_that_names_its_net_and_its_optimizer()
+  assert_flat(function()
+    local net = nn.Linear(4, 3)
+    local opt = optim.Adam(net:parameters())
+    net.weight:register_hook(function(g) return net and opt and g end)
+    net(nb.ones(2, 4)):sum():backward()
+    opt:step()
+  end, 600e3)
+end
+
+function T.test_gradients_with_a_tape_of_their_own()
+  assert_flat(function()
+    local w = leaf();
+    (w * w):sum():backward(nil, { create_graph = true })
+  end)
+end
+
+function T.test_gradients_of_each_other()
+  assert_flat(function()
+    local a, b = leaf(), leaf()
+    a.grad, b.grad = b, a
+  end)
+end
+
+function T.test_a_ctx_that_holds_its_own_result()
+  nb.operator { name = "holds_itself",
+    forward = function(ctx, x)
+      ctx.input = x
+      return x * 2
+    end,
+    backward = function(_, g) return g * 2 end }
+  assert_flat(function()
+    local w, own = leaf(), nil
+    nb.operator { name = "holds_result",
+      forward = function(ctx, x)
+        own = ctx
+        return x * 2
+      end,
+      backward = function(_, g) return g * 2 end }
+    local y = w:holds_result():holds_itself()
+    rawset(own, "y", y)
+  end, 600e3)
+end
+
+-- What is still reachable, by whatever way, keeps what it needs.
+function T.test_what_lives_keeps_its_hooks()
+  local kept = {}
+  for k = 1, 300 do
+    local w = leaf()
+    local z = w * 2
+    local aside = z * k
+    z:register_hook(function(g) return g + aside[1]:detach() end)
+    local J = z:sum()
+    kept[k] = { w = w, J = J }
+    if k % 3 == 0 then kept[k - 1] = nil end
+    local own = leaf()
+    own:register_hook(function(g) return g * own:detach() * k end)
+    if k % 2 == 0 then kept[k].own = own * 3 end
+  end
+  collect_all()
+  for k, entry in pairs(kept) do
+    entry.J:backward()
+    lu.assertEquals(entry.w.grad:at(1), (1 + 2 * k) * 2)
+    if entry.own then entry.own:sum():backward() end
+  end
+end
+
+return T
