@@ -9,7 +9,6 @@ import collections
 import json
 import os
 import re
-import sys
 import tempfile
 import zlib
 
@@ -80,6 +79,10 @@ class Case:
         grads = self.derive(outputs, [None if w is None else wide(w) for w in self.weights], leaves, False)
         return [y.detach() for y in outputs], grads
 
+    def as_numbers(self):
+        """The outputs of the same case with all its whole numbers and masks in f64, which holds them."""
+        return self.function([t.detach().double() for t in self.tensors])
+
     def line(self, place):
         """What replay.lua reads; `place` gives a tensor its number."""
         return "{ tensors = %s, leaves = %s, weights = %s, directions = %s, compile = %s, call = function(t) return %s end }" % (
@@ -87,8 +90,9 @@ class Case:
             exchange.lua([False if w is None else place(w) for w in self.weights]),
             exchange.lua([place(v) for v in self.directions]), exchange.lua(self.compile), self.text)
 
-    def compare(self, result, tensors):
-        """The first difference as a sentence, or None."""
+    def compare(self, result, tensors, own_dtype=False):
+        """The first difference as a sentence, or None.  With own_dtype nablua's outputs have another dtype, which holds
+        the same numbers."""
         def mine(places):
             return [tensors[k] if k else None for k in places]
         if len(result["outputs"]) != len(self.outputs):
@@ -96,6 +100,8 @@ class Case:
         parts = [("output", mine(result["outputs"]), self.outputs), ("gradient", mine(result["gradients"]), self.gradients)]
         if self.second is not None and "second" in result:
             parts.append(("second derivative", mine(result["second"]), self.second))
+        if own_dtype:
+            parts[0][2][:] = [b.to(a.dtype) for a, b in zip(parts[0][1], self.as_numbers())]
         exact = None
         for n, (name, ours, theirs) in enumerate(parts):
             for k, (a, b) in enumerate(zip(ours, theirs)):
@@ -168,13 +174,16 @@ def reason_of(table, text):
     return next((reason for pattern, reason in table if re.search(pattern, text, re.S)), None)
 
 
-def judge(title, cases, skipped, refusals, deliberate, at_least):
-    """Compares all, prints what differs and the totals; the exit status."""
+def judge(title, cases, skipped, tables, at_least):
+    """Compares all, prints what differs and the totals; the exit status.  `tables` are lists of (pattern, reason): what
+    nablua refuses, whose dtype differs, what else differs on purpose."""
+    refusals, dtypes, deliberate = tables
     counts, shown, differ = collections.Counter(), collections.Counter(), 0
     accepted = collections.Counter()
     for case, result, tensors in replay(cases):
         refused = result.get("refused")
-        problem = ("refused: " + refused) if refused else case.compare(result, tensors)
+        own = reason_of(dtypes, case.label)
+        problem = ("refused: " + refused) if refused else case.compare(result, tensors, own is not None)
         if refused and reason_of(refusals, refused):
             skipped["refused here: " + reason_of(refusals, refused)] += 1
             continue
@@ -185,6 +194,8 @@ def judge(title, cases, skipped, refusals, deliberate, at_least):
         if "no_second" in result:
             accepted["no second derivative here: " + result["no_second"].splitlines()[0][:100]] += 1
         if problem is None:
+            if own:
+                accepted["other dtype, same numbers: " + own] += 1
             continue
         reason = reason_of(deliberate, case.label + " " + problem)
         if reason:
@@ -193,7 +204,7 @@ def judge(title, cases, skipped, refusals, deliberate, at_least):
         differ += 1
         key = case.label.split(" ")[0]
         shown[key] += 1
-        if shown[key] <= 3 or "-v" in sys.argv:
+        if shown[key] <= 3 or "NABLUA_PEERS_VERBOSE" in os.environ:
             print("%s: %s" % (case.describe(), problem))
     for what, table in (("skipped", skipped), ("accepted", accepted)):
         for rule, count in table.most_common():

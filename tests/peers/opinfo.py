@@ -14,63 +14,13 @@ from torch.utils import _pytree as tree
 import comparison
 import exchange
 from comparison import Skip
+from wording import T, Call, call, from_one, needs, places, raw
 
 try:
     from torch.testing._internal.common_methods_invocations import op_db
 except ImportError as problem:
     print("skipped: PyTorch's database of operators cannot be imported (%s)" % problem)
     sys.exit(77)
-
-
-class T:
-    """A tensor of a sample: how Lua names it, and what PyTorch knows of it."""
-
-    def __init__(self, place, value):
-        self.place, self.value = place, value
-
-    def __repr__(self):
-        return "t[%d]" % self.place
-
-    @property
-    def ndim(self):
-        return self.value.dim()
-
-
-class Call(str):
-    """The text of a call; `change` makes PyTorch's outputs of what nablua counts from 1."""
-    change = None
-
-    def then(self, change):
-        self.change = change
-        return self
-
-
-def raw(text):
-    v = T(0, None)
-    v.__class__ = type("Raw", (T,), {"__repr__": lambda self: text})
-    return v
-
-
-def call(name, *args, **options):
-    """nb.NAME(args, {options}); what is None is left out."""
-    args = list(args)
-    while args and args[-1] is None:
-        args.pop()
-    options = {key: v for key, v in options.items() if v is not None}
-    return Call("%s(%s)" % (name if "." in name else "nb." + name, ", ".join([exchange.lua(a) for a in args] + ([exchange.lua(options)] if options else []))))
-
-
-def from_one(d):
-    """A dimension, or several."""
-    if d is None:
-        return None
-    if isinstance(d, (list, tuple)):
-        return [from_one(x) for x in d] or None
-    return d + 1 if d >= 0 else d
-
-
-def places(index):
-    return raw("(%s + 1)" % index) if isinstance(index, T) else index + 1
 
 
 def plus_one(*which):
@@ -96,11 +46,6 @@ def dims_of(x, dim):
     return None if dim is None or dim == [] or dim == () else from_one(dim)
 
 
-def needs(condition, rule):
-    if not condition:
-        raise Skip(rule)
-
-
 def extreme(name):
     def make(x, dim=None, keepdim=False):
         made = call(name, x, from_one(dim), keepdim=keepdim or None)
@@ -124,6 +69,8 @@ def spread(name):
 
 def both_spreads(name):
     def make(x, dim=None, **options):
+        if isinstance(dim, bool):
+            dim, options["unbiased"] = None, dim
         return Call(spread(name)(x, dim, **options) + ", " + call("mean", x, dims_of(x, dim), keepdim=options.get("keepdim")))
     return make
 
@@ -171,6 +118,11 @@ def sizes(x, *shape):
 
 def shaped(name):
     return lambda x, *shape: call(name, x, sizes(x, *shape))
+
+
+def dense(x):
+    """As it is drawn with other layouts, of which there is no view."""
+    return raw("%s:contiguous()" % x)
 
 
 def permute(x, dims):
@@ -263,16 +215,23 @@ def to(name):
     return lambda x: call("to", x, name)
 
 
+def stable_sort(function):
+    """Equal elements stay in their order."""
+    return lambda x, dim=-1, descending=False, stable=True: function(x, dim=dim, descending=descending, stable=True)
+
+
 def sort(x, dim=-1, descending=False, stable=False):
-    return call("sort", x, from_one(dim), descending=descending or None).then(plus_one(1))
+    return call("sort", x, from_one(dim), descending=descending or None).then(plus_one(1)).by(stable_sort(torch.sort))
 
 
 def argsort(x, dim=-1, descending=False, stable=False):
-    return call("argsort", x, from_one(dim), descending=descending or None).then(plus_one(0))
+    return call("argsort", x, from_one(dim), descending=descending or None).then(plus_one(0)).by(stable_sort(torch.argsort))
 
 
 def topk(x, k, dim=-1, largest=True, sorted=True):
-    return call("topk", x, k, from_one(dim), largest=largest).then(plus_one(1))
+    """Which of equal elements counts is left open: what stands at the places is compared."""
+    made = call("topk", x, k, from_one(dim), largest=largest)
+    return Call("(function(v, i) return v, %s:gather(%d, i) end)(%s)" % (x, from_one(dim), made)).then(lambda outputs: [outputs[0]] * 2)
 
 
 def unique(x, sorted=True, return_inverse=False, return_counts=False, dim=None):
@@ -325,8 +284,17 @@ def linalg_svd(x, full_matrices=True):
     return svd(call("svd", x), ":transpose(-1, -2)")
 
 
+def symmetric(x):
+    """x + xᵀ, here and in PyTorch, which looks at one triangle."""
+    return raw("(%s + %s:transpose(-1, -2))" % (x, x))
+
+
 def eigh(x, UPLO="L"):
-    return Call("(function(l, v) return l, v:abs() end)(%s)" % call("eigh", x)).then(absolute(1))
+    return Call("(function(l, v) return l, v:abs() end)(%s)" % call("eigh", symmetric(x))).of(doubled).then(absolute(1))
+
+
+def doubled(x):
+    return x + x.mT
 
 
 def qr(x, mode="reduced"):
@@ -389,7 +357,7 @@ TABLE = {
     "clamp": lambda x, min=None, max=None: Call("%s:clamp(%s, %s)" % tuple(map(exchange.lua, (x, min, max)))),
     "clamp_min": lambda x, min: call("clamp", x, min=min),
     "clamp_max": lambda x, max: call("clamp", x, max=max),
-    "where": lambda condition, x, other: call("where", condition, x, other),
+    "where": lambda x, condition, other: call("where", condition, x, other),
     "nn.functional.leaky_relu": lambda x, negative_slope=0.01: call("leaky_relu", x, negative_slope),
     "nn.functional.elu": lambda x, alpha=1.0: call("elu", x, alpha),
     "nn.functional.gelu": lambda x, approximate="none": call("gelu", x, approximate=approximate),
@@ -413,11 +381,11 @@ TABLE = {
     "cumsum": lambda x, dim: call("cumsum", x, from_one(dim)),
     # shapes
     "reshape": shaped("reshape"),
-    "view": shaped("view"),
+    "view": lambda x, *shape: call("view", dense(x), sizes(x, *shape)),
     "expand": shaped("expand"),
     "broadcast_to": shaped("broadcast_to"),
     "reshape_as": lambda x, other: call("reshape", x, list(other.value.shape)),
-    "view_as": lambda x, other: call("view", x, list(other.value.shape)),
+    "view_as": lambda x, other: call("view", dense(x), list(other.value.shape)),
     "expand_as": lambda x, other: call("expand", x, list(other.value.shape)),
     "flatten": lambda x, start_dim=0, end_dim=-1: call("flatten", x, from_one(start_dim), from_one(end_dim)),
     "ravel": same("flatten"),
@@ -474,7 +442,7 @@ TABLE = {
     "nonzero": lambda x: call("nonzero", raw("%s:ne(0)" % x)).then(plus_one(0)),
     "argwhere": lambda x: call("nonzero", raw("%s:ne(0)" % x)).then(plus_one(0)),
     "sort": sort,
-    "msort": lambda x: call("sort", x, 1, ).then(None) if False else Call("(%s)" % call("sort", x, 1)),
+    "msort": lambda x: Call("(%s)" % call("sort", x, 1)),
     "argsort": argsort,
     "topk": topk,
     "unique": unique,
@@ -494,7 +462,7 @@ TABLE = {
     "svd": economic,
     "linalg.svdvals": lambda x: Call("(select(2, %s))" % call("svd", x)),
     "linalg.eigh": eigh,
-    "linalg.eigvalsh": lambda x, UPLO="L": Call("(%s)" % call("eigh", x)),
+    "linalg.eigvalsh": lambda x, UPLO="L": Call("(%s)" % call("eigh", symmetric(x))).of(doubled),
     "pinverse": pinv,
     "linalg.pinv": pinv,
     # windows
@@ -521,9 +489,27 @@ TABLE = {
 DTYPES = [torch.float32, torch.float64, torch.int64, torch.uint8, torch.bool]
 
 # What nablua refuses with a sentence, and why.
-REFUSALS = []
+REFUSALS = [
+    ("a scalar has no dimension", "a dimension of a tensor that has none"),
+    ("probabilities of sample", "targets that are no probabilities"),
+    ("are no whole numbers", "whole numbers to a negative power"),
+    ("does not fit into a tensor of", "a number that the dtype does not hold"),
+    ("cat: there is no dimension", "an empty vector among matrices"),
+    ("output_padding must be 0 or more and less", "an output_padding of the stride or more, allowed for the dilation's sake"),
+    (r"gather: the index has shape \S*0", "an empty index of other dimensions"),
+]
 
-# What differs on purpose, and why.
+# Whose dtype differs on purpose, and why; the numbers are compared.
+OWN_DTYPES = [
+    (r"^(matmul|__rmatmul__|mm|bmm|mv|dot|vdot|einsum) uint8", "products of u8 are added up in i64, as sums are"),
+    (r"^(max|min)/reduction\S* (uint8|bool)", "the largest and smallest of whole numbers are i64, as sums are"),
+    (r"^(add|mul|__radd__|__rmul__|outer|clamp_min|clamp_max) bool", "arithmetic of masks counts them in u8: true + true is 2"),
+    (r"^(maximum|minimum|max/binary|min/binary|sign) bool", "masks are whole numbers where they are compared or signed"),
+    (r"^(all|any) uint8", "any and all give masks for every dtype"),
+    (r"^nn.functional.(conv\S*|linear|unfold|avg_pool2d|max_pool2d) (int64|uint8|bool)", "layers work in f32 or f64: whole numbers become f32"),
+]
+
+# What else differs on purpose, and why.
 DELIBERATE = []
 
 
@@ -561,7 +547,7 @@ def make_case(op, make, label, sample, dtype, seed):
     def function(own):
         own = iter(own)
         x, a, o = tree.tree_unflatten([next(own) if is_tensor(v) else v for v in values], spec)
-        outputs = flat(op(x, *a, **o))
+        outputs = flat((text.peer or op)(text.before(x) if text.before else x, *a, **o))
         return text.change(outputs) if text.change else outputs
     return comparison.Case(label, text, tensors, function, seed=seed)
 
@@ -596,7 +582,7 @@ def main(pattern, seed):
             cases.append(case)
         except Skip as rule:
             skipped[str(rule)] += 1
-    return comparison.judge("opinfo", cases, skipped, REFUSALS, DELIBERATE, 0 if pattern else 1000)
+    return comparison.judge("opinfo", cases, skipped, (REFUSALS, OWN_DTYPES, DELIBERATE), 0 if pattern else 1000)
 
 
 SHARE = 0.3

@@ -28,7 +28,14 @@ local function install(net, state)
   return net
 end
 
-local environment = setmetatable({ nb = nb, nn = nb.nn, optim = nb.optim, install = install }, { __index = _G })
+-- What a call gave, then more.
+local function with(list, more)
+  table.move(more, 1, #more, list.n + 1, list)
+  return table.unpack(list, 1, list.n + #more)
+end
+
+local environment = setmetatable({ nb = nb, nn = nb.nn, optim = nb.optim, install = install, with = with },
+  { __index = _G })
 
 local function keep(t)
   if not t then return false end
@@ -44,7 +51,7 @@ end
 
 local function tensors_of(case)
   local t = {}
-  for k, place in ipairs(case.tensors) do t[k] = draw.laid_out(given[place]) end
+  for k, place in ipairs(case.tensors) do t[k] = draw.laid_out(given[tostring(place)]) end
   for _, k in ipairs(case.leaves) do t[k].requires_grad = true end
   return t
 end
@@ -60,7 +67,7 @@ local function weighed(parts, weights)
   local J
   for k, place in ipairs(weights) do
     if place and parts[k] and parts[k].requires_grad then
-      local part = (parts[k] * (given[place])):sum()
+      local part = (parts[k] * (given[tostring(place)])):sum()
       J = J and J + part or part
     end
   end
@@ -82,13 +89,16 @@ local function step(case, t, leaves)
   return all
 end
 
+-- Equal but for the order in which numbers of f64 are added, which follows their place in memory.
 local function equal(a, b)
-  if a.dtype ~= b.dtype or #a.shape ~= #b.shape then return false end
-  for d, n in ipairs(a.shape) do
-    if b.shape[d] ~= n then return false end
-  end
+  if a.dtype ~= b.dtype or table.concat(a.shape, " ") ~= table.concat(b.shape, " ") then return false end
   if a:numel() == 0 then return true end
-  return nb.logical_or(a:eq(b), nb.logical_and(a:ne(a), b:ne(b))):all():item()
+  local fine = nb.logical_or(a:eq(b), nb.logical_and(a:ne(a), b:ne(b)))
+  if a.dtype == "f64" then
+    local scale = nb.where(a:isfinite(), a, 0):abs():max()
+    fine = nb.logical_or(fine, (a - b):abs():le(scale * 1e-13))
+  end
+  return fine:all():item()
 end
 
 -- What differs where the same is recorded and replayed: nil where nothing does, then whether it was replayed.
