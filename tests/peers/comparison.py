@@ -30,11 +30,13 @@ def chosen(label, share):
 
 
 class Case:
-    """One call: `text` is Lua in which t[k] are the tensors, `function` the same of these tensors in PyTorch."""
+    """One call: `text` is Lua in which t[k] are the tensors, `function` the same of these tensors in PyTorch.  What `make`
+    makes, such as a net, is `made` in the text, and is made once where the call is repeated."""
 
-    def __init__(self, label, text, tensors, function, derive=True, compile=True, seed="1"):
-        self.label, self.text, self.function, self.compile = label, text, function, compile
-        self.tensors = [t.detach().clone().requires_grad_(t.requires_grad and derive) for t in tensors]
+    def __init__(self, label, text, tensors, function, make=None, compile=True, seed="1"):
+        self.label, self.text, self.function = label, text, function
+        self.make, self.compile = make, compile
+        self.tensors = [t.detach().clone().requires_grad_(t.requires_grad) for t in tensors]
         self.leaves = [k for k, t in enumerate(self.tensors) if t.requires_grad]
         self.random = torch.Generator().manual_seed(zlib.crc32((label + seed).encode()))
         self.weights, self.directions = [], []
@@ -85,10 +87,12 @@ class Case:
 
     def line(self, place):
         """What replay.lua reads; `place` gives a tensor its number."""
-        return "{ tensors = %s, leaves = %s, weights = %s, directions = %s, compile = %s, call = function(t) return %s end }" % (
+        form = ("{ tensors = %s, leaves = %s, weights = %s, directions = %s, compile = %s, "
+                "make = function(t) return %s end, call = function(t, made) return %s end }")
+        return form % (
             exchange.lua([place(t) for t in self.tensors]), exchange.lua([k + 1 for k in self.leaves]),
             exchange.lua([False if w is None else place(w) for w in self.weights]),
-            exchange.lua([place(v) for v in self.directions]), exchange.lua(self.compile), self.text)
+            exchange.lua([place(v) for v in self.directions]), exchange.lua(self.compile), self.make or "nil", self.text)
 
     def compare(self, result, tensors, own_dtype=False):
         """The first difference as a sentence, or None.  With own_dtype nablua's outputs have another dtype, which holds
@@ -116,7 +120,7 @@ class Case:
 
     def describe(self):
         shapes = ["%s%s" % (str(t.dtype).replace("torch.", ""), list(t.shape)) for t in self.tensors]
-        return "%s: %s; t = %s" % (self.label, self.text, ", ".join(shapes))
+        return "%s: %s; t = %s" % (self.label, self.text.replace("made", self.make or ""), ", ".join(shapes))
 
 
 def is_farther(mine, theirs, exact):

@@ -40,6 +40,8 @@ POSITIONAL = {
 REFUSALS = [
     ("a scalar has no dimension", "a dimension of a tensor that has none"),
     ("probabilities of sample", "targets that are no probabilities"),
+    ("expected a probability from 0 to 1", "targets that are no probabilities"),
+    ("training needs more than one value", "statistics of an empty batch"),
     ("no option", "an option that is not here"),
 ]
 OWN_DTYPES = []
@@ -67,6 +69,7 @@ def constructor(name, cls, args, options):
     bound = {key: v for key, v in bound.items() if v is not None or key == "momentum"}
     if bound.get("momentum", 0) is None:
         bound["momentum"] = False
+    needs(not any(isinstance(v, tuple) and None in v for v in bound.values()), "a size that is the input's")
     positional = [exchange.lua(bound.pop(key)) for key in POSITIONAL[name]]
     more = {key: option(name, key, v) for key, v in bound.items()}
     return "nn.%s(%s)" % (name, ", ".join(positional + [exchange.lua(more)]))
@@ -91,7 +94,6 @@ def make_case(entry, label, sample, training, dtype, seed):
     args, options = list(given.args), {key: v for key, v in given.kwargs.items() if key not in ("device", "dtype")}
     module = cls(*args, **options).to(dtype).train(training)
     state = {key: v for key, v in [*module.named_parameters(), *module.named_buffers()] if key != "num_batches_tracked"}
-    options = {key: v for key, v in options.items()}
     bundle = (tuple(sample.forward_input.args), dict(sample.forward_input.kwargs))
     weights = [(key, v) for key, v in options.items() if isinstance(v, torch.Tensor)]
     values, spec = tree.tree_flatten(bundle)
@@ -110,10 +112,12 @@ def make_case(entry, label, sample, training, dtype, seed):
     learnt = [key for key in ("running_mean", "running_var") if state.get(key) is not None]
     placed = {} if is_loss else {key: T(count + 1 + k, v) for k, (key, v) in enumerate(state.items())}
     tensors += [v.value for v in placed.values()]
-    text = "(function() local net = install(%s:to(%s), {%s}):train(%s) return with(table.pack(net(%s)), {%s}) end)()" % (
+    make = "install(%s:to(%s), {%s}):train(%s)" % (
         constructor(name, cls, args, options), '"f32"' if dtype == torch.float32 else '"f64"',
-        ", ".join('["%s"] = %s' % pair for pair in placed.items()), exchange.lua(training), inputs_of(name, own_args, own_options),
-        ", ".join("net." + key for key in learnt))
+        ", ".join('["%s"] = %s' % pair for pair in placed.items()), exchange.lua(training))
+    text = "made(%s)" % inputs_of(name, own_args, own_options)
+    if learnt:
+        text = "with(table.pack(%s), {made.running_mean, made.running_var})" % text
 
     def function(own):
         own = list(own)
@@ -127,7 +131,7 @@ def make_case(entry, label, sample, training, dtype, seed):
         parameters.update({key: parameters[key].clone() for key in learnt})
         outputs = torch.func.functional_call(made, parameters, a, o, tie_weights=False)
         return [y for y in tree.tree_leaves(outputs) if isinstance(y, torch.Tensor)] + [parameters[key] for key in learnt]
-    return comparison.Case(label, text, tensors, function, seed=seed)
+    return comparison.Case(label, text, tensors, function, make, not (learnt and training), seed)
 
 
 def main(pattern, seed):

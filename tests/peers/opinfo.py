@@ -75,6 +75,10 @@ def both_spreads(name):
     return make
 
 
+def plain(alpha):
+    needs(alpha == 1 and alpha is not True, "alpha=")
+
+
 def norm(x, ord=2, dim=None, keepdim=False):
     needs(not isinstance(ord, str), "a norm of matrices")
     return call("norm", x, dims_of(x, dim), keepdim=keepdim or None, p=ord)
@@ -260,7 +264,7 @@ def index_select(x, dim, index):
 
 
 def index_add(x, dim, index, source, alpha=1):
-    needs(alpha == 1, "alpha=")
+    plain(alpha)
     needs(x.ndim > 0, "a scalar where there is no dimension")
     return call("index_add", x, from_one(dim), places(index), source)
 
@@ -330,9 +334,9 @@ BINARY = {name: two(name) for name in "add sub mul pow maximum minimum atan2 eq 
 TABLE = {
     **{name: same(name.split(".")[-1]) for name in UNARY},
     **BINARY,
-    "add": lambda x, other, alpha=1: needs(alpha == 1, "alpha=") or call("add", x, other),
-    "sub": lambda x, other, alpha=1: needs(alpha == 1, "alpha=") or call("sub", x, other),
-    "rsub": lambda x, other, alpha=1: needs(alpha == 1, "alpha=") or call("sub", other, x),
+    "add": lambda x, other, alpha=1: plain(alpha) or call("add", x, other),
+    "sub": lambda x, other, alpha=1: plain(alpha) or call("sub", x, other),
+    "rsub": lambda x, other, alpha=1: plain(alpha) or call("sub", other, x),
     "div/no_rounding_mode": two("div"),
     "div/floor_rounding": lambda x, other, rounding_mode: call("floordiv", x, other),
     "floor_divide": two("floordiv"),

@@ -2,8 +2,8 @@
 -- Does what PyTorch's cases say: `nablua replay.lua FOLDER COUNT`, which has that many 1.lua and 1.safetensors, 2.lua
 -- ...; writes 1.json and 1.results.safetensors ...: nb.compile collects garbage, so that few tensors should be alive.
 --
--- Each line of the Lua files is a table: `tensors` the case's own among all, `call` a function of them, `leaves` those
--- whose gradients are taken, `weights` of the outputs (J = Σ weight · output), `directions` of second derivatives.
+-- Each line of the Lua files is a table: `tensors` the case's own among all, `call` a function of them (and of what
+-- `make` makes, once for several calls), `leaves` those whose gradients are taken, `weights` of the outputs (J = Σ weight · output), `directions` of second derivatives.
 -- The elements lie in memory in row-major order, with gaps, or transposed.
 local here = arg[0]:match("^(.*)/") or "."
 package.path = ("%s/?.lua;%s/../lua/?.lua;%s"):format(here, here, package.path)
@@ -80,8 +80,8 @@ local function gradients(J, leaves, options)
 end
 
 -- The outputs, then the gradients that there are, as one list.
-local function step(case, t, leaves)
-  local list = table.pack(case.call(t))
+local function step(case, t, leaves, made)
+  local list = table.pack(case.call(t, made))
   local grads = gradients(weighed(list, case.weights), leaves)
   local all = {}
   for k = 1, list.n do all[k] = list[k]:detach() end
@@ -102,9 +102,10 @@ local function equal(a, b)
 end
 
 -- What differs where the same is recorded and replayed: nil where nothing does, then whether it was replayed.
-local function replayed(case, t)
-  local leaves = leaves_of(case, t)
-  local expected = step(case, t, leaves)
+-- It is recorded with other values of the leaves, `scale` (of the round) times these.
+local function replayed(case, t, scale)
+  local leaves, made = leaves_of(case, t), case.make(t)
+  local expected = step(case, t, leaves, made)
   local values, args = {}, {}
   for k, leaf in ipairs(leaves) do values[k] = leaf:detach():clone() end
   for k, x in ipairs(t) do
@@ -113,7 +114,7 @@ local function replayed(case, t)
   local function own(...)
     local all = table.move(t, 1, #t, 1, {})
     for i, k in ipairs(args) do all[k] = select(i, ...) end
-    return table.unpack(step(case, all, leaves))
+    return table.unpack(step(case, all, leaves, made))
   end
   local function call(f)
     local list = {}
@@ -123,7 +124,7 @@ local function replayed(case, t)
   local f = nb.compile(own)
   for round = 1, 4 do
     nb.no_grad(function()
-      for k, leaf in ipairs(leaves) do leaf:copy_(round == 4 and values[k] or values[k] * (0.5 + 0.1 * round)) end
+      for k, leaf in ipairs(leaves) do leaf:copy_(values[k] * scale(round)) end
     end)
     if round < 4 then call(f) end
   end
@@ -135,6 +136,14 @@ local function replayed(case, t)
   return nil, tostring(f):find("compiled function, [1-9]") ~= nil
 end
 
+local function smaller(round)
+  return round < 4 and 0.5 + 0.1 * round or 1
+end
+
+local function alike()
+  return 1
+end
+
 local function silently(f, ...)
   local before = io.stderr
   io.stderr = { write = function() end }  -- luacheck: ignore 122
@@ -144,14 +153,14 @@ local function silently(f, ...)
 end
 
 local function second(case, t, leaves)
-  local J = weighed(table.pack(case.call(t)), case.weights)
+  local J = weighed(table.pack(case.call(t, case.make(t))), case.weights)
   local grads = gradients(J, leaves, { create_graph = true })
   return gradients(weighed(grads, case.directions), leaves)
 end
 
 local function run(case)
   local t, result = tensors_of(case), {}
-  local ok, list = pcall(function() return table.pack(case.call(t)) end)
+  local ok, list = pcall(function() return table.pack(case.call(t, case.make(t))) end)
   if not ok then return { refused = tostring(list) } end
   for k = 1, list.n do
     if not nb.is_tensor(list[k]) then return { refused = ("output %d is a %s"):format(k, type(list[k])) } end
@@ -166,7 +175,8 @@ local function run(case)
     if ok then result.second = keep_all(grads, #leaves) else result.no_second = tostring(grads) end
   end
   if case.compile then
-    local fine, problem, was = silently(replayed, case, t)
+    local fine, problem, was = silently(replayed, case, tensors_of(case), smaller)
+    if not fine then fine, problem, was = silently(replayed, case, tensors_of(case), alike) end
     result.compiled = fine and problem or not fine and tostring(problem) or nil
     result.replayed = was or false
   end
