@@ -51,7 +51,7 @@ end
 
 local function tensors_of(case)
   local t = {}
-  for k, place in ipairs(case.tensors) do t[k] = draw.laid_out(given[tostring(place)]) end
+  for k, place in ipairs(case.tensors) do t[k] = draw.laid_out(given[tostring(place)]:clone()) end
   for _, k in ipairs(case.leaves) do t[k].requires_grad = true end
   return t
 end
