@@ -58,6 +58,9 @@ def valley(parameters):
 
 def make_case(cls, options, label, dtype, seed):
     name = cls.__name__
+    options, steps = dict(options), STEPS
+    if name == "LBFGS":  # near the minimum the last bits of a loss in f32 decide where the search goes
+        options["max_iter"], steps = 2, 3 if dtype == torch.float32 else STEPS
     needs(not any(isinstance(v, torch.Tensor) for v in options.values()), "a rate that is a tensor")
     random = torch.Generator().manual_seed(1)
     start = [torch.randn(shape, generator=random, dtype=torch.float64).to(dtype) for shape in SHAPES]
@@ -71,7 +74,7 @@ def make_case(cls, options, label, dtype, seed):
             loss = valley(parameters)
             loss.backward()
             return loss
-        for _ in range(STEPS):
+        for _ in range(steps):
             opt.step(closure)
         return parameters, opt
 
@@ -87,7 +90,7 @@ def make_case(cls, options, label, dtype, seed):
     def function(own):
         parameters, opt = run(own)
         return [p.detach() for p in parameters] + [v.detach() for _, v in remembered(parameters, opt)]
-    text = MAKE % (", ".join("t[%d]:clone()" % (k + 1) for k in range(len(start))), name, exchange.lua(options), STEPS,
+    text = MAKE % (", ".join("t[%d]:clone()" % (k + 1) for k in range(len(start))), name, exchange.lua(options), steps,
                    ", ".join(exchange.lua(key) for key in names))
     return comparison.Case(label, " ".join(text.split()), start, function, compile=False, seed=seed)
 
