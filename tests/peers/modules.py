@@ -40,7 +40,7 @@ POSITIONAL = {
 REFUSALS = [
     ("a scalar has no dimension", "a dimension of a tensor that has none"),
     ("probabilities of sample", "targets that are no probabilities"),
-    ("expected a probability from 0 to 1", "targets that are no probabilities"),
+    ("expected (the logarithm of )?a probability", "targets that are no probabilities"),
     ("training needs more than one value", "statistics of an empty batch"),
     ("no option", "an option that is not here"),
 ]
