@@ -6,10 +6,13 @@
 # what nb.compile replays.  The tolerances are those of torch.testing.assert_close; where terms cancel in f32, what
 # counts is the distance to PyTorch's result in f64, which must be of the order of PyTorch's own.
 import collections
+import importlib
 import json
 import os
 import re
+import sys
 import tempfile
+import warnings
 import zlib
 
 import torch
@@ -18,6 +21,20 @@ import exchange
 
 TOLERANCES = {torch.float32: (1.3e-6, 1e-5), torch.float64: (1e-7, 1e-7)}
 FILE = 100  # cases
+
+
+warnings.simplefilter("ignore")  # of what later versions will do
+
+
+def database(module, name):
+    """One of the databases that PyTorch 2.13 tests itself with; skips all where there is none."""
+    try:
+        if tuple(int(n) for n in torch.__version__.split(".")[:2]) < (2, 13):
+            raise ImportError("it is PyTorch %s" % torch.__version__)
+        return getattr(importlib.import_module("torch.testing._internal." + module), name)
+    except ImportError as problem:
+        print("skipped: PyTorch 2.13 and expecttest are needed for %s: %s" % (name, problem))
+        sys.exit(77)
 
 
 class Skip(Exception):
@@ -30,8 +47,8 @@ def chosen(label, share):
 
 
 class Case:
-    """One call: `text` is Lua in which t[k] are the tensors, `function` the same of these tensors in PyTorch.  What `make`
-    makes, such as a net, is `made` in the text, and is made once where the call is repeated."""
+    """One call: `text` is Lua in which t[k] are the tensors, `function` the same of these tensors in PyTorch.  What
+    `make` makes, such as a net, is `made` in the text, and is made once where the call is repeated."""
 
     def __init__(self, label, text, tensors, function, make=None, compile=True, seed="1"):
         self.label, self.text, self.function = label, text, function
@@ -66,14 +83,22 @@ class Case:
         pairs = [(y, w) for y, w in zip(roots, weights) if w is not None and y.requires_grad]
         if not pairs or not leaves:
             return [torch.zeros_like(t) for t in leaves]
-        grads = torch.autograd.grad([y for y, _ in pairs], leaves, [w for _, w in pairs], allow_unused=True,
-                                    create_graph=further, retain_graph=True)
+        grads = torch.autograd.grad(
+            [y for y, _ in pairs],
+            leaves,
+            [w for _, w in pairs],
+            allow_unused=True,
+            create_graph=further,
+            retain_graph=True,
+        )
         return [torch.zeros_like(t) if g is None else g for g, t in zip(grads, leaves)]
 
     def exact(self):
         """The same case in f64."""
+
         def wide(t):
             return t.double() if t.dtype == torch.float32 else t
+
         other = Case(self.label, self.text, [], self.function)
         other.tensors = [wide(t.detach()).requires_grad_(t.requires_grad) for t in self.tensors]
         outputs = self.function(other.tensors)
@@ -87,21 +112,33 @@ class Case:
 
     def line(self, place):
         """What replay.lua reads; `place` gives a tensor its number."""
-        form = ("{ tensors = %s, leaves = %s, weights = %s, directions = %s, compile = %s, "
-                "make = function(t) return %s end, call = function(t, made) return %s end }")
+        form = (
+            "{ tensors = %s, leaves = %s, weights = %s, directions = %s, compile = %s, "
+            "make = function(t) return %s end, call = function(t, made) return %s end }"
+        )
         return form % (
-            exchange.lua([place(t) for t in self.tensors]), exchange.lua([k + 1 for k in self.leaves]),
+            exchange.lua([place(t) for t in self.tensors]),
+            exchange.lua([k + 1 for k in self.leaves]),
             exchange.lua([False if w is None else place(w) for w in self.weights]),
-            exchange.lua([place(v) for v in self.directions]), exchange.lua(self.compile), self.make or "nil", self.text)
+            exchange.lua([place(v) for v in self.directions]),
+            exchange.lua(self.compile),
+            self.make or "nil",
+            self.text,
+        )
 
     def compare(self, result, tensors, own_dtype=False):
         """The first difference as a sentence, or None.  With own_dtype nablua's outputs have another dtype, which holds
         the same numbers."""
+
         def mine(places):
             return [tensors[k] if k else None for k in places]
+
         if len(result["outputs"]) != len(self.outputs):
             return "%d outputs, PyTorch %d" % (len(result["outputs"]), len(self.outputs))
-        parts = [("output", mine(result["outputs"]), self.outputs), ("gradient", mine(result["gradients"]), self.gradients)]
+        parts = [
+            ("output", mine(result["outputs"]), self.outputs),
+            ("gradient", mine(result["gradients"]), self.gradients),
+        ]
         if self.second is not None and "second" in result:
             parts.append(("second derivative", mine(result["second"]), self.second))
         if own_dtype:
@@ -128,7 +165,9 @@ def is_farther(mine, theirs, exact):
     finite = torch.isfinite(exact) & torch.isfinite(theirs)
     if not torch.equal(torch.isfinite(mine) | ~finite, torch.ones_like(finite)):
         return True
-    mine_off, theirs_off = ((x.double() - exact)[finite].abs().max().item() if finite.any() else 0 for x in (mine, theirs))
+    mine_off, theirs_off = (
+        (x.double() - exact)[finite].abs().max().item() if finite.any() else 0 for x in (mine, theirs)
+    )
     scale = max(exact[finite].abs().max().item() if finite.any() else 0, 1)
     return mine_off > max(10 * theirs_off, 8 * torch.finfo(torch.float32).eps * scale)
 
@@ -144,7 +183,11 @@ def difference(mine, theirs):
         return None
     i = wrong.flatten().to(torch.uint8).argmax()
     return "is %r, PyTorch's %r, %d of %d differ" % (
-        mine.flatten()[i].item(), theirs.flatten()[i].item(), wrong.sum(), wrong.numel())
+        mine.flatten()[i].item(),
+        theirs.flatten()[i].item(),
+        wrong.sum(),
+        wrong.numel(),
+    )
 
 
 def write_cases(path, cases):
@@ -154,6 +197,7 @@ def write_cases(path, cases):
     def place(t):
         tensors.append(t)
         return len(tensors)
+
     with open(path + ".lua", "w") as file:
         file.writelines(case.line(place) + "\n" for case in cases)
     exchange.write_tensors(path + ".safetensors", tensors)
@@ -161,7 +205,7 @@ def write_cases(path, cases):
 
 def replay(cases):
     """Of each case what replay.lua gave, and the tensors that this names."""
-    files = [cases[k:k + FILE] for k in range(0, len(cases), FILE)]
+    files = [cases[k : k + FILE] for k in range(0, len(cases), FILE)]
     with tempfile.TemporaryDirectory() as folder:
         for n, some in enumerate(files):
             write_cases(os.path.join(folder, str(n + 1)), some)
@@ -213,9 +257,18 @@ def judge(title, cases, skipped, tables, at_least):
     for what, table in (("skipped", skipped), ("accepted", accepted)):
         for rule, count in table.most_common():
             print("  %s %6d: %s" % (what, count, rule))
-    print("%s: PyTorch %s, %s; %d skipped by %d rules, %d accepted, %d differ" % (
-        title, torch.__version__, ", ".join("%d %s" % (n, what) for what, n in counts.items()),
-        sum(skipped.values()), len(skipped), sum(accepted.values()), differ))
+    print(
+        "%s: PyTorch %s, %s; %d skipped by %d rules, %d accepted, %d differ"
+        % (
+            title,
+            torch.__version__,
+            ", ".join("%d %s" % (n, what) for what, n in counts.items()),
+            sum(skipped.values()),
+            len(skipped),
+            sum(accepted.values()),
+            differ,
+        )
+    )
     if counts["cases"] < at_least:
         print("%s: there should be at least %d cases" % (title, at_least))
         return 1

@@ -39,7 +39,11 @@ def write_tensors(path, tensors):
     header, parts, offset = {}, [], 0
     for k, t in enumerate(tensors):
         part = t.detach().contiguous().numpy().tobytes()
-        header[str(k + 1)] = {"dtype": CODES[t.dtype], "shape": list(t.shape), "data_offsets": [offset, offset + len(part)]}
+        header[str(k + 1)] = {
+            "dtype": CODES[t.dtype],
+            "shape": list(t.shape),
+            "data_offsets": [offset, offset + len(part)],
+        }
         parts.append(part)
         offset += len(part)
     text = json.dumps(header).encode()

@@ -4,7 +4,6 @@
 # Parameters are PyTorch's; their gradients and the inputs' are compared.
 import collections
 import inspect
-import sys
 
 import torch
 from torch.utils import _pytree as tree
@@ -14,11 +13,7 @@ import exchange
 from comparison import Skip
 from wording import T, from_one, needs, places, raw
 
-try:
-    from torch.testing._internal.common_modules import module_db
-except ImportError as problem:
-    print("skipped: PyTorch's database of modules cannot be imported (%s)" % problem)
-    sys.exit(77)
+module_db = comparison.database("common_modules", "module_db")
 
 # What the constructor takes by position here; all else is an option of the same name.
 POSITIONAL = {
@@ -33,8 +28,11 @@ POSITIONAL = {
     **dict.fromkeys(["Conv1d", "Conv2d", "ConvTranspose2d"], ["in_channels", "out_channels", "kernel_size"]),
     **dict.fromkeys(["LayerNorm", "RMSNorm"], ["normalized_shape"]),
     **dict.fromkeys(["RNN", "GRU", "LSTM"], ["input_size", "hidden_size"]),
-    **dict.fromkeys("""ELU GELU ReLU LeakyReLU Sigmoid SiLU Softmax LogSoftmax Softplus Tanh L1Loss KLDivLoss MSELoss NLLLoss
-        HuberLoss BCELoss BCEWithLogitsLoss CrossEntropyLoss""".split(), []),
+    **dict.fromkeys(
+        """ELU GELU ReLU LeakyReLU Sigmoid SiLU Softmax LogSoftmax Softplus Tanh L1Loss KLDivLoss MSELoss NLLLoss
+        HuberLoss BCELoss BCEWithLogitsLoss CrossEntropyLoss""".split(),
+        [],
+    ),
 }
 
 REFUSALS = [
@@ -113,8 +111,11 @@ def make_case(entry, label, sample, training, dtype, seed):
     placed = {} if is_loss else {key: T(count + 1 + k, v) for k, (key, v) in enumerate(state.items())}
     tensors += [v.value for v in placed.values()]
     make = "install(%s:to(%s), {%s}):train(%s)" % (
-        constructor(name, cls, args, options), '"f32"' if dtype == torch.float32 else '"f64"',
-        ", ".join('["%s"] = %s' % pair for pair in placed.items()), exchange.lua(training))
+        constructor(name, cls, args, options),
+        '"f32"' if dtype == torch.float32 else '"f64"',
+        ", ".join('["%s"] = %s' % pair for pair in placed.items()),
+        exchange.lua(training),
+    )
     text = "made(%s)" % inputs_of(name, own_args, own_options)
     if learnt:
         text = "with(table.pack(%s), {made.running_mean, made.running_var})" % text
@@ -130,7 +131,10 @@ def make_case(entry, label, sample, training, dtype, seed):
         parameters = {key: next(left) for key in placed}
         parameters.update({key: parameters[key].clone() for key in learnt})
         outputs = torch.func.functional_call(made, parameters, a, o, tie_weights=False)
-        return [y for y in tree.tree_leaves(outputs) if isinstance(y, torch.Tensor)] + [parameters[key] for key in learnt]
+        return [y for y in tree.tree_leaves(outputs) if isinstance(y, torch.Tensor)] + [
+            parameters[key] for key in learnt
+        ]
+
     return comparison.Case(label, text, tensors, function, make, not (learnt and training), seed)
 
 
@@ -146,7 +150,9 @@ def main(pattern, seed):
         for dtype in (torch.float32, torch.float64):
             for training in (True, False):
                 torch.manual_seed(1)
-                samples = entry.module_inputs_func(entry, device="cpu", dtype=dtype, requires_grad=True, training=training)
+                samples = entry.module_inputs_func(
+                    entry, device="cpu", dtype=dtype, requires_grad=True, training=training
+                )
                 for k, sample in enumerate(samples):
                     if sample.forward_input is None:
                         continue

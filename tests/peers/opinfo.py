@@ -6,7 +6,6 @@
 import collections
 import inspect
 import os
-import sys
 
 import torch
 from torch.utils import _pytree as tree
@@ -16,11 +15,7 @@ import exchange
 from comparison import Skip
 from wording import T, Call, call, from_one, needs, places, raw
 
-try:
-    from torch.testing._internal.common_methods_invocations import op_db
-except ImportError as problem:
-    print("skipped: PyTorch's database of operators cannot be imported (%s)" % problem)
-    sys.exit(77)
+op_db = comparison.database("common_methods_invocations", "op_db")
 
 
 def plus_one(*which):
@@ -50,6 +45,7 @@ def extreme(name):
     def make(x, dim=None, keepdim=False):
         made = call(name, x, from_one(dim), keepdim=keepdim or None)
         return made if dim is None else made.then(plus_one(1))
+
     return make
 
 
@@ -64,6 +60,7 @@ def spread(name):
         if unbiased is not None:
             correction = 1 if unbiased else 0
         return call(name, x, dims_of(x, dim), keepdim=keepdim or None, correction=correction)
+
     return make
 
 
@@ -71,7 +68,10 @@ def both_spreads(name):
     def make(x, dim=None, **options):
         if isinstance(dim, bool):
             dim, options["unbiased"] = None, dim
-        return Call(spread(name)(x, dim, **options) + ", " + call("mean", x, dims_of(x, dim), keepdim=options.get("keepdim")))
+        return Call(
+            spread(name)(x, dim, **options) + ", " + call("mean", x, dims_of(x, dim), keepdim=options.get("keepdim"))
+        )
+
     return make
 
 
@@ -158,22 +158,37 @@ def convolution(name):
     def make(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
         needs(not isinstance(padding, str), "padding by name")
         return call(name, x, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups)
+
     return make
 
 
 def conv_transpose(x, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
-    return call("conv_transpose2d", x, weight, bias, stride=stride, padding=padding, output_padding=output_padding,
-                groups=groups, dilation=dilation)
+    return call(
+        "conv_transpose2d",
+        x,
+        weight,
+        bias,
+        stride=stride,
+        padding=padding,
+        output_padding=output_padding,
+        groups=groups,
+        dilation=dilation,
+    )
 
 
 def max_pool(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
-    needs(dilation in (1, (1, 1)) and not ceil_mode and not return_indices, "dilation=, ceil_mode= or return_indices= of a pooling")
+    needs(
+        dilation in (1, (1, 1)) and not ceil_mode and not return_indices,
+        "dilation=, ceil_mode= or return_indices= of a pooling",
+    )
     return call("max_pool2d", x, kernel_size, stride=stride or None, padding=padding)
 
 
 def avg_pool(x, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None):
     needs(not ceil_mode and not divisor_override, "ceil_mode= or divisor_override= of a pooling")
-    return call("avg_pool2d", x, kernel_size, stride=stride or None, padding=padding, count_include_pad=count_include_pad)
+    return call(
+        "avg_pool2d", x, kernel_size, stride=stride or None, padding=padding, count_include_pad=count_include_pad
+    )
 
 
 def adaptive(x, output_size):
@@ -188,11 +203,13 @@ def attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False,
 
 def loss(name, *more):
     """A loss of two tensors; size_average= and reduce= are PyTorch's old names."""
+
     def make(x, target, reduction="mean", **options):
         needs(set(options) <= set(more), "an option that is not here")
         if "ignore_index" in options and options["ignore_index"] >= 0:
             options["ignore_index"] += 1
         return call("nn." + name, x, target, reduction=reduction, **options)
+
     return make
 
 
@@ -204,6 +221,7 @@ def of_classes(name, *more):
             else:
                 target = places(target)
         return loss(name, *more)(x, target, **options)
+
     return make
 
 
@@ -229,19 +247,28 @@ def sort(x, dim=-1, descending=False, stable=False):
 
 
 def argsort(x, dim=-1, descending=False, stable=False):
-    return call("argsort", x, from_one(dim), descending=descending or None).then(plus_one(0)).by(stable_sort(torch.argsort))
+    return (
+        call("argsort", x, from_one(dim), descending=descending or None)
+        .then(plus_one(0))
+        .by(stable_sort(torch.argsort))
+    )
 
 
 def topk(x, k, dim=-1, largest=True, sorted=True):
     """Which of equal elements counts is left open: what stands at the places is compared."""
     made = call("topk", x, k, from_one(dim), largest=largest)
-    return Call("(function(v, i) return v, %s:gather(%d, i) end)(%s)" % (x, from_one(dim), made)).then(lambda outputs: [outputs[0]] * 2)
+    return Call("(function(v, i) return v, %s:gather(%d, i) end)(%s)" % (x, from_one(dim), made)).then(
+        lambda outputs: [outputs[0]] * 2
+    )
 
 
 def unique(x, sorted=True, return_inverse=False, return_counts=False, dim=None):
     needs(dim is None, "unique along a dimension")
     wanted = [0] + [k for k, is_wanted in ((1, return_inverse), (2, return_counts)) if is_wanted]
-    text = "(function(...) local all = {...} return %s end)(%s)" % (", ".join("all[%d]" % (k + 1) for k in wanted), call("unique", x))
+    text = "(function(...) local all = {...} return %s end)(%s)" % (
+        ", ".join("all[%d]" % (k + 1) for k in wanted),
+        call("unique", x),
+    )
     return Call(text).then(plus_one(1) if return_inverse else None)
 
 
@@ -250,6 +277,7 @@ def scatter(name):
         needs(reduce is None, "reduce= of scatter")
         needs(x.ndim > 0, "a scalar where there is no dimension")
         return call(name, x, from_one(dim), places(index), value if src is None else src)
+
     return make
 
 
@@ -329,7 +357,10 @@ def pinv(x, rcond=None, rtol=None, atol=None, hermitian=False):
 UNARY = {name: same(name) for name in """abs acos asin atan ceil cos cosh erf exp expm1 floor isfinite isinf isnan log
     log1p neg reciprocal round rsqrt sigmoid sign sin sinh sqrt square tan tanh logical_not clone contiguous trace
     matmul mm dot nn.functional.relu nn.functional.silu zeros_like ones_like""".split()}
-BINARY = {name: two(name) for name in "add sub mul pow maximum minimum atan2 eq ne lt le gt ge logical_and logical_or logical_xor".split()}
+BINARY = {
+    name: two(name)
+    for name in "add sub mul pow maximum minimum atan2 eq ne lt le gt ge logical_and logical_or logical_xor".split()
+}
 
 TABLE = {
     **{name: same(name.split(".")[-1]) for name in UNARY},
@@ -400,8 +431,10 @@ TABLE = {
     "squeeze": lambda x, dim=None: call("squeeze", x, from_one(dim)),
     "unsqueeze": lambda x, dim: call("unsqueeze", x, from_one(dim)),
     "diag": lambda x, diagonal=0: call("diag", x, diagonal),
-    "diagonal": lambda x, offset=0: needs(x.ndim == 2, "a diagonal of more than two dimensions") or call("diag", x, offset),
-    "linalg.diagonal": lambda x, offset=0: needs(x.ndim == 2, "a diagonal of more than two dimensions") or call("diag", x, offset),
+    "diagonal": lambda x, offset=0: needs(x.ndim == 2, "a diagonal of more than two dimensions")
+    or call("diag", x, offset),
+    "linalg.diagonal": lambda x, offset=0: needs(x.ndim == 2, "a diagonal of more than two dimensions")
+    or call("diag", x, offset),
     "tril": lambda x, diagonal=0: call("tril", x, diagonal),
     "triu": lambda x, diagonal=0: call("triu", x, diagonal),
     "cat": lambda tensors, dim=0: call("cat", list(tensors), from_one(dim)),
@@ -409,7 +442,7 @@ TABLE = {
     "tile": shaped("tile"),
     "repeat": lambda x, *repeats: call("tile", x, sizes(x, *repeats)),
     "repeat_interleave": lambda x, repeats, dim=None: needs(isinstance(repeats, int), "repeats of each element")
-        or call("repeat_interleave", x, repeats, from_one(dim)),
+    or call("repeat_interleave", x, repeats, from_one(dim)),
     "flip": flip,
     "fliplr": lambda x: flip(x, [1]),
     "flipud": lambda x: flip(x, [0]),
@@ -434,7 +467,7 @@ TABLE = {
     "eye": lambda n, m=None: call("eye", n, m),
     "linspace": lambda start, end, steps: call("linspace", start, end, steps),
     "nn.functional.one_hot": lambda x, num_classes=-1: needs(num_classes > 0, "classes counted by one_hot")
-        or Call("%s:to('i64')" % call("one_hot", places(x), num_classes)),
+    or Call("%s:to('i64')" % call("one_hot", places(x), num_classes)),
     # places
     "index_select": index_select,
     "index_add": index_add,
@@ -474,7 +507,8 @@ TABLE = {
     "nn.functional.conv2d": convolution("conv2d"),
     "nn.functional.conv_transpose2d": conv_transpose,
     "nn.functional.unfold": lambda x, kernel_size, dilation=1, padding=0, stride=1: call(
-        "unfold", x, kernel_size, stride=stride, padding=padding, dilation=dilation),
+        "unfold", x, kernel_size, stride=stride, padding=padding, dilation=dilation
+    ),
     "nn.functional.max_pool2d": max_pool,
     "nn.functional.avg_pool2d": avg_pool,
     "nn.functional.adaptive_avg_pool2d": adaptive,
@@ -501,7 +535,10 @@ REFUSALS = [
     ("are no whole numbers", "whole numbers to a negative power"),
     ("does not fit into a tensor of", "a number that the dtype does not hold"),
     ("cat: there is no dimension", "an empty vector among matrices"),
-    ("output_padding must be 0 or more and less", "an output_padding of the stride or more, allowed for the dilation's sake"),
+    (
+        "output_padding must be 0 or more and less",
+        "an output_padding of the stride or more, allowed for the dilation's sake",
+    ),
     (r"gather: the index has shape \S*0", "an empty index of other dimensions"),
 ]
 
@@ -509,10 +546,19 @@ REFUSALS = [
 OWN_DTYPES = [
     (r"^(matmul|__rmatmul__|mm|bmm|mv|dot|vdot|einsum) uint8", "products of u8 are added up in i64, as sums are"),
     (r"^(max|min)/reduction\S* (uint8|bool)", "the largest and smallest of whole numbers are i64, as sums are"),
-    (r"^(add|mul|__radd__|__rmul__|outer|clamp_min|clamp_max) bool", "arithmetic of masks counts them in u8: true + true is 2"),
-    (r"^(maximum|minimum|max/binary|min/binary|sign) bool", "masks are whole numbers where they are compared or signed"),
+    (
+        r"^(add|mul|__radd__|__rmul__|outer|clamp_min|clamp_max) bool",
+        "arithmetic of masks counts them in u8: true + true is 2",
+    ),
+    (
+        r"^(maximum|minimum|max/binary|min/binary|sign) bool",
+        "masks are whole numbers where they are compared or signed",
+    ),
     (r"^(all|any) uint8", "any and all give masks for every dtype"),
-    (r"^nn.functional.(conv\S*|linear|unfold|avg_pool2d|max_pool2d) (int64|uint8|bool)", "layers work in f32 or f64: whole numbers become f32"),
+    (
+        r"^nn.functional.(conv\S*|linear|unfold|avg_pool2d|max_pool2d) (int64|uint8|bool)",
+        "layers work in f32 or f64: whole numbers become f32",
+    ),
 ]
 
 # What else differs on purpose, and why.
@@ -555,6 +601,7 @@ def make_case(op, make, label, sample, dtype, seed):
         x, a, o = tree.tree_unflatten([next(own) if is_tensor(v) else v for v in values], spec)
         outputs = flat((text.peer or op)(text.before(x) if text.before else x, *a, **o))
         return text.change(outputs) if text.change else outputs
+
     return comparison.Case(label, text, tensors, function, seed=seed)
 
 
@@ -589,4 +636,3 @@ def main(pattern, seed):
         except Skip as rule:
             skipped[str(rule)] += 1
     return comparison.judge("opinfo", cases, skipped, (REFUSALS, OWN_DTYPES, DELIBERATE), 0 if pattern else 1200)
-

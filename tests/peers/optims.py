@@ -3,7 +3,6 @@
 #
 # The parameters and what the optimizer remembers of them are compared; LBFGS asks for the loss itself.
 import collections
-import sys
 
 import torch
 
@@ -12,11 +11,7 @@ import exchange
 from comparison import Skip
 from wording import needs
 
-try:
-    from torch.testing._internal.common_optimizers import optim_db
-except ImportError as problem:
-    print("skipped: PyTorch's database of optimizers cannot be imported (%s)" % problem)
-    sys.exit(77)
+optim_db = comparison.database("common_optimizers", "optim_db")
 
 STEPS = 10
 
@@ -53,7 +48,7 @@ end)()"""
 
 
 def valley(parameters):
-    return sum((w ** 2 + w ** 4 / 2).sum() + (w / 2).exp().sum() for w in parameters)
+    return sum((w**2 + w**4 / 2).sum() + (w / 2).exp().sum() for w in parameters)
 
 
 def make_case(cls, options, label, dtype, seed):
@@ -74,6 +69,7 @@ def make_case(cls, options, label, dtype, seed):
             loss = valley(parameters)
             loss.backward()
             return loss
+
         for _ in range(steps):
             opt.step(closure)
         return parameters, opt
@@ -90,8 +86,14 @@ def make_case(cls, options, label, dtype, seed):
     def function(own):
         parameters, opt = run(own)
         return [p.detach() for p in parameters] + [v.detach() for _, v in remembered(parameters, opt)]
-    text = MAKE % (", ".join("t[%d]:clone()" % (k + 1) for k in range(len(start))), name, exchange.lua(options), steps,
-                   ", ".join(exchange.lua(key) for key in names))
+
+    text = MAKE % (
+        ", ".join("t[%d]:clone()" % (k + 1) for k in range(len(start))),
+        name,
+        exchange.lua(options),
+        steps,
+        ", ".join(exchange.lua(key) for key in names),
+    )
     return comparison.Case(label, " ".join(text.split()), start, function, compile=False, seed=seed)
 
 

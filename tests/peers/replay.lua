@@ -3,8 +3,9 @@
 -- ...; writes 1.json and 1.results.safetensors ...: nb.compile collects garbage, so that few tensors should be alive.
 --
 -- Each line of the Lua files is a table: `tensors` the case's own among all, `call` a function of them (and of what
--- `make` makes, once for several calls), `leaves` those whose gradients are taken, `weights` of the outputs (J = Σ weight · output), `directions` of second derivatives.
--- The elements lie in memory in row-major order, with gaps, or transposed.
+-- `make` makes, once for several calls), `leaves` those whose gradients are taken, `weights` of the outputs
+-- (J = Σ weight · output), `directions` of second derivatives.  The elements lie in memory in row-major order, with
+-- gaps, or transposed.
 local here = arg[0]:match("^(.*)/") or "."
 package.path = ("%s/?.lua;%s/../lua/?.lua;%s"):format(here, here, package.path)
 package.preload.luaunit = function() return {} end  -- numeric.lua names it; nothing here calls it
@@ -165,7 +166,7 @@ local function run(case)
   for k = 1, list.n do
     if not nb.is_tensor(list[k]) then return { refused = ("output %d is a %s"):format(k, type(list[k])) } end
   end
-  local leaves, grads = leaves_of(case, t), nil
+  local leaves, grads = leaves_of(case, t)
   result.outputs = keep_all(list, list.n)
   ok, grads = pcall(gradients, weighed(list, case.weights), leaves)
   if not ok then return { refused = tostring(grads) } end

@@ -7,6 +7,7 @@
 # the test is skipped (77).  NAME.py defines `peers` (a dict from a call's name to a function of its arguments, or a
 # function that finds one by name) and `at_least`, how many cases there must be; or `main`, which does all of it where
 # the cases are PyTorch's.
+# Of PyTorch's operators a seeded sample runs, all with NABLUA_PEERS=all; NABLUA_PEERS_VERBOSE=1 prints all that differ.
 # All values and gradients must agree to 1e-5 (f32) and 1e-10 (f64), relative to the largest number of the tensor.
 # Where terms cancel in f32, what counts is the distance to PyTorch's result in f64: it must be of the order of PyTorch's
 # own in f32, or a few roundings of numbers around 1.

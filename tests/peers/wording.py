@@ -20,6 +20,7 @@ class T:
 
 class Call(str):
     """The text of a call; PyTorch's outputs are changed to what they are here, its first tensor before."""
+
     before, change, peer = None, None, None
 
     def by(self, peer):
@@ -48,7 +49,13 @@ def call(name, *args, **options):
     while args and args[-1] is None:
         args.pop()
     options = {key: v for key, v in options.items() if v is not None}
-    return Call("%s(%s)" % (name if "." in name else "nb." + name, ", ".join([exchange.lua(a) for a in args] + ([exchange.lua(options)] if options else []))))
+    return Call(
+        "%s(%s)"
+        % (
+            name if "." in name else "nb." + name,
+            ", ".join([exchange.lua(a) for a in args] + ([exchange.lua(options)] if options else [])),
+        )
+    )
 
 
 def from_one(d):
