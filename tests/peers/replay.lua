@@ -166,7 +166,8 @@ local function run(case)
   for k = 1, list.n do
     if not nb.is_tensor(list[k]) then return { refused = ("output %d is a %s"):format(k, type(list[k])) } end
   end
-  local leaves, grads = leaves_of(case, t)
+  local leaves = leaves_of(case, t)
+  local grads
   result.outputs = keep_all(list, list.n)
   ok, grads = pcall(gradients, weighed(list, case.weights), leaves)
   if not ok then return { refused = tostring(grads) } end
