@@ -127,7 +127,11 @@ local function record(f, args, guard, called)
   local given, grad = stand_ins(args), nb.grad_enabled()
   local r, steps = { guard = guard, replays = 0 }, {}
   native.recorded_steps = steps
-  r.plan = native.plan_begin(table.unpack(given, 1, given.n))
+  r.plan, r.reason = native.plan_begin(table.unpack(given, 1, given.n))
+  if not r.plan then
+    native.recorded_steps = nil
+    return r, table.pack(f(table.unpack(args, 1, args.n)))
+  end
   local results
   do
     local _ <close> = setmetatable({}, { __close = function()

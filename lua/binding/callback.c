@@ -2,8 +2,8 @@
 // Calling Lua from within the library; hooks of tensors.
 #include "callback.h"
 
-#include "flags.h"
 #include "cycles.h"
+#include "flags.h"
 #include "nablua/memory.h"
 #include "nablua/tape.h"
 #include "open.h"

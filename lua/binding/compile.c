@@ -92,23 +92,28 @@ static int collect(lua_State *L) {
   return 0;
 }
 
-// The tensors among the arguments from `first` on.
+// The tensors among the arguments from `first` on: how many, of which the list has MOST at the most.
 static int tensors(lua_State *L, int first, Tensor **list) {
   int count = 0;
   for (int i = first; i <= lua_gettop(L); i++) {
     Tensor *t = nb_test_tensor(L, i);
     if (!t) continue;
-    if (count == MOST) return nb_raisef(L, "compile: more than %d tensors", MOST);
-    list[count++] = t;
+    if (count < MOST) list[count] = t;
+    count++;
   }
   return count;
 }
 
-// native.plan_begin(stand-in, ...): starts to record; the plan.
+// native.plan_begin(stand-in, ...): starts to record; the plan, or nil and why there is none.
 static int begin(lua_State *L) {
   Error err;
   Tensor *t[MOST];
   int count = tensors(L, 1, t);
+  if (count > MOST) {
+    lua_pushnil(L);
+    lua_pushfstring(L, "it takes %d tensors, and can take %d", count, MOST);
+    return 2;
+  }
   PlanBox *box = lua_newuserdatauv(L, sizeof *box, LISTS);
   *box = (PlanBox){.plan = NULL};
   lua_rawgetp(L, LUA_REGISTRYINDEX, &plan_key);
@@ -134,7 +139,10 @@ static int end(lua_State *L) {
   Tensor *t[MOST];
   Plan *p = *check_plan(L, 1);
   int count = tensors(L, 2, t);
-  return outcome(L, nb_plan_end(p, t, count, &err), &err);
+  bool fits = count <= MOST;
+  bool ok = nb_plan_end(p, t, fits ? count : 0, &err);
+  if (ok && !fits) ok = nb_fail(&err, NB_ERROR_ARGUMENT, "it returns %d tensors, and can return %d", count, MOST);
+  return outcome(L, ok, &err);
 }
 
 // native.plan_changed(plan, k): whether the kth input was written to while it was recorded.

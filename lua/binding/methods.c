@@ -4,8 +4,8 @@
 
 #include "binding.h"
 #include "convert.h"
-#include "flags.h"
 #include "cycles.h"
+#include "flags.h"
 #include "index.h"
 #include "nablua/events.h"
 #include "nablua/tape.h"

@@ -583,4 +583,31 @@ function T.test_other_values_are_told_apart()
   lu.assertStrContains(tostring(h), "2 replays")
 end
 
+function T.test_many_tensors_are_refused_and_leave_no_recording_behind()
+  local function many(x)
+    local list = {}
+    for k = 1, 20 do list[k] = x * k end
+    return table.unpack(list)
+  end
+  local returning = nb.compile(many)
+  local taking = nb.compile(function(...)
+    local sum = 0
+    for _, x in ipairs { ... } do sum = sum + x end
+    return sum
+  end)
+  local said = silently(function()
+    for call = 1, 5 do
+      local list = { returning(nb.full({ 2 }, call)) }
+      lu.assertEquals(#list, 20)
+      lu.assertEquals(list[20]:totable(), { 20 * call, 20 * call })
+      lu.assertEquals(taking(table.unpack(list)):totable(), { 210 * call, 210 * call })
+    end
+  end)
+  lu.assertStrContains(said, "it returns 20 tensors, and can return 16")
+  lu.assertStrContains(said, "it takes 20 tensors, and can take 16")
+  local small = nb.compile(function(x) return x + 1 end)
+  for _ = 1, 5 do small(nb.ones(2)) end
+  lu.assertStrContains(tostring(small), "2 replays")
+end
+
 return T

@@ -40,6 +40,7 @@ local function json(v)
   table.sort(parts)
   return "{" .. table.concat(parts, ",") .. "}"
 end
+M.json = json
 
 function Recorder:keep(t)
   self.tensors[#self.tensors + 1] = t:detach():clone()

@@ -5,7 +5,9 @@
 #
 # PyTorch is taken from the Python that NABLUA_PEER_PYTHON names, else from the one that runs this; where there is none
 # the test is skipped (77).  NAME.py defines `peers` (a dict from a call's name to a function of its arguments, or a
-# function that finds one by name) and `at_least`, how many cases there must be.
+# function that finds one by name) and `at_least`, how many cases there must be; or `main`, which does all of it where
+# the cases are PyTorch's.
+# Of PyTorch's operators a seeded sample runs, all with NABLUA_PEERS=all; NABLUA_PEERS_VERBOSE=1 prints all that differ.
 # All values and gradients must agree to 1e-5 (f32) and 1e-10 (f64), relative to the largest number of the tensor.
 # Where terms cancel in f32, what counts is the distance to PyTorch's result in f64: it must be of the order of PyTorch's
 # own in f32, or a few roundings of numbers around 1.
@@ -13,13 +15,10 @@ import importlib
 import json
 import math
 import os
-import subprocess
 import sys
 import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-ROOT = os.path.dirname(os.path.dirname(HERE))
-NABLUA = os.environ.get("NABLUA", os.path.join(ROOT, "build/release/nablua"))
 TOLERANCE = {"torch.float32": 1e-5, "torch.float64": 1e-10}
 
 
@@ -34,26 +33,6 @@ def find_torch():
     except ImportError:
         print("skipped: %s has no PyTorch; NABLUA_PEER_PYTHON may name a Python that has" % sys.executable)
         sys.exit(77)
-
-
-def read_tensors(path):
-    """The tensors of a safetensors file that nablua wrote of a list, in its order."""
-    dtypes = {"F32": torch.float32, "F64": torch.float64, "I64": torch.int64, "U8": torch.uint8, "BOOL": torch.bool}
-    with open(path, "rb") as file:
-        data = bytearray(file.read())
-    start = 8 + int.from_bytes(data[:8], "little")
-    tensors = {}
-    for name, entry in json.loads(data[8:start]).items():
-        if name == "__metadata__":
-            continue
-        first, last = entry["data_offsets"]
-        if first == last:
-            tensors[int(name)] = torch.empty(entry["shape"], dtype=dtypes[entry["dtype"]])
-        else:
-            count = math.prod(entry["shape"])
-            t = torch.frombuffer(data, dtype=dtypes[entry["dtype"]], count=count, offset=start + first)
-            tensors[int(name)] = t.reshape(entry["shape"]).clone()
-    return tensors
 
 
 class Refused(Exception):
@@ -154,14 +133,15 @@ def difference(mine, theirs):
 
 
 def main(name, pattern="", seed="1"):
-    sys.path.insert(0, HERE)
     module = importlib.import_module(name)
+    if hasattr(module, "main"):
+        sys.exit(module.main(pattern, seed))
     find = module.peers if callable(module.peers) else module.peers.get
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run([NABLUA, os.path.join(HERE, name + ".lua"), folder, seed], check=True)
+        exchange.run_program(name + ".lua", folder, seed)
         with open(os.path.join(folder, "cases.json")) as file:
             records = json.load(file)
-        tensors = read_tensors(os.path.join(folder, "tensors.safetensors"))
+        tensors = exchange.read_tensors(os.path.join(folder, "tensors.safetensors"))
     failed, refused, compared, calls, shown = 0, 0, 0, {}, {}
     for record in records:
         if pattern not in record["name"]:
@@ -188,7 +168,9 @@ def main(name, pattern="", seed="1"):
     sys.exit(1 if failed else 0)
 
 
+sys.path.insert(0, HERE)
 torch = find_torch()
+exchange = importlib.import_module("exchange")
 torch.set_num_threads(1)
 if __name__ == "__main__":
     main(*sys.argv[1:])
