@@ -604,7 +604,8 @@ static int push_library(lua_State *L) {
 // ---- guards ----
 
 static int collect(lua_State *L) {
-  Guard *g = lua_touserdata(L, 1);
+  Guard *g = nb_collected_by(L, 1, collect);
+  if (!g) return 0;
   nb_free(g->watch, (size_t)g->watch_room * sizeof *g->watch);
   nb_free(g->seen, (size_t)g->seen_room * sizeof *g->seen);
   nb_free(g->bytes, g->byte_count);

@@ -127,15 +127,15 @@ static int rms(lua_State *L) {
   return 1;
 }
 
-// native.bytes(t): those of the memory that t keeps alive, all of it where t is a view.
-static int bytes(lua_State *L) {
+// native.kept_bytes(t): those of the memory that t keeps alive, all of it where t is a view.
+static int kept_bytes(lua_State *L) {
   const Tensor *t = nb_check_tensor(L, 1);
   lua_pushinteger(L, t->storage ? (lua_Integer)t->storage->bytes : 0);
   return 1;
 }
 
 void nb_open_measure(lua_State *L) {
-  static const luaL_Reg functions[] = {{"spread", spread}, {"outside", outside}, {"off_units", off_units},
-                                       {"rms", rms},       {"bytes", bytes},     {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"spread", spread}, {"outside", outside},       {"off_units", off_units},
+                                       {"rms", rms},       {"kept_bytes", kept_bytes}, {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
 }

@@ -14,7 +14,7 @@ local kept, first, last, total = {}, 1, 0, 0
 
 -- About how much a value keeps alive: its text, its tensors, and those in plain tables.
 local function bytes_of(v, depth, left)
-  if nb.is_tensor(v) then return native.bytes(v) end
+  if nb.is_tensor(v) then return native.kept_bytes(v) end
   if type(v) == "string" then return #v end
   if type(v) ~= "table" or depth == 0 or getmetatable(v) then return 0 end
   local bytes = 0

@@ -81,6 +81,12 @@ report "durations are measured by nb_clock" \
 report "a text's columns are native.width, which knows wide characters" \
   "$(grep -nE 'utf8\.len\([^)]*\) or ' "${lua_files[@]}" | grep '^lua/')"
 
+# ---- native names: each set by one file ----
+
+report "a name of nablua.native is set twice" \
+  "$(awk '/^void nb_open_/ { on = !/nb_open_(core|public_mode|metatable|scalar_metatable)\(/ } /^}/ { on = 0 } on' lua/binding/*.c |
+     grep -oE '\{"[a-z_0-9]+", [a-z_0-9]+\}' | cut -d'"' -f2 | sort | uniq -d)"
+
 # ---- environment variables: a row of runtime/base/environment.c each ----
 
 environment=runtime/base/environment.c

@@ -98,7 +98,8 @@ local kinds = {
 
 local nested = {
   function(d) return ("S.h[%d] = go(function() return %s:register_hook(function(g)\n%s\nend) end)"):format(
-    math.random(3), tensor(), body(d, { "return g", "return g * 2", "return " .. tensor(), "", "error 'hook'", "g:mul_(2)" })) end,
+    math.random(3), tensor(),
+    body(d, { "return g", "return g * 2", "return " .. tensor(), "", "error 'hook'", "g:mul_(2)" })) end,
   function(d) return ([[
 go(function() nb.operator { name = %q, outputs = %d,
   forward = function(ctx, x, y) go(function() ctx:save(%s) end) ctx.kept = %s

@@ -20,7 +20,8 @@ add("nil", function() return nil end)
 plain("true", true)
 plain("false", false)
 for _, n in ipairs { 0, 1, 2, 3, -1, -2, 0.5, -0.0, 1e300, -1e300, 1 / 0, -1 / 0, 0 / 0, math.mininteger,
-  math.maxinteger, math.mininteger + 1, 2 ^ 31, -(1 << 31), 1 << 31, (1 << 31) - 1, 1 << 32, (1 << 53) + 1, 1 << 62, 100, 256,
+  math.maxinteger, math.mininteger + 1, 2 ^ 31, -(1 << 31), 1 << 31, (1 << 31) - 1, 1 << 32, (1 << 53) + 1, 1 << 62,
+  100, 256,
   65536 } do
   plain(("number %s"):format(n), n)
 end
