@@ -4,7 +4,6 @@ local native = require "nablua.native"
 local nb = require "nablua.core"
 local axis = require "nablua.plot.axis"
 local modes = require "nablua.nn.modes"
-local module = require "nablua.nn.module"
 local options = require "nablua.options"
 local style = require "nablua.plot.style"
 local values = require "nablua.plot.values"
@@ -183,7 +182,8 @@ local function decide(net, x, y)
   grid = grid:contiguous():view(GRID * GRID, 2)
   local function give() return nb.no_grad(net, grid) end
   local ok, out
-  if module.is(net) then
+  local module = package.loaded["nablua.nn.module"]  -- where it is not loaded there are no modules
+  if module and module.is(net) then
     ok, out = pcall(modes.with, net, false, give)
   else
     ok, out = pcall(give)
