@@ -13,8 +13,9 @@ TEN = 14  # what ten times as much may take, in CPU time: a reader that looks at
 
 
 def seconds_of(feed, size):
-    """CPU seconds of a process that `feed` gives an input of this size, beyond those of an empty session."""
-    return max(feed(size) - feed(0), 0.02)
+    """CPU seconds of a process that `feed` gives an input of this size, beyond those of an empty session; what is too
+    short to be told from noise counts as a tenth."""
+    return max(feed(size) - feed(0), 0.1)
 
 
 def read_lines(text):
