@@ -430,7 +430,8 @@ function T.test_a_table_that_a_finalizer_changes_is_read_or_refused()
       lu.assertTrue(got.shape[1] == 5)
     else
       refused = refused + 1
-      lu.assertStrContains(got, "was changed while it was read")
+      -- Where garbage is collected at every step the finalizer may come before the first look at the table.
+      lu.assertTrue(got:find("was changed while it was read", 1, true) or got:find("is ragged", 1, true), got)
     end
   end
   lu.assertTrue(refused > 0)
