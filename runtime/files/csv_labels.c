@@ -44,9 +44,9 @@ uint32_t nb_csv_label_number(CsvLabels *l, const char *text, Error *err) {
   size_t place = place_of(l, text);
   if (l->table[place]) return l->table[place];
   void *starts = l->starts, *bytes = l->text;
-  bool ok = nb_csv_grow(&starts, &l->starts_size, l->count + 1, sizeof *l->starts, err);
+  bool ok = nb_grow(&starts, &l->starts_size, l->count + 1, sizeof *l->starts, err);
   l->starts = starts;
-  ok = ok && nb_csv_grow(&bytes, &l->text_size, l->used + length, 1, err);
+  ok = ok && nb_grow(&bytes, &l->text_size, l->used + length, 1, err);
   l->text = bytes;
   if (!ok) return 0;
   memcpy(l->text + l->used, text, length);

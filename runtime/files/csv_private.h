@@ -34,9 +34,6 @@ typedef struct CsvReader {
   int64_t capacity;     // rows that the columns have room for
 } CsvReader;
 
-// Makes room for `need` items of `size` bytes in an array that held *room.
-bool nb_csv_grow(void **array, size_t *room, size_t need, size_t size, Error *err);
-
 // ---- records ----
 
 // Passes over the mark of UTF-8 and the lines to skip; other encodings are refused.

@@ -7,19 +7,6 @@
 
 enum { FIRST_BLOCK = 1 << 18, END = -1, FAILED = -2 };
 
-bool nb_csv_grow(void **array, size_t *room, size_t need, size_t size, Error *err) {
-  if (need <= *room) return true;
-  size_t more = *room * 2 > need ? *room * 2 : need;
-  if (more < 64) more = 64;
-  void *fresh = nb_alloc(more * size, err);
-  if (!fresh) return false;
-  if (*array) memcpy(fresh, *array, *room * size);
-  nb_free(*array, *room * size);
-  *array = fresh;
-  *room = more;
-  return true;
-}
-
 // ---- bytes ----
 
 static bool refill(CsvReader *r, Error *err) {
@@ -61,7 +48,7 @@ static bool add_byte(CsvReader *r, int c, Error *err) {
     return nb_fail(err, NB_ERROR_FILE, "%s:%llu: text is expected, this line has a zero byte", r->path,
                    (unsigned long long)r->line);
   void *text = r->text;
-  bool ok = nb_csv_grow(&text, &r->text_size, r->used + 1, 1, err);
+  bool ok = nb_grow(&text, &r->text_size, r->used + 1, 1, err);
   r->text = text;
   if (ok) r->text[r->used++] = (char)c;
   return ok;
@@ -71,7 +58,7 @@ static bool add_byte(CsvReader *r, int c, Error *err) {
 
 static bool begin_cell(CsvReader *r, Error *err) {
   void *cells = r->cells;
-  bool ok = nb_csv_grow(&cells, &r->cells_size, r->count + 1, sizeof *r->cells, err);
+  bool ok = nb_grow(&cells, &r->cells_size, r->count + 1, sizeof *r->cells, err);
   r->cells = cells;
   if (ok) r->cells[r->count++] = r->used;
   return ok;
@@ -79,7 +66,7 @@ static bool begin_cell(CsvReader *r, Error *err) {
 
 static bool end_cell(CsvReader *r, Error *err) {
   void *text = r->text;
-  bool ok = nb_csv_grow(&text, &r->text_size, r->used + 1, 1, err);
+  bool ok = nb_grow(&text, &r->text_size, r->used + 1, 1, err);
   r->text = text;
   if (ok) r->text[r->used++] = '\0';
   return ok;
@@ -181,7 +168,7 @@ static bool fill(CsvReader *r, Error *err) {
 bool nb_csv_more(CsvReader *r, Error *err) {
   if (!r->ended && r->filled - r->at == r->block_size) {
     void *block = r->block;
-    if (!nb_csv_grow(&block, &r->block_size, r->block_size + 1, 1, err)) return false;
+    if (!nb_grow(&block, &r->block_size, r->block_size + 1, 1, err)) return false;
     r->block = block;
   }
   return fill(r, err);
