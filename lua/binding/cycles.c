@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "binding.h"
+#include "nablua/map.h"
 #include "nablua/memory.h"
 #include "nablua/references.h"
 #include "open.h"
@@ -73,67 +74,29 @@ typedef struct Graph {
   lua_State *L;  // NULL: nothing is asked of Lua
   Thing *things;
   int *edges, *held;
-  int *slots;  // a hash table: 1 + index of the thing
-  int thing_count, thing_capacity, edge_count, edge_capacity, held_count, held_capacity, slot_count;
+  AddressMap places;  // of things in the list
+  int thing_count, edge_count, held_count;
+  size_t thing_room, edge_room, held_room;
   bool full;  // no memory: nothing is known
 } Graph;
 
-static bool grow(void *block, int count, int *capacity, size_t size) {
-  Error err;
-  void **at = block;
-  if (count < *capacity) return true;
-  int bigger = *capacity ? 2 * *capacity : 256;
-  void *fresh = nb_alloc((size_t)bigger * size, &err);
-  if (!fresh) return false;
-  if (*at) {
-    memcpy(fresh, *at, (size_t)count * size);
-    nb_free(*at, (size_t)*capacity * size);
-  }
-  *at = fresh;
-  *capacity = bigger;
-  return true;
-}
-
-static int *slot_of(const Graph *g, const void *p) {
-  size_t i = (size_t)(((uintptr_t)p >> 4) * 0x9E3779B97F4A7C15u >> 20) & (size_t)(g->slot_count - 1);
-  while (g->slots[i] && g->things[g->slots[i] - 1].p != p) i = (i + 1) & (size_t)(g->slot_count - 1);
-  return &g->slots[i];
-}
-
-static bool rehash(Graph *g) {
-  Error err;
-  int old = g->slot_count;
-  if (2 * (g->thing_count + 1) <= old) return true;
-  int *before = g->slots, count = old ? 2 * old : 1024;
-  int *fresh = nb_alloc((size_t)count * sizeof *fresh, &err);
-  if (!fresh) return false;
-  memset(fresh, 0, (size_t)count * sizeof *fresh);
-  g->slots = fresh;
-  g->slot_count = count;
-  for (int i = 0; i < g->thing_count; i++) *slot_of(g, g->things[i].p) = i + 1;
-  if (before) nb_free(before, (size_t)old * sizeof *before);
-  return true;
-}
-
 // The index of a thing, which is added when it is new; -1 without memory.
 static int meet(Graph *g, const void *p, bool is_node) {
-  if (g->full || !rehash(g) || !grow(&g->things, g->thing_count, &g->thing_capacity, sizeof *g->things)) {
-    g->full = true;
-    return -1;
-  }
-  int *slot = slot_of(g, p);
-  if (!*slot) {
-    g->things[g->thing_count] = (Thing){.p = p, .is_node = is_node};
-    *slot = ++g->thing_count;
-  }
-  return *slot - 1;
+  Error err;
+  bool room = !g->full && nb_grow(&g->things, &g->thing_room, (size_t)g->thing_count + 1, sizeof *g->things, &err);
+  const int *place = room ? nb_map_meet(&g->places, p, g->thing_count, &err) : NULL;
+  g->full = !place;
+  if (!place) return -1;
+  if (*place == g->thing_count) g->things[g->thing_count++] = (Thing){.p = p, .is_node = is_node};
+  return *place;
 }
 
 static void refer(Graph *g, const void *p, bool is_node) {
+  Error err;
   int to = meet(g, p, is_node);
   if (to < 0) return;
   g->things[to].found++;
-  if (!grow(&g->edges, g->edge_count, &g->edge_capacity, sizeof *g->edges)) {
+  if (!nb_grow(&g->edges, &g->edge_room, (size_t)g->edge_count + 1, sizeof *g->edges, &err)) {
     g->full = true;
     return;
   }
@@ -149,8 +112,9 @@ static void visit_node(void *user, Node *n) {
 }
 
 static void add_held(Graph *g, int place) {
+  Error err;
   if (!place) return;
-  if (!grow(&g->held, g->held_count, &g->held_capacity, sizeof *g->held)) {
+  if (!nb_grow(&g->held, &g->held_room, (size_t)g->held_count + 1, sizeof *g->held, &err)) {
     g->full = true;
     return;
   }
@@ -225,10 +189,10 @@ static void spread(Graph *g) {
 }
 
 static void graph_free(Graph *g) {
-  if (g->things) nb_free(g->things, (size_t)g->thing_capacity * sizeof *g->things);
-  if (g->edges) nb_free(g->edges, (size_t)g->edge_capacity * sizeof *g->edges);
-  if (g->held) nb_free(g->held, (size_t)g->held_capacity * sizeof *g->held);
-  if (g->slots) nb_free(g->slots, (size_t)g->slot_count * sizeof *g->slots);
+  nb_free(g->things, g->thing_room * sizeof *g->things);
+  nb_free(g->edges, g->edge_room * sizeof *g->edges);
+  nb_free(g->held, g->held_room * sizeof *g->held);
+  nb_map_close(&g->places);
 }
 
 // ---- cycles of tensors alone ----
@@ -236,9 +200,9 @@ static void graph_free(Graph *g) {
 static bool keep_suspect(void *user, Tensor *t, bool *broken) {
   Graph *g = user;
   if (!t->node && !(t->grad && (t->grad->node || t->grad->grad))) return false;
-  const int *slot = slot_of(g, t);
-  if (!*slot) return true;
-  Thing *thing = &g->things[*slot - 1];
+  const int *place = nb_map_get(&g->places, t);
+  if (!place) return true;
+  Thing *thing = &g->things[*place];
   *broken = !thing->live && !thing->boxed;
   if (*broken || thing->kept) return false;
   thing->kept = true;
@@ -284,10 +248,10 @@ typedef struct Anchor {
 static void anchor_box(void *user, Tensor *t, const void *box, const void *registry) {
   const Anchor *a = user;
   lua_State *L = a->g->L;
-  const int *slot = slot_of(a->g, t);
-  if (registry != lua_topointer(L, LUA_REGISTRYINDEX) || !*slot || !a->g->things[*slot - 1].leads) return;
+  const int *place = nb_map_get(&a->g->places, t);
+  if (registry != lua_topointer(L, LUA_REGISTRYINDEX) || !place || !a->g->things[*place].leads) return;
   if (!nb_push_box(L, box)) return;
-  lua_rawgeti(L, a->mirrors, *slot);
+  lua_rawgeti(L, a->mirrors, *place + 1);
   lua_rawset(L, a->anchors);
 }
 

@@ -45,7 +45,8 @@ struct Guard {
   lua_State *store;
   Watch *watch;
   Seen *seen;
-  int watches, watch_room, seens, seen_room;
+  int watches, seens;
+  size_t watch_room, seen_room;
   bool peeks;   // all tables' memory was copied
   char *bytes;  // there
   size_t byte_count;
@@ -279,19 +280,6 @@ typedef struct Walk {
   const char *refused;  // a clause, kept on L's stack
 } Walk;
 
-static bool grow(void **list, int *room, int need, size_t size) {
-  Error ignored;
-  if (need <= *room) return true;
-  int more = *room ? *room : 32;
-  while (more < need) more *= 2;
-  void *bigger = nb_alloc((size_t)more * size, &ignored);
-  if (!bigger) return false;
-  if (*list) memcpy(bigger, *list, (size_t)*room * size);
-  nb_free(*list, (size_t)*room * size);
-  *list = bigger, *room = more;
-  return true;
-}
-
 static void refuse(Walk *w, const char *format, const char *name) {
   if (w->refused) return;
   w->refused = lua_pushfstring(w->L, format, name);
@@ -300,8 +288,9 @@ static void refuse(Walk *w, const char *format, const char *name) {
 
 // Adds what is on top of L, which is popped, to what was seen.
 static void add_seen(Walk *w) {
+  Error ignored;
   Guard *g = w->g;
-  if (g->seens >= MOST_SEEN || !grow((void **)&g->seen, &g->seen_room, g->seens + 1, sizeof *g->seen)) {
+  if (g->seens >= MOST_SEEN || !nb_grow(&g->seen, &g->seen_room, (size_t)g->seens + 1, sizeof *g->seen, &ignored)) {
     refuse(w, "it can reach too much from outside to be watched; pass what it needs as an argument", "");
     lua_pop(w->L, 1);
     return;
@@ -312,9 +301,11 @@ static void add_seen(Walk *w) {
 
 // A new watch over the value at `index` of L; NULL after refusing.  Its name is on top, and popped.
 static Watch *add_watch(Walk *w, WatchKind kind, int index) {
+  Error ignored;
   Guard *g = w->g;
   index = lua_absindex(w->L, index);
-  if (!lua_checkstack(w->store, 20) || !grow((void **)&g->watch, &g->watch_room, g->watches + 1, sizeof *g->watch)) {
+  if (!lua_checkstack(w->store, 20) ||
+      !nb_grow(&g->watch, &g->watch_room, (size_t)g->watches + 1, sizeof *g->watch, &ignored)) {
     refuse(w, "there is not enough memory to watch what it finds outside", "");
     lua_pop(w->L, 1);
     return NULL;
@@ -606,8 +597,8 @@ static int push_library(lua_State *L) {
 static int collect(lua_State *L) {
   Guard *g = nb_collected_by(L, 1, collect);
   if (!g) return 0;
-  nb_free(g->watch, (size_t)g->watch_room * sizeof *g->watch);
-  nb_free(g->seen, (size_t)g->seen_room * sizeof *g->seen);
+  nb_free(g->watch, g->watch_room * sizeof *g->watch);
+  nb_free(g->seen, g->seen_room * sizeof *g->seen);
   nb_free(g->bytes, g->byte_count);
   *g = (Guard){.store = NULL};
   return 0;

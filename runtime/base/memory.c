@@ -186,10 +186,9 @@ void nb_free(void *block, size_t bytes) {
 #endif
 }
 
-bool nb_grow(void *array, size_t *room, size_t need, size_t size, Error *err) {
+bool nb_grow_more(void *array, size_t *room, size_t need, size_t size, Error *err) {
   enum { LEAST = 64 };
   void *old;
-  if (need <= *room) return true;
   memcpy(&old, array, sizeof old);  // a pointer of any type
   size_t more = *room * 2 > need ? *room * 2 : need;
   if (more < LEAST) more = LEAST;

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "csv_private.h"
+#include "nablua/map.h"
 #include "nablua/memory.h"
 
 // `buckets`, the size of the table, is a power of two.
@@ -13,15 +14,9 @@ struct CsvLabels {
   uint32_t *table;  // number + 1; 0 is free
 };
 
-static uint64_t hash_of(const char *text) {
-  uint64_t h = 14695981039346656037u;  // FNV-1a
-  for (; *text; text++) h = (h ^ (unsigned char)*text) * 1099511628211u;
-  return h;
-}
-
 // Where the text stands in the table, or the free place where it would.
 static size_t place_of(const CsvLabels *l, const char *text) {
-  size_t i = (size_t)hash_of(text) & (l->buckets - 1);
+  size_t i = (size_t)nb_hash_text(text) & (l->buckets - 1);
   while (l->table[i] && strcmp(l->text + l->starts[l->table[i] - 1], text) != 0) i = (i + 1) & (l->buckets - 1);
   return i;
 }

@@ -9,6 +9,7 @@
 #include "nablua/compose.h"
 #include "nablua/events.h"
 #include "nablua/interrupt.h"
+#include "nablua/map.h"
 #include "nablua/memory.h"
 #include "tape_private.h"
 
@@ -19,15 +20,9 @@ enum { SLOTS = 1024 };
 static const OpFamily *const nothing[] = {NULL}, *const *families = nothing;
 static const Op *table[SLOTS];
 
-static unsigned hash(const char *name) {
-  unsigned h = 2166136261u;
-  for (; *name; name++) h = (h ^ (unsigned char)*name) * 16777619u;
-  return h;
-}
-
 // Where a name stands, or would stand.
 static const Op **slot_of(const char *name) {
-  unsigned slot = hash(name) % SLOTS;
+  size_t slot = (size_t)nb_hash_text(name) % SLOTS;
   while (table[slot] && strcmp(table[slot]->name, name) != 0) slot = (slot + 1) % SLOTS;
   return &table[slot];
 }

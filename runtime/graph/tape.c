@@ -222,9 +222,10 @@ typedef struct LeafGrad {
 typedef struct Walk {
   Pending *pending;
   int *heap;
-  int pending_count, pending_capacity, heap_count, heap_capacity;
+  int pending_count, heap_count;
+  size_t pending_room, heap_room, leaf_room;
   LeafGrad *leaves;
-  int leaf_count, leaf_capacity;
+  int leaf_count;
   BackwardOptions options;
   Tensor *const *targets;
   Tensor **results;
@@ -233,20 +234,6 @@ typedef struct Walk {
   Site site;
   Error *err;
 } Walk;
-
-static bool grow(void *block, int used, int *capacity, size_t item, Error *err) {
-  void **slot = block;
-  int bigger = *capacity ? *capacity * 2 : 64;
-  void *fresh = nb_alloc((size_t)bigger * item, err);
-  if (!fresh) return false;
-  if (*slot) {
-    memcpy(fresh, *slot, (size_t)used * item);
-    nb_free(*slot, (size_t)*capacity * item);
-  }
-  *slot = fresh;
-  *capacity = bigger;
-  return true;
-}
 
 static bool later(const Walk *w, int a, int b) {
   return w->pending[w->heap[a]].node->order > w->pending[w->heap[b]].node->order;
@@ -281,10 +268,8 @@ static int heap_pop(Walk *w) {
 static Pending *pending_of(Walk *w, Node *n) {
   intptr_t slot = n->place;
   if (slot > 0 && slot <= w->pending_count && w->pending[slot - 1].node == n) return &w->pending[slot - 1];
-  if (w->pending_count == w->pending_capacity &&
-      !grow(&w->pending, w->pending_count, &w->pending_capacity, sizeof *w->pending, w->err))
-    return NULL;
-  if (w->heap_count == w->heap_capacity && !grow(&w->heap, w->heap_count, &w->heap_capacity, sizeof *w->heap, w->err))
+  if (!nb_grow(&w->pending, &w->pending_room, (size_t)w->pending_count + 1, sizeof *w->pending, w->err) ||
+      !nb_grow(&w->heap, &w->heap_room, (size_t)w->heap_count + 1, sizeof *w->heap, w->err))
     return NULL;
   w->pending[w->pending_count] = (Pending){.node = nb_node_retain(n), .before = n->place};
   heap_push(w, w->pending_count++);
@@ -317,9 +302,7 @@ static bool accumulate(Walk *w, Tensor **sum, Tensor *grad) {
 static bool accumulate_leaf(Walk *w, Tensor *leaf, Tensor *grad) {
   for (int i = 0; i < w->leaf_count; i++)
     if (w->leaves[i].leaf == leaf) return accumulate(w, &w->leaves[i].grad, grad);
-  if (w->leaf_count == w->leaf_capacity &&
-      !grow(&w->leaves, w->leaf_count, &w->leaf_capacity, sizeof *w->leaves, w->err))
-    return false;
+  if (!nb_grow(&w->leaves, &w->leaf_room, (size_t)w->leaf_count + 1, sizeof *w->leaves, w->err)) return false;
   w->leaves[w->leaf_count++] = (LeafGrad){nb_tensor_retain(leaf), nb_tensor_retain(grad)};
   return true;
 }
@@ -506,9 +489,9 @@ static void walk_end(Walk *w) {
     nb_tensor_release(&w->leaves[i].leaf);
     nb_tensor_release(&w->leaves[i].grad);
   }
-  nb_free(w->pending, (size_t)w->pending_capacity * sizeof *w->pending);
-  nb_free(w->heap, (size_t)w->heap_capacity * sizeof *w->heap);
-  nb_free(w->leaves, (size_t)w->leaf_capacity * sizeof *w->leaves);
+  nb_free(w->pending, w->pending_room * sizeof *w->pending);
+  nb_free(w->heap, w->heap_room * sizeof *w->heap);
+  nb_free(w->leaves, w->leaf_room * sizeof *w->leaves);
 }
 
 // Adds a collected gradient to its leaf, whose `grad` becomes a tensor of its own.

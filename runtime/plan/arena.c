@@ -38,7 +38,7 @@ static const size_t least_host = (size_t)1 << 16;
 
 typedef struct Survey {
   Plan *p;
-  StorageMap storages, tensors;  // tensors: how many references the plan holds
+  AddressMap storages, tensors;  // tensors: how many references the plan holds
   Place *place;
   int count, step;
   Host host[PLAN_HOSTS];  // the largest
@@ -47,27 +47,27 @@ typedef struct Survey {
 
 static void count_reference(void *ctx, Tensor *t) {
   Survey *v = ctx;
-  unsigned at = storage_map_slot(&v->tensors, t);
-  if (!v->tensors.key[at]) {
-    v->tensors.key[at] = t;
-    int place = storage_map_get(&v->storages, t->storage);
+  Error never;  // the map has room for them all
+  int *references = nb_map_meet(&v->tensors, t, 0, &never);
+  if (!*references) {
+    int place = plan_place_of(&v->storages, t);
     if (place >= v->p->inputs) v->place[place - v->p->inputs].tensors++;
   }
-  v->tensors.value[at]++;
+  ++*references;
 }
 
 static void note_use(void *ctx, Tensor *t) {
   Survey *v = ctx;
-  int place = storage_map_get(&v->storages, t->storage);
+  int place = plan_place_of(&v->storages, t);
   if (place < v->p->inputs) return;
   Place *q = &v->place[place - v->p->inputs];
   if (!q->storage) *q = (Place){.storage = t->storage, .first = v->step, .tensors = q->tensors};
   q->last = v->step;
-  q->outside = q->outside || t->refs != v->tensors.value[storage_map_slot(&v->tensors, t)];
+  q->outside = q->outside || t->refs != *nb_map_get(&v->tensors, t);
 }
 
 static void keep(Survey *v, const Tensor *t) {
-  int place = t ? storage_map_get(&v->storages, t->storage) : -1;
+  int place = t ? plan_place_of(&v->storages, t) : -1;
   if (place >= v->p->inputs) v->place[place - v->p->inputs].outside = true;
 }
 
@@ -80,7 +80,7 @@ static void make_locals(Survey *v) {
     for (int j = i; j < i + count; j++) {
       PlanStep *s = p->step[j];
       for (int k = 0; k < s->walk.count; k++) {
-        int place = storage_map_get(&v->storages, s->tensor[k]->storage) - p->inputs;
+        int place = plan_place_of(&v->storages, s->tensor[k]) - p->inputs;
         Place *q = place >= 0 ? &v->place[place] : NULL;
         if (!q || q->outside || q->first < i || q->last >= i + count) continue;
         if (!q->bytes) {
@@ -101,7 +101,7 @@ static int taken_place(const Survey *v, int i) {
   const PlanStep *s = p->step[i / NB_MAX_OUTPUTS];
   if (s->kind != STEP_CALL || s->group || !s->walk.count || !s->call.op->inplace) return -1;
   const Tensor *from = s->tensor[1], *to = s->tensor[0];
-  int at = storage_map_get(&v->storages, from->storage) - p->inputs;
+  int at = plan_place_of(&v->storages, from) - p->inputs;
   if (at < 0) return -1;
   const Place *q = &v->place[at];
   if (q->outside || q->offset == SIZE_MAX || q->last != i / NB_MAX_OUTPUTS) return -1;
@@ -254,7 +254,7 @@ static void find_hosts(Survey *v) {
   Plan *p = v->p;
   for (int i = 0; i < p->count; i++) {
     const PlanStep *s = p->step[i];
-    int place = s->kind == STEP_GRAD && s->grad ? storage_map_get(&v->storages, s->grad->storage) - p->inputs : -1;
+    int place = s->kind == STEP_GRAD && s->grad ? plan_place_of(&v->storages, s->grad) - p->inputs : -1;
     if (place < 0) continue;
     const Place *q = &v->place[place];
     if (!q->storage || q->storage->within || q->storage->bytes < least_host) continue;
@@ -296,8 +296,8 @@ static bool move_in(Survey *v, Error *err) {
 
 static void close_survey(Survey *v) {
   if (v->place) nb_free(v->place, (size_t)(v->count + 1) * sizeof *v->place);
-  storage_map_close(&v->tensors);
-  storage_map_close(&v->storages);
+  nb_map_close(&v->tensors);
+  nb_map_close(&v->storages);
 }
 
 static void count_tensor(void *ctx, Tensor *t) {
@@ -311,7 +311,7 @@ static bool open_survey(Survey *v, Plan *p, Error *err) {
   *v = (Survey){.p = p, .count = p->count * NB_MAX_OUTPUTS};
   size_t bytes = (size_t)(v->count + 1) * sizeof *v->place;
   for (int i = 0; i < p->count; i++) plan_each_tensor(p->step[i], count_tensor, &tensors);
-  if (!storage_map_open(&v->storages, p, err) || !storage_map_new(&v->tensors, tensors, err) ||
+  if (!plan_map_storages(&v->storages, p, err) || !nb_map_open(&v->tensors, tensors, err) ||
       !(v->place = nb_alloc(bytes, err)))
     return false;
   memset(v->place, 0, bytes);

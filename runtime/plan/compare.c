@@ -10,8 +10,8 @@ typedef struct Origin {
   int step, output;  // step −1: an input; −2: from outside
 } Origin;
 
-static Origin origin_of(const Plan *p, const StorageMap *map, const Tensor *t) {
-  int place = storage_map_get(map, t->storage);
+static Origin origin_of(const Plan *p, const AddressMap *map, const Tensor *t) {
+  int place = plan_place_of(map, t);
   if (place < 0) return (Origin){-2, 0};
   if (place < p->inputs) return (Origin){-1, place};
   return (Origin){(place - p->inputs) / NB_MAX_OUTPUTS, (place - p->inputs) % NB_MAX_OUTPUTS};
@@ -32,7 +32,7 @@ static bool same_layout(const Layout *a, const Layout *b) {
 
 typedef struct Pair {
   const Plan *a, *b;
-  StorageMap in_a, in_b;
+  AddressMap in_a, in_b;
 } Pair;
 
 static bool same_tensor(const Pair *pair, const Tensor *a, const Tensor *b, const PlanStep *s, Error *err) {
@@ -97,13 +97,13 @@ static bool same_step(const Pair *pair, const PlanStep *a, const PlanStep *b, Er
 bool nb_plan_same(const Plan *a, const Plan *b, Error *err) {
   Pair pair = {.a = a, .b = b};
   bool ok = false;
-  if (!storage_map_open(&pair.in_a, a, err)) return false;
-  if (!storage_map_open(&pair.in_b, b, err)) goto done;
+  if (!plan_map_storages(&pair.in_a, a, err)) return false;
+  if (!plan_map_storages(&pair.in_b, b, err)) goto done;
   ok = a->count == b->count ||
        nb_fail(err, NB_ERROR_STATE, "it does not do as much at each call: %d steps, then %d", a->count, b->count);
   for (int i = 0; ok && i < a->count; i++) ok = same_step(&pair, a->step[i], b->step[i], err);
-  storage_map_close(&pair.in_b);
+  nb_map_close(&pair.in_b);
 done:
-  storage_map_close(&pair.in_a);
+  nb_map_close(&pair.in_a);
   return ok;
 }

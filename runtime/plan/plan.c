@@ -76,22 +76,22 @@ static void find_moving(Plan *p) {
 
 // From the first write into what outlives the plan on, an interrupt waits: a replay is whole or has changed nothing.
 static bool find_lasting(Plan *p, Error *err) {
-  StorageMap made;
-  if (!storage_map_open(&made, p, err)) return false;
+  AddressMap made;
+  if (!plan_map_storages(&made, p, err)) return false;
   for (p->lasting = 0; p->lasting < p->count; p->lasting++) {
     const PlanStep *s = p->step[p->lasting];
     if (s->kind == STEP_OPTIMIZER) break;
-    if (s->kind == STEP_IN_PLACE && storage_map_get(&made, s->call.out[0]->storage) < 0) break;
+    if (s->kind == STEP_IN_PLACE && plan_place_of(&made, s->call.out[0]) < 0) break;
   }
   while (p->lasting < p->count && p->step[p->lasting]->group < 0) p->lasting--;
-  storage_map_close(&made);
+  nb_map_close(&made);
   return true;
 }
 
 // ---- leaves ----
 
 typedef struct Leaves {
-  StorageMap made, held;  // what steps made; how many references to a tensor the plan holds
+  AddressMap made, held;  // what steps made; how many references to a tensor the plan holds
   Tensor **list;
   int count, room;
 } Leaves;
@@ -103,12 +103,12 @@ static void count_one(void *ctx, Tensor *t) {
 
 static void note_leaf(void *ctx, Tensor *t) {
   Leaves *v = ctx;
-  unsigned at = storage_map_slot(&v->held, t);
-  if (v->held.key[at]) {
-    v->held.value[at]++;
-  } else if (!t->node && storage_map_get(&v->made, t->storage) < 0) {
-    v->held.key[at] = t;
-    v->held.value[at] = 1;
+  Error never;  // the map has room for them all
+  int *references = nb_map_get(&v->held, t);
+  if (references) {
+    ++*references;
+  } else if (!t->node && plan_place_of(&v->made, t) < 0) {
+    nb_map_meet(&v->held, t, 1, &never);
     v->list[v->count++] = t;
   }
 }
@@ -122,16 +122,15 @@ static bool keep_leaves(Plan *p, Error *err) {
     v.room += p->step[i]->kind == STEP_GRAD;
   }
   size_t bytes = (size_t)(v.room + 1) * sizeof *v.list;
-  if (!storage_map_open(&v.made, p, err)) return false;
-  if (!storage_map_new(&v.held, v.room + 1, err) || !(v.list = nb_alloc(bytes, err))) goto done;
+  if (!plan_map_storages(&v.made, p, err)) return false;
+  if (!nb_map_open(&v.held, v.room + 1, err) || !(v.list = nb_alloc(bytes, err))) goto done;
   for (int i = 0; i < p->count; i++) {
     if (p->step[i]->kind == STEP_GRAD) note_leaf(&v, p->step[i]->leaf);
     plan_each_tensor(p->step[i], note_leaf, &v);
   }
   int kept = 0;
   for (int i = 0; i < v.count; i++)
-    if (v.list[i]->requires_grad || v.list[i]->refs > v.held.value[storage_map_slot(&v.held, v.list[i])])
-      v.list[kept++] = v.list[i];
+    if (v.list[i]->requires_grad || v.list[i]->refs > *nb_map_get(&v.held, v.list[i])) v.list[kept++] = v.list[i];
   if (kept && !(p->leaf = nb_alloc((size_t)kept * sizeof *p->leaf, err))) goto done;
   for (int wants = 1; wants >= 0; wants--) {
     for (int i = 0; i < kept; i++)
@@ -141,8 +140,8 @@ static bool keep_leaves(Plan *p, Error *err) {
   ok = true;
 done:
   if (v.list) nb_free(v.list, bytes);
-  storage_map_close(&v.held);
-  storage_map_close(&v.made);
+  nb_map_close(&v.held);
+  nb_map_close(&v.made);
   return ok;
 }
 
@@ -234,6 +233,6 @@ void nb_plan_free(Plan **slot) {
   if (p->leaf) nb_free(p->leaf, (size_t)p->leaves * sizeof *p->leaf);
   for (int i = 0; i < p->results; i++) nb_tensor_release(&p->result[i]);
   nb_free(p->quick, (size_t)(p->count + 1) * sizeof *p->quick);
-  if (p->step) nb_free(p->step, (size_t)p->capacity * sizeof *p->step);
+  if (p->step) nb_free(p->step, p->room * sizeof *p->step);
   nb_free(p, sizeof *p);
 }

@@ -31,25 +31,12 @@ static void refuse(Plan *p, const char *format, ...) {
 
 // ---- what happens ----
 
-static bool grow(Plan *p, Error *err) {
-  if (p->count < p->capacity) return true;
-  int more = p->capacity ? 2 * p->capacity : 64;
-  PlanStep **bigger = nb_alloc((size_t)more * sizeof *bigger, err);
-  if (!bigger) return false;
-  if (p->step) {
-    memcpy(bigger, p->step, (size_t)p->count * sizeof *bigger);
-    nb_free(p->step, (size_t)p->capacity * sizeof *bigger);
-  }
-  p->step = bigger;
-  p->capacity = more;
-  return true;
-}
-
 // A new last step, with `extra` bytes behind it for lists; NULL after refusing the plan.
 static PlanStep *add(Plan *p, StepKind kind, size_t extra) {
   Error err;
   size_t bytes = sizeof(PlanStep) + extra;
-  PlanStep *s = grow(p, &err) ? nb_alloc(bytes, &err) : NULL;
+  bool room = nb_grow(&p->step, &p->room, (size_t)p->count + 1, sizeof *p->step, &err);
+  PlanStep *s = room ? nb_alloc(bytes, &err) : NULL;
   if (!s) {
     refuse(p, "there is not enough memory to record it");
     return NULL;

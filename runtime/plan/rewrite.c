@@ -17,15 +17,15 @@ typedef struct Uses {
 
 typedef struct Rewrite {
   Plan *p;
-  StorageMap map;
+  AddressMap map;
   Uses *uses;
   int count, capacity;
 } Rewrite;
 
 static Uses *uses_of(Rewrite *w, const Tensor *t) {
-  int at = storage_map_get(&w->map, t->storage);
-  if (at >= 0) return &w->uses[at];
-  storage_map_put(&w->map, t->storage, w->count);
+  Error never;  // the map has room for them all
+  int at = *nb_map_meet(&w->map, t->storage, w->count, &never);
+  if (at < w->count) return &w->uses[at];
   w->uses[w->count] = (Uses){.tensor = t};
   return &w->uses[w->count++];
 }
@@ -49,10 +49,10 @@ static bool open(Rewrite *w) {
     most += NB_SLOT_TENSORS * w->p->step[i]->slot_count;
   }
   w->capacity = most + 1;
-  if (!storage_map_new(&w->map, w->capacity, &ignored)) return false;
+  if (!nb_map_open(&w->map, w->capacity, &ignored)) return false;
   w->uses = nb_alloc((size_t)w->capacity * sizeof *w->uses, &ignored);
   if (!w->uses) {
-    storage_map_close(&w->map);
+    nb_map_close(&w->map);
     return false;
   }
   for (int i = 0; i < w->p->count; i++) {
@@ -199,6 +199,6 @@ void plan_rewrite(Plan *p) {
     if (p->step[i]->kind == STEP_CALL && p->step[i]->call.op == mul && drop_one(&w, i)) i--;
   for (int i = 0; i < p->count; i++)
     if (p->step[i]->kind == STEP_CALL && p->step[i]->call.op == mul && join_sum(&w, i, add, multiply_add)) i--;
-  storage_map_close(&w.map);
+  nb_map_close(&w.map);
   nb_free(w.uses, (size_t)w.capacity * sizeof *w.uses);
 }

@@ -9,52 +9,27 @@
 
 // ---- maps ----
 
-unsigned storage_map_slot(const StorageMap *m, const void *key) {
-  uint64_t h = (uint64_t)(uintptr_t)key * 0x9E3779B97F4A7C15u;
-  unsigned at = (unsigned)(h >> 40) & (unsigned)(m->size - 1);
-  while (m->key[at] && m->key[at] != key) at = (at + 1) & (unsigned)(m->size - 1);
-  return at;
+// The first value of a storage stays.
+static bool put(AddressMap *m, const Tensor *t, int place, Error *err) {
+  return !t || nb_map_meet(m, t->storage, place, err);
 }
 
-bool storage_map_new(StorageMap *m, int entries, Error *err) {
-  for (m->size = 64; m->size < 2 * entries; m->size *= 2) {
-  }
-  size_t n = (size_t)m->size;
-  m->key = nb_alloc(n * (sizeof *m->key + sizeof *m->value), err);
-  if (!m->key) return false;
-  memset(m->key, 0, n * (sizeof *m->key + sizeof *m->value));
-  m->value = (int *)(m->key + n);
-  return true;
-}
-
-void storage_map_close(StorageMap *m) {
-  if (m->key) nb_free(m->key, (size_t)m->size * (sizeof *m->key + sizeof *m->value));
-  m->key = NULL;
-}
-
-int storage_map_get(const StorageMap *m, const void *key) {
-  unsigned at = storage_map_slot(m, key);
-  return m->key[at] ? m->value[at] : -1;
-}
-
-void storage_map_put(StorageMap *m, const void *key, int value) {
-  unsigned at = storage_map_slot(m, key);
-  if (m->key[at]) return;
-  m->key[at] = key;
-  m->value[at] = value;
-}
-
-bool storage_map_open(StorageMap *m, const Plan *p, Error *err) {
-  if (!storage_map_new(m, p->inputs + p->count * NB_MAX_OUTPUTS, err)) return false;
-  for (int i = 0; i < p->inputs; i++) storage_map_put(m, p->input[i]->storage, i);
-  for (int i = 0; i < p->count; i++) {
+bool plan_map_storages(AddressMap *m, const Plan *p, Error *err) {
+  if (!nb_map_open(m, p->inputs + p->count * NB_MAX_OUTPUTS, err)) return false;
+  bool ok = true;
+  for (int i = 0; ok && i < p->inputs; i++) ok = put(m, p->input[i], i, err);
+  for (int i = 0; ok && i < p->count; i++) {
     if (p->step[i]->kind != STEP_CALL) continue;
-    for (int o = 0; o < NB_MAX_OUTPUTS; o++) {
-      const Tensor *t = p->step[i]->call.out[o];
-      if (t) storage_map_put(m, t->storage, p->inputs + i * NB_MAX_OUTPUTS + o);
-    }
+    for (int o = 0; ok && o < NB_MAX_OUTPUTS; o++)
+      ok = put(m, p->step[i]->call.out[o], p->inputs + i * NB_MAX_OUTPUTS + o, err);
   }
-  return true;
+  if (!ok) nb_map_close(m);
+  return ok;
+}
+
+int plan_place_of(const AddressMap *storages, const Tensor *t) {
+  const int *place = nb_map_get(storages, t->storage);
+  return place ? *place : -1;
 }
 
 // ---- steps ----

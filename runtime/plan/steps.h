@@ -7,6 +7,7 @@
 
 #include "loops.h"
 #include "nablua/events.h"
+#include "nablua/map.h"
 #include "nablua/optimize.h"
 #include "nablua/plan.h"
 
@@ -64,7 +65,8 @@ typedef struct QuickStep {
 struct Plan {
   Listener listener;  // hears while it is recorded
   PlanStep **step;
-  int count, capacity;
+  int count;
+  size_t room;
   Tensor *input[PLAN_INPUTS], *result[PLAN_INPUTS];
   uint32_t version[PLAN_INPUTS];  // of the inputs' storages before it was recorded
   int inputs, results;
@@ -92,18 +94,8 @@ struct Plan {
 };
 
 // Storages by address: inputs are 0.., output o of step s is inputs + s·NB_MAX_OUTPUTS + o.
-typedef struct StorageMap {
-  const void **key;
-  int *value;
-  int size;  // a power of 2
-} StorageMap;
-
-bool storage_map_open(StorageMap *m, const Plan *p, Error *err);
-bool storage_map_new(StorageMap *m, int entries, Error *err);         // an empty one
-void storage_map_put(StorageMap *m, const void *storage, int value);  // the first value stays
-int storage_map_get(const StorageMap *m, const void *key);            // −1 when it is not there
-void storage_map_close(StorageMap *m);
-unsigned storage_map_slot(const StorageMap *m, const void *key);  // where a key stands, or would
+bool plan_map_storages(AddressMap *m, const Plan *p, Error *err);
+int plan_place_of(const AddressMap *storages, const Tensor *t);  // −1 for what comes from outside
 
 // Calls visit for every reference to a tensor that a step holds.
 void plan_each_tensor(PlanStep *s, void (*visit)(void *ctx, Tensor *t), void *ctx);

@@ -24,9 +24,13 @@ void *nb_alloc(size_t bytes, Error *err);
 // Gives back a block; `bytes` is what was asked for.  NULL is ignored.
 void nb_free(void *block, size_t bytes);
 
+bool nb_grow_more(void *array, size_t *room, size_t need, size_t size, Error *err);  // nb_grow's rarer half
+
 // Makes room for `need` items of `size` bytes in the array that `array` points to, of which *room were there; doubles
 // it at least.  What is in it is kept, also on failure.
-bool nb_grow(void *array, size_t *room, size_t need, size_t size, Error *err);
+static inline bool nb_grow(void *array, size_t *room, size_t need, size_t size, Error *err) {
+  return need <= *room || nb_grow_more(array, room, need, size, err);
+}
 
 MemoryStats nb_memory_stats(void);
 void nb_memory_reset_peak(void);
