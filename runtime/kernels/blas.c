@@ -180,17 +180,17 @@ bool nb_blas_serves(int64_t m, int64_t n, int64_t k, GemmMatrix a, GemmMatrix b,
 
 // ---- products ----
 
-typedef struct Job {
+typedef struct Product {
   DType dtype;
   int64_t m, n, k, ldc;
   GemmMatrix a, b;
   char *c;
   bool by_rows;
-} Job;
+} Product;
 
 // Rows (or columns) begin..end−1 of C.
 static void body(int64_t begin, int64_t end, void *ctx) {
-  const Job *j = ctx;
+  const Product *j = ctx;
   int64_t size = (int64_t)nb_dtype_size(j->dtype),
           most = (int64_t)(MOST / (double)(j->by_rows ? j->n : j->m) / (double)j->k) + 1;
   for (int64_t i = begin, count; i < end && !nb_interrupted(); i += count) {
@@ -208,7 +208,7 @@ static void body(int64_t begin, int64_t end, void *ctx) {
 
 static bool product(DType dtype, int64_t m, int64_t n, int64_t k, GemmMatrix a, GemmMatrix b, void *c, int64_t ldc,
                     Error *err) {
-  Job j = {dtype, m, n, k, ldc, a, b, c, m >= n};
+  Product j = {dtype, m, n, k, ldc, a, b, c, m >= n};
   int64_t grain = (int64_t)(SHARE / (double)(m >= n ? n : m) / (double)k) + 1;
   nb_parallel_for(m >= n ? m : n, grain, body, &j);
   return nb_poll(err);

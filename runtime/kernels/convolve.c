@@ -15,17 +15,17 @@ enum { BLOCK_BYTES = 1 << 20 };
 // The numbers of a weight up to which windows do better than columns, and the filters below which its gradient does.
 enum { MOST_DIRECT = 40960, FEW_FILTERS = 32 };
 
-typedef struct Job {
+typedef struct Unfolding {
   const Conv *v;
   const char *from;
   char *to;
   const char *bias;
   int64_t images, lines, pixels;  // channels·rows·columns; out_height·out_width
   size_t element;
-} Job;
+} Unfolding;
 
-static Job job_of(const Conv *v, int64_t images, const void *from, void *to, const void *bias) {
-  Job j = {.v = v, .from = from, .to = to, .bias = bias, .images = images};
+static Unfolding unfolding_of(const Conv *v, int64_t images, const void *from, void *to, const void *bias) {
+  Unfolding j = {.v = v, .from = from, .to = to, .bias = bias, .images = images};
   j.lines = v->channels * v->rows * v->columns;
   j.pixels = v->out_height * v->out_width;
   j.element = nb_dtype_size(v->dtype);
@@ -68,7 +68,7 @@ static void inside(const Conv *v, int e, int64_t k, int64_t *first, int64_t *las
 
 // Items are image × line: a thread's images are also its part of the product that follows.
 NB_RANGE(columns_body) {
-  const Job *j = ctx;
+  const Unfolding *j = ctx;
   const Conv *v = j->v;
   for (int64_t i = begin; i < end; i++) {
     int64_t b = i / j->lines, line = i % j->lines, s = line % v->columns, r = line / v->columns % v->rows;
@@ -84,7 +84,7 @@ NB_RANGE(columns_body) {
 }
 
 void conv_columns(const Conv *v, int64_t images, const void *x, void *columns) {
-  Job j = job_of(v, images, x, columns, NULL);
+  Unfolding j = unfolding_of(v, images, x, columns, NULL);
   nb_parallel_for(images * j.lines, NB_GRAIN / (j.pixels + 16) + 1, columns_body, &j);
 }
 
@@ -114,7 +114,7 @@ void conv_columns(const Conv *v, int64_t images, const void *x, void *columns) {
   } while (0)
 
 NB_RANGE(pixels_body) {
-  const Job *j = ctx;
+  const Unfolding *j = ctx;
   const Conv *v = j->v;
   int64_t size = v->height * v->width;
   for (int64_t i = begin; i < end; i++) {
@@ -127,7 +127,7 @@ NB_RANGE(pixels_body) {
 }
 
 void conv_pixels(const Conv *v, int64_t images, const void *columns, const void *bias, void *x) {
-  Job j = job_of(v, images, columns, x, bias);
+  Unfolding j = unfolding_of(v, images, columns, x, bias);
   nb_parallel_for(images * v->channels, NB_GRAIN / (v->rows * v->columns * j.pixels + 16) + 1, pixels_body, &j);
 }
 
@@ -135,7 +135,7 @@ void conv_pixels(const Conv *v, int64_t images, const void *columns, const void 
 
 // images × filters × pixels to filters × images × pixels.
 static void by_filter_body(int64_t begin, int64_t end, void *ctx) {
-  const Job *j = ctx;
+  const Unfolding *j = ctx;
   size_t bytes = (size_t)j->pixels * j->element;
   for (int64_t i = begin; i < end; i++) {
     int64_t b = i / j->v->filters, k = i % j->v->filters;
@@ -152,7 +152,7 @@ static void by_filter_body(int64_t begin, int64_t end, void *ctx) {
 
 // filters × images × pixels to images × filters × pixels, with the bias added.
 static void by_image_body(int64_t begin, int64_t end, void *ctx) {
-  const Job *j = ctx;
+  const Unfolding *j = ctx;
   for (int64_t i = begin; i < end; i++) {
     int64_t b = i / j->v->filters, k = i % j->v->filters;
     if (j->element == 4)
@@ -164,7 +164,7 @@ static void by_image_body(int64_t begin, int64_t end, void *ctx) {
 
 static void sort(const Conv *v, int64_t images, const void *from, const void *bias, void *to,
                  void (*body)(int64_t, int64_t, void *)) {
-  Job j = job_of(v, images, from, to, bias);
+  Unfolding j = unfolding_of(v, images, from, to, bias);
   nb_parallel_for(images * v->filters, NB_GRAIN / (j.pixels + 16) + 1, body, &j);
 }
 
@@ -194,7 +194,7 @@ typedef struct Blocks {
 } Blocks;
 
 static bool blocks_open(const Conv *v, bool may_direct, Blocks *k, Error *err) {
-  Job j = job_of(v, 1, NULL, NULL, NULL);
+  Unfolding j = unfolding_of(v, 1, NULL, NULL, NULL);
   *k = (Blocks){.lines = j.lines, .pixels = j.pixels, .element = j.element};
   int64_t each = j.lines * j.pixels * (int64_t)j.element;
   k->direct = may_direct && is_matrix(v);

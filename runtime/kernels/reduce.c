@@ -17,28 +17,28 @@
 enum { BLOCK = 256, TILE = 1024, PARTS = 128 };
 
 // What to visit for each output element: the kept dimensions name it, the reduced ones are walked.
-typedef struct Plan {
+typedef struct Visit {
   int kept, reduced;
   int64_t kept_shape[NB_MAX_DIMS], kept_stride[NB_MAX_DIMS];
   int64_t shape[NB_MAX_DIMS], stride[NB_MAX_DIMS];  // reduced, neighbours merged
   int64_t count, outputs;
-} Plan;
+} Visit;
 
 typedef struct Reduction {
-  Plan plan;
+  Visit visit;
   const Tensor *x;
   Tensor *out, *values;  // values: what is at the places, where it is wanted
   bool all;
 } Reduction;
 
 // Elements of one output that lie in a row, at most NB_POLLED: an expanded tensor may have more than anybody waits for.
-typedef struct Run {
+typedef struct Stretch {
   int64_t at[NB_MAX_DIMS], begin, left;
   int64_t offset, n;
-} Run;
+} Stretch;
 
-static Plan make_plan(const Layout *x, const bool mask[NB_MAX_DIMS]) {
-  Plan p = {.count = 1, .outputs = 1};
+static Visit make_visit(const Layout *x, const bool mask[NB_MAX_DIMS]) {
+  Visit p = {.count = 1, .outputs = 1};
   for (int d = 0; d < x->ndim; d++) {
     int64_t n = x->shape[d], step = x->strides[d];
     if (!mask[d]) {
@@ -57,7 +57,7 @@ static Plan make_plan(const Layout *x, const bool mask[NB_MAX_DIMS]) {
       p.stride[p.reduced++] = step;
     }
   }
-  // Without elements there is one run, of none.
+  // Without elements there is one stretch, of none.
   if (!p.reduced || p.count == 0) {
     p.shape[0] = p.count ? 1 : 0;
     p.stride[0] = 0;
@@ -75,21 +75,21 @@ static int64_t offset_of(int64_t index, int ndim, const int64_t *shape, const in
   return offset;
 }
 
-static int64_t kept_offset(const Plan *p, int64_t output) {
+static int64_t kept_offset(const Visit *p, int64_t output) {
   return offset_of(output, p->kept, p->kept_shape, p->kept_stride);
 }
 
-static int64_t length_from(const Plan *p, int64_t begin) {
+static int64_t length_from(const Visit *p, int64_t begin) {
   int64_t n = p->shape[p->reduced - 1] - begin;
   return n < NB_POLLED ? n : NB_POLLED;
 }
 
-NB_INLINE Run first_run(const Plan *p, int64_t output) {
-  return (Run){.offset = kept_offset(p, output), .n = length_from(p, 0), .left = NB_POLLED};
+NB_INLINE Stretch first_stretch(const Visit *p, int64_t output) {
+  return (Stretch){.offset = kept_offset(p, output), .n = length_from(p, 0), .left = NB_POLLED};
 }
 
-// Moves to the next run; false after the last, and after an interrupt, which nb_apply reports.
-static bool next_run(const Plan *p, Run *r) {
+// Moves to the next stretch; false after the last, and after an interrupt, which nb_apply reports.
+static bool next_stretch(const Visit *p, Stretch *r) {
   int inner = p->reduced - 1;
   if ((r->left -= r->n) <= 0) {
     r->left = NB_POLLED;
@@ -144,7 +144,7 @@ SUM(sum_i64, (int64_t n, const int64_t *x), uint64_t, MODULO)
 SUM(mean_i64, (int64_t n, const int64_t *x), double, IN_F64)
 SUM(dot_f64, (int64_t n, const double *x, const double *y, double less), double, PRODUCT)
 
-// Of one run, whose sum fits.
+// Of one stretch, whose sum fits.
 NB_INLINE uint32_t sum_u8(int64_t n, const uint8_t *x) {
   uint32_t total = 0;
   for (int64_t k = 0; k < n; k++) total += x[k];
@@ -275,31 +275,31 @@ double nb_squares_of(DType dtype, int64_t n, const void *x) {
 }
 
 // Sums, each output by itself.
-#define SUM_ROWS(name, In, Sum, Out, together)                             \
-  NB_RANGE(name) {                                                         \
-    const Reduction *r = ctx;                                              \
-    const Plan *p = &r->plan;                                              \
-    int64_t step = p->stride[p->reduced - 1];                              \
-    for (int64_t o = begin; o < end; o++) {                                \
-      Run run = first_run(p, o);                                           \
-      Sum total = 0;                                                       \
-      do {                                                                 \
-        const In *x = (const In *)nb_tensor_data(r->x) + run.offset;       \
-        if (step == 1) {                                                   \
-          total += (Sum)together(run.n, x);                                \
-          continue;                                                        \
-        }                                                                  \
-        for (int64_t i = 0; i < run.n; i += BLOCK) {                       \
-          int64_t stop = i + BLOCK < run.n ? i + BLOCK : run.n, k = i;     \
-          Sum part[4] = {0, 0, 0, 0};                                      \
-          for (; k + 4 <= stop; k += 4)                                    \
-            for (int j = 0; j < 4; j++) part[j] += (Sum)x[(k + j) * step]; \
-          for (; k < stop; k++) part[0] += (Sum)x[k * step];               \
-          total += (part[0] + part[1]) + (part[2] + part[3]);              \
-        }                                                                  \
-      } while (next_run(p, &run));                                         \
-      ((Out *)nb_tensor_data(r->out))[o] = (Out)total;                     \
-    }                                                                      \
+#define SUM_ROWS(name, In, Sum, Out, together)                                 \
+  NB_RANGE(name) {                                                             \
+    const Reduction *r = ctx;                                                  \
+    const Visit *p = &r->visit;                                                \
+    int64_t step = p->stride[p->reduced - 1];                                  \
+    for (int64_t o = begin; o < end; o++) {                                    \
+      Stretch stretch = first_stretch(p, o);                                   \
+      Sum total = 0;                                                           \
+      do {                                                                     \
+        const In *x = (const In *)nb_tensor_data(r->x) + stretch.offset;       \
+        if (step == 1) {                                                       \
+          total += (Sum)together(stretch.n, x);                                \
+          continue;                                                            \
+        }                                                                      \
+        for (int64_t i = 0; i < stretch.n; i += BLOCK) {                       \
+          int64_t stop = i + BLOCK < stretch.n ? i + BLOCK : stretch.n, k = i; \
+          Sum part[4] = {0, 0, 0, 0};                                          \
+          for (; k + 4 <= stop; k += 4)                                        \
+            for (int j = 0; j < 4; j++) part[j] += (Sum)x[(k + j) * step];     \
+          for (; k < stop; k++) part[0] += (Sum)x[k * step];                   \
+          total += (part[0] + part[1]) + (part[2] + part[3]);                  \
+        }                                                                      \
+      } while (next_stretch(p, &stretch));                                     \
+      ((Out *)nb_tensor_data(r->out))[o] = (Out)total;                         \
+    }                                                                          \
   }
 
 // Sums of columns: TILE neighbouring outputs at a time, so that memory is read along its rows, four at once.  BLOCK
@@ -307,21 +307,21 @@ double nb_squares_of(DType dtype, int64_t n, const void *x) {
 #define SUM_COLUMNS(name, In, Part, Sum, Out)                                                                 \
   NB_RANGE(name) {                                                                                            \
     const Reduction *r = ctx;                                                                                 \
-    const Plan *p = &r->plan;                                                                                 \
+    const Visit *p = &r->visit;                                                                               \
     int64_t step = p->stride[p->reduced - 1], width = p->kept_shape[p->kept - 1];                             \
     for (int64_t o = begin, m; o < end; o += m) {                                                             \
       Sum total[TILE];                                                                                        \
       Part part[TILE];                                                                                        \
-      Run run = first_run(p, o);                                                                              \
+      Stretch stretch = first_stretch(p, o);                                                                  \
       int64_t added = 0;                                                                                      \
       m = width - o % width;                                                                                  \
       if (m > end - o) m = end - o;                                                                           \
       if (m > TILE) m = TILE;                                                                                 \
       for (int64_t j = 0; j < m; j++) total[j] = 0, part[j] = 0;                                              \
       do {                                                                                                    \
-        const In *x = (const In *)nb_tensor_data(r->x) + run.offset;                                          \
-        for (int64_t i = 0, stop; i < run.n; i = stop) {                                                      \
-          stop = i + BLOCK - added < run.n ? i + BLOCK - added : run.n;                                       \
+        const In *x = (const In *)nb_tensor_data(r->x) + stretch.offset;                                      \
+        for (int64_t i = 0, stop; i < stretch.n; i = stop) {                                                  \
+          stop = i + BLOCK - added < stretch.n ? i + BLOCK - added : stretch.n;                               \
           added += stop - i;                                                                                  \
           for (; i + 4 <= stop; i += 4, x += 4 * step) {                                                      \
             const In *y = x + step, *z = y + step, *w = z + step;                                             \
@@ -336,7 +336,7 @@ double nb_squares_of(DType dtype, int64_t n, const void *x) {
             part[j] = 0;                                                                                      \
           }                                                                                                   \
         }                                                                                                     \
-      } while (next_run(p, &run));                                                                            \
+      } while (next_stretch(p, &stretch));                                                                    \
       for (int64_t j = 0; j < m; j++) ((Out *)nb_tensor_data(r->out))[o + j] = (Out)(total[j] + part[j]);     \
     }                                                                                                         \
   }
@@ -357,22 +357,22 @@ SUM_COLUMNS(mean_columns_i64, int64_t, double, double, float)
 #define FOUND_ROWS(name, T, Hit)                                                          \
   NB_RANGE(name) {                                                                        \
     const Reduction *r = ctx;                                                             \
-    const Plan *p = &r->plan;                                                             \
+    const Visit *p = &r->visit;                                                           \
     const int64_t step = p->stride[p->reduced - 1];                                       \
     const bool all = r->all;                                                              \
     for (int64_t o = begin; o < end; o++) {                                               \
-      Run run = first_run(p, o);                                                          \
+      Stretch stretch = first_stretch(p, o);                                              \
       Hit found = 0;                                                                      \
       do {                                                                                \
-        const T *x = (const T *)nb_tensor_data(r->x) + run.offset;                        \
-        for (int64_t i = 0, stop; i < run.n && !found; i = stop) {                        \
-          stop = i + BLOCK < run.n ? i + BLOCK : run.n;                                   \
+        const T *x = (const T *)nb_tensor_data(r->x) + stretch.offset;                    \
+        for (int64_t i = 0, stop; i < stretch.n && !found; i = stop) {                    \
+          stop = i + BLOCK < stretch.n ? i + BLOCK : stretch.n;                           \
           if (step == 1)                                                                  \
             for (int64_t k = i; k < stop; k++) found |= (Hit)((x[k] != 0) != all);        \
           else                                                                            \
             for (int64_t k = i; k < stop; k++) found |= (Hit)((x[k * step] != 0) != all); \
         }                                                                                 \
-      } while (!found && next_run(p, &run));                                              \
+      } while (!found && next_stretch(p, &stretch));                                      \
       ((uint8_t *)nb_tensor_data(r->out))[o] = (found != 0) != all;                       \
     }                                                                                     \
   }
@@ -381,21 +381,21 @@ SUM_COLUMNS(mean_columns_i64, int64_t, double, double, float)
 #define FOUND_COLUMNS(name, T, Hit)                                                                        \
   NB_RANGE(name) {                                                                                         \
     const Reduction *r = ctx;                                                                              \
-    const Plan *p = &r->plan;                                                                              \
+    const Visit *p = &r->visit;                                                                            \
     const int64_t step = p->stride[p->reduced - 1], width = p->kept_shape[p->kept - 1];                    \
     const bool all = r->all;                                                                               \
     for (int64_t o = begin, m; o < end; o += m) {                                                          \
       Hit found[TILE];                                                                                     \
-      Run run = first_run(p, o);                                                                           \
+      Stretch stretch = first_stretch(p, o);                                                               \
       m = width - o % width;                                                                               \
       if (m > end - o) m = end - o;                                                                        \
       if (m > TILE) m = TILE;                                                                              \
       for (int64_t j = 0; j < m; j++) found[j] = 0;                                                        \
       do {                                                                                                 \
-        const T *x = (const T *)nb_tensor_data(r->x) + run.offset;                                         \
-        for (int64_t i = 0; i < run.n; i++, x += step)                                                     \
+        const T *x = (const T *)nb_tensor_data(r->x) + stretch.offset;                                     \
+        for (int64_t i = 0; i < stretch.n; i++, x += step)                                                 \
           for (int64_t j = 0; j < m; j++) found[j] |= (Hit)((x[j] != 0) != all);                           \
-      } while (next_run(p, &run));                                                                         \
+      } while (next_stretch(p, &stretch));                                                                 \
       for (int64_t j = 0; j < m; j++) ((uint8_t *)nb_tensor_data(r->out))[o + j] = (found[j] != 0) != all; \
     }                                                                                                      \
   }
@@ -415,20 +415,20 @@ FOUND(f64, double, uint64_t)
     total *= product_f32(n, x);                  \
   else                                           \
     EACH_OF(Sum, total, n, x, step)
-#define PROD(name, In, Sum, Out, multiply)                           \
-  static void name(int64_t begin, int64_t end, void *ctx) {          \
-    const Reduction *r = ctx;                                        \
-    const Plan *p = &r->plan;                                        \
-    int64_t step = p->stride[p->reduced - 1];                        \
-    for (int64_t o = begin; o < end; o++) {                          \
-      Run run = first_run(p, o);                                     \
-      Sum total = 1;                                                 \
-      do {                                                           \
-        const In *x = (const In *)nb_tensor_data(r->x) + run.offset; \
-        multiply(Sum, total, run.n, x, step);                        \
-      } while (next_run(p, &run));                                   \
-      ((Out *)nb_tensor_data(r->out))[o] = (Out)total;               \
-    }                                                                \
+#define PROD(name, In, Sum, Out, multiply)                               \
+  static void name(int64_t begin, int64_t end, void *ctx) {              \
+    const Reduction *r = ctx;                                            \
+    const Visit *p = &r->visit;                                          \
+    int64_t step = p->stride[p->reduced - 1];                            \
+    for (int64_t o = begin; o < end; o++) {                              \
+      Stretch stretch = first_stretch(p, o);                             \
+      Sum total = 1;                                                     \
+      do {                                                               \
+        const In *x = (const In *)nb_tensor_data(r->x) + stretch.offset; \
+        multiply(Sum, total, stretch.n, x, step);                        \
+      } while (next_stretch(p, &stretch));                               \
+      ((Out *)nb_tensor_data(r->out))[o] = (Out)total;                   \
+    }                                                                    \
   }
 PROD(prod_u8, uint8_t, uint64_t, int64_t, EACH_OF)
 PROD(prod_i64, int64_t, uint64_t, int64_t, EACH_OF)
@@ -439,22 +439,22 @@ PROD(prod_f64, double, double, double, EACH_OF)
 #define PLACE(name, T, Value, better)                                       \
   static void name(int64_t begin, int64_t end, void *ctx) {                 \
     const Reduction *r = ctx;                                               \
-    const Plan *p = &r->plan;                                               \
+    const Visit *p = &r->visit;                                             \
     int64_t step = p->stride[p->reduced - 1];                               \
     for (int64_t o = begin; o < end; o++) {                                 \
-      Run run = first_run(p, o);                                            \
+      Stretch stretch = first_stretch(p, o);                                \
       int64_t where = 0, seen = 0;                                          \
-      T best = ((const T *)nb_tensor_data(r->x))[run.offset];               \
+      T best = ((const T *)nb_tensor_data(r->x))[stretch.offset];           \
       do {                                                                  \
-        const T *a = (const T *)nb_tensor_data(r->x) + run.offset;          \
-        for (int64_t i = 0; i < run.n; i++, seen++) {                       \
+        const T *a = (const T *)nb_tensor_data(r->x) + stretch.offset;      \
+        for (int64_t i = 0; i < stretch.n; i++, seen++) {                   \
           T x = a[i * step];                                                \
           if (x better best || (x != x && best == best)) {                  \
             best = x;                                                       \
             where = seen;                                                   \
           }                                                                 \
         }                                                                   \
-      } while (next_run(p, &run));                                          \
+      } while (next_stretch(p, &stretch));                                  \
       ((int64_t *)nb_tensor_data(r->out))[o] = where + 1;                   \
       if (r->values) ((Value *)nb_tensor_data(r->values))[o] = (Value)best; \
     }                                                                       \
@@ -499,7 +499,7 @@ float nb_largest_of(int64_t n, const float *x) {
 }
 
 static float place_value_f32(const Reduction *r, int64_t output, int64_t place) {
-  const Plan *p = &r->plan;
+  const Visit *p = &r->visit;
   int64_t offset = kept_offset(p, output) + offset_of(place - 1, p->reduced, p->shape, p->stride);
   return ((const float *)nb_tensor_data(r->x))[offset];
 }
@@ -508,7 +508,7 @@ static float place_value_f32(const Reduction *r, int64_t output, int64_t place) 
 #define PLACE_F32(rows, columns, any, least)                                                              \
   NB_RANGE(rows) {                                                                                        \
     const Reduction *r = ctx;                                                                             \
-    const Plan *p = &r->plan;                                                                             \
+    const Visit *p = &r->visit;                                                                           \
     if (p->reduced > 1 || p->stride[0] != 1) {                                                            \
       any(begin, end, ctx);                                                                               \
       return;                                                                                             \
@@ -531,18 +531,18 @@ static float place_value_f32(const Reduction *r, int64_t output, int64_t place) 
   }                                                                                                       \
   NB_RANGE(columns) {                                                                                     \
     const Reduction *r = ctx;                                                                             \
-    const Plan *p = &r->plan;                                                                             \
+    const Visit *p = &r->visit;                                                                           \
     int64_t step = p->stride[p->reduced - 1], width = p->kept_shape[p->kept - 1];                         \
     for (int64_t o = begin, m; o < end; o += m) {                                                         \
       int32_t best[TILE], where[TILE], seen = 0;                                                          \
-      Run run = first_run(p, o);                                                                          \
+      Stretch stretch = first_stretch(p, o);                                                              \
       m = width - o % width;                                                                              \
       if (m > end - o) m = end - o;                                                                       \
       if (m > TILE) m = TILE;                                                                             \
       for (int64_t j = 0; j < m; j++) best[j] = INT32_MIN;                                                \
       do {                                                                                                \
-        const float *x = (const float *)nb_tensor_data(r->x) + run.offset;                                \
-        for (int64_t i = 0; i < run.n; i++, x += step) {                                                  \
+        const float *x = (const float *)nb_tensor_data(r->x) + stretch.offset;                            \
+        for (int64_t i = 0; i < stretch.n; i++, x += step) {                                              \
           seen++;                                                                                         \
           for (int64_t j = 0; j < m; j++) {                                                               \
             int32_t now = rank(x[j], least);                                                              \
@@ -550,7 +550,7 @@ static float place_value_f32(const Reduction *r, int64_t output, int64_t place) 
             best[j] = now > best[j] ? now : best[j];                                                      \
           }                                                                                               \
         }                                                                                                 \
-      } while (next_run(p, &run));                                                                        \
+      } while (next_stretch(p, &stretch));                                                                \
       for (int64_t j = 0; j < m; j++) {                                                                   \
         ((int64_t *)nb_tensor_data(r->out))[o + j] = where[j];                                            \
         if (r->values) ((float *)nb_tensor_data(r->values))[o + j] = place_value_f32(r, o + j, where[j]); \
@@ -569,12 +569,12 @@ typedef struct Bodies {
 #define ALL_BODIES(u8, i64, f32, f64) \
   { [NB_BOOL] = u8, [NB_U8] = u8, [NB_I64] = i64, [NB_F32] = f32, [NB_F64] = f64 }
 
-static bool run(Reduction *r, const Value *dims, const Bodies *bodies, Error *err) {
+static bool stretch(Reduction *r, const Value *dims, const Bodies *bodies, Error *err) {
   bool mask[NB_MAX_DIMS];
   if (nb_dims(dims, r->x->layout.ndim, mask, err) < 0) return false;
   DType dtype = r->x->layout.dtype;
-  const Plan *p = &r->plan;
-  r->plan = make_plan(&r->x->layout, mask);
+  const Visit *p = &r->visit;
+  r->visit = make_visit(&r->x->layout, mask);
   bool by_columns = bodies->columns[dtype] && p->count < INT32_MAX && p->kept && p->kept_stride[p->kept - 1] == 1 &&
                     p->kept_shape[p->kept - 1] >= 8 && p->stride[p->reduced - 1] != 1;
   int64_t grain = NB_GRAIN / (p->count + 1) + 1;
@@ -596,25 +596,25 @@ bool nb_reduce_sum(Call *c, const Value *dims, Error *err) {
   static const Bodies floating = {ALL_BODIES(mean_rows_u8, mean_rows_i64, sum_rows_f32, sum_rows_f64),
                                   ALL_BODIES(mean_columns_u8, mean_columns_i64, sum_columns_f32, sum_columns_f64)};
   Reduction r = {.x = c->args[0].tensor, .out = c->out[0]};
-  return run(&r, dims, c->compute == NB_I64 ? &whole : &floating, err);
+  return stretch(&r, dims, c->compute == NB_I64 ? &whole : &floating, err);
 }
 
 bool nb_reduce_product(Call *c, const Value *dims, Error *err) {
   static const Bodies bodies = {.rows = ALL_BODIES(prod_u8, prod_i64, prod_f32, prod_f64)};
   Reduction r = {.x = c->args[0].tensor, .out = c->out[0]};
-  return run(&r, dims, &bodies, err);
+  return stretch(&r, dims, &bodies, err);
 }
 
 bool nb_reduce_test(Call *c, const Value *dims, bool all, Error *err) {
   static const Bodies bodies = {ALL_BODIES(found_rows_u8, found_rows_i64, found_rows_f32, found_rows_f64),
                                 ALL_BODIES(found_columns_u8, found_columns_i64, found_columns_f32, found_columns_f64)};
   Reduction r = {.x = c->args[0].tensor, .out = c->out[0], .all = all};
-  return run(&r, dims, &bodies, err);
+  return stretch(&r, dims, &bodies, err);
 }
 
 bool nb_reduce_place(Call *c, Tensor *places, Tensor *values, const Value *dims, bool largest, Error *err) {
   static const Bodies most = {ALL_BODIES(argmax_u8, argmax_i64, argmax_f32, argmax_f64), {[NB_F32] = argmax_columns}};
   static const Bodies least = {ALL_BODIES(argmin_u8, argmin_i64, argmin_f32, argmin_f64), {[NB_F32] = argmin_columns}};
   Reduction r = {.x = c->args[0].tensor, .out = places, .values = values};
-  return run(&r, dims, largest ? &most : &least, err);
+  return stretch(&r, dims, largest ? &most : &least, err);
 }
