@@ -357,9 +357,9 @@ static bool is_foreign(lua_State *L, int index) {
   static const char *const ours[] = {"FILE*", "hook", "tape node", NULL};
   if (nb_test_tensor(L, index)) return false;
   if (luaL_getmetafield(L, index, "__name") == LUA_TNIL) return true;
-  const char *name = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "";
-  bool known = strncmp(name, "nablua", 6) == 0;
-  for (int i = 0; ours[i] && !known; i++) known = strcmp(name, ours[i]) == 0;
+  const char *name = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : NULL;
+  bool known = name && strncmp(name, "nablua", 6) == 0;
+  for (int i = 0; name && ours[i] && !known; i++) known = strcmp(name, ours[i]) == 0;
   lua_pop(L, 1);
   return !known;
 }
