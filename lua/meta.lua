@@ -24,6 +24,7 @@ local types = {
 local classes = {
   t = { "Tensor", "A tensor: numbers in a shape." }, net = { "Module", "A layer or net." },
   opt = { "Optimizer", "What moves parameters against their gradients." },
+  run = { "Run", "A training that goes forward and back." },
   schedule = { "Schedule", "What changes a learning rate." },
 }
 

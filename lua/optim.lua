@@ -181,6 +181,21 @@ method("load_state", {
   end,
 })
 
+-- For those who take an optimizer down as it is and put it back: the tables of its groups and their options, and what
+-- it remembers, by parameter.
+function states.settings(self)
+  local list = { self.groups }
+  for k, group in ipairs(self.groups) do list[k + 1] = options_of[group] end
+  return list
+end
+
+function states.memory(self) return memory_of[self] end
+
+function states.put_memory(self, memory)
+  memory_of[self] = memory
+  native.change_options()
+end
+
 -- ---- making optimizers ----
 
 local function check_parameters(where, list)

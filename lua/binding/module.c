@@ -60,6 +60,7 @@ static int open_native(lua_State *L) {
   nb_open_observe(L);
   nb_open_anomaly(L);
   nb_open_measure(L);
+  nb_open_keyframes(L);
   nb_open_cycles(L);
   nb_open_callback(L);
   nb_open_custom(L);

@@ -29,6 +29,19 @@ function module.has_children(m)
   return false
 end
 
+-- A module of the same class and fields; each value is what map(value) gives for it.  It is nobody's part yet, and has
+-- no hooks.
+function module.copy(m, map, copy)
+  local record = records[m]
+  local own = { keys = table.move(record.keys, 1, #record.keys, 1, {}), known = {}, state = {}, built = record.built }
+  for key in next, record.known do own.known[key] = true end
+  for key in next, record.state do own.state[key] = true end
+  records[copy] = own
+  for key, value in next, m do rawset(copy, key, map(value)) end
+  native.built = native.built + 1
+  return setmetatable(copy, getmetatable(m))
+end
+
 -- Iterates over all live modules, in no order.
 function module.live()
   return next, records

@@ -91,10 +91,17 @@ local function by_rank(a, b)
   return padded(a) < padded(b)
 end
 
+-- An object that is a series says so by __series, which gives { name =, y = }.
+local function series_of(v)
+  local meta = getmetatable(v)
+  return type(v) == "table" and type(meta) == "table" and meta.__series and meta.__series(v) or v
+end
+
 -- A list of { name =, x =, y = } from what a user calls series:
 --   a vector; a matrix, whose columns are series; a list of vectors or of { name=, x=, y= }; a table name → vector or
---   { x=, y= }, such as nn.fit's history.
+--   { x=, y= }, such as nn.fit's history; a run, or a list of them.
 function values.series(where, v)
+  v = series_of(v)
   local function entry(name, s)
     if is_plain(s) and (s.y ~= nil or s.x ~= nil) then
       local what = name and ("series %s"):format(name) or "the series"
@@ -123,7 +130,10 @@ function values.series(where, v)
       options.describe(v)))
   end
   local list, names = {}, {}
-  for i, s in ipairs(v) do list[i] = entry(is_plain(s) and s.name or nil, s) end
+  for i, s in ipairs(v) do
+    s = series_of(s)
+    list[i] = entry(is_plain(s) and s.name or nil, s)
+  end
   for name in pairs(v) do
     if type(name) == "string" and not (name == "seconds" and v.loss) then names[#names + 1] = name end
   end

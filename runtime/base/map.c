@@ -37,6 +37,11 @@ void nb_map_close(AddressMap *m) {
   *m = (AddressMap){0};
 }
 
+void nb_map_clear(AddressMap *m) {
+  if (m->key) memset(m->key, 0, bytes_of(m->size));
+  m->count = 0;
+}
+
 static void add(AddressMap *m, size_t at, const void *key, int value) {
   m->key[at] = key;
   m->value[at] = value;

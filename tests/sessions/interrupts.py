@@ -231,6 +231,27 @@ end)()""", 0.03),
 net = nn.Sequential{}
 for k = 1, 500 do net[k] = nn.Dropout() end""", "while true do net:eval(); net:train() end",
               "one_mode(net, net.training)", 0.01),
+    "a run": ("""
+nb.seed(1)
+net = nn.Sequential{nn.Linear(200, 200), nn.BatchNorm1d(200), nn.ReLU(), nn.Dropout(0.5), nn.Linear(200, 1)}
+opt = optim.Adam(net:parameters())
+run = nb.run{net=net, loss=nn.MSELoss(), opt=opt, data={nb.randn(64, 200), nb.randn(64, 1)}, size=16, epochs=8, seed=2}
+function standing()
+  local all = net:state()
+  for name, t in pairs(opt:state()) do all["opt." .. name] = t end
+  return all
+end
+places = {[0]=standing()}
+for k = 1, 32 do run:next() places[k] = standing() end""", """
+while true do run:to(math.random(0, 32)); run:go() end""", """
+(function()
+  local here, there = standing(), places[run.step]
+  for name, t in pairs(there) do
+    if not here[name] then return name .. " is missing after step " .. run.step end
+    if not t:eq(here[name]):all():item() then return name .. " is another after step " .. run.step end
+  end
+  return net.training
+end)()""", 0.05),
     "clipping": ("""
 w, limit = moving(8, 30000), 400""", "while true do limit = limit * 0.999 nn.clip_grad_norm(w, limit) end", """
 (function()

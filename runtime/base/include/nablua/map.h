@@ -21,6 +21,9 @@ bool nb_map_open(AddressMap *m, int entries, Error *err);
 
 void nb_map_close(AddressMap *m);
 
+// Forgets all entries, and keeps the room.
+void nb_map_clear(AddressMap *m);
+
 // The number of a key, NULL when it is not there.  The pointer lasts until the next new key.
 int *nb_map_get(const AddressMap *m, const void *key);
 

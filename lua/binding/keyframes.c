@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: MIT
+// Keyframes as userdata, for lua/run/.
+#include "nablua/keyframes.h"
+
+#include "binding.h"
+#include "open.h"
+#include "raise.h"
+
+static const char sequence_name[] = "nablua keyframes", frame_name[] = "nablua keyframe";
+
+static Keyframes *check_sequence(lua_State *L, int index) {
+  Keyframes **k = luaL_checkudata(L, index, sequence_name);
+  luaL_argcheck(L, *k, index, "it is closed");
+  return *k;
+}
+
+static Keyframe *check_frame(lua_State *L, int index) {
+  Keyframe **f = luaL_checkudata(L, index, frame_name);
+  luaL_argcheck(L, *f, index, "it was dropped");
+  return *f;
+}
+
+// native.keyframes(): a sequence.
+static int keyframes(lua_State *L) {
+  Error err;
+  Keyframes **k = lua_newuserdatauv(L, sizeof *k, 0);
+  *k = NULL;
+  luaL_setmetatable(L, sequence_name);
+  if (!nb_keyframes_new(k, &err)) return nb_raise(L, &err);
+  return 1;
+}
+
+static int close_sequence(lua_State *L) {
+  Keyframes **k = luaL_checkudata(L, 1, sequence_name);
+  nb_keyframes_free(*k);
+  *k = NULL;
+  return 0;
+}
+
+// keyframes:take(list of tensors): a keyframe.
+static int take(lua_State *L) {
+  Error err;
+  Keyframes *k = check_sequence(L, 1);
+  luaL_checktype(L, 2, LUA_TTABLE);
+  size_t count = (size_t)lua_rawlen(L, 2);
+  Tensor **list = lua_newuserdatauv(L, (count + 1) * sizeof *list, 0);
+  Keyframe **f = lua_newuserdatauv(L, sizeof *f, 0);
+  *f = NULL;
+  luaL_setmetatable(L, frame_name);  // from here on Lua allocates nothing, so that no finalizer changes the list
+  for (size_t i = 0; i < count; i++) {
+    lua_rawgeti(L, 2, (lua_Integer)i + 1);
+    if (!(list[i] = nb_test_tensor(L, -1))) return nb_raisef(L, "keyframes: entry %d is no tensor", (int)i + 1);
+    lua_pop(L, 1);
+  }
+  if (!nb_keyframe_take(k, list, (int)count, f, &err)) return nb_raise(L, &err);
+  return 1;
+}
+
+static int writes(lua_State *L) {
+  lua_pushinteger(L, (lua_Integer)nb_keyframes_writes(check_sequence(L, 1)));
+  return 1;
+}
+
+static int bytes(lua_State *L) {
+  lua_pushinteger(L, (lua_Integer)nb_keyframes_bytes(check_sequence(L, 1)));
+  return 1;
+}
+
+static int lost(lua_State *L) {
+  lua_pushinteger(L, (lua_Integer)nb_keyframes_lost(check_sequence(L, 1)));
+  return 1;
+}
+
+static int restore(lua_State *L) {
+  Error err;
+  return nb_keyframe_restore(check_frame(L, 1), &err) ? 0 : nb_raise(L, &err);
+}
+
+static int whole(lua_State *L) {
+  lua_pushboolean(L, nb_keyframe_whole(check_frame(L, 1)));
+  return 1;
+}
+
+static int drop(lua_State *L) {
+  Keyframe **f = luaL_checkudata(L, 1, frame_name);
+  nb_keyframe_free(*f);
+  *f = NULL;
+  return 0;
+}
+
+// ---- tables ----
+
+static lua_Integer entries(lua_State *L, int table) {
+  lua_Integer n = 0;
+  for (lua_pushnil(L); lua_next(L, table); lua_pop(L, 1)) n++;
+  return n;
+}
+
+// Whether two tables hold the same keys and values, without their metatables.
+static bool same_table(lua_State *L, int a, int b) {
+  lua_Integer n = 0;
+  for (lua_pushnil(L); lua_next(L, a); lua_pop(L, 1)) {
+    lua_pushvalue(L, -2);
+    lua_rawget(L, b);
+    bool same = lua_rawequal(L, -1, -2);
+    lua_pop(L, 1);
+    if (!same) return false;
+    n++;
+  }
+  return entries(L, b) == n;
+}
+
+// native.first_other(tables, copies): the place of the first table that does not hold what its copy does, or nil.
+static int first_other(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TTABLE);
+  luaL_checktype(L, 2, LUA_TTABLE);
+  for (lua_Integer i = 1; lua_rawgeti(L, 1, i) == LUA_TTABLE && lua_rawgeti(L, 2, i) == LUA_TTABLE; i++) {
+    if (!same_table(L, 3, 4)) {
+      lua_pushinteger(L, i);
+      return 1;
+    }
+    lua_settop(L, 2);
+  }
+  return 0;
+}
+
+static void make_class(lua_State *L, const char *name, const luaL_Reg *methods, lua_CFunction finalizer) {
+  luaL_newmetatable(L, name);
+  lua_newtable(L);
+  luaL_setfuncs(L, methods, 0);
+  lua_setfield(L, -2, "__index");
+  lua_pushcfunction(L, finalizer);
+  lua_setfield(L, -2, "__gc");
+  lua_pushboolean(L, 0);
+  lua_setfield(L, -2, "__metatable");
+  lua_pop(L, 1);
+}
+
+void nb_open_keyframes(lua_State *L) {
+  static const luaL_Reg of_sequence[] = {
+      {"take", take}, {"writes", writes}, {"bytes", bytes}, {"lost", lost}, {NULL, NULL}};
+  static const luaL_Reg of_frame[] = {{"restore", restore}, {"whole", whole}, {"drop", drop}, {NULL, NULL}};
+  make_class(L, sequence_name, of_sequence, close_sequence);
+  make_class(L, frame_name, of_frame, drop);
+  lua_pushcfunction(L, first_other);
+  lua_setfield(L, -2, "first_other");
+  lua_pushcfunction(L, keyframes);
+  lua_setfield(L, -2, "keyframes");
+}

@@ -1,0 +1,468 @@
+-- SPDX-License-Identifier: MIT
+-- nb.run: a training as a value, that goes forward and back by steps, to the same bits.
+--
+-- Every now and then a keyframe is taken (run/state.lua); between two of them a step is repeated from its inputs: the
+-- batch (run/source.lua), the place in the random numbers, the settings.  What was changed between two steps by
+-- somebody else forces a keyframe.
+local native = require "nablua.native"
+local nb = require "nablua.core"
+local fork = require "nablua.run.fork"
+local frames = require "nablua.run.frames"
+local modes = require "nablua.nn.modes"
+local module = require "nablua.nn.module"
+local notice = require "nablua.notice"
+local options = require "nablua.options"
+local progress = require "nablua.progress"
+local registry = require "nablua.registry"
+local source = require "nablua.run.source"
+local state = require "nablua.run.state"
+
+local run = registry.home "nablua.run"
+
+local Run = {}                                     -- methods
+local inner = setmetatable({}, { __mode = "k" })  -- run → what it is
+
+local params = {
+  { name = "net", type = "any", optional = true, doc = "the module to train" },
+  { name = "loss", type = "any", optional = true,
+    doc = "a module or function of output and target; or give step=" },
+  { name = "opt", type = "any", optional = true, doc = "the optimizer" },
+  { name = "data", type = "any", optional = true,
+    doc = "{x, y}, what data.batches gives, or an iterator over batches; the last of a batch is the target" },
+  { name = "step", type = "function", optional = true,
+    doc = "called with a batch, returns the loss, a tensor of one number; backward and opt:step follow" },
+  { name = "size", type = "size", default = 32, doc = "samples in a batch, where data is {x, y}" },
+  { name = "shuffle", type = "boolean", default = true, doc = "a new order each epoch, where data is {x, y}" },
+  { name = "epochs", type = "size", default = 1 },
+  { name = "schedule", type = "table", optional = true, doc = "a learning rate schedule, stepped by the run" },
+  { name = "schedule_per", choices = { "epoch", "batch" }, default = "epoch", doc = "what a step of the schedule is" },
+  { name = "clip", type = "positive or huge", optional = true, doc = "largest norm of all gradients together" },
+  { name = "seed", type = "integer", optional = true,
+    doc = "where its random numbers begin; without it, where nb's stand now" },
+  { name = "memory", type = "size", optional = true,
+    doc = "bytes for what is kept of the past; a tenth of the machine's, at most 1 GB" },
+  { name = "name", type = "string", optional = true, doc = "what it is called in pictures" },
+}
+
+local fork_params = {
+  { name = "opt", type = "table", optional = true, doc = "options of the optimizer that are to be others" },
+  { name = "name", type = "string", optional = true, doc = "what it is called in pictures" },
+}
+
+local function fail(format, ...)
+  native.raise("run: " .. format:format(...))
+end
+
+-- ---- one step ----
+
+local function number_of(J)
+  local value = nb.is_tensor(J) and J:numel() == 1 and J:item()
+  if not value then fail("the loss must be a tensor of one number, got %s", options.describe(J)) end
+  return value
+end
+
+local function loss_of(self, batch)
+  if self.step then return self.step(table.unpack(batch, 1, batch.n)) end
+  return self.loss(self.net(table.unpack(batch, 1, batch.n - 1)), batch[batch.n])
+end
+
+-- Forward, loss, backward, update.  What counts of an optimizer that asks for the loss several times is the first.
+local function train(self, batch)
+  local value
+  self.opt:step(function()
+    self.opt:zero_grad()
+    local J = loss_of(self, batch)
+    value = value or number_of(J)
+    J:backward()
+    if self.clip then require("nablua.nn").clip_grad_norm(self.net:parameters(), self.clip) end
+    return J
+  end)
+  return value
+end
+
+local function end_epoch(self)
+  local place = self.place
+  if self.schedule and self.schedule_per == "epoch" then self.schedule:step(place.sum / place.count) end
+  self.place = { epoch = place.epoch + 1, batch = 0, sum = 0, count = 0 }
+end
+
+-- The batch of the next step, past the end of an epoch; nil at the end of all.
+local function next_batch(self)
+  while self.place.epoch <= self.epochs do
+    local place = self.place
+    if place.batch == 0 then place.start = nb.random_state() end
+    local batch = self.source:next(place, self.at + 1, self.at < self.head)
+    if batch then
+      if batch.n < 2 and not self.step then fail("a batch must have an input and a target, it has one value") end
+      return batch
+    end
+    if place.batch == 0 then fail("the data has no batches in epoch %d", place.epoch) end
+    end_epoch(self)
+  end
+end
+
+local function same_number(a, b)
+  return a == b or a ~= a and b ~= b
+end
+
+-- Does the next step; false when there is none.  Until it returns the run stands between two steps.
+local function advance(self)
+  self.between = source.copy(self.place)
+  state.begin_step(self)
+  local batch = next_batch(self)
+  if not batch then
+    state.end_step(self)
+    self.between = nil
+    return false
+  end
+  local rate, history, k = self.opt.lr, self.history, self.at + 1
+  local value = train(self, batch)
+  if self.schedule and self.schedule_per == "batch" then self.schedule:step(value) end
+  local place, n = self.place, batch[1]:dim() > 0 and batch[1]:size(1) or 1
+  place.batch, place.sum, place.count = place.batch + 1, place.sum + value * n, place.count + n
+  if place.batch == self.source.count then end_epoch(self) end
+  if k <= self.head and not same_number(history.loss[k], value) then
+    fail("step %d gave the loss %.17g the first time and %.17g now: it reads something that is neither data nor " ..
+      "state of the training, such as a clock, a file or a variable that was changed; the run stands after step %d",
+      k, history.loss[k], value, self.at)
+  end
+  history.loss[k], history.lr[k] = value, rate
+  state.end_step(self)
+  self.at, self.between = k, nil
+  if k > self.head then self.head = k end
+  return true
+end
+
+-- ---- going forward and back ----
+
+-- Brings the run, when it was left within a step, to the end of the one before; from a keyframe, where the step had
+-- moved weights.
+local function recover(self)
+  if not self.between then return end
+  local at = self.at
+  self.place, self.between = self.between, nil
+  if state.undo(self) then return end
+  frames.go_back(self, at)
+  pcall(function()
+    while self.at < at do
+      if not advance(self) then break end
+    end
+  end)
+  if not self.between then return end
+  self.between = nil
+  state.end_step(self)
+  frames.go_back(self, self.at)
+end
+
+-- What has to happen before a step: looking whether somebody else has been there, and keyframes.
+local function prepare(self)
+  local change = state.change(self)
+  if change and self.at < self.head then
+    fail("%s after step %d, so that what follows will not be the steps %d to %d that are kept: go on in run:fork(), " ..
+      "or drop them with run:cut()", change, self.at, self.at + 1, self.head)
+  end
+  if change then
+    frames.take(self, true)
+  elseif self.at == self.head and frames.due(self) then
+    frames.take(self)
+  end
+end
+
+-- Does steps until `self.at` is `last`, calling told() after each.
+local function forward(self, last, told)
+  while self.at < last do
+    prepare(self)
+    local began = native.clock()
+    if not advance(self) then break end
+    frames.learn(self, native.clock() - began)
+    state.settle(self)
+    if told then told() end
+  end
+end
+
+-- f(self, ...) with the net in training mode and the run's own random numbers; after which the modes and the numbers
+-- are as they were and the run stands after a step, however f ends.
+local look_away
+
+local function drive(self, f, ...)
+  if self.driven then fail "it is going already; call it when the step is done" end
+  local restore, outer = modes.of(self.net), nb.random_state()
+  self.driven = true
+  nb.random_state(self.random)
+  look_away(self)
+  return modes.restoring(function()
+    self.driven = nil
+    recover(self)
+    restore()
+    state.settle(self)
+    self.random = nb.random_state()
+    nb.random_state(outer)
+  end, function(...)
+    local change = state.change(self)
+    self.net:train()
+    -- The mode is the run's to set; what else was changed is not.
+    if not change then state.settle(self) end
+    return f(self, ...)
+  end, ...)
+end
+
+local function go_to(self, step)
+  if state.change(self) and self.at < self.head then
+    notice.say("run: what was changed after step %d is not kept, since other steps follow it", self.at)
+  end
+  frames.before_leaving(self)
+  frames.approach(self, step)
+  forward(self, step)
+  if self.at < step then fail("it ends after step %d", self.at) end
+end
+
+-- The epoch of the last step.
+local function epoch_of(self)
+  return self.place.batch == 0 and self.at > 0 and self.place.epoch - 1 or self.place.epoch
+end
+
+-- The film of the next step.  What it moves is put back before the next drive.
+local function look(self)
+  local taken, place = state.take(self), source.copy(self.place)
+  local batch = next_batch(self)
+  self.looked = { taken = taken, place = place }
+  if not batch then fail("there is no step after step %d to look at", self.at) end
+  return nb.inspect.step(function()
+    self.opt:zero_grad()
+    return loss_of(self, batch)
+  end, { opt = self.opt })
+end
+
+function look_away(self)
+  local looked = self.looked
+  if not looked then return end
+  state.put_back(self, looked.taken)
+  looked.taken.frame:drop()
+  self.place, self.looked = looked.place, nil
+  state.settle(self)
+end
+
+local function method(name, entry)
+  entry.name, entry.kind, entry.value = "run:" .. name, "method", entry[1]
+  local f = entry[1]
+  entry[1], entry.family = nil, "Runs"
+  entry.value = function(self, ...)
+    local own = inner[self]
+    if not own then native.raise(("run:%s: the first argument must be a run, got %s; call it with a colon"):format(name,
+      options.describe(self))) end
+    return f(own, self, ...)
+  end
+  Run[name] = registry.add(entry)
+end
+
+local sample = "local net, x = nn.Linear(1, 1), nb.rand(8, 1); local run = nb.run{net=net, loss=nn.MSELoss(), " ..
+  "opt=optim.SGD(net:parameters(), {lr=0.1}), data={x, 2 * x}, size=4, epochs=3}; "
+
+local function steps_of(what, n)
+  if n == nil then return 1 end
+  if math.type(n) ~= "integer" or n < 0 then
+    native.raise(("%s: needs a whole number of steps, got %s"):format(what, options.describe(n)))
+  end
+  return n
+end
+
+method("next", {
+  signature = "run:next(n)", see = { "run:back", "run:to", "run:go" },
+  doc = "Does one step, or n, but not past the end.  Returns the run.", example = sample ..
+    "return run:next(2).step  --> 2",
+  function(self, proxy, n)
+    n = steps_of("run:next", n)
+    drive(self, function() forward(self, self.at + n) end)
+    return proxy
+  end,
+})
+
+method("to", {
+  signature = "run:to(step)", see = { "run:back", "run:next" },
+  doc = "Goes to the end of a step, past or future: weights, buffers, moments, schedule and random numbers have the " ..
+    "bits that they had, or will have, there.  Lua's variables stay as they are.  Returns the run.",
+  example = sample .. "run:go(); local w = net.weight:item(); run:to(1):to(6); return net.weight:item() == w  --> true",
+  function(self, proxy, step)
+    step = steps_of("run:to", step == nil and "nothing" or step)
+    if step < self.kept[1].step then
+      native.raise(("run:to: what is kept begins after step %d, got %d"):format(self.kept[1].step, step))
+    end
+    if step ~= self.at then drive(self, go_to, step) end
+    return proxy
+  end,
+})
+
+method("back", {
+  signature = "run:back(n)", see = { "run:to", "run:next" },
+  doc = "Goes one step back, or n.  Returns the run.", example = sample .. "return run:next(3):back(2).step  --> 1",
+  function(self, proxy, n)
+    n = steps_of("run:back", n)
+    if self.at - n < self.kept[1].step then
+      native.raise(("run:back: it stands after step %d, and what is kept begins after step %d; got %d"):format(self.at,
+        self.kept[1].step, n))
+    end
+    if n > 0 then drive(self, go_to, self.at - n) end
+    return proxy
+  end,
+})
+
+method("go", {
+  signature = "run:go()", see = { "run:next", "nn.fit" },
+  doc = "Does all steps that are left, with a bar.  An interrupt leaves it after a step, and run:go() goes on.  " ..
+    "Returns the run.", example = sample .. "return run:go().step  --> 6",
+  function(self, proxy)
+    local total = self.source.count and self.source.count * self.epochs
+    local bar <close> = progress.progress(total, { label = self.name or "run" })
+    bar.done = self.at
+    drive(self, function()
+      forward(self, math.maxinteger, function()
+        bar:step(("epoch %d  loss %.4f"):format(epoch_of(self), self.history.loss[self.at]))
+      end)
+    end)
+    return proxy
+  end,
+})
+
+method("fork", {
+  signature = "run:fork({opt={lr=0.1}, name=\"hot\"})", see = { "run:cut", "nb.run" },
+  doc = "Another run from where this one stands, with copies of the net, the loss, the optimizer and the schedule, " ..
+    "and other options of the optimizer where `opt` gives them; functions that name these get the copies.  This one " ..
+    "stays as it is.", example = sample .. "local hot = run:next(2):fork{opt={lr=0.5}}; hot:next(); " ..
+    "return {run.step, hot.step, run.lr, hot.lr}  --> {2, 3, 0.1, 0.5}",
+  function(self, _, given)
+    if self.driven then fail "it is going; fork it when the step is done" end
+    local o = options.check("run:fork", fork_params, given)
+    return run.of(fork.of(self, o))
+  end,
+})
+
+method("look", {
+  signature = "run:look()", see = { "inspect.step", "run:to" },
+  doc = "The next step as inspect.step's film: its batch, its dropout, these weights.  What the film does to the " ..
+    "net is undone when the run goes on.", example = sample ..
+    "local film = run:next(2):look(); return {#film.steps > 2, run.step}  --> {true, 2}",
+  function(self)
+    return drive(self, function() return look(self) end)
+  end,
+})
+
+method("cut", {
+  signature = "run:cut()", see = { "run:fork", "run:to" },
+  doc = "Drops the steps that were done after the one it stands at, so that others can follow.  Returns the run.",
+  example = sample .. "run:next(3):back(2):cut(); return #run.history.loss  --> 1",
+  function(self, proxy)
+    frames.cut(self)
+    for k = self.at + 1, self.head do
+      for _, list in pairs(self.history) do list[k] = nil end
+    end
+    self.head = self.at
+    return proxy
+  end,
+})
+
+-- ---- what it shows ----
+
+local fields = {
+  step = function(self) return self.at end,
+  epoch = function(self) return epoch_of(self) end,
+  loss = function(self) return self.history.loss[self.at] end,
+  lr = function(self) return self.opt.lr end,
+  history = function(self) return self.history end,
+  net = function(self) return self.net end,
+  opt = function(self) return self.opt end,
+  schedule = function(self) return self.schedule end,
+  name = function(self) return self.name end,
+  first = function(self) return self.kept[1].step end,
+  last = function(self) return self.head end,
+  kept_bytes = function(self) return frames.bytes(self) end,
+}
+
+local names = {}
+for name in pairs(fields) do names[#names + 1] = name end
+for name in pairs(Run) do names[#names + 1] = name end
+table.sort(names)
+
+local meta = { __name = "run", methods = Run }
+
+function meta.__index(self, key)
+  if Run[key] then return Run[key] end
+  local field = fields[key]
+  if field then return field(inner[self]) end
+  native.no_option("run", key, names)
+end
+
+function meta.__newindex(_, key)
+  native.raise(("run: its field %s cannot be set"):format(options.describe(key)))
+end
+
+-- What plot.curve draws of it.
+function meta.__series(proxy)
+  local self = inner[proxy]
+  return { name = self.name or "loss", y = self.history.loss }
+end
+
+function meta.__tostring(proxy)
+  local self = inner[proxy]
+  local ahead = self.head > self.at and (" of %d done"):format(self.head) or ""
+  local loss = self.history.loss[self.at]
+  return ("run%s(after step %d%s, epoch %d/%d%s, kept from step %d in %.3g MB)"):format(
+    self.name and " " .. self.name or "", self.at, ahead, epoch_of(self), self.epochs,
+    loss and (", loss %.4g"):format(loss) or "", self.kept[1].step, frames.bytes(self) / 1e6)
+end
+
+-- ---- making one ----
+
+local function check(o)
+  if not module.is(o.net) then native.raise("nb.run: net must be a module, got " .. options.describe(o.net)) end
+  if not o.step and not module.is(o.loss) and type(o.loss) ~= "function" then
+    native.raise("nb.run: loss must be a module such as nn.MSELoss() or a function, got " .. options.describe(o.loss) ..
+      "; or give step=, a function of a batch that returns the loss")
+  end
+  if type(o.opt) ~= "table" or type(o.opt.step) ~= "function" or not o.opt.groups then
+    native.raise("nb.run: opt must be an optimizer, got " .. options.describe(o.opt))
+  end
+  if o.schedule and o.schedule.optimizer ~= o.opt then
+    native.raise "nb.run: the schedule must be one of the optimizer opt"
+  end
+end
+
+function run.is(v)
+  return inner[v] ~= nil
+end
+
+-- The value that stands for a run; the first keyframe is of where it stands.
+function run.of(self)
+  local proxy = setmetatable({}, meta)
+  inner[proxy] = self
+  frames.open(self)
+  state.settle(self)
+  return proxy
+end
+
+registry.add {
+  name = "nb.run", kind = "function", value = nb.run, code = function() return run.new end,
+  family = "Runs", see = { "run:go", "run:to", "run:next", "run:back", "nn.fit" },
+  doc = "A training as a value, which has not begun: run:go() does it, run:next(n) some steps, run:back(n) and " ..
+    "run:to(step) go to any step, to the same bits.  run.step, run.epoch, run.loss and run.history say where it " ..
+    "stands; run.first and run.last between which steps it can go without training on.",
+  signature = "nb.run{net=, loss=, opt=, data=, epochs=1, size=32, shuffle=true, schedule=, seed=, step=, ...}",
+  params = params, example = sample .. "run:next(4):back(); return {run.step, run.last}  --> {3, 4}",
+}
+
+function run.new(given)
+  local self = options.check("nb.run", params, given)
+  check(self)
+  self.source = source.of(self.data, self.size, self.shuffle)
+  local outer = nb.random_state()
+  if self.seed then nb.seed(self.seed) end
+  self.random = nb.random_state()
+  nb.random_state(outer)
+  self.at, self.head, self.history = 0, 0, { loss = {}, lr = {} }
+  self.place = { epoch = 1, batch = 0, sum = 0, count = 0 }
+  self.opt:zero_grad()
+  return run.of(self)
+end
+
+require "nablua.run.compare"(run)
+
+return run

@@ -1,0 +1,179 @@
+-- SPDX-License-Identifier: MIT
+-- The keyframes of a run: when one is taken, which are kept, and going to a step from the one before it.
+--
+-- They are even over the last 10,000 steps and ever sparser before, and fit in the memory given.  A forced one stands
+-- where somebody else changed something: it cannot be reached by repeating the steps before it.
+local native = require "nablua.native"
+local nb = require "nablua.core"
+local notice = require "nablua.notice"
+local source = require "nablua.run.source"
+local state = require "nablua.run.state"
+
+local frames = {}
+
+local EVEN = 10000      -- steps over which they are even
+local APART = 500       -- the most steps between two
+local GOTO = 0.2        -- seconds that repeating the steps between two may take
+local SHARE = 0.03      -- of a step's time that copying may take
+local SPEED = 4e9       -- bytes a second that memory copies at least
+local FIELD = 40        -- bytes that a field of a table takes, about
+
+-- About how many bytes a keyframe has in Lua.
+local function weight_of(taken)
+  local n = 0
+  for _, copy in ipairs(taken.copies) do
+    n = n + 2
+    for _ in pairs(copy) do n = n + 1 end
+  end
+  return n * FIELD
+end
+
+function frames.bytes(self)
+  return self.frames:bytes() + self.weight
+end
+
+-- ---- which are kept ----
+
+local function remove(self, i)
+  local f = table.remove(self.kept, i)
+  self.weight = self.weight - f.weight
+  f.taken.frame:drop()
+  if self.source.forget and self.kept[1] then self.source:forget(self.kept[1].step + 1) end
+end
+
+-- The one whose absence makes the widest gap for its age, least of all; nil when only the first and last are left.
+local function least_needed(self)
+  local best, least
+  for i = 2, #self.kept - 1 do
+    local gap = self.kept[i + 1].step - self.kept[i - 1].step
+    local worth = gap / (self.head - self.kept[i].step + APART)
+    if not self.kept[i].forced and (not least or worth < least) then best, least = i, worth end
+  end
+  return best
+end
+
+-- Drops those that could not be copied for want of memory.
+local function drop_lost(self)
+  if self.frames:lost() == self.lost then return end
+  self.lost = self.frames:lost()
+  local dropped
+  for i = #self.kept, 1, -1 do
+    if not self.kept[i].taken.frame:whole() then
+      for _ = 1, i do remove(self, 1) end  -- nothing reaches the steps before it from the next one
+      dropped = true
+      break
+    end
+  end
+  if dropped then notice.say("run: there was no memory for keyframes; steps before the next one cannot be gone to") end
+end
+
+-- Before the last EVEN steps the gap between neighbours may be a tenth of the age.
+local function thin_by_age(self)
+  local i = 2
+  while i < #self.kept and self.head - self.kept[i].step > EVEN do
+    local gap = self.kept[i + 1].step - self.kept[i - 1].step
+    if not self.kept[i].forced and gap * 10 <= self.head - self.kept[i].step then
+      remove(self, i)
+    else
+      i = i + 1
+    end
+  end
+end
+
+local function thin(self)
+  drop_lost(self)
+  thin_by_age(self)
+  while frames.bytes(self) > self.memory and #self.kept > 1 do
+    local i = least_needed(self)
+    if not i and not self.said then
+      self.said = true
+      notice.say("run: the memory of %.3g MB holds only the latest keyframe; memory= sets it", self.memory / 1e6)
+    end
+    remove(self, i or 1)
+  end
+end
+
+-- ---- taking ----
+
+-- Takes one of where the run stands.
+function frames.take(self, forced)
+  local last = self.kept[#self.kept]
+  if last and last.step == self.at then
+    if not forced then return end
+    remove(self, #self.kept)
+  end
+  local taken = state.take(self)
+  local f = { step = self.at, place = source.copy(self.place), taken = taken, forced = forced,
+    weight = weight_of(taken) }
+  self.kept[#self.kept + 1] = f
+  self.moved = 0
+  for _, p in ipairs(self.net:parameters()) do
+    self.moved = self.moved + 3 * p:numel() * (p.dtype == "f64" and 8 or 4)
+  end
+  self.weight = self.weight + f.weight
+  state.settle(self)
+  thin(self)
+end
+
+function frames.open(self)
+  self.frames, self.kept, self.weight, self.lost, self.seconds = native.keyframes(), {}, 0, 0, 0
+  self.memory = self.memory or math.min(1 << 30, nb.memory().limit // 9)
+  frames.take(self, true)
+end
+
+-- How long a step takes, as a mean that forgets.
+function frames.learn(self, seconds)
+  self.seconds = self.seconds == 0 and seconds or 0.9 * self.seconds + 0.1 * seconds
+end
+
+-- Whether it is time for another: often enough to go anywhere soon, seldom enough to cost little.  `moved` is about
+-- what a step writes: the parameters, and as much again for each of two moments.
+function frames.due(self)
+  local since = self.at - (self.kept[#self.kept] and self.kept[#self.kept].step or -APART)
+  if self.seconds == 0 or since == 0 then return false end
+  if since >= APART then return true end
+  local cheap = self.moved / SPEED / (SHARE * self.seconds)
+  return since >= math.max(cheap, math.min(APART, GOTO / self.seconds))
+end
+
+-- ---- going ----
+
+-- The place in `kept` of the last one at or before a step; one exactly there only where it was forced, since repeating
+-- the step also gives back its gradients.
+local function before(self, step)
+  for i = #self.kept, 1, -1 do
+    local f = self.kept[i]
+    if f.step < step or f.step == step and (f.forced or i == 1) then return i end
+  end
+  return 1
+end
+
+-- Within a step of the run, whose random numbers they are.
+local function put_back(self, f)
+  state.put_back(self, f.taken)
+  self.at, self.place = f.step, source.copy(f.place)
+  state.settle(self)
+end
+
+-- Goes to the keyframe at or before a step.
+function frames.go_back(self, step)
+  put_back(self, self.kept[before(self, step)])
+end
+
+-- The end of what has been done is kept before it is left, with what others changed there.
+function frames.before_leaving(self)
+  if self.at == self.head then frames.take(self, state.change(self) ~= nil) end
+end
+
+-- Goes to a keyframe from which a step is near, where that saves steps.
+function frames.approach(self, step)
+  local f = self.kept[before(self, step)]
+  if step < self.at or f.step > self.at then put_back(self, f) end
+end
+
+-- Drops those after where the run stands.
+function frames.cut(self)
+  while #self.kept > 1 and self.kept[#self.kept].step > self.at do remove(self, #self.kept) end
+end
+
+return frames

@@ -1,0 +1,183 @@
+-- SPDX-License-Identifier: MIT
+-- What a training consists of between two steps: the tables of its modules, its optimizer and its schedule with what
+-- they hold, and the tensors in them.  Taken down, written back, and looked at for changes.
+--
+-- Tables are modules, and plain ones without a metatable; of other objects the reference is kept, not what is in them.
+local native = require "nablua.native"
+local nb = require "nablua.core"
+local module = require "nablua.nn.module"
+local states = require "nablua.optim.state"
+
+local state = {}
+
+-- Every table that can be reached from the roots, in the order met; tables in `closed` are not entered.
+local function reach(roots, closed)
+  local list, seen = {}, {}
+  local function enter(t)
+    if seen[t] or closed[t] then return end
+    seen[t] = true
+    list[#list + 1] = t
+    for _, v in next, t do
+      if type(v) == "table" and (module.is(v) or not getmetatable(v)) then enter(v) end
+    end
+  end
+  for _, t in ipairs(roots) do enter(t) end
+  return list
+end
+
+local function copy_of(t)
+  local copy = {}
+  for k, v in next, t do copy[k] = v end
+  return copy
+end
+
+local function copies_of(list)
+  local copies = {}
+  for i, t in ipairs(list) do copies[i] = copy_of(t) end
+  return copies
+end
+
+-- Modules, and whatever else the user gave that is one: a loss.
+local function module_roots(self)
+  local roots = {}
+  for _, m in ipairs { self.net, self.loss } do
+    if module.is(m) then roots[#roots + 1] = m end
+  end
+  return roots
+end
+
+local function schedule_roots(schedule)
+  local roots = {}
+  while schedule do
+    roots[#roots + 1] = schedule
+    schedule = schedule.after
+  end
+  return roots
+end
+
+-- What a step does not change by itself, as a rule: where it is another now, somebody else was there.
+local function settings_of(self)
+  local roots, settings, schedules = module_roots(self), states.settings(self.opt), schedule_roots(self.schedule)
+  table.move(settings, 1, #settings, #roots + 1, roots)
+  return table.move(schedules, 1, #schedules, #roots + 1, roots)
+end
+
+-- The tensors among the values of tables, each once.
+local function tensors_in(list)
+  local tensors, seen = {}, {}
+  for _, t in ipairs(list) do
+    for _, v in next, t do
+      if nb.is_tensor(v) and not seen[v] then
+        seen[v] = true
+        tensors[#tensors + 1] = v
+      end
+    end
+  end
+  return tensors
+end
+
+-- Takes all of it down.  `self` has net, opt, loss, schedule, and `frames`, the sequence of keyframes in C.
+function state.take(self)
+  local memory = states.memory(self.opt)
+  local roots = settings_of(self)
+  roots[#roots + 1] = memory
+  local tables = reach(roots, { [self.opt] = true })
+  return { tables = tables, copies = copies_of(tables), memory = memory, frame = self.frames:take(tensors_in(tables)),
+    random = self.driven and nb.random_state() or self.random }
+end
+
+local function put_back_tables(tables, copies)
+  for i, t in ipairs(tables) do
+    local copy = copies[i]
+    for k in next, t do
+      if copy[k] == nil then rawset(t, k, nil) end
+    end
+    for k, v in next, copy do
+      if not rawequal(rawget(t, k), v) then rawset(t, k, v) end
+    end
+  end
+end
+
+local function put_back(self, taken)
+  taken.frame:restore()
+  put_back_tables(taken.tables, taken.copies)
+  states.put_memory(self.opt, taken.memory)
+  native.built = native.built + 1
+  native.clear_grads(self.net:parameters())
+  nb.random_state(taken.random)
+end
+
+-- Writes it back as a whole, or raises an error with nothing changed.
+function state.put_back(self, taken)
+  native.whole(put_back, self, taken)
+end
+
+-- ---- changes by others ----
+
+-- Remembers how the settings and the tensors are now.
+function state.settle(self)
+  local settled = self.settled
+  if not settled or settled.memory ~= states.memory(self.opt) or native.first_other(settled.tables, settled.copies) then
+    local tables = reach(settings_of(self), { [self.opt] = true })
+    settled = { tables = tables, copies = copies_of(tables), memory = states.memory(self.opt) }
+    self.settled = settled
+  end
+  settled.writes = self.frames:writes()
+end
+
+-- What is another since then, as a clause, or nil.
+function state.change(self)
+  local before = self.settled
+  if native.first_other(before.tables, before.copies) then
+    return "the net, the loss, the optimizer or the schedule was changed"
+  end
+  if before.memory ~= states.memory(self.opt) then return "another state was loaded into the optimizer" end
+  if self.frames:writes() ~= before.writes then return "weights, or what the optimizer remembers, were written" end
+end
+
+-- ---- undoing a step that was left before its end ----
+
+-- The tensors of modules that no optimizer moves, which a forward pass may change: running means.
+local function buffers_of(self)
+  local list, moved = {}, {}
+  for _, group in ipairs(self.opt.groups) do
+    for _, p in ipairs(group.params) do moved[p] = true end
+  end
+  for _, t in ipairs(tensors_in(reach(module_roots(self), {}))) do
+    if not moved[t] then list[#list + 1] = t end
+  end
+  return list
+end
+
+-- Remembers what a step changes before its optimizer moves the weights.
+function state.begin_step(self)
+  if self.built ~= native.built then self.built, self.buffers = native.built, buffers_of(self) end
+  self.random_before, self.writes_before = nb.random_state(), self.frames:writes()
+  if #self.buffers == 0 then return end
+  self.undo = self.undo or native.keyframes()
+  self.undo_frame = self.undo:take(self.buffers)
+  self.undo_before = self.undo:writes()
+end
+
+function state.end_step(self)
+  if self.undo_frame then self.undo_frame:drop() end
+  self.undo_frame = nil
+end
+
+local function undo_step(self)
+  if self.undo_frame then self.undo_frame:restore() end
+  put_back_tables(self.settled.tables, self.settled.copies)
+  native.clear_grads(self.net:parameters())
+  nb.random_state(self.random_before)
+end
+
+-- Puts back what a step that was left has changed; false where it changed more than that.
+function state.undo(self)
+  local own = self.undo_frame and self.undo:writes() - self.undo_before or 0
+  local possible = self.frames:writes() - self.writes_before == own
+  if possible then native.whole(undo_step, self) end
+  state.end_step(self)
+  return possible
+end
+
+return state

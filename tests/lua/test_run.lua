@@ -1,0 +1,511 @@
+-- SPDX-License-Identifier: MIT
+-- Runs: wherever one goes, forward or back, the bits are those of the first time; what would make them others is said.
+local nb = require "nablua"
+local lu = require "luaunit"
+local nn, optim, data = nb.nn, nb.optim, nb.data
+
+local T = {}
+
+local PROVE = os.getenv "NABLUA_PROVE" == "1"
+local WALKS = PROVE and 200 or 12
+
+-- ---- where a run stands, as tensors by name ----
+
+local function standing(run)
+  local all = { random = nb.tensor(0) }
+  for path, t in pairs(run.net:state()) do all["net." .. path] = t end
+  for path, t in pairs(run.opt:state()) do all["opt." .. path] = t end
+  if run.schedule then
+    for name, v in pairs(run.schedule:state()) do
+      if type(v) == "number" then all["schedule." .. name] = nb.tensor(v, { dtype = "f64" }) end
+    end
+  end
+  return all
+end
+
+local function same_bits(a, b)
+  return a.dtype == b.dtype and nb.no_grad(function() return (a:eq(b) | (a:ne(a) & b:ne(b))):all():item() end)
+end
+
+local function differences(a, b)
+  local list = {}
+  for name, t in pairs(a) do
+    if not b[name] or not same_bits(t, b[name]) then list[#list + 1] = name end
+  end
+  for name in pairs(b) do
+    if not a[name] then list[#list + 1] = name end
+  end
+  table.sort(list)
+  return table.concat(list, ", ")
+end
+
+-- Does all steps and remembers each place; then walks about and compares.
+local function walk(name, run, walks)
+  local places = { [0] = standing(run) }
+  while true do
+    local before = run.step
+    run:next()
+    if run.step == before then break end
+    places[run.step] = standing(run)
+  end
+  lu.assertTrue(run.last > 3, name)
+  local losses = table.move(run.history.loss, 1, run.last, 1, {})
+  for i = 1, walks do
+    local way, k = math.random(4), math.random(0, run.last)
+    if way == 1 then
+      k = math.max(run.step - math.random(3), 0)
+      run:back(run.step - k)
+    elseif way == 2 then
+      k = math.min(run.step + math.random(3), run.last)
+      run:next(k - run.step)
+    else
+      run:to(k)
+    end
+    lu.assertEquals(run.step, k)
+    lu.assertEquals(differences(places[k], standing(run)), "", ("%s, walk %d, step %d"):format(name, i, k))
+  end
+  lu.assertEquals(run.history.loss, losses)
+end
+
+-- ---- nets, optimizers, schedules, ways to have data ----
+
+local function samples(n, shape, classes)
+  local x = nb.randn(n, table.unpack(shape))
+  return x, classes and nb.randint(1, classes, { n }) or nb.randn(n, 1)
+end
+
+local function dense()
+  return nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1)), nn.MSELoss(), { 4 }
+end
+
+local nets = {
+  dense = dense,
+  dropout = function()
+    return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.4), nn.Linear(8, 1)),
+      nn.MSELoss(), { 4 }
+  end,
+  convolution = function()
+    return nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(27, 3)),
+      nn.CrossEntropyLoss(), { 1, 5, 5 }, 3
+  end,
+  attention = function()
+    return nn.Sequential(nn.TransformerEncoderLayer(4, 2, { dim_feedforward = 8, dropout = 0.1 }), nn.Flatten(),
+      nn.Linear(12, 1)), nn.MSELoss(), { 3, 4 }
+  end,
+  shared = function()
+    local layer = nn.Linear(4, 4)
+    return nn.Sequential(layer, nn.Tanh(), layer, nn.Tanh(), nn.Linear(4, 1)), nn.MSELoss(), { 4 }
+  end,
+  recurrent = function()
+    local Last = nn.module("Last", { init = function(self)
+      self.lstm, self.out = nn.LSTM(4, 5), nn.Linear(5, 1)
+    end, forward = function(self, x)
+      local h = self.lstm(x)
+      return self.out(h:select(2, -1))
+    end })
+    return Last(), nn.MSELoss(), { 3, 4 }
+  end,
+}
+
+local optimizers = {
+  SGD = function(p) return optim.SGD(p, { lr = 0.05 }) end,
+  momentum = function(p) return optim.SGD(p, { lr = 0.05, momentum = 0.9, nesterov = true }) end,
+  Adam = function(p) return optim.Adam(p, { lr = 0.01 }) end,
+  amsgrad = function(p) return optim.Adam(p, { lr = 0.01, amsgrad = true }) end,
+  AdamW = function(p) return optim.AdamW(p, { lr = 0.01 }) end,
+  RMSprop = function(p) return optim.RMSprop(p, { lr = 0.01, centered = true, momentum = 0.5 }) end,
+  Adagrad = function(p) return optim.Adagrad(p, { lr = 0.01 }) end,
+  LBFGS = function(p) return optim.LBFGS(p, { lr = 0.1, max_iter = 3 }) end,
+}
+
+local schedules = {
+  none = function() end,
+  StepLR = function(opt) return optim.StepLR(opt, { step_size = 2 }) end,
+  OneCycleLR = function(opt) return optim.OneCycleLR(opt, { max_lr = 0.1, total_steps = 100 }) end,
+  ReduceLROnPlateau = function(opt) return optim.ReduceLROnPlateau(opt, { patience = 0 }) end,
+}
+
+local function sorted(t)
+  local names = {}
+  for name in pairs(t) do names[#names + 1] = name end
+  table.sort(names)
+  return names
+end
+
+local function make(net_name, opt_name, schedule_name, given)
+  nb.seed(7)
+  local net, loss, shape, classes = nets[net_name]()
+  local opt = optimizers[opt_name](net:parameters())
+  local x, y = samples(22, shape, classes)
+  local o = { net = net, loss = loss, opt = opt, data = { x, y }, size = 4, epochs = 4, seed = 3,
+    schedule = schedules[schedule_name](opt), schedule_per = schedule_name == "OneCycleLR" and "batch" or "epoch" }
+  for name, value in pairs(given or {}) do o[name] = value end
+  return nb.run(o)
+end
+
+
+function T.setUp() math.randomseed(11) end
+
+function T.test_every_net()
+  for _, name in ipairs(sorted(nets)) do walk(name, make(name, "Adam", "StepLR"), WALKS) end
+end
+
+function T.test_every_optimizer()
+  for _, name in ipairs(sorted(optimizers)) do walk(name, make("dropout", name, "none"), WALKS) end
+end
+
+function T.test_every_schedule()
+  for _, name in ipairs(sorted(schedules)) do walk(name, make("dense", "momentum", name), WALKS) end
+end
+
+function T.test_threads()
+  local before = nb.threads()
+  local run = make("convolution", "Adam", "none")
+  walk("two threads", run, WALKS)
+  local w = standing(run:to(5))
+  nb.threads(1)
+  run:to(9):to(5)
+  lu.assertEquals(differences(w, standing(run)), "")
+  nb.threads(before)
+end
+
+function T.test_a_step_of_ones_own_that_accumulates()
+  nb.seed(7)
+  local net = dense()
+  local x, y = samples(20, { 4 })
+  local loss = nn.MSELoss()
+  walk("accumulation", nb.run { net = net, opt = optim.Adam(net:parameters()), data = { x, y }, size = 5, epochs = 4,
+    seed = 1, clip = 1, step = function(bx, by)
+      loss(net(bx[{ { 1, 2 } }]), by[{ { 1, 2 } }]):backward()
+      return loss(net(bx[{ { 3, 5 } }]), by[{ { 3, 5 } }]) + 1e-3 * net[1].weight:square():sum()
+    end }, WALKS)
+end
+
+function T.test_a_stream_of_batches_with_noise()
+  nb.seed(7)
+  local net = dense()
+  local x, y = samples(12, { 4 })
+  local k = 0
+  local function stream(_, previous)
+    if previous == nil then k = 0 end
+    k = k + 1
+    if k > 3 then return nil end
+    local part = { { 4 * k - 3, 4 * k } }
+    return x[part] + 0.1 * nb.randn(4, 4), y[part]
+  end
+  walk("stream", nb.run { net = net, loss = nn.MSELoss(), opt = optim.Adam(net:parameters()), data = stream,
+    epochs = 4, seed = 1 }, WALKS)
+end
+
+function T.test_the_same_steps_as_by_hand()
+  nb.seed(7)
+  local x, y = samples(20, { 4 })
+  local function build()
+    nb.seed(9)
+    local net = dense()
+    return net, optim.SGD(net:parameters(), { lr = 0.1, momentum = 0.9 })
+  end
+  local net, opt = build()
+  nb.seed(3)
+  for _ = 1, 3 do
+    for bx, by in data.batches { x, y, size = 6, shuffle = true } do
+      opt:zero_grad()
+      nn.mse(net(bx), by):backward()
+      opt:step()
+    end
+  end
+  local other, opt2 = build()
+  local run = nb.run { net = other, loss = nn.mse, opt = opt2, data = { x, y }, size = 6, epochs = 3, seed = 3 }:go()
+  lu.assertEquals(run.step, 12)
+  for path, t in pairs(net:state()) do lu.assertTrue(same_bits(t, other:state()[path]), path) end
+end
+
+-- ---- what is kept ----
+
+
+function T.test_memory_stays_within_its_bound()
+  local bound = 60000
+  local run = make("dense", "Adam", "none", { epochs = 120, memory = bound })
+  for _ = 1, 12 do
+    run:next(60)
+    lu.assertTrue(run.kept_bytes <= bound, run.kept_bytes)
+  end
+  local last = standing(run)
+  run:to(run.first):to(run.last)
+  lu.assertEquals(differences(last, standing(run)), "")
+end
+
+function T.test_where_not_two_fit_the_last_stays()
+  local run = make("dense", "Adam", "none", { epochs = 200, memory = 1 })
+  run:next(1100)
+  lu.assertTrue(run.first > 0)
+  lu.assertErrorMsgContains("what is kept begins after step " .. run.first, run.to, run, 0)
+  lu.assertEquals(run.step, 1100)
+end
+
+function T.test_a_keyframe_copies_only_what_is_written()
+  local net = nn.Sequential(nn.Linear(100, 100), nn.Linear(100, 1))
+  for _, p in ipairs { net[1].weight, net[1].bias, net[2].bias } do p.requires_grad = false end
+  local x, y = samples(8, { 100 })
+  local run = nb.run { net = net, loss = nn.MSELoss(), opt = optim.SGD({ net[2].weight }, { lr = 0.01 }),
+    data = { x, y }, size = 4, epochs = 3 }
+  run:go()
+  run:to(2):to(4)
+  lu.assertTrue(run.kept_bytes < 30000, run.kept_bytes)  -- 40,000 is the frozen weight alone
+end
+
+function T.test_nothing_is_left_when_a_run_is_dropped()
+  local function turn()
+    local run = make("dropout", "Adam", "StepLR")
+    run:go()
+    run:to(3):fork():go()
+  end
+  turn()
+  collectgarbage() collectgarbage()
+  local before = nb.memory().live
+  for _ = 1, 5 do turn() end
+  collectgarbage() collectgarbage()
+  lu.assertTrue(nb.memory().live <= before + 2000, nb.memory().live - before)
+end
+
+-- ---- honesty ----
+
+
+local function changes(name, change, said)
+  local run = make("dropout", "Adam", "none")
+  run:next(8):to(3)
+  change(run)
+  lu.assertErrorMsgContains(said or "steps 4 to 8 that are kept", run.next, run)
+  lu.assertEquals(run.step, 3, name)
+end
+
+function T.test_changes_in_the_past_are_noticed()
+  changes("rate", function(run) run.opt.lr = 0.5 end)
+  changes("weight", function(run) nb.no_grad(function() run.net[1].weight:mul_(2) end) end)
+  changes("one element", function(run) nb.no_grad(function() run.net[1].bias[1] = 7 end) end)
+  changes("buffer", function(run) run.net[2].running_mean:zero_() end)
+  changes("field", function(run) run.net[4].p = 0.9 end)
+  changes("layer", function(run) run.net[3] = nn.Tanh() end)
+  changes("frozen", function(run) run.net[1].weight = run.net[1].weight:detach() end)
+  changes("moments", function(run) run.opt:load_state(run.opt:state()) end)
+end
+
+function T.test_changes_at_the_end_are_part_of_the_record()
+  local run = make("dropout", "Adam", "none")
+  run:next(5)
+  nb.no_grad(function() run.net[1].weight:mul_(2) end)
+  run.opt.lr = 0.3
+  run:next(5)
+  local last, middle = standing(run), standing(run:to(7))
+  run:to(2):to(7)
+  lu.assertEquals(differences(middle, standing(run)), "")
+  run:to(10)
+  lu.assertEquals(differences(last, standing(run)), "")
+  lu.assertEquals(run.history.lr[6], 0.3)
+end
+
+function T.test_numbers_drawn_between_steps_change_nothing()
+  local a, b = make("dropout", "Adam", "none"), make("dropout", "Adam", "none")
+  a:go()
+  for _ = 1, 24 do
+    b:next()
+    nb.rand(3)
+    b.net:eval()
+    b.net(nb.randn(2, 4))
+  end
+  lu.assertEquals(b.last, 24)
+  lu.assertEquals(differences(standing(a), standing(b)), "")
+  lu.assertFalse(b.net.training)
+end
+
+function T.test_what_reads_elsewhere_is_found_at_its_step()
+  local factor = 1
+  local net, loss = dense()
+  local x, y = samples(20, { 4 })
+  local run = nb.run { net = net, opt = optim.Adam(net:parameters()), data = { x, y }, size = 5, epochs = 3, seed = 1,
+    step = function(bx, by) return factor * loss(net(bx), by) end }
+  run:next(9)
+  factor = 2
+  lu.assertErrorMsgContains("step 1 gave the loss", run.to, run, 4)
+  lu.assertEquals(run.step, 0)
+  factor = 1
+  run:to(9)
+  lu.assertEquals(run.step, 9)
+end
+
+function T.test_an_error_in_a_step_leaves_the_run_between_two()
+  local fails = false
+  local net, loss = nets.dropout()
+  local x, y = samples(20, { 4 })
+  local run = nb.run { net = net, opt = optim.Adam(net:parameters()), data = { x, y }, size = 5, epochs = 3, seed = 1,
+    step = function(bx, by)
+      local J = loss(net(bx), by)
+      if fails then error "broken" end
+      return J
+    end }
+  run:next(6)
+  local before = standing(run)
+  fails = true
+  lu.assertErrorMsgContains("broken", run.next, run)
+  lu.assertEquals(run.step, 6)
+  fails = false
+  -- Batch norm had seen the batch, and dropout had drawn: both are as they were.
+  run:to(0):to(6)
+  lu.assertEquals(differences(before, standing(run)), "")
+  run:next()
+  local after = standing(run)
+  run:to(2):to(7)
+  lu.assertEquals(differences(after, standing(run)), "")
+end
+
+function T.test_cutting_drops_what_followed()
+  local run = make("dense", "SGD", "none")
+  run:next(10):to(4)
+  run.opt.lr = 0.5
+  run:cut():next(2)
+  lu.assertEquals({ run.step, run.last, #run.history.loss }, { 6, 6, 6 })
+  lu.assertEquals(run.history.lr[5], 0.5)
+  local here = standing(run)
+  run:to(1):to(6)
+  lu.assertEquals(differences(here, standing(run)), "")
+end
+
+-- ---- forks ----
+
+
+function T.test_a_fork_goes_where_the_run_would()
+  for _, name in ipairs(sorted(nets)) do
+    local run = make(name, "Adam", "StepLR")
+    run:next(7)
+    local before = standing(run)
+    local twin = run:fork()
+    twin:go()
+    lu.assertEquals(differences(before, standing(run)), "", name)
+    run:go()
+    lu.assertEquals(differences(standing(run), standing(twin)), "", name)
+    lu.assertEquals(twin.history.loss, run.history.loss)
+  end
+end
+
+function T.test_every_optimizer_is_copied_with_what_it_remembers()
+  for _, name in ipairs(sorted(optimizers)) do
+    local run = make("dense", name, "none")
+    run:next(5)
+    local twin = run:fork():go()
+    run:go()
+    lu.assertEquals(differences(standing(run), standing(twin)), "", name)
+  end
+end
+
+function T.test_options_and_functions()
+  local net, loss = dense()
+  local x, y = samples(20, { 4 })
+  local function penalty() return net[1].weight:square():sum() end
+  local run = nb.run { net = net, opt = optim.SGD(net:parameters(), { lr = 0.01 }), data = { x, y }, size = 5,
+    epochs = 3, seed = 1, step = function(bx, by) return loss(net(bx), by) + 1e-2 * penalty() end }
+  run:next(3)
+  local before = standing(run)
+  local same, hot = run:fork(), run:fork { opt = { lr = 0.2 }, name = "hot" }
+  lu.assertEquals({ hot.lr, run.lr, hot.name }, { 0.2, 0.01, "hot" })
+  same:go()
+  hot:go()
+  lu.assertEquals(differences(before, standing(run)), "")
+  run:go()
+  lu.assertEquals(differences(standing(run), standing(same)), "")
+  lu.assertNotEquals(hot.loss, run.loss)
+  lu.assertErrorMsgContains("begins after step 3", hot.to, hot, 1)
+  lu.assertErrorMsgContains("rat", run.fork, run, { opt = { rat = 1 } })
+end
+
+-- ---- looking and comparing ----
+
+function T.test_looking_changes_nothing()
+  local run, twin = make("dropout", "Adam", "StepLR"), make("dropout", "Adam", "StepLR")
+  twin:go()
+  run:next(9)
+  local before = standing(run)
+  local film = run:look()
+  lu.assertEquals(film.J:item(), twin.history.loss[10])
+  film:run()
+  lu.assertNotEquals(differences(before, standing(run)), "")
+  run:next()
+  lu.assertEquals(run.step, 10)
+  run:back()
+  lu.assertEquals(differences(before, standing(run)), "")
+  run:look():next(3)
+  run:go()
+  lu.assertEquals(differences(standing(twin), standing(run)), "")
+  lu.assertErrorMsgContains("no step after step 24", run.look, run)
+  lu.assertEquals(differences(standing(twin), standing(run:to(3):to(24))), "")
+end
+
+function T.test_the_film_moves_the_weights_as_the_step_does()
+  local run = make("dense", "Adam", "none")
+  run:next(5)
+  run:look():run()
+  local seen = standing(run)
+  run:next()
+  lu.assertEquals(differences(seen, standing(run)), "")
+end
+
+function T.test_comparing_finds_where_runs_part()
+  local a = make("dense", "SGD", "none", { name = "a" })
+  a:next(5)
+  local b = a:fork { opt = { lr = 0.5 }, name = "b" }
+  local same = a:fork()
+  a:go() b:go() same:go()
+  lu.assertEquals(nb.compare({ a, b }).step, 7)  -- the step after the fork still has the loss of both
+  lu.assertNil(nb.compare({ a, same }).step)
+  lu.assertStrContains(tostring(nb.compare { a, b }), "they part at step 7")
+  lu.assertErrorMsgContains("at least two runs", nb.compare, { a })
+  lu.assertErrorMsgContains("entry 2 must be a run", nb.compare, { a, 3 })
+  lu.assertEquals(nb.plot.curve(a).data[1].y:totable(), nb.tensor(a.history.loss):totable())
+end
+
+-- ---- sentences ----
+
+
+function T.test_bad_input()
+  local net, loss = dense()
+  local x, y = samples(8, { 4 })
+  local opt = optim.SGD(net:parameters())
+  local good = { net = net, loss = loss, opt = opt, data = { x, y } }
+  local function with(name, value, said)
+    local o = {}
+    for k, v in pairs(good) do o[k] = v end
+    o[name] = value
+    lu.assertErrorMsgContains(said, nb.run, o)
+  end
+  with("net", nil, "net must be a module")
+  with("loss", 3, "loss must be a module")
+  with("opt", {}, "opt must be an optimizer")
+  with("data", 5, "data must be {x, y}")
+  with("schedule", optim.StepLR(optim.SGD(net:parameters()), { step_size = 1 }), "schedule must be one of")
+  with("rat", 5, "rat")
+  local run = nb.run(good)
+  lu.assertErrorMsgContains("ends after step", run.to, run, 1000)
+  lu.assertErrorMsgContains("what is kept begins", run.back, run, 1000)
+  lu.assertErrorMsgContains("whole number", run.to, run, "x")
+  lu.assertErrorMsgContains("whole number", run.next, run, 1.5)
+  lu.assertErrorMsgContains("with a colon", run.next, 3)
+  lu.assertErrorMsgContains("cannot be set", function() run.step = 3 end)
+  lu.assertErrorMsgContains("there is no option", function() return run.steps end)
+end
+
+function T.test_it_shows_where_it_stands()
+  local run = make("dense", "SGD", "none")
+  run:next(8):back(2)
+  lu.assertStrContains(tostring(run), "after step 6 of 8 done, epoch 1/4")
+end
+
+function T.test_a_loss_that_is_no_number_goes_on()
+  local run = make("dense", "SGD", "none")
+  run:next(4)
+  nb.no_grad(function() run.net[1].weight:fill_(0 / 0) end)
+  run:next(3)
+  lu.assertTrue(run.loss ~= run.loss)
+  run:to(2):to(7)
+  lu.assertTrue(run.loss ~= run.loss)
+end
+
+return T
