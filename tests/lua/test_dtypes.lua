@@ -208,6 +208,51 @@ function T.test_other_rows_agree_with_f64()
   end
 end
 
+-- ---- from one dtype to another, and powers of a number ----
+
+function T.test_every_dtype_converts_to_every_other()
+  for _, from in ipairs { "bool", "u8", "i64", "f32", "f64" } do
+    for _, to in ipairs { "bool", "u8", "i64", "f32", "f64" } do
+      local list, want = {}, {}
+      for i = 1, 43 do
+        list[i] = i * 5 % 7
+        want[i] = (from == "bool" or to == "bool") and (list[i] ~= 0 and 1 or 0) or list[i]
+      end
+      local x = nb.tensor(list, { dtype = "i64" }):ne(0)
+      if from ~= "bool" then x = nb.tensor(list, { dtype = from }) end
+      for _, layout in ipairs { LAYOUTS[1], numeric.strided } do
+        local y = layout(x):to(to)
+        assert(y.dtype == to and not numeric.difference(flat(y), want, 0), from .. " to " .. to)
+      end
+      local all = x[1]:expand(43):to(to)
+      assert(not numeric.difference(flat(all), flat(nb.full({ 43 }, want[1])), 0), from .. " expanded to " .. to)
+    end
+  end
+end
+
+-- Some powers have loops of their own.
+function T.test_powers_of_a_number_are_products()
+  for _, dtype in ipairs { "f32", "f64" } do
+    local x = (nb.rand(43, { dtype = dtype }) + 0.5) * nb.where(nb.rand(43):gt(0.5), 1, -1):to(dtype)
+    for power, want in pairs { [2] = x * x, [3] = x * x * x, [-1] = 1 / x, [1] = x, [0] = x * 0 + 1, [4] = x * x * x * x } do
+      for _, layout in ipairs { LAYOUTS[1], numeric.strided } do
+        local wrong = numeric.difference(flat(layout(x) ^ power), flat(want), dtype == "f32" and 1e-6 or 1e-14)
+        assert(not wrong, ("%s ^ %d: %s"):format(dtype, power, wrong))
+      end
+    end
+  end
+end
+
+-- The gradient of a mean is spread over many elements at once.
+function T.test_the_gradient_of_a_mean_is_one_over_the_number()
+  for _, dtype in ipairs { "f32", "f64" } do
+    local x = nb.rand({ 5, 40 }, { dtype = dtype })
+    x.requires_grad = true
+    local g = nb.grad((x:mean(1) * nb.arange(40)):sum(), x)
+    for i = 1, 5 do assert(not numeric.difference(flat(g[i]), flat(nb.arange(40) / 5), 1e-6)) end
+  end
+end
+
 -- ---- far from 1 ----
 
 -- The elements of one operand at a magnitude, in f64 but held by f32; of either sign where the row's sample has both.

@@ -8,7 +8,6 @@ mutate.py --check     whether each fits the source as it is: its text stands the
 A fault that lives is a test that is missing.  One that no longer applies has lost its text: the source moved on, and the
 row must follow it.
 """
-import json
 import os
 import re
 import shutil
@@ -112,8 +111,8 @@ class Build:
         done = quietly(["cmake", "--preset", preset, "-D", "NABLUA_ALL_TESTS=ON"], cwd=SCRATCH)
         if done.returncode:
             die(f"could not configure {preset}:\n{done.stdout}{done.stderr}")
-        shown = quietly(["ctest", "--test-dir", self.folder, "--show-only=json-v1"])
-        self.tests = {t["name"]: t for t in json.loads(shown.stdout)["tests"]}
+        with open(os.path.join(self.folder, "tests", "CTestTestfile.cmake"), encoding="utf-8") as f:
+            self.tests = dict(re.findall(r"^add_test\((?:\[=\[|\")(.*?)(?:\]=\]|\") (.*)\)$", f.read(), re.MULTILINE))
 
     def targets(self, names):
         """What ninja must bring up to date for these tests: the files of the build that their commands name."""
@@ -121,9 +120,8 @@ class Build:
         for name in names:
             if name not in self.tests:
                 die(f"there is no test {name} in {self.preset}.")
-            for word in self.tests[name]["command"]:
-                for path in re.findall(re.escape(self.folder) + r"/([\w./?-]+)", word):
-                    found.add("nablua.so" if path.startswith("?") else path)
+            for path in re.findall(re.escape(self.folder) + r"/([\w./?-]+)", self.tests[name]):
+                found.add("nablua.so" if path.startswith("?") else path)
         return sorted(found)
 
     def make(self, names):

@@ -4,8 +4,10 @@
 #include <string.h>
 
 #include "loops.h"
+#include "nablua/events.h"
 #include "nablua/library.h"
 #include "nablua/memory.h"
+#include "nablua/optimize.h"
 
 // ---- helpers ----
 
@@ -317,6 +319,72 @@ static void test_hooks_change_gradients_until_they_are_removed(void **state) {
   assert_int_equal(c.released, 1);
 }
 
+// ---- writes that are told ----
+
+static int told;
+
+static bool refuse_the_second(void *user, Storage *s, Error *err) {
+  (void)user, (void)s;
+  return ++told != 2 || nb_fail(err, NB_ERROR_MEMORY, "no memory for a copy");
+}
+
+// All that a step will write is told before the first weight moves.
+static void test_a_step_that_is_refused_has_not_begun(void **state) {
+  Error err;
+  Listener listener = {.voice = NB_WRITE, .overwriting = refuse_the_second};
+  const OptimizerRule rule = {.kind = NB_SGD, .lr = 0.5};
+  OptimizerSlot slots[2];
+  (void)state;
+  for (int i = 0; i < 2; i++) {
+    slots[i] = (OptimizerSlot){{.weight = number(3 + i, true), .step = number(0, false)}};
+    slots[i].weight->grad = number(1, false);
+  }
+  told = 0;
+  nb_listen(&listener);
+  assert_false(nb_optimizer_step(&rule, slots, 2, &err));
+  assert_int_equal(told, 2);
+  for (int i = 0; i < 2; i++) {
+    assert_float_equal(value(slots[i].weight), 3.0 + i, 0);
+    assert_float_equal(value(slots[i].step), 0, 0);
+    assert_int_equal(slots[i].weight->storage->version, 0);
+  }
+  assert_true(nb_optimizer_step(&rule, slots, 2, &err));
+  assert_int_equal(told, 6);
+  nb_unlisten(&listener);
+  for (int i = 0; i < 2; i++) {
+    assert_float_equal(value(slots[i].weight), 2.5 + i, 0);
+    assert_float_equal(value(slots[i].step), 1, 0);
+    assert_int_equal(slots[i].weight->storage->version, 1);
+    nb_tensor_release(&slots[i].weight);
+    nb_tensor_release(&slots[i].step);
+  }
+}
+
+// ---- counting operations ----
+
+static Tensor *zeros(int ndim, int64_t a, int64_t b, int64_t c) {
+  Error err;
+  return nb_tensor_new(&(Layout){.dtype = NB_F32, .ndim = ndim, .shape = {a, b, c}}, &err);
+}
+
+// Of rows that only backward applies: what their sums and products by hand come to.
+static void test_operations_of_backward_rows_are_counted(void **state) {
+  (void)state;
+  Tensor *q = zeros(3, 2, 3, 4), *k = zeros(3, 2, 5, 4), *v = zeros(3, 2, 5, 6), *y = zeros(3, 2, 3, 6),
+         *lse = zeros(2, 2, 3, 0), *qkv = zeros(3, 2, 3, 24), *out = zeros(3, 2, 3, 8), *heads = zeros(3, 2, 2, 3);
+  const Value attention[NB_MAX_ARGS] = {{.tensor = q}, {.tensor = k}, {.tensor = v},  {.tensor = NULL},
+                                        {.tensor = y}, {.tensor = y}, {.tensor = lse}};
+  // 2·3·5 scores; for each q·k again, δq and δk of depth 4, δp and δv of width 6, and 4 more.
+  assert_float_equal(nb_op_flops(nb_op_find("attention_grad"), attention), 30 * (2 * (3 * 4 + 2 * 6) + 4), 0);
+  const Value self[NB_MAX_ARGS] = {{.tensor = qkv}, {.integer = 2},  {.tensor = NULL},
+                                   {.tensor = out}, {.tensor = out}, {.tensor = heads}};
+  assert_float_equal(nb_op_flops(nb_op_find("self_attention_grad"), self), 2 * 2 * 9 * (2 * (3 * 4 + 2 * 4) + 4), 0);
+  const Value sums[NB_MAX_ARGS] = {{.tensor = q}, {.tensor = q}, {.tensor = q}};
+  assert_float_equal(nb_op_flops(nb_op_find("multiply_add"), sums), 2 * 24, 0);
+  Tensor *all[] = {q, k, v, y, lse, qkv, out, heads};
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++) nb_tensor_release(&all[i]);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, NULL, tear_down)
 
 int main(void) {
@@ -331,6 +399,8 @@ int main(void) {
       CASE(test_a_write_in_place_is_whole_or_not_begun),
       CASE(test_a_walk_stops_between_nodes),
       CASE(test_hooks_change_gradients_until_they_are_removed),
+      CASE(test_a_step_that_is_refused_has_not_begun),
+      CASE(test_operations_of_backward_rows_are_counted),
   };
   return cmocka_run_group_tests(tests, set_up, NULL);
 }
