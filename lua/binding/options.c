@@ -87,9 +87,7 @@ static int no_option(lua_State *L) {
 }
 
 void nb_open_options(lua_State *L) {
-  static const luaL_Reg functions[] = {{"refuse_options", refuse_options},
-                                       {"nearest", nearest},
-                                       {"no_option", no_option},
-                                       {NULL, NULL}};
+  static const luaL_Reg functions[] = {
+      {"refuse_options", refuse_options}, {"nearest", nearest}, {"no_option", no_option}, {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
 }

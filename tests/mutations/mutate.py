@@ -3,6 +3,7 @@
 """Puts the faults of tests/mutations/*.toml into a copy of the tree, one at a time: the tests named beside each must fail.
 
 mutate.py [PATTERN]   those whose name or file matches, each built and tested in build/mutate
+mutate.py --now [PATTERN]  the same without first looking that the tests pass as they are
 mutate.py --check     whether each fits the source as it is: its text stands there once; builds nothing
 
 A fault that lives is a test that is missing.  One that no longer applies has lost its text: the source moved on, and the
@@ -132,7 +133,8 @@ class Build:
     def run(self, names):
         """"passed", "failed" or "skipped", and the output."""
         pattern = "^(" + "|".join(map(re.escape, names)) + ")$"
-        done = quietly(["ctest", "--test-dir", self.folder, "--output-on-failure", "--timeout", str(TOO_LONG), "-R", pattern])
+        done = quietly(["ctest", "--test-dir", self.folder, "--output-on-failure", "--stop-on-failure",
+                        "--timeout", str(TOO_LONG), "-R", pattern])
         if done.returncode:
             return "failed", done.stdout
         skipped = len(re.findall(r"\*\*\*(?:Skipped|Not Run)", done.stdout))
@@ -169,21 +171,25 @@ def main():
         bad = [f"{row['name']}: {why}" for row in rows if isinstance(why := mutated(ROOT, row), str)]
         print("\n".join(bad), end="\n" if bad else "")
         sys.exit(bool(bad))
-    if len(sys.argv) > 1:
+    now = sys.argv[1:2] == ["--now"]
+    for pattern in sys.argv[2 if now else 1:]:
         try:
-            rows = [r for r in rows if re.search(sys.argv[1], r["name"]) or any(re.search(sys.argv[1], f) for f, _, _ in edits(r))]
+            matches = re.compile(pattern).search
         except re.error as e:
-            die(f"'{sys.argv[1]}' is no pattern: {e}.")
+            die(f"'{pattern}' is no pattern: {e}.")
+        rows = [r for r in rows if matches(r["name"]) or any(matches(file) for file, _, _ in edits(r))]
         if not rows:
-            die(f"no mutation matches '{sys.argv[1]}'; they stand in tests/mutations/*.toml.")
+            die(f"no mutation matches '{pattern}'; they stand in tests/mutations/*.toml.")
     copy_tree()
     builds, ends = {}, {}
     for preset in sorted({r.get("preset", "mutate") for r in rows}):
         build = builds[preset] = Build(preset)
         tests = sorted({t for r in rows if r.get("preset", "mutate") == preset for t in r["tests"]})
-        print(f"{len(tests)} tests without a fault, {preset}", flush=True)
         if errors := build.make(tests):
             die(f"the tree does not build as it is:\n{errors[-3000:]}")
+        if now:
+            continue
+        print(f"{len(tests)} tests without a fault, {preset}", flush=True)
         result, output = build.run(tests)
         if result == "failed":
             die(f"these tests fail without a fault:\n{output[-6000:]}")
