@@ -207,4 +207,21 @@ function T.test_eight_dimensions_count_from_the_end()
   assert(counted > 100, counted)
 end
 
+-- ---- steps ----
+
+function T.test_slices_by_every_step()
+  local n = 13
+  local x = nb.arange(1, n, { dtype = "i64" })
+  for step = 1, 5 do
+    for first = 1, n do
+      for last = first, n do
+        local want = {}
+        for i = first, last, step do want[#want + 1] = i end
+        lu.assertEquals(flat(x[{ { first, last, step } }]), want)
+        lu.assertEquals(flat(nb.slice(x, 1, first - n - 1, last - n - 1, step)), want)
+      end
+    end
+  end
+end
+
 return T

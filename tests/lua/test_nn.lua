@@ -329,4 +329,30 @@ function T.test_backward_hooks_of_first_layers_and_of_several_inputs()
   lu.assertEquals(a.grad:item(), 7)
 end
 
+function T.test_clipping_by_every_norm()
+  local values = { 3, -4, 12 }
+  for _, p in ipairs { 1, 2, 3, 0.5, math.huge } do
+    local norm = 0
+    for _, v in ipairs(values) do
+      norm = p == math.huge and math.max(norm, math.abs(v)) or norm + math.abs(v) ^ p
+    end
+    norm = p == math.huge and norm or norm ^ (1 / p)
+    for _, share in ipairs { 0.5, 0.99, 1.01, 1.9 } do
+      local a, b = nb.zeros(2, { requires_grad = true }), nb.zeros(1, { requires_grad = true });
+      ((a * nb.tensor { 3, -4 }):sum() + b:sum() * 12):backward()
+      lu.assertAlmostEquals(nn.clip_grad_norm({ a, b }, norm * share, { norm_type = p }), norm, norm * 1e-5)
+      local by = math.min(share, 1)
+      numeric.assert_close(nb.cat { a.grad, b.grad }, { 3 * by, -4 * by, 12 * by })
+    end
+  end
+end
+
+function T.test_a_shared_tensor_stands_in_the_state_under_every_name()
+  local net = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+  net[2].weight = net[1].weight
+  local state = net:state()
+  lu.assertEquals(numeric.flat(state["2.weight"]), numeric.flat(state["1.weight"]))
+  lu.assertTrue(state["1.weight"] ~= nil and state["1.bias"] ~= nil and state["2.bias"] ~= nil)
+end
+
 return T
