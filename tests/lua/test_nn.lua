@@ -195,6 +195,9 @@ function T.test_errors_name_the_layer_by_its_path()
   local net = nn.Sequential { nn.Linear(4, 8), nn.Sequential { nn.ReLU(), nn.Linear(9, 2) } }
   assert_error({ "must be 9", "2×8", "layer 2.2, Linear(9 → 2)", "test_nn.lua" },
     function() return (net(nb.ones(2, 4))) end)
+  assert_error({ "must be 4", "2×3", "(in Linear(4 → 8))" }, nn.Linear(4, 8), nb.ones(2, 3))
+  local _, alone = pcall(nb.matmul, nb.ones(2, 3), nb.ones(2, 3))
+  lu.assertNotStrContains(alone, "(in ")
   local conv = nn.Sequential { nn.Conv2d(3, 4, 3) }
   assert_error({ "conv2d", "layer 1, Conv2d(3, 4, 3)" }, conv, nb.ones(1, 2, 8, 8))
 end

@@ -288,6 +288,26 @@ function T.test_in_place_forms_write_what_the_plain_forms_return()
   end)
 end
 
+function T.test_in_place_forms_refuse_elements_that_share_memory()
+  local refused = 0
+  each_row(function(row) return row.inplace and not row.internal end, function(row)
+    each_case(row, function(case)
+      local args, made = arguments(row, case)
+      local shape = args[1].shape
+      if made[1] ~= args[1] or #shape == 0 or shape[1] < 2 then return end
+      nb.no_grad(function()
+        args[1] = args[1]:detach():narrow(1, 1, 1):clone():expand(shape)
+        local before = flat(args[1])
+        local ok, err = pcall(native.methods[row.name .. "_"], table.unpack(args, 1, args.n))
+        assert(not ok and (err:find("share memory", 1, true) or err:find("does not fit", 1, true)), err)
+        assert(not numeric.difference(flat(args[1]), before, 0), "it was written all the same")
+      end)
+      refused = refused + 1
+    end)
+  end)
+  assert(refused > 30, refused)
+end
+
 -- ---- arguments ----
 
 function T.test_wrong_arguments_are_named()
