@@ -121,11 +121,6 @@ end
 -- Of a list of names the one nearest to `name`; nil when none is near.
 options.nearest = native.nearest
 
--- "; did you mean "lr"?", or the list of all names where none is near.
-function options.suggestion(name, names)
-  return native.suggestion(tostring(name), names)
-end
-
 local function is_required(p)
   return p.default == nil and not p.optional
 end

@@ -419,8 +419,11 @@ static void follow(Walk *w, int all) {
 static void watch_names(Walk *w, int table, int names, int all, const char *title) {
   lua_State *L = w->L;
   int top = lua_gettop(L), new = top + 1, missing = top + 2, known = top + 3;
-  bool library = is_in(L, w->library, table);
   luaL_checkstack(L, 20, "compile");
+  lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_GLOBALS);
+  // What globals do not have may come, or be found behind them.
+  bool library = !lua_rawequal(L, -1, table) && is_in(L, w->library, table);
+  lua_settop(L, top);
   lua_newtable(L);
   lua_newtable(L);
   lua_pushvalue(L, table);

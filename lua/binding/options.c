@@ -79,14 +79,6 @@ static int nearest(lua_State *L) {
   return 1;
 }
 
-// native.suggestion(name, names)
-static int suggestion(lua_State *L) {
-  const char *name = luaL_checkstring(L, 1);
-  luaL_checktype(L, 2, LUA_TTABLE);
-  push_suggestion(L, name, names_at(L, 2));
-  return 1;
-}
-
 // native.no_option(where, name, names): raises that there is no such option.
 static int no_option(lua_State *L) {
   const char *where = luaL_checkstring(L, 1), *name = luaL_tolstring(L, 2, NULL);
@@ -95,10 +87,7 @@ static int no_option(lua_State *L) {
 }
 
 void nb_open_options(lua_State *L) {
-  static const luaL_Reg functions[] = {{"refuse_options", refuse_options},
-                                       {"nearest", nearest},
-                                       {"suggestion", suggestion},
-                                       {"no_option", no_option},
-                                       {NULL, NULL}};
+  static const luaL_Reg functions[] = {
+      {"refuse_options", refuse_options}, {"nearest", nearest}, {"no_option", no_option}, {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
 }

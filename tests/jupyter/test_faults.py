@@ -179,6 +179,23 @@ class Messages(unittest.TestCase):
             return frames
         self.dropped(make)
 
+    def test_a_signature_that_is_wrong_in_one_digit(self):
+        for place in (0, 1, 31, 32, 33, 62, 63):
+            def make(w):
+                frames = w.frames("kernel_info_request", {})
+                digit = b"1" if frames[1][place:place + 1] == b"0" else b"0"
+                frames[1] = frames[1][:place] + digit + frames[1][place + 1:]
+                return frames
+            self.dropped(make)
+
+    def test_a_signature_of_other_frames(self):
+        for part in range(4):
+            def make(w):
+                frames = w.frames("kernel_info_request", {})
+                frames[2 + part] = frames[2 + part][:-1] + b" }"
+                return frames
+            self.dropped(make)
+
     def test_short_signature(self):
         def make(w):
             frames = w.frames("kernel_info_request", {})

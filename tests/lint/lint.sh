@@ -47,6 +47,8 @@ report "a private header is its own folder's" \
 report "what a file may use of others" "$(python3 tests/lint/links.py "${NABLUA_BUILD:-build/release}" 2>&1)"
 
 report "README.md and docs/ agree with the tree" "$(python3 tests/lint/docs.py)"
+report "a mutation applies to the source as it is" "$(python3 tests/mutations/mutate.py --check)"
+report "what is said never to run is there" "$(python3 tests/coverage.py --check)"
 
 # ---- banned calls ----
 

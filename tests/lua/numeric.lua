@@ -148,11 +148,16 @@ local function default_sample(row)
   return table.concat(args, ", ")
 end
 
--- The environment of a sample; `made` collects its f tensors in order.
-local function sample_env(row, made, change)
+-- The environment of a sample; `made` collects its f tensors in order.  `grow`, when given, makes other sizes of sizes
+-- and other largest indices of those; `index` changes index tensors, given the largest.
+local function sample_env(row, made, change, grow, index)
   local lo, hi = row.sample.lo, row.sample.hi
   if lo == 0 and hi == 0 then lo, hi = -2, 2 end
   local env = { nb = nb }
+  local function sized(shape)
+    for d, n in ipairs(grow and shape or {}) do shape[d] = grow(n) end
+    return shape
+  end
   local function leaf(t)
     if change then t = change(t) end
     t.requires_grad = true
@@ -166,19 +171,21 @@ local function sample_env(row, made, change)
       local o = table.remove(shape)
       a, b = o.lo or a, o.hi or b
     end
-    return leaf(nb.rand(shape, { dtype = "f64" }) * (b - a) + a)
+    return leaf(nb.rand(sized(shape), { dtype = "f64" }) * (b - a) + a)
   end
   function env.w(...)
-    return leaf(M.matrices(false, "f64", ...))
+    return leaf(M.matrices(false, "f64", table.unpack(sized { ... })))
   end
   function env.s(...)
-    return leaf(M.matrices(true, "f64", ...))
+    return leaf(M.matrices(true, "f64", table.unpack(sized { ... })))
   end
   function env.i(max, ...)
-    return nb.randint(1, max, { ... })
+    if grow then max = grow(max) end
+    local t = nb.randint(1, max, sized { ... })
+    return index and index(t, max) or t
   end
   function env.m(...)
-    return nb.rand({ ... }):gt(0.4)
+    return nb.rand(sized { ... }):gt(0.4)
   end
   return env
 end
@@ -195,9 +202,9 @@ function M.cases(row)
 end
 
 -- The arguments of a case (packed), and its f tensors.
-function M.arguments(row, case, change)
+function M.arguments(row, case, change, grow, index)
   local made = {}
-  local chunk = assert(load("return " .. case, row.name, "t", sample_env(row, made, change)))
+  local chunk = assert(load("return " .. case, row.name, "t", sample_env(row, made, change, grow, index)))
   return table.pack(chunk()), made
 end
 

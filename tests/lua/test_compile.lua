@@ -610,4 +610,16 @@ function T.test_many_tensors_are_refused_and_leave_no_recording_behind()
   lu.assertStrContains(tostring(small), "2 replays")
 end
 
+-- Two stand-ins for what other C libraries make: one that names itself, one that does not.
+function T.test_objects_of_other_libraries_are_refused()
+  local own = debug.getmetatable(io.stdout)
+  for _, name in ipairs { "other.object", false } do
+    local object = io.tmpfile()
+    debug.setmetatable(object, { __name = name or nil, __index = function() return 2 end })
+    assert_refused({ "an object of another C library" }, function(a) return a * object.scale end, nb.ones(2))
+    debug.setmetatable(object, own)
+    object:close()
+  end
+end
+
 return T

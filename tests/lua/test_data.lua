@@ -148,4 +148,15 @@ function T.test_fashion_mnist_names_the_package()
   for k = 1, 10 do lu.assertEquals(set.train.y:eq(k):sum():item(), 6000) end
 end
 
+function T.test_normalize_makes_every_spread_one()
+  local x = nb.randn(50, 3) * nb.tensor { 0.1, 1, 20 } + nb.tensor { 5, -2, 100 }
+  local z, mean, std = data.normalize(x)
+  for column = 1, 3 do
+    local part = z:select(2, column)
+    lu.assertAlmostEquals(part:mean():item(), 0, 1e-4)
+    lu.assertAlmostEquals(part:std():item(), 1, 1e-4)
+  end
+  lu.assertTrue((z * std + mean - x):abs():max():item() < 1e-3)
+end
+
 return T

@@ -246,4 +246,21 @@ function T.test_bad_input()
   lu.assertEquals(nan[1].illness, "NaN")
 end
 
+-- Whatever it tries, with whatever rates.
+function T.test_the_optimizer_is_as_it_was()
+  for _, lr in ipairs { 1e-9, 0.1, 1e3 } do
+    local x, y = data(16, 3)
+    local net = mlp({ 3, 4, 1 }, nn.Tanh)
+    local opt = optim.SGD(net:parameters(), { lr = lr, momentum = 0.5 })
+    local before, weights = opt:state(), net:state()
+    inspect.diagnose(net, x, y, nn.MSELoss(), { opt = opt })
+    lu.assertEquals(opt.lr, lr)
+    for name, value in pairs(opt:state()) do
+      lu.assertEquals(nb.is_tensor(value) and numeric.flat(value) or value,
+        nb.is_tensor(before[name]) and numeric.flat(before[name]) or before[name], name)
+    end
+    for name, value in pairs(net:state()) do lu.assertEquals(numeric.flat(value), numeric.flat(weights[name]), name) end
+  end
+end
+
 return T

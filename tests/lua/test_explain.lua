@@ -281,4 +281,14 @@ function T.test_more_paths_than_can_be_counted()
   lu.assertTrue(#text < 5000)
 end
 
+function T.test_paths_that_are_subtracted_have_a_minus()
+  local x = nb.randn(2, 3)
+  local inner, outer = nn.Linear(3, 3), nn.Linear(3, 3)
+  local h = outer(x)
+  local less = inspect.explain(((h - inner(h):tanh()) * nb.ones(2, 3)):sum(), outer.weight).formula
+  lu.assertStrContains(less, "(I − ")
+  local more = inspect.explain(((h + inner(h):tanh()) * nb.ones(2, 3)):sum(), outer.weight).formula
+  lu.assertStrContains(more, "(I + ")
+end
+
 return T

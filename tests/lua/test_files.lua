@@ -131,6 +131,16 @@ function T.test_what_cannot_be_saved_leaves_the_old_file()
   lu.assertEquals(names(), { "k.safetensors" })
 end
 
+function T.test_whole_numbers_of_other_sizes_become_i64()
+  for name, case in pairs { I8 = { "b", -128, 127 }, I16 = { "<h", -32768, 32767 }, U16 = { "<H", 0, 65535 },
+    I32 = { "<i4", -2147483648, 2147483647 }, U32 = { "<I4", 0, 4294967295 } } do
+    local data = string.pack(case[1], case[2]) .. string.pack(case[1], case[3]) .. string.pack(case[1], 7)
+    local header = ('{"w":{"dtype":"%s","shape":[3],"data_offsets":[0,%d]}}'):format(name, #data)
+    local t = nb.load(write("w.safetensors", safetensors(header, data))).w
+    lu.assertEquals({ t.dtype, t:totable() }, { "i64", { case[2], case[3], 7 } })
+  end
+end
+
 function T.test_devices_are_not_replaced()
   os.execute("ln -s /dev/full " .. path("full.npy"))
   assert_error({ "full.npy", "a device" }, nb.save, path("full.npy"), nb.ones(100000))

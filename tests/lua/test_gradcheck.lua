@@ -186,4 +186,11 @@ function T.test_bad_input()
   numeric.assert_error({ "tolerance" }, inspect.gradcheck, math.sin, { nb.ones(1) }, { tolerance = 1 })
 end
 
+function T.test_a_gradient_that_is_larger_everywhere_fails()
+  local c = inspect.gradcheck(spoilt(function(x) return x:square() end, function(x) return x:square() * 2 end),
+    { nb.rand(4) + 1 })
+  lu.assertFalse(c.ok)
+  lu.assertStrContains(tostring(c), "2 times")
+end
+
 return T

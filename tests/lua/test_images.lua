@@ -48,6 +48,13 @@ local JPEG = ("ffd8ffe000104a46494600010100000100010000ffdb004300030202030202030
   "1500010100000000000000000000000000000008ffc40014100100000000000000000000000000000000ffda0008010100003f00b007ffd9")
   :gsub("..", function(two) return string.char(tonumber(two, 16)) end)
 
+-- 2×2 pixels of four inks, of which 200, 100, 50 and 128 of 255 let light through.
+local INKS = ("ffd8ffee000e41646f626500640000000000ffdb004300020101010101020101010202020202040302020202050404030406" ..
+  "0506060605060606070908060709070606080b08090a0a0a0a0a06080b0c0b0a0c090a0a0affc00014080002000204431100" ..
+  "4d11005911004b1100ffc400160001010100000000000000000000000000090007ffc4001410010000000000000000000000" ..
+  "0000000000ffda000e0443004d0059004b00003f00481878c74fffd9")
+  :gsub("..", function(two) return string.char(tonumber(two, 16)) end)
+
 -- ---- tests ----
 
 function T.test_kinds_of_png()
@@ -80,6 +87,14 @@ function T.test_jpeg_of_one_grey()
   lu.assertEquals(nb.load(files:path("t.jpg")):totable(), t:totable())
   -- What a file is shows in its first bytes, not in its name.
   lu.assertEquals(data.image(files:write("t.png", JPEG), { channels = 3 }).shape, { 3, 5, 9 })
+end
+
+function T.test_jpeg_of_four_inks()
+  local t = data.image(files:write("t.jpg", INKS))
+  lu.assertEquals(t.shape, { 3, 2, 2 })
+  for c, ink in ipairs { 200, 100, 50 } do
+    lu.assertTrue((t[c]:to("f32") - ink * 128 / 255):abs():max():item() <= 2)
+  end
 end
 
 function T.test_broken_pictures()

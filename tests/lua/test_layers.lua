@@ -210,9 +210,14 @@ function T.test_convolution_is_a_product_with_unfolded_images()
     { { 2, 64, 5, 5 }, { 80, 64, 3, 3 }, padding = 1 },
     { { 2, 3, 9, 9 }, { 4, 3, 3, 3 }, stride = 2, padding = 1 },
     { { 2, 2, 3, 3 }, { 3, 2, 2, 2 }, padding = 3 },  -- more padding than the kernel reaches
+    { { 5, 16, 40, 40 }, { 3, 16, 3, 3 }, stride = 2, padding = 1, threads = 1 },  -- more images than a block has
+    { { 2, 0, 5, 6 }, { 3, 0, 2, 2 } },
   } do
     local o = { stride = case.stride or 1, padding = case.padding or 0 }
     o.dilation, o.groups = case.dilation or 1, case.groups or 1
+    local threads = nb.threads()
+    local _ <close> = setmetatable({}, { __close = function() nb.threads(threads) end })
+    nb.threads(case.threads or threads)
     for dtype, tolerance in pairs { f64 = 1e-11, f32 = 1e-3 } do
       local x, w = nb.randn(case[1], { dtype = dtype }), nb.randn(case[2], { dtype = dtype })
       x.requires_grad, w.requires_grad = true, true

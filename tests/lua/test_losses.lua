@@ -155,4 +155,9 @@ function T.test_bad_labels_are_named()
     { weight = nb.ones(3) })
 end
 
+function T.test_options_must_be_a_table()
+  numeric.assert_error({ "nn.mse", "options", "reduction", "5" }, nn.mse, nb.ones(2), nb.ones(2), 5)
+  numeric.assert_error({ "nn.mse", "options" }, nn.mse, nb.ones(2), nb.ones(2), nb.ones(2))
+end
+
 return T

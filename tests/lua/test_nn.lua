@@ -195,6 +195,9 @@ function T.test_errors_name_the_layer_by_its_path()
   local net = nn.Sequential { nn.Linear(4, 8), nn.Sequential { nn.ReLU(), nn.Linear(9, 2) } }
   assert_error({ "must be 9", "2×8", "layer 2.2, Linear(9 → 2)", "test_nn.lua" },
     function() return (net(nb.ones(2, 4))) end)
+  assert_error({ "must be 4", "2×3", "(in Linear(4 → 8))" }, nn.Linear(4, 8), nb.ones(2, 3))
+  local _, alone = pcall(nb.matmul, nb.ones(2, 3), nb.ones(2, 3))
+  lu.assertNotStrContains(alone, "(in ")
   local conv = nn.Sequential { nn.Conv2d(3, 4, 3) }
   assert_error({ "conv2d", "layer 1, Conv2d(3, 4, 3)" }, conv, nb.ones(1, 2, 8, 8))
 end
@@ -327,6 +330,32 @@ function T.test_backward_hooks_of_first_layers_and_of_several_inputs()
   (id(a) * 7):backward()
   lu.assertEquals(got, { 7, 7 })
   lu.assertEquals(a.grad:item(), 7)
+end
+
+function T.test_clipping_by_every_norm()
+  local values = { 3, -4, 12 }
+  for _, p in ipairs { 1, 2, 3, 0.5, math.huge } do
+    local norm = 0
+    for _, v in ipairs(values) do
+      norm = p == math.huge and math.max(norm, math.abs(v)) or norm + math.abs(v) ^ p
+    end
+    norm = p == math.huge and norm or norm ^ (1 / p)
+    for _, share in ipairs { 0.5, 0.99, 1.01, 1.9 } do
+      local a, b = nb.zeros(2, { requires_grad = true }), nb.zeros(1, { requires_grad = true });
+      ((a * nb.tensor { 3, -4 }):sum() + b:sum() * 12):backward()
+      lu.assertAlmostEquals(nn.clip_grad_norm({ a, b }, norm * share, { norm_type = p }), norm, norm * 1e-5)
+      local by = math.min(share, 1)
+      numeric.assert_close(nb.cat { a.grad, b.grad }, { 3 * by, -4 * by, 12 * by })
+    end
+  end
+end
+
+function T.test_a_shared_tensor_stands_in_the_state_under_every_name()
+  local net = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+  net[2].weight = net[1].weight
+  local state = net:state()
+  lu.assertEquals(numeric.flat(state["2.weight"]), numeric.flat(state["1.weight"]))
+  lu.assertTrue(state["1.weight"] ~= nil and state["1.bias"] ~= nil and state["2.bias"] ~= nil)
 end
 
 return T

@@ -455,4 +455,51 @@ function T.test_one_pass_equals_the_rules()
   end
 end
 
+function T.test_gradients_of_all_groups_are_cleared()
+  local a, b = nb.ones(2, { requires_grad = true }), nb.ones(2, { requires_grad = true })
+  local opt = optim.SGD({ { params = { a } }, { params = { b }, lr = 0.2 } }, { lr = 0.1 });
+  (a * b):sum():backward()
+  opt:zero_grad()
+  lu.assertNil(a.grad)
+  lu.assertNil(b.grad)
+end
+
+-- Two steps of Liu and Nocedal's two loops, with one pair remembered, written out.
+function T.test_lbfgs_by_hand()
+  local scales = { 3, 1, 0.5 }
+  local w = nb.tensor({ 1, -2, 4 }, { dtype = "f64", requires_grad = true })
+  local opt = optim.LBFGS({ w }, { lr = 0.3, max_iter = 1, history_size = 1 })
+  local function loss_of()
+    opt:zero_grad()
+    local J = (w * w * nb.tensor(scales, { dtype = "f64" })):sum() / 2
+    J:backward()
+    return J
+  end
+  local function dot(a, b) return a[1] * b[1] + a[2] * b[2] + a[3] * b[3] end
+  local function gradient(p) return { scales[1] * p[1], scales[2] * p[2], scales[3] * p[3] } end
+  local function moved(p, d, t) return { p[1] + t * d[1], p[2] + t * d[2], p[3] + t * d[3] } end
+  local p = { 1, -2, 4 }
+  local g = gradient(p)
+  local t = math.min(1, 1 / (math.abs(g[1]) + math.abs(g[2]) + math.abs(g[3]))) * 0.3
+  local before, last = g, p
+  p = moved(p, g, -t)
+  opt:step(loss_of)
+  lu.assertTrue(numeric.difference(numeric.flat(w), p, 1e-12) == nil)
+  for _ = 1, 3 do
+    g = gradient(p)
+    local s, y = moved(p, last, -1), moved(g, before, -1)
+    local rho, q = 1 / dot(y, s), g
+    local alpha = rho * dot(s, q)
+    q = moved(q, y, -alpha)
+    local scale = dot(s, y) / dot(y, y)
+    q = { q[1] * scale, q[2] * scale, q[3] * scale }
+    q = moved(q, s, alpha - rho * dot(y, q))
+    before, last = g, p
+    p = moved(p, q, -0.3)
+    opt:step(loss_of)
+    local wrong = numeric.difference(numeric.flat(w), p, 1e-10)
+    lu.assertNil(wrong, wrong)
+  end
+end
+
 return T

@@ -41,6 +41,12 @@ local outside = {
     _G.nablua_test_k = 2
     return function(x) return x * nablua_test_k end, function() _G.nablua_test_k = 5 end  -- luacheck: ignore 113
   end,
+  ["global that _G's metatable finds"] = function()
+    local behind = { nablua_test_behind = 2 }
+    setmetatable(_G, { __index = behind })
+    return function(x) return x * nablua_test_behind end,  -- luacheck: ignore 113
+      function() behind.nablua_test_behind = 5 end, function() setmetatable(_G, nil) end
+  end,
   ["global function"] = function()
     _G.nablua_test_f = function(x) return x * 2 end
     return function(x) return nablua_test_f(x) end,  -- luacheck: ignore 113

@@ -411,4 +411,25 @@ function T.test_products_of_whole_matrices_agree_with_a_loop()
   lu.assertEquals(none:matmul(none.T):totable(), { { 0, 0 }, { 0, 0 } })
 end
 
+-- The largest of a row is taken off before e is raised to it, wherever it stands.
+function T.test_softmax_of_one_large_number()
+  for _, n in ipairs { 2, 3, 8, 17, 40, 300, 1031 } do
+    for _, place in ipairs { 1, n // 2 + 1, n } do
+      for _, dtype in ipairs { "f32", "f64" } do
+        local row = nb.zeros(n, { dtype = dtype })
+        row[place] = 1000
+        local rows = nb.stack { row, row, row }
+        local want, log = row / 1000, row - 1000
+        for dim, x in ipairs { rows.T, rows } do
+          local part = dim == 1 and function(t) return t.T[2] end or function(t) return t[2] end
+          lu.assertEquals(flat(part(nb.softmax(x, dim))), flat(want), ("%s %d of %d"):format(dtype, place, n))
+          lu.assertEquals(numeric.flat(part(nb.log_softmax(x, dim))), numeric.flat(log))
+          lu.assertEquals(numeric.flat(nb.logsumexp(x, dim)), { 1000, 1000, 1000 })
+        end
+        lu.assertEquals(numeric.flat(nb.cross_entropy(rows, nb.tensor { place, place % n + 1, place })), { 0, 1000, 0 })
+      end
+    end
+  end
+end
+
 return T

@@ -195,6 +195,15 @@ class Prompt(unittest.TestCase):
         self.t.wait_for_prompt(self.number)
         self.assertEqual(self.answer("#text"), "50\n")
 
+    def test_home_goes_to_the_line_and_control_l_clears_the_screen(self):
+        self.answer("x = 5")
+        self.t.type("x + 1\x1b[H2 * ")
+        self.t.wait_for(r"2 \* x \+ 1\Z")
+        self.t.type("\x0c")
+        self.t.wait_for(r"\A2> 2 \* x \+ 1\Z")  # nothing stands above it any more
+        self.t.type("\x1b[F\x1b[Z + 1\r")  # back-tab without a menu does nothing
+        self.t.wait_for(r"(?m)^12\n3>")
+
     def test_edit_opens_an_editor_and_runs_what_it_leaves(self):
         script = os.path.join(self.home, "editor")
         with open(script, "w") as f:

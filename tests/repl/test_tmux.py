@@ -179,6 +179,20 @@ class InTmux(unittest.TestCase):
                 self.assertLess(took, 3)
         self.keep("interrupts")
 
+    def test_control_z_leaves_the_shell_at_work_and_fg_comes_back(self):
+        self.tmux("respawn-pane", "-k", "PS1='ready> ' sh -i")
+        self.wait_for(r"(?m)^ready>$")
+        self.tmux("send-keys", NABLUA + " --no-banner", "Enter")
+        self.wait_for(r"(?m)^1>$")
+        self.tmux("send-keys", "kept = 4")
+        self.wait_for(r"(?m)^1> kept = 4$")
+        self.tmux("send-keys", "C-z")
+        self.wait_for(r"(?m)^ready>\Z")
+        self.tmux("send-keys", "fg", "Enter")
+        self.wait_for(r"(?s)fg.*kept = 4\Z")
+        self.tmux("send-keys", "2; kept", "Enter")
+        self.wait_for(r"(?m)^42$")
+
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)
