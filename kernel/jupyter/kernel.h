@@ -99,6 +99,11 @@ void *io_thread(void *kernel);
 void *heartbeat_thread(void *kernel);
 void *control_thread(void *kernel);
 
+// ---- trace.c ----
+
+// Tells of a message that comes ("in") or goes ("out"), where the trace is to tell of messages; from any thread.
+void trace_frames(const char *way, Channel channel, const Frames *f);
+
 // ---- sink.c ----
 
 // What the session tells becomes messages.

@@ -333,10 +333,12 @@ static void reply(Kernel *k, Channel channel, Message *to, const char *type, jso
     frames_add_idents(&f, to);
     wire_write(k->wire, &f, type, message_header(to), bad_request("the answer could not be written as JSON"));
   }
-  if (channel == CONTROL)
+  if (channel == CONTROL) {
+    trace_frames("out", CONTROL, &f);
     frames_send(&f, k->connection.sockets[CONTROL]);
-  else
+  } else {
     outbox_post(k->outbox, channel, &f);
+  }
 }
 
 static void publish_status(Kernel *k, Message *m, const char *status) {
