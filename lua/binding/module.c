@@ -95,6 +95,9 @@ int luaopen_nablua(lua_State *L) {
   nb_on_notice(tell);
   nb_environment_apply();
   nb_open_trace();
+#ifdef NB_HOSTILE
+  nb_open_hostile(L);
+#endif
   luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
   lua_pushcfunction(L, open_native);
   lua_setfield(L, -2, "nablua.native");
