@@ -38,6 +38,16 @@ static int source_text(lua_State *L) {
   return 0;
 }
 
+// native.source_names(): the names of all of them, in order.
+static int source_names(lua_State *L) {
+  lua_createtable(L, nb_lua_source_count, 0);
+  for (int i = 0; i < nb_lua_source_count; i++) {
+    lua_pushstring(L, nb_lua_sources[i].name);
+    lua_rawseti(L, -2, i + 1);
+  }
+  return 1;
+}
+
 static void tell(const char *sentence) {
   fprintf(stderr, "nablua: %s\n", sentence);
 }
@@ -74,6 +84,8 @@ static int open_native(lua_State *L) {
   lua_setfield(L, -2, "__index");
   lua_setmetatable(L, -2);
   lua_setfield(L, -2, "sources");
+  lua_pushcfunction(L, source_names);
+  lua_setfield(L, -2, "source_names");
   lua_newtable(L);  // core, above native
   nb_open_core(L);
   lua_setfield(L, -2, "core");
