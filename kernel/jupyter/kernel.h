@@ -93,6 +93,9 @@ unsigned long long queue_settle(Kernel *k);
 // Reads a request that came on `channel`, answers it, and says busy and idle around it.
 void request_handle(Kernel *k, Channel channel, Frames *frames, unsigned long long number);
 
+// The requests that there are, from 0; NULL behind the last.  For tests.
+const char *request_name(size_t i);
+
 // ---- threads.c ----
 
 void *io_thread(void *kernel);

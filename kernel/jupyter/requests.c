@@ -324,6 +324,10 @@ static const Handler *find_handler(const char *type, Channel channel) {
   return NULL;
 }
 
+const char *request_name(size_t i) {
+  return i < sizeof handlers / sizeof *handlers ? handlers[i].request : NULL;
+}
+
 static void reply(Kernel *k, Channel channel, Message *to, const char *type, json_t *content) {
   Frames f = {0};
   if (content && !json_object_get(content, "status")) json_object_set_new(content, "status", json_string("ok"));
