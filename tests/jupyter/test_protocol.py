@@ -3,6 +3,7 @@
 import json
 import os
 import queue
+import re
 import subprocess
 import time
 import unittest
@@ -13,6 +14,8 @@ import zmq
 
 import kernels
 from kernels import connect, kernel, text_of
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
 class Protocol(unittest.TestCase):
