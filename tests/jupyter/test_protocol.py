@@ -13,9 +13,7 @@ import jupyter_client
 import zmq
 
 import kernels
-from kernels import connect, kernel, text_of
-
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+from kernels import ROOT, connect, kernel, text_of
 
 
 class Protocol(unittest.TestCase):
