@@ -77,6 +77,12 @@ local function watch_calls(called)
   return setmetatable(watched, { __close = watched.leave })
 end
 
+-- ---- the trace (NABLUA_TRACE=plan) ----
+
+local function trace(format, ...)
+  if native.traces_plans() then native.trace_plan(format:format(...)) end
+end
+
 -- ---- recording ----
 
 local function stand_ins(args)
@@ -148,6 +154,7 @@ local function record(f, args, guard, called)
   local ok, reason = native.plan_end(r.plan, table.unpack(results, 1, results.n))
   write_back(r.plan, args, given)
   if not ok then r.reason = reason else r.reason = left_behind(guard, grad) end
+  trace("recorded %d steps", native.plan_stats(r.plan))
   r.rules = rules_of(steps)
   r.results = { n = results.n }
   for i = 1, results.n do r.results[i] = nb.is_tensor(results[i]) and native.plan_begin or results[i] end
@@ -174,6 +181,7 @@ end
 -- ---- plans ----
 
 local function refuse(state, reason)
+  trace("refused: %s", reason)
   state.reason, state.entries, state.count = reason, {}, 0
   native.plan_arm(state.compiled, nil)
   io.stderr:write(("nb.compile: %s; it goes on as it is, uncompiled\n"):format(reason))
@@ -199,6 +207,7 @@ local function renew_rules(r)
 end
 
 local function drop(state, entry, k)
+  trace "dropped"
   native.plan_drop(table.remove(entry.plans, k).plan)
   state.count = state.count - 1
 end
@@ -246,7 +255,11 @@ end
 local function keep(state, entry, r)
   collectgarbage()
   collectgarbage()
+  local recorded = native.plan_stats(r.plan)
   native.plan_keep(r.plan, r.guard, function() return renew_rules(r) end)
+  local steps, groups, grouped, arena = native.plan_stats(r.plan)
+  trace("matched; rewritten to %d of %d steps, %d of them in %d groups, %d bytes", steps, recorded, grouped, groups,
+    arena)
   if #entry.plans == MOST_MODES then drop(state, entry, MOST_MODES) end
   make_room(state, entry)
   table.insert(entry.plans, 1, r)
@@ -359,6 +372,7 @@ local function slow(state, args, entry)
   elseif reason and not (before and not r.reason and entry.calls < 4) then
     refuse(state, reason)
   elseif not before or reason then   -- the state may have been on its way: one more look
+    if reason then trace("does not match: %s", reason) end
     entry.record, entry.called = r, called
   else
     entry.record, before = nil, nil  -- luacheck: ignore 311

@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- The module `nn`: layers, losses, their initial values and the training loop, gathered from their files.
+local native = require "nablua.native"
 local module = require "nablua.nn.module"
 local registry = require "nablua.registry"
 
@@ -31,8 +32,19 @@ registry.add {
   example = "nn.init.constant(nb.zeros(2), 3)  --> {3, 3}",
 }
 
-for _, part in ipairs { "linear", "convolution", "pooling", "normalization", "containers", "activations", "recurrent",
-  "attention", "transformer", "losses", "gradients", "hooks" } do
+-- Help lists these files' layers in this order; those of any other file of nn/ follow.
+local parts, helpers = { "linear", "convolution", "pooling", "normalization", "containers", "activations", "recurrent",
+  "attention", "transformer", "losses", "gradients", "hooks" }, { "init", "module", "modes", "shared", "cells" }
+
+local known = {}
+for _, list in ipairs { parts, helpers } do
+  for _, part in ipairs(list) do known[part] = true end
+end
+for _, name in ipairs(native.source_names()) do
+  local part = name:match "^nablua%.nn%.([^.]+)$"
+  if part and not known[part] then parts[#parts + 1] = part end
+end
+for _, part in ipairs(parts) do
   for name, value in pairs(require("nablua.nn." .. part)) do nn[name] = value end
 end
 for name, value in pairs(require "nablua.fit") do nn[name] = value end

@@ -137,6 +137,7 @@ int kernel_run(const char *connection_file) {
     fprintf(stderr, "nablua-kernel: cannot take over standard output and error\n");
     return 1;
   }
+  session_trace_to(kernel_log_descriptor());  // what is written to the streams becomes messages, of which it tells
   if (!start_session(k, reason, sizeof reason)) {
     kernel_log("%s", reason);
     return 1;

@@ -93,11 +93,19 @@ unsigned long long queue_settle(Kernel *k);
 // Reads a request that came on `channel`, answers it, and says busy and idle around it.
 void request_handle(Kernel *k, Channel channel, Frames *frames, unsigned long long number);
 
+// The requests that there are, from 0; NULL behind the last.  For tests.
+const char *request_name(size_t i);
+
 // ---- threads.c ----
 
 void *io_thread(void *kernel);
 void *heartbeat_thread(void *kernel);
 void *control_thread(void *kernel);
+
+// ---- trace.c ----
+
+// Tells of a message that comes ("in") or goes ("out"), where the trace is to tell of messages; from any thread.
+void trace_frames(const char *way, Channel channel, const Frames *f);
 
 // ---- sink.c ----
 

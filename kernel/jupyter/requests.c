@@ -324,6 +324,10 @@ static const Handler *find_handler(const char *type, Channel channel) {
   return NULL;
 }
 
+const char *request_name(size_t i) {
+  return i < sizeof handlers / sizeof *handlers ? handlers[i].request : NULL;
+}
+
 static void reply(Kernel *k, Channel channel, Message *to, const char *type, json_t *content) {
   Frames f = {0};
   if (content && !json_object_get(content, "status")) json_object_set_new(content, "status", json_string("ok"));
@@ -333,10 +337,12 @@ static void reply(Kernel *k, Channel channel, Message *to, const char *type, jso
     frames_add_idents(&f, to);
     wire_write(k->wire, &f, type, message_header(to), bad_request("the answer could not be written as JSON"));
   }
-  if (channel == CONTROL)
+  if (channel == CONTROL) {
+    trace_frames("out", CONTROL, &f);
     frames_send(&f, k->connection.sockets[CONTROL]);
-  else
+  } else {
     outbox_post(k->outbox, channel, &f);
+  }
 }
 
 static void publish_status(Kernel *k, Message *m, const char *status) {

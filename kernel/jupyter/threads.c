@@ -17,6 +17,7 @@ enum { COLLECT_MS = 100, REACH_MS = 20 };
 static void receive_answer(Kernel *k, Frames *frames) {
   Message m;
   const char *why;
+  trace_frames("in", STDIN, frames);
   if (!message_read(&m, k->wire, frames, &why)) {
     kernel_log("dropped a message on stdin: %s", why);
     return;
@@ -47,15 +48,20 @@ static void subscribe(Kernel *k, Frames *message) {
   Frames f = {0};
   frames_add_bytes(&f, data + 1, length - 1);
   json_t *content = json_pack("{s:o}", "subscription", json_text(data + 1, length - 1));
-  if (wire_write(k->wire, &f, "iopub_welcome", NULL, content))
-    frames_send(&f, s);
-  else
+  if (!wire_write(k->wire, &f, "iopub_welcome", NULL, content)) {
     frames_free(&f);
+    return;
+  }
+  trace_frames("out", IOPUB, &f);
+  frames_send(&f, s);
 }
 
 static void receive_all(Kernel *k) {
   Frames f;
-  while (frames_receive(&f, k->connection.sockets[SHELL])) queue_add(k, &f);
+  while (frames_receive(&f, k->connection.sockets[SHELL])) {
+    trace_frames("in", SHELL, &f);
+    queue_add(k, &f);
+  }
   while (frames_receive(&f, k->connection.sockets[STDIN])) receive_answer(k, &f);
   while (frames_receive(&f, k->connection.sockets[IOPUB])) {
     subscribe(k, &f);
@@ -85,6 +91,7 @@ void *io_thread(void *kernel) {
     Frames f;
     int wait;
     for (int i = 0; i < 1000 && outbox_take(o, &channel, &f, &wait); i++) {
+      trace_frames("out", channel, &f);
       if (channel == STDIN) {
         frames_free(&question);
         question = f;
@@ -145,7 +152,10 @@ void *control_thread(void *kernel) {
     bool look = k->parent > 0 && parent < 0;
     int ready = zmq_poll(items, parent < 0 ? 2 : 3, look ? 1000 : -1);
     if (ready < 0 && zmq_errno() != EINTR) kernel_stop(k);
-    while (frames_receive(&f, s)) request_handle(k, CONTROL, &f, 0);
+    while (frames_receive(&f, s)) {
+      trace_frames("in", CONTROL, &f);
+      request_handle(k, CONTROL, &f, 0);
+    }
     bool orphan = (parent >= 0 && items[2].revents) || (look && getppid() != k->parent);
     if (orphan) kernel_log("the process that started this kernel has ended, and so does the kernel");
     if (orphan || atomic_load(&k->stopping)) kernel_end(k);

@@ -60,6 +60,18 @@ typedef enum SessionStatus { SESSION_OK, SESSION_ERROR, SESSION_INTERRUPTED } Se
 Session *session_new(const Sink *sink, char *reason, size_t size);
 void session_free(Session *s);
 
+// ---- the trace ----
+
+// Where what NABLUA_TRACE asks for goes, unless NABLUA_TRACE_FILE names a file; before the first session.
+void session_trace_to(int descriptor);
+
+// Whether messages between a front end and its clients are told of, and with what they say.
+typedef enum SessionTrace { SESSION_TRACE_NONE, SESSION_TRACE_MESSAGES, SESSION_TRACE_CONTENTS } SessionTrace;
+SessionTrace session_traces_messages(void);
+
+// Tells of one; from any thread.
+void session_trace_message(const char *line);
+
 // ---- evaluating ----
 
 // Evaluates one input: commands (%time ...) and Lua.  The values of a last expression go to the sink, to `_` and

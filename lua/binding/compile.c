@@ -14,6 +14,7 @@
 #include "nablua/tape.h"
 #include "open.h"
 #include "optimizer.h"
+#include "trace.h"
 
 static const char plan_key, armed_key;
 enum { MOST = 16, FEW = 4 };  // tensors; so few results have room on any stack
@@ -70,6 +71,7 @@ static bool give_way(void) {
   for (PlanBox *b = kept.first; b; b = b->after)
     if (b != kept.running && (!oldest || b->used < oldest->used)) oldest = b;
   if (!oldest) return false;
+  nb_trace_plan("dropped: its %zu bytes are needed", nb_plan_bytes(oldest->plan));
   forget(oldest);
   return true;
 }
@@ -165,6 +167,7 @@ static int replay(lua_State *L, PlanBox *box, Tensor *const *inputs, int metatab
   box->used = ++kept.clock;
   kept.running = box;
   if (!nb_plan_run(p, inputs, &err)) return nb_raise(L, &err);
+  nb_trace_plan("replayed %d steps", nb_plan_stats(p).steps);
   int count = nb_plan_results(p);
   if (count > FEW) luaL_checkstack(L, count + FEW, "not enough memory");
   for (int i = 0; i < count; i++) {
@@ -239,21 +242,39 @@ static bool flags_the_same(PlanBox *box) {
   return true;
 }
 
+// What keeps a plan from being replayed with these tensors now, as a clause; NULL: nothing but what its guard sees.
+static const char *obstacle(lua_State *L, PlanBox *box, Tensor *const *t, int count) {
+  if (!box->plan || !box->guard) return "it is no plan any more";
+  if (box->hooks != hooks) return "hooks of modules came or went";
+  if (box->grad != nb_grad_enabled()) return "gradients are switched otherwise";
+  if (nb_plan_recording()) return "another is being recorded";
+  if (nb_observed(L)) return "somebody watches what is applied";
+  if (!nb_plan_fits(box->plan, t, count)) return "its arguments are of other kinds";
+  if (!flags_the_same(box)) return "tensors outside require grad or have hooks otherwise";
+  if (!nb_plan_ready(box->plan)) return "gradients of leaves are there or not, otherwise";
+  return NULL;
+}
+
 // Whether a plan, which is at a stack index, does what its function would do with these tensors now.  `closer`: the
 // order of a table's fields may have changed.
 static bool may_replay(lua_State *L, int index, Tensor *const *t, int count, bool closer) {
   PlanBox *box = lua_touserdata(L, index);
-  if (!box->plan || !box->guard || box->hooks != hooks || box->grad != nb_grad_enabled() || nb_plan_recording() ||
-      nb_observed(L) || !nb_plan_fits(box->plan, t, count) || !flags_the_same(box) || !nb_plan_ready(box->plan))
+  const char *clause = obstacle(L, box, t, count);
+  if (clause) {
+    if (closer) nb_trace_plan("not replayed: %s", clause);
     return false;
+  }
   if (!nb_guard_holds(box->guard)) {
     if (!closer) return false;
     lua_getiuservalue(L, index, GUARD);
     bool same = nb_guard_holds_all(L, lua_gettop(L));
+    if (!same) nb_trace_plan("not replayed: %s is another", lua_tostring(L, -1));
     lua_settop(L, lua_gettop(L) - (same ? 1 : 2));
     if (!same) return false;
   }
-  return renewed(L, index, box);
+  if (renewed(L, index, box)) return true;
+  nb_trace_plan("not replayed: its optimizers take other steps");
+  return false;
 }
 
 // native.plan_serves(plan, input, ...): whether the plan may be replayed.

@@ -6,10 +6,10 @@
 #include "binding.h"
 #include "nablua/environment.h"
 #include "nablua/library.h"
-#include "nablua/trace.h"
 #include "nablua_lua.h"
 #include "open.h"
 #include "sources.h"
+#include "trace.h"
 #include "whole.h"
 
 // The loader of an embedded source; its index in the list is the upvalue.  Further values are
@@ -36,6 +36,16 @@ static int source_text(lua_State *L) {
     return 1;
   }
   return 0;
+}
+
+// native.source_names(): the names of all of them, in order.
+static int source_names(lua_State *L) {
+  lua_createtable(L, nb_lua_source_count, 0);
+  for (int i = 0; i < nb_lua_source_count; i++) {
+    lua_pushstring(L, nb_lua_sources[i].name);
+    lua_rawseti(L, -2, i + 1);
+  }
+  return 1;
 }
 
 static void tell(const char *sentence) {
@@ -68,12 +78,15 @@ static int open_native(lua_State *L) {
   nb_open_optimizer(L);
   nb_open_mode(L);
   nb_open_whole(L);
+  nb_open_traces(L);
   lua_newtable(L);
   lua_createtable(L, 0, 1);
   lua_pushcfunction(L, source_text);
   lua_setfield(L, -2, "__index");
   lua_setmetatable(L, -2);
   lua_setfield(L, -2, "sources");
+  lua_pushcfunction(L, source_names);
+  lua_setfield(L, -2, "source_names");
   lua_newtable(L);  // core, above native
   nb_open_core(L);
   lua_setfield(L, -2, "core");
@@ -88,18 +101,16 @@ static int open_core(lua_State *L) {
   return 1;
 }
 
-static void tell_trace(const char *line) {
-  fprintf(stderr, "%s\n", line);
-}
-
 int luaopen_nablua(lua_State *L) {
   Error err;
   luaL_checkversion(L);
   if (!nb_open(&err)) return luaL_error(L, "nablua: %s", err.message);
   nb_on_notice(tell);
   nb_environment_apply();
-  const char *traced = nb_environment("NABLUA_TRACE");
-  if (traced && !nb_trace(traced, tell_trace, &err)) nb_environment_refuse("NABLUA_TRACE");
+  nb_open_trace();
+#ifdef NB_HOSTILE
+  nb_open_hostile(L);
+#endif
   luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
   lua_pushcfunction(L, open_native);
   lua_setfield(L, -2, "nablua.native");

@@ -132,6 +132,25 @@ static int rows(lua_State *L) {
   return 1;
 }
 
+// native.layers(): the layers that only apply an operator: { { layer, operator }, ... }
+static int layers(lua_State *L) {
+  lua_Integer n = 0;
+  lua_newtable(L);
+  for (const OpFamily *const *f = nb_op_families(); *f; f++) {
+    for (int i = 0; i < (*f)->count; i++) {
+      const Op *op = &(*f)->ops[i];
+      if (!op->layer) continue;
+      lua_createtable(L, 2, 0);
+      lua_pushstring(L, op->layer);
+      lua_rawseti(L, -2, 1);
+      lua_pushstring(L, op->name);
+      lua_rawseti(L, -2, 2);
+      lua_rawseti(L, -2, ++n);
+    }
+  }
+  return 1;
+}
+
 // native.row(name): one of them, or nil.
 static int row(lua_State *L) {
   const char *name = luaL_checkstring(L, 1);
@@ -150,4 +169,6 @@ void nb_open_rows(lua_State *L) {
   lua_setfield(L, -2, "rows");
   lua_pushcfunction(L, row);
   lua_setfield(L, -2, "row");
+  lua_pushcfunction(L, layers);
+  lua_setfield(L, -2, "layers");
 }

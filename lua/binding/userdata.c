@@ -124,7 +124,7 @@ bool nb_push_box(lua_State *L, const void *box) {
 static void collect_often(lua_State *L) {
 #ifdef NB_HOSTILE
   static int made;
-  if (++made % 127 == 0 && lua_gc(L, LUA_GCISRUNNING)) lua_gc(L, LUA_GCCOLLECT);
+  if (nb_collect_every && ++made % nb_collect_every == 0 && lua_gc(L, LUA_GCISRUNNING)) lua_gc(L, LUA_GCCOLLECT);
 #else
   (void)L;
 #endif

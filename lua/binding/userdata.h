@@ -22,6 +22,10 @@ void nb_push_scalar_of(lua_State *L, int metatable, DType dtype, const void *val
 // Pushes `t`, an owned reference, which is released if Lua has no memory for the userdata.
 void nb_push_tensor(lua_State *L, Tensor *t);
 
+#ifdef NB_HOSTILE
+extern int nb_collect_every;  // tensors made between two whole collections; 0: as in other builds
+#endif
+
 // Lets the next tensor tell Lua's collector how many bytes this one holds.  Call it once a slot
 // from nb_new_tensor is filled with fresh memory.
 void nb_feed_collector(const Tensor *t);

@@ -1,14 +1,9 @@
 -- SPDX-License-Identifier: MIT
--- Every activation as a layer: documentation and options come from its operator's row.
+-- The layers that only apply an operator: the row names its layer, documentation and options are the row's.
+local native = require "nablua.native"
 local nb = require "nablua.core"
 local module = require "nablua.nn.module"
 local registry = require "nablua.registry"
-
-local names = {
-  { "Sigmoid", "sigmoid" }, { "Tanh", "tanh" }, { "ReLU", "relu" }, { "LeakyReLU", "leaky_relu" }, { "ELU", "elu" },
-  { "GELU", "gelu" }, { "SiLU", "silu" }, { "Softplus", "softplus" }, { "Softmax", "softmax" },
-  { "LogSoftmax", "log_softmax" },
-}
 
 -- The layer's parameters: all of the operator's but x.  A dimension is the last one when left out.
 local function parameters(row)
@@ -26,7 +21,7 @@ end
 
 local M = {}
 
-for _, pair in ipairs(names) do
+for _, pair in ipairs(native.layers()) do
   local name, operator = table.unpack(pair)
   local row, apply = registry.row(operator), nb[operator]
   local params = parameters(row)

@@ -79,9 +79,13 @@ const EnvironmentRow nb_environment_rows[] = {
      .doc = "The BLAS for large products, where it is quicker than our own",
      .fallback = "the system's where our kernels have no vectors, else none"},
     {.name = "NABLUA_TRACE",
-     .takes = "op, tape and write, separated by commas",
-     .doc = "What to tell of at the standard error: operators, backward rules, writes in place",
+     .takes = "words of op, tape, write, plan, wire and memory with commas between",
+     .doc = "What to tell of: operators, backward rules, writes, plans, messages, memory",
      .fallback = "nothing"},
+    {.name = "NABLUA_TRACE_FILE",
+     .takes = "the path of a file that can be written",
+     .doc = "Where what NABLUA_TRACE tells is added at the end",
+     .fallback = "the standard error"},
 };
 
 const int nb_environment_count = (int)(sizeof nb_environment_rows / sizeof *nb_environment_rows);

@@ -14,6 +14,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "nablua/traced.h"
+
 enum { ALIGNMENT = 64, CLASSES = 160, RELIEFS = 4 };
 static const size_t SLACK = (size_t)64 << 20;
 
@@ -88,7 +90,13 @@ bool nb_memory_failing(void) {
   return memory.fail_in > 0;
 }
 
+// Whether a block is so large that the trace tells of it.
+static bool is_told(size_t rounded) {
+  return nb_is_traced(NB_TRACE_MEMORY) && rounded >= nb_traced.memory_bytes;
+}
+
 void nb_memory_trim(void) {
+  if (nb_is_traced(NB_TRACE_MEMORY) && memory.cached) nb_trace_line(NB_TRACE_MEMORY, "trim %zu cached", memory.cached);
   for (int i = 0; i < CLASSES; i++) {
     while (memory.list[i]) {
       FreeBlock *block = memory.list[i];
@@ -110,6 +118,8 @@ static void *system_block(size_t rounded) {
 }
 
 static void *no_memory(size_t bytes, Error *err) {
+  if (nb_is_traced(NB_TRACE_MEMORY))
+    nb_trace_line(NB_TRACE_MEMORY, "refused %zu, live %zu, limit %zu", bytes, memory.live, limit());
   nb_fail(err, NB_ERROR_MEMORY,
           "not enough memory: %.4g MB asked for, %.4g MB in use, limit %.4g MB; free tensors, use smaller batches or "
           "raise NABLUA_MEMORY",
@@ -133,6 +143,8 @@ static bool is_relieved(void) {
   memory.asking = true;
   for (int i = 0; !freed && i < RELIEFS && memory.relief[i]; i++) freed = memory.relief[i]();
   memory.asking = false;
+  if (nb_is_traced(NB_TRACE_MEMORY))
+    nb_trace_line(NB_TRACE_MEMORY, "need: %s, live %zu", freed ? "some was freed" : "nobody frees any", memory.live);
   return freed;
 }
 
@@ -140,6 +152,12 @@ static void *take(void *block, size_t rounded) {
   memory.live += rounded;
   if (memory.live > memory.peak) memory.peak = memory.live;
   if (memory.live > memory.high) memory.high = memory.live;
+  return block;
+}
+
+static void *tell_taken(void *block, size_t rounded, const char *from) {
+  if (block && is_told(rounded))
+    nb_trace_line(NB_TRACE_MEMORY, "alloc %zu %s, live %zu, cached %zu", rounded, from, memory.live, memory.cached);
   return block;
 }
 
@@ -152,18 +170,18 @@ static __attribute__((noinline)) void *alloc_with_care(size_t bytes, int class, 
   if (block) {
     memory.list[class] = block->next;
     memory.cached -= rounded;
-    return take(block, rounded);
+    return tell_taken(take(block, rounded), rounded, "from the cache");
   }
   void *fresh = system_block(rounded);
   while (!fresh && is_relieved()) fresh = system_block(rounded);
-  return fresh ? take(fresh, rounded) : no_memory(bytes, err);
+  return fresh ? tell_taken(take(fresh, rounded), rounded, "from the system") : no_memory(bytes, err);
 }
 
 void *nb_alloc(size_t bytes, Error *err) {
   size_t rounded = 0;
   int class = size_class(bytes, &rounded);
   FreeBlock *block = class >= 0 ? memory.list[class] : NULL;
-  if (!block || memory.fail_in || memory.live + rounded > memory.limit)
+  if (!block || memory.fail_in || memory.live + rounded > memory.limit || is_told(rounded))
     return alloc_with_care(bytes, class, rounded, err);
   memory.list[class] = block->next;
   memory.cached -= rounded;
@@ -175,6 +193,7 @@ void nb_free(void *block, size_t bytes) {
   if (!block) return;
   int class = size_class(bytes, &rounded);
   memory.live -= rounded;
+  if (is_told(rounded)) nb_trace_line(NB_TRACE_MEMORY, "free %zu, live %zu", rounded, memory.live);
 #ifdef NB_NO_CACHE
   (void)class;
   free(block);

@@ -108,6 +108,11 @@ bool nb_set_threads(int count) {
 static int ready_threads(void) {
   int wanted = nb_threads();
   if (pool.owner != getpid()) {
+    // A worker that this process does not have may have been at the lock, and waits for ever in the copy of it.
+    if (pool.owner) {
+      pthread_mutex_init(&pool.lock, NULL);
+      pthread_cond_init(&pool.wake, NULL);
+    }
     pool.running = 0;
     pool.owner = getpid();
   }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The trace: listeners that write down what they hear.
+// The trace of operators: listeners that write down what they hear.
 #include "nablua/trace.h"
 
 #include <stdarg.h>
@@ -9,8 +9,7 @@
 #include "nablua/args.h"
 #include "nablua/events.h"
 #include "nablua/tape.h"
-
-static void (*tell)(const char *line);
+#include "nablua/traced.h"
 
 // A line that grows until it is full.
 typedef struct Line {
@@ -52,7 +51,7 @@ static bool on_applied(void *user, const Applied *a, Error *err) {
   Line l = {.used = 0};
   const char *separator = "";
   (void)user, (void)err;
-  add(&l, "op    %s%s", a->op->name, a->in_place ? "_" : "");
+  add(&l, "%s%s", a->op->name, a->in_place ? "_" : "");
   for (TensorWalk w = nb_tensors_of(a->op, a->args); nb_next_tensor(&w); separator = ",") {
     add(&l, "%s", separator);
     add_tensor(&l, *w.slot);
@@ -60,62 +59,44 @@ static bool on_applied(void *user, const Applied *a, Error *err) {
   add(&l, " →");
   add_tensors(&l, a->out, a->count);
   add_site(&l, nb_site_now());
-  tell(l.text);
+  nb_trace_line(NB_TRACE_OP, "%s", l.text);
   return true;
 }
 
 static bool on_visited(void *user, Node *n, Tensor *const *grad, Tensor *const *given, Error *err) {
   Line l = {.used = 0};
   (void)user, (void)err;
-  add(&l, "tape  %s", n->op->name);
+  add(&l, "%s", n->op->name);
   add_tensors(&l, grad, NB_MAX_OUTPUTS);
   add(&l, " →");
   add_tensors(&l, given, n->edge_count);
   add_site(&l, n->site);
-  tell(l.text);
+  nb_trace_line(NB_TRACE_TAPE, "%s", l.text);
   return true;
 }
 
 static bool on_overwriting(void *user, Storage *s, Error *err) {
   Line l = {.used = 0};
   (void)user, (void)err;
-  add(&l, "write %zu bytes", s->bytes);
+  add(&l, "%zu bytes", s->bytes);
   if (s->owner) add_tensor(&l, s->owner);
   add(&l, ", version %lu", (unsigned long)s->version + 1);
   add_site(&l, nb_site_now());
-  tell(l.text);
+  nb_trace_line(NB_TRACE_WRITE, "%s", l.text);
   return true;
 }
 
 static struct {
-  const char *word;
+  TraceWord word;
   Listener listener;
-} ears[] = {{"op", {.voice = NB_OUTER, .applied = on_applied}},
-            {"tape", {.voice = NB_OUTER, .visited = on_visited}},
-            {"write", {.voice = NB_WRITE, .overwriting = on_overwriting}}};
-enum { EARS = sizeof ears / sizeof *ears };
+} ears[] = {{NB_TRACE_OP, {.voice = NB_OUTER, .applied = on_applied}},
+            {NB_TRACE_TAPE, {.voice = NB_OUTER, .visited = on_visited}},
+            {NB_TRACE_WRITE, {.voice = NB_WRITE, .overwriting = on_overwriting}}};
 
-// The ear of the word of n bytes; −1 when there is none.
-static int ear_of(const char *word, size_t n) {
-  for (int i = 0; i < EARS; i++)
-    if (strlen(ears[i].word) == n && strncmp(ears[i].word, word, n) == 0) return i;
-  return -1;
-}
-
-bool nb_trace(const char *words, void (*to)(const char *line), Error *err) {
-  bool wanted[EARS] = {false};
-  for (const char *at = words; *at;) {
-    size_t n = strcspn(at, ",");
-    int ear = ear_of(at, n);
-    if (ear < 0)
-      return nb_fail(err, NB_ERROR_ARGUMENT, "trace: there is no word \"%.*s\"; there are op, tape and write", (int)n,
-                     at);
-    wanted[ear] = true;
-    at += n + (at[n] == ',');
-  }
-  tell = to;
-  for (int i = 0; i < EARS; i++) {
-    if (wanted[i])
+bool nb_trace(const char *words, void (*tell)(const char *line), Error *err) {
+  if (!nb_traced_set(words, tell, err)) return false;
+  for (size_t i = 0; i < sizeof ears / sizeof *ears; i++) {
+    if (nb_is_traced(ears[i].word))
       nb_listen(&ears[i].listener);
     else
       nb_unlisten(&ears[i].listener);

@@ -73,13 +73,12 @@ static void split(Frames *f, const uint8_t *data, size_t size) {
 }
 
 static void known(Frames *f, unsigned kind, const uint8_t *data, size_t size) {
-  static const char *const types[] = {
-      "execute_request", "complete_request",  "inspect_request",     "is_complete_request",
-      "history_request", "comm_info_request", "comm_open",           "comm_msg",
-      "comm_close",      "connect_request",   "kernel_info_request", "interrupt_request",
-      "debug_request",   "shutdown_request",  "input_reply",         "no_such_request"};
   char header[200];
-  int n = snprintf(header, sizeof header, "{\"msg_id\":\"1\",\"msg_type\":\"%s\"}", types[kind % 16]);
+  size_t count = 0;
+  while (request_name(count)) count++;
+  const char *type = request_name(kind % (count + 2));
+  if (!type) type = kind % (count + 2) == count ? "input_reply" : "no_such_request";
+  int n = snprintf(header, sizeof header, "{\"msg_id\":\"1\",\"msg_type\":\"%s\"}", type);
   frames_add_bytes(f, "me", 2);
   frames_add_bytes(f, "<IDS|MSG>", 9);
   frames_add_bytes(f, "", 0);

@@ -36,7 +36,7 @@ class Interrupts(unittest.TestCase):
             with self.subTest(name), kernel(stderr=subprocess.DEVNULL) as (_, self.client):
                 broken, first = interrupts.faults(name, self.start, self.interrupt_in, self.value)
                 if interrupts.TIMES > 20:
-                    print("%s: %d of %d half-done" % (name, broken, interrupts.TIMES), flush=True)
+                    print("figure: %s: %d of %d half-done" % (name, broken, interrupts.TIMES), flush=True)
                 self.assertEqual(broken, 0, first)
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import queue
+import re
 import subprocess
 import time
 import unittest
@@ -12,7 +13,7 @@ import jupyter_client
 import zmq
 
 import kernels
-from kernels import connect, kernel, text_of
+from kernels import ROOT, connect, kernel, text_of
 
 
 class Protocol(unittest.TestCase):
@@ -27,6 +28,20 @@ class Protocol(unittest.TestCase):
 
     def types(self, messages):
         return [m["msg_type"] for m in messages]
+
+    def test_every_row_of_the_table_answers_on_its_channels(self):
+        with open(os.path.join(ROOT, "kernel/jupyter/requests.c"), encoding="utf-8") as f:
+            rows = re.findall(r'\{"(\w+)", (?:"(\w+)"|NULL), ON_(SHELL|CONTROL|BOTH), \w+\}', f.read())
+        self.assertGreater(len(rows), 10)
+        for request, reply, channels in rows:
+            if not reply or request == "shutdown_request":
+                continue
+            for channel in ("shell", "control") if channels == "BOTH" else (channels.lower(),):
+                with self.subTest(request, channel=channel):
+                    msg_id = self.client.send(request, {}, channel)
+                    answer = (self.client.reply if channel == "shell" else self.client.control_reply)(msg_id)
+                    self.assertEqual(answer["msg_type"], reply)
+                    self.assertIn(answer["content"]["status"], ("ok", "error"))
 
     def test_every_request_is_between_busy_and_idle_with_the_right_parent(self):
         c = self.client

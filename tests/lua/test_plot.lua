@@ -4,6 +4,7 @@
 local lu = require "luaunit"
 local nb = require "nablua"
 local native = require "nablua.native"
+local registry = require "nablua.registry"
 local style = require "nablua.plot.style"
 local numeric = require "numeric"
 local pictures = require "pictures"
@@ -20,7 +21,7 @@ local function f64(...) return nb.tensor({ ... }, { dtype = "f64" }) end
 local function each_kind()
   nb.seed(4)
   local x, y = data.moons(60)
-  return {
+  local kinds = {
     curve = plot.curve({ train = { 3, 2, 1, 0.5 }, valid = { 3, 2.5, 2, 2.1 } }, { title = "Loss", xlabel = "epoch" }),
     scatter = plot.scatter(x, { labels = y, title = "Moons" }),
     histogram = plot.histogram(nb.randn(500), { title = "Normal" }),
@@ -32,6 +33,15 @@ local function each_kind()
     filters = plot.filters(nn.Conv2d(1, 8, 5)),
     ridgeline = plot.ridgeline { { name = "W1", y = nb.randn(200) }, { name = "W2", y = nb.randn(200) * 2 } },
   }
+  -- A kind that is not among them is drawn as its own example draws it.
+  for name in pairs(plot) do
+    local entry = registry.find("plot." .. name)
+    if entry and not kinds[name] then
+      local code = entry.example:gsub("%s*%-%->.*", ""):gsub("%.kind$", "")
+      kinds[name] = assert(load("local plot, nb, nn, data = ... return " .. code))(plot, nb, nn, data)
+    end
+  end
+  return kinds
 end
 
 -- ---- every kind ----

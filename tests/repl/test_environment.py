@@ -93,7 +93,8 @@ class Environment(unittest.TestCase):
         self.assertEqual(r.stdout, "1> 2\n2> \n")
 
     def test_nonsense_is_named_and_the_default_holds(self):
-        judged = [r for r in rows() if r[0] != "NABLUA_BLAS"]  # which is a file's name, tried with the first large product
+        # Files' names may be anything: that of a BLAS is tried with the first large product.
+        judged = [r for r in rows() if r[0] not in ("NABLUA_BLAS", "NABLUA_TRACE_FILE")]
         nonsense = {r[0]: "no such thing" for r in judged}
         for name, front_end in front_ends():
             with self.subTest(name):
@@ -121,6 +122,53 @@ class Environment(unittest.TestCase):
                 else:
                     self.assertIn("NABLUA_THREADS should be", said)
         self.assertIn("NABLUA_SEED should be", in_script("", NABLUA_SEED="99999999999999999999")[1])
+
+    # ---- the trace ----
+
+    COMPILED = ("local w, lr = nb.ones(3), 1 local f = nb.compile(function(x) return (x * w * lr):sum() end) "
+                "for _ = 1, 5 do f(nb.ones(3)) end lr = 2 f(nb.ones(3)) "
+                "nb.compile(function(x) print(x) return x end)(nb.ones(1)) local big = nb.zeros(1000, 1000) big = nil")
+
+    def test_the_trace_tells_what_its_words_say_and_nothing_else(self):
+        expected = {"op": (r"^op +ones .*→ f32 3 ", 7), "tape": (r"^tape", 0), "write": (r"^write", 0), "wire": (r"^wire", 0),
+                    "plan": (r"^plan +(recorded|matched|replayed|not replayed|does not|refused|dropped)", 4),
+                    "memory": (r"^memory (alloc|free|trim) ", 1)}
+        for word, (pattern, least) in expected.items():
+            with self.subTest(word):
+                said = in_script(self.COMPILED, NABLUA_TRACE=word)[1].splitlines()
+                told = [line for line in said if not line.startswith("nb.compile:")]
+                self.assertTrue(all(line.startswith(word) for line in told), said)
+                self.assertGreaterEqual(sum(bool(re.search(pattern, line)) for line in told), least, said)
+        self.assertEqual(in_script("local w = nb.ones(3) w:add_(1)", NABLUA_TRACE="")[1], "")
+
+    def test_the_life_of_a_plan_is_told_in_order(self):
+        said = in_script(self.COMPILED, NABLUA_TRACE="plan")[1]
+        at = 0
+        for step in ("recorded [0-9]+ steps", "recorded [0-9]+ steps", "matched; rewritten to [0-9]+ of [0-9]+ steps",
+                     "replayed [0-9]+ steps", "not replayed: lr is another"):
+            found = re.compile(r"(?m)^plan +%s\b.*$" % step).search(said, at)
+            self.assertTrue(found, "%s is not told after %d of:\n%s" % (step, at, said))
+            at = found.end()
+
+    def test_the_trace_goes_into_a_file_behind_what_is_there(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "trace")
+            for _ in range(2):
+                text, said = in_script("print(nb.ones(2):sum())", NABLUA_TRACE="op,memory=0", NABLUA_TRACE_FILE=path)
+                self.assertEqual((text, said), ("2", ""))
+            with open(path, encoding="utf-8") as f:
+                lines = f.read().splitlines()
+            self.assertEqual(sum(line.startswith("op    sum f32 2 → f32 scalar") for line in lines), 2, lines)
+            self.assertTrue(all(re.match("(op|memory) ", line) for line in lines), lines)
+            said = in_script("print(1)", NABLUA_TRACE="op", NABLUA_TRACE_FILE=folder)[1]
+            self.assertIn("nablua: NABLUA_TRACE_FILE should be the path of a file that can be written, got '%s'; "
+                          "going on with the standard error\n" % folder, said)
+
+    def test_words_that_are_none_are_named(self):
+        for words in ("opp", "op,,tape", "op=1", "memory=1T", "memory=-1", "memory=", "wire=content", "wire=contents,x", " op"):
+            with self.subTest(words):
+                self.assertIn("nablua: NABLUA_TRACE should be words of op, tape, write, plan, wire and memory with commas "
+                              "between, got '%s'; going on with nothing\n" % words, in_script("nb.ones(1)", NABLUA_TRACE=words)[1])
 
 
 if __name__ == "__main__":

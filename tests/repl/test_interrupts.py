@@ -84,7 +84,7 @@ class Interrupts(unittest.TestCase):
                 self.addCleanup(session.process.kill)
                 broken, first = interrupts.faults(name, session.start, session.interrupt_in, session.value)
                 if interrupts.TIMES > 20 or broken:
-                    print("%s: %d of %d half-done%s" % (name, broken, interrupts.TIMES, broken and ", " + first or ""),
+                    print("figure: %s: %d of %d half-done%s" % (name, broken, interrupts.TIMES, broken and ", " + first or ""),
                           flush=True)
                 self.assertEqual(broken, 0, first)
                 self.assertEqual(session.close(), 0)

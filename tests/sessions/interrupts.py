@@ -8,7 +8,7 @@ parameter moves alike, as often as the optimizer has counted.
 import os
 import random
 
-TIMES = int(os.environ.get("NABLUA_INTERRUPTS", "20"))
+TIMES = int(os.environ.get("NABLUA_INTERRUPTS") or (200 if os.environ.get("NABLUA_PROVE") else 20))
 
 PRELUDE = """
 function alike(list)

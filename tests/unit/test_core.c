@@ -322,12 +322,37 @@ static void test_the_trace_has_a_line_for_each_thing_that_happens(void **state) 
                       "op    twice_ f64 scalar (weight) → f64 scalar (weight)\n");
   assert_false(nb_trace("op,tap", trace, &err));
   assert_non_null(strstr(err.message, "there is no word \"tap\""));
+  assert_false(nb_trace("op=3", trace, &err));
+  assert_non_null(strstr(err.message, "\"op=3\" is not understood"));
+  assert_false(nb_trace("memory=2X", trace, &err));
+  assert_non_null(strstr(err.message, "\"memory=2X\" is not understood"));
   nb_tensor_release(&z);
   release(x, y, J);
 }
 
+static void test_the_trace_tells_of_large_blocks_and_of_a_refusal(void **state) {
+  Error err;
+  (void)state;
+  size_t limit = nb_memory_stats().limit;
+  nb_memory_trim();
+  traced[0] = '\0';
+  assert_true(nb_trace("memory=64K", trace, &err));
+  void *small = nb_alloc(40000, &err), *large = nb_alloc(65536, &err);
+  nb_free(small, 40000);
+  nb_free(large, 65536);
+  assert_null(nb_alloc(limit + 1, &err));
+  assert_true(nb_trace("", trace, &err));
+  assert_non_null(strstr(traced, "memory alloc 65536 from the system, live "));
+  assert_non_null(strstr(traced, "memory free 65536, live "));
+  assert_non_null(strstr(traced, "memory refused "));
+  int lines = 0;
+  for (const char *at = traced; (at = strchr(at, '\n')); at++) lines++;
+  assert_int_equal(lines, 3);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_the_trace_tells_of_large_blocks_and_of_a_refusal),
       cmocka_unit_test(test_rows_are_found_by_name),
       cmocka_unit_test(test_a_name_that_stands_twice_is_refused),
       cmocka_unit_test(test_the_gradient_of_two_paths_is_their_sum),

@@ -7,4 +7,8 @@ struct lua_State;
 
 __attribute__((visibility("default"))) int luaopen_nablua(struct lua_State *L);
 
+// Where the trace goes that NABLUA_TRACE asks for, unless NABLUA_TRACE_FILE names a file; the standard error at first.
+// Before the module is opened.
+void nablua_trace_to(int descriptor);
+
 #endif

@@ -1,7 +1,8 @@
 -- SPDX-License-Identifier: MIT
 -- Runs what a generator makes: programs as text, one after the other, in processes of their own.
 --
---   nablua tests/hostile/generators/arguments.lua            a minute with the fixed seed, as the tests do
+--   nablua tests/hostile/generators/arguments.lua            some seconds with the fixed seed, as the tests do; with
+--                                                            NABLUA_PROVE=1 ten minutes
 --   SECONDS=600 SEED=7 nablua tests/hostile/generators/reentrant.lua
 --   nablua tests/hostile/generators/reentrant.lua program FILE      one program again
 --
@@ -12,6 +13,8 @@ local driver = {}
 local ROUND = 12       -- seconds that one process works, so that closing its state is tried too
 local A_PROGRAM = 0.5  -- seconds for one program; what it calls back is stopped by a hook
 local GRACE = 45       -- seconds for an operator that is under way, and for closing
+
+local SECONDS = os.getenv "NABLUA_PROVE" and 600 or 20
 
 local folder = arg[0]:match("^(.*)/") or "."
 
@@ -72,6 +75,8 @@ end
 local function work(make, first, seconds, note, closing)
   local stop, n = os.time() + seconds, first
   local nb = require "nablua"
+  local hostile, T = pcall(require, "nablua.T")
+  if hostile then T.collect_every(0) end
   repeat
     math.randomseed(n)
     nb.seed(n)
@@ -99,7 +104,7 @@ local function start(arguments, limit, output, closing)
 end
 
 local function supervise(name)
-  local seconds, first = tonumber(os.getenv "SECONDS" or 60), tonumber(os.getenv "SEED" or 1)
+  local seconds, first = tonumber(os.getenv "SECONDS" or SECONDS), tonumber(os.getenv "SEED" or 1)
   local note = os.tmpname()
   local output, stop, count = note .. ".out", os.time() + seconds, 0
   local closing = "loudly"
@@ -119,7 +124,7 @@ local function supervise(name)
     count, first = count + done, first + done
   until os.time() >= stop
   for _, suffix in ipairs { "", ".out", ".count" } do os.remove(note .. suffix) end
-  print(("%s: %d programs, the last of them %d"):format(name, count, first - 1))
+  print(("figure: %d programs, the last of them %d"):format(count, first - 1))
 end
 
 -- make(n) is the text of the nth program.

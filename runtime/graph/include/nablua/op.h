@@ -143,6 +143,7 @@ struct Op {
   const char *derivative;
   const char *no_grad;  // why there is none, where there is no backward
   const char *source;   // paper or standard of a formula, where it has one
+  const char *layer;    // the layer that only applies it: "ReLU" makes nn.ReLU; NULL: there is none
 
   // What inspection knows; parameters' names stand for the arguments.
   Role role;
