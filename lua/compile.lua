@@ -5,6 +5,7 @@
 -- same on their own arguments, later calls replay the plan.  What cannot be kept is refused with a sentence, and
 -- the function goes on as it is.  Whether a plan may be replayed is asked in C (binding/guard.c, compile.c): here
 -- plans are made, put away and printed.
+local modes = require "nablua.nn.modes"
 local native = require "nablua.native"
 local nb = require "nablua.core"
 local options = require "nablua.options"
@@ -66,15 +67,16 @@ local function note_all()
 end
 note_all()
 
--- Looks at all calls until the value is closed; the user's functions among them become keys of `called`.
-local function watch_calls(called)
-  note_all()
-  native.doings_watch(called)
-  local watched = { whole = false }
-  function watched.leave()
-    if not watched.left then watched.left, watched.whole = true, native.doings_leave() end
-  end
-  return setmetatable(watched, { __close = watched.leave })
+-- f(...) while all calls are looked at; the user's functions among them become keys of `called`.  Then, however it ends,
+-- over(whether all calls were seen).
+local function watching_calls(called, over, f, ...)
+  local watched
+  local function watch() watched = native.doings_watch(called) end
+  return modes.restoring(function() over(watched and native.doings_leave(watched)) end, function(...)
+    note_all()
+    native.whole(watch)
+    return f(...)
+  end, ...)
 end
 
 -- ---- recording ----
@@ -125,29 +127,30 @@ end
 -- Runs f on stand-ins while a plan is recorded: the record and f's results.
 local function record(f, args, guard, called)
   local given, grad = stand_ins(args), nb.grad_enabled()
-  local r, steps = { guard = guard, replays = 0 }, {}
-  native.recorded_steps = steps
-  r.plan, r.reason = native.plan_begin(table.unpack(given, 1, given.n))
-  if not r.plan then
-    native.recorded_steps = nil
-    return r, table.pack(f(table.unpack(args, 1, args.n)))
+  local r, steps, results = { guard = guard, replays = 0 }, {}, nil
+  local function begin()
+    r.plan, r.reason = native.plan_begin(table.unpack(given, 1, given.n))
+    native.recorded_steps = r.plan and steps
   end
-  local results
-  do
-    local _ <close> = setmetatable({}, { __close = function()
-      native.recorded_steps = nil
-      if results then return end
+  local function over(whole)
+    r.missed = not whole
+    if native.recorded_steps == steps then native.recorded_steps = nil end
+    if not r.plan then return end
+    if results then
+      local ok, reason = native.plan_end(r.plan, table.unpack(results, 1, results.n))
+      if not ok then r.reason = reason end
+    else
       native.plan_end(r.plan)
-      write_back(r.plan, args, given)
-    end })
-    local watched <close> = watch_calls(called)
-    results = table.pack(f(table.unpack(given, 1, given.n)))
-    watched.leave()
-    r.missed = not watched.whole
+    end
+    write_back(r.plan, args, given)
   end
-  local ok, reason = native.plan_end(r.plan, table.unpack(results, 1, results.n))
-  write_back(r.plan, args, given)
-  if not ok then r.reason = reason else r.reason = left_behind(guard, grad) end
+  watching_calls(called, over, function()
+    native.whole(begin)
+    local list = r.plan and given or args
+    results = table.pack(f(table.unpack(list, 1, list.n)))
+  end)
+  if not r.plan then return r, results end
+  r.reason = r.reason or left_behind(guard, grad)
   r.rules = rules_of(steps)
   r.results = { n = results.n }
   for i = 1, results.n do r.results[i] = nb.is_tensor(results[i]) and native.plan_begin or results[i] end
@@ -297,11 +300,7 @@ end
 -- Runs f as it is; the functions that it calls and called before are kept in the entry, weakly.
 local function run_watched(state, args, entry)
   local called = setmetatable({}, { __mode = "k" })
-  local results
-  do
-    local _ <close> = watch_calls(called)
-    results = table.pack(state.f(table.unpack(args, 1, args.n)))
-  end
+  local results = table.pack(watching_calls(called, function() end, state.f, table.unpack(args, 1, args.n)))
   entry.called = called
   return table.unpack(results, 1, results.n)
 end

@@ -81,7 +81,7 @@ end
 local function move(self, spec, k)
   local o = group_options(self, k)
   if step_in_one_pass(self, spec, o) then
-    local steps = native.recorded_steps
+    local steps = native.recording() and native.recorded_steps
     if steps then
       steps[#steps + 1] = recorded_step(self, spec, k)
       native.plan_idle(o.params)

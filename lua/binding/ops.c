@@ -8,6 +8,7 @@
 
 #include "arguments.h"
 #include "binding.h"
+#include "cycles.h"
 #include "nablua/memory.h"
 #include "open.h"
 #include "options.h"
@@ -282,6 +283,7 @@ static int apply_inplace(lua_State *L) {
   release_operands(&r);
   if (!ok) return nb_raise(L, &err);
   lua_settop(L, 1);
+  if (nb_check_tensor(L, 1)->node) nb_cycles_pace(L);
   return 1;
 }
 
