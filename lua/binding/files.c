@@ -103,7 +103,9 @@ static int npy_write(lua_State *L) {
   nb_tell_unrepeatable(touches_files);
   Error err;
   const char *path = path_at(L, 1);
-  return nb_npy_write(path, nb_check_tensor(L, 2), &err) ? 0 : nb_raise(L, &err);
+  const Tensor *t = nb_check_tensor(L, 2);
+  bool ok = nb_npy_write(path, t, &err) || (nb_stop_is_put_off(L, &err) && nb_npy_write(path, t, &err));
+  return ok ? 0 : nb_raise(L, &err);
 }
 
 // native.replace(where, path, bytes): replaces a file as a whole; for all that is written from Lua.  Errors begin with
@@ -182,7 +184,9 @@ static int npz_write(lua_State *L) {
   size_t count;
   const char *path = path_at(L, 1);
   const NamedTensor *tensors = named_tensors(L, &count);
-  return nb_npz_write(path, tensors, count, lua_toboolean(L, 4), &err) ? 0 : nb_raise(L, &err);
+  bool compress = lua_toboolean(L, 4), ok = nb_npz_write(path, tensors, count, compress, &err);
+  if (!ok && nb_stop_is_put_off(L, &err)) ok = nb_npz_write(path, tensors, count, compress, &err);
+  return ok ? 0 : nb_raise(L, &err);
 }
 
 // native.safetensors_write(path, names, tensors, note keys, note values)
@@ -203,7 +207,9 @@ static int safetensors_write(lua_State *L) {
     note[i].value = luaL_checklstring(L, -1, &note[i].length);
     lua_pop(L, 2);
   }
-  return nb_safetensors_write(path, tensors, count, note, notes, &err) ? 0 : nb_raise(L, &err);
+  bool ok = nb_safetensors_write(path, tensors, count, note, notes, &err);
+  if (!ok && nb_stop_is_put_off(L, &err)) ok = nb_safetensors_write(path, tensors, count, note, notes, &err);
+  return ok ? 0 : nb_raise(L, &err);
 }
 
 // ---- CSV ----

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "binding.h"
+#include "nablua/interrupt.h"
 #include "nablua/memory.h"
 #include "nablua/references.h"
 
@@ -177,6 +178,10 @@ __attribute__((cold)) bool nb_collect_for(lua_State *L, const Error *err) {
   size_t before = nb_memory_stats().live;
   collect_all(L);
   return nb_memory_stats().live < before;
+}
+
+__attribute__((cold)) bool nb_stop_is_put_off(lua_State *L, const Error *err) {
+  return err->kind == NB_ERROR_INTERRUPT && nb_interrupt_is_put_off(L);
 }
 
 void nb_fill_slot(lua_State *L, Tensor **slot, const Layout *layout) {
