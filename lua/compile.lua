@@ -127,14 +127,14 @@ end
 -- Runs f on stand-ins while a plan is recorded: the record and f's results.
 local function record(f, args, guard, called)
   local given, grad = stand_ins(args), nb.grad_enabled()
-  local r, steps, results = { guard = guard, replays = 0 }, {}, nil
+  local r, steps, results = { guard = guard, replays = 0, reads = {} }, {}, nil
   local function begin()
     r.plan, r.reason = native.plan_begin(table.unpack(given, 1, given.n))
-    native.recorded_steps = r.plan and steps
+    if r.plan then native.recorded_steps, native.recorded_reads = steps, r.reads end
   end
   local function over(whole)
     r.missed = not whole
-    if native.recorded_steps == steps then native.recorded_steps = nil end
+    if native.recorded_steps == steps then native.recorded_steps, native.recorded_reads = nil, nil end
     if not r.plan then return end
     if results then
       local ok, reason = native.plan_end(r.plan, table.unpack(results, 1, results.n))
@@ -186,10 +186,24 @@ local function set_rule(plan, rule, kind, ...)
   return kind and native.plan_rule(plan, rule, kind, ...)
 end
 
+-- Whether an option of an optimizer that the function has read is the same.
+local function reads_same(read)
+  local value, copy = read.options[read.name], read.copy
+  if value ~= read.value then return value ~= value and read.value ~= read.value end
+  for i = 1, copy and math.max(#value, #copy) or 0 do
+    if value[i] ~= copy[i] then return false end
+  end
+  return true
+end
+
 -- Gives the plan the numbers of its optimizers as they are now: the lists among their options, each followed by a copy
 -- because who writes into one does not tell; nil when they would take other steps.
 local function renew_rules(r)
   local lists, n = {}, 0
+  for _, read in ipairs(r.reads) do
+    if not reads_same(read) then return nil end
+    if read.copy then lists[n + 1], lists[n + 2], n = read.value, read.copy, n + 2 end
+  end
   for _, rule in ipairs(r.rules) do
     if not set_rule(r.plan, rule, rule.numbers()) then return nil end
     for name, value in pairs(rule.options) do
@@ -353,7 +367,7 @@ local function slow(state, args, entry)
   end
   local reason, before = r.reason, entry.record
   if not reason and before then reason = compare(before, r) end
-  if r.missed then
+  if r.missed and not r.reason then
     entry.record, entry.calls = nil, 1
   elseif reason and not (before and not r.reason and entry.calls < 4) then
     refuse(state, reason)

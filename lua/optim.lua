@@ -214,6 +214,17 @@ local function text_of(name, spec, n, o)
   return ("%s(%d parameter%s, %s)"):format(name, n, n == 1 and "" or "s", table.concat(parts, ", "))
 end
 
+-- While a compiled function is recorded its reading of options is noted: { options =, name =, value =, copy = of a list }.
+local function read_option(o, name)
+  local value = o[name]
+  local reads = name ~= "params" and native.recorded_reads
+  if reads and native.recording() then
+    reads[#reads + 1] = { options = o, name = name, value = value,
+      copy = type(value) == "table" and { table.unpack(value) } or nil }
+  end
+  return value
+end
+
 -- One group { params = {...}, lr = ..., ... } with the defaults for what it leaves open.
 local function make_group(where, spec, entry, defaults)
   if type(entry) ~= "table" or getmetatable(entry) then
@@ -232,7 +243,7 @@ local function make_group(where, spec, entry, defaults)
   if spec.check then spec.check(where, o) end
   local group = setmetatable({}, {
     __name = "group",
-    __index = o,
+    __index = function(_, name) return read_option(o, name) end,
     __tostring = function() return text_of("group", spec, #o.params, o) end,
     __pairs = function() return next, o end,
     __newindex = function(_, name, value)

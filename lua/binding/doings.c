@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-#include "guard.h"
+#include "code.h"
 #include "nablua/events.h"
 #include "nablua/plan.h"
 

@@ -30,6 +30,7 @@ static void *new_closed(lua_State *L, size_t size, lua_CFunction close) {
 static const char touches_files[] = "it reads or writes files";
 
 static const char *path_at(lua_State *L, int index) {
+  nb_tell_unrepeatable(touches_files);
   return nb_check_text(L, index, "the path");
 }
 

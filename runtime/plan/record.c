@@ -160,6 +160,7 @@ Plan *nb_plan_begin(Tensor *const *stand_ins, int count, Error *err) {
                            .applied = on_applied,
                            .deposited = on_deposited,
                            .stepped = on_stepped,
+                           .looked = plan_on_looked,
                            .value_read = on_refusal,
                            .unrepeatable = on_refusal,
                            .user = p};

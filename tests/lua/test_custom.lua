@@ -440,7 +440,7 @@ end
 function T.test_a_chain_of_gradients_goes_without_recursion()
   do
     local t = nb.ones(1)
-    for _ = 1, 150000 do
+    for _ = 1, 400000 do
       local n = nb.ones(1)
       n.grad = t
       t = n

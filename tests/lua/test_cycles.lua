@@ -30,8 +30,8 @@ local function assert_flat(turn, share)
   for k = few + 1, TURNS do turn(k) end
   local grown = memory() - before
   if PROVE then
-    local name = debug.getinfo(2, "n").name or ""
-    print(("%s: %+.0f bytes in %d turns, at most %.0f"):format(name, grown, TURNS - few, share or 300e3))
+    local line = debug.getinfo(2, "l").currentline
+    print(("line %d: %+.0f bytes in %d turns, at most %.0f"):format(line, grown, TURNS - few, share or 300e3))
   end
   lu.assertTrue(grown < (share or 300e3), ("%.0f bytes more after %d turns"):format(grown, TURNS - few))
 end

@@ -100,6 +100,26 @@ end)
 x = nb.ones(100000, {dtype="f64"})
 for _ = 1, 5 do train(x) end""", "while true do train(x) end",
                        "moved(opt, w, function(n) return -n end, 0)", 0.03),
+    "recordings": ("""
+native = require "nablua.native"
+w = moving(3, 1000); opt = optim.SGD(w, {lr=1})
+x = nb.ones(1000, {dtype="f64"})
+function make()
+  return nb.compile(function(x)
+    opt:zero_grad()
+    local J = 0
+    for i = 1, #w do J = J + (w[i] * x):sum() end
+    J:backward()
+    opt:step()
+    return J
+  end)
+end""", "while true do train = make() for _ = 1, 4 do train(x) end end", """
+(function()
+  if native.recording() or native.recorded_steps then return "it is still recorded" end
+  local f = nb.compile(function(y) return y * 2 end)
+  for _ = 1, 5 do f(x) end
+  return tostring(f):find("2 replays", 1, true) and moved(opt, w, function(n) return -n end, 0) or tostring(f)
+end)()""", 0.03),
     "in-place operators": ("""
 a, b = nb.zeros(6000000), nb.ones(6000000)
 writes = { function() a:add_(1) end, function() a:sub_(b) end, function() a:mul_(2) end, function() a:copy_(b) end,
