@@ -14,16 +14,20 @@
 #include "nablua/replace.h"
 #include "open.h"
 
-// Pushes `size` zero bytes that the collector hands to `close`.
+// Pushes `size` zero bytes that are handed to `close` when the function ends, by an error too; by the collector where
+// a coroutine has died of that.
 static void *new_closed(lua_State *L, size_t size, lua_CFunction close) {
   void *file = lua_newuserdatauv(L, size, 0);
   memset(file, 0, size);
-  lua_createtable(L, 0, 2);
+  lua_createtable(L, 0, 3);
   lua_pushcfunction(L, close);
   lua_setfield(L, -2, "__gc");
+  lua_pushcfunction(L, close);
+  lua_setfield(L, -2, "__close");
   lua_pushboolean(L, 0);
   lua_setfield(L, -2, "__metatable");
   lua_setmetatable(L, -2);
+  lua_toclose(L, -1);
   return file;
 }
 
@@ -94,8 +98,6 @@ static int folder(lua_State *L) {
     lua_pushboolean(L, fstatat(dirfd(*dir), entry->d_name, &st, 0) == 0 && S_ISDIR(st.st_mode));
     lua_setfield(L, -2, entry->d_name);
   }
-  closedir(*dir);
-  *dir = NULL;
   return 1;
 }
 

@@ -10,6 +10,9 @@ local calls = {}
 local weak = { __mode = "v" }
 local listeners = {}
 
+local FEW = 16
+local enough = FEW
+
 local function tell(m, enters, value)
   for _, box in ipairs(listeners) do
     local f = box[1]
@@ -27,8 +30,13 @@ local function others(f)
   return list
 end
 
--- f hears of the calls as long as the caller keeps it.
+-- f hears of the calls as long as the caller keeps it.  Those that nobody keeps hear, and cost time, until they are
+-- collected: where they may be many that is now.
 function calls.listen(f)
+  if #listeners > enough then
+    collectgarbage()
+    enough = 2 * #others(nil) + FEW
+  end
   local list = others(nil)
   list[#list + 1] = setmetatable({ f }, weak)
   listeners = list
