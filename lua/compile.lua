@@ -5,6 +5,7 @@
 -- same on their own arguments, later calls replay the plan.  What cannot be kept is refused with a sentence, and
 -- the function goes on as it is.  Whether a plan may be replayed is asked in C (binding/guard.c, compile.c): here
 -- plans are made, put away and printed.
+local modes = require "nablua.nn.modes"
 local native = require "nablua.native"
 local nb = require "nablua.core"
 local options = require "nablua.options"
@@ -66,15 +67,16 @@ local function note_all()
 end
 note_all()
 
--- Looks at all calls until the value is closed; the user's functions among them become keys of `called`.
-local function watch_calls(called)
-  note_all()
-  native.doings_watch(called)
-  local watched = { whole = false }
-  function watched.leave()
-    if not watched.left then watched.left, watched.whole = true, native.doings_leave() end
-  end
-  return setmetatable(watched, { __close = watched.leave })
+-- f(...) while all calls are looked at; the user's functions among them become keys of `called`.  Then, however it ends,
+-- over(whether all calls were seen).
+local function watching_calls(called, over, f, ...)
+  local watched
+  local function watch() watched = native.doings_watch(called) end
+  return modes.restoring(function() over(watched and native.doings_leave(watched)) end, function(...)
+    note_all()
+    native.whole(watch)
+    return f(...)
+  end, ...)
 end
 
 -- ---- the trace (NABLUA_TRACE=plan) ----
@@ -131,29 +133,30 @@ end
 -- Runs f on stand-ins while a plan is recorded: the record and f's results.
 local function record(f, args, guard, called)
   local given, grad = stand_ins(args), nb.grad_enabled()
-  local r, steps = { guard = guard, replays = 0 }, {}
-  native.recorded_steps = steps
-  r.plan, r.reason = native.plan_begin(table.unpack(given, 1, given.n))
-  if not r.plan then
-    native.recorded_steps = nil
-    return r, table.pack(f(table.unpack(args, 1, args.n)))
+  local r, steps, results = { guard = guard, replays = 0, reads = {} }, {}, nil
+  local function begin()
+    r.plan, r.reason = native.plan_begin(table.unpack(given, 1, given.n))
+    if r.plan then native.recorded_steps, native.recorded_reads = steps, r.reads end
   end
-  local results
-  do
-    local _ <close> = setmetatable({}, { __close = function()
-      native.recorded_steps = nil
-      if results then return end
+  local function over(whole)
+    r.missed = not whole
+    if native.recorded_steps == steps then native.recorded_steps, native.recorded_reads = nil, nil end
+    if not r.plan then return end
+    if results then
+      local ok, reason = native.plan_end(r.plan, table.unpack(results, 1, results.n))
+      if not ok then r.reason = reason end
+    else
       native.plan_end(r.plan)
-      write_back(r.plan, args, given)
-    end })
-    local watched <close> = watch_calls(called)
-    results = table.pack(f(table.unpack(given, 1, given.n)))
-    watched.leave()
-    r.missed = not watched.whole
+    end
+    write_back(r.plan, args, given)
   end
-  local ok, reason = native.plan_end(r.plan, table.unpack(results, 1, results.n))
-  write_back(r.plan, args, given)
-  if not ok then r.reason = reason else r.reason = left_behind(guard, grad) end
+  watching_calls(called, over, function()
+    native.whole(begin)
+    local list = r.plan and given or args
+    results = table.pack(f(table.unpack(list, 1, list.n)))
+  end)
+  if not r.plan then return r, results end
+  r.reason = r.reason or left_behind(guard, grad)
   trace("recorded %d steps", native.plan_stats(r.plan))
   r.rules = rules_of(steps)
   r.results = { n = results.n }
@@ -191,10 +194,24 @@ local function set_rule(plan, rule, kind, ...)
   return kind and native.plan_rule(plan, rule, kind, ...)
 end
 
+-- Whether an option of an optimizer that the function has read is the same.
+local function reads_same(read)
+  local value, copy = read.options[read.name], read.copy
+  if value ~= read.value then return value ~= value and read.value ~= read.value end
+  for i = 1, copy and math.max(#value, #copy) or 0 do
+    if value[i] ~= copy[i] then return false end
+  end
+  return true
+end
+
 -- Gives the plan the numbers of its optimizers as they are now: the lists among their options, each followed by a copy
 -- because who writes into one does not tell; nil when they would take other steps.
 local function renew_rules(r)
   local lists, n = {}, 0
+  for _, read in ipairs(r.reads) do
+    if not reads_same(read) then return nil end
+    if read.copy then lists[n + 1], lists[n + 2], n = read.value, read.copy, n + 2 end
+  end
   for _, rule in ipairs(r.rules) do
     if not set_rule(r.plan, rule, rule.numbers()) then return nil end
     for name, value in pairs(rule.options) do
@@ -310,11 +327,7 @@ end
 -- Runs f as it is; the functions that it calls and called before are kept in the entry, weakly.
 local function run_watched(state, args, entry)
   local called = setmetatable({}, { __mode = "k" })
-  local results
-  do
-    local _ <close> = watch_calls(called)
-    results = table.pack(state.f(table.unpack(args, 1, args.n)))
-  end
+  local results = table.pack(watching_calls(called, function() end, state.f, table.unpack(args, 1, args.n)))
   entry.called = called
   return table.unpack(results, 1, results.n)
 end
@@ -367,7 +380,7 @@ local function slow(state, args, entry)
   end
   local reason, before = r.reason, entry.record
   if not reason and before then reason = compare(before, r) end
-  if r.missed then
+  if r.missed and not r.reason then
     entry.record, entry.calls = nil, 1
   elseif reason and not (before and not r.reason and entry.calls < 4) then
     refuse(state, reason)

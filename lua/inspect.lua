@@ -72,7 +72,7 @@ define("watch", "watch", {
     "parameters and gradients once, about as much work as an optimizer's step; {every=10} looks at each tenth " ..
     "step, and the others cost next to nothing.  w:curves(\"grad\") and w:ridgeline(\"gradients\") " ..
     "are plots, w:series(\"grad\") numbers, w.history all there is: at most 2,000 steps, of longer runs one in 2, " ..
-    "4, 8 ... and the last; w:detach() ends it.",
+    "4, 8 ... and the last; w:detach() ends it, and it ends when nobody holds w any more.",
   signature = "inspect.watch(net, {every=1})", see = { "inspect.diagnose", "w:curves", "w:ridgeline" },
   params = { { name = "net", type = "module" },
     { name = "every", type = "integer", default = 1, doc = "of so many steps one is looked at" } },

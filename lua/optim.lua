@@ -81,7 +81,7 @@ end
 local function move(self, spec, k)
   local o = group_options(self, k)
   if step_in_one_pass(self, spec, o) then
-    local steps = native.recorded_steps
+    local steps = native.recording() and native.recorded_steps
     if steps then
       steps[#steps + 1] = recorded_step(self, spec, k)
       native.plan_idle(o.params)
@@ -229,6 +229,17 @@ local function text_of(name, spec, n, o)
   return ("%s(%d parameter%s, %s)"):format(name, n, n == 1 and "" or "s", table.concat(parts, ", "))
 end
 
+-- While a compiled function is recorded its reading of options is noted: { options =, name =, value =, copy = of a list }.
+local function read_option(o, name)
+  local value = o[name]
+  local reads = name ~= "params" and native.recorded_reads
+  if reads and native.recording() then
+    reads[#reads + 1] = { options = o, name = name, value = value,
+      copy = type(value) == "table" and { table.unpack(value) } or nil }
+  end
+  return value
+end
+
 -- One group { params = {...}, lr = ..., ... } with the defaults for what it leaves open.
 local function make_group(where, spec, entry, defaults)
   if type(entry) ~= "table" or getmetatable(entry) then
@@ -247,7 +258,7 @@ local function make_group(where, spec, entry, defaults)
   if spec.check then spec.check(where, o) end
   local group = setmetatable({}, {
     __name = "group",
-    __index = o,
+    __index = function(_, name) return read_option(o, name) end,
     __tostring = function() return text_of("group", spec, #o.params, o) end,
     __pairs = function() return next, o end,
     __newindex = function(_, name, value)

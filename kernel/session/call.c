@@ -150,6 +150,7 @@ static void note_error(lua_State *L) {
 static int explain_error(lua_State *L) {
   Session *s = session_of(L);
   luaL_checkstack(L, 10, NULL);
+  s->unwinding = true;
   lua_createtable(L, 0, 3);
   int problem = lua_gettop(L);
   if (s->interrupted) {
@@ -202,6 +203,8 @@ SessionStatus protected_call(Session *s, int arguments, int results) {
   s->interrupted = 0;
   s->peace_until = 0;
   s->owed = false;
+  s->unwinding = false;
+  s->resumed = NULL;
   s->running = L;
   s->active = 1;
   int status = lua_pcall(L, arguments, results, handler);

@@ -18,18 +18,68 @@
 static const double peace = 1;  // seconds
 enum { INSTRUCTIONS_A_LOOK = 1000, LEVELS_A_LOOK = 100 };
 
+// A coroutine that runs, and who waits for it: on the stack of the function of C that does.
+struct Resumed {
+  lua_State *from, *co;
+  bool closes;  // what it has left open is being closed, nothing else runs in it
+  struct Resumed *outer;
+};
+
 static void begin_peace(Session *s) {
   s->peace_until = nb_clock() + peace;
   nb_interrupt_clear();  // operators may be needed to clean up
 }
 
-// Whether a __close handler runs, the function of the hook or one that called it.
-static bool is_closing(lua_State *L) {
-  lua_Debug ar;
-  for (int level = 0; level < LEVELS_A_LOOK && lua_getstack(L, level, &ar); level++) {
-    lua_getinfo(L, "n", &ar);
-    if (ar.name && strcmp(ar.namewhat, "metamethod") == 0 && strcmp(ar.name, "close") == 0) return true;
+// Functions of C that call in protected mode, and where among its values the function stands that each calls.
+static struct {
+  lua_CFunction caller;
+  int place;
+} protecting[] = {{NULL, 2}, {NULL, 4}, {NULL, 1}};  // pcall, xpcall, native.protected
+enum { PROTECTING = sizeof protecting / sizeof *protecting };
+
+// Whether the function on top of the stack, which the frame `ar` has called, closes what an error left open: it stands
+// above the function that was called in protected mode, whose values are there still.  Pops it.
+static bool is_after_error(lua_State *L, lua_Debug *ar) {
+  bool is = false;
+  lua_getinfo(L, "f", ar);
+  lua_CFunction caller = lua_tocfunction(L, -1);
+  lua_pop(L, 1);
+  for (int i = 0; caller && i < PROTECTING && !is; i++) {
+    if (protecting[i].caller != caller || !lua_getlocal(L, ar, protecting[i].place)) continue;
+    lua_Debug f;
+    lua_pushvalue(L, -2);
+    lua_getinfo(L, ">u", &f);
+    is = !f.isvararg || !lua_rawequal(L, -1, -2);  // a function with varargs moves up when it is called
+    lua_pop(L, 1);
   }
+  lua_pop(L, 1);
+  return is;
+}
+
+// Whether a __close handler is among the functions that run in a coroutine.
+static bool has_handler(lua_State *L) {
+  lua_Debug ar;
+  bool called = false;  // the function below in the list, called by this one, is on top of the stack
+  if (!lua_checkstack(L, 8)) return false;
+  for (int level = 0; level < LEVELS_A_LOOK && lua_getstack(L, level, &ar); level++) {
+    lua_getinfo(L, "nS", &ar);
+    if (called && *ar.what == 'C') {
+      if (is_after_error(L, &ar)) return true;
+    } else if (called) {
+      lua_pop(L, 1);
+    }
+    if (ar.name && strcmp(ar.namewhat, "metamethod") == 0 && strcmp(ar.name, "close") == 0) return true;
+    called = lua_getinfo(L, "f", &ar);
+  }
+  if (called) lua_pop(L, 1);
+  return false;
+}
+
+// Whether a __close handler runs: the function that runs in L or one that called it, from another coroutine perhaps.
+static bool is_closing(const Session *s, lua_State *L) {
+  if (s->unwinding || has_handler(L)) return true;
+  for (const Resumed *r = s->resumed; r; r = r->outer)
+    if (r->closes || has_handler(r->from)) return true;
   return false;
 }
 
@@ -53,13 +103,27 @@ static bool must_wait(lua_State *L, Session *s) {
     return true;
   }
   if (s->peace_until == 0 && nb_interrupt_is_raised()) begin_peace(s);
-  if (s->peace_until == 0 && is_closing(L)) {
+  if (s->peace_until == 0 && is_closing(s, L)) {
     begin_peace(s);
     s->owed = true;
   }
   if (s->peace_until == 0 || nb_clock() >= s->peace_until) return false;
-  if (s->owed) return is_closing(L);
+  if (s->owed) return is_closing(s, L);
   look_later(L);
+  return true;
+}
+
+// Whether an operator that was stopped is to be applied all the same, since a __close handler needs it.
+static bool put_off(void *state) {
+  lua_State *L = state;
+  Session *s = session_of(L);
+  if (s->interrupted != 1 || !is_closing(s, L)) return false;
+  if (s->peace_until > 0 && nb_clock() >= s->peace_until) return false;
+  if (s->peace_until == 0) {
+    begin_peace(s);
+    s->owed = true;
+  }
+  nb_interrupt_clear();
   return true;
 }
 
@@ -112,23 +176,32 @@ static bool is_of_interrupt(lua_State *L, Session *s) {
 // coroutine.resume and .wrap tell which coroutine runs; one that is resumed after an interrupt is armed as well, and so
 // is the one that goes on then.
 
-// Calls coroutine.resume, which stands below as many arguments, the coroutine first.
-static void resume(lua_State *L, Session *s, lua_State *co, int arguments) {
+// Calls a function that stands below as many arguments and runs the coroutine; errors of its own are passed on.
+static void run_in(lua_State *L, Session *s, lua_State *co, int arguments, bool closes) {
+  Resumed r = {L, co, closes, s->resumed};
   lua_State *before = s->running;
   s->running = co;
+  s->resumed = &r;
   if (s->interrupted) arm(co);
-  lua_call(L, arguments, LUA_MULTRET);
+  int status = lua_pcall(L, arguments, LUA_MULTRET, 0);
+  s->resumed = r.outer;
   s->running = before;
   if (s->interrupted) arm(L);
+  if (status != LUA_OK) lua_error(L);
+}
+
+static int reset(lua_State *L) {
+  lua_resetthread(lua_tothread(L, 1));
+  return 0;
 }
 
 // Closes what a coroutine that died of an error has left open.
-static void close_dead(Session *s, lua_State *co) {
+static void close_dead(lua_State *L, Session *s, lua_State *co) {
   if (lua_status(co) == LUA_OK || lua_status(co) == LUA_YIELD) return;
-  lua_State *before = s->running;
-  s->running = co;
-  lua_resetthread(co);
-  s->running = before;
+  lua_pushcfunction(L, reset);
+  lua_pushthread(co);
+  lua_xmove(co, L, 1);
+  run_in(L, s, co, 1, true);
 }
 
 static int resume_tracked(lua_State *L) {
@@ -137,11 +210,21 @@ static int resume_tracked(lua_State *L) {
   luaL_argexpected(L, co, 1, "coroutine");
   lua_pushvalue(L, lua_upvalueindex(1));
   lua_insert(L, 1);
-  resume(L, s, co, lua_gettop(L) - 1);
+  run_in(L, s, co, lua_gettop(L) - 1, false);
   if (!lua_toboolean(L, 1) && is_of_interrupt(L, s)) {
-    close_dead(s, co);  // nobody else gets to do it
+    close_dead(L, s, co);  // nobody else gets to do it
     return lua_error(L);
   }
+  return lua_gettop(L);
+}
+
+// coroutine.close
+static int close_tracked(lua_State *L) {
+  lua_State *co = lua_tothread(L, 1);
+  luaL_argexpected(L, co, 1, "coroutine");
+  lua_pushvalue(L, lua_upvalueindex(1));
+  lua_insert(L, 1);
+  run_in(L, session_of(L), co, lua_gettop(L) - 1, true);
   return lua_gettop(L);
 }
 
@@ -152,10 +235,10 @@ static int call_wrapped(lua_State *L) {
   lua_insert(L, 1);
   lua_pushvalue(L, lua_upvalueindex(2));
   lua_insert(L, 2);
-  resume(L, s, co, lua_gettop(L) - 1);
+  run_in(L, s, co, lua_gettop(L) - 1, false);
   if (lua_toboolean(L, 1)) return lua_gettop(L) - 1;
   is_of_interrupt(L, s);
-  close_dead(s, co);
+  close_dead(L, s, co);
   lua_settop(L, 2);
   if (lua_type(L, -1) == LUA_TSTRING) {
     luaL_where(L, 1);
@@ -203,7 +286,24 @@ void wrap_function(lua_State *L, const char *module, const char *name, lua_CFunc
   lua_pop(L, 1);
 }
 
+static lua_CFunction function_of(lua_State *L, const char *global) {
+  lua_getglobal(L, global);
+  lua_CFunction f = lua_tocfunction(L, -1);
+  lua_pop(L, 1);
+  return f;
+}
+
+void know_protected_call(lua_State *L) {
+  push_module(L, "nablua.native");
+  lua_getfield(L, -1, "protected");
+  protecting[2].caller = lua_tocfunction(L, -1);
+  lua_pop(L, 2);
+}
+
 void open_interrupts(lua_State *L) {
+  protecting[0].caller = function_of(L, "pcall");
+  protecting[1].caller = function_of(L, "xpcall");
+  nb_interrupt_on_stopped(put_off);
   wrap_function(L, "_G", "pcall", call_protected);
   wrap_function(L, "_G", "xpcall", call_protected);
   lua_getglobal(L, "coroutine");
@@ -212,4 +312,5 @@ void open_interrupts(lua_State *L) {
   lua_setfield(L, -2, "wrap");
   lua_pop(L, 1);
   wrap_function(L, "coroutine", "resume", resume_tracked);
+  wrap_function(L, "coroutine", "close", close_tracked);
 }

@@ -66,6 +66,7 @@ static int open_library(lua_State *L) {
   open_patterns(L);
   open_sort(L);
   luaL_requiref(L, "nablua", luaopen_nablua, 0);
+  know_protected_call(L);
   lua_pushvalue(L, -1);
   lua_setglobal(L, "nb");
   for (int i = 0; modules[i]; i++) {

@@ -12,6 +12,8 @@
 
 enum { MOST_PROGRAMS = 32, MOST_MIMES = 16 };
 
+typedef struct Resumed Resumed;  // of interrupts.c
+
 struct Session {
   lua_State *L;
   lua_Alloc allocate;  // Lua's own, below the one that counts
@@ -23,6 +25,8 @@ struct Session {
   unsigned interrupts;                // so far
   double peace_until;                 // after an interrupt, see interrupts.c
   bool owed;                          // its error waits for the end of a __close handler
+  bool unwinding;                     // an error ends what is evaluated: __close handlers alone still run
+  Resumed *resumed;                   // the coroutines that run, the last resumed first
   Sink sink;
   bool full_traceback, color, rich;
   int width;

@@ -5,7 +5,7 @@
 #include <string.h>
 
 // Lua 5.4's numbers of instructions, which its formats 0x54 keep.
-enum { OP_GETUPVAL = 9, OP_GETTABUP = 11, OP_SETTABUP = 15 };
+enum { OP_GETUPVAL = 9, OP_GETTABUP = 11, OP_GETFIELD = 14, OP_SETTABUP = 15, OP_SETFIELD = 18 };
 // And of constants.
 enum { A_NIL = 0, A_FALSE = 1, AN_INTEGER = 3, A_SHORT_STRING = 4, A_TRUE = 17, A_FLOAT = 19, A_LONG_STRING = 20 };
 
@@ -130,6 +130,25 @@ static void note_name(Reader *r, int up, unsigned constant) {
   lua_settop(L, constants);
 }
 
+// Whether an instruction reads or writes a field, whose name stands in the code, of what register `table` holds.
+static bool is_field_of(const unsigned char *code, unsigned table) {
+  uint32_t word;
+  memcpy(&word, code, sizeof word);
+  unsigned operation = word & 0x7F;
+  return operation == OP_GETFIELD ? (word >> 16 & 0xFF) == table
+                                  : operation == OP_SETFIELD && (word >> 7 & 0xFF) == table;
+}
+
+// Notes that the globals are asked for names that do not stand in the code, where constant number `name` is "_G".
+static void note_globals(Reader *r, unsigned name) {
+  lua_State *L = r->L;
+  if (lua_rawgeti(L, -1, (lua_Integer)name) == LUA_TSTRING && strcmp(lua_tostring(L, -1), "_G") == 0) {
+    lua_pushboolean(L, 1);
+    lua_rawseti(L, r->names, 0);
+  }
+  lua_pop(L, 1);
+}
+
 // Looks at the instructions of a function whose constants are on top.
 static void read_code(Reader *r, const unsigned char *code, size_t count, const int *up) {
   for (size_t i = 0; i < count; i++) {
@@ -139,6 +158,7 @@ static void read_code(Reader *r, const unsigned char *code, size_t count, const 
     switch (word & 0x7F) {
       case OP_GETTABUP:
         note_name(r, up[b], c);
+        if (i + 1 == count || !is_field_of(code + (i + 1) * sizeof word, a)) note_globals(r, c);
         break;
       case OP_SETTABUP:
         note_name(r, up[a], b);
@@ -210,4 +230,11 @@ bool nb_push_code_names(lua_State *L, int f) {
   if (!r.bad) read_function(&r, NULL, 0);
   lua_settop(L, r.bad ? top : top + 2);
   return !r.bad;
+}
+
+bool nb_is_library_function(lua_State *L, int index) {
+  lua_Debug ar;
+  if (!lua_isfunction(L, index) || lua_iscfunction(L, index)) return false;
+  lua_pushvalue(L, index);
+  return lua_getinfo(L, ">S", &ar) && strncmp(ar.source, "=nablua.", 8) == 0;
 }

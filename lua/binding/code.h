@@ -10,7 +10,11 @@
 
 // Pushes two tables for the Lua function at `f`, whose own functions are read with it: upvalue → { name = true, ... },
 // and { text = true, ... } of all its strings.  An upvalue whose value is used in other ways, too, is missing in the
-// first.  False, with nothing pushed, when the code is in another format.
+// first, which has a field 0 where the globals are used by way of _G and not a name's.  False, with nothing pushed,
+// when the code is in another format.
 bool nb_push_code_names(lua_State *L, int f);
+
+// Whether the function at `index` is one of the library's Lua functions.
+bool nb_is_library_function(lua_State *L, int index);
 
 #endif

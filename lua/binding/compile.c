@@ -403,15 +403,16 @@ static int guard_holds(lua_State *L) {
   return same ? 1 : 2;
 }
 
-// native.doings_watch(called), native.doings_leave()
+// native.doings_watch(called): what native.doings_leave is given.
 static int doings_watch(lua_State *L) {
   luaL_checktype(L, 1, LUA_TTABLE);
   nb_doings_watch(L, 1);
-  return 0;
+  return 1;
 }
 
 static int doings_leave(lua_State *L) {
-  lua_pushboolean(L, nb_doings_leave(L));
+  luaL_checktype(L, 1, LUA_TUSERDATA);
+  lua_pushboolean(L, nb_doings_leave(L, 1));
   return 1;
 }
 

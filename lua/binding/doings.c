@@ -4,18 +4,20 @@
 
 #include <string.h>
 
-#include "guard.h"
+#include "code.h"
 #include "nablua/events.h"
+#include "nablua/plan.h"
 
 // Registry keys: function → clause, or one of the numbers below; and the functions called so far.
 static const char known_key, called_key;
 enum { REQUIRES = 1, RESUMES, YIELDS };
 
-static struct {
+typedef struct Watched {
   lua_State *recorder;  // the coroutine that is watched
   lua_Hook before;      // the hook that it had
   int mask, count;
-} watched;
+} Watched;
+static Watched watched;
 
 // C functions are known by their addresses, since each library that is opened makes them anew.
 static void push_key(lua_State *L, int index) {
@@ -40,7 +42,11 @@ static void look_at_coroutine(lua_State *L, int index) {
 // What needs a closer look: a module that is loaded already is only fetched, for example.
 static void look_closer(lua_State *L, lua_Debug *ar, int what) {
   int top = lua_gettop(L);
-  if (what == YIELDS && L == watched.recorder) nb_tell_unrepeatable("it yields while it is recorded");
+  if (what == YIELDS && L == watched.recorder) {  // whether it will ever go on nobody knows
+    nb_tell_unrepeatable("it yields while it is recorded");
+    nb_plan_abandon();
+    watched.recorder = NULL;
+  }
   if (what == YIELDS || !lua_getlocal(L, ar, 1)) return;
   if (what == RESUMES) {
     look_at_coroutine(L, top + 1);
@@ -72,29 +78,33 @@ static void on_call(lua_State *L, lua_Debug *ar) {
     for (int i = 1; i <= 2 && lua_getupvalue(L, function, i); i++)  // what coroutine.wrap gives
       look_at_coroutine(L, lua_gettop(L));
   } else if (!nb_is_library_function(L, function)) {
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &called_key);
-    lua_pushvalue(L, function);
-    lua_pushboolean(L, 1);
-    lua_rawset(L, -3);
+    if (lua_rawgetp(L, LUA_REGISTRYINDEX, &called_key) == LUA_TTABLE) {
+      lua_pushvalue(L, function);
+      lua_pushboolean(L, 1);
+      lua_rawset(L, -3);
+    }
   }
   lua_settop(L, top);
 }
 
 void nb_doings_watch(lua_State *L, int called) {
+  called = lua_absindex(L, called);
+  Watched *outer = lua_newuserdatauv(L, sizeof *outer, 1);
+  *outer = watched;
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &called_key);
+  lua_setiuservalue(L, -2, 1);
   lua_pushvalue(L, called);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &called_key);
-  watched.recorder = L;
-  watched.before = lua_gethook(L);
-  watched.mask = lua_gethookmask(L);
-  watched.count = lua_gethookcount(L);
+  watched = (Watched){L, lua_gethook(L), lua_gethookmask(L), lua_gethookcount(L)};
   lua_sethook(L, on_call, LUA_MASKCALL, 0);
 }
 
-bool nb_doings_leave(lua_State *L) {
-  bool whole = watched.recorder == L && lua_gethook(L) == on_call;
+bool nb_doings_leave(lua_State *L, int watch) {
+  if (watched.recorder != L) return false;
+  bool whole = lua_gethook(L) == on_call;
   if (whole) lua_sethook(L, watched.before, watched.mask, watched.count);
-  watched.recorder = NULL;
-  lua_pushnil(L);
+  watched = *(const Watched *)lua_touserdata(L, watch);
+  lua_getiuservalue(L, watch, 1);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &called_key);
   return whole;
 }

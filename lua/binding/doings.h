@@ -9,11 +9,12 @@
 #include "binding.h"
 
 // Looks from now on at the calls of the coroutine L and of those that it makes; the Lua functions that are called and
-// not the library's become keys of the table at `called`.
+// not the library's become keys of the table at `called`.  Pushes what remembers who looked before.
 void nb_doings_watch(lua_State *L, int called);
 
-// Ends it, and puts back the hook that was there before.  False when another took its place, so that calls were missed.
-bool nb_doings_leave(lua_State *L);
+// Ends it: whoever looked before goes on.  `watch` is the index of what nb_doings_watch pushed.  False when another
+// hook took its place, so that calls were missed.
+bool nb_doings_leave(lua_State *L, int watch);
 
 void nb_open_doings(lua_State *L);
 

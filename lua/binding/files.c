@@ -14,22 +14,27 @@
 #include "nablua/replace.h"
 #include "open.h"
 
-// Pushes `size` zero bytes that the collector hands to `close`.
+// Pushes `size` zero bytes that are handed to `close` when the function ends, by an error too; by the collector where
+// a coroutine has died of that.
 static void *new_closed(lua_State *L, size_t size, lua_CFunction close) {
   void *file = lua_newuserdatauv(L, size, 0);
   memset(file, 0, size);
-  lua_createtable(L, 0, 2);
+  lua_createtable(L, 0, 3);
   lua_pushcfunction(L, close);
   lua_setfield(L, -2, "__gc");
+  lua_pushcfunction(L, close);
+  lua_setfield(L, -2, "__close");
   lua_pushboolean(L, 0);
   lua_setfield(L, -2, "__metatable");
   lua_setmetatable(L, -2);
+  lua_toclose(L, -1);
   return file;
 }
 
 static const char touches_files[] = "it reads or writes files";
 
 static const char *path_at(lua_State *L, int index) {
+  nb_tell_unrepeatable(touches_files);
   return nb_check_text(L, index, "the path");
 }
 
@@ -93,8 +98,6 @@ static int folder(lua_State *L) {
     lua_pushboolean(L, fstatat(dirfd(*dir), entry->d_name, &st, 0) == 0 && S_ISDIR(st.st_mode));
     lua_setfield(L, -2, entry->d_name);
   }
-  closedir(*dir);
-  *dir = NULL;
   return 1;
 }
 
@@ -103,7 +106,9 @@ static int npy_write(lua_State *L) {
   nb_tell_unrepeatable(touches_files);
   Error err;
   const char *path = path_at(L, 1);
-  return nb_npy_write(path, nb_check_tensor(L, 2), &err) ? 0 : nb_raise(L, &err);
+  const Tensor *t = nb_check_tensor(L, 2);
+  bool ok = nb_npy_write(path, t, &err) || (nb_stop_is_put_off(L, &err) && nb_npy_write(path, t, &err));
+  return ok ? 0 : nb_raise(L, &err);
 }
 
 // native.replace(where, path, bytes): replaces a file as a whole; for all that is written from Lua.  Errors begin with
@@ -182,7 +187,9 @@ static int npz_write(lua_State *L) {
   size_t count;
   const char *path = path_at(L, 1);
   const NamedTensor *tensors = named_tensors(L, &count);
-  return nb_npz_write(path, tensors, count, lua_toboolean(L, 4), &err) ? 0 : nb_raise(L, &err);
+  bool compress = lua_toboolean(L, 4), ok = nb_npz_write(path, tensors, count, compress, &err);
+  if (!ok && nb_stop_is_put_off(L, &err)) ok = nb_npz_write(path, tensors, count, compress, &err);
+  return ok ? 0 : nb_raise(L, &err);
 }
 
 // native.safetensors_write(path, names, tensors, note keys, note values)
@@ -203,7 +210,9 @@ static int safetensors_write(lua_State *L) {
     note[i].value = luaL_checklstring(L, -1, &note[i].length);
     lua_pop(L, 2);
   }
-  return nb_safetensors_write(path, tensors, count, note, notes, &err) ? 0 : nb_raise(L, &err);
+  bool ok = nb_safetensors_write(path, tensors, count, note, notes, &err);
+  if (!ok && nb_stop_is_put_off(L, &err)) ok = nb_safetensors_write(path, tensors, count, note, notes, &err);
+  return ok ? 0 : nb_raise(L, &err);
 }
 
 // ---- CSV ----

@@ -276,6 +276,8 @@ typedef struct Walk {
   int queue, titles;  // what is still to be looked at, and what it is called
   int known;          // what was queued, and for tables looked at by name { name = true }
   int library;        // set of the library's tables
+  int globals;
+  bool watches_globals;
   int queued;
   const char *refused;  // a clause, kept on L's stack
 } Walk;
@@ -316,13 +318,6 @@ static Watch *add_watch(Walk *w, WatchKind kind, int index) {
   *new = (Watch){.kind = kind, .at = lua_gettop(w->store), .first = g->seens};
   lua_rawseti(w->L, w->names, g->watches);
   return new;
-}
-
-bool nb_is_library_function(lua_State *L, int index) {
-  lua_Debug ar;
-  if (!lua_isfunction(L, index) || lua_iscfunction(L, index)) return false;
-  lua_pushvalue(L, index);
-  return lua_getinfo(L, ">S", &ar) && strncmp(ar.source, "=nablua.", 8) == 0;
 }
 
 // Whether a metatable is one that the library made: an event of it is a function of the library's.
@@ -468,38 +463,6 @@ static void watch_names(Walk *w, int table, int names, int all, const char *titl
   lua_settop(L, top);
 }
 
-static void walk_function(Walk *w, int f) {
-  lua_State *L = w->L;
-  int top = lua_gettop(L);
-  if (!nb_push_code_names(L, f)) {
-    refuse(w, "it calls a function whose code cannot be read", "");
-    return;
-  }
-  int names = top + 1, all = top + 2, count = 0;
-  lua_pushliteral(L, "an upvalue");
-  int place = add_watch(w, UPVALUES, f) ? w->g->watches - 1 : -1;
-  while (place >= 0 && lua_getupvalue(L, f, count + 1)) {
-    add_seen(w);
-    count++;
-  }
-  if (place >= 0) w->g->watch[place].count = count;
-  for (int i = 1; !w->refused && i <= count; i++, lua_settop(L, all)) {
-    const char *name = lua_getupvalue(L, f, i);
-    int value = all + 1;
-    lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_GLOBALS);
-    bool environment = strcmp(name, "_ENV") == 0 || lua_rawequal(L, -1, value);
-    lua_settop(L, value);
-    if (lua_istable(L, value) && (environment || is_in(L, w->library, value))) {
-      bool loose = lua_rawgeti(L, names, i) != LUA_TTABLE;
-      watch_names(w, value, loose ? all : value + 1, all, environment ? "" : name);
-    } else {
-      lua_pushstring(L, name);
-      queue(w);
-    }
-  }
-  lua_settop(L, top);
-}
-
 // Watches all fields of a table, and which metatable it has.
 static void watch_fields(Walk *w, int table, const char *title) {
   lua_State *L = w->L;
@@ -521,6 +484,56 @@ static void watch_fields(Walk *w, int table, const char *title) {
     w->g->watch[place].metatable = lua_topointer(L, -1);
     add_seen(w);  // held
   }
+}
+
+// Where a function asks the globals for names that do not stand in its code, all are watched.
+static void watch_globals(Walk *w) {
+  if (w->watches_globals) return;
+  w->watches_globals = true;
+  watch_fields(w, w->globals, "_G");
+}
+
+// The methods of strings are fields of a table that functions do not name.
+static void watch_strings(Walk *w, int all) {
+  lua_pushliteral(w->L, "");
+  if (luaL_getmetafield(w->L, -1, "__index") == LUA_TTABLE) watch_names(w, all + 2, all, all, "string");
+  lua_settop(w->L, all);
+}
+
+static void walk_function(Walk *w, int f) {
+  lua_State *L = w->L;
+  int top = lua_gettop(L);
+  if (!nb_push_code_names(L, f)) {
+    refuse(w, "it calls a function whose code cannot be read", "");
+    return;
+  }
+  int names = top + 1, all = top + 2, count = 0;
+  watch_strings(w, all);
+  if (lua_rawgeti(L, names, 0) != LUA_TNIL) watch_globals(w);
+  lua_settop(L, all);
+  lua_pushliteral(L, "an upvalue");
+  int place = add_watch(w, UPVALUES, f) ? w->g->watches - 1 : -1;
+  while (place >= 0 && lua_getupvalue(L, f, count + 1)) {
+    add_seen(w);
+    count++;
+  }
+  if (place >= 0) w->g->watch[place].count = count;
+  for (int i = 1; !w->refused && i <= count; i++, lua_settop(L, all)) {
+    const char *name = lua_getupvalue(L, f, i);
+    int value = all + 1;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_GLOBALS);
+    bool environment = strcmp(name, "_ENV") == 0 || lua_rawequal(L, -1, value);
+    lua_settop(L, value);
+    if (lua_istable(L, value) && (environment || is_in(L, w->library, value))) {
+      bool loose = lua_rawgeti(L, names, i) != LUA_TTABLE;
+      if (loose && lua_rawequal(L, value, w->globals) && strcmp(name, "_ENV") != 0) watch_globals(w);
+      watch_names(w, value, loose ? all : value + 1, all, environment ? "" : name);
+    } else {
+      lua_pushstring(L, name);
+      queue(w);
+    }
+  }
+  lua_settop(L, top);
 }
 
 // The class of a module belongs to what is watched, and not the rest of its metatable.
@@ -646,12 +659,14 @@ Guard *nb_push_guard(lua_State *L, int f, int roots) {
   lua_pushvalue(L, w.names);
   lua_setiuservalue(L, own, NAMES);
   w.library = push_library(L);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_GLOBALS);
+  w.globals = lua_gettop(L);
   lua_pushvalue(L, f);
   lua_pushliteral(L, "");
   queue(&w);
   if (roots)
-    for (lua_pushnil(L); lua_next(L, roots); lua_settop(L, w.library + 1)) {
-      lua_pushvalue(L, w.library + 1);
+    for (lua_pushnil(L); lua_next(L, roots); lua_settop(L, w.globals + 1)) {
+      lua_pushvalue(L, w.globals + 1);
       lua_pushliteral(L, "");
       queue(&w);
     }

@@ -30,9 +30,6 @@ bool nb_guard_holds_all(lua_State *L, int index);
 // The function that a compiled one stands for is kept under this key of its table.
 void *nb_guard_function_key(void);
 
-// Whether the function at `index` is one of the library's Lua functions.
-bool nb_is_library_function(lua_State *L, int index);
-
 void nb_open_guard(lua_State *L);
 
 #endif

@@ -10,6 +10,7 @@
 
 #include "binding.h"
 #include "convert.h"
+#include "cycles.h"
 #include "nablua/compose.h"
 #include "nablua/tape.h"
 
@@ -261,5 +262,8 @@ int nb_index_set(lua_State *L) {
   nb_enter(L);
   read_key(L, 2, &key);
   Tensor *x = nb_check_tensor(L, 1), *value = value_tensor(L, x);
-  return assign(x, &key, value, &err) ? 0 : nb_raise(L, &err);
+  bool ok = assign(x, &key, value, &err) || (nb_stop_is_put_off(L, &err) && assign(x, &key, value, &err));
+  if (!ok) return nb_raise(L, &err);
+  if (x->node) nb_cycles_pace(L);
+  return 0;
 }

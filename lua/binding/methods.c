@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "binding.h"
+#include "code.h"
 #include "convert.h"
 #include "cycles.h"
 #include "flags.h"
@@ -129,12 +130,23 @@ static int retain_grad(lua_State *L) {
 
 // ---- fields ----
 
+// Whether somebody hears of what the user's code asks a tensor; the library asks for reasons that it knows.
+static bool is_asked_by_user(lua_State *L) {
+  lua_Debug ar;
+  if (!nb_is_heard(NB_INNER) || !lua_getstack(L, 1, &ar)) return false;
+  lua_getinfo(L, "f", &ar);
+  bool library = nb_is_library_function(L, -1);
+  lua_pop(L, 1);
+  return !library;
+}
+
 static int get_grad(lua_State *L, Tensor *t) {
   if (t->node && !t->retains_grad)
     return nb_raisef(
         L,
         "grad: this tensor is an intermediate result and kept no gradient; call :retain_grad() on it before "
         "backward");
+  if (is_asked_by_user(L)) nb_tell_looked(t, true);
   if (t->grad)
     nb_push_tensor(L, nb_tensor_retain(t->grad));
   else
@@ -192,13 +204,15 @@ static int get_field(lua_State *L) {
     lua_pushstring(L, nb_dtype_name(t->layout.dtype));
   else if (strcmp(name, "grad") == 0)
     return get_grad(L, t);
-  else if (strcmp(name, "requires_grad") == 0)
+  else if (strcmp(name, "requires_grad") == 0) {
+    if (is_asked_by_user(L)) nb_tell_looked(t, false);
     lua_pushboolean(L, nb_tensor_tracked(t));
-  else if (strcmp(name, "is_leaf") == 0)
+  } else if (strcmp(name, "is_leaf") == 0)
     lua_pushboolean(L, !t->node);
-  else if (strcmp(name, "name") == 0)
+  else if (strcmp(name, "name") == 0) {
+    if (is_asked_by_user(L)) nb_tell_unrepeatable("it reads the name of a tensor, which may change");
     lua_pushstring(L, t->name);
-  else if (strcmp(name, "T") == 0)
+  } else if (strcmp(name, "T") == 0)
     return get_transposed(L, t);
   else
     return unknown_field(L, name);

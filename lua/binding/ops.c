@@ -8,6 +8,7 @@
 
 #include "arguments.h"
 #include "binding.h"
+#include "cycles.h"
 #include "nablua/memory.h"
 #include "open.h"
 #include "options.h"
@@ -261,7 +262,7 @@ static int apply(lua_State *L) {
   for (int i = 0; i < count; i++) slots[i] = nb_new_tensor_of(L, lua_upvalueindex(2));
   bool ok = make_operands(&r, &err) && nb_apply(r.op, r.args, out, &err);
   release_operands(&r);
-  if (!ok && nb_collect_for(L, &err)) {  // nothing was changed: once more, with what was garbage
+  if (!ok && (nb_collect_for(L, &err) || nb_stop_is_put_off(L, &err))) {  // nothing was changed
     ok = make_operands(&r, &err) && nb_apply(r.op, r.args, out, &err);
     release_operands(&r);
   }
@@ -279,9 +280,11 @@ static int apply_inplace(lua_State *L) {
   nb_check_tensor(L, 1);
   read_args(&r, L, "_");
   bool ok = make_operands(&r, &err) && nb_apply_inplace(r.op, r.args, &err);
+  if (!ok && nb_stop_is_put_off(L, &err)) ok = nb_apply_inplace(r.op, r.args, &err);
   release_operands(&r);
   if (!ok) return nb_raise(L, &err);
   lua_settop(L, 1);
+  if (nb_check_tensor(L, 1)->node) nb_cycles_pace(L);
   return 1;
 }
 

@@ -4,7 +4,9 @@
 #include <string.h>
 
 #include "binding.h"
+#include "nablua/interrupt.h"
 #include "nablua/memory.h"
+#include "nablua/references.h"
 
 static const char metatable_key, scalars_key, methods_key, closer_key, noted_key;
 
@@ -135,6 +137,16 @@ static void collect_often(lua_State *L) {
 // often enough to keep memory flat, seldom enough not to be noticed.
 static double debt;  // KB that it was not told of yet
 
+// A full collection, of cycles through C as well where there may be some.
+static void collect_all(lua_State *L) {
+  int suspects;
+  nb_suspects(&suspects);
+  if (watcher && (noting || suspects > 0))
+    watcher->collect(L);
+  else
+    lua_gc(L, LUA_GCCOLLECT);
+}
+
 // Tells it.  Before a tensor is made, so that the memory of one that nobody holds any more can serve for it while it is
 // in the caches.
 static __attribute__((noinline)) void pay_collector(lua_State *L) {
@@ -149,10 +161,7 @@ static __attribute__((noinline)) void pay_collector(lua_State *L) {
     // Lua's own pace can stall for long after its heap has shrunk much, and young collections leave what was old
     // before it became garbage: do not wait.
     if (live - lowest > fmax(fmax(tensors, 2 * heap), slack)) {
-      if (noting)
-        watcher->collect(L);
-      else
-        lua_gc(L, LUA_GCCOLLECT);
+      collect_all(L);
       lowest = (double)nb_memory_stats().live;
     }
   }
@@ -167,8 +176,12 @@ void nb_feed_collector(const Tensor *t) {
 __attribute__((cold)) bool nb_collect_for(lua_State *L, const Error *err) {
   if (err->kind != NB_ERROR_MEMORY || nb_memory_failing() || !lua_gc(L, LUA_GCISRUNNING)) return false;
   size_t before = nb_memory_stats().live;
-  lua_gc(L, LUA_GCCOLLECT);
+  collect_all(L);
   return nb_memory_stats().live < before;
+}
+
+__attribute__((cold)) bool nb_stop_is_put_off(lua_State *L, const Error *err) {
+  return err->kind == NB_ERROR_INTERRUPT && nb_interrupt_is_put_off(L);
 }
 
 void nb_fill_slot(lua_State *L, Tensor **slot, const Layout *layout) {

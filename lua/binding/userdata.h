@@ -34,6 +34,9 @@ void nb_feed_collector(const Tensor *t);
 // again.  Nothing may be half-made, as finalizers run.
 bool nb_collect_for(lua_State *L, const Error *err);
 
+// Whether what an interrupt has stopped before it changed anything is to be tried once more, since the interrupt waits.
+bool nb_stop_is_put_off(lua_State *L, const Error *err);
+
 // Fills an empty slot with a tensor of fresh memory; raises an error where there is none.
 void nb_fill_slot(lua_State *L, Tensor **slot, const Layout *layout);
 

@@ -5,21 +5,46 @@ local modes = require "nablua.nn.modes"
 
 local calls = {}
 
+-- A listener stands in a weak box: it lives as long as who listens, and a box that is empty hears nothing.  The list is
+-- replaced rather than changed, since a listener, or a finalizer meanwhile, may stop another one.
+local weak = { __mode = "v" }
 local listeners = {}
 
+local FEW = 16
+local enough = FEW
+
 local function tell(m, enters, value)
-  for _, f in ipairs(listeners) do f(m, enters, value) end
+  for _, box in ipairs(listeners) do
+    local f = box[1]
+    if f then f(m, enters, value) end
+  end
 end
 
+-- The list without empty boxes and without the one that holds f, which is emptied.
+local function others(f)
+  local list = {}
+  for _, box in ipairs(listeners) do
+    if box[1] == f then box[1] = nil end
+    if box[1] then list[#list + 1] = box end
+  end
+  return list
+end
+
+-- f hears of the calls as long as the caller keeps it.  Those that nobody keeps hear, and cost time, until they are
+-- collected: where they may be many that is now.
 function calls.listen(f)
-  listeners[#listeners + 1] = f
+  if #listeners > enough then
+    collectgarbage()
+    enough = 2 * #others(nil) + FEW
+  end
+  local list = others(nil)
+  list[#list + 1] = setmetatable({ f }, weak)
+  listeners = list
   native.trace(tell)
 end
 
 function calls.stop(f)
-  for i = #listeners, 1, -1 do
-    if listeners[i] == f then table.remove(listeners, i) end
-  end
+  listeners = others(f)
   if #listeners == 0 then native.trace(nil) end
 end
 

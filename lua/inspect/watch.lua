@@ -3,9 +3,9 @@
 --
 -- The history is bounded: where it is full every other step goes, again and again, and the last one stays.
 --
--- It listens to the calls of the net's layers.  A step is a call of the net that is recorded for backward; the
--- gradients of its outputs and its update are read when the next call begins, or when the history is asked for, those
--- of its parameters when they arrive: the next step may clear them first.
+-- It listens to the calls of the net's layers for as long as somebody holds it.  A step is a call of the net that is
+-- recorded for backward; the gradients of its outputs and its update are read when the next call begins, or when the
+-- history is asked for, those of its parameters when they arrive: the next step may clear them first.
 local native = require "nablua.native"
 local nb = require "nablua.core"
 local calls = require "nablua.inspect.calls"
@@ -144,12 +144,22 @@ function meta.__index(self, key)
   return Watch[key]
 end
 
+local function stop(state)
+  calls.stop(state.listener)
+  remove_hooks(state)
+end
+
+-- The hooks are the parameters', and hold the state: nobody else ends a watch that is garbage.
+function meta:__gc()
+  local state = watches[self]
+  if state then stop(state) end
+end
+
 -- Stops listening; the history stays.
 function Watch:detach()
   local state = watches[self]
-  calls.stop(state.listener)
+  stop(state)
   finish(state)
-  remove_hooks(state)
   return self
 end
 

@@ -31,6 +31,16 @@ bool nb_interrupt_is_raised(void) {
   return atomic_load_explicit(&raised, memory_order_relaxed);
 }
 
+static bool (*asked)(void *lua_state);
+
+void nb_interrupt_on_stopped(bool (*put_off)(void *lua_state)) {
+  asked = put_off;
+}
+
+bool nb_interrupt_is_put_off(void *lua_state) {
+  return asked && asked(lua_state);
+}
+
 static void hold(int more) {
   atomic_store_explicit(&held, atomic_load_explicit(&held, memory_order_relaxed) + more, memory_order_relaxed);
 }

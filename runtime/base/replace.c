@@ -338,9 +338,9 @@ static bool keep_name(Replacement *r, Error *err) {
   if (!r->folder || sync_folder(r->folder) == 0 || errno == EINVAL || errno == ENOTSUP || errno == ENOSYS ||
       errno == EBADF)
     return true;
-  return nb_fail(err, NB_ERROR_FILE,
-                 "%s is replaced, but its folder cannot be synced (%s): after a power cut the old file may be back",
-                 r->path, strerror(errno));
+  return nb_fail(err, NB_ERROR_FILE, "%s is %s, but its folder cannot be synced (%s): after a power cut %s", r->path,
+                 r->exists ? "replaced" : "written", strerror(errno),
+                 r->exists ? "the old file may be back" : "it may be missing");
 }
 
 bool nb_replace_close(Replacement *r, bool ok, Error *err) {

@@ -92,6 +92,11 @@ void nb_tell_deposited(Tensor *leaf, const Tensor *before, bool cleared) {
   TELL(NB_INNER, deposited, l->deposited(l->user, leaf, before, cleared));
 }
 
+void nb_tell_looked(Tensor *t, bool of_grad) {
+  if (!nb_is_heard(NB_INNER)) return;
+  TELL(NB_INNER, looked, l->looked(l->user, t, of_grad));
+}
+
 void nb_tell_stepped(const struct OptimizerRule *rule, const union OptimizerSlot *slots, int count) {
   if (!nb_is_heard(NB_INNER)) return;
   TELL(NB_INNER, stepped, l->stepped(l->user, rule, slots, count));

@@ -173,7 +173,7 @@ bool nb_record(Call *c, Error *err) {
 bool nb_rebind(Call *c, Tensor *target, Error *err) {
   Node *n = make_node(c, err);
   if (!n) return false;
-  if (!target->node && target->refs > 1) nb_suspect(target);  // it may be the gradient of what is written into it
+  if (target->refs > 1) nb_suspect(target);  // what is written may come from it, or be of what it is the gradient of
   nb_node_forget(target);
   nb_node_release(&target->node);
   target->node = n;

@@ -150,7 +150,7 @@ bool nb_plan_leaves_same(const Plan *p) {
     const Tensor *t = p->leaf[i];
     if (t->requires_grad != (i < p->leaves_with_grad) || nb_hooks_left(t->hooks)) return false;
   }
-  return true;
+  return plan_looks_same(p, false);
 }
 
 static void count_bytes(void *ctx, Tensor *t) {
@@ -164,7 +164,7 @@ size_t nb_plan_bytes(const Plan *p) {
 
 bool nb_plan_finish(Plan *p, Error *err) {
   plan_stop(p);
-  if (!keep_leaves(p, err)) return false;
+  if (!keep_leaves(p, err) || !plan_keep_looks(p, err)) return false;
   for (int i = 0; i < p->count; i++) plan_each_tensor(p->step[i], forget_tape, NULL);
   for (int i = 0; i < p->results; i++) forget_tape(NULL, p->result[i]);
   plan_rewrite(p);
@@ -231,6 +231,7 @@ void nb_plan_free(Plan **slot) {
   for (int i = 0; i < p->inputs; i++) nb_tensor_release(&p->input[i]);
   for (int i = 0; i < p->leaves; i++) nb_tensor_release(&p->leaf[i]);
   if (p->leaf) nb_free(p->leaf, (size_t)p->leaves * sizeof *p->leaf);
+  plan_free_looks(p);
   for (int i = 0; i < p->results; i++) nb_tensor_release(&p->result[i]);
   nb_free(p->quick, (size_t)(p->count + 1) * sizeof *p->quick);
   if (p->step) nb_free(p->step, p->room * sizeof *p->step);

@@ -121,6 +121,10 @@ void plan_stop(Plan *p) {
   if (waiting == p) waiting = NULL;
 }
 
+void nb_plan_abandon(void) {
+  if (recording) plan_stop(recording);
+}
+
 Plan *nb_plan_begin(Tensor *const *stand_ins, int count, Error *err) {
   if (recording) {
     nb_fail(err, NB_ERROR_STATE, "compile: a compiled function is being recorded already");
@@ -143,6 +147,7 @@ Plan *nb_plan_begin(Tensor *const *stand_ins, int count, Error *err) {
                            .applied = on_applied,
                            .deposited = on_deposited,
                            .stepped = on_stepped,
+                           .looked = plan_on_looked,
                            .value_read = on_refusal,
                            .unrepeatable = on_refusal,
                            .user = p};

@@ -15,7 +15,7 @@ bool nb_plan_ready(const Plan *p) {
   }
   for (int i = 0; i < p->needs; i++)
     if (!p->needed[i]->grad) return false;
-  return true;
+  return plan_looks_same(p, true);
 }
 
 bool nb_plan_fits(const Plan *p, Tensor *const *inputs, int count) {

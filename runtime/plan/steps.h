@@ -62,6 +62,14 @@ typedef struct QuickStep {
   } as;
 } QuickStep;
 
+// What a tensor from outside was asked.
+typedef struct PlanLook {
+  Tensor *t;     // owned
+  Tensor *grad;  // owned: the gradient it must have, where a step computes with that; else NULL
+  bool of_grad;  // whether it has one was asked; else whether it requires grad
+  bool is;       // the answer
+} PlanLook;
+
 struct Plan {
   Listener listener;  // hears while it is recorded
   PlanStep **step;
@@ -86,6 +94,8 @@ struct Plan {
   int hosts;
   Tensor **leaf;  // found outside, owned; first those that require grad
   int leaves, leaves_with_grad;
+  PlanLook *look;
+  int looks, look_room;
   size_t bytes;  // of all that it keeps
   size_t fresh;  // bytes made since it was last looked which ones nobody needs any more
   PlanStats stats;
@@ -111,6 +121,18 @@ void plan_release_step(PlanStep *s);
 
 // Looks where the operands of a step lie.
 void plan_find_operands(PlanStep *s);
+
+// ---- looks.c ----
+
+void plan_on_looked(void *user, Tensor *t, bool of_grad);
+
+// Keeps what was asked of tensors that no step makes.
+bool plan_keep_looks(Plan *p, Error *err);
+
+// Whether those that were asked for their gradients, or whether they require grad, would answer the same.
+bool plan_looks_same(const Plan *p, bool of_grad);
+
+void plan_free_looks(Plan *p);
 
 // ---- record.c ----
 

@@ -337,6 +337,26 @@ function T.test_a_tape_outlives_operators_that_are_made_again()
   collect_all()
 end
 
+-- What a backward has freed is released when nobody but the tape knows the operator any more.
+function T.test_a_freed_tape_outlives_its_operator()
+  local function define(k)
+    nb.operator { name = "short_lived", forward = function(_, v) return v * k end,
+      backward = function(_, g) return g * k end }
+  end
+  local x, J = leaf { 1, 2 }, nil
+  define(1)
+  for _ = 1, 20 do
+    J = x:short_lived():sum()
+    J:backward()
+    define(2)
+    collect_all()
+    J = nil
+    collect_all()
+  end
+  lu.assertEquals(x.grad:totable(), { 39, 39 })
+  native.methods.short_lived, nb.short_lived = nil, nil
+end
+
 function T.test_a_rule_may_walk_over_its_own_node()
   for _, options in ipairs { {}, { retain_graph = true } } do
     local x, S, entered = leaf { 1, 2 }, nil, false
@@ -440,7 +460,7 @@ end
 function T.test_a_chain_of_gradients_goes_without_recursion()
   do
     local t = nb.ones(1)
-    for _ = 1, 150000 do
+    for _ = 1, 400000 do
       local n = nb.ones(1)
       n.grad = t
       t = n

@@ -431,4 +431,34 @@ function T.test_files_cut_or_changed_anywhere()
   torture("t-idx", idx(8, { 2, 2 }, "1234"), nb.data.idx)
 end
 
+-- Files are closed at once, also where they cannot be read: the collector may come late.
+function T.test_what_cannot_be_read_is_closed()
+  local function count()
+    local n, list = 0, io.popen "ls /proc/$PPID/fd 2>/dev/null"
+    for _ in list:lines() do n = n + 1 end
+    list:close()
+    return n
+  end
+  local path = os.tmpname()
+  local function write(text)
+    local f <close> = assert(io.open(path, "wb"))
+    f:write(text)
+  end
+  local before = count()
+  if before == 0 then return end  -- the system does not tell
+  collectgarbage "stop"
+  for text, read in pairs {
+    ["a,b\n1,2\n3\n"] = function() return nb.data.csv(path, { header = true }) end,
+    ["a,b\n1,2\n"] = function() return nb.data.csv(path, { columns = { "none" } }) end,
+    ["\x93NUMPY"] = function() return nb.load(path, { format = "npy" }) end,
+  } do
+    write(text)
+    for _ = 1, 20 do pcall(read) end
+  end
+  local after = count()
+  collectgarbage "restart"
+  os.remove(path)
+  lu.assertTrue(after < before + 10, ("%d files open, then %d"):format(before, after))
+end
+
 return T

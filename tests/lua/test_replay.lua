@@ -5,6 +5,7 @@ local lu = require "luaunit"
 local nb = require "nablua"
 local compiling = require "compiling"
 local numeric = require "numeric"
+local native = require "nablua.native"
 local nn, optim = nb.nn, nb.optim
 local silently, nets, assert_refused = compiling.silently, compiling.nets, compiling.assert_refused
 
@@ -580,10 +581,96 @@ function T.test_a_dropped_stepper_ends_nothing()
   co = nil  -- luacheck: ignore 311
   collectgarbage()
   collectgarbage()
-  lu.assertFalse(require("nablua.native").observed())
+  lu.assertFalse(native.observed())
   local g = nb.compile(function(a) return a * 3 end)
   for _ = 1, 4 do g(x) end
   lu.assertStrContains(tostring(g), "1 replays")
+end
+
+local function assert_replays(what)
+  local f, x = nb.compile(function(v) return v * 3 end), nb.ones(3)
+  lu.assertFalse(native.recording(), what)
+  for _ = 1, 5 do f(x) end
+  lu.assertStrContains(tostring(f), "2 replays", false, what)
+end
+
+-- Stopped between any two instructions, as an interrupt does.
+function T.test_a_recording_that_is_stopped_ends()
+  local x, n, stopped = nb.ones(2), 0, true
+  while stopped and n < 600 do
+    local inside = false
+    local f = nb.compile(function(v)
+      inside = true
+      return v * 2
+    end)
+    f(x)
+    n, inside, stopped = n + 1, false, false
+    local function stop()
+      debug.sethook()
+      if inside then return end
+      stopped = true
+      error("stopped", 0)
+    end
+    pcall(function()
+      debug.sethook(stop, "", n)
+      f(x)
+    end)
+    debug.sethook()
+    lu.assertFalse(native.recording(), "stopped at instruction " .. n)
+    lu.assertNil(native.recorded_steps)
+  end
+  assert_replays "after all"
+end
+
+function T.test_recordings_end_with_their_coroutines()
+  local x = nb.ones(3)
+  local ways = {
+    ["yields and is dropped"] = function() coroutine.yield() end,
+    ["yields and is kept"] = function() coroutine.yield() end,
+    ["dies"] = function() error("mine", 0) end,
+    ["yields and is closed"] = function() coroutine.yield() end,
+  }
+  for what, way in pairs(ways) do
+    local said = silently(function()
+      local entered, kept = false, {}
+      local f = nb.compile(function(v)
+        if entered then way() end
+        return v * 2
+      end)
+      f(x)
+      entered = true
+      for k = 1, 3 do
+        local co = coroutine.create(function(v) return f(v) end)
+        coroutine.resume(co, x)
+        assert_replays(what)
+        if what:find("closed", 1, true) then coroutine.close(co) end
+        if what:find("kept", 1, true) then kept[k] = co end
+      end
+      for _, co in ipairs(kept) do
+        local ok, y = coroutine.resume(co)
+        lu.assertEquals({ ok, y:totable() }, { true, { 2, 2, 2 } })
+      end
+      assert_replays(what)
+    end)
+    if what:find("kept", 1, true) then lu.assertStrContains(said, "it yields while it is recorded") end
+    lu.assertNil(native.recorded_steps)
+  end
+end
+
+-- What a compiled function calls after another one that it has called is seen, too.
+function T.test_calls_are_seen_around_another_compiled_function()
+  local inner = nb.compile(function(x) return x * 2 end)
+  local factor, hidden = { 3 }, {}
+  debug.setmetatable(print, { __index = function(_, k) return hidden[k] end })
+  local _ <close> = setmetatable({}, { __close = function() debug.setmetatable(print, nil) end })
+  function hidden.scale(x) return x * factor[1] end
+  local f = nb.compile(function(x) return inner(x) + (print).scale(x) end)
+  local x = nb.ones(2)
+  silently(function()
+    for _ = 1, 5 do f(x) end
+    factor[1] = 10
+    lu.assertEquals(f(x):totable(), { 12, 12 })
+  end)
 end
 
 -- A compiled function that reaches itself, its net and its plans is collected with them.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """An interrupt at any moment leaves nothing half-done, and the session as it was.
 
-NABLUA_INTERRUPTS=200 interrupts each program so often in place of 20.
+NABLUA_PROVE=1 interrupts each program 200 times in place of 20, NABLUA_INTERRUPTS=n so often.
 """
 import os
 import signal

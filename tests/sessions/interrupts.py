@@ -8,7 +8,7 @@ parameter moves alike, as often as the optimizer has counted.
 import os
 import random
 
-TIMES = int(os.environ.get("NABLUA_INTERRUPTS") or (200 if os.environ.get("NABLUA_PROVE") else 20))
+TIMES = int(os.environ.get("NABLUA_INTERRUPTS", "200" if os.environ.get("NABLUA_PROVE") == "1" else "20"))
 
 PRELUDE = """
 function alike(list)
@@ -100,6 +100,26 @@ end)
 x = nb.ones(100000, {dtype="f64"})
 for _ = 1, 5 do train(x) end""", "while true do train(x) end",
                        "moved(opt, w, function(n) return -n end, 0)", 0.03),
+    "recordings": ("""
+native = require "nablua.native"
+w = moving(3, 1000); opt = optim.SGD(w, {lr=1})
+x = nb.ones(1000, {dtype="f64"})
+function make()
+  return nb.compile(function(x)
+    opt:zero_grad()
+    local J = 0
+    for i = 1, #w do J = J + (w[i] * x):sum() end
+    J:backward()
+    opt:step()
+    return J
+  end)
+end""", "while true do train = make() for _ = 1, 4 do train(x) end end", """
+(function()
+  if native.recording() or native.recorded_steps then return "it is still recorded" end
+  local f = nb.compile(function(y) return y * 2 end)
+  for _ = 1, 5 do f(x) end
+  return tostring(f):find("2 replays", 1, true) and moved(opt, w, function(n) return -n end, 0) or tostring(f)
+end)()""", 0.03),
     "in-place operators": ("""
 a, b = nb.zeros(6000000), nb.ones(6000000)
 writes = { function() a:add_(1) end, function() a:sub_(b) end, function() a:mul_(2) end, function() a:copy_(b) end,
@@ -183,6 +203,43 @@ while true do
   local close = setmetatable({}, {__close=function() inside = 0 end})
   for _ in function(_, k) if not k then return 1 end end, nil, nil, close do inside = 1 end
 end""", "inside == 0 or 'not closed'", 0.03),
+    "__close handlers of errors and coroutines": ("""
+a, begun, ended, inside, log = nb.randn(60, 60), 0, 0, 0, {}
+function close()
+  begun = begun + 1
+  for k = 1, 100 do log[k] = k end
+  a:matmul(a):add_(1)[1] = 2
+  coroutine.wrap(function() for k = 1, 50 do log[k] = k end end)()
+  ended = ended + 1
+  inside, closed = 0, true
+end
+guard = setmetatable({}, {__close=close})
+function guarded(f, ...)
+  local _ <close> = guard
+  inside = 1
+  return f(...)
+end
+function many(...)
+  local _ <close> = guard
+  inside = 1
+  return #select("#", ...)
+end
+function body()
+  local _ <close> = guard
+  coroutine.yield()
+end""", """
+while true do
+  pcall(guarded, error, "mine")
+  xpcall(guarded, function(m) return m end, error, "mine")
+  pcall(many, 1, 2, 3)
+  pcall(nb.no_grad, many)
+  pcall(coroutine.wrap(guarded), error, "mine")
+  co, closed = coroutine.create(body), false
+  coroutine.resume(co)
+  coroutine.close(co)
+end""", """
+begun == ended and (inside == 0 or 'not closed') and (not co or coroutine.status(co) ~= 'dead' or closed or 'skipped')
+  or 'cut'""", 0.03),
     "BatchNorm's running values": ("""
 nb.seed(1)
 x = nb.ones(2, 200000, {dtype="f64"})

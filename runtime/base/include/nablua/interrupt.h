@@ -26,6 +26,11 @@ bool nb_poll(Error *err);
 // stopped once more.
 bool nb_interrupt_is_raised(void);
 
+// Sets who is asked when an operator that a Lua state called was stopped: true puts the interrupt off, and the operator
+// is applied once more.
+void nb_interrupt_on_stopped(bool (*put_off)(void *lua_state));
+bool nb_interrupt_is_put_off(void *lua_state);
+
 // Between these what runs is whole: nobody is told to stop.  They nest; the computing thread's alone.
 void nb_interrupt_hold(void);
 void nb_interrupt_let(void);

@@ -50,6 +50,8 @@ typedef struct Listener {
 
   // A leaf's gradient, which was `before`, is another.  `cleared`: whatever it was before.
   void (*deposited)(void *user, Tensor *leaf, const Tensor *before, bool cleared);
+  // A tensor was asked whether it has a gradient, or whether it requires grad.
+  void (*looked)(void *user, Tensor *t, bool of_grad);
   // An optimizer is about to move its weights.
   void (*stepped)(void *user, const struct OptimizerRule *rule, const union OptimizerSlot *slots, int count);
   // A value left a tensor for the embedder's language; `how` is a clause: "it prints a tensor".
@@ -89,6 +91,7 @@ bool nb_tell_visited(Node *node, Tensor *const *grad, Tensor *const *given, Erro
 
 // These ask themselves whether somebody hears.
 void nb_tell_deposited(Tensor *leaf, const Tensor *before, bool cleared);
+void nb_tell_looked(Tensor *t, bool of_grad);
 void nb_tell_stepped(const struct OptimizerRule *rule, const union OptimizerSlot *slots, int count);
 void nb_tell_value_read(const char *how);
 void nb_tell_unrepeatable(const char *what);

@@ -72,4 +72,7 @@ void nb_plan_free(Plan **p);
 // Whether one is being recorded.
 bool nb_plan_recording(void);
 
+// Ends the recording that is under way, if there is one: nothing more is seen.
+void nb_plan_abandon(void);
+
 #endif
