@@ -7,7 +7,7 @@ local options = require "nablua.options"
 
 local eps = { name = "eps", type = "non-negative", default = 1e-5, doc = "added to the variance" }
 local affine = { name = "affine", type = "boolean", default = true, doc = "whether there is a weight and a bias" }
-local bias = { name = "bias", type = "boolean", default = true, doc = "whether there is a bias beside the weight" }
+local has_bias = { name = "bias", type = "boolean", default = true, doc = "whether there is a bias beside the weight" }
 local elementwise = { name = "elementwise_affine", type = "boolean", default = true,
   doc = "whether there is a weight for each element" }
 
@@ -95,7 +95,7 @@ local function define_batch_norm(name, ranks, example)
       affine,
       { name = "track_running_stats", type = "boolean", default = true,
         doc = "whether there are running values; without, evaluation uses the batch's too" },
-      bias,
+      has_bias,
     },
     init = function(self, o)
       o.bias = o.bias and o.affine
@@ -165,7 +165,7 @@ return {
     "nn.BatchNorm2d(3)(nb.randn(2, 3, 4, 4)).shape  --> {2, 3, 4, 4}"),
   LayerNorm = module.define("nn.LayerNorm", {
     doc = "Normalises the last dimension, or the last few, of every sample by itself.",
-    source = "Ba, Kiros and Hinton 2016", params = { shape_param, eps, elementwise, bias },
+    source = "Ba, Kiros and Hinton 2016", params = { shape_param, eps, elementwise, has_bias },
     example = "nn.LayerNorm(2)(nb.tensor{{1, 3}, {10, 30}})  --> {{-1, 1}, {-1, 1}}",
     init = function(self, o)
       rawset(self, "sizes", as_list(o.normalized_shape))
@@ -200,7 +200,7 @@ return {
   }),
   GroupNorm = module.define("nn.GroupNorm", {
     doc = "Normalises groups of channels of every sample by itself.", source = "Wu and He 2018",
-    params = { { name = "num_groups", type = "size" }, { name = "num_channels", type = "size" }, eps, affine, bias },
+    params = { { name = "num_groups", type = "size" }, { name = "num_channels", type = "size" }, eps, affine, has_bias },
     example = "nn.GroupNorm(2, 4)(nb.randn(2, 4, 3, 3)).shape  --> {2, 4, 3, 3}",
     init = function(self, o)
       if o.num_channels % o.num_groups ~= 0 then

@@ -62,6 +62,8 @@ local function places_of(args)
   return #places > 1 and places or {}
 end
 
+local PAIRS = { { "f32", "f64" }, { "u8", "f64" }, { "i64", "f64" }, { "u8", "f32" }, { "i64", "f32" } }
+
 -- A row computes, and so does its backward, in the dtype that holds all operands, as if they had been converted.
 function T.test_gradients_of_mixed_operands_are_those_of_converted_ones()
   local checked = 0
@@ -69,7 +71,7 @@ function T.test_gradients_of_mixed_operands_are_those_of_converted_ones()
     for _, case in ipairs(assert(cases(row))) do
       local args = arguments(row, case)
       for _, k in ipairs(places_of(args)) do
-        for _, pair in ipairs { { "f32", "f64" }, { "u8", "f64" }, { "i64", "f64" }, { "u8", "f32" }, { "i64", "f32" } } do
+        for _, pair in ipairs(PAIRS) do
           local a, b = mixed(args, k, pair[1], pair[2])
           local ok, y = pcall(call_of(row), table.unpack(a, 1, a.n))
           local want = ok and call_of(row)(table.unpack(b, 1, b.n))

@@ -432,8 +432,7 @@ function T.test_products_of_whole_matrices_agree_with_a_loop()
   lu.assertEquals(none:matmul(none.T):totable(), { { 0, 0 }, { 0, 0 } })
 end
 
--- x = y·⌊x/y⌋ + x mod y, exactly as often as whole numbers of that size are: in f64 judged by Lua's own remainder, which
--- is exact.
+-- x = y·⌊x/y⌋ + x mod y, judged by Lua's own remainder, which is exact.
 function T.test_floors_of_quotients_are_those_of_exact_ones()
   local list = { 6, 0.1, 1, -1, 0.3, -0.7, 1e-5, 3, 7, 1e300, 5e-324, -5e-324, 2.5, -1e15, 1 / 3, 1 / 0, -1 / 0, 0.0 }
   for _, dtype in ipairs { "f32", "f64" } do
