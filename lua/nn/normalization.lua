@@ -16,11 +16,13 @@ local function add_affine(self, weight, bias, sizes)
   if weight and bias then self.bias = nb.zeros(sizes, { requires_grad = true }) end
 end
 
--- Weight and bias of a layer that has `count` numbers in each.  Broadcasting, or the rule for groups, would take others
--- in silence.
+-- Weight, bias and running values of a layer that has `count` numbers in each.  Broadcasting, or the rule for groups,
+-- would take others in silence.
 local fitting = setmetatable({}, { __mode = "k" })  -- tensor → the count that it was found to have
+local AFFINE = { "weight", "bias" }
+local OF_CHANNELS = { "weight", "bias", "running_mean", "running_var" }
 local function check_affine(self, count)
-  for _, name in ipairs { "weight", "bias" } do
+  for _, name in ipairs(self.running_mean and OF_CHANNELS or AFFINE) do
     local t = self[name]
     if t and fitting[t] ~= count then
       if t:numel() ~= count then
@@ -200,7 +202,8 @@ return {
   }),
   GroupNorm = module.define("nn.GroupNorm", {
     doc = "Normalises groups of channels of every sample by itself.", source = "Wu and He 2018",
-    params = { { name = "num_groups", type = "size" }, { name = "num_channels", type = "size" }, eps, affine, has_bias },
+    params = { { name = "num_groups", type = "size" }, { name = "num_channels", type = "size" }, eps, affine,
+      has_bias },
     example = "nn.GroupNorm(2, 4)(nb.randn(2, 4, 3, 3)).shape  --> {2, 4, 3, 3}",
     init = function(self, o)
       if o.num_channels % o.num_groups ~= 0 then

@@ -230,6 +230,8 @@ static bool clamp_backward(Backward *b) {
   Tensor *half = nb_muln(s, g, 0.5), *room = nb_binary(s, "lt", lo, hi);
   Tensor *below = nb_binary(s, "logical_and", nb_binary(s, "lt", x, lo), nb_binary(s, "le", lo, hi));
   Tensor *above = nb_binary(s, "logical_or", nb_binary(s, "gt", x, hi), nb_binary(s, "gt", lo, hi));
+  Tensor *no_room = nb_binary(s, "logical_and", nb_binary(s, "eq", x, hi), nb_binary(s, "eq", lo, hi));
+  above = nb_binary(s, "logical_or", above, no_room);
   Tensor *at_lo = nb_binary(s, "logical_and", nb_binary(s, "eq", x, lo), room);
   Tensor *at_hi = nb_binary(s, "logical_and", nb_binary(s, "eq", x, hi), room);
   if (nb_wants(b, 0)) {

@@ -4,6 +4,7 @@
 local lu = require "luaunit"
 local nb = require "nablua"
 local numeric = require "numeric"
+local every = require "every_layer"
 local registry = require "nablua.registry"
 local scratch = require "scratch"
 local nn, optim, inspect = nb.nn, nb.optim, nb.inspect
@@ -616,38 +617,63 @@ end
 
 -- ---- layers ----
 
--- Every layer with a weight refuses one of another shape, with its name.
-local LAYERS = {
-  Linear = { { 3, 4 }, nb.ones(2, 3) }, Embedding = { { 3, 4 }, nb.tensor { 1, 2 } },
-  LayerNorm = { { 6 }, nb.randn(2, 6) }, RMSNorm = { { 6 }, nb.randn(2, 6) },
-  GroupNorm = { { 2, 4 }, nb.randn(2, 4, 3) }, BatchNorm1d = { { 4 }, nb.randn(3, 4) },
-  BatchNorm2d = { { 4 }, nb.randn(3, 4, 2, 2) },
-}
+-- Puts a tensor at a path such as "layers.1.weight".
+local function put(net, path, t)
+  local owner = net
+  for part in path:gmatch("([^.]+)%.") do owner = owner[math.tointeger(part) or part] end
+  owner[path:match("[^.]+$")] = t
+end
 
+-- What has other sizes than t: twice as much in each dimension, one element, one dimension more or less.
+local function misfits(t)
+  local list = { nb.ones(1, 1, 1, 1, 1) }
+  for d = 1, t:dim() do list[#list + 1] = nb.cat({ t, t }, d) end
+  if t:dim() > 1 then list[#list + 1] = t[1] end
+  if t:numel() > 1 then
+    list[#list + 1] = nb.ones(1)
+    list[#list + 1] = nb.stack { t, t }
+  end
+  return list
+end
+
+-- Every layer refuses tensors of another shape in place of its own, with its name, where its result would not have
+-- another shape, too: broadcasting would take some.  More rows to look up are more rows.
 function T.test_weights_of_another_shape_are_refused()
-  for name, case in pairs(LAYERS) do
+  local tried = 0
+  local function check(name, m, call)
+    local own = {}
+    for path, t in pairs(m:state()) do
+      if t:dim() > 0 then own[path] = t end
+    end
     for _, training in ipairs { true, false } do
-      for _, field in ipairs { "weight", "bias" } do
-        local layer = nn[name](table.unpack(case[1]))
-        layer:train(training)
-        if layer[field] then
-          layer(case[2])
-          local right = layer[field]
-          local wrong = { nb.ones(2, 1, 1), nb.ones(1) }
-          if name == "Embedding" then wrong = { nb.ones(3, 4, 2), nb.ones(3) } end
-          for _, w in ipairs(wrong) do
-            w.requires_grad = true
-            layer[field] = w
-            local ok, message = pcall(layer, case[2])
-            lu.assertFalse(ok, ("%s takes a %s of shape %s"):format(name, field, table.concat(w.shape, "×")))
-            lu.assertStrContains(message, name)
+      m:train(training)
+      local right = call(m).shape
+      for path, t in pairs(own) do
+        for k, misfit in ipairs(misfits(t)) do
+          local unlike = misfit:to(t.dtype):clone()
+          put(m, path, unlike)
+          local ok, y = pcall(call, m)
+          local seen = ok and table.concat(y.shape, "×") ~= table.concat(right, "×")
+          if name ~= "Embedding" or k ~= 2 then
+            lu.assertTrue(seen or not ok, ("%s takes a %s of shape %s"):format(name, path,
+              table.concat(unlike.shape, "×")))
           end
-          layer[field] = right
-          layer(case[2])
+          if not ok then lu.assertStrContains(y, path:find "%." and ":" or m:kind()) end
+          tried = tried + 1
         end
+        put(m, path, t:clone())
+        call(m)
       end
     end
   end
+  for name, layer in pairs(every.layers) do
+    check(name, layer[1](), function(m) return m(nb.randn({ table.unpack(layer, 2) })) end)
+  end
+  for name, layer in pairs(every.others) do
+    local m = layer[1]()
+    check(name, m, function() return layer[2](m:to("f64")) end)
+  end
+  lu.assertTrue(tried > 100)
   for _, bad in ipairs { 0, -1, 4, 1.5, 0 / 0 } do
     assert_error({ "Embedding" }, nn.Embedding(3, 2), nb.tensor { 1, bad })
   end
