@@ -364,8 +364,8 @@ function T.test_attention_in_tiles_is_attention()
   nb.threads(threads)
 end
 
--- Where a query sees one key alone the gradient of its scores is the difference of equal numbers: in f32 it is as near to
--- that in f64 as what is composed of softmax and products.
+-- Where a query sees one key alone the gradient of its scores is the difference of equal numbers: in f32 it is as near
+-- to that in f64 as what is composed of softmax and products.
 function T.test_gradients_of_the_sure_keep_their_digits()
   nb.seed(2)
   for _, scale in ipairs { 1, 10, 100, 1000 } do
@@ -380,9 +380,9 @@ function T.test_gradients_of_the_sure_keep_their_digits()
         end
         return { nb.grad((f(own[1], own[2], own[3]) * w:to(dtype)):sum(), own) }
       end
-      local function composed(q, k, v) return (q:matmul(k:transpose(2, 3)) * 0.5):softmax(3):matmul(v) end
-      local exact = gradients("f64", composed)
-      local fused, plain = gradients("f32", nb.scaled_dot_product_attention), gradients("f32", composed)
+      local function in_parts(q, k, v) return (q:matmul(k:transpose(2, 3)) * 0.5):softmax(3):matmul(v) end
+      local exact = gradients("f64", in_parts)
+      local fused, plain = gradients("f32", nb.scaled_dot_product_attention), gradients("f32", in_parts)
       for i = 1, 3 do
         local size = exact[i]:abs():max():item()
         local function off(g) return (g[i]:to("f64") - exact[i]):abs():max():item() / size end

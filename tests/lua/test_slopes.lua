@@ -1,6 +1,5 @@
 -- SPDX-License-Identifier: MIT
 -- Tests derived from the operator table: slopes at special points, and of forms in place.
-local lu = require "luaunit"
 local nb = require "nablua"
 local native = require "nablua.native"
 local numeric = require "numeric"
@@ -59,11 +58,12 @@ end
 
 local function assert_between(g, low, high, what)
   local margin = 2e-3 * math.max(1, math.abs(low), math.abs(high))
-  assert(g >= low - margin and g <= high + margin, ("%s: slope %g, but %g and %g beside it"):format(what, g, low, high))
+  assert(g >= low - margin and g <= high + margin,
+    ("%s: slope %g, but %g and %g beside it"):format(what, g, low, high))
 end
 
--- Of all rows: wherever there is a slope on either side, also at 0, at equal operands and at thresholds, the gradient is
--- between them, and so is the second derivative where the first has one on either side.
+-- Of all rows: wherever there is a slope on either side, also at 0, at equal operands and at thresholds, the gradient
+-- is between them, and so is the second derivative where the first has one on either side.
 function T.test_slopes_at_kinks_are_between_those_beside()
   local first, second = 0, 0
   each_row(is_smooth_in_parts, function(row)
