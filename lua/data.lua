@@ -61,17 +61,25 @@ define("batches", {
   doc = "Batches of any number of tensors, for `for bx, by in data.batches{x, y} do`; each loop is a new epoch.",
   see = { "nn.fit", "data.split" },
   example = "for bx in data.batches{nb.arange(5), size=2, last=\"drop\"} do assert(#bx == 2) end",
-  function(given)
+  function(given, ...)
+    if select("#", ...) > 0 then
+      native.raise("batches: needs one table of tensors and options: data.batches{x, y, size=64}, got more")
+    end
     if type(given) ~= "table" or nb.is_tensor(given) then
       native.raise("batches: needs a table: data.batches{x, y, size=64}, got " .. options.describe(given))
     end
-    local tensors, named = {}, {}
+    local tensors, named, most = {}, {}, 0
     for key, value in pairs(given) do
-      if math.type(key) == "integer" then tensors[key] = value else named[key] = value end
+      if math.type(key) == "integer" then
+        tensors[key], most = value, math.max(most, key)
+      else
+        named[key] = value
+      end
     end
     local self = options.check("batches", batch_params, named)
     if #tensors == 0 then native.raise("batches: there is no tensor; give at least one: data.batches{x, y}") end
-    for i, t in ipairs(tensors) do
+    for i = 1, most do
+      local t = tensors[i]
       if not nb.is_tensor(t) or #t.shape == 0 then
         native.raise(("batches: entry %d must be a tensor of samples, got %s"):format(i, options.describe(t)))
       end
@@ -98,6 +106,10 @@ return #valid[1]  --> 2]],
     if #o.tensors == 0 then native.raise("split: there is no tensor") end
     local n = #o.tensors[1]
     local k = math.floor(n * o.fraction + 0.5)
+    if o.fraction > 0 and (k == 0 or k == n) then
+      native.raise(("split: %g of %d samples leaves the %s set empty; give another fraction"):format(o.fraction, n,
+        k == 0 and "first" or "second"))
+    end
     local order = o.shuffle and nb.randperm(n) or nb.arange(n, { dtype = "i64" })
     local a, b = {}, {}
     for i, t in ipairs(o.tensors) do
@@ -111,14 +123,25 @@ return #valid[1]  --> 2]],
 })
 
 define("normalize", {
-  doc = "x with mean 0 and standard deviation 1 in each column, and the mean and deviation used.",
+  doc = "x with mean 0 and standard deviation 1 in each column, and the mean and deviation used; a column of equal " ..
+    "numbers becomes 0.",
   example = "(data.normalize(nb.tensor{{1}, {3}}))  --> {{-0.70711}, {0.70711}}",
   params = { { name = "x", type = "tensor" } },
   function(o)
-    local x = o.x:to("f32")
+    if o.x:dim() == 0 or #o.x == 0 then
+      native.raise("normalize: needs samples, the rows of x, got " .. options.describe(o.x))
+    end
+    local x, dtype = o.x:to("f64"), o.x.dtype == "f64" and "f64" or "f32"
+    local odd = nb.no_grad(function() return x:isfinite():logical_not():nonzero() end)
+    if #odd > 0 then
+      local place = odd[1]:totable()
+      local v = x:at(table.unpack(place))
+      native.raise(("normalize: element %s is %s, of which there is no mean (%d such); replace them, or leave their " ..
+        "samples out"):format(table.concat(place, ", "), v ~= v and "NaN" or v, #odd))
+    end
     local mean, std = x:mean(1, { keepdim = true }), x:std(1, { keepdim = true })
-    std = nb.where(std:gt(0), std, 1)
-    return (x - mean) / std, mean, std
+    std = nb.where(std:gt(0), std, 1)  -- of equal numbers, and of a single one
+    return ((x - mean) / std):to(dtype), mean:to(dtype), std:to(dtype)
   end,
 })
 

@@ -49,6 +49,11 @@ local function accuracy(output, target, threshold, ignored)
     guess = output:argmax(2)
     truth = target:dim() == output:dim() and target:argmax(2) or target
   else
+    local most = target:numel() > 0 and target:abs():max():item() or 0
+    if most > 1 then
+      native.raise(("nn.fit: accuracy of one score needs targets 0 and 1, or -1 and 1, got one of size %g")
+        :format(most))
+    end
     guess = output:gt(threshold):to("f32")
     truth = target:gt(threshold == 0 and target:lt(0):any():item() and 0 or 0.5):to("f32")
   end
@@ -282,6 +287,11 @@ end
 
 -- Puts the means of a tally into the history.
 local function record(run, tally, prefix, metrics)
+  if tally.n == 0 then
+    native.raise(("nn.fit: %s gave no batch in epoch %d; %s"):format(prefix == "" and "train" or "valid", run.epoch,
+      run.epoch == 1 and "it has no samples, or fewer than a whole batch" or
+      "an iterator must begin anew with each epoch, as that of data.batches does"))
+  end
   local names = { "loss" }
   for i, m in ipairs(metrics) do names[i + 1] = m[1] end
   for _, name in ipairs(names) do

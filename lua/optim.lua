@@ -345,7 +345,7 @@ local maximize = { name = "maximize", type = "boolean", default = false, doc = "
 local function define(name, spec)
   local where = "optim." .. name
   spec.name = name
-  if not spec.step then spec.params[#spec.params + 1] = maximize end
+  spec.params[#spec.params + 1] = maximize
   spec.by_name = {}
   for _, p in ipairs(spec.params) do spec.by_name[p.name] = p end
   local meta = { __name = name, __tostring = to_text, methods = Optimizer }

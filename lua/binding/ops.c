@@ -195,10 +195,7 @@ static bool number_dtype(const Reader *r, int i, DType beside, DType *dtype, Err
   *dtype = beside;
   if (r->is_boolean[i]) *dtype = NB_BOOL;
   if (r->is_boolean[i] || nb_dtype_is_float(beside)) return true;
-  if (!r->given[i]) {  // a limit at infinity, which any dtype but bool has the like of
-    if (beside == NB_BOOL) *dtype = NB_U8;
-    return true;
-  }
+  if (!r->given[i]) return true;  // a limit at infinity, which any dtype has the like of
   if (!r->is_whole[i]) *dtype = NB_F32;
   if (!r->is_whole[i] || (beside == NB_U8 && whole >= 0 && whole <= 255)) return true;
   *dtype = NB_I64;
@@ -220,7 +217,8 @@ static bool make_operands(Reader *r, Error *err) {
     const Value *v = &r->numbers[i];
     if (!number_dtype(r, i, beside, &dtype, err)) return false;
     bool exact = dtype == NB_I64 && r->given[i];
-    r->args[i].tensor = exact ? nb_tensor_whole(v->whole, dtype, err) : nb_tensor_scalar(v->number, dtype, err);
+    double number = dtype == NB_BOOL && !r->given[i] ? v->number > 0 : v->number;
+    r->args[i].tensor = exact ? nb_tensor_whole(v->whole, dtype, err) : nb_tensor_scalar(number, dtype, err);
     if (!r->args[i].tensor) return false;
   }
   return true;

@@ -91,6 +91,17 @@ local function project(self, query, key, value)
   return table.unpack(out)
 end
 
+local function check_own(self)
+  local width = self.embed_dim
+  shared.check_sizes(self, "in_proj_weight", 3 * width, width)
+  shared.check_sizes(self, "in_proj_bias", 3 * width)
+  shared.check_sizes(self, "q_proj_weight", width, width)
+  shared.check_sizes(self, "k_proj_weight", width, self.kdim)
+  shared.check_sizes(self, "v_proj_weight", width, self.vdim)
+  shared.check_sizes(self, "bias_k", 1, 1, width)
+  shared.check_sizes(self, "bias_v", 1, 1, width)
+end
+
 local function check_inputs(self, query, key, value)
   local dims, sizes = query:dim(), { self.embed_dim, self.kdim, self.vdim }
   for i, x in ipairs { query, key, value } do
@@ -167,6 +178,7 @@ end
 
 local function forward(self, ...)
   local query, key, value, o = read_call(...)
+  check_own(self)
   check_inputs(self, query, key, value)
   local batched, same = query:dim() == 3, rawequal(query, key) and rawequal(key, value)
   local function batch_first(x)

@@ -7,6 +7,7 @@ local options = require "nablua.options"
 
 local eps = { name = "eps", type = "non-negative", default = 1e-5, doc = "added to the variance" }
 local affine = { name = "affine", type = "boolean", default = true, doc = "whether there is a weight and a bias" }
+local has_bias = { name = "bias", type = "boolean", default = true, doc = "whether there is a bias beside the weight" }
 local elementwise = { name = "elementwise_affine", type = "boolean", default = true,
   doc = "whether there is a weight for each element" }
 
@@ -15,11 +16,13 @@ local function add_affine(self, weight, bias, sizes)
   if weight and bias then self.bias = nb.zeros(sizes, { requires_grad = true }) end
 end
 
--- Weight and bias of a layer that has `count` numbers in each.  Broadcasting, or the rule for groups, would take others
--- in silence.
+-- Weight, bias and running values of a layer that has `count` numbers in each.  Broadcasting, or the rule for groups,
+-- would take others in silence.
 local fitting = setmetatable({}, { __mode = "k" })  -- tensor → the count that it was found to have
+local AFFINE = { "weight", "bias" }
+local OF_CHANNELS = { "weight", "bias", "running_mean", "running_var" }
 local function check_affine(self, count)
-  for _, name in ipairs { "weight", "bias" } do
+  for _, name in ipairs(self.running_mean and OF_CHANNELS or AFFINE) do
     local t = self[name]
     if t and fitting[t] ~= count then
       if t:numel() ~= count then
@@ -63,7 +66,8 @@ local function scale_channels(self, y)
   if not self.weight then return y end
   local shape = { 1, self.weight:numel() }
   for d = 3, y:dim() do shape[d] = 1 end
-  return y * self.weight:view(shape) + self.bias:view(shape)
+  y = y * self.weight:view(shape)
+  return self.bias and y + self.bias:view(shape) or y
 end
 
 local function check_channels(self, x, count, ranks)
@@ -93,9 +97,11 @@ local function define_batch_norm(name, ranks, example)
       affine,
       { name = "track_running_stats", type = "boolean", default = true,
         doc = "whether there are running values; without, evaluation uses the batch's too" },
+      has_bias,
     },
     init = function(self, o)
-      add_affine(self, o.affine, true, { o.num_features })
+      o.bias = o.bias and o.affine
+      add_affine(self, o.affine, o.bias, { o.num_features })
       if not o.track_running_stats then return end
       self.running_mean = nb.zeros(o.num_features)
       self.running_var = nb.ones(o.num_features)
@@ -161,8 +167,7 @@ return {
     "nn.BatchNorm2d(3)(nb.randn(2, 3, 4, 4)).shape  --> {2, 3, 4, 4}"),
   LayerNorm = module.define("nn.LayerNorm", {
     doc = "Normalises the last dimension, or the last few, of every sample by itself.",
-    source = "Ba, Kiros and Hinton 2016", params = { shape_param, eps, elementwise,
-      { name = "bias", type = "boolean", default = true } },
+    source = "Ba, Kiros and Hinton 2016", params = { shape_param, eps, elementwise, has_bias },
     example = "nn.LayerNorm(2)(nb.tensor{{1, 3}, {10, 30}})  --> {{-1, 1}, {-1, 1}}",
     init = function(self, o)
       rawset(self, "sizes", as_list(o.normalized_shape))
@@ -197,13 +202,15 @@ return {
   }),
   GroupNorm = module.define("nn.GroupNorm", {
     doc = "Normalises groups of channels of every sample by itself.", source = "Wu and He 2018",
-    params = { { name = "num_groups", type = "size" }, { name = "num_channels", type = "size" }, eps, affine },
+    params = { { name = "num_groups", type = "size" }, { name = "num_channels", type = "size" }, eps, affine,
+      has_bias },
     example = "nn.GroupNorm(2, 4)(nb.randn(2, 4, 3, 3)).shape  --> {2, 4, 3, 3}",
     init = function(self, o)
       if o.num_channels % o.num_groups ~= 0 then
         native.raise(("nn.GroupNorm: %d groups do not divide %d channels"):format(o.num_groups, o.num_channels))
       end
-      add_affine(self, o.affine, true, { o.num_channels })
+      o.bias = o.bias and o.affine
+      add_affine(self, o.affine, o.bias, { o.num_channels })
     end,
     forward = function(self, x)
       local shape = x.shape

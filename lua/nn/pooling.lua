@@ -32,9 +32,14 @@ return {
   }),
   AdaptiveAvgPool2d = module.define("nn.AdaptiveAvgPool2d", {
     doc = "Means over windows chosen so that the last two dimensions get the given sizes.",
-    params = { { name = "sizes", type = "sizes", doc = "height and width of the result" } },
+    params = { { name = "sizes", type = "sizes or input's", doc = "height and width of the result; nil in " ..
+      "{3, nil} or {nil, 3}: the input's" } },
     see = { "nb.adaptive_avg_pool2d" },
-    example = "nn.AdaptiveAvgPool2d(1)(nb.ones(2, 3, 5, 4)).shape  --> {2, 3, 1, 1}",
-    forward = function(self, x) return nb.adaptive_avg_pool2d(x, self.sizes) end,
+    example = "nn.AdaptiveAvgPool2d {1, nil}(nb.ones(2, 3, 5, 4)).shape  --> {2, 3, 1, 4}",
+    forward = function(self, x)
+      local sizes = self.sizes
+      if type(sizes) == "table" and x:dim() >= 2 then sizes = { sizes[1] or x:size(-2), sizes[2] or x:size(-1) } end
+      return nb.adaptive_avg_pool2d(x, sizes)
+    end,
   }),
 }

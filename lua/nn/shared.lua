@@ -2,6 +2,7 @@
 -- What several layers compute.
 local native = require "nablua.native"
 local nb = require "nablua.core"
+local options = require "nablua.options"
 
 local shared = {}
 
@@ -9,6 +10,19 @@ local shared = {}
 function shared.affine(x, weight, bias)
   if bias then return nb.linear(x, weight, bias) end
   return nb.linear(x, weight)
+end
+
+-- Sees that a module's tensor, where it has one, has the given sizes; which is remembered.
+local fitting = setmetatable({}, { __mode = "k" })  -- tensor → the module that it fits
+function shared.check_sizes(self, field, ...)
+  local t = self[field]
+  if not t or fitting[t] == self then return end
+  local sizes = { ... }
+  if options.shape(t) ~= options.shape(sizes) then
+    native.raise(("%s: %s must have shape %s, got %s"):format(self:kind(), field, options.shape(sizes),
+      options.shape(t)))
+  end
+  fitting[t] = self
 end
 
 -- Elements set to 0 with probability p, the others scaled by 1/(1 − p).

@@ -178,16 +178,17 @@ local function search(params, from, start, direct, rate, evaluate, tolerance)
 end
 
 local function step(o, m, closure)
-  local params, evaluations = o.params, 0
+  local params, evaluations, result = o.params, 0, nil
   local most = o.max_eval or o.max_iter * 5 // 4
-  local function value(J) return nb.is_tensor(J) and J:item() or J end
   local function evaluate()
     evaluations = evaluations + 1
-    return value(closure()), gather(params, "grad")
+    local J = closure()
+    local loss, gradient = nb.is_tensor(J) and J:item() or J, gather(params, "grad")
+    result = result or J
+    if o.maximize then return -loss, -gradient end
+    return loss, gradient
   end
-  local result = closure()
-  evaluations = 1
-  local loss, gradient = value(result), gather(params, "grad")
+  local loss, gradient = evaluate()
   local iteration = 0
   while iteration < o.max_iter and largest(gradient) > o.tolerance_grad do
     iteration = iteration + 1

@@ -205,8 +205,16 @@ static int edge_of(const Backward *b, int i) {
   return edge;
 }
 
-Tensor *nb_in(Backward *b, int i) {
+static Tensor *given(const Backward *b, int i) {
   return b->node->args[i].tensor;
+}
+
+// Elementwise rows compute in one dtype, and so do their rules: x·x of u8 would wrap, and x − 1 of i64 round.
+Tensor *nb_in(Backward *b, int i) {
+  Tensor *t = given(b, i);
+  const Op *op = b->node->op;
+  if (!op->loops[NB_F32] || !t || t->layout.dtype == b->grad[0]->layout.dtype) return t;
+  return op->params[i].kind == NB_PARAM_MASK ? t : nb_to(b->scope, t, b->grad[0]->layout.dtype);
 }
 
 Tensor *nb_in_list(Backward *b, int i, int j) {
@@ -269,7 +277,7 @@ static bool give(Backward *b, int edge, Tensor *input, Tensor *grad) {
 }
 
 bool nb_give(Backward *b, int i, Tensor *grad) {
-  return give(b, edge_of(b, i), nb_in(b, i), grad);
+  return give(b, edge_of(b, i), given(b, i), grad);
 }
 
 bool nb_give_list(Backward *b, int i, int j, Tensor *grad) {

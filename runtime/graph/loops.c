@@ -145,23 +145,30 @@ static bool no_loop(const Call *c, DType dtype, Error *err) {
   return c->op->loops[dtype] || nb_fail(err, NB_ERROR_ARGUMENT, "is not defined for %s", nb_dtype_name(dtype));
 }
 
-// What a row computes in that widened u8 in releases before: bools are counted in i64, of u8 the result stays u8.
-static DType narrow(const Op *op, DType dtype) {
-  static bool said;
-  if (dtype == NB_BOOL) return NB_I64;
-  if (!said)
+DType nb_kept_dtype(const Op *op, DType dtype) {
+  static bool said_u8, said_bool;
+  if (dtype == NB_BOOL && !op->stays_mask) return NB_I64;
+  if (dtype == NB_BOOL && !said_bool) {
+    said_bool = true;
     nb_notice(
-        "%s of u8 is u8 now and wraps around beyond 0..255, as + and * do (so are -, abs, %%, ^ and others, which gave "
-        "i64 or f32 before); convert with :to(\"i64\") for wider results",
+        "%s of masks is a mask now, as in NumPy and PyTorch: true + true is true (so are *, abs, maximum, max and "
+        "others, which gave u8 or i64 before); count with :to(\"i64\") or :sum()",
         op->name);
-  said = true;
-  return NB_U8;
+  }
+  if (dtype == NB_U8 && op->narrow && !said_u8) {
+    said_u8 = true;
+    nb_notice(
+        "%s of u8 is u8 now and wraps around beyond 0..255, as + and * do (so are -, abs, %%, ^, max and others, which "
+        "gave i64 or f32 before); convert with :to(\"i64\") for wider results",
+        op->name);
+  }
+  return dtype;
 }
 
 // The smallest dtype from `dtype` upwards that the row has a loop for.
 static bool compute_in(Call *c, DType dtype, Error *err) {
   DType from = dtype;
-  if (c->op->narrow && dtype <= NB_U8) dtype = narrow(c->op, dtype);
+  if ((c->op->narrow || c->op->stays_mask) && dtype <= NB_U8) dtype = nb_kept_dtype(c->op, dtype);
   while (dtype < NB_DTYPES && !c->op->loops[dtype]) dtype++;
   if (dtype == NB_DTYPES) return no_loop(c, from, err);
   c->compute = dtype;

@@ -81,6 +81,21 @@ static void TYPED(through_softmax)(int64_t rows, int64_t columns, const REAL *p,
     NB_IVDEP for (int64_t k = 0; k < columns; k++) d[k] = p[k] * (d[k] - shared[r]);
 }
 
+// Where a tile has all keys: p so that it sums to 1, which the rounding of lse has cost, and Σ p·d.  A query that sees
+// one key alone then has d − Σ p·d = 0, as it should.
+static void TYPED(settle)(int64_t rows, int64_t columns, REAL *p, const REAL *d, REAL *shared) {
+  for (int64_t r = 0; r < rows; r++, p += BLOCK, d += BLOCK) {
+    double total = 0, sum = 0;
+    for (int64_t k = 0; k < columns; k++) {
+      total += (double)p[k];
+      sum += (double)p[k] * (double)d[k];
+    }
+    double share = total > 0 ? 1 / total : 0;
+    NB_IVDEP for (int64_t k = 0; k < columns; k++) p[k] = (REAL)((double)p[k] * share);
+    shared[r] = (REAL)(sum * share);
+  }
+}
+
 static void TYPED(clear)(REAL *to, int64_t rows, int64_t columns, int64_t step) {
   for (int64_t r = 0; r < rows; r++) memset(to + r * step, 0, (size_t)columns * sizeof *to);
 }
@@ -101,7 +116,8 @@ static void TYPED(backward)(const Head *h, bool of_keys, bool both, int64_t from
   REAL *dq = h->dq, *dk = h->dk, *dv = h->dv;
   int64_t i_from = of_keys ? 0 : from, i_to = of_keys ? queries : to;
   int64_t j_from = of_keys ? from : 0, j_to = of_keys ? to : a->keys;
-  for (int64_t i = i_from; i < i_to; i++) {
+  const bool settled = a->keys <= BLOCK;
+  for (int64_t i = i_from; i < i_to && !settled; i++) {
     const REAL *g = (const REAL *)h->g + i * a->g.row, *y = (const REAL *)h->y + i * a->y.row;
     double sum = 0;
     for (int64_t k = 0; k < width; k++) sum += (double)g[k] * (double)y[k];
@@ -118,6 +134,7 @@ static void TYPED(backward)(const Head *h, bool of_keys, bool both, int64_t from
       TYPED(scores)(h, i, rows, j, &across[b], p);
       for (int64_t r = 0; r < rows; r++) EXP_LESS(columns, p + r * BLOCK, p + r * BLOCK, lse[i + r]);
       nb_gemm_packed(rows, rows_from(h->g, a->g.row, i, sizeof *d), &values[b], d, BLOCK, false);
+      if (settled) TYPED(settle)(rows, columns, p, d, shared + i);
       if (of_keys)
         nb_gemm_packed(columns, (GemmMatrix){p, BLOCK, true}, &deltas[c], dv + j * a->dv.row, a->dv.row, true);
       TYPED(through_softmax)(rows, columns, p, d, shared + i);

@@ -459,11 +459,11 @@ PROD(prod_f64, double, double, double, EACH_OF)
       if (r->values) ((Value *)nb_tensor_data(r->values))[o] = (Value)best; \
     }                                                                       \
   }
-PLACE(argmax_u8, uint8_t, int64_t, >)
+PLACE(argmax_u8, uint8_t, uint8_t, >)
 PLACE(argmax_i64, int64_t, int64_t, >)
 PLACE(argmax_any_f32, float, float, >)
 PLACE(argmax_f64, double, double, >)
-PLACE(argmin_u8, uint8_t, int64_t, <)
+PLACE(argmin_u8, uint8_t, uint8_t, <)
 PLACE(argmin_i64, int64_t, int64_t, <)
 PLACE(argmin_any_f32, float, float, <)
 PLACE(argmin_f64, double, double, <)

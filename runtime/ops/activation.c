@@ -89,7 +89,7 @@ NB_LOOP(softplus_f32) {
 // second derivatives, the rules below write them in operators; the tests compare the two.
 NB_BINARY_FLOATS(sigmoid_grad, x *(y *(1 - y)), x *(y *(1 - y)))
 NB_BINARY_FLOATS(tanh_grad, x *(1 - y * y), x *(1 - y * y))
-NB_BINARY_FLOATS(relu_grad, y > 0 ? x : 0, y > 0 ? x : 0)
+NB_BINARY_FLOATS(relu_grad, !(y <= 0) ? x : 0, !(y <= 0) ? x : 0)
 NB_BINARY_VIA(elu_grad_f32, vector_exp, const float alpha = (float)args[2].number, y > 0 ? x : x * (alpha * v))
 NB_BINARY(elu_grad_f64, double, double, y > 0 ? x : x * args[2].number * exp(y))
 NB_BINARY_VIA(silu_grad_f32, vector_sigmoid, , x *(v *(1 + y * (1 - v))))
@@ -146,7 +146,8 @@ static Tensor *positive(Backward *b, Tensor *t) {
 static bool relu_backward(Backward *b) {
   Tensor *g = b->grad[0];
   if (!nb_grad_enabled()) return nb_give(b, 0, nb_on_grad(b, "relu_grad", nb_out(b, 0)));
-  return nb_give(b, 0, nb_mul(b->scope, g, nb_to(b->scope, positive(b, nb_out(b, 0)), g->layout.dtype)));
+  Tensor *zero = nb_full(b->scope, &(Layout){.dtype = g->layout.dtype}, 0);
+  return nb_give(b, 0, nb_where(b->scope, nb_binary(b->scope, "le", nb_out(b, 0), zero), zero, g));
 }
 
 // The row of a first derivative that takes g, x and the numbers of the operator's own.
@@ -163,14 +164,14 @@ static bool leaky_relu_backward(Backward *b) {
   return nb_give(b, 0, nb_where(s, positive(b, nb_in(b, 0)), g, nb_muln(s, g, nb_arg(b, 1)->number)));
 }
 
-// α·e^x = y + α on the negative side.
+// α·e^x = y + α on the negative side; at 0 itself the second derivative is 0, as on the other side.
 static bool elu_backward(Backward *b) {
   Scope *s = b->scope;
   if (!nb_grad_enabled()) return give_grad(b, "elu_grad");
   Tensor *g = b->grad[0], *x = nb_in(b, 0);
   double alpha = nb_arg(b, 1)->number;
   Tensor *zero = nb_full(s, &(Layout){.dtype = x->layout.dtype}, 0), *up = positive(b, x);
-  Tensor *slope = nb_muln(s, nb_unary(s, "exp", nb_where(s, up, zero, x)), alpha);
+  Tensor *slope = nb_muln(s, nb_unary(s, "exp", nb_where(s, nb_binary(s, "lt", x, zero), x, zero)), alpha);
   return nb_give(b, 0, nb_where(s, up, g, nb_mul(s, g, slope)));
 }
 
@@ -280,17 +281,21 @@ static bool log_softmax_forward(Call *c, Error *err) {
 }
 
 static bool shape_softmax_grad(Call *c, Error *err) {
-  (void)err;
-  c->layout[0] = c->args[1].tensor->layout;
-  c->compute = c->layout[0].dtype;
-  return true;
+  char have[NB_SHAPE_TEXT], want[NB_SHAPE_TEXT];
+  const Layout *g = &c->args[0].tensor->layout, *y = &c->args[1].tensor->layout;
+  c->layout[0] = *y;
+  c->compute = c->layout[0].dtype = nb_dtype_promote(y->dtype, NB_F32);
+  return nb_layout_has(g, y->shape, y->ndim) ||
+         nb_fail(err, NB_ERROR_ARGUMENT, "g must have the shape of y, %s, got %s", nb_shape_text(y, want),
+                 nb_shape_text(g, have));
 }
 
 static bool run_softmax_grad(Call *c, bool logarithm, Error *err) {
   Scope s;
   nb_scope_open(&s, err);
   const Layout *l = &c->layout[0];
-  Tensor *g = nb_contiguous(&s, nb_to(&s, c->args[0].tensor, c->compute)), *y = nb_contiguous(&s, c->args[1].tensor);
+  Tensor *g = nb_contiguous(&s, nb_to(&s, c->args[0].tensor, c->compute));
+  Tensor *y = nb_contiguous(&s, nb_to(&s, c->args[1].tensor, c->compute));
   if (g && y && nb_layout_numel(l) > 0) {
     int64_t n = l->ndim ? l->shape[l->ndim - 1] : 1;
     SoftmaxGrad w = {nb_tensor_data(g), nb_tensor_data(y), nb_tensor_data(c->out[0]), n, logarithm};
@@ -423,7 +428,8 @@ static const Op ops[] = {
      .forward = nb_forward_elementwise,
      .backward = relu_backward,
      .narrow = true,
-     .loops = {[NB_U8] = relu_u8, [NB_I64] = relu_i64, [NB_F32] = relu_f32, [NB_F64] = relu_f64}},
+     .stays_mask = true,
+     .loops = {[NB_BOOL] = relu_u8, [NB_U8] = relu_u8, [NB_I64] = relu_i64, [NB_F32] = relu_f32, [NB_F64] = relu_f64}},
     {.name = "leaky_relu",
      .doc = "x where it is above 0, else x times negative_slope.",
      .example = "nb.leaky_relu(nb.tensor{-1, 2}, 0.1)  --> {-0.1, 2}",

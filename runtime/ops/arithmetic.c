@@ -8,6 +8,8 @@
 NB_BINARY_FLOATS(add, x + y, x + y)
 NB_BINARY(add_i64, int64_t, int64_t, (int64_t)((uint64_t)x + (uint64_t)y))
 NB_BINARY(add_u8, uint8_t, uint8_t, (unsigned)x + (unsigned)y)
+NB_BINARY(or_bool, uint8_t, uint8_t, x | y)
+NB_BINARY(and_bool, uint8_t, uint8_t, x &y)
 NB_BINARY_FLOATS(sub, x - y, x - y)
 NB_BINARY(sub_i64, int64_t, int64_t, (int64_t)((uint64_t)x - (uint64_t)y))
 NB_BINARY(sub_u8, uint8_t, uint8_t, (unsigned)x - (unsigned)y)
@@ -101,11 +103,12 @@ static bool mul_backward(Backward *b) {
   return nb_give(b, last, other ? other : nb_on_grad(b, "mul", nb_in(b, !last)));
 }
 
+// δ/y and −δ·(x/y)/y, where x/y is the result: 0 where x is 0, also where 1/y is infinite.
 static bool div_backward(Backward *b) {
   Scope *s = b->scope;
-  Tensor *x = nb_in(b, 0), *y = nb_in(b, 1), *g = nb_div(s, b->grad[0], y);
-  if (nb_wants(b, 0) && !nb_give(b, 0, g)) return false;
-  return !nb_wants(b, 1) || nb_give(b, 1, nb_neg(s, nb_mul(s, g, nb_div(s, x, y))));
+  Tensor *y = nb_in(b, 1), *g = b->grad[0];
+  if (nb_wants(b, 0) && !nb_give(b, 0, nb_div(s, g, y))) return false;
+  return !nb_wants(b, 1) || nb_give(b, 1, nb_neg(s, nb_div(s, nb_mul(s, g, nb_out(b, 0)), y)));
 }
 
 // Whether y is a single number that is not 0 and that no gradient goes to, which spares the rule its exceptions.
@@ -113,7 +116,7 @@ static bool is_plain_exponent(Backward *b, const Tensor *y) {
   return nb_unheard() && !nb_wants(b, 1) && nb_layout_numel(&y->layout) == 1 && nb_tensor_get(y, 0) != 0;
 }
 
-// d(x^y)/dx = y·x^(y−1), which is 0 where both are 0; d/dy = x^y·ln x, which is 0 where x is 0 and y ≥ 0.
+// d(x^y)/dx = y·x^(y−1), which is 0 where y is 0 and 1/x infinite; d/dy = x^y·ln x, which is 0 where x is 0 and y ≥ 0.
 static bool pow_backward(Backward *b) {
   Scope *s = b->scope;
   Tensor *x = nb_in(b, 0), *y = nb_in(b, 1), *g = b->grad[0];
@@ -123,7 +126,7 @@ static bool pow_backward(Backward *b) {
   Tensor *one = nb_full(s, &(Layout){.dtype = x->layout.dtype}, 1);
   if (nb_wants(b, 0)) {
     // The masks stand before the power as well, so that its own slopes there are numbers.
-    Tensor *some = nb_binary(s, "gt", nb_unary(s, "abs", x), zero);
+    Tensor *some = nb_unary(s, "isfinite", nb_unary(s, "reciprocal", x));
     Tensor *flat = nb_binary(s, "logical_and", nb_binary(s, "eq", y, zero), nb_unary(s, "logical_not", some));
     Tensor *slope = nb_mul(s, y, nb_binary(s, "pow", nb_where(s, flat, one, x), nb_addn(s, y, -1)));
     if (!nb_give(b, 0, nb_mul(s, g, nb_where(s, flat, zero, slope)))) return false;
@@ -137,7 +140,21 @@ static bool pow_backward(Backward *b) {
 // Lua's %: the result has the divisor's sign.
 #define LUA_MOD(fmod, zero) (fmod(x, y) + ((fmod(x, y) < zero) != (y < zero) && fmod(x, y) != zero ? y : zero))
 NB_BINARY_FLOATS(mod, LUA_MOD(fmodf, 0.0f), LUA_MOD(fmod, 0.0))
-NB_BINARY_FLOATS(floordiv, floorf(x / y), floor(x / y))
+
+// ⌊x/y⌋ of the exact quotient, so that x = y·⌊x/y⌋ + x mod y: where x/y was rounded up to a whole number, the rest says
+// so.  Beside an infinite y the quotient is 0, from above or from below.
+static inline double floordiv_one(double x, double y) {
+  double q = floor(x / y), rest = fma(-q, y, x);
+  if (rest == rest) return rest != 0 && (rest < 0) != (y < 0) ? q - 1 : q;
+  return q == 0 && x != 0 && (x < 0) != (y < 0) ? -1 : q;
+}
+
+// In double the quotient of two floats is rounded to a whole number only if it is one.
+static inline double floordiv_float(double x, double y) {
+  double q = floor(x / y);
+  return q == 0 && x != 0 && (x < 0) != (y < 0) ? -1 : q;
+}
+NB_BINARY_FLOATS(floordiv, floordiv_float((double)x, (double)y), floordiv_one(x, y))
 
 static int64_t mod_whole(int64_t x, int64_t y) {
   if (y == 0 || y == -1) return 0;
@@ -203,24 +220,25 @@ NB_BINARY_FLOATS(minimum, x < y || x != x ? x : y, x < y || x != x ? x : y)
 NB_BINARY(minimum_i64, int64_t, int64_t, x < y ? x : y)
 NB_BINARY(minimum_u8, uint8_t, uint8_t, x < y ? x : y)
 
-static bool extreme_backward(Backward *b, const char *wins) {
+static bool extreme_backward(Backward *b, const char *loses) {
   Scope *s = b->scope;
-  Tensor *x = nb_in(b, 0), *y = nb_in(b, 1), *g = b->grad[0];
-  Tensor *tie = nb_muln(s, nb_to(s, nb_binary(s, "eq", x, y), g->layout.dtype), 0.5);
+  Tensor *x = nb_in(b, 0), *y = nb_in(b, 1), *g = b->grad[0],
+         *zero = nb_full(s, &(Layout){.dtype = g->layout.dtype}, 0);
+  Tensor *shared = nb_where(s, nb_binary(s, "eq", x, y), nb_muln(s, g, 0.5), g);
   for (int i = 0; i < 2; i++) {
     if (!nb_wants(b, i)) continue;
-    Tensor *mine = nb_to(s, i == 0 ? nb_binary(s, wins, x, y) : nb_binary(s, wins, y, x), g->layout.dtype);
-    if (!nb_give(b, i, nb_mul(s, g, nb_add(s, mine, tie)))) return false;
+    Tensor *lost = i == 0 ? nb_binary(s, loses, x, y) : nb_binary(s, loses, y, x);
+    if (!nb_give(b, i, nb_where(s, lost, zero, shared))) return false;
   }
   return true;
 }
 
 static bool maximum_backward(Backward *b) {
-  return extreme_backward(b, "gt");
+  return extreme_backward(b, "lt");
 }
 
 static bool minimum_backward(Backward *b) {
-  return extreme_backward(b, "lt");
+  return extreme_backward(b, "gt");
 }
 
 // d atan2(y, x): dy·x/(x²+y²) − dx·y/(x²+y²), and 0 at the origin, in every order.
@@ -240,7 +258,7 @@ static bool atan2_backward(Backward *b) {
 
 static const Op ops[] = {
     {.name = "add",
-     .doc = "x + y, elementwise with broadcasting.",
+     .doc = "x + y, elementwise with broadcasting; of two masks, where one or both are true.",
      .example = "nb.tensor{1, 2} + 10  --> {11, 12}",
      .derivative = "∂/∂x = 1, ∂/∂y = 1",
      .role = NB_ROLE_FORMULA,
@@ -250,7 +268,8 @@ static const Op ops[] = {
      .shape = nb_shape_elementwise,
      .forward = nb_forward_elementwise,
      .backward = add_backward,
-     .loops = {[NB_U8] = add_u8, [NB_I64] = add_i64, [NB_F32] = add_f32, [NB_F64] = add_f64}},
+     .stays_mask = true,
+     .loops = {[NB_BOOL] = or_bool, [NB_U8] = add_u8, [NB_I64] = add_i64, [NB_F32] = add_f32, [NB_F64] = add_f64}},
     {.name = "sub",
      .doc = "x − y, elementwise with broadcasting.",
      .example = "nb.tensor{1, 2} - 10  --> {-9, -8}",
@@ -265,7 +284,7 @@ static const Op ops[] = {
      .narrow = true,
      .loops = {[NB_U8] = sub_u8, [NB_I64] = sub_i64, [NB_F32] = sub_f32, [NB_F64] = sub_f64}},
     {.name = "mul",
-     .doc = "x · y, elementwise with broadcasting.",
+     .doc = "x · y, elementwise with broadcasting; of two masks, where both are true.",
      .example = "nb.tensor{1, 2} * nb.tensor{3, 4}  --> {3, 8}",
      .derivative = "∂/∂x = y, ∂/∂y = x",
      .role = NB_ROLE_FORMULA,
@@ -276,7 +295,8 @@ static const Op ops[] = {
      .shape = nb_shape_elementwise,
      .forward = nb_forward_elementwise,
      .backward = mul_backward,
-     .loops = {[NB_U8] = mul_u8, [NB_I64] = mul_i64, [NB_F32] = mul_f32, [NB_F64] = mul_f64}},
+     .stays_mask = true,
+     .loops = {[NB_BOOL] = and_bool, [NB_U8] = mul_u8, [NB_I64] = mul_i64, [NB_F32] = mul_f32, [NB_F64] = mul_f64}},
     {.name = "multiply_add",
      .doc = "x · y + z, elementwise with broadcasting.",
      .example = "require(\"nablua.native\").multiply_add(nb.tensor{1, 2}, nb.tensor(3), nb.tensor(4))  --> {7, 10}",
@@ -299,7 +319,7 @@ static const Op ops[] = {
      .formula = "x/y",
      .params = {OPERAND("x"), OPERAND("y")},
      .inplace = true,
-     .saves = BOTH,
+     .saves = NB_SAVE_IN(1) | NB_SAVE_OUT(0),
      .shape = nb_shape_elementwise_float,
      .forward = nb_forward_elementwise,
      .backward = div_backward,
@@ -335,7 +355,7 @@ static const Op ops[] = {
      .narrow = true,
      .loops = {[NB_U8] = mod_u8, [NB_I64] = mod_i64, [NB_F32] = mod_f32, [NB_F64] = mod_f64}},
     {.name = "floordiv",
-     .doc = "⌊x/y⌋, elementwise, as Lua's //.",
+     .doc = "⌊x/y⌋, elementwise, as Lua's //, but exact: x is y·(x // y) + x % y up to rounding.",
      .example = "nb.tensor{-1, 5} // 3  --> {-1, 1}",
      .no_grad = "it is piecewise constant",
      .params = {OPERAND("x"), OPERAND("y")},
@@ -347,7 +367,7 @@ static const Op ops[] = {
     {.name = "maximum",
      .doc =
          "The larger of x and y, elementwise with broadcasting.  Where they are equal each gets half of the gradient; "
-         "where one is NaN so is the result, and nobody gets any.",
+         "where one is NaN so is the result, and both get all of it.",
      .example = "nb.maximum(nb.tensor{1, 5}, 3)  --> {3, 5}",
      .derivative = "∂/∂x = 1[x > y], ∂/∂y = 1[y > x]",
      .role = NB_ROLE_FORMULA,
@@ -359,11 +379,16 @@ static const Op ops[] = {
      .forward = nb_forward_elementwise,
      .backward = maximum_backward,
      .narrow = true,
-     .loops = {[NB_U8] = maximum_u8, [NB_I64] = maximum_i64, [NB_F32] = maximum_f32, [NB_F64] = maximum_f64}},
+     .stays_mask = true,
+     .loops = {[NB_BOOL] = or_bool,
+               [NB_U8] = maximum_u8,
+               [NB_I64] = maximum_i64,
+               [NB_F32] = maximum_f32,
+               [NB_F64] = maximum_f64}},
     {.name = "minimum",
      .doc =
          "The smaller of x and y, elementwise with broadcasting.  Where they are equal each gets half of the gradient; "
-         "where one is NaN so is the result, and nobody gets any.",
+         "where one is NaN so is the result, and both get all of it.",
      .example = "nb.minimum(nb.tensor{1, 5}, 3)  --> {1, 3}",
      .derivative = "∂/∂x = 1[x < y], ∂/∂y = 1[y < x]",
      .role = NB_ROLE_FORMULA,
@@ -375,7 +400,12 @@ static const Op ops[] = {
      .forward = nb_forward_elementwise,
      .backward = minimum_backward,
      .narrow = true,
-     .loops = {[NB_U8] = minimum_u8, [NB_I64] = minimum_i64, [NB_F32] = minimum_f32, [NB_F64] = minimum_f64}},
+     .stays_mask = true,
+     .loops = {[NB_BOOL] = and_bool,
+               [NB_U8] = minimum_u8,
+               [NB_I64] = minimum_i64,
+               [NB_F32] = minimum_f32,
+               [NB_F64] = minimum_f64}},
     {.name = "atan2",
      .doc = "The angle of the point (x, y) in radians, −π..π.",
      .example = "nb.atan2(nb.tensor{1.0}, nb.tensor{1.0})  --> {0.7854}",

@@ -230,9 +230,10 @@ static bool backward_attention(Backward *b) {
   Tensor *d[4];
   if (is_composed(b, MASK)) {
     double scale = scale_of(nb_arg(b, SCALE)->number, size_at(nb_arg(b, K), 1));
-    Parts t = {nb_in(b, Q),
-               nb_in(b, K),
-               nb_in(b, V),
+    DType dtype = b->grad[0]->layout.dtype;
+    Parts t = {nb_to(b->scope, nb_in(b, Q), dtype),
+               nb_to(b->scope, nb_in(b, K), dtype),
+               nb_to(b->scope, nb_in(b, V), dtype),
                nb_in(b, MASK),
                b->grad[0],
                b->node->saved_out[1],

@@ -331,10 +331,11 @@ static bool transpose_sizes(const Value *a, Conv *v, Error *err) {
                    nb_shape_text(&a[1].tensor->layout, tw), (long long)w.shape[0]);
   x = (Layout){.ndim = 4, .shape = {y.shape[0], w.shape[1] * v->groups, 0, 0}};
   for (int e = 0; e < 2; e++) {
-    if (extra[e] < 0 || extra[e] >= v->stride[e])
-      return nb_fail(err, NB_ERROR_ARGUMENT,
-                     "output_padding must be 0 or more and less than the stride of %lld, got %lld",
-                     (long long)v->stride[e], (long long)extra[e]);
+    if (extra[e] < 0 || (extra[e] >= v->stride[e] && extra[e] >= v->dilation[e]))
+      return nb_fail(
+          err, NB_ERROR_ARGUMENT,
+          "output_padding must be 0 or more and less than the stride of %lld or the dilation of %lld, got %lld",
+          (long long)v->stride[e], (long long)v->dilation[e], (long long)extra[e]);
     int64_t size = y.shape[2 + e];
     if (size < 1)
       return nb_fail(err, NB_ERROR_ARGUMENT, "the input has no pixels: its shape is %s",
@@ -349,6 +350,15 @@ static bool transpose_sizes(const Value *a, Conv *v, Error *err) {
   return sizes(v, &x, &w, false, err) && check_bias(a[2].tensor, v->channels, err);
 }
 
+// y with more rows and columns at its ends, up to those that conv2d makes of the result: an output_padding of the
+// stride or more is that of pixels of 0.  Or, with sign −1, without them.
+static Tensor *with_ends(Scope *s, const Conv *v, Tensor *y, const Layout *own, int sign) {
+  int64_t rows = v->out_height - own->shape[own->ndim - 2], columns = v->out_width - own->shape[own->ndim - 1];
+  if (!y || (rows == 0 && columns == 0)) return y;
+  return nb_op(s, "pad",
+               (Value[NB_MAX_PARAMS]){{.tensor = y}, {.ints = {(int64_t[]){0, sign * columns, 0, sign * rows}, 4}}});
+}
+
 static bool shape_transpose(Call *c, Error *err) {
   Conv v;
   if (!transpose_sizes(c->args, &v, err)) return false;
@@ -361,7 +371,10 @@ static bool forward_transpose(Call *c, Error *err) {
   Conv v;
   const void *data[3];
   nb_scope_open(&s, err);
-  bool ok = transpose_sizes(c->args, &v, err) && operands(&s, c->args, 3, v.dtype, data) &&
+  Value args[3] = {c->args[0], c->args[1], c->args[2]};
+  bool ok = transpose_sizes(c->args, &v, err) &&
+            (args[0].tensor = with_ends(&s, &v, args[0].tensor, &args[0].tensor->layout, 1)) &&
+            operands(&s, args, 3, v.dtype, data) &&
             conv_input(&v, data[0], data[1], data[2], nb_tensor_data(c->out[0]), err);
   nb_scope_close(&s);
   return ok;
@@ -372,8 +385,10 @@ static bool backward_transpose(Backward *b) {
   Tensor *g = b->grad[0];
   Conv v;
   if (!transpose_sizes(nb_arg(b, 0), &v, s->err)) return false;
-  if (nb_wants(b, 0) && !nb_give(b, 0, plain_conv(s, &v, g, nb_in(b, 1)))) return false;
-  if (nb_wants(b, 1) && !nb_give(b, 1, to_weight(s, &v, g, nb_in(b, 0)))) return false;
+  Tensor *y = nb_in(b, 0);
+  if (nb_wants(b, 0) && !nb_give(b, 0, with_ends(s, &v, plain_conv(s, &v, g, nb_in(b, 1)), &y->layout, -1)))
+    return false;
+  if (nb_wants(b, 1) && !nb_give(b, 1, to_weight(s, &v, g, with_ends(s, &v, y, &y->layout, 1)))) return false;
   return !nb_in(b, 2) || !nb_wants(b, 2) || nb_give(b, 2, to_bias(s, g, 3));
 }
 
@@ -583,6 +598,7 @@ static const Op ops[] = {
      .sample =
          {.args = "f(2,3,3,2), f(3,4,3,2), f(4); f(2,4,3,2), f(4,3,3,3), f(6), {stride=2, padding=1, output_padding=1, "
                   "groups=2}; f(2,3,4), f(2,3,3,2), nil, {dilation={2,1}, stride={3,2}, output_padding={2,0}}; "
+                  "f(2,2,3), f(2,1,2,2), f(1), {dilation={3,2}, padding={2,1}, output_padding={2,1}}; "
                   "f(2,3,4,4), f(3,2,1,1), f(2)"},
      .role = NB_ROLE_PRODUCT,
      .symbol = "convᵀ",

@@ -207,21 +207,39 @@ static bool shape_clamp(Call *c, Error *err) {
   return nb_shape_elementwise(c, err);
 }
 
-// To x inside, limits included, and to the limit that x is cut off at, as PyTorch has it.
+// Where x is at limit i, a number, or beyond it.  An infinite one is no limit, which NaN, that no x is beyond, says.
+static Tensor *at_limit(Backward *b, int i, const char *beyond, double none) {
+  Scope *s = b->scope;
+  Layout number = {.dtype = b->grad[0]->layout.dtype};
+  Tensor *limit = nb_in(b, i), *no = nb_full(s, &number, (double)NAN);
+  limit = nb_where(s, nb_binary(s, "eq", limit, nb_full(s, &number, none)), no, limit);
+  return nb_binary(s, beyond, nb_in(b, 0), limit);
+}
+
+// To x inside and to the limit that x is cut off at.  At a limit that is a tensor the two share, as in maximum; at one
+// that is a number the slope is 0, as relu's is at 0.  That is PyTorch's rule.
 static bool clamp_backward(Backward *b) {
   Scope *s = b->scope;
   Tensor *x = nb_in(b, 0), *lo = nb_in(b, 1), *hi = nb_in(b, 2), *g = b->grad[0];
-  if (nb_wants(b, 0)) {
-    Tensor *inside = nb_binary(s, "logical_and", nb_binary(s, "ge", x, lo), nb_binary(s, "le", x, hi));
-    if (!nb_give(b, 0, nb_mul(s, g, nb_to(s, inside, g->layout.dtype)))) return false;
+  Tensor *zero = nb_full(s, &(Layout){.dtype = g->layout.dtype}, 0);
+  if (!lo || !hi) return false;
+  if (lo->layout.ndim == 0 && hi->layout.ndim == 0 && !nb_wants(b, 1) && !nb_wants(b, 2)) {
+    Tensor *outside = nb_binary(s, "logical_or", at_limit(b, 1, "le", -INFINITY), at_limit(b, 2, "ge", INFINITY));
+    return nb_give(b, 0, nb_where(s, outside, zero, g));
   }
-  if (nb_wants(b, 1)) {
-    Tensor *below = nb_binary(s, "logical_and", nb_binary(s, "lt", x, lo), nb_binary(s, "le", lo, hi));
-    if (!nb_give(b, 1, nb_mul(s, g, nb_to(s, below, g->layout.dtype)))) return false;
-  }
-  if (!nb_wants(b, 2)) return true;
+  Tensor *half = nb_muln(s, g, 0.5), *room = nb_binary(s, "lt", lo, hi);
+  Tensor *below = nb_binary(s, "logical_and", nb_binary(s, "lt", x, lo), nb_binary(s, "le", lo, hi));
   Tensor *above = nb_binary(s, "logical_or", nb_binary(s, "gt", x, hi), nb_binary(s, "gt", lo, hi));
-  return nb_give(b, 2, nb_mul(s, g, nb_to(s, above, g->layout.dtype)));
+  Tensor *no_room = nb_binary(s, "logical_and", nb_binary(s, "eq", x, hi), nb_binary(s, "eq", lo, hi));
+  above = nb_binary(s, "logical_or", above, no_room);
+  Tensor *at_lo = nb_binary(s, "logical_and", nb_binary(s, "eq", x, lo), room);
+  Tensor *at_hi = nb_binary(s, "logical_and", nb_binary(s, "eq", x, hi), room);
+  if (nb_wants(b, 0)) {
+    Tensor *kept = nb_where(s, nb_binary(s, "logical_or", at_lo, at_hi), half, g);
+    if (!nb_give(b, 0, nb_where(s, nb_binary(s, "logical_or", below, above), zero, kept))) return false;
+  }
+  if (nb_wants(b, 1) && !nb_give(b, 1, nb_where(s, below, g, nb_where(s, at_lo, half, zero)))) return false;
+  return !nb_wants(b, 2) || nb_give(b, 2, nb_where(s, above, g, nb_where(s, at_hi, half, zero)));
 }
 
 // ---- where ----
@@ -272,15 +290,17 @@ static bool where_backward(Backward *b) {
     .loops = NB_FLOAT_LOOPS(NAME)                                                                                     \
   }
 
-#define STEP(NAME, DOC, EXAMPLE)                                                                                   \
-  {                                                                                                                \
-    .name = #NAME, .doc = DOC, .example = EXAMPLE, .no_grad = "it is piecewise constant", .params = {TENSOR("x")}, \
-    .inplace = true, .narrow = true, .shape = nb_shape_unary, .forward = nb_forward_elementwise, .loops = {        \
-      [NB_U8] = whole_u8,                                                                                          \
-      [NB_I64] = whole_i64,                                                                                        \
-      [NB_F32] = NAME##_f32,                                                                                       \
-      [NB_F64] = NAME##_f64                                                                                        \
-    }                                                                                                              \
+#define STEP(NAME, DOC, EXAMPLE)                                                                                     \
+  {                                                                                                                  \
+    .name = #NAME, .doc = DOC, .example = EXAMPLE, .no_grad = "it is piecewise constant", .params = {TENSOR("x")},   \
+    .inplace = true, .narrow = true, .stays_mask = true, .shape = nb_shape_unary, .forward = nb_forward_elementwise, \
+    .loops = {                                                                                                       \
+      [NB_BOOL] = whole_u8,                                                                                          \
+      [NB_U8] = whole_u8,                                                                                            \
+      [NB_I64] = whole_i64,                                                                                          \
+      [NB_F32] = NAME##_f32,                                                                                         \
+      [NB_F64] = NAME##_f64                                                                                          \
+    }                                                                                                                \
   }
 
 #define TEST(NAME, DOC, EXAMPLE)                                                                                   \
@@ -320,7 +340,8 @@ static const Op ops[] = {
      .forward = nb_forward_elementwise,
      .backward = abs_backward,
      .narrow = true,
-     .loops = {[NB_U8] = whole_u8, [NB_I64] = abs_i64, [NB_F32] = abs_f32, [NB_F64] = abs_f64}},
+     .stays_mask = true,
+     .loops = {[NB_BOOL] = whole_u8, [NB_U8] = whole_u8, [NB_I64] = abs_i64, [NB_F32] = abs_f32, [NB_F64] = abs_f64}},
     {.name = "square",
      .doc = "x², elementwise.",
      .example = "nb.square(nb.tensor{1, -2})  --> {1, 4}",
@@ -376,7 +397,8 @@ static const Op ops[] = {
      .shape = nb_shape_unary,
      .forward = nb_forward_elementwise,
      .narrow = true,
-     .loops = {[NB_U8] = sign_u8, [NB_I64] = sign_i64, [NB_F32] = sign_f32, [NB_F64] = sign_f64}},
+     .stays_mask = true,
+     .loops = {[NB_BOOL] = whole_u8, [NB_U8] = sign_u8, [NB_I64] = sign_i64, [NB_F32] = sign_f32, [NB_F64] = sign_f64}},
     STEP(floor, "The largest whole number that is not above x.", "nb.floor(nb.tensor{-1.5, 1.5})  --> {-2, 1}"),
     STEP(ceil, "The smallest whole number that is not below x.", "nb.ceil(nb.tensor{-1.5, 1.5})  --> {-1, 2}"),
     STEP(round, "The nearest whole number; halves go to the even one.", "nb.round(nb.tensor{0.5, 1.5})  --> {0, 2}"),
@@ -385,11 +407,12 @@ static const Op ops[] = {
     TEST(isfinite, "Where x is neither infinite nor NaN, as a mask.",
          "nb.isfinite(nb.tensor{1/0, 1})  --> {false, true}"),
     {.name = "clamp",
-     .doc = "x limited to the range from min to max, numbers or tensors, which broadcast.  At a limit the gradient is "
-            "x's; "
-            "where min exceeds max the result is max.",
+     .doc =
+         "x limited to the range from min to max, numbers or tensors, which broadcast; where min exceeds max the "
+         "result is max.  Just at a limit the gradient is 0 if that is a number, and half x's, half the limit's if it "
+         "is a tensor.",
      .example = "nb.clamp(nb.tensor{-5, 0.5, 5}, 0, 1)  --> {0, 0.5, 1}",
-     .derivative = "∂/∂x = 1[min ≤ x ≤ max], ∂/∂min = 1[x < min], ∂/∂max = 1[x > max]",
+     .derivative = "∂/∂x = 1[min < x < max], ∂/∂min = 1[x < min], ∂/∂max = 1[x > max]",
      .sample = {.args = "f(3,4), -10, 10; f(3,4,{lo=2,hi=3}), 0, 1; f(3,4), {min=-3}; f(3,4), f(4,{lo=-1,hi=0}), "
                         "f(3,1,{lo=0,hi=1}); f(2,3,4), f(3,1), f(4); f(3,4), {max=f()}"},
      .params = {TENSOR("x"), OPTIONAL_OPERAND("min", -INFINITY), OPTIONAL_OPERAND("max", INFINITY)},
@@ -399,7 +422,9 @@ static const Op ops[] = {
      .shape = shape_clamp,
      .forward = nb_forward_elementwise,
      .backward = clamp_backward,
-     .loops = {[NB_U8] = clamp_u8, [NB_I64] = clamp_i64, [NB_F32] = clamp_f32, [NB_F64] = clamp_f64}},
+     .stays_mask = true,
+     .loops =
+         {[NB_BOOL] = clamp_u8, [NB_U8] = clamp_u8, [NB_I64] = clamp_i64, [NB_F32] = clamp_f32, [NB_F64] = clamp_f64}},
     {.name = "where",
      .doc = "x where the mask is true, else y; elementwise with broadcasting.  Both are computed before, so a gradient "
             "that is infinite or NaN in the one not taken makes NaN of 0: in nb.where(x:gt(0), x:log(), 0) guard the "

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "loops.h"
+#include "nablua/memory.h"
 #include "sums.h"
 
 // ---- shapes ----
@@ -66,7 +67,7 @@ static bool shape_argument(Call *c, Error *err) {
 static bool shape_extreme(Call *c, Error *err) {
   if (!shape_argument(c, err)) return false;
   c->layout[1] = c->layout[0];
-  c->layout[0].dtype = c->compute;
+  c->layout[0].dtype = input_dtype(c) <= NB_U8 ? nb_kept_dtype(c->op, input_dtype(c)) : input_dtype(c);
   return true;
 }
 
@@ -309,9 +310,48 @@ static bool mean_backward(Backward *b) {
   return nb_give(b, 0, spread(b, share));
 }
 
-static bool has_zero(const Tensor *is_zero) {
-  int64_t n = nb_layout_numel(&is_zero->layout);
-  return memchr(nb_tensor_data(is_zero), 1, (size_t)n);
+// ∏ of the others of each row, from the left and from the right, in a range that neither side leaves.
+typedef struct Others {
+  const void *x;
+  void *out;
+  long double *after;
+  int64_t n;
+} Others;
+
+#define OTHERS(name, T)                                                                                 \
+  static void name(int64_t begin, int64_t end, void *ctx) {                                             \
+    const Others *w = ctx;                                                                              \
+    for (int64_t r = begin; r < end; r++) {                                                             \
+      const T *x = (const T *)w->x + r * w->n;                                                          \
+      T *out = (T *)w->out + r * w->n;                                                                  \
+      long double *after = w->after + r * w->n, before = 1, product = 1;                                \
+      for (int64_t i = w->n - 1; i >= 0 && nb_goes_on(i); product *= x[i--]) after[i] = product;        \
+      for (int64_t i = 0; i < w->n && nb_goes_on(i); before *= x[i++]) out[i] = (T)(before * after[i]); \
+    }                                                                                                   \
+  }
+OTHERS(others_f32, float)
+OTHERS(others_f64, double)
+
+static bool shape_others(Call *c, Error *err) {
+  return nb_shape_unary_float(c, err);
+}
+
+static bool others_forward(Call *c, Error *err) {
+  Scope s;
+  const Layout *l = &c->layout[0];
+  int64_t numel = nb_layout_numel(l), n = l->ndim ? l->shape[l->ndim - 1] : 1;
+  size_t bytes = (size_t)numel * sizeof(long double);
+  if (numel == 0) return true;
+  nb_scope_open(&s, err);
+  Tensor *x = nb_contiguous(&s, nb_to(&s, c->args[0].tensor, c->compute));
+  long double *after = x ? nb_alloc(bytes, err) : NULL;
+  if (after) {
+    Others w = {nb_tensor_data(x), nb_tensor_data(c->out[0]), after, n};
+    nb_parallel_for(numel / n, NB_GRAIN / 4 / n + 1, c->compute == NB_F32 ? others_f32 : others_f64, &w);
+    nb_free(after, bytes);
+  }
+  nb_scope_close(&s);
+  return after;
 }
 
 // The products of all elements before (or after) each one along the last dimension, by doubling steps: moved by 1, then
@@ -328,7 +368,7 @@ static Tensor *products_beside(Scope *s, Tensor *x, bool before) {
   return p;
 }
 
-// ∏ of the others without a division, so that it can be differentiated where elements are 0.
+// ∏ of the others without a division, so that it is right, and can be differentiated, where elements are 0 or infinite.
 static Tensor *products_of_others(Scope *s, Tensor *x, const Value *dims) {
   bool mask[NB_MAX_DIMS];
   int64_t order[NB_MAX_DIMS], back[NB_MAX_DIMS], rows = 1, n = 1;
@@ -348,28 +388,21 @@ static Tensor *products_of_others(Scope *s, Tensor *x, const Value *dims) {
   if (!sorted) return NULL;
   Tensor *flat = nb_reshape(s, sorted, (int64_t[]){rows, n}, 2);
   if (!flat) return NULL;
-  Tensor *others = nb_mul(s, products_beside(s, flat, true), products_beside(s, flat, false));
+  Tensor *others = nb_grad_enabled() ? nb_mul(s, products_beside(s, flat, true), products_beside(s, flat, false))
+                                     : nb_unary(s, "products_of_others", flat);
   others = nb_reshape_like(s, others, &sorted->layout);
   return others ? nb_op(s, "permute", (Value[NB_MAX_PARAMS]){{.tensor = others}, {.ints = {back, count}}}) : NULL;
 }
 
-// ∏ of the others: the whole product over x, or, where x is the only zero, the product of the rest.  That choice is
-// right in value but not in slope, so second derivatives at zeros go the longer way.
 static bool prod_backward(Backward *b) {
   Scope *s = b->scope;
-  Tensor *x = nb_in(b, 0), *zero = nb_full(s, &(Layout){.dtype = x->layout.dtype}, 0);
-  Tensor *one = nb_full(s, &(Layout){.dtype = x->layout.dtype}, 1), *is_zero = nb_binary(s, "eq", x, zero);
-  if (!is_zero) return false;
-  if (nb_grad_enabled() && has_zero(is_zero)) {
-    Tensor *g = with_dims(b, b->grad[0], nb_arg(b, 1));
-    return nb_give(b, 0, nb_mul(s, g, products_of_others(s, x, nb_arg(b, 1))));
-  }
-  Tensor *rest = nb_where(s, is_zero, one, x);
-  Tensor *product = reduce(s, "prod", rest, nb_arg(b, 1), true);
-  Tensor *zeros = reduce(s, "sum", nb_to(s, is_zero, x->layout.dtype), nb_arg(b, 1), true);
-  Tensor *others = nb_sub(s, zeros, nb_to(s, is_zero, x->layout.dtype));
-  Tensor *slope = nb_where(s, nb_binary(s, "eq", others, zero), nb_div(s, product, rest), zero);
-  return nb_give(b, 0, nb_mul(s, with_dims(b, b->grad[0], nb_arg(b, 1)), slope));
+  Tensor *g = with_dims(b, b->grad[0], nb_arg(b, 1));
+  return nb_give(b, 0, nb_mul(s, g, products_of_others(s, nb_in(b, 0), nb_arg(b, 1))));
+}
+
+// Which elements are the extreme one: those equal to it, and each NaN where there are such.
+static Tensor *extremes(Scope *s, Tensor *x, Tensor *extreme) {
+  return nb_binary(s, "logical_or", nb_binary(s, "eq", x, extreme), nb_unary(s, "isnan", x));
 }
 
 // To the chosen element; over all dimensions equal values share.
@@ -377,7 +410,7 @@ static bool extreme_backward(Backward *b) {
   Scope *s = b->scope;
   Tensor *x = nb_in(b, 0), *g = b->grad[0];
   if (nb_arg(b, 1)->integer == 0) {
-    Tensor *mine = nb_to(s, nb_binary(s, "eq", x, nb_out(b, 0)), g->layout.dtype);
+    Tensor *mine = nb_to(s, extremes(s, x, nb_out(b, 0)), g->layout.dtype);
     return nb_give(b, 0, nb_mul(s, mine, nb_div(s, g, nb_sum_all(s, mine))));
   }
   int64_t store;
@@ -453,7 +486,7 @@ static bool give_to_extremes(Backward *b) {
   Scope *s = b->scope;
   Tensor *x = nb_in(b, 0), *y = with_dims(b, nb_out(b, 0), nb_arg(b, 1)), *g = with_dims(b, b->grad[0], nb_arg(b, 1));
   if (!y || !g) return false;
-  Tensor *mine = nb_to(s, nb_binary(s, "eq", nb_unary(s, "abs", x), y), g->layout.dtype);
+  Tensor *mine = nb_to(s, extremes(s, nb_unary(s, "abs", x), y), g->layout.dtype);
   Tensor *share = nb_div(s, g, reduce(s, "sum", mine, nb_arg(b, 1), true));
   return nb_give(b, 0, nb_mul(s, nb_unary(s, "sign", x), nb_mul(s, mine, share)));
 }
@@ -511,6 +544,18 @@ static const Op ops[] = {
      .shape = shape_sum,
      .forward = prod_forward,
      .backward = prod_backward},
+    {.name = "products_of_others",
+     .doc = "Of each element the product of the others in the last dimension: the slope of prod.",
+     .example =
+         "local x = nb.tensor({2, 3, 5}, {requires_grad=true}); x:prod():backward(); return x.grad  --> {15, 10, "
+         "6}",
+     .no_grad = "it serves the backward of prod, whose own derivatives are composed",
+     .internal = true,
+     .role = NB_ROLE_GRADIENT,
+     .symbol = "∏'",
+     .params = {TENSOR("x")},
+     .shape = shape_others,
+     .forward = others_forward},
     {.name = "max",
      .doc = "The largest element; along a dimension the largest values and their indices.  Of equal ones all share the "
             "gradient, along a dimension the first has it; NaN is larger than all.",
@@ -522,6 +567,8 @@ static const Op ops[] = {
      .outputs = 2,
      .returns = extreme_returns,
      .saves = NB_SAVE_IN(0) | NB_SAVE_OUT(0) | NB_SAVE_OUT(1),
+     .narrow = true,
+     .stays_mask = true,
      .shape = shape_extreme,
      .forward = max_forward,
      .backward = extreme_backward},
@@ -537,6 +584,8 @@ static const Op ops[] = {
      .outputs = 2,
      .returns = extreme_returns,
      .saves = NB_SAVE_IN(0) | NB_SAVE_OUT(0) | NB_SAVE_OUT(1),
+     .narrow = true,
+     .stays_mask = true,
      .shape = shape_extreme,
      .forward = min_forward,
      .backward = extreme_backward},

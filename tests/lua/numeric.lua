@@ -13,6 +13,18 @@ function M.assert_error(pieces, f, ...)
   for _, piece in ipairs(pieces) do lu.assertStrContains(message, piece) end
 end
 
+-- What is written to the standard error while f runs.
+function M.said(f, ...)
+  local text, stderr = {}, io.stderr
+  rawset(io, "stderr", { write = function(_, ...)
+    for _, part in ipairs { ... } do text[#text + 1] = part end
+  end })
+  local ok, err = pcall(f, ...)
+  rawset(io, "stderr", stderr)
+  lu.assertTrue(ok, err)
+  return table.concat(text)
+end
+
 -- A tensor or a number, and a tensor, a list or a number, are the same up to a relative tolerance (1e-5 when left out).
 function M.assert_close(have, want, tolerance)
   have = nb.is_tensor(have) and M.flat(have) or { have }

@@ -159,4 +159,29 @@ function T.test_normalize_makes_every_spread_one()
   lu.assertTrue((z * std + mean - x):abs():max():item() < 1e-3)
 end
 
+function T.test_what_batches_and_sets_cannot_be_made_of_is_named()
+  local x, y = nb.ones(10, 2), nb.ones(10)
+  assert_error({ "batches", "entry 2", "nil" }, data.batches, { x, nil, y })
+  assert_error({ "batches", "one table" }, data.batches, { x, y }, { size = 3 })
+  for fraction, which in pairs { [0.01] = "first", [0.999] = "second" } do
+    assert_error({ "split", "10 samples", which }, data.split, { x, y }, fraction)
+  end
+  local none, all = data.split({ x, y }, 0)
+  lu.assertEquals({ #none[1], #all[1] }, { 0, 10 })
+end
+
+function T.test_normalize_gives_numbers_or_says_why_not()
+  for _, bad in ipairs { 0 / 0, 1 / 0, -1 / 0 } do
+    assert_error({ "normalize", "element 2, 1" }, data.normalize, nb.tensor { { 1, 2 }, { bad, 3 } })
+  end
+  assert_error({ "normalize", "samples" }, data.normalize, nb.zeros(0, 2))
+  assert_error({ "normalize", "samples" }, data.normalize, nb.tensor(3))
+  local s = math.sqrt(0.5)
+  for _, size in ipairs { 1e-30, 1, 1e30 } do  -- whose squares f32 does not hold
+    numeric.assert_close((data.normalize(nb.tensor { { size }, { -size } })), { s, -s })
+  end
+  numeric.assert_close((data.normalize(nb.tensor({ { 1e9 }, { 1e9 + 1 } }, { dtype = "f64" }))), { -s, s })
+  lu.assertEquals((data.normalize(nb.ones(3, 1))):totable(), { { 0 }, { 0 }, { 0 } })
+end
+
 return T

@@ -263,4 +263,28 @@ function T.test_arguments_are_checked()
   lu.assertEquals(#nn.fit(net, loss, opt, { x, y }, { progress = false }).loss, 1)
 end
 
+-- Nothing to train or to measure on would be NaN in the history.
+function T.test_epochs_without_a_batch_are_named()
+  local net, x, y = nn.Linear(1, 1), line()
+  local opt, loss = optim.SGD(net:parameters()), nn.MSELoss()
+  local none = { nb.zeros(0, 1), nb.zeros(0, 1) }
+  assert_error({ "train", "no batch in epoch 1" }, nn.fit, net, loss, opt, none, { progress = false })
+  assert_error({ "valid", "no batch in epoch 1" }, nn.fit, net, loss, opt, { x, y }, { valid = none, progress = false })
+  local given = false
+  local function once()
+    if given then return nil end
+    given = true
+    return x, y
+  end
+  assert_error({ "train", "no batch in epoch 2", "begin anew" }, nn.fit, net, loss, opt, once,
+    { epochs = 3, progress = false })
+end
+
+function T.test_accuracy_of_one_score_needs_targets_of_two_classes()
+  local net, x = nn.Linear(1, 1), nb.ones(4, 1)
+  local opt = optim.SGD(net:parameters())
+  assert_error({ "accuracy", "0 and 1", "2" }, nn.fit, net, nn.MSELoss(), opt, { x, x * 2 },
+    { metrics = { "accuracy" }, progress = false })
+end
+
 return T

@@ -389,4 +389,25 @@ function T.test_batch_norm_far_from_0()
   lu.assertEquals(nn.BatchNorm1d(1)(nb.full({ 5, 1 }, 3)):totable(), { { 0 }, { 0 }, { 0 }, { 0 }, { 0 } })
 end
 
+function T.test_a_size_of_adaptive_pooling_may_be_the_inputs()
+  local x = nb.randn(2, 3, 5, 4)
+  lu.assertEquals(nn.AdaptiveAvgPool2d({ 3, nil })(x).shape, { 2, 3, 3, 4 })
+  lu.assertEquals(nn.AdaptiveAvgPool2d({ nil, 2 })(x):totable(), nb.adaptive_avg_pool2d(x, { 5, 2 }):totable())
+  for _, bad in ipairs { {}, { 1, 2, 3 }, { 0, 1 }, { nil, 1.5 } } do
+    assert_error({ "AdaptiveAvgPool2d", "sizes" }, nn.AdaptiveAvgPool2d, bad)
+  end
+end
+
+function T.test_normalisation_without_a_bias()
+  local x = nb.randn(4, 4, 3)
+  for _, make in ipairs { function(o) return nn.BatchNorm1d(4, o) end, function(o) return nn.GroupNorm(2, 4, o) end } do
+    local with, without = make(), make { bias = false }
+    lu.assertNil(without.bias)
+    lu.assertEquals(#without:parameters(), 1)
+    without.weight = with.weight
+    assert_close(without(x), with(x), 1e-6)
+    assert_close(without:eval()(x), with:eval()(x), 1e-6)
+  end
+end
+
 return T

@@ -502,4 +502,22 @@ function T.test_lbfgs_by_hand()
   end
 end
 
+function T.test_lbfgs_goes_up_as_it_goes_down()
+  for _, search in ipairs { false, "strong_wolfe" } do
+    local found = {}
+    for _, sign in ipairs { 1, -1 } do
+      local w = nb.tensor({ 1.0, -2.0 }, { dtype = "f64", requires_grad = true })
+      local opt = optim.LBFGS({ w }, { maximize = sign < 0, line_search_fn = search or nil, max_iter = 3 })
+      opt:step(function()
+        opt:zero_grad()
+        local J = sign * (w ^ 4 + (w - 1) ^ 2):sum()
+        J:backward()
+        return J
+      end)
+      found[#found + 1] = w:detach():totable()
+    end
+    lu.assertEquals(found[1], found[2])
+  end
+end
+
 return T

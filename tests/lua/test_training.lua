@@ -10,7 +10,7 @@ local nn, optim, inspect = nb.nn, nb.optim, nb.inspect
 
 local T = {}
 
-local assert_error, assert_close = numeric.assert_error, numeric.assert_close
+local assert_error, assert_close, said = numeric.assert_error, numeric.assert_close, numeric.said
 
 -- The entries of a kind, by the last part of their names; there are some.
 local function entries(kind)
@@ -24,18 +24,6 @@ end
 
 local function weight(n)
   return nb.ones(n or 2, { requires_grad = true })
-end
-
--- What is written to the standard error while f runs.
-local function said(f, ...)
-  local text, stderr = {}, io.stderr
-  rawset(io, "stderr", { write = function(_, ...)
-    for _, part in ipairs { ... } do text[#text + 1] = part end
-  end })
-  local ok, err = pcall(f, ...)
-  rawset(io, "stderr", stderr)
-  lu.assertTrue(ok, err)
-  return table.concat(text)
 end
 
 -- ---- losses ----
@@ -549,116 +537,6 @@ function T.test_a_checkpoint_says_what_it_overrides()
   lu.assertEquals(said(fit, 0.25, 2, 0.5), "")
   lu.assertStrContains(said(fit, 0.5, 3, 0.25), "gamma = 0.5, not 0.25; lr = 0.25, not 0.5")
   files:remove()
-end
-
--- ---- attention ----
-
--- Every path of attention where one query sees nothing, by masks of truth and of −∞, compiled too: zeros, and
--- gradients as of the same without that query.
-function T.test_a_query_that_sees_nothing_gets_zeros_everywhere()
-  local m = nn.MultiheadAttention(4, 2, { batch_first = true })
-  local layer = nn.TransformerEncoderLayer(4, 2, { batch_first = true, dropout = 0 })
-  local nets = { attention = m, encoder = nn.TransformerEncoder(layer, 2) }
-  local truth = nb.tensor({ { false, true, true }, { true, true, true }, { false, false, true } }, { dtype = "bool" })
-  local numbers = nb.zeros(3, 3):masked_fill(truth, -math.huge)
-  local all = nb.tensor({ { true, true, true }, { false, false, true } }, { dtype = "bool" })
-  local all_numbers = nb.zeros(2, 3):masked_fill(all, -math.huge)
-  local out_bias = function(y) return y - m.out_proj.bias end
-  local x = nb.randn(2, 3, 4)
-  local function finite(t) return not (t:ne(t) | t:abs():eq(math.huge)):any():item() end
-  for _, masks in ipairs { { attn_mask = truth }, { attn_mask = numbers }, { key_padding_mask = all },
-    { key_padding_mask = all_numbers }, { attn_mask = truth, key_padding_mask = all_numbers } } do
-    local seen
-    for _, need in ipairs { true, false } do
-      for _, compiled in ipairs { false, true } do
-        local function run(v)
-          m:zero_grad()
-          local y = m(v, { attn_mask = masks.attn_mask, key_padding_mask = masks.key_padding_mask,
-            need_weights = need })
-          local J = (y * y):sum()
-          J:backward()
-          return y:detach()
-        end
-        local f, y = compiled and nb.compile(run) or run, nil
-        for _ = 1, compiled and 5 or 1 do y = f(x) end
-        if compiled then lu.assertStrContains(tostring(f), "replays") end
-        local blind = masks.attn_mask and out_bias(y)[1][2] or out_bias(y)[1][1]
-        lu.assertEquals(blind:abs():max():item(), 0)
-        lu.assertTrue(finite(y))
-        local grads = {}
-        for k, p in ipairs(m:parameters()) do
-          lu.assertTrue(finite(p.grad))
-          grads[k] = p.grad:clone()
-        end
-        if seen then
-          assert_close(y, seen.y, 1e-5)
-          for k, g in ipairs(grads) do assert_close(g, seen.grads[k], 1e-4) end
-        end
-        seen = { y = y, grads = grads }
-      end
-    end
-    local y, weights = m(x, { attn_mask = masks.attn_mask, key_padding_mask = masks.key_padding_mask })
-    lu.assertTrue(finite(y) and finite(weights))
-    local e = nets.encoder
-    e:zero_grad()
-    e(x, { src_mask = masks.attn_mask, src_key_padding_mask = masks.key_padding_mask }):square():sum():backward()
-    for _, p in ipairs(e:parameters()) do lu.assertTrue(finite(p.grad)) end
-  end
-  for _, mask in ipairs { truth:logical_not(), numbers } do
-    local q = nb.randn(1, 3, 2, { requires_grad = true })
-    local y = nb.scaled_dot_product_attention(q, q, q, mask)
-    lu.assertEquals(y[1][2]:abs():max():item(), 0)
-    y:square():sum():backward(nil, { create_graph = true })
-    lu.assertTrue(finite(q.grad))
-    lu.assertTrue(finite(nb.grad(q.grad:square():sum(), q)))
-  end
-end
-
--- ---- layers ----
-
--- Every layer with a weight refuses one of another shape, with its name.
-local LAYERS = {
-  Linear = { { 3, 4 }, nb.ones(2, 3) }, Embedding = { { 3, 4 }, nb.tensor { 1, 2 } },
-  LayerNorm = { { 6 }, nb.randn(2, 6) }, RMSNorm = { { 6 }, nb.randn(2, 6) },
-  GroupNorm = { { 2, 4 }, nb.randn(2, 4, 3) }, BatchNorm1d = { { 4 }, nb.randn(3, 4) },
-  BatchNorm2d = { { 4 }, nb.randn(3, 4, 2, 2) },
-}
-
-function T.test_weights_of_another_shape_are_refused()
-  for name, case in pairs(LAYERS) do
-    for _, training in ipairs { true, false } do
-      for _, field in ipairs { "weight", "bias" } do
-        local layer = nn[name](table.unpack(case[1]))
-        layer:train(training)
-        if layer[field] then
-          layer(case[2])
-          local right = layer[field]
-          local wrong = { nb.ones(2, 1, 1), nb.ones(1) }
-          if name == "Embedding" then wrong = { nb.ones(3, 4, 2), nb.ones(3) } end
-          for _, w in ipairs(wrong) do
-            w.requires_grad = true
-            layer[field] = w
-            local ok, message = pcall(layer, case[2])
-            lu.assertFalse(ok, ("%s takes a %s of shape %s"):format(name, field, table.concat(w.shape, "×")))
-            lu.assertStrContains(message, name)
-          end
-          layer[field] = right
-          layer(case[2])
-        end
-      end
-    end
-  end
-  for _, bad in ipairs { 0, -1, 4, 1.5, 0 / 0 } do
-    assert_error({ "Embedding" }, nn.Embedding(3, 2), nb.tensor { 1, bad })
-  end
-end
-
-function T.test_dropout_that_acts_nowhere_says_so()
-  for _, name in ipairs { "RNN", "LSTM", "GRU" } do
-    lu.assertStrContains(said(nn[name], 2, 3, { dropout = 0.5 }), "nn." .. name .. ": dropout = 0.5 drops nothing")
-    lu.assertEquals(said(nn[name], 2, 3, { dropout = 0.5, num_layers = 2 }), "")
-    lu.assertEquals(said(nn[name], 2, 3), "")
-  end
 end
 
 -- ---- inspection ----

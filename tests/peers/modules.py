@@ -67,7 +67,6 @@ def constructor(name, cls, args, options):
     bound = {key: v for key, v in bound.items() if v is not None or key == "momentum"}
     if bound.get("momentum", 0) is None:
         bound["momentum"] = False
-    needs(not any(isinstance(v, tuple) and None in v for v in bound.values()), "a size that is the input's")
     positional = [exchange.lua(bound.pop(key)) for key in POSITIONAL[name]]
     more = {key: option(name, key, v) for key, v in bound.items()}
     return "nn.%s(%s)" % (name, ", ".join(positional + [exchange.lua(more)]))

@@ -535,25 +535,12 @@ REFUSALS = [
     ("are no whole numbers", "whole numbers to a negative power"),
     ("does not fit into a tensor of", "a number that the dtype does not hold"),
     ("cat: there is no dimension", "an empty vector among matrices"),
-    (
-        "output_padding must be 0 or more and less",
-        "an output_padding of the stride or more, allowed for the dilation's sake",
-    ),
     (r"gather: the index has shape \S*0", "an empty index of other dimensions"),
 ]
 
 # Whose dtype differs on purpose, and why; the numbers are compared.
 OWN_DTYPES = [
     (r"^(matmul|__rmatmul__|mm|bmm|mv|dot|vdot|einsum) uint8", "products of u8 are added up in i64, as sums are"),
-    (r"^(max|min)/reduction\S* (uint8|bool)", "the largest and smallest of whole numbers are i64, as sums are"),
-    (
-        r"^(add|mul|__radd__|__rmul__|outer|clamp_min|clamp_max) bool",
-        "arithmetic of masks counts them in u8: true + true is 2",
-    ),
-    (
-        r"^(maximum|minimum|max/binary|min/binary|sign) bool",
-        "masks are whole numbers where they are compared or signed",
-    ),
     (r"^(all|any) uint8", "any and all give masks for every dtype"),
     (
         r"^nn.functional.(conv\S*|linear|unfold|avg_pool2d|max_pool2d) (int64|uint8|bool)",

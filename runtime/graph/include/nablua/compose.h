@@ -78,7 +78,8 @@ struct Backward {
 // result takes δ's place where it can, which spares memory's time.
 Tensor *nb_on_grad(Backward *b, const char *name, Tensor *y);
 
-// A tensor argument as its row's parameter i (of lists: the jth with nb_in_list).
+// A tensor argument as its row's parameter i (of lists: the jth with nb_in_list).  Of elementwise rows it comes in the
+// dtype of δ, in which the forward computed; else as it was given.
 Tensor *nb_in(Backward *b, int i);
 Tensor *nb_in_list(Backward *b, int i, int j);
 const Value *nb_arg(Backward *b, int i);

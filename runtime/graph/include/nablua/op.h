@@ -168,6 +168,7 @@ struct Op {
   bool internal;                      // serves other rows' backward; not offered to users
   bool compares;                      // the result is a mask: numbers that the tensors cannot hold are compared, too
   bool narrow;                        // of u8 the result is u8 and wraps, where it once was wider: said once a session
+  bool stays_mask;                    // of masks the result is one, where it once was counted: said once a session
   unsigned saves;                     // NB_SAVE_IN(i) and NB_SAVE_OUT(i) whose values backward reads
   bool (*shape)(Call *c, Error *err);
   bool (*forward)(Call *c, Error *err);
