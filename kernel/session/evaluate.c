@@ -78,8 +78,11 @@ static int show_input_values(lua_State *L) {
   int count = lua_gettop(L);
   if (count == 0 || (count == 1 && lua_isnil(L, 1))) return 0;
   if (!s->apart) {
+    lua_pushglobaltable(L);
+    lua_pushliteral(L, "_");
     lua_pushvalue(L, 1);
-    lua_setglobal(L, "_");
+    lua_rawset(L, -3);  // whatever the user forbids to assign
+    lua_pop(L, 1);
     push_module(L, "nablua.session.results");
     lua_getfield(L, -1, "keep");
     lua_pushinteger(L, s->number);

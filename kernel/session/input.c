@@ -112,12 +112,7 @@ static bool check(lua_State *L, Session *s, bool value, const char *source) {
   chunk_plain(s->chunk, value, &s->text);
   if (s->text.failed) luaL_error(L, "not enough memory for this input");
   int status = luaL_loadbufferx(L, s->text.data ? s->text.data : "", s->text.length, source, "t");
-  if (status == LUA_OK) {
-    lua_pop(L, 1);
-  } else if (lua_istable(L, -1)) {  // nested too deep: an error that protected_call has explained
-    lua_getfield(L, -1, "message");
-    lua_remove(L, -2);
-  }
+  if (status == LUA_OK) lua_pop(L, 1);
   return status == LUA_OK;
 }
 
@@ -155,6 +150,11 @@ void compile(lua_State *L, Session *s, const Source *source) {
   lua_pushcfunction(L, values);
   lua_call(L, 2, 1);
   join(L);
+  push_session_table(L, "inputs");
+  lua_pushvalue(L, -2);
+  lua_pushboolean(L, 1);
+  lua_rawset(L, -3);
+  lua_pop(L, 1);
 }
 
 // ---- commands ----

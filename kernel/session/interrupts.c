@@ -109,54 +109,74 @@ static bool is_of_interrupt(lua_State *L, Session *s) {
 
 // ---- coroutines ----
 //
-// coroutine.resume and .wrap tell which coroutine runs; one that is resumed after an interrupt is armed as well, and so
-// is the one that goes on then.
+// coroutine.resume and .wrap as Lua's own, but they tell which coroutine runs; one that is resumed after an interrupt
+// is armed as well, and so is the one that goes on then.
 
-// Calls coroutine.resume, which stands below as many arguments, the coroutine first.
-static void resume(lua_State *L, Session *s, lua_State *co, int arguments) {
+// Resumes the coroutine with the arguments on the top of L.  Their place take its results, whose number is returned, or
+// its error: -1.
+static int resume(lua_State *L, Session *s, lua_State *co, int arguments) {
+  int results = 0;
+  if (!lua_checkstack(co, arguments)) {
+    lua_pushliteral(L, "too many arguments to resume");
+    return -1;
+  }
+  lua_xmove(L, co, arguments);
   lua_State *before = s->running;
   s->running = co;
   if (s->interrupted) arm(co);
-  lua_call(L, arguments, LUA_MULTRET);
+  int status = lua_resume(co, L, arguments, &results);
   s->running = before;
   if (s->interrupted) arm(L);
+  if (status != LUA_OK && status != LUA_YIELD) {
+    lua_xmove(co, L, 1);
+    return -1;
+  }
+  if (!lua_checkstack(L, results + 1)) {
+    lua_pop(co, results);
+    lua_pushliteral(L, "too many results to resume");
+    return -1;
+  }
+  lua_xmove(co, L, results);
+  return results;
 }
 
-// Closes what a coroutine that died of an error has left open.
-static void close_dead(Session *s, lua_State *co) {
+// Closes what a coroutine that died of the error on the top of L has left open; an error of that takes its place.
+static void close_dead(lua_State *L, Session *s, lua_State *co) {
   if (lua_status(co) == LUA_OK || lua_status(co) == LUA_YIELD) return;
   lua_State *before = s->running;
   s->running = co;
+  lua_xmove(L, co, 1);
+#if LUA_VERSION_RELEASE_NUM >= 50406
+  lua_closethread(co, L);
+#else
   lua_resetthread(co);
+#endif
   s->running = before;
+  lua_xmove(co, L, 1);
 }
 
 static int resume_tracked(lua_State *L) {
   Session *s = session_of(L);
   lua_State *co = lua_tothread(L, 1);
   luaL_argexpected(L, co, 1, "coroutine");
-  lua_pushvalue(L, lua_upvalueindex(1));
-  lua_insert(L, 1);
-  resume(L, s, co, lua_gettop(L) - 1);
-  if (!lua_toboolean(L, 1) && is_of_interrupt(L, s)) {
-    close_dead(s, co);  // nobody else gets to do it
+  int results = resume(L, s, co, lua_gettop(L) - 1);
+  if (results < 0 && is_of_interrupt(L, s)) {
+    close_dead(L, s, co);  // nobody else gets to do it
     return lua_error(L);
   }
-  return lua_gettop(L);
+  lua_pushboolean(L, results >= 0);
+  lua_insert(L, results < 0 ? -2 : -(results + 1));
+  return results < 0 ? 2 : results + 1;
 }
 
+// What coroutine.wrap gives: upvalue 1 is the coroutine.
 static int call_wrapped(lua_State *L) {
   Session *s = session_of(L);
-  lua_State *co = lua_tothread(L, lua_upvalueindex(2));
-  lua_pushvalue(L, lua_upvalueindex(1));  // coroutine.resume
-  lua_insert(L, 1);
-  lua_pushvalue(L, lua_upvalueindex(2));
-  lua_insert(L, 2);
-  resume(L, s, co, lua_gettop(L) - 1);
-  if (lua_toboolean(L, 1)) return lua_gettop(L) - 1;
+  lua_State *co = lua_tothread(L, lua_upvalueindex(1));
+  int results = resume(L, s, co, lua_gettop(L));
+  if (results >= 0) return results;
   is_of_interrupt(L, s);
-  close_dead(s, co);
-  lua_settop(L, 2);
+  close_dead(L, s, co);
   if (lua_type(L, -1) == LUA_TSTRING) {
     luaL_where(L, 1);
     lua_insert(L, -2);
@@ -170,46 +190,49 @@ static int wrap_tracked(lua_State *L) {
   lua_State *co = lua_newthread(L);
   lua_pushvalue(L, 1);
   lua_xmove(L, co, 1);
-  lua_pushvalue(L, lua_upvalueindex(1));
-  lua_insert(L, -2);
-  lua_pushcclosure(L, call_wrapped, 2);
+  lua_pushcclosure(L, call_wrapped, 1);
   return 1;
 }
 
 // ---- protected calls ----
+//
+// As Lua's own, whose names errors and tracebacks give, but an interrupt passes through.
 
-static int after_protected(lua_State *L, int status, lua_KContext context) {
-  (void)status, (void)context;
-  if (!lua_toboolean(L, 1) && is_of_interrupt(L, session_of(L))) return lua_error(L);
-  return lua_gettop(L);
+// `below`: how many values stand below true and the results.
+static int after_protected(lua_State *L, int status, lua_KContext below) {
+  if (status == LUA_OK || status == LUA_YIELD) return lua_gettop(L) - (int)below;
+  if (is_of_interrupt(L, session_of(L))) return lua_error(L);
+  lua_pushboolean(L, 0);
+  lua_insert(L, -2);
+  return 2;
 }
 
-// pcall and xpcall: upvalue 1 is Lua's own.
+// pcall(f, ...)
 static int call_protected(lua_State *L) {
-  int arguments = lua_gettop(L);
-  lua_pushvalue(L, lua_upvalueindex(1));
+  luaL_checkany(L, 1);
+  lua_pushboolean(L, 1);
   lua_insert(L, 1);
-  lua_callk(L, arguments, LUA_MULTRET, 0, after_protected);
-  return after_protected(L, LUA_OK, 0);
+  return after_protected(L, lua_pcallk(L, lua_gettop(L) - 2, LUA_MULTRET, 0, 0, after_protected), 0);
+}
+
+// xpcall(f, handler, ...)
+static int call_handled(lua_State *L) {
+  int arguments = lua_gettop(L) - 2;
+  luaL_checktype(L, 2, LUA_TFUNCTION);
+  lua_pushboolean(L, 1);
+  lua_pushvalue(L, 1);
+  lua_rotate(L, 3, 2);
+  return after_protected(L, lua_pcallk(L, arguments, LUA_MULTRET, 2, 2, after_protected), 2);
 }
 
 // ---- putting them in place ----
 
-void wrap_function(lua_State *L, const char *module, const char *name, lua_CFunction f) {
-  lua_getglobal(L, module);
-  lua_getfield(L, -1, name);
-  lua_pushcclosure(L, f, 1);
-  lua_setfield(L, -2, name);
-  lua_pop(L, 1);
-}
-
 void open_interrupts(lua_State *L) {
-  wrap_function(L, "_G", "pcall", call_protected);
-  wrap_function(L, "_G", "xpcall", call_protected);
+  static const luaL_Reg basic[] = {{"pcall", call_protected}, {"xpcall", call_handled}, {NULL, NULL}},
+                        coroutines[] = {{"resume", resume_tracked}, {"wrap", wrap_tracked}, {NULL, NULL}};
+  lua_pushglobaltable(L);
+  luaL_setfuncs(L, basic, 0);
   lua_getglobal(L, "coroutine");
-  lua_getfield(L, -1, "resume");
-  lua_pushcclosure(L, wrap_tracked, 1);
-  lua_setfield(L, -2, "wrap");
-  lua_pop(L, 1);
-  wrap_function(L, "coroutine", "resume", resume_tracked);
+  luaL_setfuncs(L, coroutines, 0);
+  lua_pop(L, 2);
 }

@@ -65,6 +65,7 @@ static int open_library(lua_State *L) {
   open_loading(L);
   open_patterns(L);
   open_sort(L);
+  open_getinfo(L);
   luaL_requiref(L, "nablua", luaopen_nablua, 0);
   lua_pushvalue(L, -1);
   lua_setglobal(L, "nb");

@@ -43,7 +43,7 @@ struct Session {
 
 // Ties the session to its Lua state, and makes its tables there: "kept", the locals of inputs that stay; "sources", the
 // inputs by name; "held", what the front end still reads; "modules", the library's names that are globals; "standard",
-// the globals that are not the user's; "comms".
+// the globals that are not the user's; "comms"; "inputs", the functions that inputs became, weakly.
 void state_open(lua_State *L, Session *s);
 
 Session *session_of(lua_State *L);
