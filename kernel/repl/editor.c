@@ -57,14 +57,16 @@ static char *plain_line(const char *prompt) {
   return line;
 }
 
-// Line by line until the input is complete; an empty line ends it as it is.
+// Line by line until the input is complete; at a terminal an empty line ends it as it is.
 static char *read_lines(int number, char *(*read_line)(const char *prompt)) {
   Text block = {0};
   SessionGrowth growth = {0};
-  char prompt[32];
+  char prompt[128];
   for (;;) {
-    snprintf(prompt, sizeof prompt, "%d> ", number);
-    if (block.length) memset(prompt, ' ', strlen(prompt) - 2), prompt[strlen(prompt) - 2] = '|';
+    if (!session_prompt(session, block.length > 0, prompt, sizeof prompt)) {
+      snprintf(prompt, sizeof prompt, "%d> ", number);
+      if (block.length) memset(prompt, ' ', strlen(prompt) - 2), prompt[strlen(prompt) - 2] = '|';
+    }
     char *line = leaving ? NULL : read_line(prompt);
     if (interrupted && !leaving) {
       interrupted = 0;
@@ -74,7 +76,7 @@ static char *read_lines(int number, char *(*read_line)(const char *prompt)) {
       free(line);
       continue;
     }
-    bool end = !line || (!*line && block.length > 0);
+    bool end = !line || (!*line && block.length > 0 && isatty(STDIN_FILENO));
     if (!line && block.length == 0) {
       free(block.data);
       return NULL;

@@ -205,6 +205,23 @@ static SessionStatus remember(Session *s, const Source *source) {
   return protected_call(s, 1, 0);
 }
 
+// Whether the input is exit, quit, exit() or quit(), and these are no names of the user's.
+static bool asks_to_leave(lua_State *L, const char *code, size_t length) {
+  while (length > 0 && strchr(" \t\r\n", code[length - 1])) length--;
+  if (length == 6 && code[4] == '(' && code[5] == ')') length = 4;
+  if (length != 4 || (memcmp(code, "exit", 4) != 0 && memcmp(code, "quit", 4) != 0)) return false;
+  push_session_table(L, "kept");
+  lua_pushglobaltable(L);
+  bool free = true;
+  for (int table = -2; table < 0; table++) {
+    lua_pushlstring(L, code, 4);
+    free = lua_rawget(L, table - 1) == LUA_TNIL && free;
+    lua_pop(L, 1);
+  }
+  lua_pop(L, 2);
+  return free;
+}
+
 // Evaluates what stands from byte `at` on.
 static SessionStatus eval_from(Session *s, const Source *source, size_t at) {
   lua_State *L = s->L;
@@ -218,11 +235,16 @@ static SessionStatus eval_from(Session *s, const Source *source, size_t at) {
     at = end;
   }
   if (status != SESSION_OK || at == length) return status;
+  if (asks_to_leave(L, code + at, length - at)) {
+    lua_pushcfunction(L, run_command);
+    lua_pushliteral(L, "%exit");
+    return call_and_show(s, 1, false);
+  }
   // Lines count from the input's first, so the rest is compiled behind as many line ends.
   Text rest = {0};
   for (size_t i = 0; i < at; i++)
     if (code[i] == '\n') text_add(&rest, "\n", 1);
-  text_add(&rest, code + at, length - at);
+  add_lua(code + at, length - at, &rest);
   Source lua = {rest.failed ? "" : rest.data, rest.length, source->name};
   lua_pushcfunction(L, compile_protected);
   lua_pushlightuserdata(L, &lua);
@@ -259,7 +281,7 @@ static SessionStatus eval(Session *s, const char *code, size_t length, const cha
   protected_call(s, 0, 0);
   lua_pushcfunction(L, note_hidden_modules);
   if (lua_pcall(L, 0, 0, 0) != LUA_OK) lua_pop(L, 1);
-  if (status == SESSION_OK && !s->apart && may_name_nothing(code, length)) {
+  if (status == SESSION_OK && !s->apart && !s->leaves && may_name_nothing(code, length)) {
     lua_pushcfunction(L, note_undefined_names);
     lua_pushlstring(L, code, length);
     lua_pcall(L, 1, 0, 0);
@@ -286,40 +308,4 @@ SessionStatus session_eval_apart(Session *s, const char *code, size_t length, co
 
 int session_next_number(const Session *s) {
   return s->number + 1;
-}
-
-// ---- files ----
-
-typedef struct Script {
-  const char *path;
-  char *const *arguments;
-  int count;
-} Script;
-
-static int run_script(lua_State *L) {
-  const Script *script = lua_touserdata(L, 1);
-  bool input = strcmp(script->path, "-") == 0;
-  lua_createtable(L, script->count, 1);
-  lua_pushstring(L, script->path);
-  lua_rawseti(L, -2, 0);
-  for (int i = 0; i < script->count; i++) {
-    lua_pushstring(L, script->arguments[i]);
-    lua_rawseti(L, -2, i + 1);
-  }
-  lua_setglobal(L, "arg");
-  if (luaL_loadfilex(L, input ? NULL : script->path, "t") != LUA_OK) return lua_error(L);
-  luaL_checkstack(L, script->count, "too many arguments");
-  for (int i = 0; i < script->count; i++) lua_pushstring(L, script->arguments[i]);
-  lua_call(L, script->count, 0);
-  return 0;
-}
-
-SessionStatus session_run_file(Session *s, const char *path, char *const *arguments, int count) {
-  Script script = {path, arguments, count};
-  lua_pushcfunction(s->L, run_script);
-  lua_pushlightuserdata(s->L, &script);
-  SessionStatus status = protected_call(s, 1, 0);
-  lua_pushcfunction(s->L, settle_values);
-  protected_call(s, 0, 0);
-  return status;
 }

@@ -184,6 +184,12 @@ bool command_line(const char *code, size_t length, size_t *at, size_t *end) {
   return true;
 }
 
+void add_lua(const char *code, size_t length, Text *out) {
+  bool asks = length > 1 && code[0] == '=' && code[1] != '=';
+  if (asks) text_put(out, "return ");
+  text_add(out, code + asks, length - asks);
+}
+
 // ---- completeness ----
 
 static int check_protected(lua_State *L) {
@@ -208,7 +214,9 @@ SessionCompleteness judge(Session *s, const char *code, size_t length, int *inde
   size_t at = 0, end;
   if (indent) *indent = 0;
   while (command_line(code, length, &at, &end)) at = end;
-  Source source = {code + at, length - at, "=input"};
+  Text lua = {0};
+  add_lua(code + at, length - at, &lua);
+  Source source = {lua.failed || !lua.data ? "" : lua.data, lua.length, "=input"};
   lua_pushcfunction(L, check_protected);
   lua_pushlightuserdata(L, &source);
   if (lua_pcall(L, 1, 0, 0) != LUA_OK) {
@@ -223,6 +231,7 @@ SessionCompleteness judge(Session *s, const char *code, size_t length, int *inde
     lua_pop(L, 1);
   }
   forget_chunk(s);
+  text_free(&lua);
   return result;
 }
 

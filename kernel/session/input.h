@@ -18,6 +18,9 @@ void forget_chunk(Session *s);
 // The line at `at` when it is a command, and where the next one begins.  Commands stand before any Lua.
 bool command_line(const char *code, size_t length, size_t *at, size_t *end);
 
+// Adds what stands behind the commands, as Lua: "=x" asks for the value of x.
+void add_lua(const char *code, size_t length, Text *out);
+
 // Completeness of an input without prompts.
 SessionCompleteness judge(Session *s, const char *code, size_t length, int *indent);
 

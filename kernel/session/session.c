@@ -43,9 +43,15 @@ void session_set_display(Session *s, bool color, bool rich, int width) {
 
 // What the Lua part of the session may ask of this one: the module nablua.session.native.
 static int open_native(lua_State *L) {
-  static const luaL_Reg functions[] = {
-      {"evaluate", evaluate_code}, {"remember", remember_code}, {"local_value", local_value}, {"files", matching_files},
-      {"ask", ask_user},           {"send_comm", send_comm},    {"new_comm_id", new_comm_id}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"evaluate", evaluate_code},
+                                       {"remember", remember_code},
+                                       {"local_value", local_value},
+                                       {"files", matching_files},
+                                       {"ask", ask_user},
+                                       {"send_comm", send_comm},
+                                       {"new_comm_id", new_comm_id},
+                                       {"leave", leave},
+                                       {NULL, NULL}};
   static const char *const tables[] = {"kept", "sources", "standard", "comms", NULL};
   luaL_newlib(L, functions);
   for (int i = 0; tables[i]; i++) {
@@ -55,8 +61,16 @@ static int open_native(lua_State *L) {
   return 1;
 }
 
+static bool without_environment;
+
+void session_ignore_environment(void) {
+  without_environment = true;
+}
+
 static int open_library(lua_State *L) {
   static const char *const modules[] = {"nn", "optim", "data", "inspect", "plot", "help", NULL};
+  lua_pushboolean(L, without_environment);
+  lua_setfield(L, LUA_REGISTRYINDEX, "LUA_NOENV");  // where Lua's package library looks
   luaL_openlibs(L);
   lua_warning(L, "@on", 0);
   state_open(L, lua_touserdata(L, 1));

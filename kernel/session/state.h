@@ -26,10 +26,11 @@ struct Session {
   Sink sink;
   bool full_traceback, color, rich;
   int width;
-  int number;         // of the input that runs or ran last
-  bool apart;         // what runs is no input
-  bool more_follows;  // of pasted inputs that are one
-  bool deaf;          // the user cannot be asked
+  int number;              // of the input that runs or ran last
+  bool apart;              // what runs is no input
+  bool more_follows;       // of pasted inputs that are one
+  bool deaf;               // the user cannot be asked
+  bool may_leave, leaves;  // whether there is a prompt to leave, and that it ends
   // Of the input that is being made ready; here so that an error on the way leaks nothing.
   Chunk *chunk;
   Text text;

@@ -253,6 +253,8 @@ command("history", "%history [N]", "Shows the inputs of this session, or the las
   end
 end)
 
+command("exit", "%exit", "Leaves the prompt, as exit and quit do.", function() session.leave() end)
+
 command("debug", "%debug", "Opens a prompt in the frames of the last error.", function()
   require("nablua.session.debugger").post_mortem()
 end)
