@@ -104,6 +104,10 @@ char *editor_read(int number) {
   return read_lines(number, plain_line);
 }
 
+void editor_prefill(const char *text) {
+  puts(text);
+}
+
 void editor_remember(const char *input) {
 #ifdef NABLUA_EDITOR_LIBEDIT
   add_history(input);
@@ -113,6 +117,22 @@ void editor_remember(const char *input) {
 }
 
 #else
+
+static char *prefilled;  // what the next input begins as
+
+static int insert_prefilled(void) {
+  if (!prefilled) return 0;
+  rl_insert_text(prefilled);
+  free(prefilled);
+  prefilled = NULL;
+  drawing_redraw();
+  return 0;
+}
+
+void editor_prefill(const char *text) {
+  free(prefilled);
+  prefilled = strdup(text);
+}
 
 static bool incomplete(const char *text, size_t length, int *indent) {
   return session_is_complete(session, text, length, indent) == SESSION_INCOMPLETE;
@@ -464,6 +484,7 @@ void editor_open(Session *s, bool color) {
   rl_getc_function = next_byte;
   rl_input_available_hook = has_input;
   rl_startup_hook = bind_keys;
+  rl_pre_input_hook = insert_prefilled;
   stifle_history(5000);
 }
 

@@ -57,6 +57,11 @@ static void program(void *user) {
   screen_begin();
 }
 
+static void next_input(void *user, const char *text, bool replace) {
+  (void)user, (void)replace;
+  editor_prefill(text);
+}
+
 // At a prompt the error is told from output by its colour, elsewhere by who says it.
 static bool prompting;
 
@@ -254,6 +259,7 @@ int main(int argc, char **argv) {
                .display = show_display,
                .clear = clear,
                .program = program,
+               .next_input = isatty(STDIN_FILENO) ? next_input : NULL,
                .error = show_error,
                .ask = ask};
   int status = read_command_line(argc, argv, &options);

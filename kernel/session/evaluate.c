@@ -35,11 +35,40 @@ int evaluate_code(lua_State *L) {
   Session *s = session_of(L);
   InputName name = name_of_input(s);
   Source source = {.name = name.text};
-  source.code = luaL_checklstring(L, 1, &source.length);
-  lua_settop(L, 1);
+  size_t length;
+  const char *code = luaL_checklstring(L, 1, &length);
+  luaL_Buffer b;
+  luaL_buffinit(L, &b);
+  for (int i = 0; i < s->command_line; i++) luaL_addchar(&b, '\n');  // lines count from the input's first
+  luaL_addlstring(&b, code, length);
+  luaL_pushresult(&b);
+  lua_replace(L, 1);
+  source.code = lua_tolstring(L, 1, &source.length);
+  int arguments = lua_gettop(L) - 1;
   compile(L, s, &source);
-  lua_call(L, 0, LUA_MULTRET);
+  lua_insert(L, 2);
+  lua_call(L, arguments, LUA_MULTRET);
   return lua_gettop(L) - 1;
+}
+
+int watch_inputs(lua_State *L) {
+  session_of(L)->watched = lua_toboolean(L, 1);
+  return 0;
+}
+
+static int before_input(lua_State *L) {
+  push_module(L, "nablua.session.commands");
+  lua_getfield(L, -1, "before_input");
+  lua_call(L, 0, 0);
+  return 0;
+}
+
+int next_input(lua_State *L) {
+  const Sink *sink = &session_of(L)->sink;
+  const char *text = luaL_checkstring(L, 1);
+  if (sink->next_input) sink->next_input(sink->user, text, lua_toboolean(L, 2));
+  lua_pushboolean(L, sink->next_input != NULL);
+  return 1;
 }
 
 // sources[name] = the text on top; of inputs the last ones are kept, up to the number sources.last.
@@ -226,9 +255,11 @@ static bool asks_to_leave(lua_State *L, const char *code, size_t length) {
 static SessionStatus eval_from(Session *s, const Source *source, size_t at) {
   lua_State *L = s->L;
   const char *code = source->code;
-  size_t length = source->length, end;
+  size_t length = source->length, end, counted = 0;
   SessionStatus status = remember(s, source);
-  while (status == SESSION_OK && command_line(code, length, &at, &end)) {
+  s->command_line = 0;
+  while (status == SESSION_OK && command_at(s, code, length, &at, &end, NULL) != NO_COMMAND) {
+    for (; counted < at; counted++) s->command_line += code[counted] == '\n';
     lua_pushcfunction(L, run_command);
     lua_pushlstring(L, code + at, end - at);
     status = call_and_show(s, 1, false);
@@ -265,6 +296,10 @@ static SessionStatus eval(Session *s, const char *code, size_t length, const cha
   lua_State *L = s->L;
   SessionStatus status = SESSION_OK;
   int top = lua_gettop(L);
+  if (s->watched && !s->apart) {
+    lua_pushcfunction(L, before_input);
+    protected_call(s, 0, 0);
+  }
   if (is_pasted(s, code, length)) {  // input by input
     Text clean = {0};
     for (size_t at = 0, begin = 0; status == SESSION_OK && pasted_next(code, length, &at, &clean) && !clean.failed;

@@ -51,6 +51,16 @@ static int open_native(lua_State *L) {
                                        {"send_comm", send_comm},
                                        {"new_comm_id", new_comm_id},
                                        {"leave", leave},
+                                       {"command", command_end},
+                                       {"next_input", next_input},
+                                       {"folder", working_folder},
+                                       {"set_variable", set_variable},
+                                       {"variables", variables},
+                                       {"stamp", file_stamp},
+                                       {"capture", capture},
+                                       {"watch", watch_inputs},
+                                       {"execute", execute_program},
+                                       {"popen", open_pipe},
                                        {NULL, NULL}};
   static const char *const tables[] = {"kept", "sources", "standard", "comms", NULL};
   luaL_newlib(L, functions);

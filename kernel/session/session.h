@@ -50,6 +50,8 @@ typedef struct Sink {
   void (*clear)(void *user, bool wait);
   void (*comm)(void *user, const Comm *comm);  // NULL: there is no client to talk to
   void (*program)(void *user);                 // another program is about to write where this one does; may be NULL
+  void (*next_input)(void *user, const char *text, bool replace);  // the user is to edit it, in place of this input;
+                                                                   // may be NULL
   void (*error)(void *user, const Problem *problem);
   char *(*ask)(void *user, const char *prompt, bool hidden);  // a line from malloc; NULL at the end of input
 } Sink;

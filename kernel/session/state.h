@@ -27,8 +27,10 @@ struct Session {
   bool full_traceback, color, rich;
   int width;
   int number;              // of the input that runs or ran last
+  int command_line;        // lines of the input before the command that runs
   bool apart;              // what runs is no input
   bool more_follows;       // of pasted inputs that are one
+  bool watched;            // something is to be done before each input
   bool deaf;               // the user cannot be asked
   bool may_leave, leaves;  // whether there is a prompt to leave, and that it ends
   // Of the input that is being made ready; here so that an error on the way leaks nothing.
