@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cells.h"
 #include "editor.h"
 #include "repl.h"
 #include "screen.h"
@@ -88,6 +89,7 @@ static const char usage[] =
     "nablua FILE [args...]       run a script\n"
     "nablua -e CODE              run a string; may repeat; -i afterwards: prompt with what it defined\n"
     "nablua -l MODULE            require a module into the global of its name, -l NAME=MODULE into another\n"
+    "nablua check FILE...        run notebooks, transcripts or scripts again and say what is not as they have it\n"
     "nablua -                    run standard input; also when standard input is not a terminal\n"
     "nablua -i, -v, -E, -W, --   prompt at the end; version; without LUA_INIT and paths; warnings; end of options\n"
     "nablua --doc [NAME]         print the reference (all of it, or one name) as Markdown\n"
@@ -252,6 +254,24 @@ static int run(const Options *o, int argc, char **argv) {
   return exit_status(status);
 }
 
+// The exit status of a program of the library's that takes the command line from its second word on.
+static int check(int argc, char **argv) {
+  session_set_arguments(session, argv, argc, 1);
+  SessionStatus status = session_run_text(session, "os.exit(require('nablua.session.check').main(arg))", "=check");
+  return exit_status(status);
+}
+
+// nablua --cells MARKER rich|plain WIDTH FOLDER, see cells.h
+static int serve_cells(char **argv) {
+  char reason[256];
+  Sink sink = cells_sink(argv[2]);
+  if (chdir(argv[5]) != 0 || !(session = session_new(&sink, reason, sizeof reason))) return EXIT_LUA_ERROR;
+  session_set_display(session, false, strcmp(argv[3], "rich") == 0, atoi(argv[4]));
+  cells_run(session, argv[2]);
+  session_free(session);
+  return 0;
+}
+
 int main(int argc, char **argv) {
   Options options;
   char reason[256];
@@ -262,6 +282,8 @@ int main(int argc, char **argv) {
                .next_input = isatty(STDIN_FILENO) ? next_input : NULL,
                .error = show_error,
                .ask = ask};
+  if (argc == 6 && strcmp(argv[1], "--cells") == 0) return serve_cells(argv);
+  bool checks = argc > 1 && strcmp(argv[1], "check") == 0;
   int status = read_command_line(argc, argv, &options);
   if (status != GO_ON) return status;
   if (options.version) printf("%s (Lua %s)\n", version, session_lua_version());
@@ -279,7 +301,7 @@ int main(int argc, char **argv) {
   signal(SIGXFSZ, SIG_IGN);  // a file that may not grow is an error, not the end
   session_set_traceback(session, options.traceback);
   session_set_display(session, repl_colors(), false, 0);
-  status = run(&options, argc, argv);
+  status = checks ? check(argc, argv) : run(&options, argc, argv);
   screen_finish();
   session_free(session);
   bool lost = fflush(stdout) != 0 || ferror(stdout);

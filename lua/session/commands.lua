@@ -31,7 +31,7 @@ end
 local list, by_name = {}, {}
 
 -- A command: name, how it is called, a sentence, what it does with the rest of its line; its results are shown.
--- With `code` Lua follows, over as many lines as it has; with `cell` it may be a %%command, which takes the lines below;
+-- With `code` Lua follows, over as many lines as it has; with `cell` it may be a %%command, which takes lines below it;
 -- with `paths` files are completed; `aliases` are further names, those of other programs.
 local function command(name, usage, doc, run, more)
   local entry = { name = name, usage = usage, doc = doc, run = run }
