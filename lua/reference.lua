@@ -113,6 +113,11 @@ local function columns()
   return math.min(native.columns(), 100)
 end
 
+-- A sentence in lines that fit, further ones begun by `indent`.
+function reference.lines(text, indent)
+  return wrap(text, columns(), indent)
+end
+
 local WIDEST = 26  -- a cell beyond it does not widen its column
 
 -- Rows of cells in columns; the last of them goes on below itself, or where there is little room in lines of its own.
@@ -209,6 +214,8 @@ local function topic_lines(chapter)
   end
   return lines
 end
+
+reference.aligned = aligned
 
 -- What a topic's table holds, as a value that is looked at: its doc, and the names of each section in a few lines.
 function reference.contents(entry)

@@ -89,6 +89,13 @@ static void page(void *user, const Bundle *b) {
   json_array_append_new(k->payload, json_pack("{s:s, s:o, s:i}", "source", "page", "data", bundle_json(b), "start", 0));
 }
 
+// What %recall and %load put into a cell, where the client heeds it.
+static void next_input(void *user, const char *text, bool replace) {
+  Kernel *k = user;
+  json_array_append_new(k->payload, json_pack("{s:s, s:o, s:b}", "source", "set_next_input", "text",
+                                              json_text(text, strlen(text)), "replace", replace));
+}
+
 static void display(void *user, const Bundle *b, const char *id, bool update) {
   json_t *transient = id ? json_pack("{s:o}", "display_id", json_text(id, strlen(id))) : json_object();
   publish(user, update ? "update_display_data" : "display_data",
@@ -172,6 +179,7 @@ Sink kernel_sink(Kernel *k) {
   return (Sink){.user = k,
                 .value = value,
                 .page = page,
+                .next_input = next_input,
                 .display = display,
                 .clear = clear,
                 .error = error,

@@ -57,14 +57,16 @@ static char *plain_line(const char *prompt) {
   return line;
 }
 
-// Line by line until the input is complete; an empty line ends it as it is.
+// Line by line until the input is complete; at a terminal an empty line ends it as it is.
 static char *read_lines(int number, char *(*read_line)(const char *prompt)) {
   Text block = {0};
   SessionGrowth growth = {0};
-  char prompt[32];
+  char prompt[128];
   for (;;) {
-    snprintf(prompt, sizeof prompt, "%d> ", number);
-    if (block.length) memset(prompt, ' ', strlen(prompt) - 2), prompt[strlen(prompt) - 2] = '|';
+    if (!session_prompt(session, block.length > 0, prompt, sizeof prompt)) {
+      snprintf(prompt, sizeof prompt, "%d> ", number);
+      if (block.length) memset(prompt, ' ', strlen(prompt) - 2), prompt[strlen(prompt) - 2] = '|';
+    }
     char *line = leaving ? NULL : read_line(prompt);
     if (interrupted && !leaving) {
       interrupted = 0;
@@ -74,7 +76,7 @@ static char *read_lines(int number, char *(*read_line)(const char *prompt)) {
       free(line);
       continue;
     }
-    bool end = !line || (!*line && block.length > 0);
+    bool end = !line || (!*line && block.length > 0 && isatty(STDIN_FILENO));
     if (!line && block.length == 0) {
       free(block.data);
       return NULL;
@@ -102,6 +104,10 @@ char *editor_read(int number) {
   return read_lines(number, plain_line);
 }
 
+void editor_prefill(const char *text) {
+  puts(text);
+}
+
 void editor_remember(const char *input) {
 #ifdef NABLUA_EDITOR_LIBEDIT
   add_history(input);
@@ -111,6 +117,22 @@ void editor_remember(const char *input) {
 }
 
 #else
+
+static char *prefilled;  // what the next input begins as
+
+static int insert_prefilled(void) {
+  if (!prefilled) return 0;
+  rl_insert_text(prefilled);
+  free(prefilled);
+  prefilled = NULL;
+  drawing_redraw();
+  return 0;
+}
+
+void editor_prefill(const char *text) {
+  free(prefilled);
+  prefilled = strdup(text);
+}
 
 static bool incomplete(const char *text, size_t length, int *indent) {
   return session_is_complete(session, text, length, indent) == SESSION_INCOMPLETE;
@@ -462,6 +484,7 @@ void editor_open(Session *s, bool color) {
   rl_getc_function = next_byte;
   rl_input_available_hook = has_input;
   rl_startup_hook = bind_keys;
+  rl_pre_input_hook = insert_prefilled;
   stifle_history(5000);
 }
 

@@ -20,6 +20,9 @@ char *editor_ask(const char *prompt, bool hidden);
 // Puts an input into the history that the arrow keys bring back.
 void editor_remember(const char *input);
 
+// What the next input begins as, for the user to edit.
+void editor_prefill(const char *text);
+
 // Notes an interrupt: the input at the prompt is given up.  Safe in a signal handler.
 void editor_interrupt(void);
 

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cells.h"
 #include "editor.h"
 #include "repl.h"
 #include "screen.h"
@@ -57,6 +58,11 @@ static void program(void *user) {
   screen_begin();
 }
 
+static void next_input(void *user, const char *text, bool replace) {
+  (void)user, (void)replace;
+  editor_prefill(text);
+}
+
 // At a prompt the error is told from output by its colour, elsewhere by who says it.
 static bool prompting;
 
@@ -82,12 +88,16 @@ static const char usage[] =
     "nablua                      prompt (--no-banner, --no-color)\n"
     "nablua FILE [args...]       run a script\n"
     "nablua -e CODE              run a string; may repeat; -i afterwards: prompt with what it defined\n"
+    "nablua -l MODULE            require a module into the global of its name, -l NAME=MODULE into another\n"
+    "nablua check FILE...        run notebooks, transcripts or scripts again and say what is not as they have it\n"
     "nablua -                    run standard input; also when standard input is not a terminal\n"
+    "nablua -i, -v, -E, -W, --   prompt at the end; version; without LUA_INIT and paths; warnings; end of options\n"
     "nablua --doc [NAME]         print the reference (all of it, or one name) as Markdown\n"
     "nablua --meta               print what editors with a Lua Language Server read\n"
     "nablua --traceback ...      show the library's frames in errors\n"
     "nablua --version | --help\n"
-    "Environment, besides LUA_PATH, LUA_CPATH, NO_COLOR, VISUAL, EDITOR, XDG_CONFIG_HOME and XDG_STATE_HOME:\n";
+    "Environment, besides LUA_INIT, LUA_PATH, LUA_CPATH, NO_COLOR, VISUAL, EDITOR, XDG_CONFIG_HOME and "
+    "XDG_STATE_HOME:\n";
 
 static void print_usage(FILE *to) {
   char environment[2000];
@@ -95,15 +105,23 @@ static void print_usage(FILE *to) {
   fprintf(to, "%s%s", usage, environment);
 }
 
+// What -e and -l ask for, in their order.
+typedef struct Step {
+  bool is_module;
+  const char *text;
+} Step;
+
 typedef struct Options {
-  bool interactive, banner, document, meta;
-  const char *name;      // --doc NAME
-  const char *code[64];  // -e
-  int code_count;
-  const char *file;
-  char **arguments;
-  int argument_count;
+  bool interactive, banner, document, meta, version, no_environment, traceback;
+  const char *name;  // --doc NAME
+  Step steps[64];
+  int step_count;
+  bool has_code;    // -e is among the steps
+  int script;       // its place in argv, 0: none
+  bool from_stdin;  // the script is "-"
 } Options;
+
+static const char version[] = "nablua " NABLUA_VERSION;
 
 static int bad_usage(const char *what, const char *option) {
   fprintf(stderr, "nablua: %s '%s'\n", what, option);
@@ -111,44 +129,66 @@ static int bad_usage(const char *what, const char *option) {
   return EXIT_USAGE;
 }
 
-// -1 to go on, else the exit status.
-static int read_command_line(int argc, char **argv, Options *o, bool *traceback) {
+enum { GO_ON = -1 };
+
+// -e CODE, -eCODE, -l MODULE: takes what follows argv[*i] where it is needed.
+static int add_step(char **argv, int *i, Options *o) {
+  const char *a = argv[*i], *text = a + 2;
+  bool is_module = a[1] == 'l';
+  if (!*text && !(text = argv[++*i]))
+    return bad_usage(is_module ? "the name of a module must follow" : "a string of code must follow", a);
+  if (o->step_count == (int)(sizeof o->steps / sizeof *o->steps)) return bad_usage("more than 64 steps at", a);
+  o->steps[o->step_count++] = (Step){is_module, text};
+  o->has_code = o->has_code || !is_module;
+  return GO_ON;
+}
+
+// A switch that is a word or a letter; false when it is none.
+static bool set_switch(const char *a, Options *o) {
+  const struct {
+    const char *name;
+    bool *on;
+  } switches[] = {{"-i", &o->interactive},        {"-v", &o->version},  {"-E", &o->no_environment},
+                  {"--traceback", &o->traceback}, {"--meta", &o->meta}, {"-W", NULL}};  // warnings are on
+  for (size_t i = 0; i < sizeof switches / sizeof *switches; i++) {
+    if (strcmp(a, switches[i].name) != 0) continue;
+    if (switches[i].on) *switches[i].on = true;
+    return true;
+  }
+  if (strcmp(a, "--no-banner") == 0) return !(o->banner = false);
+  if (strcmp(a, "--no-color") == 0) return setenv("NO_COLOR", "1", 1) == 0;
+  return false;
+}
+
+// GO_ON, or the exit status.
+static int read_command_line(int argc, char **argv, Options *o) {
   *o = (Options){.banner = true};
-  for (int i = 1; i < argc; i++) {
+  int i = 1, status;
+  for (; i < argc && *argv[i] == '-' && argv[i][1]; i++) {
     const char *a = argv[i];
-    if (strcmp(a, "--version") == 0) {
-      puts("nablua " NABLUA_VERSION);
+    if (strcmp(a, "--") == 0) {
+      if (++i < argc) o->script = i;
+      return GO_ON;
+    } else if (strcmp(a, "--version") == 0) {
+      puts(version);
       return 0;
     } else if (strcmp(a, "--help") == 0 || strcmp(a, "-h") == 0) {
       print_usage(stdout);
       return 0;
-    } else if (strcmp(a, "--no-banner") == 0) {
-      o->banner = false;
-    } else if (strcmp(a, "--no-color") == 0) {
-      setenv("NO_COLOR", "1", 1);
-    } else if (strcmp(a, "--traceback") == 0) {
-      *traceback = true;
-    } else if (strcmp(a, "-i") == 0) {
-      o->interactive = true;
-    } else if (strcmp(a, "-e") == 0) {
-      if (++i == argc) return bad_usage("a string of code must follow", a);
-      if (o->code_count == 64) return bad_usage("more than 64 strings of code at", a);
-      o->code[o->code_count++] = argv[i];
+    } else if (a[1] == 'e' || a[1] == 'l') {
+      if ((status = add_step(argv, &i, o)) != GO_ON) return status;
     } else if (strcmp(a, "--doc") == 0) {
       o->document = true;
       if (i + 1 < argc) o->name = argv[++i];
-    } else if (strcmp(a, "--meta") == 0) {
-      o->meta = true;
-    } else if (*a == '-' && a[1]) {
+    } else if (!set_switch(a, o)) {
       return bad_usage("there is no option", a);
-    } else {
-      o->file = a;
-      o->arguments = argv + i + 1;
-      o->argument_count = argc - i - 1;
-      break;
     }
   }
-  return -1;
+  if (i < argc) {
+    o->script = i;
+    o->from_stdin = strcmp(argv[i], "-") == 0;
+  }
+  return GO_ON;
 }
 
 static SessionStatus evaluate(const char *code) {
@@ -173,22 +213,40 @@ static int exit_status(SessionStatus status) {
   return status == SESSION_OK ? 0 : status == SESSION_INTERRUPTED ? EXIT_INTERRUPTED : EXIT_LUA_ERROR;
 }
 
-static int run(const Options *o) {
+// What LUA_INIT asks for: "@file" or code.
+static SessionStatus run_init(void) {
+  const char *name = "LUA_INIT_5_4", *init = getenv(name);
+  if (!init) init = getenv(name = "LUA_INIT");
+  if (!init || !*init) return SESSION_OK;
+  char chunk[32];
+  snprintf(chunk, sizeof chunk, "=%s", name);
+  return *init == '@' ? session_run_file(session, init + 1, false) : session_run_text(session, init, chunk);
+}
+
+static SessionStatus run_steps(const Options *o) {
   SessionStatus status = SESSION_OK;
+  for (int i = 0; i < o->step_count && status == SESSION_OK; i++)
+    status = o->steps[i].is_module ? session_require(session, o->steps[i].text) : evaluate(o->steps[i].text);
+  return status;
+}
+
+static int run(const Options *o, int argc, char **argv) {
   bool prompt = o->interactive;
   if (o->document) return exit_status(print_reference(o->name));
   if (o->meta) return exit_status(evaluate("io.write(nb.help.meta());"));
-  for (int i = 0; i < o->code_count && status == SESSION_OK; i++) status = evaluate(o->code[i]);
-  if (status == SESSION_OK && o->file)
-    status = session_run_file(session, o->file, o->arguments, o->argument_count);
-  else if (!o->code_count && !o->file) {
+  session_set_arguments(session, argv, argc, o->script);
+  SessionStatus status = o->no_environment ? SESSION_OK : run_init();
+  if (status == SESSION_OK) status = run_steps(o);
+  if (status == SESSION_OK && o->script) {
+    status = session_run_file(session, o->from_stdin ? NULL : argv[o->script], true);
+  } else if (status == SESSION_OK && !o->has_code && !o->script && !o->version) {
     if (isatty(STDIN_FILENO) || o->interactive)
       prompt = true;
     else
-      status = session_run_file(session, "-", NULL, 0);
+      status = session_run_file(session, NULL, true);
   }
   if (prompt) {
-    if (o->banner) puts("nablua " NABLUA_VERSION "   ?name or help(name) explains, Ctrl-D leaves");
+    if (o->banner) printf("%s   ?name or help(name) explains, Ctrl-D leaves\n", version);
     prompting = true;
     repl_run(session);
     return 0;
@@ -196,18 +254,40 @@ static int run(const Options *o) {
   return exit_status(status);
 }
 
+// The exit status of a program of the library's that takes the command line from its second word on.
+static int check(int argc, char **argv) {
+  session_set_arguments(session, argv, argc, 1);
+  SessionStatus status = session_run_text(session, "os.exit(require('nablua.session.check').main(arg))", "=check");
+  return exit_status(status);
+}
+
+// nablua --cells MARKER rich|plain WIDTH FOLDER, see cells.h
+static int serve_cells(char **argv) {
+  char reason[256];
+  Sink sink = cells_sink(argv[2]);
+  if (chdir(argv[5]) != 0 || !(session = session_new(&sink, reason, sizeof reason))) return EXIT_LUA_ERROR;
+  session_set_display(session, false, strcmp(argv[3], "rich") == 0, atoi(argv[4]));
+  cells_run(session, argv[2]);
+  session_free(session);
+  return 0;
+}
+
 int main(int argc, char **argv) {
   Options options;
-  bool traceback = false;
   char reason[256];
   Sink sink = {.value = show_value,
                .display = show_display,
                .clear = clear,
                .program = program,
+               .next_input = isatty(STDIN_FILENO) ? next_input : NULL,
                .error = show_error,
                .ask = ask};
-  int status = read_command_line(argc, argv, &options, &traceback);
-  if (status >= 0) return status;
+  if (argc == 6 && strcmp(argv[1], "--cells") == 0) return serve_cells(argv);
+  bool checks = argc > 1 && strcmp(argv[1], "check") == 0;
+  int status = read_command_line(argc, argv, &options);
+  if (status != GO_ON) return status;
+  if (options.version) printf("%s (Lua %s)\n", version, session_lua_version());
+  if (options.no_environment) session_ignore_environment();
   screen_open();
   if (!(session = session_new(&sink, reason, sizeof reason))) {
     fprintf(stderr, "nablua: %s\n", reason);
@@ -219,9 +299,9 @@ int main(int argc, char **argv) {
   if (signal(SIGHUP, SIG_IGN) != SIG_IGN) sigaction(SIGHUP, &action, NULL);  // nohup wants it ignored
   sigaction(SIGTERM, &action, NULL);
   signal(SIGXFSZ, SIG_IGN);  // a file that may not grow is an error, not the end
-  session_set_traceback(session, traceback);
+  session_set_traceback(session, options.traceback);
   session_set_display(session, repl_colors(), false, 0);
-  status = run(&options);
+  status = checks ? check(argc, argv) : run(&options, argc, argv);
   screen_finish();
   session_free(session);
   bool lost = fflush(stdout) != 0 || ferror(stdout);

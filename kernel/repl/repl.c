@@ -49,13 +49,14 @@ static void open_history(Session *s) {
 static void run_init_file(Session *s) {
   char path[1024];
   bool known = folder_path(path, sizeof path, "XDG_CONFIG_HOME", ".config", "nablua/init.lua");
-  if (known && access(path, R_OK) == 0) session_run_file(s, path, NULL, 0);
+  if (known && access(path, R_OK) == 0) session_run_file(s, path, false);
 }
 
 void repl_run(Session *s) {
   struct sigaction at_prompt = {.sa_handler = give_up}, evaluating;
   bool color = repl_colors();
   editor_open(s, color);
+  session_allow_leaving(s);
   run_init_file(s);
   open_history(s);
   sigaction(SIGINT, NULL, &evaluating);
@@ -76,6 +77,7 @@ void repl_run(Session *s) {
       if (took > 1 && isatty(STDOUT_FILENO)) printf(color ? "\033[90m%.1f s\033[0m\n" : "%.1f s\n", took);
     }
     free(input);
+    if (session_leaves(s)) return;
   }
   putchar('\n');
 }

@@ -124,29 +124,33 @@ static void push_message(lua_State *L) {
   }
 }
 
-// Lets the debugger keep the frames, for %debug.  Gives a better message and, of an error without frames, its place.
+// Of a message and the error value: lets the debugger keep the frames, for %debug.  Gives a better message and, of an
+// error without frames, its place.
 static int tell_debugger(lua_State *L) {
   push_module(L, "nablua.session.debugger");
   lua_getfield(L, -1, "note_error");
   lua_pushvalue(L, 1);
-  lua_call(L, 1, 2);
+  lua_pushvalue(L, 2);
+  lua_call(L, 2, 2);
   return 2;
 }
 
-// The same for the message on the top of the stack, which is replaced; leaves the place or nil above it.  Whatever
-// goes wrong in that does not matter here.
+// The same for the message on the top of the stack, which is replaced, and the error at index 1; leaves the place or
+// nil above it.  Whatever goes wrong in that does not matter here.
 static void note_error(lua_State *L) {
   int top = lua_gettop(L);
   lua_pushcfunction(L, tell_debugger);
   lua_pushvalue(L, top);
-  if (lua_pcall(L, 1, 2, 0) == LUA_OK && lua_type(L, top + 1) == LUA_TSTRING)
+  lua_pushvalue(L, 1);
+  if (lua_pcall(L, 2, 2, 0) == LUA_OK && lua_type(L, top + 1) == LUA_TSTRING)
     lua_remove(L, top);
   else
     lua_settop(L, top);
   lua_settop(L, top + 1);
 }
 
-// The message handler: makes { name=, message=, frames= } of the error at index 1.
+// The message handler: keeps { name=, message=, frames=, value= } of the error at index 1 for whoever reports it.  The
+// error itself stays what it is, for __close handlers, and for load, whose errors are no end of anything.
 static int explain_error(lua_State *L) {
   Session *s = session_of(L);
   luaL_checkstack(L, 10, NULL);
@@ -166,25 +170,48 @@ static int explain_error(lua_State *L) {
   push_frames(L, s);
   if (lua_rawlen(L, -1) == 0 && lua_isstring(L, -2)) lua_pop(L, 1);  // the place instead
   lua_setfield(L, problem, "frames");
-  lua_settop(L, problem);
+  lua_pushvalue(L, 1);
+  lua_setfield(L, problem, "value");
+  push_session_table(L, "held");
+  lua_pushvalue(L, problem);
+  lua_setfield(L, -2, "problem");
+  lua_settop(L, 1);
   return 1;
 }
 
 // ---- calling ----
 
-// Tells the sink of the error on the top of the stack: what explain_error made, or a text where Lua could not call it.
+// Pushes what explain_error kept of the error at `index`, or nil where Lua could not call it; nothing is kept then.
+static void push_problem(lua_State *L, int index) {
+  push_session_table(L, "held");
+  if (lua_getfield(L, -1, "problem") == LUA_TTABLE) {
+    lua_getfield(L, -1, "value");
+    bool same = lua_rawequal(L, -1, index);
+    lua_pop(L, 1);
+    if (!same) {
+      lua_pop(L, 1);
+      lua_pushnil(L);
+    }
+  }
+  lua_pushnil(L);
+  lua_setfield(L, -3, "problem");
+  lua_remove(L, -2);
+}
+
+// Tells the sink of the error on the top of the stack.
 static void report(Session *s, bool stopped) {
   lua_State *L = s->L;
   Problem p = {"Error", "error", ""};
   int top = lua_gettop(L);
-  luaL_checkstack(L, 4, NULL);
+  luaL_checkstack(L, 10, NULL);
+  push_problem(L, top);
   if (lua_istable(L, -1)) {
     static const char *const fields[] = {"name", "message", "frames"};
     const char **slots[] = {&p.name, &p.message, &p.frames};
     for (int i = 0; i < 3; i++)
-      if (lua_getfield(L, top, fields[i]) == LUA_TSTRING) *slots[i] = lua_tostring(L, -1);
-  } else if (lua_type(L, -1) == LUA_TSTRING) {
-    p.message = lua_tostring(L, -1);
+      if (lua_getfield(L, top + 1, fields[i]) == LUA_TSTRING) *slots[i] = lua_tostring(L, -1);
+  } else if (lua_type(L, top) == LUA_TSTRING) {
+    p.message = lua_tostring(L, top);
   }
   if (stopped) {
     p.name = "Interrupted";

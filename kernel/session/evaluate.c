@@ -35,11 +35,40 @@ int evaluate_code(lua_State *L) {
   Session *s = session_of(L);
   InputName name = name_of_input(s);
   Source source = {.name = name.text};
-  source.code = luaL_checklstring(L, 1, &source.length);
-  lua_settop(L, 1);
+  size_t length;
+  const char *code = luaL_checklstring(L, 1, &length);
+  luaL_Buffer b;
+  luaL_buffinit(L, &b);
+  for (int i = 0; i < s->command_line; i++) luaL_addchar(&b, '\n');  // lines count from the input's first
+  luaL_addlstring(&b, code, length);
+  luaL_pushresult(&b);
+  lua_replace(L, 1);
+  source.code = lua_tolstring(L, 1, &source.length);
+  int arguments = lua_gettop(L) - 1;
   compile(L, s, &source);
-  lua_call(L, 0, LUA_MULTRET);
+  lua_insert(L, 2);
+  lua_call(L, arguments, LUA_MULTRET);
   return lua_gettop(L) - 1;
+}
+
+int watch_inputs(lua_State *L) {
+  session_of(L)->watched = lua_toboolean(L, 1);
+  return 0;
+}
+
+static int before_input(lua_State *L) {
+  push_module(L, "nablua.session.commands");
+  lua_getfield(L, -1, "before_input");
+  lua_call(L, 0, 0);
+  return 0;
+}
+
+int next_input(lua_State *L) {
+  const Sink *sink = &session_of(L)->sink;
+  const char *text = luaL_checkstring(L, 1);
+  if (sink->next_input) sink->next_input(sink->user, text, lua_toboolean(L, 2));
+  lua_pushboolean(L, sink->next_input != NULL);
+  return 1;
 }
 
 // sources[name] = the text on top; of inputs the last ones are kept, up to the number sources.last.
@@ -78,8 +107,11 @@ static int show_input_values(lua_State *L) {
   int count = lua_gettop(L);
   if (count == 0 || (count == 1 && lua_isnil(L, 1))) return 0;
   if (!s->apart) {
+    lua_pushglobaltable(L);
+    lua_pushliteral(L, "_");
     lua_pushvalue(L, 1);
-    lua_setglobal(L, "_");
+    lua_rawset(L, -3);  // whatever the user forbids to assign
+    lua_pop(L, 1);
     push_module(L, "nablua.session.results");
     lua_getfield(L, -1, "keep");
     lua_pushinteger(L, s->number);
@@ -202,24 +234,48 @@ static SessionStatus remember(Session *s, const Source *source) {
   return protected_call(s, 1, 0);
 }
 
+// Whether the input is exit, quit, exit() or quit(), and these are no names of the user's.
+static bool asks_to_leave(lua_State *L, const char *code, size_t length) {
+  while (length > 0 && strchr(" \t\r\n", code[length - 1])) length--;
+  if (length == 6 && code[4] == '(' && code[5] == ')') length = 4;
+  if (length != 4 || (memcmp(code, "exit", 4) != 0 && memcmp(code, "quit", 4) != 0)) return false;
+  push_session_table(L, "kept");
+  lua_pushglobaltable(L);
+  bool free = true;
+  for (int table = -2; table < 0; table++) {
+    lua_pushlstring(L, code, 4);
+    free = lua_rawget(L, table - 1) == LUA_TNIL && free;
+    lua_pop(L, 1);
+  }
+  lua_pop(L, 2);
+  return free;
+}
+
 // Evaluates what stands from byte `at` on.
 static SessionStatus eval_from(Session *s, const Source *source, size_t at) {
   lua_State *L = s->L;
   const char *code = source->code;
-  size_t length = source->length, end;
+  size_t length = source->length, end, counted = 0;
   SessionStatus status = remember(s, source);
-  while (status == SESSION_OK && command_line(code, length, &at, &end)) {
+  s->command_line = 0;
+  while (status == SESSION_OK && command_at(s, code, length, &at, &end, NULL) != NO_COMMAND) {
+    for (; counted < at; counted++) s->command_line += code[counted] == '\n';
     lua_pushcfunction(L, run_command);
     lua_pushlstring(L, code + at, end - at);
     status = call_and_show(s, 1, false);
     at = end;
   }
   if (status != SESSION_OK || at == length) return status;
+  if (asks_to_leave(L, code + at, length - at)) {
+    lua_pushcfunction(L, run_command);
+    lua_pushliteral(L, "%exit");
+    return call_and_show(s, 1, false);
+  }
   // Lines count from the input's first, so the rest is compiled behind as many line ends.
   Text rest = {0};
   for (size_t i = 0; i < at; i++)
     if (code[i] == '\n') text_add(&rest, "\n", 1);
-  text_add(&rest, code + at, length - at);
+  add_lua(code + at, length - at, &rest);
   Source lua = {rest.failed ? "" : rest.data, rest.length, source->name};
   lua_pushcfunction(L, compile_protected);
   lua_pushlightuserdata(L, &lua);
@@ -240,6 +296,10 @@ static SessionStatus eval(Session *s, const char *code, size_t length, const cha
   lua_State *L = s->L;
   SessionStatus status = SESSION_OK;
   int top = lua_gettop(L);
+  if (s->watched && !s->apart) {
+    lua_pushcfunction(L, before_input);
+    protected_call(s, 0, 0);
+  }
   if (is_pasted(s, code, length)) {  // input by input
     Text clean = {0};
     for (size_t at = 0, begin = 0; status == SESSION_OK && pasted_next(code, length, &at, &clean) && !clean.failed;
@@ -256,7 +316,7 @@ static SessionStatus eval(Session *s, const char *code, size_t length, const cha
   protected_call(s, 0, 0);
   lua_pushcfunction(L, note_hidden_modules);
   if (lua_pcall(L, 0, 0, 0) != LUA_OK) lua_pop(L, 1);
-  if (status == SESSION_OK && !s->apart && may_name_nothing(code, length)) {
+  if (status == SESSION_OK && !s->apart && !s->leaves && may_name_nothing(code, length)) {
     lua_pushcfunction(L, note_undefined_names);
     lua_pushlstring(L, code, length);
     lua_pcall(L, 1, 0, 0);
@@ -283,40 +343,4 @@ SessionStatus session_eval_apart(Session *s, const char *code, size_t length, co
 
 int session_next_number(const Session *s) {
   return s->number + 1;
-}
-
-// ---- files ----
-
-typedef struct Script {
-  const char *path;
-  char *const *arguments;
-  int count;
-} Script;
-
-static int run_script(lua_State *L) {
-  const Script *script = lua_touserdata(L, 1);
-  bool input = strcmp(script->path, "-") == 0;
-  lua_createtable(L, script->count, 1);
-  lua_pushstring(L, script->path);
-  lua_rawseti(L, -2, 0);
-  for (int i = 0; i < script->count; i++) {
-    lua_pushstring(L, script->arguments[i]);
-    lua_rawseti(L, -2, i + 1);
-  }
-  lua_setglobal(L, "arg");
-  if (luaL_loadfilex(L, input ? NULL : script->path, "t") != LUA_OK) return lua_error(L);
-  luaL_checkstack(L, script->count, "too many arguments");
-  for (int i = 0; i < script->count; i++) lua_pushstring(L, script->arguments[i]);
-  lua_call(L, script->count, 0);
-  return 0;
-}
-
-SessionStatus session_run_file(Session *s, const char *path, char *const *arguments, int count) {
-  Script script = {path, arguments, count};
-  lua_pushcfunction(s->L, run_script);
-  lua_pushlightuserdata(s->L, &script);
-  SessionStatus status = protected_call(s, 1, 0);
-  lua_pushcfunction(s->L, settle_values);
-  protected_call(s, 0, 0);
-  return status;
 }

@@ -112,12 +112,7 @@ static bool check(lua_State *L, Session *s, bool value, const char *source) {
   chunk_plain(s->chunk, value, &s->text);
   if (s->text.failed) luaL_error(L, "not enough memory for this input");
   int status = luaL_loadbufferx(L, s->text.data ? s->text.data : "", s->text.length, source, "t");
-  if (status == LUA_OK) {
-    lua_pop(L, 1);
-  } else if (lua_istable(L, -1)) {  // nested too deep: an error that protected_call has explained
-    lua_getfield(L, -1, "message");
-    lua_remove(L, -2);
-  }
+  if (status == LUA_OK) lua_pop(L, 1);
   return status == LUA_OK;
 }
 
@@ -155,6 +150,11 @@ void compile(lua_State *L, Session *s, const Source *source) {
   lua_pushcfunction(L, values);
   lua_call(L, 2, 1);
   join(L);
+  push_session_table(L, "inputs");
+  lua_pushvalue(L, -2);
+  lua_pushboolean(L, 1);
+  lua_rawset(L, -3);
+  lua_pop(L, 1);
 }
 
 // ---- commands ----
@@ -175,13 +175,100 @@ static bool asks_at_end(const char *code, size_t length) {
   return true;
 }
 
-bool command_line(const char *code, size_t length, size_t *at, size_t *end) {
-  while (*at < length && is_space(code[*at])) (*at)++;
-  if (*at == length) return false;
-  if (code[*at] != '%' && code[*at] != '?' && !asks_at_end(code + *at, length - *at)) return false;
-  const char *stop = memchr(code + *at, '\n', length - *at);
-  *end = stop ? (size_t)(stop - code) : length;
+static bool is_name_byte(char c) {
+  return c == '_' || (c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z');
+}
+
+// Whether the text begins with x = !..., local x = !... or t.x = !...
+static bool assigns_output(const char *code, size_t length) {
+  size_t i = 0;
+  if (length > 6 && memcmp(code, "local ", 6) == 0) i = 6;
+  while (i < length && (is_name_byte(code[i]) || code[i] == '.')) i++;
+  if (i == 0) return false;
+  while (i < length && code[i] == ' ') i++;
+  if (i == length || code[i++] != '=') return false;
+  while (i < length && code[i] == ' ') i++;
+  return i + 1 < length && code[i] == '!' && code[i + 1] != '=';
+}
+
+static bool begins_command(const char *code, size_t length) {
+  return strchr("%?!", *code) ? *code != '\0' : asks_at_end(code, length) || assigns_output(code, length);
+}
+
+static size_t line_end(const char *code, size_t length, size_t at) {
+  const char *stop = memchr(code + at, '\n', length - at);
+  return stop ? (size_t)(stop - code) : length;
+}
+
+// Behind %name or %%name.
+static size_t word_end(const char *code, size_t length, size_t at) {
+  while (at < length && code[at] == '%') at++;
+  while (at < length && is_name_byte(code[at])) at++;
+  return at;
+}
+
+static int takes_code(lua_State *L) {
+  push_module(L, "nablua.session.commands");
+  lua_getfield(L, -1, "takes_code");
+  lua_pushvalue(L, 1);
+  lua_call(L, 1, 1);
+  return 1;
+}
+
+// Whether the command of that name is followed by Lua.
+static bool is_followed_by_code(lua_State *L, const char *name, size_t length) {
+  lua_pushcfunction(L, takes_code);
+  lua_pushlstring(L, name, length);
+  bool takes = lua_pcall(L, 1, 1, 0) == LUA_OK && lua_toboolean(L, -1);
+  lua_pop(L, 1);
+  return takes;
+}
+
+static SessionCompleteness judge_lua(Session *s, const char *code, size_t length, int *indent);
+
+// Moves *end from the end of the first line to that of the line that completes the Lua from `begin` on; false when none
+// does.
+static bool find_code_end(Session *s, const char *code, size_t length, size_t begin, size_t *end, int *indent) {
+  SessionGrowth seen = {0};
+  while (growth_is_open(&seen, code + begin, *end - begin) ||
+         judge_lua(s, code + begin, *end - begin, NULL) == SESSION_INCOMPLETE) {
+    if (*end == length) return judge_lua(s, code + begin, *end - begin, indent) != SESSION_INCOMPLETE;
+    *end = line_end(code, length, *end + 1);
+  }
   return true;
+}
+
+// Whether the text ends in a line without anything.
+static bool ends_in_empty_line(const char *code, size_t length) {
+  while (length > 0 && (code[length - 1] == ' ' || code[length - 1] == '\t')) length--;
+  return length > 0 && code[length - 1] == '\n';
+}
+
+CommandState command_at(Session *s, const char *code, size_t length, size_t *at, size_t *end, int *indent) {
+  while (*at < length && is_space(code[*at])) (*at)++;
+  if (*at == length || !begins_command(code + *at, length - *at)) return NO_COMMAND;
+  if (length - *at > 1 && code[*at] == '%' && code[*at + 1] == '%') {
+    *end = length;
+    return ends_in_empty_line(code + *at, length - *at) ? COMMAND : OPEN_COMMAND;
+  }
+  *end = line_end(code, length, *at);
+  size_t word = word_end(code, length, *at);
+  if (code[*at] != '%' || !is_followed_by_code(s->L, code + *at + 1, word - *at - 1)) return COMMAND;
+  return find_code_end(s, code, length, word, end, indent) ? COMMAND : OPEN_COMMAND;
+}
+
+int command_end(lua_State *L) {
+  size_t length, at = 0, end;
+  const char *code = luaL_checklstring(L, 1, &length);
+  if (command_at(session_of(L), code, length, &at, &end, NULL) == NO_COMMAND) return 0;
+  lua_pushinteger(L, (lua_Integer)end);
+  return 1;
+}
+
+void add_lua(const char *code, size_t length, Text *out) {
+  bool asks = length > 1 && code[0] == '=' && code[1] != '=';
+  if (asks) text_put(out, "return ");
+  text_add(out, code + asks, length - asks);
 }
 
 // ---- completeness ----
@@ -201,14 +288,14 @@ static bool continues_string(const char *code, size_t length) {
   return length > 1 && code[length - 1] == 'z' && code[length - 2] == '\\';
 }
 
-SessionCompleteness judge(Session *s, const char *code, size_t length, int *indent) {
+static SessionCompleteness judge_lua(Session *s, const char *code, size_t length, int *indent) {
   static const char mark[] = "<eof>";
   lua_State *L = s->L;
   SessionCompleteness result = SESSION_COMPLETE;
-  size_t at = 0, end;
   if (indent) *indent = 0;
-  while (command_line(code, length, &at, &end)) at = end;
-  Source source = {code + at, length - at, "=input"};
+  Text lua = {0};
+  add_lua(code, length, &lua);
+  Source source = {lua.failed || !lua.data ? "" : lua.data, lua.length, "=input"};
   lua_pushcfunction(L, check_protected);
   lua_pushlightuserdata(L, &source);
   if (lua_pcall(L, 1, 0, 0) != LUA_OK) {
@@ -223,7 +310,16 @@ SessionCompleteness judge(Session *s, const char *code, size_t length, int *inde
     lua_pop(L, 1);
   }
   forget_chunk(s);
+  text_free(&lua);
   return result;
+}
+
+SessionCompleteness judge(Session *s, const char *code, size_t length, int *indent) {
+  size_t at = 0, end;
+  CommandState command;
+  if (indent) *indent = 0;
+  while ((command = command_at(s, code, length, &at, &end, indent)) == COMMAND) at = end;
+  return command == OPEN_COMMAND ? SESSION_INCOMPLETE : judge_lua(s, code + at, length - at, indent);
 }
 
 SessionCompleteness session_is_complete(Session *s, const char *code, size_t length, int *indent) {
@@ -239,9 +335,10 @@ SessionCompleteness session_is_complete(Session *s, const char *code, size_t len
 
 bool session_goes_on(Session *s, const char *code, size_t length, SessionGrowth *growth) {
   enum { LONG = 4096 };
-  size_t end;
-  if (growth->judged == 0)
-    while (command_line(code, length, &growth->at, &end)) growth->at = end;
+  size_t first = 0;
+  while (first < length && is_space(code[first])) first++;
+  if (first < length && begins_command(code + first, length - first))
+    return session_is_complete(s, code, length, NULL) == SESSION_INCOMPLETE;
   bool open = growth_is_open(growth, code, length);
   if (open && length > LONG && length < growth->judged + growth->judged / 4) return true;
   growth->judged = length;
@@ -254,10 +351,14 @@ bool session_color(const char *code, size_t length, size_t at, size_t *begin, si
                                         [TOKEN_STRING] = SESSION_STRING,
                                         [TOKEN_COMMENT] = SESSION_COMMENT,
                                         [TOKEN_BAD] = SESSION_PLAIN};
-  if (at == 0 && command_line(code, length, &at, end)) {
-    *begin = at;
-    *color = SESSION_COMMAND;
-    return true;
+  if (at == 0) {
+    while (at < length && is_space(code[at])) at++;
+    if (at < length && begins_command(code + at, length - at)) {
+      *begin = at;
+      *end = code[at] == '%' ? word_end(code, length, at) : line_end(code, length, at);
+      *color = SESSION_COMMAND;
+      return true;
+    }
   }
   Token t = lexer_next(code, length, at);
   if (t.kind == TOKEN_END) return false;

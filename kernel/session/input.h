@@ -15,8 +15,15 @@ typedef struct Source {
 void compile(lua_State *L, Session *s, const Source *source);
 void forget_chunk(Session *s);
 
-// The line at `at` when it is a command, and where the next one begins.  Commands stand before any Lua.
-bool command_line(const char *code, size_t length, size_t *at, size_t *end);
+typedef enum CommandState { NO_COMMAND, COMMAND, OPEN_COMMAND } CommandState;
+
+// The command that begins at `at`, behind spaces, and where it ends: with its line, with the Lua that it is followed
+// by, or, of a %%command, with the input.  Commands stand before any Lua.  An open one may go on in lines to come;
+// `indent`, when not NULL, gets the spaces of the next.
+CommandState command_at(Session *s, const char *code, size_t length, size_t *at, size_t *end, int *indent);
+
+// Adds what stands behind the commands, as Lua: "=x" asks for the value of x.
+void add_lua(const char *code, size_t length, Text *out);
 
 // Completeness of an input without prompts.
 SessionCompleteness judge(Session *s, const char *code, size_t length, int *indent);

@@ -20,8 +20,8 @@ enum { INSTRUCTIONS_A_LOOK = 1000, LEVELS_A_LOOK = 100 };
 
 // A coroutine that runs, and who waits for it: on the stack of the function of C that does.
 struct Resumed {
-  lua_State *from, *co;
-  bool closes;  // what it has left open is being closed, nothing else runs in it
+  lua_State *from, *co, *before;  // before: the one that ran
+  bool closes;                    // what it has left open is being closed, nothing else runs in it
   struct Resumed *outer;
 };
 
@@ -173,73 +173,110 @@ static bool is_of_interrupt(lua_State *L, Session *s) {
 
 // ---- coroutines ----
 //
-// coroutine.resume and .wrap tell which coroutine runs; one that is resumed after an interrupt is armed as well, and so
-// is the one that goes on then.
+// coroutine.resume and .wrap as Lua's own, but they tell which coroutine runs; one that is resumed after an interrupt
+// is armed as well, and so is the one that goes on then.
 
-// Calls a function that stands below as many arguments and runs the coroutine; errors of its own are passed on.
-static void run_in(lua_State *L, Session *s, lua_State *co, int arguments, bool closes) {
-  Resumed r = {L, co, closes, s->resumed};
-  lua_State *before = s->running;
+// A coroutine is about to run, or to be closed.
+static void enter(lua_State *L, Session *s, Resumed *r, lua_State *co, bool closes) {
+  *r = (Resumed){L, co, s->running, closes, s->resumed};
   s->running = co;
-  s->resumed = &r;
+  s->resumed = r;
   if (s->interrupted) arm(co);
-  int status = lua_pcall(L, arguments, LUA_MULTRET, 0);
-  s->resumed = r.outer;
-  s->running = before;
-  if (s->interrupted) arm(L);
-  if (status != LUA_OK) lua_error(L);
 }
 
-static int reset(lua_State *L) {
-  lua_resetthread(lua_tothread(L, 1));
-  return 0;
+static void leave(Session *s, const Resumed *r) {
+  s->running = r->before;
+  s->resumed = r->outer;
+  if (s->interrupted) arm(r->from);
 }
 
-// Closes what a coroutine that died of an error has left open.
+// Resumes the coroutine with the arguments on the top of L.  Their place take its results, whose number is returned, or
+// its error: -1.
+static int resume(lua_State *L, Session *s, lua_State *co, int arguments) {
+  int results = 0;
+  if (!lua_checkstack(co, arguments)) {
+    lua_pushliteral(L, "too many arguments to resume");
+    return -1;
+  }
+  lua_xmove(L, co, arguments);
+  Resumed r;
+  enter(L, s, &r, co, false);
+  int status = lua_resume(co, L, arguments, &results);
+  leave(s, &r);
+  if (status != LUA_OK && status != LUA_YIELD) {
+    lua_xmove(co, L, 1);
+    return -1;
+  }
+  if (!lua_checkstack(L, results + 1)) {
+    lua_pop(co, results);
+    lua_pushliteral(L, "too many results to resume");
+    return -1;
+  }
+  lua_xmove(co, L, results);
+  return results;
+}
+
+// Closes what a coroutine has left open; the status is Lua's, an error is on the top of co.
+static int close_coroutine(lua_State *L, Session *s, lua_State *co) {
+  Resumed r;
+  enter(L, s, &r, co, true);
+#if LUA_VERSION_RELEASE_NUM >= 50406
+  int status = lua_closethread(co, L);
+#else
+  int status = lua_resetthread(co);
+#endif
+  leave(s, &r);
+  return status;
+}
+
+// The same of one that died of the error on the top of L; an error of that takes its place.
 static void close_dead(lua_State *L, Session *s, lua_State *co) {
   if (lua_status(co) == LUA_OK || lua_status(co) == LUA_YIELD) return;
-  lua_pushcfunction(L, reset);
-  lua_pushthread(co);
+  lua_xmove(L, co, 1);
+  close_coroutine(L, s, co);
   lua_xmove(co, L, 1);
-  run_in(L, s, co, 1, true);
 }
 
 static int resume_tracked(lua_State *L) {
   Session *s = session_of(L);
   lua_State *co = lua_tothread(L, 1);
   luaL_argexpected(L, co, 1, "coroutine");
-  lua_pushvalue(L, lua_upvalueindex(1));
-  lua_insert(L, 1);
-  run_in(L, s, co, lua_gettop(L) - 1, false);
-  if (!lua_toboolean(L, 1) && is_of_interrupt(L, s)) {
+  int results = resume(L, s, co, lua_gettop(L) - 1);
+  if (results < 0 && is_of_interrupt(L, s)) {
     close_dead(L, s, co);  // nobody else gets to do it
     return lua_error(L);
   }
-  return lua_gettop(L);
+  lua_pushboolean(L, results >= 0);
+  lua_insert(L, results < 0 ? -2 : -(results + 1));
+  return results < 0 ? 2 : results + 1;
+}
+
+// Whether a coroutine runs, or has resumed the one that does.
+static bool is_under_way(lua_State *L, lua_State *co) {
+  lua_Debug ar;
+  return co == L || (lua_status(co) == LUA_OK && lua_getstack(co, 0, &ar));
 }
 
 // coroutine.close
 static int close_tracked(lua_State *L) {
   lua_State *co = lua_tothread(L, 1);
   luaL_argexpected(L, co, 1, "coroutine");
-  lua_pushvalue(L, lua_upvalueindex(1));
-  lua_insert(L, 1);
-  run_in(L, session_of(L), co, lua_gettop(L) - 1, true);
-  return lua_gettop(L);
+  if (is_under_way(L, co)) return luaL_error(L, "cannot close a %s coroutine", co == L ? "running" : "normal");
+  bool closed = close_coroutine(L, session_of(L), co) == LUA_OK;
+  lua_pushboolean(L, closed);
+  if (closed) return 1;
+  lua_xmove(co, L, 1);
+  return 2;
 }
 
+// What coroutine.wrap gives: upvalue 1 is the coroutine.
 static int call_wrapped(lua_State *L) {
   Session *s = session_of(L);
-  lua_State *co = lua_tothread(L, lua_upvalueindex(2));
-  lua_pushvalue(L, lua_upvalueindex(1));  // coroutine.resume
-  lua_insert(L, 1);
-  lua_pushvalue(L, lua_upvalueindex(2));
-  lua_insert(L, 2);
-  run_in(L, s, co, lua_gettop(L) - 1, false);
-  if (lua_toboolean(L, 1)) return lua_gettop(L) - 1;
+  lua_State *co = lua_tothread(L, lua_upvalueindex(1));
+  int results = resume(L, s, co, lua_gettop(L));
+  if (results >= 0) return results;
   is_of_interrupt(L, s);
   close_dead(L, s, co);
-  lua_settop(L, 2);
   if (lua_type(L, -1) == LUA_TSTRING) {
     luaL_where(L, 1);
     lua_insert(L, -2);
@@ -253,45 +290,42 @@ static int wrap_tracked(lua_State *L) {
   lua_State *co = lua_newthread(L);
   lua_pushvalue(L, 1);
   lua_xmove(L, co, 1);
-  lua_pushvalue(L, lua_upvalueindex(1));
-  lua_insert(L, -2);
-  lua_pushcclosure(L, call_wrapped, 2);
+  lua_pushcclosure(L, call_wrapped, 1);
   return 1;
 }
 
 // ---- protected calls ----
+//
+// As Lua's own, whose names errors and tracebacks give, but an interrupt passes through.
 
-static int after_protected(lua_State *L, int status, lua_KContext context) {
-  (void)status, (void)context;
-  if (!lua_toboolean(L, 1) && is_of_interrupt(L, session_of(L))) return lua_error(L);
-  return lua_gettop(L);
+// `below`: how many values stand below true and the results.
+static int after_protected(lua_State *L, int status, lua_KContext below) {
+  if (status == LUA_OK || status == LUA_YIELD) return lua_gettop(L) - (int)below;
+  if (is_of_interrupt(L, session_of(L))) return lua_error(L);
+  lua_pushboolean(L, 0);
+  lua_insert(L, -2);
+  return 2;
 }
 
-// pcall and xpcall: upvalue 1 is Lua's own.
+// pcall(f, ...)
 static int call_protected(lua_State *L) {
-  int arguments = lua_gettop(L);
-  lua_pushvalue(L, lua_upvalueindex(1));
+  luaL_checkany(L, 1);
+  lua_pushboolean(L, 1);
   lua_insert(L, 1);
-  lua_callk(L, arguments, LUA_MULTRET, 0, after_protected);
-  return after_protected(L, LUA_OK, 0);
+  return after_protected(L, lua_pcallk(L, lua_gettop(L) - 2, LUA_MULTRET, 0, 0, after_protected), 0);
+}
+
+// xpcall(f, handler, ...)
+static int call_handled(lua_State *L) {
+  int arguments = lua_gettop(L) - 2;
+  luaL_checktype(L, 2, LUA_TFUNCTION);
+  lua_pushboolean(L, 1);
+  lua_pushvalue(L, 1);
+  lua_rotate(L, 3, 2);
+  return after_protected(L, lua_pcallk(L, arguments, LUA_MULTRET, 2, 2, after_protected), 2);
 }
 
 // ---- putting them in place ----
-
-void wrap_function(lua_State *L, const char *module, const char *name, lua_CFunction f) {
-  lua_getglobal(L, module);
-  lua_getfield(L, -1, name);
-  lua_pushcclosure(L, f, 1);
-  lua_setfield(L, -2, name);
-  lua_pop(L, 1);
-}
-
-static lua_CFunction function_of(lua_State *L, const char *global) {
-  lua_getglobal(L, global);
-  lua_CFunction f = lua_tocfunction(L, -1);
-  lua_pop(L, 1);
-  return f;
-}
 
 void know_protected_call(lua_State *L) {
   push_module(L, "nablua.native");
@@ -301,16 +335,15 @@ void know_protected_call(lua_State *L) {
 }
 
 void open_interrupts(lua_State *L) {
-  protecting[0].caller = function_of(L, "pcall");
-  protecting[1].caller = function_of(L, "xpcall");
+  static const luaL_Reg basic[] = {{"pcall", call_protected}, {"xpcall", call_handled}, {NULL, NULL}},
+                        coroutines[] = {
+                            {"resume", resume_tracked}, {"wrap", wrap_tracked}, {"close", close_tracked}, {NULL, NULL}};
+  protecting[0].caller = call_protected;
+  protecting[1].caller = call_handled;
   nb_interrupt_on_stopped(put_off);
-  wrap_function(L, "_G", "pcall", call_protected);
-  wrap_function(L, "_G", "xpcall", call_protected);
+  lua_pushglobaltable(L);
+  luaL_setfuncs(L, basic, 0);
   lua_getglobal(L, "coroutine");
-  lua_getfield(L, -1, "resume");
-  lua_pushcclosure(L, wrap_tracked, 1);
-  lua_setfield(L, -2, "wrap");
-  lua_pop(L, 1);
-  wrap_function(L, "coroutine", "resume", resume_tracked);
-  wrap_function(L, "coroutine", "close", close_tracked);
+  luaL_setfuncs(L, coroutines, 0);
+  lua_pop(L, 2);
 }

@@ -3,6 +3,7 @@
 // backtracks over a few thousand characters may run for hours.
 #include <ctype.h>
 #include <lauxlib.h>
+#include <limits.h>
 #include <lua.h>
 #include <stdint.h>
 #include <string.h>
@@ -523,7 +524,7 @@ static int rep(lua_State *L) {
     lua_pushliteral(L, "");
     return 1;
   }
-  if (piece < s.length || __builtin_mul_overflow(piece, (size_t)n, &total) || total > PTRDIFF_MAX)
+  if (piece < s.length || __builtin_mul_overflow(piece, (size_t)n, &total) || total > INT_MAX)
     return luaL_error(L, "resulting string too large");
   total -= separator.length;
   luaL_Buffer b;

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "interrupts.h"
+#include "native.h"
 #include "state.h"
 
 // ---- those that run, by the leader of their group ----
@@ -94,7 +95,7 @@ static int push_end(lua_State *L, pid_t child, double limit) {
 }
 
 // os.execute([command])
-static int execute(lua_State *L) {
+int execute_program(lua_State *L) {
   const char *command = luaL_optstring(L, 1, NULL);
   pid_t child;
   if (!command) {
@@ -122,7 +123,7 @@ static int close_pipe(lua_State *L) {
 }
 
 // io.popen(command [, mode])
-static int popen_tracked(lua_State *L) {
+int open_pipe(lua_State *L) {
   const char *command = luaL_checkstring(L, 1), *mode = luaL_optstring(L, 2, "r");
   luaL_argcheck(L, (*mode == 'r' || *mode == 'w') && !mode[1], 2, "invalid mode");
   bool reads = *mode == 'r';
@@ -146,10 +147,10 @@ static int popen_tracked(lua_State *L) {
 
 void open_programs(lua_State *L) {
   lua_getglobal(L, "os");
-  lua_pushcfunction(L, execute);
+  lua_pushcfunction(L, execute_program);
   lua_setfield(L, -2, "execute");
   lua_getglobal(L, "io");
-  lua_pushcfunction(L, popen_tracked);
+  lua_pushcfunction(L, open_pipe);
   lua_setfield(L, -2, "popen");
   lua_pop(L, 2);
 }

@@ -43,9 +43,25 @@ void session_set_display(Session *s, bool color, bool rich, int width) {
 
 // What the Lua part of the session may ask of this one: the module nablua.session.native.
 static int open_native(lua_State *L) {
-  static const luaL_Reg functions[] = {
-      {"evaluate", evaluate_code}, {"remember", remember_code}, {"local_value", local_value}, {"files", matching_files},
-      {"ask", ask_user},           {"send_comm", send_comm},    {"new_comm_id", new_comm_id}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"evaluate", evaluate_code},
+                                       {"remember", remember_code},
+                                       {"local_value", local_value},
+                                       {"files", matching_files},
+                                       {"ask", ask_user},
+                                       {"send_comm", send_comm},
+                                       {"new_comm_id", new_comm_id},
+                                       {"leave", leave},
+                                       {"command", command_end},
+                                       {"next_input", next_input},
+                                       {"folder", working_folder},
+                                       {"set_variable", set_variable},
+                                       {"variables", variables},
+                                       {"stamp", file_stamp},
+                                       {"capture", capture},
+                                       {"watch", watch_inputs},
+                                       {"execute", execute_program},
+                                       {"popen", open_pipe},
+                                       {NULL, NULL}};
   static const char *const tables[] = {"kept", "sources", "standard", "comms", NULL};
   luaL_newlib(L, functions);
   for (int i = 0; tables[i]; i++) {
@@ -55,8 +71,16 @@ static int open_native(lua_State *L) {
   return 1;
 }
 
+static bool without_environment;
+
+void session_ignore_environment(void) {
+  without_environment = true;
+}
+
 static int open_library(lua_State *L) {
   static const char *const modules[] = {"nn", "optim", "data", "inspect", "plot", "help", NULL};
+  lua_pushboolean(L, without_environment);
+  lua_setfield(L, LUA_REGISTRYINDEX, "LUA_NOENV");  // where Lua's package library looks
   luaL_openlibs(L);
   lua_warning(L, "@on", 0);
   state_open(L, lua_touserdata(L, 1));
@@ -65,6 +89,7 @@ static int open_library(lua_State *L) {
   open_loading(L);
   open_patterns(L);
   open_sort(L);
+  open_getinfo(L);
   luaL_requiref(L, "nablua", luaopen_nablua, 0);
   know_protected_call(L);
   lua_pushvalue(L, -1);

@@ -50,6 +50,8 @@ typedef struct Sink {
   void (*clear)(void *user, bool wait);
   void (*comm)(void *user, const Comm *comm);  // NULL: there is no client to talk to
   void (*program)(void *user);                 // another program is about to write where this one does; may be NULL
+  void (*next_input)(void *user, const char *text, bool replace);  // the user is to edit it, in place of this input;
+                                                                   // may be NULL
   void (*error)(void *user, const Problem *problem);
   char *(*ask)(void *user, const char *prompt, bool hidden);  // a line from malloc; NULL at the end of input
 } Sink;
@@ -72,6 +74,9 @@ SessionTrace session_traces_messages(void);
 // Tells of one; from any thread.
 void session_trace_message(const char *line);
 
+// Sessions that are made from now on do not look at LUA_PATH and LUA_CPATH.
+void session_ignore_environment(void);
+
 // ---- evaluating ----
 
 // Evaluates one input: commands (%time ...) and Lua.  The values of a last expression go to the sink, to `_` and
@@ -85,9 +90,18 @@ SessionStatus session_eval_apart(Session *s, const char *code, size_t length, co
 // The number that the next input gets, from 1.
 int session_next_number(const Session *s);
 
-// Runs a file ("-" is standard input) as ordinary Lua, with `arguments` as ... and in the table arg.
+// Makes the table arg of a command line: argv[script] is arg[0], what follows it are the script's arguments.
+void session_set_arguments(Session *s, char *const *argv, int argc, int script);
+
+// Runs a file, NULL for standard input, as ordinary Lua; with `arguments`, what is in arg then is its `...`.
 // Errors, a file that cannot be read among them, go to the sink.
-SessionStatus session_run_file(Session *s, const char *path, char *const *arguments, int count);
+SessionStatus session_run_file(Session *s, const char *path, bool arguments);
+
+// The same for a text, of which errors say `name`.
+SessionStatus session_run_text(Session *s, const char *code, const char *name);
+
+// Of "module" or "name=module": loads the module into the global of that name.
+SessionStatus session_require(Session *s, const char *what);
 
 // Asks the evaluation that runs, if any, to stop.  Safe in a signal handler of the evaluating thread.
 void session_interrupt(Session *s);
@@ -100,6 +114,14 @@ void session_end_programs(Session *s);
 
 // Whether the user can be asked now; if not, input() is an error.  At first the sink's `ask` decides.
 void session_allow_input(Session *s, bool allowed);
+
+// A front end with a prompt to leave says so; when an input asked to leave it, session_leaves is true.
+void session_allow_leaving(Session *s);
+bool session_leaves(const Session *s);
+
+// What the user wants for a prompt, or for that of a continued line: the globals _PROMPT and _PROMPT2.  False where
+// there is none.
+bool session_prompt(Session *s, bool continued, char *text, size_t size);
 
 // Seconds since some moment that stays the same while the process runs.
 double session_clock(void);

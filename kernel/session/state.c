@@ -5,7 +5,7 @@
 static const char session_key, tables_key;
 
 void state_open(lua_State *L, Session *s) {
-  static const char *const tables[] = {"kept", "sources", "held", "modules", "standard", "comms", NULL};
+  static const char *const tables[] = {"kept", "sources", "held", "modules", "standard", "comms", "inputs", NULL};
   lua_pushlightuserdata(L, s);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &session_key);
   lua_createtable(L, 0, sizeof tables / sizeof *tables);
@@ -13,6 +13,12 @@ void state_open(lua_State *L, Session *s) {
     lua_newtable(L);
     lua_setfield(L, -2, tables[i]);
   }
+  lua_getfield(L, -1, "inputs");
+  lua_createtable(L, 0, 1);
+  lua_pushliteral(L, "k");
+  lua_setfield(L, -2, "__mode");
+  lua_setmetatable(L, -2);
+  lua_pop(L, 1);
   lua_getglobal(L, "require");
   lua_setfield(L, -2, "require");
   lua_rawsetp(L, LUA_REGISTRYINDEX, &tables_key);

@@ -30,10 +30,13 @@ struct Session {
   Sink sink;
   bool full_traceback, color, rich;
   int width;
-  int number;         // of the input that runs or ran last
-  bool apart;         // what runs is no input
-  bool more_follows;  // of pasted inputs that are one
-  bool deaf;          // the user cannot be asked
+  int number;              // of the input that runs or ran last
+  int command_line;        // lines of the input before the command that runs
+  bool apart;              // what runs is no input
+  bool more_follows;       // of pasted inputs that are one
+  bool watched;            // something is to be done before each input
+  bool deaf;               // the user cannot be asked
+  bool may_leave, leaves;  // whether there is a prompt to leave, and that it ends
   // Of the input that is being made ready; here so that an error on the way leaks nothing.
   Chunk *chunk;
   Text text;
@@ -47,7 +50,7 @@ struct Session {
 
 // Ties the session to its Lua state, and makes its tables there: "kept", the locals of inputs that stay; "sources", the
 // inputs by name; "held", what the front end still reads; "modules", the library's names that are globals; "standard",
-// the globals that are not the user's; "comms".
+// the globals that are not the user's; "comms"; "inputs", the functions that inputs became, weakly.
 void state_open(lua_State *L, Session *s);
 
 Session *session_of(lua_State *L);

@@ -353,21 +353,33 @@ local function open_string(text)
   if quote then return line:sub(start + 1), line:sub(1, start - 1), quote end
 end
 
+-- Within a command's name, and where a command takes a file: what is typed, and what may stand there.
+local function commands_at(text)
+  local marks, name = text:match("^%s*(%%+)([%w_]*)$")
+  local commands = (marks or text:match("^%s*[%%!]")) and require("nablua.session.commands")
+  if marks then
+    local found = {}
+    for called, entry in pairs(commands.by_name) do
+      local fits = marks == "%" and entry.run or marks == "%%" and entry.cell
+      -- An alias where the command's own name begins otherwise.
+      local own = entry.name:sub(1, #name) == name
+      if fits and called:sub(1, #name) == name and (called == entry.name or not own) then
+        found[#found + 1] = { text = called, kind = "command", note = entry.doc }
+      end
+    end
+    return { name, found }
+  end
+  local called, file = text:match("^%s*%%+([%w_]+)[^\n]-(%S*)$")
+  if not called then called, file = text:match("^%s*(!)[^\n]-(%S*)$") end
+  local entry = commands and called and commands.by_name[called == "!" and "sh" or called]
+  if entry and entry.paths then return { file, paths(file) } end
+end
+
 -- Completions of the text before the cursor: the bytes they replace, and a list of { text=, kind=, note= }.
 function complete.complete(text)
   registry.rows()  -- what is looked at raw below is loaded
-  local command = text:match("^%s*%%(%a*)$")
-  if command then
-    local found = {}
-    for _, entry in ipairs(require("nablua.session.commands").list) do
-      if entry.name:sub(1, #command) == command then
-        found[#found + 1] = { text = entry.name, kind = "command", note = entry.doc }
-      end
-    end
-    return #command, sorted(found)
-  end
-  local file = text:match("^%s*%%%a+%s+(%S*)$")
-  if file and text:match("^%s*%%run") or text:match("^%s*%%save") then return #file, sorted(paths(file)) end
+  local command = commands_at(text)
+  if command then return #command[1], sorted(command[2]) end
   local inside, head, quote = open_string(text)
   if inside then
     local chain = head:match("([%a_][%w_.:%[%]\"']*)%[$")

@@ -120,9 +120,18 @@ local function syntax_place(message)
   if lines and lines[number] then return lines, number, ("%s:%d"):format(source, number) end
 end
 
+-- What to say of an error whose value has no text of its own: what it holds, in one line.
+local function table_message(value)
+  return "the error value is " .. native.fit((display.pretty(value):gsub("%s*\n%s*", " ")), 200)
+end
+
 -- Keeps the frames of an error.  Returns its message with what may help, and, where there are no frames, the place.
-function debugger.note_error(message)
+function debugger.note_error(message, value)
   failed = capture()
+  local meta = getmetatable(value)
+  if type(value) == "table" and not (type(meta) == "table" and rawget(meta, "__tostring")) then
+    message = table_message(value)
+  end
   failed.message = message
   if failed[1] then
     failed.message = suggest.of_error(message, calls_of(failed)) or message
