@@ -8,7 +8,7 @@
 
 #include "nablua/args.h"
 
-enum { MAX_INTS = 64 };
+enum { MAX_INTS = 64, MAX_FEW = 16 };
 
 // One call being read; ops.c fills it.
 typedef struct Reader {
@@ -26,6 +26,7 @@ typedef struct Reader {
   Value numbers[NB_MAX_PARAMS];
   int64_t ints[MAX_INTS];
   int int_count;
+  Tensor *few[MAX_FEW];  // the list of tensors, where it is short; rows have one list at most
 } Reader;
 
 typedef struct ArgFace {
