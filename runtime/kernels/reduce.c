@@ -25,7 +25,7 @@ typedef struct Plan {
 } Plan;
 
 typedef struct Reduction {
-  Plan plan;
+  const Plan *plan;
   const Tensor *x;
   Tensor *out, *values;  // values: what is at the places, where it is wanted
   bool all;
@@ -33,37 +33,38 @@ typedef struct Reduction {
 
 // Elements of one output that lie in a row, at most NB_POLLED: an expanded tensor may have more than anybody waits for.
 typedef struct Run {
-  int64_t at[NB_MAX_DIMS], begin, left;
+  int64_t begin, left;
   int64_t offset, n;
+  int64_t at[NB_MAX_DIMS];  // in the dimensions outside the innermost
 } Run;
 
-static Plan make_plan(const Layout *x, const bool mask[NB_MAX_DIMS]) {
-  Plan p = {.count = 1, .outputs = 1};
+static void make_plan(Plan *p, const Layout *x, const bool mask[NB_MAX_DIMS]) {
+  p->kept = p->reduced = 0;
+  p->count = p->outputs = 1;
   for (int d = 0; d < x->ndim; d++) {
     int64_t n = x->shape[d], step = x->strides[d];
     if (!mask[d]) {
-      p.kept_shape[p.kept] = n;
-      p.kept_stride[p.kept++] = step;
-      p.outputs *= n;
+      p->kept_shape[p->kept] = n;
+      p->kept_stride[p->kept++] = step;
+      p->outputs *= n;
       continue;
     }
-    p.count *= n;
+    p->count *= n;
     if (n == 1) continue;
-    if (p.reduced && p.stride[p.reduced - 1] == step * n) {
-      p.shape[p.reduced - 1] *= n;
-      p.stride[p.reduced - 1] = step;
+    if (p->reduced && p->stride[p->reduced - 1] == step * n) {
+      p->shape[p->reduced - 1] *= n;
+      p->stride[p->reduced - 1] = step;
     } else {
-      p.shape[p.reduced] = n;
-      p.stride[p.reduced++] = step;
+      p->shape[p->reduced] = n;
+      p->stride[p->reduced++] = step;
     }
   }
   // Without elements there is one run, of none.
-  if (!p.reduced || p.count == 0) {
-    p.shape[0] = p.count ? 1 : 0;
-    p.stride[0] = 0;
-    p.reduced = 1;
+  if (!p->reduced || p->count == 0) {
+    p->shape[0] = p->count ? 1 : 0;
+    p->stride[0] = 0;
+    p->reduced = 1;
   }
-  return p;
 }
 
 static int64_t offset_of(int64_t index, int ndim, const int64_t *shape, const int64_t *stride) {
@@ -85,11 +86,16 @@ static int64_t length_from(const Plan *p, int64_t begin) {
 }
 
 NB_INLINE Run first_run(const Plan *p, int64_t output) {
-  return (Run){.offset = kept_offset(p, output), .n = length_from(p, 0), .left = NB_POLLED};
+  Run r;
+  r.begin = 0;
+  r.left = NB_POLLED;
+  r.offset = kept_offset(p, output);
+  r.n = length_from(p, 0);
+  for (int d = 0; d < p->reduced - 1; d++) r.at[d] = 0;
+  return r;
 }
 
-// Moves to the next run; false after the last, and after an interrupt, which nb_apply reports.
-static bool next_run(const Plan *p, Run *r) {
+static __attribute__((noinline)) bool further_run(const Plan *p, Run *r) {
   int inner = p->reduced - 1;
   if ((r->left -= r->n) <= 0) {
     r->left = NB_POLLED;
@@ -111,6 +117,12 @@ static bool next_run(const Plan *p, Run *r) {
     r->at[d] = 0;
   }
   return false;
+}
+
+// Moves to the next run; false after the last, and after an interrupt, which nb_apply reports.
+NB_INLINE bool next_run(const Plan *p, Run *r) {
+  bool alone = p->reduced == 1 && r->n == p->shape[0];  // nearly always there is one
+  return !alone && further_run(p, r);
 }
 
 // The sum of n terms f(k) of elements that lie together.  A block's quarters are added first, term by term, then what
@@ -278,7 +290,7 @@ double nb_squares_of(DType dtype, int64_t n, const void *x) {
 #define SUM_ROWS(name, In, Sum, Out, together)                             \
   NB_RANGE(name) {                                                         \
     const Reduction *r = ctx;                                              \
-    const Plan *p = &r->plan;                                              \
+    const Plan *p = r->plan;                                               \
     int64_t step = p->stride[p->reduced - 1];                              \
     for (int64_t o = begin; o < end; o++) {                                \
       Run run = first_run(p, o);                                           \
@@ -307,7 +319,7 @@ double nb_squares_of(DType dtype, int64_t n, const void *x) {
 #define SUM_COLUMNS(name, In, Part, Sum, Out)                                                                 \
   NB_RANGE(name) {                                                                                            \
     const Reduction *r = ctx;                                                                                 \
-    const Plan *p = &r->plan;                                                                                 \
+    const Plan *p = r->plan;                                                                                  \
     int64_t step = p->stride[p->reduced - 1], width = p->kept_shape[p->kept - 1];                             \
     for (int64_t o = begin, m; o < end; o += m) {                                                             \
       Sum total[TILE];                                                                                        \
@@ -357,7 +369,7 @@ SUM_COLUMNS(mean_columns_i64, int64_t, double, double, float)
 #define FOUND_ROWS(name, T, Hit)                                                          \
   NB_RANGE(name) {                                                                        \
     const Reduction *r = ctx;                                                             \
-    const Plan *p = &r->plan;                                                             \
+    const Plan *p = r->plan;                                                              \
     const int64_t step = p->stride[p->reduced - 1];                                       \
     const bool all = r->all;                                                              \
     for (int64_t o = begin; o < end; o++) {                                               \
@@ -381,7 +393,7 @@ SUM_COLUMNS(mean_columns_i64, int64_t, double, double, float)
 #define FOUND_COLUMNS(name, T, Hit)                                                                        \
   NB_RANGE(name) {                                                                                         \
     const Reduction *r = ctx;                                                                              \
-    const Plan *p = &r->plan;                                                                              \
+    const Plan *p = r->plan;                                                                               \
     const int64_t step = p->stride[p->reduced - 1], width = p->kept_shape[p->kept - 1];                    \
     const bool all = r->all;                                                                               \
     for (int64_t o = begin, m; o < end; o += m) {                                                          \
@@ -418,7 +430,7 @@ FOUND(f64, double, uint64_t)
 #define PROD(name, In, Sum, Out, multiply)                           \
   static void name(int64_t begin, int64_t end, void *ctx) {          \
     const Reduction *r = ctx;                                        \
-    const Plan *p = &r->plan;                                        \
+    const Plan *p = r->plan;                                         \
     int64_t step = p->stride[p->reduced - 1];                        \
     for (int64_t o = begin; o < end; o++) {                          \
       Run run = first_run(p, o);                                     \
@@ -439,7 +451,7 @@ PROD(prod_f64, double, double, double, EACH_OF)
 #define PLACE(name, T, Value, better)                                       \
   static void name(int64_t begin, int64_t end, void *ctx) {                 \
     const Reduction *r = ctx;                                               \
-    const Plan *p = &r->plan;                                               \
+    const Plan *p = r->plan;                                                \
     int64_t step = p->stride[p->reduced - 1];                               \
     for (int64_t o = begin; o < end; o++) {                                 \
       Run run = first_run(p, o);                                            \
@@ -499,7 +511,7 @@ float nb_largest_of(int64_t n, const float *x) {
 }
 
 static float place_value_f32(const Reduction *r, int64_t output, int64_t place) {
-  const Plan *p = &r->plan;
+  const Plan *p = r->plan;
   int64_t offset = kept_offset(p, output) + offset_of(place - 1, p->reduced, p->shape, p->stride);
   return ((const float *)nb_tensor_data(r->x))[offset];
 }
@@ -508,7 +520,7 @@ static float place_value_f32(const Reduction *r, int64_t output, int64_t place) 
 #define PLACE_F32(rows, columns, any, least)                                                              \
   NB_RANGE(rows) {                                                                                        \
     const Reduction *r = ctx;                                                                             \
-    const Plan *p = &r->plan;                                                                             \
+    const Plan *p = r->plan;                                                                              \
     if (p->reduced > 1 || p->stride[0] != 1) {                                                            \
       any(begin, end, ctx);                                                                               \
       return;                                                                                             \
@@ -531,7 +543,7 @@ static float place_value_f32(const Reduction *r, int64_t output, int64_t place) 
   }                                                                                                       \
   NB_RANGE(columns) {                                                                                     \
     const Reduction *r = ctx;                                                                             \
-    const Plan *p = &r->plan;                                                                             \
+    const Plan *p = r->plan;                                                                              \
     int64_t step = p->stride[p->reduced - 1], width = p->kept_shape[p->kept - 1];                         \
     for (int64_t o = begin, m; o < end; o += m) {                                                         \
       int32_t best[TILE], where[TILE], seen = 0;                                                          \
@@ -573,8 +585,9 @@ static bool run(Reduction *r, const Value *dims, const Bodies *bodies, Error *er
   bool mask[NB_MAX_DIMS];
   if (nb_dims(dims, r->x->layout.ndim, mask, err) < 0) return false;
   DType dtype = r->x->layout.dtype;
-  const Plan *p = &r->plan;
-  r->plan = make_plan(&r->x->layout, mask);
+  Plan plan, *p = &plan;
+  make_plan(p, &r->x->layout, mask);
+  r->plan = p;
   bool by_columns = bodies->columns[dtype] && p->count < INT32_MAX && p->kept && p->kept_stride[p->kept - 1] == 1 &&
                     p->kept_shape[p->kept - 1] >= 8 && p->stride[p->reduced - 1] != 1;
   int64_t grain = NB_GRAIN / (p->count + 1) + 1;
