@@ -279,6 +279,27 @@ void nb_zero(Tensor *t) {
   memset(t->storage->data, 0, t->storage->bytes);
 }
 
+#define HOLDS_ZERO(T)                                                      \
+  for (int64_t begin = 0; begin < n && !found; begin += BLOCK) {           \
+    int64_t end = n - begin < BLOCK ? n : begin + BLOCK;                   \
+    for (int64_t i = begin; i < end; i++) found |= ((const T *)x)[i] == 0; \
+  }
+
+bool nb_may_hold_zero(const Tensor *t) {
+  enum { BLOCK = 4096 };
+  int64_t n = nb_layout_numel(&t->layout);
+  DType dtype = t->layout.dtype;
+  if (!nb_unheard() || !nb_dtype_is_float(dtype) || !nb_layout_contiguous(&t->layout)) return true;
+  const void *x = nb_tensor_data(t);
+  int found = 0;
+  if (dtype == NB_F32) {
+    HOLDS_ZERO(float)
+  } else {
+    HOLDS_ZERO(double)
+  }
+  return found;
+}
+
 // ---- copying between dtypes ----
 
 static int64_t whole(double v) {

@@ -72,6 +72,10 @@ void nb_copy(Tensor *to, const Tensor *from);
 // Sets all bytes of a fresh tensor to zero.
 void nb_zero(Tensor *t);
 
+// Whether some element may be 0, so that a backward rule needs its masks.  False only where a look at the values told
+// and nobody hears what the rule applies: a plan would repeat it with others.
+bool nb_may_hold_zero(const Tensor *t);
+
 // The pragma says what the iterator guarantees: an output element overlaps only its own inputs.
 #if defined(__clang__)
 #define NB_IVDEP  // clang's pragma warns wherever it does not vectorise; it checks for overlap instead
