@@ -209,14 +209,31 @@ static bool number_dtype(const Reader *r, int i, DType beside, DType *dtype, Err
              r->op->name, r->suffix, (long long)whole);
 }
 
+// Whether the row takes numbers as they are beside tensors of `beside`, and all that may be are such.
+static bool stays_plain(const Reader *r, DType beside) {
+  bool some = false;
+  if (!nb_dtype_is_float(beside) || r->has_booleans) return false;
+  for (int i = 0; i < NB_MAX_PARAMS && r->op->params[i].name; i++) {
+    if (!r->op->params[i].plain) continue;
+    if (!r->is_number[i]) return false;
+    some = true;
+  }
+  return some;
+}
+
 // Makes 0-d tensors of the numbers among the operands.  No Lua error from here to the release.
 static bool make_operands(Reader *r, Error *err) {
   DType beside = NB_F32, dtype;
   if (!r->has_numbers) return true;
   operand_dtype(r, &beside);
+  bool plain = stays_plain(r, beside);
   for (int i = 0; i < NB_MAX_PARAMS && r->op->params[i].name; i++) {
     if (!r->is_number[i]) continue;
     const Value *v = &r->numbers[i];
+    if (plain && r->op->params[i].plain) {
+      r->args[i] = (Value){.plain = v->number};
+      continue;
+    }
     if (!number_dtype(r, i, beside, &dtype, err)) return false;
     bool exact = dtype == NB_I64 && r->given[i];
     r->args[i].tensor = exact ? nb_tensor_whole(v->whole, dtype, err) : nb_tensor_scalar(v->number, dtype, err);

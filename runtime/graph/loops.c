@@ -115,6 +115,7 @@ bool nb_walk_of(const Call *c, LoopWalk *w, Tensor *t[NB_MAX_OPERANDS]) {
     const Param *p = &c->op->params[i];
     if (!nb_arg_is_tensor(p)) continue;
     Tensor *x = c->args[i].tensor;
+    if (nb_arg_is_plain(p, &c->args[i])) continue;
     if (!x || (p->kind != NB_PARAM_MASK && x->layout.dtype != c->compute)) return false;
     t[count++] = x;
   }
@@ -230,6 +231,7 @@ bool nb_forward_elementwise(Call *c, Error *err) {
     const Param *p = &c->op->params[i];
     if (!nb_arg_is_tensor(p)) continue;
     Tensor *x = c->args[i].tensor;
+    if (!x && p->plain) continue;
     bool fits = p->kind == NB_PARAM_MASK || (x && x->layout.dtype == c->compute);
     t[count] = fits ? x : nb_to(&s, x, c->compute);
     ok = t[count++];

@@ -262,8 +262,10 @@ static inline void nb_put_row(const float *row, char *p, int64_t stride, int64_t
   { .name = (n), .kind = NB_PARAM_DIM, .optional = true }
 #define OPTIONAL_DIMS(n) \
   { .name = (n), .kind = NB_PARAM_DIMS, .optional = true }
-#define OPTIONAL_OPERAND(n, value) \
-  { .name = (n), .kind = NB_PARAM_OPERAND, .optional = true, .fallback = (value) }
+#define PLAIN_OPERAND(n) \
+  { .name = (n), .kind = NB_PARAM_OPERAND, .plain = true }
+#define OPTIONAL_PLAIN(n, value) \
+  { .name = (n), .kind = NB_PARAM_OPERAND, .plain = true, .optional = true, .fallback = (value) }
 #define NUMBER(n) \
   { .name = (n), .kind = NB_PARAM_NUMBER }
 #define ELEMENT(n) \

@@ -4,6 +4,7 @@
 
 #include "doubles.h"
 #include "loops.h"
+#include "put.h"
 #include "vector.h"
 
 NB_UNARY_FLOATS(neg, -x, -x)
@@ -71,22 +72,29 @@ NB_UNARY(isfinite_f32, float, uint8_t, isfinite(x) != 0)
 NB_UNARY(isfinite_f64, double, uint8_t, isfinite(x) != 0)
 
 // The upper limit wins where the lower one is above it, and NaN over all.
-#define CLAMP(name, T)                                                                                         \
-  NB_INLINE T clamp_one_##name(T x, T lo, T hi) {                                                              \
-    T v = x < lo || lo != lo ? lo : x;                                                                         \
-    return v > hi || hi != hi ? hi : v;                                                                        \
-  }                                                                                                            \
-  NB_LOOP(clamp_##name) {                                                                                      \
-    const int64_t w = (int64_t)sizeof(T);                                                                      \
-    if (s[0] == w && s[1] == w && s[2] == 0 && s[3] == 0) {                                                    \
-      const T lo = *(const T *)p[2], hi = *(const T *)p[3], *x = (const T *)p[1];                              \
-      T *o = (T *)p[0];                                                                                        \
-      NB_IVDEP for (int64_t i = 0; i < n; i++) o[i] = clamp_one_##name(x[i], lo, hi);                          \
-      return;                                                                                                  \
-    }                                                                                                          \
-    for (int64_t i = 0; i < n; i++)                                                                            \
-      *(T *)(p[0] + i * s[0]) = clamp_one_##name(*(const T *)(p[1] + i * s[1]), *(const T *)(p[2] + i * s[2]), \
-                                                 *(const T *)(p[3] + i * s[3]));                               \
+#define CLAMP(name, T)                                                                                            \
+  NB_INLINE T clamp_one_##name(T x, T lo, T hi) {                                                                 \
+    T v = x < lo || lo != lo ? lo : x;                                                                            \
+    return v > hi || hi != hi ? hi : v;                                                                           \
+  }                                                                                                               \
+  NB_LOOP(clamp_##name) {                                                                                         \
+    const int64_t w = (int64_t)sizeof(T);                                                                         \
+    bool plain = !args[1].tensor;                                                                                 \
+    if (plain || (s[2] == 0 && s[3] == 0)) {                                                                      \
+      const T lo = plain ? (T)args[1].plain : *(const T *)p[2], hi = plain ? (T)args[2].plain : *(const T *)p[3]; \
+      if (s[0] == w && s[1] == w) {                                                                               \
+        const T *x = (const T *)p[1];                                                                             \
+        T *o = (T *)p[0];                                                                                         \
+        NB_IVDEP for (int64_t i = 0; i < n; i++) o[i] = clamp_one_##name(x[i], lo, hi);                           \
+      } else {                                                                                                    \
+        for (int64_t i = 0; i < n; i++)                                                                           \
+          *(T *)(p[0] + i * s[0]) = clamp_one_##name(*(const T *)(p[1] + i * s[1]), lo, hi);                      \
+      }                                                                                                           \
+      return;                                                                                                     \
+    }                                                                                                             \
+    for (int64_t i = 0; i < n; i++)                                                                               \
+      *(T *)(p[0] + i * s[0]) = clamp_one_##name(*(const T *)(p[1] + i * s[1]), *(const T *)(p[2] + i * s[2]),    \
+                                                 *(const T *)(p[3] + i * s[3]));                                  \
   }
 CLAMP(u8, uint8_t)
 CLAMP(i64, int64_t)
@@ -198,19 +206,25 @@ static bool shape_test(Call *c, Error *err) {
 // Two numbers in the wrong order are a slip; tensors may cross, where the upper limit wins.
 static bool shape_clamp(Call *c, Error *err) {
   const Tensor *lo = c->args[1].tensor, *hi = c->args[2].tensor;
-  if (lo->layout.ndim == 0 && hi->layout.ndim == 0) {
-    double least = nb_tensor_get(lo, 0), most = nb_tensor_get(hi, 0);
+  bool plain = !lo;
+  if (plain || (lo->layout.ndim == 0 && hi->layout.ndim == 0)) {
+    double least = plain ? c->args[1].plain : nb_tensor_get(lo, 0),
+           most = plain ? c->args[2].plain : nb_tensor_get(hi, 0);
     if (isnan(least) || isnan(most))
       return nb_fail(err, NB_ERROR_ARGUMENT, "min and max must be numbers, got %g and %g", least, most);
     if (least > most) return nb_fail(err, NB_ERROR_ARGUMENT, "min must not exceed max, got %g and %g", least, most);
   }
-  return nb_shape_elementwise(c, err);
+  return plain ? nb_shape_unary(c, err) : nb_shape_elementwise(c, err);
 }
 
 // To x inside, limits included, and to the limit that x is cut off at, as PyTorch has it.
 static bool clamp_backward(Backward *b) {
   Scope *s = b->scope;
   Tensor *x = nb_in(b, 0), *lo = nb_in(b, 1), *hi = nb_in(b, 2), *g = b->grad[0];
+  if (!lo) {
+    lo = nb_number(s, nb_arg(b, 1)->plain, x->layout.dtype);
+    hi = nb_number(s, nb_arg(b, 2)->plain, x->layout.dtype);
+  }
   if (nb_wants(b, 0)) {
     Tensor *inside = nb_binary(s, "logical_and", nb_binary(s, "ge", x, lo), nb_binary(s, "le", x, hi));
     if (!nb_give(b, 0, nb_mul(s, g, nb_to(s, inside, g->layout.dtype)))) return false;
@@ -392,7 +406,7 @@ static const Op ops[] = {
      .derivative = "∂/∂x = 1[min ≤ x ≤ max], ∂/∂min = 1[x < min], ∂/∂max = 1[x > max]",
      .sample = {.args = "f(3,4), -10, 10; f(3,4,{lo=2,hi=3}), 0, 1; f(3,4), {min=-3}; f(3,4), f(4,{lo=-1,hi=0}), "
                         "f(3,1,{lo=0,hi=1}); f(2,3,4), f(3,1), f(4); f(3,4), {max=f()}"},
-     .params = {TENSOR("x"), OPTIONAL_OPERAND("min", -INFINITY), OPTIONAL_OPERAND("max", INFINITY)},
+     .params = {TENSOR("x"), OPTIONAL_PLAIN("min", -INFINITY), OPTIONAL_PLAIN("max", INFINITY)},
      .inplace = true,
      .narrow = true,
      .saves = IN | NB_SAVE_IN(1) | NB_SAVE_IN(2),
