@@ -166,19 +166,21 @@ static DType dtype_at(Reader *r, const Param *p, int index) {
 
 static void read_tensor(Reader *r, int i, int index, bool positional) {
   const Param *p = &r->op->params[i];
-  Tensor *t = nb_test_tensor(r->L, index);
+  int type = lua_type(r->L, index);
+  Tensor *t = type == LUA_TUSERDATA ? nb_test_tensor(r->L, index) : NULL;
   (void)positional;
   if (t) {
     r->args[i].tensor = t;
     r->is_number[i] = false;
+    r->has_tensors = r->has_tensors || p->plain;
     return;
   }
-  bool is_boolean = lua_type(r->L, index) == LUA_TBOOLEAN;
+  bool is_boolean = type == LUA_TBOOLEAN;
   if (p->kind != NB_PARAM_OPERAND && !(p->kind == NB_PARAM_MASK && is_boolean)) bad(r, p, "a tensor", index);
   if (is_boolean) {
     r->numbers[i] = truth_at(r->L, index);
     r->is_whole[i] = r->is_boolean[i] = r->has_booleans = true;
-  } else if (lua_type(r->L, index) == LUA_TNUMBER) {
+  } else if (type == LUA_TNUMBER) {
     r->numbers[i] = number_at(r->L, index, &r->is_whole[i]);
   } else {
     bad(r, p, "a tensor or a number", index);

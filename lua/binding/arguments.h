@@ -18,6 +18,7 @@ typedef struct Reader {
   int next, last;                  // positional arguments that are left
   int options;                     // stack index of the table of options, 0 without
   bool has_numbers, has_booleans;  // among the OPERANDs
+  bool has_tensors;                // among those of the OPERANDs that may stay plain
   Value args[NB_MAX_PARAMS];
   bool given[NB_MAX_PARAMS];
   bool is_number[NB_MAX_PARAMS];  // an OPERAND given as a Lua number, not yet a tensor

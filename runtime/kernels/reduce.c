@@ -22,6 +22,8 @@ typedef struct Plan {
   int64_t kept_shape[NB_MAX_DIMS], kept_stride[NB_MAX_DIMS];
   int64_t shape[NB_MAX_DIMS], stride[NB_MAX_DIMS];  // reduced, neighbours merged
   int64_t count, outputs;
+  int64_t run;  // elements of the first run
+  bool alone;   // it is the only one of each output
 } Plan;
 
 typedef struct Reduction {
@@ -33,9 +35,8 @@ typedef struct Reduction {
 
 // Elements of one output that lie in a row, at most NB_POLLED: an expanded tensor may have more than anybody waits for.
 typedef struct Run {
-  int64_t begin, left;
   int64_t offset, n;
-  int64_t at[NB_MAX_DIMS];  // in the dimensions outside the innermost
+  int64_t begin, left, at[NB_MAX_DIMS];  // where there are several: the place in each dimension but the innermost
 } Run;
 
 static void make_plan(Plan *p, const Layout *x, const bool mask[NB_MAX_DIMS]) {
@@ -65,6 +66,9 @@ static void make_plan(Plan *p, const Layout *x, const bool mask[NB_MAX_DIMS]) {
     p->stride[0] = 0;
     p->reduced = 1;
   }
+  int64_t inner = p->shape[p->reduced - 1];
+  p->run = inner < NB_POLLED ? inner : NB_POLLED;
+  p->alone = p->reduced == 1 && p->run == inner;
 }
 
 static int64_t offset_of(int64_t index, int ndim, const int64_t *shape, const int64_t *stride) {
@@ -80,37 +84,43 @@ static int64_t kept_offset(const Plan *p, int64_t output) {
   return offset_of(output, p->kept, p->kept_shape, p->kept_stride);
 }
 
-static int64_t length_from(const Plan *p, int64_t begin) {
-  int64_t n = p->shape[p->reduced - 1] - begin;
-  return n < NB_POLLED ? n : NB_POLLED;
+static __attribute__((noinline)) void begin_runs(const Plan *p, Run *r) {
+  r->begin = 0;
+  r->left = NB_POLLED;
+  for (int d = 0; d < p->reduced - 1; d++) r->at[d] = 0;
 }
 
 NB_INLINE Run first_run(const Plan *p, int64_t output) {
   Run r;
-  r.begin = 0;
-  r.left = NB_POLLED;
   r.offset = kept_offset(p, output);
-  r.n = length_from(p, 0);
-  for (int d = 0; d < p->reduced - 1; d++) r.at[d] = 0;
+  r.n = p->run;
+  if (!p->alone) begin_runs(p, &r);
   return r;
 }
 
-static __attribute__((noinline)) bool further_run(const Plan *p, Run *r) {
+// Moves within the innermost dimension where it is longer than a run; false at its end, where all begins anew.
+static bool further_within(const Plan *p, Run *r) {
   int inner = p->reduced - 1;
-  if ((r->left -= r->n) <= 0) {
-    r->left = NB_POLLED;
-    if (nb_interrupted()) return false;
-  }
   r->begin += r->n;
   r->offset += r->n * p->stride[inner];
-  if (r->begin < p->shape[inner]) {
-    r->n = length_from(p, r->begin);
+  int64_t left = p->shape[inner] - r->begin;
+  if (left > 0) {
+    r->n = left < NB_POLLED ? left : NB_POLLED;
     return true;
   }
   r->offset -= r->begin * p->stride[inner];
   r->begin = 0;
-  r->n = length_from(p, 0);
-  for (int d = inner - 1; d >= 0; d--) {
+  r->n = p->run;
+  return false;
+}
+
+static __attribute__((noinline)) bool further_run(const Plan *p, Run *r) {
+  if ((r->left -= r->n) <= 0) {
+    r->left = NB_POLLED;
+    if (nb_interrupted()) return false;
+  }
+  if (p->run != p->shape[p->reduced - 1] && further_within(p, r)) return true;
+  for (int d = p->reduced - 2; d >= 0; d--) {
     r->offset += p->stride[d];
     if (++r->at[d] < p->shape[d]) return true;
     r->offset -= r->at[d] * p->stride[d];
@@ -121,8 +131,7 @@ static __attribute__((noinline)) bool further_run(const Plan *p, Run *r) {
 
 // Moves to the next run; false after the last, and after an interrupt, which nb_apply reports.
 NB_INLINE bool next_run(const Plan *p, Run *r) {
-  bool alone = p->reduced == 1 && r->n == p->shape[0];  // nearly always there is one
-  return !alone && further_run(p, r);
+  return !p->alone && further_run(p, r);
 }
 
 // The sum of n terms f(k) of elements that lie together.  A block's quarters are added first, term by term, then what

@@ -123,7 +123,8 @@ static double count_range(Range r, DType *dtype) {
 
 // The same of numbers so small that f32 holds all whole ones and doubles count exactly.
 static double count_small_range(double first, double last, double step, DType *dtype) {
-  if (first == trunc(first) && step == trunc(step)) last = step > 0 ? floor(last) : ceil(last);
+  bool whole = (double)(int32_t)first == first && (double)(int32_t)step == step;
+  if (whole && (double)(int32_t)last != last) last = step > 0 ? floor(last) : ceil(last);
   if (*dtype == NB_DTYPES) *dtype = NB_F32;
   return rounded_count(first, last, step);
 }
