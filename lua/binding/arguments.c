@@ -17,8 +17,14 @@ static int bad(Reader *r, const Param *p, const char *expected, int index) {
 }
 
 // A number with all the bits that it has in Lua.
-static Value number_at(lua_State *L, int index) {
-  return (Value){.number = lua_tonumber(L, index), .whole = lua_tointegerx(L, index, NULL)};  // 0 where it is not whole
+static inline Value number_at(lua_State *L, int index, bool *is_integer) {
+  if ((*is_integer = lua_isinteger(L, index))) {
+    int64_t whole = lua_tointeger(L, index);
+    return (Value){.number = (double)whole, .whole = whole};
+  }
+  double number = lua_tonumber(L, index);
+  int64_t whole = number >= -0x1p63 && number < 0x1p63 ? (int64_t)number : 0;
+  return (Value){.number = number, .whole = (double)whole == number ? whole : 0};
 }
 
 static Value truth_at(lua_State *L, int index) {
@@ -95,21 +101,41 @@ static void read_list(Reader *r, int i, int index, bool many) {
   r->args[i].ints.count = count;
 }
 
+static int not_a_tensor(Reader *r, const Param *p, lua_Integer k) {
+  return nb_raisef(r->L, "%s%s: %s[%lld] must be a tensor, got %s", r->op->name, r->suffix, p->name, (long long)k,
+                   nb_kind_of(r->L, -1));
+}
+
+// Of a short list that is an argument by position: the tensors stay on the stack, whatever a finalizer or an observer
+// does to the list.
+static void read_few_tensors(Reader *r, int i, int index, int count) {
+  lua_State *L = r->L;
+  luaL_checkstack(L, count + LUA_MINSTACK, "too many tensors");
+  for (int k = 0; k < count; k++) {
+    lua_rawgeti(L, index, k + 1);
+    r->few[k] = nb_test_tensor(L, -1);
+    if (!r->few[k]) not_a_tensor(r, &r->op->params[i], k + 1);
+  }
+  r->args[i].tensors.items = r->few;
+  r->args[i].tensors.count = count;
+}
+
 static void read_tensors(Reader *r, int i, int index, bool positional) {
-  (void)positional;
   lua_State *L = r->L;
   const Param *p = &r->op->params[i];
   if (!lua_istable(L, index)) bad(r, p, "a table of tensors", index);
   lua_Integer n = (lua_Integer)lua_rawlen(L, index);
   if (n > 1000000) nb_raisef(L, "%s%s: %s has too many tensors (%lld)", r->op->name, r->suffix, p->name, (long long)n);
+  if (positional && n <= MAX_FEW) {
+    read_few_tensors(r, i, index, (int)n);
+    return;
+  }
   Tensor **items = lua_newuserdatauv(L, (size_t)(n ? n : 1) * sizeof *items, 1);
-  lua_createtable(L, (int)n, 0);  // the tensors, whatever a finalizer or an observer does to the list
+  lua_createtable(L, (int)n, 0);  // the tensors again
   for (lua_Integer k = 1; k <= n; k++) {
     lua_rawgeti(L, index, k);
     items[k - 1] = nb_test_tensor(L, -1);
-    if (!items[k - 1])
-      nb_raisef(L, "%s%s: %s[%lld] must be a tensor, got %s", r->op->name, r->suffix, p->name, (long long)k,
-                nb_kind_of(L, -1));
+    if (!items[k - 1]) not_a_tensor(r, p, k);
     lua_rawseti(L, -2, k);
   }
   lua_setiuservalue(L, -2, 1);
@@ -140,21 +166,22 @@ static DType dtype_at(Reader *r, const Param *p, int index) {
 
 static void read_tensor(Reader *r, int i, int index, bool positional) {
   const Param *p = &r->op->params[i];
-  Tensor *t = nb_test_tensor(r->L, index);
+  int type = lua_type(r->L, index);
+  Tensor *t = type == LUA_TUSERDATA ? nb_test_tensor(r->L, index) : NULL;
   (void)positional;
   if (t) {
     r->args[i].tensor = t;
     r->is_number[i] = false;
+    r->has_tensors = r->has_tensors || p->plain;
     return;
   }
-  bool is_boolean = lua_type(r->L, index) == LUA_TBOOLEAN;
+  bool is_boolean = type == LUA_TBOOLEAN;
   if (p->kind != NB_PARAM_OPERAND && !(p->kind == NB_PARAM_MASK && is_boolean)) bad(r, p, "a tensor", index);
   if (is_boolean) {
     r->numbers[i] = truth_at(r->L, index);
     r->is_whole[i] = r->is_boolean[i] = r->has_booleans = true;
-  } else if (lua_type(r->L, index) == LUA_TNUMBER) {
-    r->numbers[i] = number_at(r->L, index);
-    r->is_whole[i] = lua_isinteger(r->L, index);
+  } else if (type == LUA_TNUMBER) {
+    r->numbers[i] = number_at(r->L, index, &r->is_whole[i]);
   } else {
     bad(r, p, "a tensor or a number", index);
   }
@@ -165,16 +192,17 @@ static void read_tensor(Reader *r, int i, int index, bool positional) {
 static void read_number(Reader *r, int i, int index, bool positional) {
   const Param *p = &r->op->params[i];
   Value *v = &r->args[i];
-  Tensor *t = single_number(r, p, index);
+  Tensor *t;
+  int type = lua_type(r->L, index);
   (void)positional;
-  if (t) {
+  if (type == LUA_TNUMBER) {
+    *v = number_at(r->L, index, &r->is_whole[i]);
+  } else if ((t = single_number(r, p, index))) {
     v->number = nb_tensor_get(t, 0);
     v->whole = nb_dtype_is_float(t->layout.dtype) ? 0 : nb_tensor_get_whole(t, 0);
-  } else if (p->element && lua_type(r->L, index) == LUA_TBOOLEAN) {
+  } else if (p->element && type == LUA_TBOOLEAN) {
     *v = truth_at(r->L, index);
     r->is_boolean[i] = r->has_booleans = true;
-  } else if (lua_type(r->L, index) == LUA_TNUMBER) {
-    *v = number_at(r->L, index);
   } else {
     bad(r, p, "a number", index);
   }

@@ -8,7 +8,7 @@
 
 #include "nablua/args.h"
 
-enum { MAX_INTS = 64 };
+enum { MAX_INTS = 64, MAX_FEW = 16 };
 
 // One call being read; ops.c fills it.
 typedef struct Reader {
@@ -18,6 +18,7 @@ typedef struct Reader {
   int next, last;                  // positional arguments that are left
   int options;                     // stack index of the table of options, 0 without
   bool has_numbers, has_booleans;  // among the OPERANDs
+  bool has_tensors;                // among those of the OPERANDs that may stay plain
   Value args[NB_MAX_PARAMS];
   bool given[NB_MAX_PARAMS];
   bool is_number[NB_MAX_PARAMS];  // an OPERAND given as a Lua number, not yet a tensor
@@ -26,6 +27,7 @@ typedef struct Reader {
   Value numbers[NB_MAX_PARAMS];
   int64_t ints[MAX_INTS];
   int int_count;
+  Tensor *few[MAX_FEW];  // the list of tensors, where it is short; rows have one list at most
 } Reader;
 
 typedef struct ArgFace {

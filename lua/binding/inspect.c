@@ -197,8 +197,12 @@ static void push_record(lua_State *L, Node *n, int records, int places) {
   for (int i = 0; i < nb_op_params(n->op); i++) {
     const Param *p = &n->op->params[i];
     Tensor **list;
-    if (nb_arg_tensors(p, &n->args[i], &list)) continue;
-    nb_arg_faces[p->kind].push(L, p, &n->args[i]);
+    if (nb_arg_is_plain(p, &n->args[i]) && !n->freed)  // else a tensor may have stood there
+      lua_pushnumber(L, n->args[i].plain);
+    else if (nb_arg_tensors(p, &n->args[i], &list))
+      continue;
+    else
+      nb_arg_faces[p->kind].push(L, p, &n->args[i]);
     lua_setfield(L, -2, p->name);
   }
   lua_setfield(L, -2, "args");

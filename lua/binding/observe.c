@@ -54,8 +54,12 @@ static void push_call(lua_State *L, const Applied *a) {
   lua_newtable(L);
   for (int i = 0; i < nb_op_params(op); i++) {
     Tensor **list;
-    if (nb_arg_tensors(&op->params[i], &a->args[i], &list)) continue;
-    nb_arg_faces[op->params[i].kind].push(L, &op->params[i], &a->args[i]);
+    if (nb_arg_is_plain(&op->params[i], &a->args[i]))
+      lua_pushnumber(L, a->args[i].plain);
+    else if (nb_arg_tensors(&op->params[i], &a->args[i], &list))
+      continue;
+    else
+      nb_arg_faces[op->params[i].kind].push(L, &op->params[i], &a->args[i]);
     lua_setfield(L, -2, op->params[i].name);
   }
   lua_setfield(L, -2, "args");

@@ -99,14 +99,15 @@ static void read_each(Reader *r) {
   }
   for (int i = 0; i < NB_MAX_PARAMS && r->op->params[i].name; i++) {
     const Param *p = &r->op->params[i];
-    nb_set_default(r, i);
-    if (p->named || r->next > r->last) continue;
-    if (p->optional && lua_isnil(L, r->next)) {
+    bool given = !p->named && r->next <= r->last;
+    if (given && p->optional && lua_isnil(L, r->next)) {
+      given = false;
       r->next++;
-    } else {
-      int index = r->next++;
-      read_value(r, i, index, true);
     }
+    if (given)
+      read_value(r, i, r->next++, true);
+    else
+      nb_set_default(r, i);
   }
   if (r->next <= r->last)
     nb_raisef(L, "%s%s: too many arguments: %s as argument %d%s", r->op->name, r->suffix, nb_kind_of(L, r->next),
@@ -178,7 +179,7 @@ static void read_args(Reader *r, lua_State *L, const char *suffix) {
   r->op = lua_touserdata(L, lua_upvalueindex(1));
   r->suffix = suffix;
   r->options = r->int_count = 0;
-  r->has_numbers = r->has_booleans = false;
+  r->has_numbers = r->has_booleans = r->has_tensors = false;
   if (read_tensors_alone(r)) return;
   read_each(r);
   settle_booleans(r);
@@ -207,10 +208,21 @@ static bool number_dtype(const Reader *r, int i, DType beside, DType *dtype, Err
              r->op->name, r->suffix, (long long)whole);
 }
 
+// Leaves numbers plain where the row takes such beside its first tensor: all of them, or none.
+static bool stay_plain(Reader *r) {
+  const Param *p = r->op->params;
+  if (!p[1].name || !p[1].plain || r->has_tensors || r->has_booleans) return false;
+  if (!nb_dtype_is_float(r->args[0].tensor->layout.dtype)) return false;
+  for (int i = 1; i < NB_MAX_PARAMS && p[i].name; i++)
+    if (p[i].plain) r->args[i] = (Value){.plain = r->numbers[i].number};
+  r->has_numbers = false;
+  return true;
+}
+
 // Makes 0-d tensors of the numbers among the operands.  No Lua error from here to the release.
 static bool make_operands(Reader *r, Error *err) {
   DType beside = NB_F32, dtype;
-  if (!r->has_numbers) return true;
+  if (!r->has_numbers || stay_plain(r)) return true;
   operand_dtype(r, &beside);
   for (int i = 0; i < NB_MAX_PARAMS && r->op->params[i].name; i++) {
     if (!r->is_number[i]) continue;

@@ -65,14 +65,17 @@ static __attribute__((noinline)) bool find_home(const void *state) {
   return false;
 }
 
+// The state's home; NULL when it has none any more.
+static __attribute__((noinline)) Home *home_of(lua_State *L) {
+  const void *state = lua_topointer(L, LUA_REGISTRYINDEX);
+  return (homes && homes->state == state) || find_home(state) ? homes : NULL;
+}
+
 // Lists a box, which is not listed yet, at its state's home.
-static void list(lua_State *L, Box *box) {
-  Home *home = only;
-  if (!home) {
-    const void *state = lua_topointer(L, LUA_REGISTRYINDEX);
-    if ((!homes || homes->state != state) && !find_home(state)) return;
-    home = homes;
-  }
+static inline void list(lua_State *L, Box *box) {
+  Home *home = only ? only : home_of(L);
+  box->at = NULL;
+  if (!home) return;
   box->next = home->first;
   box->at = &home->first;
   if (box->next) box->next->at = &box->next;
@@ -194,7 +197,8 @@ void nb_fill_slot(lua_State *L, Tensor **slot, const Layout *layout) {
 Tensor **nb_new_tensor_of(lua_State *L, int metatable) {
   if (debt >= 64) pay_collector(L);
   Box *box = lua_newuserdatauv(L, sizeof *box, 0);
-  *box = (Box){.tag = &metatable_key};
+  box->is.t = NULL;
+  box->tag = &metatable_key;
   list(L, box);
   lua_pushvalue(L, metatable);
   lua_setmetatable(L, -2);
@@ -247,13 +251,14 @@ void nb_push_tensor(lua_State *L, Tensor *t) {
   nb_feed_collector(t);
 }
 
-static Box *any_box_at(lua_State *L, int index) {
+// These stand in line wherever a tensor is read: each operator reads several.
+static inline __attribute__((always_inline)) Box *any_box_at(lua_State *L, int index) {
   Box *box = lua_touserdata(L, index);
   return box && lua_rawlen(L, index) == sizeof *box ? box : NULL;  // the length of a light userdata is 0
 }
 
 // The userdata that holds the tensor of a scalar; NULL when it is finalized or was taken away.
-static Box *box_of_scalar(lua_State *L, int index, Box *box) {
+static __attribute__((noinline)) Box *box_of_scalar(lua_State *L, int index, Box *box) {
   DType dtype = bare_dtype(box);
   if (dtype == NB_DTYPES && box->tag != &held_tag) return NULL;
   index = lua_absindex(L, index);
@@ -271,7 +276,7 @@ static Box *box_of_scalar(lua_State *L, int index, Box *box) {
   return lives ? box->is.held : NULL;
 }
 
-static Box *box_at(lua_State *L, int index) {
+static inline __attribute__((always_inline)) Box *box_at(lua_State *L, int index) {
   Box *box = any_box_at(L, index);
   return !box || box->tag == &metatable_key ? box : box_of_scalar(L, index, box);
 }

@@ -13,6 +13,10 @@ static bool equal_numbers(const Value *a, const Value *b) {
   return memcmp(&a->number, &b->number, sizeof a->number) == 0 && a->whole == b->whole;
 }
 
+static bool equal_plain(const Value *a, const Value *b) {
+  return memcmp(&a->plain, &b->plain, sizeof a->plain) == 0;
+}
+
 static bool equal_flags(const Value *a, const Value *b) {
   return a->flag == b->flag;
 }
@@ -120,6 +124,7 @@ void *nb_args_copy(const Op *op, Value *to, const Value *from, void *lists, bool
   for (int i = 0; i < NB_MAX_PARAMS && op->params[i].name; i++) {
     const Param *p = &op->params[i];
     if (nb_arg_is_tensor(p)) {
+      to[i] = from[i];
       to[i].tensor = retain ? nb_tensor_retain(from[i].tensor) : NULL;
       continue;
     }
@@ -175,6 +180,7 @@ int nb_args_compare(const Op *op, const Value *a, const Value *b,
     if (count != nb_arg_tensors(p, &b[i], &y)) return i;
     for (int j = 0; j < count; j++)
       if (!same(ctx, x[j], y[j])) return NB_ARGS_TENSOR;
+    if (nb_arg_is_plain(p, &a[i]) && nb_arg_is_plain(p, &b[i]) && !equal_plain(&a[i], &b[i])) return i;
     if (holds(p) == NB_HOLDS_INTS && !same_lists(&a[i], &b[i])) return i;
     if (holds(p) == NB_HOLDS_OBJECT && a[i].object != b[i].object) return i;
     if (holds(p) == NB_HOLDS_PLAIN && !nb_arg_kinds[p->kind].equal(&a[i], &b[i])) return i;

@@ -115,6 +115,7 @@ bool nb_walk_of(const Call *c, LoopWalk *w, Tensor *t[NB_MAX_OPERANDS]) {
     const Param *p = &c->op->params[i];
     if (!nb_arg_is_tensor(p)) continue;
     Tensor *x = c->args[i].tensor;
+    if (nb_arg_is_plain(p, &c->args[i])) continue;
     if (!x || (p->kind != NB_PARAM_MASK && x->layout.dtype != c->compute)) return false;
     t[count++] = x;
   }
@@ -237,6 +238,7 @@ bool nb_forward_elementwise(Call *c, Error *err) {
     const Param *p = &c->op->params[i];
     if (!nb_arg_is_tensor(p)) continue;
     Tensor *x = c->args[i].tensor;
+    if (!x && p->plain) continue;
     bool fits = p->kind == NB_PARAM_MASK || (x && x->layout.dtype == c->compute);
     t[count] = fits ? x : nb_to(&s, x, c->compute);
     ok = t[count++];
@@ -284,6 +286,27 @@ bool nb_sizes(const Value *sizes, DType dtype, Layout *out, Error *err) {
 
 void nb_zero(Tensor *t) {
   memset(t->storage->data, 0, t->storage->bytes);
+}
+
+#define HOLDS_ZERO(T)                                                      \
+  for (int64_t begin = 0; begin < n && !found; begin += BLOCK) {           \
+    int64_t end = n - begin < BLOCK ? n : begin + BLOCK;                   \
+    for (int64_t i = begin; i < end; i++) found |= ((const T *)x)[i] == 0; \
+  }
+
+bool nb_may_hold_zero(const Tensor *t) {
+  enum { BLOCK = 4096 };
+  int64_t n = nb_layout_numel(&t->layout);
+  DType dtype = t->layout.dtype;
+  if (!nb_unheard() || !nb_dtype_is_float(dtype) || !nb_layout_contiguous(&t->layout)) return true;
+  const void *x = nb_tensor_data(t);
+  int found = 0;
+  if (dtype == NB_F32) {
+    HOLDS_ZERO(float)
+  } else {
+    HOLDS_ZERO(double)
+  }
+  return found;
 }
 
 // ---- copying between dtypes ----

@@ -76,6 +76,10 @@ void nb_copy(Tensor *to, const Tensor *from);
 // Sets all bytes of a fresh tensor to zero.
 void nb_zero(Tensor *t);
 
+// Whether some element may be 0, so that a backward rule needs its masks.  False only where a look at the values told
+// and nobody hears what the rule applies: a plan would repeat it with others.
+bool nb_may_hold_zero(const Tensor *t);
+
 // The pragma says what the iterator guarantees: an output element overlaps only its own inputs.
 #if defined(__clang__)
 #define NB_IVDEP  // clang's pragma warns wherever it does not vectorise; it checks for overlap instead
@@ -262,8 +266,10 @@ static inline void nb_put_row(const float *row, char *p, int64_t stride, int64_t
   { .name = (n), .kind = NB_PARAM_DIM, .optional = true }
 #define OPTIONAL_DIMS(n) \
   { .name = (n), .kind = NB_PARAM_DIMS, .optional = true }
-#define OPTIONAL_OPERAND(n, value) \
-  { .name = (n), .kind = NB_PARAM_OPERAND, .optional = true, .fallback = (value) }
+#define PLAIN_OPERAND(n) \
+  { .name = (n), .kind = NB_PARAM_OPERAND, .plain = true }
+#define OPTIONAL_PLAIN(n, value) \
+  { .name = (n), .kind = NB_PARAM_OPERAND, .plain = true, .optional = true, .fallback = (value) }
 #define NUMBER(n) \
   { .name = (n), .kind = NB_PARAM_NUMBER }
 #define ELEMENT(n) \

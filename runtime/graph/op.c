@@ -107,24 +107,27 @@ static Tensor *as_index(const Op *op, const Param *p, Tensor *t, Scope *s) {
 
 // Checks all tensor arguments and converts index and mask arguments in `args`, a copy.
 static bool prepare(const Op *op, Value *args, bool *tracked, Scope *s) {
-  bool recording = nb_grad_enabled();
-  *tracked = false;
+  bool recording = nb_grad_enabled(), any = false;
   for (int i = 0; i < NB_MAX_PARAMS && op->params[i].name; i++) {
     const Param *p = &op->params[i];
-    Tensor **list;
-    for (int j = 0, count = nb_arg_tensors(p, &args[i], &list); j < count; j++) {
-      const Tensor *t = list[j];
+    if (nb_arg_is_tensor(p)) {
+      Tensor *t = args[i].tensor;
       if (!t) continue;
       if (!check_input(op, t, recording, s->err)) return false;
-      if (nb_tensor_tracked(t)) *tracked = true;
-    }
-    if (p->kind == NB_PARAM_INDEX && args[i].tensor) {
-      if (!(args[i].tensor = as_index(op, p, args[i].tensor, s))) return false;
-    } else if (p->kind == NB_PARAM_MASK && args[i].tensor) {
-      if (!(args[i].tensor = nb_to(s, args[i].tensor, NB_BOOL))) return false;
+      any = any || nb_tensor_tracked(t);
+      if (p->kind < NB_PARAM_INDEX) continue;
+      args[i].tensor = p->kind == NB_PARAM_INDEX ? as_index(op, p, t, s) : nb_to(s, t, NB_BOOL);
+      if (!args[i].tensor) return false;
+    } else if (p->kind == NB_PARAM_TENSORS) {
+      for (int j = 0; j < args[i].tensors.count; j++) {
+        const Tensor *t = args[i].tensors.items[j];
+        if (!t) continue;
+        if (!check_input(op, t, recording, s->err)) return false;
+        any = any || nb_tensor_tracked(t);
+      }
     }
   }
-  *tracked = *tracked && recording && op->backward;
+  *tracked = any && recording && op->backward;
   return true;
 }
 

@@ -70,8 +70,12 @@ int64_t nb_whole(const Value *v) {
   return is_whole(v) ? v->whole : (int64_t)v->number;
 }
 
+bool nb_number_fits(const Value *v, DType dtype) {
+  return (dtype == NB_I64 && is_whole(v)) || holds(dtype, v->number);
+}
+
 bool nb_check_number(const Value *v, DType dtype, Error *err) {
-  return (dtype == NB_I64 && is_whole(v)) || holds(dtype, v->number) || does_not_fit(v->number, dtype, err);
+  return nb_number_fits(v, dtype) || does_not_fit(v->number, dtype, err);
 }
 
 Tensor *nb_number_of(Scope *s, const Value *v, DType dtype) {

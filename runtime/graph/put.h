@@ -17,7 +17,8 @@ Tensor *nb_lead(Scope *s, Tensor *t, int ndim);
 // False with a sentence when `value` has numbers that a tensor of `dtype` cannot hold.
 bool nb_check_whole(const Tensor *value, DType dtype, Error *err);
 
-// The same of a NUMBER.
+// The same of a NUMBER, and without the sentence.
+bool nb_number_fits(const Value *v, DType dtype);
 bool nb_check_number(const Value *v, DType dtype, Error *err);
 
 // A NUMBER as a whole one: with all the bits that it was given with.

@@ -22,10 +22,12 @@ typedef struct Visit {
   int64_t kept_shape[NB_MAX_DIMS], kept_stride[NB_MAX_DIMS];
   int64_t shape[NB_MAX_DIMS], stride[NB_MAX_DIMS];  // reduced, neighbours merged
   int64_t count, outputs;
+  int64_t stretch;  // elements of the first stretch
+  bool alone;       // it is the only one of each output
 } Visit;
 
 typedef struct Reduction {
-  Visit visit;
+  const Visit *visit;
   const Tensor *x;
   Tensor *out, *values;  // values: what is at the places, where it is wanted
   bool all;
@@ -33,37 +35,40 @@ typedef struct Reduction {
 
 // Elements of one output that lie in a row, at most NB_POLLED: an expanded tensor may have more than anybody waits for.
 typedef struct Stretch {
-  int64_t at[NB_MAX_DIMS], begin, left;
   int64_t offset, n;
+  int64_t begin, left, at[NB_MAX_DIMS];  // where there are several: the place in each dimension but the innermost
 } Stretch;
 
-static Visit make_visit(const Layout *x, const bool mask[NB_MAX_DIMS]) {
-  Visit p = {.count = 1, .outputs = 1};
+static void make_visit(Visit *p, const Layout *x, const bool mask[NB_MAX_DIMS]) {
+  p->kept = p->reduced = 0;
+  p->count = p->outputs = 1;
   for (int d = 0; d < x->ndim; d++) {
     int64_t n = x->shape[d], step = x->strides[d];
     if (!mask[d]) {
-      p.kept_shape[p.kept] = n;
-      p.kept_stride[p.kept++] = step;
-      p.outputs *= n;
+      p->kept_shape[p->kept] = n;
+      p->kept_stride[p->kept++] = step;
+      p->outputs *= n;
       continue;
     }
-    p.count *= n;
+    p->count *= n;
     if (n == 1) continue;
-    if (p.reduced && p.stride[p.reduced - 1] == step * n) {
-      p.shape[p.reduced - 1] *= n;
-      p.stride[p.reduced - 1] = step;
+    if (p->reduced && p->stride[p->reduced - 1] == step * n) {
+      p->shape[p->reduced - 1] *= n;
+      p->stride[p->reduced - 1] = step;
     } else {
-      p.shape[p.reduced] = n;
-      p.stride[p.reduced++] = step;
+      p->shape[p->reduced] = n;
+      p->stride[p->reduced++] = step;
     }
   }
   // Without elements there is one stretch, of none.
-  if (!p.reduced || p.count == 0) {
-    p.shape[0] = p.count ? 1 : 0;
-    p.stride[0] = 0;
-    p.reduced = 1;
+  if (!p->reduced || p->count == 0) {
+    p->shape[0] = p->count ? 1 : 0;
+    p->stride[0] = 0;
+    p->reduced = 1;
   }
-  return p;
+  int64_t inner = p->shape[p->reduced - 1];
+  p->stretch = inner < NB_POLLED ? inner : NB_POLLED;
+  p->alone = p->reduced == 1 && p->stretch == inner;
 }
 
 static int64_t offset_of(int64_t index, int ndim, const int64_t *shape, const int64_t *stride) {
@@ -79,38 +84,54 @@ static int64_t kept_offset(const Visit *p, int64_t output) {
   return offset_of(output, p->kept, p->kept_shape, p->kept_stride);
 }
 
-static int64_t length_from(const Visit *p, int64_t begin) {
-  int64_t n = p->shape[p->reduced - 1] - begin;
-  return n < NB_POLLED ? n : NB_POLLED;
+static __attribute__((noinline)) void begin_stretches(const Visit *p, Stretch *r) {
+  r->begin = 0;
+  r->left = NB_POLLED;
+  for (int d = 0; d < p->reduced - 1; d++) r->at[d] = 0;
 }
 
 NB_INLINE Stretch first_stretch(const Visit *p, int64_t output) {
-  return (Stretch){.offset = kept_offset(p, output), .n = length_from(p, 0), .left = NB_POLLED};
+  Stretch r;
+  r.offset = kept_offset(p, output);
+  r.n = p->stretch;
+  if (!p->alone) begin_stretches(p, &r);
+  return r;
 }
 
-// Moves to the next stretch; false after the last, and after an interrupt, which nb_apply reports.
-static bool next_stretch(const Visit *p, Stretch *r) {
+// Moves within the innermost dimension where it is longer than a stretch; false at its end, where all begins anew.
+static bool further_within(const Visit *p, Stretch *r) {
   int inner = p->reduced - 1;
-  if ((r->left -= r->n) <= 0) {
-    r->left = NB_POLLED;
-    if (nb_interrupted()) return false;
-  }
   r->begin += r->n;
   r->offset += r->n * p->stride[inner];
-  if (r->begin < p->shape[inner]) {
-    r->n = length_from(p, r->begin);
+  int64_t left = p->shape[inner] - r->begin;
+  if (left > 0) {
+    r->n = left < NB_POLLED ? left : NB_POLLED;
     return true;
   }
   r->offset -= r->begin * p->stride[inner];
   r->begin = 0;
-  r->n = length_from(p, 0);
-  for (int d = inner - 1; d >= 0; d--) {
+  r->n = p->stretch;
+  return false;
+}
+
+static __attribute__((noinline)) bool further_run(const Visit *p, Stretch *r) {
+  if ((r->left -= r->n) <= 0) {
+    r->left = NB_POLLED;
+    if (nb_interrupted()) return false;
+  }
+  if (p->stretch != p->shape[p->reduced - 1] && further_within(p, r)) return true;
+  for (int d = p->reduced - 2; d >= 0; d--) {
     r->offset += p->stride[d];
     if (++r->at[d] < p->shape[d]) return true;
     r->offset -= r->at[d] * p->stride[d];
     r->at[d] = 0;
   }
   return false;
+}
+
+// Moves to the next stretch; false after the last, and after an interrupt, which nb_apply reports.
+NB_INLINE bool next_stretch(const Visit *p, Stretch *r) {
+  return !p->alone && further_run(p, r);
 }
 
 // The sum of n terms f(k) of elements that lie together.  A block's quarters are added first, term by term, then what
@@ -278,7 +299,7 @@ double nb_squares_of(DType dtype, int64_t n, const void *x) {
 #define SUM_ROWS(name, In, Sum, Out, together)                                 \
   NB_RANGE(name) {                                                             \
     const Reduction *r = ctx;                                                  \
-    const Visit *p = &r->visit;                                                \
+    const Visit *p = r->visit;                                                 \
     int64_t step = p->stride[p->reduced - 1];                                  \
     for (int64_t o = begin; o < end; o++) {                                    \
       Stretch stretch = first_stretch(p, o);                                   \
@@ -307,7 +328,7 @@ double nb_squares_of(DType dtype, int64_t n, const void *x) {
 #define SUM_COLUMNS(name, In, Part, Sum, Out)                                                                 \
   NB_RANGE(name) {                                                                                            \
     const Reduction *r = ctx;                                                                                 \
-    const Visit *p = &r->visit;                                                                               \
+    const Visit *p = r->visit;                                                                                \
     int64_t step = p->stride[p->reduced - 1], width = p->kept_shape[p->kept - 1];                             \
     for (int64_t o = begin, m; o < end; o += m) {                                                             \
       Sum total[TILE];                                                                                        \
@@ -357,7 +378,7 @@ SUM_COLUMNS(mean_columns_i64, int64_t, double, double, float)
 #define FOUND_ROWS(name, T, Hit)                                                          \
   NB_RANGE(name) {                                                                        \
     const Reduction *r = ctx;                                                             \
-    const Visit *p = &r->visit;                                                           \
+    const Visit *p = r->visit;                                                            \
     const int64_t step = p->stride[p->reduced - 1];                                       \
     const bool all = r->all;                                                              \
     for (int64_t o = begin; o < end; o++) {                                               \
@@ -381,7 +402,7 @@ SUM_COLUMNS(mean_columns_i64, int64_t, double, double, float)
 #define FOUND_COLUMNS(name, T, Hit)                                                                        \
   NB_RANGE(name) {                                                                                         \
     const Reduction *r = ctx;                                                                              \
-    const Visit *p = &r->visit;                                                                            \
+    const Visit *p = r->visit;                                                                             \
     const int64_t step = p->stride[p->reduced - 1], width = p->kept_shape[p->kept - 1];                    \
     const bool all = r->all;                                                                               \
     for (int64_t o = begin, m; o < end; o += m) {                                                          \
@@ -418,7 +439,7 @@ FOUND(f64, double, uint64_t)
 #define PROD(name, In, Sum, Out, multiply)                               \
   static void name(int64_t begin, int64_t end, void *ctx) {              \
     const Reduction *r = ctx;                                            \
-    const Visit *p = &r->visit;                                          \
+    const Visit *p = r->visit;                                           \
     int64_t step = p->stride[p->reduced - 1];                            \
     for (int64_t o = begin; o < end; o++) {                              \
       Stretch stretch = first_stretch(p, o);                             \
@@ -439,7 +460,7 @@ PROD(prod_f64, double, double, double, EACH_OF)
 #define PLACE(name, T, Value, better)                                       \
   static void name(int64_t begin, int64_t end, void *ctx) {                 \
     const Reduction *r = ctx;                                               \
-    const Visit *p = &r->visit;                                             \
+    const Visit *p = r->visit;                                              \
     int64_t step = p->stride[p->reduced - 1];                               \
     for (int64_t o = begin; o < end; o++) {                                 \
       Stretch stretch = first_stretch(p, o);                                \
@@ -499,7 +520,7 @@ float nb_largest_of(int64_t n, const float *x) {
 }
 
 static float place_value_f32(const Reduction *r, int64_t output, int64_t place) {
-  const Visit *p = &r->visit;
+  const Visit *p = r->visit;
   int64_t offset = kept_offset(p, output) + offset_of(place - 1, p->reduced, p->shape, p->stride);
   return ((const float *)nb_tensor_data(r->x))[offset];
 }
@@ -508,7 +529,7 @@ static float place_value_f32(const Reduction *r, int64_t output, int64_t place) 
 #define PLACE_F32(rows, columns, any, least)                                                              \
   NB_RANGE(rows) {                                                                                        \
     const Reduction *r = ctx;                                                                             \
-    const Visit *p = &r->visit;                                                                           \
+    const Visit *p = r->visit;                                                                            \
     if (p->reduced > 1 || p->stride[0] != 1) {                                                            \
       any(begin, end, ctx);                                                                               \
       return;                                                                                             \
@@ -531,7 +552,7 @@ static float place_value_f32(const Reduction *r, int64_t output, int64_t place) 
   }                                                                                                       \
   NB_RANGE(columns) {                                                                                     \
     const Reduction *r = ctx;                                                                             \
-    const Visit *p = &r->visit;                                                                           \
+    const Visit *p = r->visit;                                                                            \
     int64_t step = p->stride[p->reduced - 1], width = p->kept_shape[p->kept - 1];                         \
     for (int64_t o = begin, m; o < end; o += m) {                                                         \
       int32_t best[TILE], where[TILE], seen = 0;                                                          \
@@ -573,8 +594,9 @@ static bool stretch(Reduction *r, const Value *dims, const Bodies *bodies, Error
   bool mask[NB_MAX_DIMS];
   if (nb_dims(dims, r->x->layout.ndim, mask, err) < 0) return false;
   DType dtype = r->x->layout.dtype;
-  const Visit *p = &r->visit;
-  r->visit = make_visit(&r->x->layout, mask);
+  Visit visit, *p = &visit;
+  make_visit(p, &r->x->layout, mask);
+  r->visit = p;
   bool by_columns = bodies->columns[dtype] && p->count < INT32_MAX && p->kept && p->kept_stride[p->kept - 1] == 1 &&
                     p->kept_shape[p->kept - 1] >= 8 && p->stride[p->reduced - 1] != 1;
   int64_t grain = NB_GRAIN / (p->count + 1) + 1;

@@ -111,30 +111,32 @@ static bool div_backward(Backward *b) {
   return !nb_wants(b, 1) || nb_give(b, 1, nb_neg(s, nb_div(s, nb_mul(s, g, nb_out(b, 0)), y)));
 }
 
-// Whether y is a single number that is not 0 and that no gradient goes to, which spares the rule its exceptions.
-static bool is_plain_exponent(Backward *b, const Tensor *y) {
-  return nb_unheard() && !nb_wants(b, 1) && nb_layout_numel(&y->layout) == 1 && nb_tensor_get(y, 0) != 0;
-}
-
 // d(x^y)/dx = y·x^(y−1), which is 0 where y is 0 and 1/x infinite; d/dy = x^y·ln x, which is 0 where x is 0 and y ≥ 0.
 static bool pow_backward(Backward *b) {
   Scope *s = b->scope;
-  Tensor *x = nb_in(b, 0), *y = nb_in(b, 1), *g = b->grad[0];
-  if (is_plain_exponent(b, y))
-    return nb_give(b, 0, nb_mul(s, g, nb_mul(s, y, nb_binary(s, "pow", x, nb_addn(s, y, -1)))));
-  Tensor *zero = nb_full(s, &(Layout){.dtype = x->layout.dtype}, 0);
-  Tensor *one = nb_full(s, &(Layout){.dtype = x->layout.dtype}, 1);
+  Tensor *x = nb_in(b, 0), *y = nb_in(b, 1), *g = b->grad[0], *zero = NULL, *one = NULL;
+  bool at_zero = nb_may_hold_zero(x), to_zero = nb_wants(b, 0) && nb_may_hold_zero(y);
+  if (to_zero || (nb_wants(b, 1) && at_zero)) {
+    zero = nb_full(s, &(Layout){.dtype = x->layout.dtype}, 0);
+    one = nb_full(s, &(Layout){.dtype = x->layout.dtype}, 1);
+  }
   if (nb_wants(b, 0)) {
-    // The masks stand before the power as well, so that its own slopes there are numbers.
-    Tensor *some = nb_unary(s, "isfinite", nb_unary(s, "reciprocal", x));
-    Tensor *flat = nb_binary(s, "logical_and", nb_binary(s, "eq", y, zero), nb_unary(s, "logical_not", some));
-    Tensor *slope = nb_mul(s, y, nb_binary(s, "pow", nb_where(s, flat, one, x), nb_addn(s, y, -1)));
-    if (!nb_give(b, 0, nb_mul(s, g, nb_where(s, flat, zero, slope)))) return false;
+    Tensor *base = x, *flat = NULL;
+    if (to_zero) {  // the masks stand before the power as well, so that its own slopes there are numbers
+      Tensor *some = nb_unary(s, "isfinite", nb_unary(s, "reciprocal", x));
+      flat = nb_binary(s, "logical_and", nb_binary(s, "eq", y, zero), nb_unary(s, "logical_not", some));
+      base = nb_where(s, flat, one, x);
+    }
+    Tensor *slope = nb_mul(s, y, nb_binary(s, "pow", base, nb_addn(s, y, -1)));
+    if (!nb_give(b, 0, nb_mul(s, g, to_zero ? nb_where(s, flat, zero, slope) : slope))) return false;
   }
   if (!nb_wants(b, 1)) return true;
-  Tensor *at_zero = nb_binary(s, "logical_and", nb_binary(s, "eq", x, zero), nb_binary(s, "ge", y, zero));
-  Tensor *slope = nb_mul(s, nb_binary(s, "pow", x, y), nb_unary(s, "log", nb_where(s, at_zero, one, x)));
-  return nb_give(b, 1, nb_mul(s, g, slope));
+  Tensor *base = x;
+  if (at_zero) {
+    Tensor *flat = nb_binary(s, "logical_and", nb_binary(s, "eq", x, zero), nb_binary(s, "ge", y, zero));
+    base = nb_where(s, flat, one, x);
+  }
+  return nb_give(b, 1, nb_mul(s, g, nb_mul(s, nb_binary(s, "pow", x, y), nb_unary(s, "log", base))));
 }
 
 // Lua's %: the result has the divisor's sign.
@@ -246,10 +248,15 @@ static bool atan2_backward(Backward *b) {
   Scope *s = b->scope;
   Tensor *y = nb_in(b, 0), *x = nb_in(b, 1), *squares = nb_add(s, nb_mul(s, x, x), nb_mul(s, y, y));
   if (!squares) return false;
-  Tensor *zero = nb_full(s, &(Layout){.dtype = squares->layout.dtype}, 0);
-  Tensor *one = nb_full(s, &(Layout){.dtype = squares->layout.dtype}, 1);
-  Tensor *origin = nb_binary(s, "eq", squares, zero);
-  Tensor *g = nb_div(s, nb_where(s, origin, zero, b->grad[0]), nb_where(s, origin, one, squares));
+  Tensor *g = b->grad[0];
+  if (nb_may_hold_zero(squares)) {
+    Tensor *zero = nb_full(s, &(Layout){.dtype = squares->layout.dtype}, 0);
+    Tensor *one = nb_full(s, &(Layout){.dtype = squares->layout.dtype}, 1);
+    Tensor *origin = nb_binary(s, "eq", squares, zero);
+    g = nb_where(s, origin, zero, g);
+    squares = nb_where(s, origin, one, squares);
+  }
+  g = nb_div(s, g, squares);
   if (nb_wants(b, 0) && !nb_give(b, 0, nb_mul(s, g, x))) return false;
   return !nb_wants(b, 1) || nb_give(b, 1, nb_neg(s, nb_mul(s, g, y)));
 }

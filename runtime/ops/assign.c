@@ -20,8 +20,9 @@ static bool shape_target(Call *c, Error *err) {
 // One number, as a tensor that may want its gradient.
 static bool shape_fill(Call *c, Error *err) {
   char text[NB_SHAPE_TEXT];
-  const Layout *value = &c->args[1].tensor->layout;
   c->layout[0] = c->args[0].tensor->layout;
+  if (!c->args[1].tensor) return true;
+  const Layout *value = &c->args[1].tensor->layout;
   return nb_layout_numel(value) == 1 ||
          nb_fail(err, NB_ERROR_ARGUMENT, "value must be one number, got shape %s; :copy_() takes tensors",
                  nb_shape_text(value, text));
@@ -40,8 +41,17 @@ static bool copy_backward(Backward *b) {
   return !nb_wants(b, 1) || nb_give(b, 1, b->grad[0]);
 }
 
+static bool fill_with(Call *c, double value, Error *err) {
+  Tensor *number = nb_tensor_scalar(value, c->out[0]->layout.dtype, err);
+  if (!number) return false;
+  nb_copy(c->out[0], number);
+  nb_tensor_release(&number);
+  return true;
+}
+
 static bool fill_forward(Call *c, Error *err) {
   const Tensor *value = c->args[1].tensor;
+  if (!value) return fill_with(c, c->args[1].plain, err);
   if (!nb_check_whole(value, c->out[0]->layout.dtype, err)) return false;
   nb_copy(c->out[0], value);
   return true;
@@ -54,11 +64,7 @@ static bool fill_backward(Backward *b) {
 }
 
 static bool zero_forward(Call *c, Error *err) {
-  Tensor *number = nb_tensor_scalar(0, c->out[0]->layout.dtype, err);
-  if (!number) return false;
-  nb_copy(c->out[0], number);
-  nb_tensor_release(&number);
-  return true;
+  return fill_with(c, 0, err);
 }
 
 static bool zero_backward(Backward *b) {
@@ -86,7 +92,7 @@ static const Op ops[] = {
      .sample = {.args = "f(2,3), 7; f(2,3), f(); f(2,3), f(1,1,1)"},
      .role = NB_ROLE_CREATION,
      .symbol = "fill",
-     .params = {TENSOR("x"), OPERAND("value")},
+     .params = {TENSOR("x"), PLAIN_OPERAND("value")},
      .internal = true,
      .inplace = true,
      .overwrites = true,

@@ -89,8 +89,7 @@ static Range range_of(const Value *args) {
 }
 
 static bool is_whole(const Value *v) {
-  Error ignored;
-  return nb_check_number(v, NB_I64, &ignored);
+  return nb_number_fits(v, NB_I64);
 }
 
 // Whether all numbers are whole and lie beyond those that f32 holds: multiples of 2^zeros up to 2^24·2^zeros.
@@ -100,27 +99,49 @@ static bool exceeds_f32(const Range *r) {
   return fmax(fabs(r->first.number), fabs(r->last.number)) > ldexp(0x1p24, zeros);
 }
 
-// How many: of whole numbers exactly, of others with an allowance for the rounding of step.
-static double range_count(const Range *r, bool whole) {
-  if (!whole) return floor((r->last.number - r->first.number) / r->step.number * (1 + 1e-15) + 1e-9) + 1;
+// How many, with an allowance for the rounding of step.
+static double rounded_count(double first, double last, double step) {
+  return floor((last - first) / step * (1 + 1e-15) + 1e-9) + 1;
+}
+
+// How many whole numbers, exactly.
+static double whole_count(const Range *r) {
   int64_t first = nb_whole(&r->first), last = nb_whole(&r->last), step = nb_whole(&r->step);
   if (step > 0 ? first > last : first < last) return 0;
   uint64_t way = step > 0 ? (uint64_t)last - (uint64_t)first : (uint64_t)first - (uint64_t)last;
   return (double)(way / (step > 0 ? (uint64_t)step : 0 - (uint64_t)step)) + 1;
 }
 
+// How many numbers there are, and their dtype where it is not given.
+static double count_range(Range r, DType *dtype) {
+  double last = r.last.number;
+  if (!is_whole(&r.last)) r.last.number = r.step.number > 0 ? floor(last) : ceil(last);
+  bool whole = is_whole(&r.first) && is_whole(&r.last) && is_whole(&r.step);
+  if (*dtype == NB_DTYPES) *dtype = whole && exceeds_f32(&r) ? NB_I64 : NB_F32;
+  return whole ? whole_count(&r) : rounded_count(r.first.number, last, r.step.number);
+}
+
+// The same of numbers so small that f32 holds all whole ones and doubles count exactly.
+static double count_small_range(double first, double last, double step, DType *dtype) {
+  bool whole = (double)(int32_t)first == first && (double)(int32_t)step == step;
+  if (whole && (double)(int32_t)last != last) last = step > 0 ? floor(last) : ceil(last);
+  if (*dtype == NB_DTYPES) *dtype = NB_F32;
+  return rounded_count(first, last, step);
+}
+
 // first, first + step, ... up to last, which is included as in Lua's `for`.
 static bool shape_arange(Call *c, Error *err) {
-  Range r = range_of(c->args);
-  double first = r.first.number, last = r.last.number, step = r.step.number;
+  double first = c->args[0].number, last = c->args[1].number, step = c->args[2].number;
   DType dtype = c->args[3].dtype;
+  if (isnan(last)) {
+    last = first;
+    first = 1;
+  }
   if (!isfinite(first) || !isfinite(last) || !isfinite(step) || step == 0)
     return nb_fail(err, NB_ERROR_ARGUMENT, "first, last and step must be finite and step not 0, got %g, %g, %g", first,
                    last, step);
-  if (!is_whole(&r.last)) r.last.number = step > 0 ? floor(last) : ceil(last);
-  bool whole = is_whole(&r.first) && is_whole(&r.last) && is_whole(&r.step);
-  double count = range_count(whole ? &r : &(Range){r.first, {.number = last}, r.step}, whole);
-  if (dtype == NB_DTYPES) dtype = whole && exceeds_f32(&r) ? NB_I64 : NB_F32;
+  bool small = fabs(first) <= 0x1p24 && fabs(last) <= 0x1p24 && fabs(step) <= 0x1p24;
+  double count = small ? count_small_range(first, last, step, &dtype) : count_range(range_of(c->args), &dtype);
   if (count > 1e15) return nb_fail(err, NB_ERROR_MEMORY, "arange: %g numbers are more than any memory holds", count);
   c->layout[0] = (Layout){.dtype = dtype, .ndim = 1, .shape = {count > 0 ? (int64_t)count : 0}};
   return nb_layout_check(&c->layout[0], err);
@@ -134,17 +155,20 @@ static bool holds_between(const Tensor *t, double first, double last, Error *err
          nb_check_number(&(Value){.number = trunc(last)}, dtype, err);
 }
 
+// Writes whole numbers with all their bits; false where they are not such.
+static bool fill_whole_range(Tensor *out, int64_t n, Range r) {
+  if (!is_whole(&r.first) || !is_whole(&r.step) || fabs(r.last.number) > 0x1p63) return false;
+  int64_t *to = nb_tensor_data(out);
+  uint64_t value = (uint64_t)nb_whole(&r.first), by = (uint64_t)nb_whole(&r.step);
+  for (int64_t i = 0; i < n && nb_goes_on(i); i++, value += by) to[i] = (int64_t)value;
+  return true;
+}
+
 static bool arange_forward(Call *c, Error *err) {
-  Range r = range_of(c->args);
   Tensor *out = c->out[0];
   int64_t n = out->layout.shape[0];
-  double first = r.first.number, step = r.step.number;
-  if (out->layout.dtype == NB_I64 && is_whole(&r.first) && is_whole(&r.step) && fabs(r.last.number) <= 0x1p63) {
-    int64_t *to = nb_tensor_data(out);
-    uint64_t value = (uint64_t)nb_whole(&r.first), by = (uint64_t)nb_whole(&r.step);
-    for (int64_t i = 0; i < n && nb_goes_on(i); i++, value += by) to[i] = (int64_t)value;
-    return true;
-  }
+  double first = isnan(c->args[1].number) ? 1 : c->args[0].number, step = c->args[2].number;
+  if (out->layout.dtype == NB_I64 && fill_whole_range(out, n, range_of(c->args))) return true;
   if (!holds_between(out, first, first + (double)(n - 1) * step, err)) return false;
   for (int64_t i = 0; i < n && nb_goes_on(i); i++) nb_tensor_set(out, i, first + (double)i * step);
   return true;

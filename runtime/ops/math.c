@@ -4,6 +4,7 @@
 
 #include "doubles.h"
 #include "loops.h"
+#include "put.h"
 #include "vector.h"
 
 NB_UNARY_FLOATS(neg, -x, -x)
@@ -71,22 +72,29 @@ NB_UNARY(isfinite_f32, float, uint8_t, isfinite(x) != 0)
 NB_UNARY(isfinite_f64, double, uint8_t, isfinite(x) != 0)
 
 // The upper limit wins where the lower one is above it, and NaN over all.
-#define CLAMP(name, T)                                                                                         \
-  NB_INLINE T clamp_one_##name(T x, T lo, T hi) {                                                              \
-    T v = x < lo || lo != lo ? lo : x;                                                                         \
-    return v > hi || hi != hi ? hi : v;                                                                        \
-  }                                                                                                            \
-  NB_LOOP(clamp_##name) {                                                                                      \
-    const int64_t w = (int64_t)sizeof(T);                                                                      \
-    if (s[0] == w && s[1] == w && s[2] == 0 && s[3] == 0) {                                                    \
-      const T lo = *(const T *)p[2], hi = *(const T *)p[3], *x = (const T *)p[1];                              \
-      T *o = (T *)p[0];                                                                                        \
-      NB_IVDEP for (int64_t i = 0; i < n; i++) o[i] = clamp_one_##name(x[i], lo, hi);                          \
-      return;                                                                                                  \
-    }                                                                                                          \
-    for (int64_t i = 0; i < n; i++)                                                                            \
-      *(T *)(p[0] + i * s[0]) = clamp_one_##name(*(const T *)(p[1] + i * s[1]), *(const T *)(p[2] + i * s[2]), \
-                                                 *(const T *)(p[3] + i * s[3]));                               \
+#define CLAMP(name, T)                                                                                            \
+  NB_INLINE T clamp_one_##name(T x, T lo, T hi) {                                                                 \
+    T v = x < lo || lo != lo ? lo : x;                                                                            \
+    return v > hi || hi != hi ? hi : v;                                                                           \
+  }                                                                                                               \
+  NB_LOOP(clamp_##name) {                                                                                         \
+    const int64_t w = (int64_t)sizeof(T);                                                                         \
+    bool plain = !args[1].tensor;                                                                                 \
+    if (plain || (s[2] == 0 && s[3] == 0)) {                                                                      \
+      const T lo = plain ? (T)args[1].plain : *(const T *)p[2], hi = plain ? (T)args[2].plain : *(const T *)p[3]; \
+      if (s[0] == w && s[1] == w) {                                                                               \
+        const T *x = (const T *)p[1];                                                                             \
+        T *o = (T *)p[0];                                                                                         \
+        NB_IVDEP for (int64_t i = 0; i < n; i++) o[i] = clamp_one_##name(x[i], lo, hi);                           \
+      } else {                                                                                                    \
+        for (int64_t i = 0; i < n; i++)                                                                           \
+          *(T *)(p[0] + i * s[0]) = clamp_one_##name(*(const T *)(p[1] + i * s[1]), lo, hi);                      \
+      }                                                                                                           \
+      return;                                                                                                     \
+    }                                                                                                             \
+    for (int64_t i = 0; i < n; i++)                                                                               \
+      *(T *)(p[0] + i * s[0]) = clamp_one_##name(*(const T *)(p[1] + i * s[1]), *(const T *)(p[2] + i * s[2]),    \
+                                                 *(const T *)(p[3] + i * s[3]));                                  \
   }
 CLAMP(u8, uint8_t)
 CLAMP(i64, int64_t)
@@ -198,21 +206,29 @@ static bool shape_test(Call *c, Error *err) {
 // Two numbers in the wrong order are a slip; tensors may cross, where the upper limit wins.
 static bool shape_clamp(Call *c, Error *err) {
   const Tensor *lo = c->args[1].tensor, *hi = c->args[2].tensor;
-  if (lo->layout.ndim == 0 && hi->layout.ndim == 0) {
-    double least = nb_tensor_get(lo, 0), most = nb_tensor_get(hi, 0);
+  bool plain = !lo;
+  if (plain || (lo->layout.ndim == 0 && hi->layout.ndim == 0)) {
+    double least = plain ? c->args[1].plain : nb_tensor_get(lo, 0),
+           most = plain ? c->args[2].plain : nb_tensor_get(hi, 0);
     if (isnan(least) || isnan(most))
       return nb_fail(err, NB_ERROR_ARGUMENT, "min and max must be numbers, got %g and %g", least, most);
     if (least > most) return nb_fail(err, NB_ERROR_ARGUMENT, "min must not exceed max, got %g and %g", least, most);
   }
-  return nb_shape_elementwise(c, err);
+  return plain ? nb_shape_unary(c, err) : nb_shape_elementwise(c, err);
 }
 
 // Where x is at limit i, a number, or beyond it.  An infinite one is no limit, which NaN, that no x is beyond, says.
 static Tensor *at_limit(Backward *b, int i, const char *beyond, double none) {
   Scope *s = b->scope;
   Layout number = {.dtype = b->grad[0]->layout.dtype};
-  Tensor *limit = nb_in(b, i), *no = nb_full(s, &number, (double)NAN);
-  limit = nb_where(s, nb_binary(s, "eq", limit, nb_full(s, &number, none)), no, limit);
+  Tensor *limit = nb_in(b, i);
+  if (limit) {
+    Tensor *no = nb_full(s, &number, (double)NAN);
+    limit = nb_where(s, nb_binary(s, "eq", limit, nb_full(s, &number, none)), no, limit);
+  } else {
+    double given = nb_arg(b, i)->plain;
+    limit = nb_number(s, given == none ? (double)NAN : given, number.dtype);
+  }
   return nb_binary(s, beyond, nb_in(b, 0), limit);
 }
 
@@ -221,9 +237,9 @@ static Tensor *at_limit(Backward *b, int i, const char *beyond, double none) {
 static bool clamp_backward(Backward *b) {
   Scope *s = b->scope;
   Tensor *x = nb_in(b, 0), *lo = nb_in(b, 1), *hi = nb_in(b, 2), *g = b->grad[0];
-  Tensor *zero = nb_full(s, &(Layout){.dtype = g->layout.dtype}, 0);
-  if (!lo || !hi) return false;
-  if (lo->layout.ndim == 0 && hi->layout.ndim == 0 && !nb_wants(b, 1) && !nb_wants(b, 2)) {
+  Tensor *zero = nb_number(s, 0, g->layout.dtype);
+  bool numbers = !lo || (lo->layout.ndim == 0 && hi->layout.ndim == 0);
+  if (numbers && !nb_wants(b, 1) && !nb_wants(b, 2)) {
     Tensor *outside = nb_binary(s, "logical_or", at_limit(b, 1, "le", -INFINITY), at_limit(b, 2, "ge", INFINITY));
     return nb_give(b, 0, nb_where(s, outside, zero, g));
   }
@@ -415,7 +431,7 @@ static const Op ops[] = {
      .derivative = "∂/∂x = 1[min < x < max], ∂/∂min = 1[x < min], ∂/∂max = 1[x > max]",
      .sample = {.args = "f(3,4), -10, 10; f(3,4,{lo=2,hi=3}), 0, 1; f(3,4), {min=-3}; f(3,4), f(4,{lo=-1,hi=0}), "
                         "f(3,1,{lo=0,hi=1}); f(2,3,4), f(3,1), f(4); f(3,4), {max=f()}"},
-     .params = {TENSOR("x"), OPTIONAL_OPERAND("min", -INFINITY), OPTIONAL_OPERAND("max", INFINITY)},
+     .params = {TENSOR("x"), OPTIONAL_PLAIN("min", -INFINITY), OPTIONAL_PLAIN("max", INFINITY)},
      .inplace = true,
      .narrow = true,
      .saves = IN | NB_SAVE_IN(1) | NB_SAVE_IN(2),

@@ -446,7 +446,7 @@ static bool var_backward(Backward *b) {
 
 // y with 1 in place of 0, for divisions whose other side is 0 there too.
 static Tensor *not_zero(Scope *s, Tensor *y) {
-  if (!y) return NULL;
+  if (!y || !nb_may_hold_zero(y)) return y;
   Tensor *zero = nb_full(s, &(Layout){.dtype = y->layout.dtype}, 0),
          *one = nb_full(s, &(Layout){.dtype = y->layout.dtype}, 1);
   return nb_where(s, nb_binary(s, "eq", y, zero), one, y);
@@ -457,6 +457,7 @@ static Tensor *masked_grad(Backward *b) {
   Scope *s = b->scope;
   Tensor *y = nb_out(b, 0);
   if (!y) return NULL;
+  if (!nb_may_hold_zero(y)) return b->grad[0];
   Tensor *zero = nb_full(s, &(Layout){.dtype = y->layout.dtype}, 0);
   return nb_where(s, nb_binary(s, "eq", y, zero), zero, b->grad[0]);
 }

@@ -262,6 +262,66 @@ function T.test_single_precision_agrees_with_double()
   end)
 end
 
+-- A rule may look whether there are zeros; while a graph is recorded it may not.
+function T.test_gradients_are_the_same_where_a_graph_is_made_of_them()
+  local function compare(row, case, plant)
+    local args, made = arguments(row, case)
+    if plant then
+      for _, x in ipairs(made) do
+        if x:numel() > 0 then nb.no_grad(function() x:view(x:numel())[1] = 0 end) end
+      end
+    end
+    local weights = {}
+    local want = table.pack(nb.grad(scalar_of(row, args, weights), made, { create_graph = true }))
+    local have = table.pack(nb.grad(scalar_of(row, args, weights), made))
+    for k = 1, #made do
+      assert((have[k] == nil) == (want[k] == nil), "a gradient is missing")
+      local wrong = have[k] and numeric.difference(flat(have[k]), flat(want[k]), 1e-9)
+      if wrong then error(("gradient %d, %s"):format(k, wrong), 0) end
+    end
+  end
+  each_row(function(row) return differentiable(row) and has_inputs(row) end, function(row)
+    each_case(row, function(case)
+      compare(row, case, false)
+      -- Where 0 is refused, or makes a matrix singular, there is nothing to compare.
+      local ok, err = pcall(compare, row, case, true)
+      if not ok and tostring(err):find("^gradient") then error("with zeros, " .. err, 0) end
+    end)
+  end)
+end
+
+-- Numbers take the dtype of the tensors beside them, however a row keeps them.
+function T.test_numbers_are_what_tensors_of_one_element_are()
+  local checked = 0
+  each_row(function(row) return differentiable(row) and has_inputs(row) end, function(row)
+    for k, p in ipairs(row.params) do
+      local case = assert(cases(row))[1]
+      if k > 1 and p.kind == "tensor or number" and not row.name:find("_grad$") then
+        for _, dtype in ipairs { "f32", "f64" } do
+          local number = row.sample.lo > 0 and row.sample.lo or 0.3
+          local function gradients(value)
+            nb.seed(3)
+            local args, made = arguments(row, case, function(x) return x:to(dtype) end)
+            local first, at = args[1], args.n < k and args.n + 1 or k
+            args[at], args.n = p.optional and { [p.name] = value } or value, at
+            local weights = {}
+            local J = scalar_of(row, args, weights)
+            return J:item(), flat(nb.grad(J, first or made[1]))
+          end
+          local ok, want, slopes = pcall(gradients, nb.tensor(number, { dtype = dtype }))
+          if ok then
+            local have, mine = gradients(number)
+            lu.assertEquals(have, want, p.name)
+            lu.assertEquals(mine, slopes, p.name)
+            checked = checked + 1
+          end
+        end
+      end
+    end
+  end)
+  assert(checked > 20, checked)
+end
+
 function T.test_in_place_forms_write_what_the_plain_forms_return()
   each_row(function(row) return row.inplace and not row.internal end, function(row)
     each_case(row, function(case)

@@ -49,6 +49,21 @@ function T.test_a_node_applies_its_own_rule()
   lu.assertTrue(native.tape(y)[1].inputs[1].changed)
 end
 
+function T.test_numbers_that_stay_such_are_arguments()
+  local x = nb.tensor({ -3, 0.5, 3 }, { requires_grad = true })
+  local y = x:clamp(-1, 2)
+  local node = native.tape(y)[1]
+  lu.assertEquals({ node.args.min, node.args.max }, { -1, 2 })
+  lu.assertNil(node.inputs[2])
+  y:sum():backward()
+  lu.assertEquals(x.grad:totable(), { 0, 1, 0 })
+  lu.assertNil(native.tape(y)[1].args.min)
+  local low = nb.tensor(-1, { requires_grad = true })
+  node = native.tape(x:clamp(low, 2))[1]
+  lu.assertNil(node.args.min)
+  lu.assertEquals({ node.inputs[2].value:item(), node.inputs[3].value:item() }, { -1, 2 })
+end
+
 function T.test_a_long_tape_is_read_without_recursion()
   local x = nb.tensor({ 1 }, { requires_grad = true })
   local y = x

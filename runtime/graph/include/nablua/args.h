@@ -31,6 +31,11 @@ static inline bool nb_arg_is_tensor(const Param *p) {
   return p->kind <= NB_PARAM_MASK;
 }
 
+// Whether an argument that may be a tensor is a plain number.
+static inline bool nb_arg_is_plain(const Param *p, const Value *v) {
+  return p->plain && !v->tensor;
+}
+
 // The tensors of one argument, borrowed, in *list; returns how many places there are, of which some may be NULL.
 static inline int nb_arg_tensors(const Param *p, const Value *v, Tensor ***list) {
   if (nb_arg_is_tensor(p)) {

@@ -39,6 +39,7 @@ typedef struct Param {
   bool optional;        // may be left out
   bool named;           // given only in the trailing table of options
   bool element;         // NUMBER: the value of elements, so true and false too, where those are bools
+  bool plain;           // OPERAND: may arrive as a number, Value.plain: all such of a row or none, beside f32 and f64
   int count;            // INTS: how many there must be; 0 = any number
   double fallback;      // NUMBER, INT, FLAG, DTYPE, optional OPERAND: the value when left out; see NB_LEFT_OUT
   const char *choices;  // CHOICE: "mean|sum|none"; the first is the default
@@ -71,6 +72,10 @@ typedef union Value {
   struct {
     double number;
     int64_t whole;  // with all its bits, where it was given as a whole number; else 0
+  };
+  struct {
+    Tensor *no_tensor;  // NULL
+    double plain;       // an OPERAND that is no tensor
   };
   bool flag;
   DType dtype;
