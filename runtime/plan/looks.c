@@ -54,13 +54,13 @@ static bool is_used(const Plan *p, const Tensor *grad) {
 }
 
 bool plan_keep_looks(Plan *p, Error *err) {
-  StorageMap made;
+  AddressMap made;
   if (p->looks == 0) return true;
-  if (!storage_map_open(&made, p, err)) return false;
+  if (!plan_map_storages(&made, p, err)) return false;
   int kept = 0;
   for (int i = 0; i < p->looks; i++) {
     PlanLook l = p->look[i];
-    bool own = storage_map_get(&made, l.t->storage) >= 0;
+    bool own = plan_place_of(&made, l.t) >= 0;
     if (own || (l.grad && !is_used(p, l.grad))) nb_tensor_release(&l.grad);
     if (own)
       nb_tensor_release(&l.t);
@@ -68,7 +68,7 @@ bool plan_keep_looks(Plan *p, Error *err) {
       p->look[kept++] = l;
   }
   p->looks = kept;
-  storage_map_close(&made);
+  nb_map_close(&made);
   return true;
 }
 
