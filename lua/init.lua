@@ -15,6 +15,7 @@ nb.optim = registry.late "nablua.optim"
 nb.data = registry.late "nablua.data"
 nb.plot = registry.late "nablua.plot"
 nb.inspect = registry.late "nablua.inspect"
+nb.terminal = registry.late "nablua.terminal"
 require "nablua.compile"
 require "nablua.environment"
 

@@ -20,10 +20,10 @@ char *editor_ask(const char *prompt, bool hidden);
 // Puts an input into the history that the arrow keys bring back.
 void editor_remember(const char *input);
 
-// Notes an interrupt: the input at the prompt is given up.  Safe in a signal handler.
-void editor_interrupt(void);
+// Empties that history.
+void editor_forget(void);
 
-// The same, and there will be no further input.  Safe in a signal handler.
-void editor_leave(void);
+// `load` is called once, when inputs are wanted that are older than those remembered so far: it remembers all.
+void editor_set_older(void (*load)(void));
 
 #endif

@@ -8,10 +8,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "editor.h"
 #include "repl.h"
 #include "screen.h"
 #include "session.h"
+#include "stop.h"
 
 enum { EXIT_LUA_ERROR = 1, EXIT_USAGE = 2, EXIT_INTERRUPTED = 130 };
 
@@ -21,7 +21,7 @@ static void on_sigint(int number) {
   (void)number;
   int kept = errno;
   if (session) session_interrupt(session);
-  editor_interrupt();
+  stop_input();
   errno = kept;
 }
 
@@ -31,7 +31,7 @@ static volatile sig_atomic_t leaving;  // the signal that ends the program
 static void on_leave(int number) {
   leaving = number;
   on_sigint(number);
-  editor_leave();
+  stop_inputs();
   alarm(3);  // for what does not stop
 }
 
