@@ -30,6 +30,7 @@ static volatile sig_atomic_t leaving;  // the signal that ends the program
 // The terminal is gone, or the machine goes down: what runs is stopped, so that what is to be closed is closed.
 static void on_leave(int number) {
   leaving = number;
+  if (session) session_end_programs(session);
   on_sigint(number);
   stop_inputs();
   alarm(3);  // for what does not stop

@@ -13,8 +13,12 @@
 #include "screen.h"
 #include "stop.h"
 
+static Session *session;
+
+// At the prompt, where a function of the user's may run that a key has called.
 static void give_up(int number) {
   (void)number;
+  session_interrupt(session);
   stop_input();
 }
 
@@ -43,8 +47,6 @@ static void recall(void *user, const HistoryEntry *entry) {
   editor_remember(entry->input);
 }
 
-static Session *session;
-
 // All inputs, those of this session among them; a start waits for some of them only.
 static void recall_all(void) {
   editor_forget();
@@ -58,7 +60,6 @@ static void open_history(Session *s) {
     printf("the history is not kept: %s\n", reason);
     return;
   }
-  session = s;
   recalled = 0;
   session_history(s, &(HistoryQuery){.kind = HISTORY_TAIL, .count = FIRST_INPUTS}, recall, NULL);
   if (recalled == FIRST_INPUTS) editor_set_older(recall_all);
@@ -74,6 +75,8 @@ static void run_init_file(Session *s) {
 void repl_run(Session *s) {
   struct sigaction at_prompt = {.sa_handler = give_up}, evaluating;
   bool color = repl_colors();
+  session = s;
+  session_begin_inputs(s);
   editor_open(s, color);
   run_init_file(s);
   open_history(s);

@@ -78,8 +78,12 @@ static int show_input_values(lua_State *L) {
   int count = lua_gettop(L);
   if (count == 0 || (count == 1 && lua_isnil(L, 1))) return 0;
   if (!s->apart) {
+    lua_pushglobaltable(L);  // raw: it needs no declaration where others do
     lua_pushvalue(L, 1);
-    lua_setglobal(L, "_");
+    lua_pushliteral(L, "_");
+    lua_insert(L, -2);
+    lua_rawset(L, -3);
+    lua_pop(L, 1);
     push_module(L, "nablua.session.results");
     lua_getfield(L, -1, "keep");
     lua_pushinteger(L, s->number);
@@ -266,6 +270,7 @@ static SessionStatus eval(Session *s, const char *code, size_t length, const cha
 }
 
 SessionStatus session_eval(Session *s, const char *code, size_t length) {
+  session_begin_inputs(s);
   s->number++;
   remember_input(s, code, length);
   return eval(s, code, length, name_of_input(s).text);

@@ -155,6 +155,7 @@ void compile(lua_State *L, Session *s, const Source *source) {
   lua_pushcfunction(L, values);
   lua_call(L, 2, 1);
   join(L);
+  note_main(L);
 }
 
 // ---- commands ----

@@ -13,6 +13,9 @@ typedef struct Source {
 
 // Leaves the function that an input is; raises an error where it is none.  s->chunk stays until forget_chunk.
 void compile(lua_State *L, Session *s, const Source *source);
+
+// Notes that the function on the top is an input's, for debug.getinfo.  mains.c
+void note_main(lua_State *L);
 void forget_chunk(Session *s);
 
 // The line at `at` when it is a command, and where the next one begins.  Commands stand before any Lua.

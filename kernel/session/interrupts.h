@@ -5,8 +5,13 @@
 
 #include <lua.h>
 
+#include "state.h"
+
 // Replaces module.name by f, whose upvalue is the function that was there.
 void wrap_function(lua_State *L, const char *module, const char *name, lua_CFunction f);
+
+// Lets what runs go on: the interrupt was meant for another program.
+void forgive_interrupt(Session *s);
 
 void open_interrupts(lua_State *L);  // coroutines, pcall and xpcall
 void open_sort(lua_State *L);        // table.sort: sort.c

@@ -70,6 +70,9 @@ SessionStatus session_eval(Session *s, const char *code, size_t length);
 // `sink`, when not NULL, is told of it instead of the session's.
 SessionStatus session_eval_apart(Session *s, const char *code, size_t length, const Sink *sink);
 
+// Makes Lua ready for inputs; the first does it itself, but what a user's file loads before may look.
+void session_begin_inputs(Session *s);
+
 // The number that the next input gets, from 1.
 int session_next_number(const Session *s);
 

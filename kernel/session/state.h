@@ -30,6 +30,7 @@ struct Session {
   bool apart;         // what runs is no input
   bool more_follows;  // of pasted inputs that are one
   bool deaf;          // the user cannot be asked
+  bool has_mains;     // debug.getinfo knows inputs as main chunks
   // Of the input that is being made ready; here so that an error on the way leaks nothing.
   Chunk *chunk;
   Text text;
@@ -38,12 +39,13 @@ struct Session {
   long long history_session;  // the row of this session, 0 before its first input
   bool history_held;          // another process holds the file and was waited for in vain
   Mime mimes[MOST_MIMES];
+  volatile sig_atomic_t ending;            // the programs that run are to end
   volatile pid_t programs[MOST_PROGRAMS];  // that were started and not waited for to their end; 0: none
 };
 
 // Ties the session to its Lua state, and makes its tables there: "kept", the locals of inputs that stay; "sources", the
 // inputs by name; "held", what the front end still reads; "modules", the library's names that are globals; "standard",
-// the globals that are not the user's; "comms".
+// the globals that are not the user's; "comms"; "mains", the functions that inputs were compiled to.
 void state_open(lua_State *L, Session *s);
 
 Session *session_of(lua_State *L);
