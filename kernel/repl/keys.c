@@ -187,6 +187,7 @@ void keys_want_older(void) {
   if (!load || asking) return;
   load_older = NULL;
   load();
+  using_history();
 }
 
 static int choose_in_menu(int by);
@@ -205,7 +206,7 @@ static int through_history(int count, int key, bool older) {
   rl_command_func_t *search = older ? rl_history_search_backward : rl_history_search_forward;
   bool goes_on = rl_last_func == keys_up || rl_last_func == keys_down;
   if (older) keys_want_older();
-  if (!goes_on) searching = rl_point > 0;
+  if (!goes_on) searching = rl_point > 0 && !block_in_commands();
   if (!searching) return older ? rl_get_previous_history(count, key) : rl_get_next_history(count, key);
   if (goes_on) rl_last_func = search;
   return search(count, key);

@@ -12,6 +12,8 @@
 #include "screen.h"
 #include "session.h"
 #include "stop.h"
+#include "text.h"
+#include "unicode.h"
 
 enum { EXIT_LUA_ERROR = 1, EXIT_USAGE = 2, EXIT_INTERRUPTED = 130 };
 
@@ -61,15 +63,33 @@ static void program(void *user) {
 // At a prompt the error is told from output by its colour, elsewhere by who says it.
 static bool prompting;
 
+// Text of others, as a terminal may be sent it: lines and tabs, and what else would steer it as ^G or \x9b.
+static void put_error(const char *text, size_t length) {
+  char shown[16];
+  Text out = {0};
+  for (size_t i = 0, n; i < length; i += n) {
+    int columns;
+    n = unicode_character(text + i, length - i, &columns);
+    size_t made = text[i] == '\n' || text[i] == '\t' ? 0 : unicode_shown(text + i, n, false, shown);
+    text_add(&out, made ? shown : text + i, made ? made : n);
+  }
+  bool raw = !isatty(STDERR_FILENO) || out.failed;
+  if (length > 0) fwrite(raw ? text : out.data, 1, raw ? length : out.length, stderr);
+  text_free(&out);
+}
+
 static void show_error(void *user, const Problem *problem) {
   (void)user;
   bool color = prompting && repl_colors();
   screen_fresh_line();
-  fprintf(stderr, "%s%s%s%s\n", prompting ? "" : "nablua: ", color ? "\033[1;31m" : "", problem->message,
-          color ? "\033[0m" : "");
+  fprintf(stderr, "%s%s", prompting ? "" : "nablua: ", color ? "\033[1;31m" : "");
+  put_error(problem->message, strlen(problem->message));
+  fprintf(stderr, "%s\n", color ? "\033[0m" : "");
   for (const char *line = problem->frames; *line;) {
     const char *end = strchrnul(line, '\n');
-    fprintf(stderr, "  %.*s\n", (int)(end - line), line);
+    fputs("  ", stderr);
+    put_error(line, (size_t)(end - line));
+    fputc('\n', stderr);
     line = *end ? end + 1 : end;
   }
 }

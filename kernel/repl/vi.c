@@ -415,8 +415,6 @@ static void replace_characters(int count) {
 // ---- commands ----
 
 static int move(int count, int key) {
-  if (key == 'j' || key == '+') return keys_down(count, key);
-  if (key == 'k' || key == '-') return keys_up(count, key);
   Motion m = motion_of(key, count, rl_explicit_arg);
   if (!m.fails) rl_point = m.lines ? block_indent_end(m.to) : m.to;
   return 0;
@@ -557,8 +555,10 @@ void vi_begin(void) {
 }
 
 void vi_open(void) {
-  for (const char *c = "hlwWbBeE0^$|jkG%fFtT;,g +-\b\177"; *c; c++)
+  for (const char *c = "hlwWbBeE0^$|G%fFtT;,g \b\177"; *c; c++)
     rl_bind_key_in_map((unsigned char)*c, move, vi_movement_keymap);
+  for (const char *c = "j+"; *c; c++) rl_bind_key_in_map(*c, keys_down, vi_movement_keymap);
+  for (const char *c = "k-"; *c; c++) rl_bind_key_in_map(*c, keys_up, vi_movement_keymap);
   for (const char *c = "xXsSDCpPiaIAoOJ~rdc<>"; *c; c++) rl_bind_key_in_map(*c, change_text, vi_movement_keymap);
   rl_bind_key_in_map('y', copy, vi_movement_keymap);
   rl_bind_key_in_map('Y', copy, vi_movement_keymap);

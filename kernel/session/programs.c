@@ -56,7 +56,8 @@ static void restore_terminal(const TerminalState *t) {
   if (t->known && tcgetpgrp(STDIN_FILENO) == getpgrp()) tcsetattr(STDIN_FILENO, TCSADRAIN, &t->modes);
 }
 
-// Whether a program ended of Ctrl-C, by itself or, as a shell says it, what it ran.
+// Whether a program ended of Ctrl-C, by itself or, as a shell says it, what it ran.  A shell may also die of one that
+// the program it ran has lived through, at that one's end: long after.
 static bool ended_of_interrupt(int status) {
   enum { SHELL_SIGNAL = 128 };
   return (WIFSIGNALED(status) && WTERMSIG(status) == SIGINT) ||
@@ -74,8 +75,10 @@ typedef struct Waiting {
 static int wait_for(Session *s, pid_t child, Waiting *w) {
   pid_t target = isatty(STDIN_FILENO) ? child : -child;  // see start
   struct timespec nap = {.tv_nsec = 200000};
+  static const double at_once = 0.5;  // seconds
   bool before = s->interrupted;
-  double waited = 0;
+  unsigned seen = s->interrupts;
+  double waited = 0, since = 0;  // since the last interrupt
   int status;
   for (int after = 0;;) {
     pid_t done = waitpid(child, &status, WNOHANG);
@@ -83,7 +86,7 @@ static int wait_for(Session *s, pid_t child, Waiting *w) {
       note(s, child, 0);
       if (done < 0) return -1;
       if (w->owns && !before && s->interrupted) {
-        w->stopped = ended_of_interrupt(status);
+        w->stopped = ended_of_interrupt(status) && since < at_once;
         if (!w->stopped) forgive_interrupt(s);
       }
       return status;
@@ -95,6 +98,8 @@ static int wait_for(Session *s, pid_t child, Waiting *w) {
     }
     nanosleep(&nap, NULL);
     waited += 1e-9 * (double)nap.tv_nsec;
+    since = seen == s->interrupts ? since + 1e-9 * (double)nap.tv_nsec : 0;
+    seen = s->interrupts;
     if (nap.tv_nsec < 20000000) nap.tv_nsec += nap.tv_nsec / 4;
   }
 }
