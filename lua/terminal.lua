@@ -113,11 +113,13 @@ local function is_boolean(value) return type(value) == "boolean" end
 local prompt_kind = "a string, or a function of the input's number that gives one"
 
 local fields = {
-  prompt = { is_prompt, prompt_kind, nil, "What stands before an input: a text, which may hold colours, or a function " ..
-    "of the input's number that gives one.  Without it, stock Lua's _PROMPT is asked.",
+  prompt = { is_prompt, prompt_kind, nil,
+    "What stands before an input: a text, which may hold colours, or a function of the input's number that gives " ..
+    "one.  Without it, stock Lua's _PROMPT is asked.",
     'nb.terminal.prompt = function(n) return ("[%d] "):format(n) end' },
-  continuation = { is_prompt, prompt_kind, nil, "What stands before the further lines of an input; without it, stock " ..
-    "Lua's _PROMPT2 is asked.", 'nb.terminal.continuation = ".. "' },
+  continuation = { is_prompt, prompt_kind, nil,
+    "What stands before the further lines of an input; without it, stock Lua's _PROMPT2 is asked.",
+    'nb.terminal.continuation = ".. "' },
   editing = { function(v) return v == "emacs" or v == "vi" end, '"emacs" or "vi"', nil,
     "How keys edit: \"emacs\" or \"vi\"; without it as the file ~/.inputrc says.", 'nb.terminal.editing = "vi"' },
   suggestions = { is_boolean, "true or false", true,
@@ -233,12 +235,12 @@ registry.add { name = "nb.terminal.colors", kind = "setting", family = "The prom
   doc = "The colours of " .. table.concat(parts, ", ") .. ": names (\"bold bright_blue\"), \"#rrggbb\" or a number " ..
     "from 0 to 255.", example = 'nb.terminal.colors.keyword = "bold blue"', see = { "nb.terminal" } }
 registry.add { name = "nb.terminal.keys", kind = "setting", family = "The prompt in the terminal",
-  doc = "What keys do: [\"C-x p\"] = the name of a command of readline, or a function that is given the text and the " ..
-    "cursor's place in it, and returns both anew.",
+  doc = "What keys do: [\"C-x p\"] = the name of a command of readline, or a function that is given the text and " ..
+    "the cursor's place in it, and returns both anew.",
   example = 'nb.terminal.keys["M-u"] = function(text, at) return text:upper(), at end', see = { "nb.terminal" } }
 registry.add { name = "nb.terminal", kind = "settings", family = "The prompt in the terminal", value = terminal,
   doc = "How the prompt in the terminal looks and which keys it knows; init.lua in the folder for settings is the " ..
-    "place to set it.", example = "nb.terminal.suggestions  --> true",
+    "place to set it.", signature = "nb.terminal", example = "type(nb.terminal.keys)  --> \"table\"",
   see = { "nb.terminal.prompt", "nb.terminal.continuation", "nb.terminal.colors", "nb.terminal.keys",
     "nb.terminal.editing", "nb.terminal.suggestions", "nb.terminal.signatures", "nb.terminal.brackets" } }
 
