@@ -56,7 +56,7 @@ static bool after_empty_lines(void) {
 static bool is_literal(int at) {
   const Lines *l = drawing_lines();
   if (!l) return false;
-  const Line *line = &l->items[lines_find(l, (size_t)at)];
+  const Line *line = &l->items[lines_find(l, at > 0 ? (size_t)at - 1 : 0)];
   size_t begin = line->span_begin, end = line->span_end > line->span_begin ? line->span_end : line->begin;
   SessionColor color = line->span_end > line->span_begin ? line->color : SESSION_PLAIN;
   while (end < (size_t)at && session_color(l->text, l->length, end, &begin, &end, &color)) continue;

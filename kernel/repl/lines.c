@@ -112,16 +112,16 @@ static int look(const Lines *l, const Change *c, size_t at, Found *f, Line *span
   }
 }
 
-// Moves what an old line says to where it is now; a span that the change is in begins where *span does.
+// Moves what an old line says to where it is now; the token that the first of them begins in may begin elsewhere.
 static void move_line(Line *line, const Change *c, const Line *span) {
-  size_t old_span_end = line->span_end;
+  bool inside = line->span_end > line->span_begin;
   line->begin += c->end - c->old_end;
-  if (old_span_end <= line->span_begin) return;
+  if (!inside) return;
   line->span_end += c->end - c->old_end;
-  if (line->span_begin >= c->old_end)
-    line->span_begin += c->end - c->old_end;
-  else if (line->span_end == span->span_end)
+  if (line->span_end == span->span_end)
     line->span_begin = span->span_begin;
+  else
+    line->span_begin += c->end - c->old_end;
 }
 
 // Puts the lines found in the place of the old ones from `first` up to before `rest`.
@@ -148,10 +148,12 @@ bool lines_update(Lines *l, const char *text, size_t length) {
   c.old_end = l->length - tail;
   c.end = length - tail;
   if (c.begin < l->unchanged) l->unchanged = c.begin;
-  // From a line that begins inside of no token, the changed one or above it.
-  int first = l->count > 0 ? lines_find(l, c.begin) : 0;
+  // From a line that begins inside of no token and above the change: a token that ended there may go on now.
+  int first = l->count > 0 ? lines_find(l, c.begin > 0 ? c.begin - 1 : 0) : 0;
   while (first > 0 && l->items[first].span_end > l->items[first].span_begin)
     first = lines_find(l, l->items[first].span_begin);
+  // Whether the first line that is not blank is a command is seen from the beginning only.
+  if (first > 0 && strspn(text, " \t\r\n") >= l->items[first].begin) first = 0;
   size_t at = l->count > 0 ? l->items[first].begin : 0;
   Found found = {0};
   Line span = {0};

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Editing a block on an emulated screen: its lines, keys of many terminals, vi, the history, and what is shown beside."""
 import os
+import random
 import re
+import select
 import signal
 import sqlite3
 import tempfile
@@ -102,6 +104,33 @@ class Editing(unittest.TestCase):
         self.t.wait_for_prompt(2)
         self.type("x39", ENTER)
         self.expect("39", "3>")
+
+    def test_what_keys_have_drawn_is_what_is_drawn_anew(self):
+        keys = [UP, DOWN, LEFT, RIGHT, "\x1b[5~", "\x1b[6~", "\x1b[1;5H", "\x1b[1;5F", CTRL_A, CTRL_E, CTRL_K, CTRL_U,
+                CTRL_Y, CTRL_W, "\x1f", "\x7f", "\x1b[3~", ALT_ENTER, "\x1bf", "\x1bb", "x = 1", "print(", ")", "[[", "]]",
+                "'", "-- ", "界", "ä", "e\u0301", "function f()", "end", "nn.Linear(2,", "long words " * 5,
+                bracketed("a\tb\n\n  c\x01d\n"), "return "]
+        r = random.Random(11)
+        for size in ((40, 8), (17, 5), (80, 24)):
+            self.begin(columns=size[0], rows=size[1], NO_COLOR="")
+            for _ in range(4):
+                for _ in range(r.randrange(1, 15)):
+                    self.type(r.choice(keys))
+                    if r.random() < 0.5:
+                        self.t.read(0.01)
+                self.type("z")  # what was typed before is drawn by then
+                while self.t.read(0.15) and select.select([self.t.fd], [], [], 0.15)[0]:
+                    pass
+
+                def cells():
+                    return [[self.t.screen.buffer[y][x][:8] for x in range(size[0])] for y in range(size[1])]
+
+                before, at = cells(), (self.t.screen.cursor.y, self.t.screen.cursor.x)
+                # The block may begin further down than where a screen that is cleared has it.
+                self.type("\x0c")
+                while self.t.read(0.15) and select.select([self.t.fd], [], [], 0.15)[0]:
+                    pass
+                self.assertEqual((cells(), (self.t.screen.cursor.y, self.t.screen.cursor.x)), (before, at))
 
     # ---- Enter ----
 
