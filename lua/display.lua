@@ -97,9 +97,30 @@ local function table_text(t, indent, depth, path)
   return "{\n" .. inner .. table.concat(parts, ",\n" .. inner) .. "\n" .. indent .. "}"
 end
 
+-- C1 controls, and what turns the direction of reading or breaks lines unseen.
+local function steers(code)
+  return code < 0xa0 or code == 0x61c or code == 0x200e or code == 0x200f or code >= 0x2028 and code <= 0x202e or
+    code >= 0x2066 and code <= 0x2069 or code == 0xfeff
+end
+
+-- A character beyond ASCII as a terminal may have it: bytes that are none, and those that steer, as Lua writes them.
+local function shown_character(piece)
+  if utf8.len(piece) ~= 1 then
+    return (piece:gsub(".", function(c) return ("\\x%02x"):format(c:byte()) end))
+  end
+  local code = utf8.codepoint(piece)
+  return steers(code) and ("\\u{%x}"):format(code) or nil
+end
+
+-- A string as Lua reads it, in one line.
+local function quoted(s)
+  local text = ("%q"):format(s):gsub("\\\n", "\\n"):gsub("\\9", "\\t")
+  return (text:gsub("[\x80-\xff][\x80-\xbf]*", shown_character))
+end
+
 function to_text(v, indent, depth, path)
   if nb.is_tensor(v) then return tensor_text(v) end
-  if type(v) == "string" then return ("%q"):format(v):gsub("\\\n", "\\n"):gsub("\\9", "\\t") .. "" end
+  if type(v) == "string" then return quoted(v) end
   if type(v) == "table" then
     local meta = getmetatable(v)
     if type(meta) == "table" and meta.__tostring then

@@ -18,6 +18,7 @@ nb.inspect = registry.late "nablua.inspect"
 local runs = registry.late "nablua.run"
 function nb.run(...) return runs.new(...) end
 function nb.compare(...) return runs.compare(...) end
+nb.terminal = registry.late "nablua.terminal"
 require "nablua.compile"
 require "nablua.environment"
 

@@ -43,7 +43,7 @@ local chapters = {
   { "data", "Data", "Sets of samples", "Files" },
   { "inspect", "Inspection", "Inspection" },
   { "plot", "Plots", "Plots" },
-  { "session", OTHERS, OTHERS, "Environment variables" },
+  { "session", OTHERS, OTHERS, "The prompt in the terminal", "Environment variables" },
 }
 
 -- { topic =, title =, sections = { { title =, entry ... }, ... } }, in order.

@@ -88,15 +88,15 @@ function registry.late(name)
   end
   function meta.__index(_, key)
     load()
-    return rawget(home, key)
+    return home[key]
   end
   function meta.__newindex(_, key, value)
     load()
-    rawset(home, key, value)
+    home[key] = value
   end
   function meta.__pairs()
     load()
-    return next, home
+    return pairs(home)
   end
   late[#late + 1], late[name] = load, load
   return setmetatable(home, meta)

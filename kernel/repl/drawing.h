@@ -1,15 +1,20 @@
 // SPDX-License-Identifier: MIT
-// How the input that is being edited looks: coloured as Lua, its lines below each other, with the menu of completions
-// or a suggestion.  Built where readline edits.
+// How the input that is being edited looks: coloured as Lua, its lines below each other, with the menu of completions,
+// a suggestion or the call that is being written.  Of a block taller than the screen a part is shown, which follows
+// the cursor.  Built where readline edits.
 #ifndef NABLUA_DRAWING_H
 #define NABLUA_DRAWING_H
 
 #include <stdbool.h>
 
+#include "lines.h"
 #include "session.h"
 
-// `color` allows colours.
-void drawing_open(bool color);
+// What a search shows below the block.
+typedef struct DrawingSearch {
+  const char *label, *text;
+  int begin, end;  // bytes of the block that it has found; equal: none
+} DrawingSearch;
 
 // The next drawing begins where the cursor is.  `continued` is the prompt of further lines; NULL: as before.
 void drawing_begin(const char *continued);
@@ -17,25 +22,29 @@ void drawing_begin(const char *continued);
 // Draws readline's line; what is below it is cleared.
 void drawing_redraw(void);
 
-// Draws it for the last time, without what only editing needs.
-void drawing_finish(void);
+// Draws it, unless bytes that were typed meanwhile will change it at once; then drawing_catch_up does.
+void drawing_key(void);
+void drawing_catch_up(void);
 
-// ---- the menu of completions ----
+// Draws it for the last time, without what only editing needs, and goes to the row below.
+void drawing_finish(const char *behind);
 
-// Shows the completions below the text until a key closes them; their texts must stay as long.
-void menu_open(const Completions *list);
+// After the terminal has become wider or narrower.
+void drawing_resized(void);
 
-bool menu_is_open(void);
+// Shows the search until it is called with NULL.
+void drawing_search(const DrawingSearch *search);
 
-// Whether one of them was put into the text.
-bool menu_has_chosen(void);
+// The lines of readline's line as it is now; NULL without memory.
+const Lines *drawing_lines(void);
 
-// The next (1) or the one before (-1): returns its text, and the bytes of the line that it replaces.
-const char *menu_choose(int by, int *begin, int *end);
+// How many bytes from the beginning nothing has changed since it was last asked.
+size_t drawing_unchanged(void);
 
-// ---- the suggestion ----
+// How many rows of the block fit on the screen.
+int drawing_height(void);
 
-// What the last input that begins like this one goes on with, or NULL.
-const char *drawing_suggestion(void);
+// What the user has set: whether brackets are marked.
+void drawing_mark_brackets(bool mark);
 
 #endif

@@ -23,10 +23,10 @@ void editor_remember(const char *input);
 // What the next input begins as, for the user to edit.
 void editor_prefill(const char *text);
 
-// Notes an interrupt: the input at the prompt is given up.  Safe in a signal handler.
-void editor_interrupt(void);
+// Empties that history.
+void editor_forget(void);
 
-// The same, and there will be no further input.  Safe in a signal handler.
-void editor_leave(void);
+// `load` is called once, when inputs are wanted that are older than those remembered so far: it remembers all.
+void editor_set_older(void (*load)(void));
 
 #endif

@@ -13,6 +13,9 @@
 #include "repl.h"
 #include "screen.h"
 #include "session.h"
+#include "stop.h"
+#include "text.h"
+#include "unicode.h"
 
 enum { EXIT_LUA_ERROR = 1, EXIT_USAGE = 2, EXIT_INTERRUPTED = 130 };
 
@@ -22,7 +25,7 @@ static void on_sigint(int number) {
   (void)number;
   int kept = errno;
   if (session) session_interrupt(session);
-  editor_interrupt();
+  stop_input();
   errno = kept;
 }
 
@@ -31,8 +34,9 @@ static volatile sig_atomic_t leaving;  // the signal that ends the program
 // The terminal is gone, or the machine goes down: what runs is stopped, so that what is to be closed is closed.
 static void on_leave(int number) {
   leaving = number;
+  if (session) session_end_programs(session);
   on_sigint(number);
-  editor_leave();
+  stop_inputs();
   alarm(3);  // for what does not stop
 }
 
@@ -66,15 +70,33 @@ static void next_input(void *user, const char *text, bool replace) {
 // At a prompt the error is told from output by its colour, elsewhere by who says it.
 static bool prompting;
 
+// Text of others, as a terminal may be sent it: lines and tabs, and what else would steer it as ^G or \x9b.
+static void put_error(const char *text, size_t length) {
+  char shown[16];
+  Text out = {0};
+  for (size_t i = 0, n; i < length; i += n) {
+    int columns;
+    n = unicode_character(text + i, length - i, &columns);
+    size_t made = text[i] == '\n' || text[i] == '\t' ? 0 : unicode_shown(text + i, n, false, shown);
+    text_add(&out, made ? shown : text + i, made ? made : n);
+  }
+  bool raw = !isatty(STDERR_FILENO) || out.failed;
+  if (length > 0) fwrite(raw ? text : out.data, 1, raw ? length : out.length, stderr);
+  text_free(&out);
+}
+
 static void show_error(void *user, const Problem *problem) {
   (void)user;
   bool color = prompting && repl_colors();
   screen_fresh_line();
-  fprintf(stderr, "%s%s%s%s\n", prompting ? "" : "nablua: ", color ? "\033[1;31m" : "", problem->message,
-          color ? "\033[0m" : "");
+  fprintf(stderr, "%s%s", prompting ? "" : "nablua: ", color ? "\033[1;31m" : "");
+  put_error(problem->message, strlen(problem->message));
+  fprintf(stderr, "%s\n", color ? "\033[0m" : "");
   for (const char *line = problem->frames; *line;) {
     const char *end = strchrnul(line, '\n');
-    fprintf(stderr, "  %.*s\n", (int)(end - line), line);
+    fputs("  ", stderr);
+    put_error(line, (size_t)(end - line));
+    fputc('\n', stderr);
     line = *end ? end + 1 : end;
   }
 }

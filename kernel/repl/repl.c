@@ -11,10 +11,15 @@
 #include "editor.h"
 #include "folders.h"
 #include "screen.h"
+#include "stop.h"
 
+static Session *session;
+
+// At the prompt, where a function of the user's may run that a key has called.
 static void give_up(int number) {
   (void)number;
-  editor_interrupt();
+  session_interrupt(session);
+  stop_input();
 }
 
 static double asked_for;  // seconds that the user was asked while the input ran
@@ -31,18 +36,33 @@ bool repl_colors(void) {
   return isatty(STDOUT_FILENO) && !(none && *none) && terminal && strcmp(terminal, "dumb") != 0;
 }
 
+// How many inputs of the history are read at a start, and when older ones are wanted.
+enum { FIRST_INPUTS = 1000, MOST_INPUTS = 200000 };
+
+static int recalled;
+
 static void recall(void *user, const HistoryEntry *entry) {
   (void)user;
+  recalled++;
   editor_remember(entry->input);
+}
+
+// All inputs, those of this session among them; a start waits for some of them only.
+static void recall_all(void) {
+  editor_forget();
+  session_history(session, &(HistoryQuery){.kind = HISTORY_TAIL, .count = MOST_INPUTS}, recall, NULL);
 }
 
 static void open_history(Session *s) {
   char reason[512];
   if (!isatty(STDIN_FILENO)) return;
-  if (session_history_open(s, NULL, reason, sizeof reason))
-    session_history(s, &(HistoryQuery){.kind = HISTORY_TAIL, .count = 2000}, recall, NULL);
-  else
+  if (!session_history_open(s, NULL, reason, sizeof reason)) {
     printf("the history is not kept: %s\n", reason);
+    return;
+  }
+  recalled = 0;
+  session_history(s, &(HistoryQuery){.kind = HISTORY_TAIL, .count = FIRST_INPUTS}, recall, NULL);
+  if (recalled == FIRST_INPUTS) editor_set_older(recall_all);
 }
 
 // What the user wants before the first prompt: init.lua in the folder for settings.
@@ -55,6 +75,7 @@ static void run_init_file(Session *s) {
 void repl_run(Session *s) {
   struct sigaction at_prompt = {.sa_handler = give_up}, evaluating;
   bool color = repl_colors();
+  session = s;
   editor_open(s, color);
   session_allow_leaving(s);
   run_init_file(s);

@@ -41,6 +41,10 @@ FILE *screen_stream(void) {
   return terminal ? terminal : stdout;
 }
 
+bool screen_can_move_cursor(void) {
+  return terminal;
+}
+
 ScreenSize screen_size(void) {
   struct winsize size = {0};
   if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col < 10 || size.ws_row < 2) return (ScreenSize){24, 80};

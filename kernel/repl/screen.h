@@ -33,6 +33,9 @@ void screen_clear(bool wait);
 // Makes the terminal put what is pasted in brackets, or no longer.
 void screen_accept_pastes(bool accept);
 
+// Whether what is written goes to a terminal that can move its cursor; to another no escape sequence may be sent.
+bool screen_can_move_cursor(void);
+
 // The stream that stdout was: the terminal itself.
 FILE *screen_stream(void);
 

@@ -137,3 +137,23 @@ bool session_inspect(Session *s, const char *code, size_t length, size_t cursor,
   lua_settop(L, top);
   return found;
 }
+
+static int signature(lua_State *L) {
+  const Spot *spot = lua_touserdata(L, 1);
+  require(L, "nablua.session.signature", "of");
+  lua_pushlstring(L, spot->code, spot->length);
+  lua_call(L, 1, 1);
+  return 1;
+}
+
+char *session_signature(Session *s, const char *text, size_t length) {
+  lua_State *L = s->L;
+  Spot spot = {.code = text, .length = length};
+  int top = lua_gettop(L);
+  lua_pushcfunction(L, signature);
+  lua_pushlightuserdata(L, &spot);
+  char *found = NULL;
+  if (lua_pcall(L, 1, 1, 0) == LUA_OK && lua_type(L, -1) == LUA_TSTRING) found = strdup(lua_tostring(L, -1));
+  lua_settop(L, top);
+  return found;
+}

@@ -13,6 +13,7 @@ typedef struct Source {
 
 // Leaves the function that an input is; raises an error where it is none.  s->chunk stays until forget_chunk.
 void compile(lua_State *L, Session *s, const Source *source);
+
 void forget_chunk(Session *s);
 
 typedef enum CommandState { NO_COMMAND, COMMAND, OPEN_COMMAND } CommandState;

@@ -159,6 +159,13 @@ void session_interrupt(Session *s) {
   if (running && running != s->L) arm(running);
 }
 
+void forgive_interrupt(Session *s) {
+  nb_interrupt_clear();
+  s->interrupted = 0;
+  s->peace_until = 0;
+  s->owed = false;
+}
+
 bool session_interrupted(const Session *s) {
   return s->interrupted;
 }

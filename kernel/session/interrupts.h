@@ -5,6 +5,11 @@
 
 #include <lua.h>
 
+#include "state.h"
+
+// Lets what runs go on: the interrupt was meant for another program.
+void forgive_interrupt(Session *s);
+
 void open_interrupts(lua_State *L);      // coroutines, pcall and xpcall
 void know_protected_call(lua_State *L);  // the library's own, once it is loaded
 void open_sort(lua_State *L);            // table.sort: sort.c

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Other programs: os.execute and io.popen as Lua's own, but an interrupt stops what they run and ends the waiting.
+//
+// At a terminal a program that is waited for owns it: Ctrl-C is the program's, which may go on, as an interpreter does
+// or a pager; this one is interrupted when the program ends of it.
 #include <errno.h>
 #include <fcntl.h>
 #include <lauxlib.h>
@@ -10,6 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -28,6 +32,7 @@ static void note(Session *s, pid_t before, pid_t after) {
 }
 
 void session_end_programs(Session *s) {
+  s->ending = 1;
   if (isatty(STDIN_FILENO)) return;  // the terminal tells them
   for (int i = 0; i < MOST_PROGRAMS; i++)
     if (s->programs[i]) kill(-s->programs[i], SIGTERM);
@@ -35,27 +40,67 @@ void session_end_programs(Session *s) {
 
 // ---- running ----
 
-// Waits for the program in short sleeps, which a signal ends.  An interrupt ends it, and `limit` seconds do if that is
-// not 0.  -1 when there is nothing to wait for.
-static int wait_for(Session *s, pid_t child, double limit, bool *stopped) {
+// How the terminal was before a program ran, and whether this one may set it.
+typedef struct TerminalState {
+  struct termios modes;
+  bool known;
+} TerminalState;
+
+static TerminalState terminal_state(void) {
+  TerminalState t;
+  t.known = isatty(STDIN_FILENO) && tcgetattr(STDIN_FILENO, &t.modes) == 0;
+  return t;
+}
+
+// A program that was killed leaves the terminal as it was using it.
+static void restore_terminal(const TerminalState *t) {
+  if (t->known && tcgetpgrp(STDIN_FILENO) == getpgrp()) tcsetattr(STDIN_FILENO, TCSADRAIN, &t->modes);
+}
+
+// Whether a program ended of Ctrl-C, by itself or, as a shell says it, what it ran.  A shell may also die of one that
+// the program it ran has lived through, at that one's end: long after.
+static bool ended_of_interrupt(int status) {
+  enum { SHELL_SIGNAL = 128 };
+  return (WIFSIGNALED(status) && WTERMSIG(status) == SIGINT) ||
+         (WIFEXITED(status) && WEXITSTATUS(status) == SHELL_SIGNAL + SIGINT);
+}
+
+typedef struct Waiting {
+  bool owns;     // the program has the terminal
+  double limit;  // seconds, 0: none
+  bool stopped;  // the result: by an interrupt
+} Waiting;
+
+// Waits for the program in short sleeps, which a signal ends.  An interrupt ends it unless it owns the terminal, and so
+// does the limit.  -1 when there is nothing to wait for.
+static int wait_for(Session *s, pid_t child, Waiting *w) {
   pid_t target = isatty(STDIN_FILENO) ? child : -child;  // see start
   struct timespec nap = {.tv_nsec = 200000};
-  double waited = 0;
+  static const double at_once = 0.5;  // seconds
+  bool before = s->interrupted;
+  unsigned seen = s->interrupts;
+  double waited = 0, since = 0;  // since the last interrupt
   int status;
-  *stopped = false;
   for (int after = 0;;) {
     pid_t done = waitpid(child, &status, WNOHANG);
     if (done != 0) {
       note(s, child, 0);
-      return done < 0 ? -1 : status;
+      if (done < 0) return -1;
+      if (w->owns && !before && s->interrupted) {
+        w->stopped = ended_of_interrupt(status) && since < at_once;
+        if (!w->stopped) forgive_interrupt(s);
+      }
+      return status;
     }
-    if (s->interrupted) *stopped = true;
-    if (*stopped || (limit > 0 && waited > limit)) {
+    if (s->interrupted && (!w->owns || before || s->ending)) w->stopped = true;
+    if (w->stopped || (w->limit > 0 && waited > w->limit)) {
       if (after == 0) kill(target, SIGTERM);
       if (++after == 50) kill(target, SIGKILL);
     }
     nanosleep(&nap, NULL);
     waited += 1e-9 * (double)nap.tv_nsec;
+    since = seen == s->interrupts ? since + 1e-9 * (double)nap.tv_nsec : 0;
+    seen = s->interrupts;
     if (nap.tv_nsec < 20000000) nap.tv_nsec += nap.tv_nsec / 4;
   }
 }
@@ -75,6 +120,7 @@ static int start(Session *s, const char *command, int fd, int stream, pid_t *chi
   sigset_t ours;
   sigemptyset(&ours);
   sigaddset(&ours, SIGXFSZ);  // ignored here
+  sigaddset(&ours, SIGQUIT);  // while a program owns the terminal
   posix_spawnattr_setsigdefault(&attributes, &ours);
   posix_spawnattr_setflags(&attributes, group | POSIX_SPAWN_SETSIGDEF);
   if (fd >= 0) posix_spawn_file_actions_adddup2(&actions, fd, stream);
@@ -86,10 +132,13 @@ static int start(Session *s, const char *command, int fd, int stream, pid_t *chi
 }
 
 // Waits for the program's end and pushes what Lua says of it.
-static int push_end(lua_State *L, pid_t child, double limit) {
-  bool stopped;
-  int status = wait_for(session_of(L), child, limit, &stopped);
-  if (stopped) return luaL_error(L, "interrupted");
+static int push_end(lua_State *L, pid_t child, Waiting w, const TerminalState *terminal) {
+  struct sigaction ignored = {.sa_handler = SIG_IGN}, quit;
+  if (w.owns) sigaction(SIGQUIT, &ignored, &quit);
+  int status = wait_for(session_of(L), child, &w);
+  if (w.owns) sigaction(SIGQUIT, &quit, NULL);
+  restore_terminal(terminal);
+  if (w.stopped) return luaL_error(L, "interrupted");
   if (status >= 0) errno = 0;
   return luaL_execresult(L, status);
 }
@@ -102,8 +151,10 @@ int execute_program(lua_State *L) {
     lua_pushboolean(L, access("/bin/sh", X_OK) == 0);
     return 1;
   }
+  TerminalState terminal = terminal_state();
   errno = start(session_of(L), command, -1, -1, &child);
-  return errno ? luaL_execresult(L, -1) : push_end(L, child, 0);
+  if (errno) return luaL_execresult(L, -1);
+  return push_end(L, child, (Waiting){.owns = isatty(STDIN_FILENO)}, &terminal);
 }
 
 // A Lua file that is a pipe to a program.
@@ -112,6 +163,7 @@ typedef struct Pipe {
   pid_t child;
   bool reads;
   unsigned interrupts;  // of the session when the program began
+  TerminalState terminal;
 } Pipe;
 
 static int close_pipe(lua_State *L) {
@@ -119,7 +171,8 @@ static int close_pipe(lua_State *L) {
   fclose(p->stream.f);
   // What an interrupt has left unread may wait for its reader for ever.
   bool left = p->reads && p->interrupts != session_of(L)->interrupts;
-  return push_end(L, p->child, left ? 0.2 : 0);
+  Waiting w = {.owns = !p->reads && isatty(STDIN_FILENO), .limit = left ? 0.2 : 0};
+  return push_end(L, p->child, w, &p->terminal);
 }
 
 // io.popen(command [, mode])
@@ -129,7 +182,8 @@ int open_pipe(lua_State *L) {
   bool reads = *mode == 'r';
   int ends[2];
   Pipe *p = lua_newuserdatauv(L, sizeof *p, 0);
-  *p = (Pipe){.reads = reads, .interrupts = session_of(L)->interrupts};  // a closed file until all has gone well
+  // A closed file until all has gone well.
+  *p = (Pipe){.reads = reads, .interrupts = session_of(L)->interrupts, .terminal = terminal_state()};
   luaL_setmetatable(L, LUA_FILEHANDLE);
   if (pipe2(ends, O_CLOEXEC) != 0) return luaL_fileresult(L, 0, command);
   int ours = ends[reads ? 0 : 1], its = ends[reads ? 1 : 0];

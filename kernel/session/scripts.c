@@ -103,25 +103,7 @@ SessionStatus session_require(Session *s, const char *what) {
   return protected_call(s, 1, 0);
 }
 
-// ---- the prompt ----
-
-static int prompt_text(lua_State *L) {
-  lua_pushglobaltable(L);
-  lua_pushvalue(L, 1);
-  if (lua_rawget(L, -2) != LUA_TNIL) luaL_tolstring(L, -1, NULL);
-  return 1;
-}
-
-bool session_prompt(Session *s, bool continued, char *text, size_t size) {
-  lua_State *L = s->L;
-  int top = lua_gettop(L);
-  lua_pushcfunction(L, prompt_text);
-  lua_pushstring(L, continued ? "_PROMPT2" : "_PROMPT");
-  bool own = lua_pcall(L, 1, 1, 0) == LUA_OK && lua_isstring(L, -1);
-  if (own) snprintf(text, size, "%s", lua_tostring(L, -1));
-  lua_settop(L, top);
-  return own;
-}
+// ---- leaving the prompt ----
 
 void session_allow_leaving(Session *s) {
   s->may_leave = true;

@@ -119,10 +119,6 @@ void session_allow_input(Session *s, bool allowed);
 void session_allow_leaving(Session *s);
 bool session_leaves(const Session *s);
 
-// What the user wants for a prompt, or for that of a continued line: the globals _PROMPT and _PROMPT2.  False where
-// there is none.
-bool session_prompt(Session *s, bool continued, char *text, size_t size);
-
 // Seconds since some moment that stays the same while the process runs.
 double session_clock(void);
 
@@ -183,6 +179,26 @@ bool session_comm(Session *s, const Comm *comm);
 // Shows the comms that are open.
 void session_comms(Session *s, void (*see)(void *user, const char *id, const char *target), void *user);
 
+// ---- the terminal ----
+
+// What the user has set in nb.terminal, or as stock Lua's _PROMPT and _PROMPT2, for the next input; to be freed, NULL
+// where he has set nothing.  Errors go to the sink.
+char *session_prompt(Session *s, bool continued);
+
+// A number that changes with nb.terminal.
+int session_terminal_changes(Session *s);
+
+// A setting of it as text, such as "editing" or, as a sequence for the terminal, "colors.keyword"; to be freed, NULL
+// where there is none.
+char *session_terminal_setting(Session *s, const char *name);
+
+// Shows the keys that were set, as readline writes them, with the name of a command, or "" for a function.
+void session_terminal_keys(Session *s, void (*see)(void *user, const char *keys, const char *command), void *user);
+
+// Calls the function of such keys with a text and the cursor's byte in it; the new text, to be freed, and the new
+// place, or NULL when it leaves all as it is.  Errors go to the sink.
+char *session_terminal_press(Session *s, const char *keys, const char *text, size_t length, size_t *cursor);
+
 // ---- looking at inputs ----
 
 typedef enum SessionCompleteness { SESSION_COMPLETE, SESSION_INCOMPLETE, SESSION_INVALID } SessionCompleteness;
@@ -221,6 +237,10 @@ void session_complete(Session *s, const char *code, size_t length, size_t cursor
 // What there is to know of the name at the cursor; with `source`, its source too.  Returns false when nothing is;
 // otherwise the bundle is valid until the session's next call.
 bool session_inspect(Session *s, const char *code, size_t length, size_t cursor, bool source, Bundle *out);
+
+// The signature, of one line, of the function that the text ends with: "y = nn.Linear" gives "nn.Linear(in, out,
+// {bias=true})".  To be freed; NULL when nothing is known.  Runs no code of the user.
+char *session_signature(Session *s, const char *text, size_t length);
 
 typedef enum SessionColor {
   SESSION_PLAIN,

@@ -45,6 +45,7 @@ struct Session {
   long long history_session;  // the row of this session, 0 before its first input
   bool history_held;          // another process holds the file and was waited for in vain
   Mime mimes[MOST_MIMES];
+  volatile sig_atomic_t ending;            // the programs that run are to end
   volatile pid_t programs[MOST_PROGRAMS];  // that were started and not waited for to their end; 0: none
 };
 

@@ -2,11 +2,12 @@
 // Text in UTF-8: made valid, cut between characters, measured in columns.
 #include "unicode.h"
 
-#include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "nablua/characters.h"
+#include "nablua/printable.h"
 
 static bool begins(char c) {
   return ((unsigned char)c & 0xC0) != 0x80;
@@ -82,4 +83,13 @@ int unicode_columns(const char *text) {
     left -= n;
   }
   return total;
+}
+
+size_t unicode_shown(const char *text, size_t length, bool ascii, char shown[16]) {
+  unsigned char c = (unsigned char)*text;
+  if (c >= ' ' && c < 127) return 0;
+  if (c < ' ' || c == 127) return (size_t)snprintf(shown, 16, "^%c", c ^ 64);
+  size_t size = nb_utf8_at(text, length).size;
+  if (ascii || size == 0) return (size_t)snprintf(shown, 16, "\\x%02x", c);
+  return nb_is_printable(text, size) ? 0 : nb_printable_message(text, size, shown, 16);
 }

@@ -3,6 +3,7 @@
 #ifndef NABLUA_UNICODE_H
 #define NABLUA_UNICODE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 // ---- what is valid ----
@@ -30,5 +31,10 @@ size_t unicode_character(const char *text, size_t length, int *columns);
 
 // The columns of a text in one line.
 int unicode_columns(const char *text);
+
+// What a terminal is sent for the character at `text` where its own bytes would move the cursor, steer or be no
+// character: ^A, \u{202e}, \xff, in ASCII; with `ascii` for all that is none.  Returns its length, 0 for what is sent
+// as it is.
+size_t unicode_shown(const char *text, size_t length, bool ascii, char shown[16]);
 
 #endif

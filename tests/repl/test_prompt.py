@@ -312,7 +312,7 @@ class BadInput(unittest.TestCase):
                            ("long line", long.encode()), ("deep", b"x = " + b"(" * deep + b")" * deep),
                            ("deep tables", b"x = " + b"{" * deep + b"}" * deep),
                            ("deep blocks", b"do " * deep + b"end " * deep), ("operators", b"x = 1" + b"^1" * deep),
-                           ("negations", b"x = " + b"- " * deep + b"1"), ("brackets", b"[" * deep),
+                           ("negations", b"x = " + b"- " * deep + b"1"), ("brackets", b"[" * deep + b"\n]]"),
                            ("functions", b"x = " + b"function() return " * deep),
                            ("prompts", b"1> " * 1000), ("commands", b"%" * 5000), ("questions", b"?" * 5000),
                            ("loops", b"setmetatable({}, {__tostring = function() return {} end})"),

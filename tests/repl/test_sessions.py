@@ -39,9 +39,9 @@ def press_tab(t, number, text, expected):
     t.type(text + "\t")
     wanted = [re.escape(name) for name in expected if name != "..."]
     if not expected:
-        t.wait_for(r"(?m)^%s%s\Z" % (prompt, re.escape(text)))
+        t.wait_for(r"(?m)^%s%s(\n.*)?\Z" % (prompt, re.escape(text)))  # below it, the call's parameters
     elif len(expected) == 1:
-        t.wait_for(r"(?m)^%s.*%s\Z" % (prompt, wanted[0]))
+        t.wait_for(r"(?m)^%s.*%s(\n.*)?\Z" % (prompt, wanted[0]))
     else:
         t.wait_for(r"(?m)^%s.*\n%s" % (prompt, "[\\s\\S]*".join(r"^%s\b.*" % name for name in wanted)))
         rows = t.text().rsplit("\n" + prompt, 1)[-1].split("\n")[1:]

@@ -133,7 +133,7 @@ class InTmux(unittest.TestCase):
         self.type(" + 10)")
         self.wait_for(r"\|   return math\.sqrt\(s \+ 10\)\n \| end\Z")
         self.keep("recall")
-        self.key("Enter")
+        self.key("M->", "Enter")
         self.prompt()
         self.assertTrue(self.enter("norm{0, 0}").endswith("\n3.1622776601684\n6>"), self.screen())
 
