@@ -418,7 +418,8 @@ class Editing(unittest.TestCase):
         return b"".join(sent)
 
     def test_a_dumb_terminal_gets_no_escape_sequence(self):
-        sent = self.raw(["x = 6\n", "x * 7\n", "function f()\n", "return 1\n", "end\n", "f()\n", "error 'e'\n"],
+        sent = self.raw(["x = 6\n", "x * 7\n", "function f()\n", "return 1\n", "end\n", "f()\n", "error 'e'\n",
+                         "do local bar = nb.progress(2) nb.sleep(0.3) bar:step() bar:step() bar:close() end\n"],
                         TERM="dumb", NO_COLOR="")
         self.assertNotIn(b"\x1b", sent)
         self.assertIn(b"42\r\n", sent)
