@@ -53,11 +53,18 @@ Place.__index = Place
 local count = 0
 local held = {}  -- the places with a bar that closed too soon after it was drawn, until the input's end
 
+-- Empties the line: with blanks where a terminal knows no escape sequences.
+local function wipe()
+  local terminal = os.getenv "TERM"
+  if terminal and terminal ~= "" and terminal ~= "dumb" then return "\r\27[K" end
+  return "\r" .. (" "):rep(native.columns() - 1) .. "\r"
+end
+
 local function draw(self, now)
   local place = self.place
   place.drawn, place.bar = now, self
   if native.isatty(1) then
-    io.stdout:write("\r\27[K", line(self, now))
+    io.stdout:write(wipe(), line(self, now))
     io.stdout:flush()
   elseif place.id then
     display.update(self, place.id)
@@ -91,7 +98,7 @@ function Bar:close()
     place.bar = self
     if place.id then held[place], display.pending[place] = true, true end
   elseif place.bar == self then
-    io.stdout:write("\r\27[K")
+    io.stdout:write(wipe())
     io.stdout:flush()
   end
 end

@@ -26,7 +26,8 @@
 static Lines lines;
 static char continued[128] = "";
 static bool finishing;  // the input is done: nothing but it is drawn
-static bool behind;     // something was typed that is not drawn yet
+static bool finished;
+static bool behind;  // something was typed that is not drawn yet
 static bool marks_brackets = true;
 static const DrawingSearch *search;
 static int width, drawn_width, height;
@@ -406,6 +407,11 @@ void drawing_begin(const char *prompt) {
   if (!prompt) return;
   snprintf(continued, sizeof continued, "%s", prompt);
   top.line = top.row = 0;
+  finished = false;
+}
+
+bool drawing_is_finished(void) {
+  return finished;
 }
 
 // ---- the last time ----
@@ -468,6 +474,7 @@ void drawing_finish(const char *end) {
   else
     print_block();
   finishing = false;
+  finished = true;
   fputs(end, stdout);
   fputs("\r\n", stdout);
   fflush(stdout);

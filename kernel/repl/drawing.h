@@ -29,6 +29,9 @@ void drawing_catch_up(void);
 // Draws it for the last time, without what only editing needs, and goes to the row below.
 void drawing_finish(const char *behind);
 
+// Whether that was done since an input was begun: some of readline's own commands end an input, too.
+bool drawing_is_finished(void);
+
 // After the terminal has become wider or narrower.
 void drawing_resized(void);
 

@@ -198,6 +198,7 @@ static char *read_edited(const char *prompt, const char *continued) {
   vi_begin();
   screen_accept_pastes(true);
   char *line = readline(prompt);
+  if (line && !drawing_is_finished()) drawing_finish("");
   screen_accept_pastes(false);
   vi_begin();
   return line;

@@ -570,5 +570,7 @@ void vi_open(void) {
   rl_bind_key_in_map('\r', enter, vi_movement_keymap);
   rl_bind_key_in_map('\n', enter, vi_movement_keymap);
   for (const char *c = "=*\\_&@qvmRnN\t"; *c; c++) rl_bind_key_in_map(*c, nothing, vi_movement_keymap);
+  rl_bind_key_in_map('D' & 31, nothing, vi_movement_keymap);
+  rl_bind_key_in_map('D' & 31, nothing, vi_insertion_keymap);
   rl_bind_key_in_map('\033', escape, vi_insertion_keymap);
 }

@@ -4,7 +4,6 @@ import os
 import random
 import re
 import select
-import signal
 import sqlite3
 import tempfile
 import time
@@ -90,21 +89,6 @@ class Editing(unittest.TestCase):
         self.cursor(23, 11)
         self.assertLess(sum(map(len, sent)), 60, sent)
 
-    def test_a_window_that_changes_while_a_block_is_edited(self):
-        self.begin(columns=80, rows=24)
-        self.type(bracketed("do\n" + "\n".join("  x%d = %d" % (i, i) for i in range(40)) + "\nend"))
-        self.expect(" | end")
-        self.type(UP, UP)
-        self.cursor(21, 6)
-        for columns, rows in ((60, 8), (100, 30), (20, 5)):
-            self.t.resize(columns, rows)
-            os.kill(self.t.pid, signal.SIGWINCH)
-            self.until(lambda shown: len(shown) == rows and "x38 = 38" in (shown + [""] * 99)[self.t.screen.cursor.y])
-        self.type("\x1b[1;5F", ENTER)
-        self.t.wait_for_prompt(2)
-        self.type("x39", ENTER)
-        self.expect("39", "3>")
-
     def test_what_keys_have_drawn_is_what_is_drawn_anew(self):
         keys = [UP, DOWN, LEFT, RIGHT, "\x1b[5~", "\x1b[6~", "\x1b[1;5H", "\x1b[1;5F", CTRL_A, CTRL_E, CTRL_K, CTRL_U,
                 CTRL_Y, CTRL_W, "\x1f", "\x7f", "\x1b[3~", ALT_ENTER, "\x1bf", "\x1bb", "x = 1", "print(", ")", "[[", "]]",
@@ -163,6 +147,14 @@ class Editing(unittest.TestCase):
         self.assertIn(" |     return 7\n |   end", self.t.text())  # as it was indented
         self.type("f()", ENTER)
         self.expect("7", "3>")
+
+    def test_other_commands_that_end_an_input_leave_its_line(self):
+        self.begin()
+        self.type("x = 1", "\x0f")  # Ctrl-O
+        self.expect("1> x = 1", "2>")
+        self.begin_vi()
+        self.type("x + 1", "\x04", ENTER)  # in vi's mode Ctrl-D does nothing there
+        self.t.wait_for_prompt(2)
 
     # ---- lines ----
 
@@ -418,7 +410,8 @@ class Editing(unittest.TestCase):
         return b"".join(sent)
 
     def test_a_dumb_terminal_gets_no_escape_sequence(self):
-        sent = self.raw(["x = 6\n", "x * 7\n", "function f()\n", "return 1\n", "end\n", "f()\n", "error 'e'\n"],
+        sent = self.raw(["x = 6\n", "x * 7\n", "function f()\n", "return 1\n", "end\n", "f()\n", "error 'e'\n",
+                         "do local bar = nb.progress(2) nb.sleep(0.3) bar:step() bar:step() bar:close() end\n"],
                         TERM="dumb", NO_COLOR="")
         self.assertNotIn(b"\x1b", sent)
         self.assertIn(b"42\r\n", sent)

@@ -134,6 +134,22 @@ class Function(unittest.TestCase):
         self.send("gg", "\r")
         self.check(2, 100 + COUNT - 5)
 
+    def test_a_window_that_changes_while_a_block_is_edited(self):
+        self.begin(80, 24, "emacs")
+        self.paste()
+        self.send("\x1b[A" * 3)
+        self.at(LINES[COUNT - 4])
+        for columns, rows in ((60, 8), (100, 30), (20, 5), (80, 24)):
+            self.tmux("resize-window", "-x", str(columns), "-y", str(rows))
+            self.wait_for(lambda screen: len(screen) <= rows and
+                          all(line[3:] == LINES[i - self.cursor()[0] + COUNT - 4] for i, line in enumerate(screen)
+                              if line[3:] and not line.startswith("1>")) and
+                          (screen + [""] * 99)[self.cursor()[0]][3:] == LINES[COUNT - 4])
+        self.send("\x1b>")
+        self.at("end")
+        self.tmux("send-keys", "Enter")
+        self.check(2, COUNT - 4)
+
     def test_in_three_sizes_with_the_keys_of_three_terminals(self):
         for (columns, rows), name in zip(((80, 24), (20, 5), (200, 50)), KEYS):
             for mode, edit in (("emacs", self.edit_as_emacs), ("vi", self.edit_as_vi)):
