@@ -5,7 +5,7 @@
 -- same on their own arguments, later calls replay the plan.  What cannot be kept is refused with a sentence, and
 -- the function goes on as it is.  Whether a plan may be replayed is asked in C (binding/guard.c, compile.c): here
 -- plans are made, put away and printed.
-local modes = require "nablua.nn.modes"
+local modes = require "nablua.modes"
 local native = require "nablua.native"
 local nb = require "nablua.core"
 local options = require "nablua.options"

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- Who listens to the calls of modules: any number of functions f(module, enters, input or result).
 local native = require "nablua.native"
-local modes = require "nablua.nn.modes"
+local modes = require "nablua.modes"
 
 local calls = {}
 

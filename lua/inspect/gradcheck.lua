@@ -4,7 +4,7 @@
 -- A result of several numbers is weighed into one, with weights that differ, so that no two errors cancel.
 local native = require "nablua.native"
 local nb = require "nablua.core"
-local modes = require "nablua.nn.modes"
+local modes = require "nablua.modes"
 local options = require "nablua.options"
 local html = require "nablua.inspect.html"
 local text = require "nablua.inspect.text"

@@ -6,7 +6,7 @@
 -- place is copied first, and the record keeps the copy.
 local native = require "nablua.native"
 local nb = require "nablua.core"
-local modes = require "nablua.nn.modes"
+local modes = require "nablua.modes"
 
 local record = {}
 

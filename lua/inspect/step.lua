@@ -6,7 +6,7 @@
 local native = require "nablua.native"
 local nb = require "nablua.core"
 local explain = require "nablua.inspect.explain"
-local modes = require "nablua.nn.modes"
+local modes = require "nablua.modes"
 local module = require "nablua.nn.module"
 local optim = require "nablua.optim"
 local options = require "nablua.options"

@@ -21,7 +21,7 @@
 -- Nodes whose values a backward has freed have no inputs.
 local native = require "nablua.native"
 local nb = require "nablua.core"
-local modes = require "nablua.nn.modes"
+local modes = require "nablua.modes"
 local cells = require "nablua.nn.cells"
 local module = require "nablua.nn.module"
 local roles = require "nablua.inspect.roles"

@@ -6,7 +6,7 @@
 -- gradient's changes), the direction, the gradient, the rate, the scale of the first guess of the inverse Hessian.
 local native = require "nablua.native"
 local nb = require "nablua.core"
-local modes = require "nablua.nn.modes"
+local modes = require "nablua.modes"
 
 -- ---- the vector ----
 

@@ -3,7 +3,7 @@
 local native = require "nablua.native"
 local nb = require "nablua.core"
 local axis = require "nablua.plot.axis"
-local modes = require "nablua.nn.modes"
+local modes = require "nablua.modes"
 local options = require "nablua.options"
 local style = require "nablua.plot.style"
 local values = require "nablua.plot.values"
