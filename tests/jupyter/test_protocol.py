@@ -43,6 +43,8 @@ class Protocol(unittest.TestCase):
             self.assertEqual(reply["parent_header"]["msg_type"], msg_type)
             outputs = c.outputs(msg_id)
             self.assertEqual([m["content"]["execution_state"] for m in outputs], ["busy", "idle"])
+            ids = [m["header"]["msg_id"] for m in [reply, *outputs]]
+            self.assertEqual(len(set(ids)), len(ids))
 
     def test_order_of_output(self):
         code = "io.write('a') io.stderr:write('b') io.write('c') display(1) print('d') os.execute('echo e; echo f >&2') " \

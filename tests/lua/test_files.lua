@@ -431,4 +431,13 @@ function T.test_files_cut_or_changed_anywhere()
   torture("t-idx", idx(8, { 2, 2 }, "1234"), nb.data.idx)
 end
 
+function T.test_bytes_that_are_left_over_are_named()
+  nb.save(path("w.npy"), nb.tensor { 1, 2 })
+  local bytes = read("w.npy")
+  for _, more in ipairs { "x", ("x"):rep(8) } do
+    assert_error({ "w.npy", "bytes left over", "136 bytes are expected", tostring(136 + #more) }, nb.load, write("w.npy", bytes .. more))
+  end
+  assert_error({ "w.npy", "truncated" }, nb.load, write("w.npy", bytes:sub(1, -2)))
+end
+
 return T

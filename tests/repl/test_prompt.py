@@ -87,6 +87,13 @@ class Prompt(unittest.TestCase):
         self.t.wait_for_prompt(self.number)
         self.assertEqual(self.answer("kept + 1"), "8\n")
 
+    def test_control_c_stops_what_follows_a_coroutine_that_failed_in_a_whole_step(self):
+        self.answer("co = coroutine.create(function() require('nablua.native').whole(error, 'in it') end)")
+        self.assertEqual(self.answer("coroutine.resume(co)"), "false\n\"in it\"\n")
+        self.t.type("while true do end\r")
+        time.sleep(0.3)
+        self.assertIn("interrupted", self.answer("\x03", end=""))
+
     def test_control_d_leaves(self):
         self.t.type("\x04")
         self.assertEqual(self.t.status(), 0)
