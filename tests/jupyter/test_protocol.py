@@ -46,6 +46,18 @@ class Protocol(unittest.TestCase):
             ids = [m["header"]["msg_id"] for m in [reply, *outputs]]
             self.assertEqual(len(set(ids)), len(ids))
 
+    def test_the_heartbeat_answers_with_what_it_got_while_a_cell_runs(self):
+        socket = zmq.Context.instance().socket(zmq.REQ)
+        self.addCleanup(socket.close, 0)
+        socket.connect("tcp://127.0.0.1:%d" % self.manager.get_connection_info()["hb_port"])
+        msg_id = self.client.execute("nb.sleep(1)")
+        for beat in (b"ping", b"", b"\x00" * 1000):
+            socket.send(beat)
+            self.assertTrue(socket.poll(20000), "no answer")
+            self.assertEqual(socket.recv(), beat)
+        self.client.outputs(msg_id)
+        self.client.reply(msg_id)
+
     def test_order_of_output(self):
         code = "io.write('a') io.stderr:write('b') io.write('c') display(1) print('d') os.execute('echo e; echo f >&2') " \
                "print('g') clear_output() io.write('h') return 5"
