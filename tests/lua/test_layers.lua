@@ -214,7 +214,8 @@ function T.test_convolution_is_a_product_with_unfolded_images()
     { { 2, 0, 5, 6 }, { 3, 0, 2, 2 } },
     { { 1, 3, 6, 7 }, { 6, 3, 3, 3 } },
     { { 1, 3, 6, 50 }, { 6, 3, 3, 3 } },
-    { { 1, 3, 6, 7 }, { 8, 3, 3, 3 } },
+    { { 1, 3, 6, 20 }, { 8, 3, 3, 3 } },
+    { { 1, 3, 6, 50 }, { 20, 3, 3, 3 } },
     { { 1, 3, 6, 7 }, { 12, 3, 3, 3 } },
   } do
     local o = { stride = case.stride or 1, padding = case.padding or 0 }

@@ -211,6 +211,25 @@ class Prompt(unittest.TestCase):
         self.t.type("\x1b[F\x1b[Z + 1\r")  # back-tab without a menu does nothing
         self.t.wait_for(r"(?m)^12\n3>")
 
+    def test_lines_of_a_block_that_fill_the_row_wrap_where_the_terminal_does(self):
+        self.t = Terminal("--no-banner", home=self.home, columns=30, rows=60)
+        self.addCleanup(self.t.close)
+        self.t.wait_for_prompt(1)
+        self.t.type("do\r")
+        self.t.wait_for(r"\|\Z")
+        typed = "  s = 'first'"
+        self.t.type("s = 'first'")
+        for letter in "abcdefghijklmnopqrstuvwxyz":
+            self.t.type("\x1b[D" + letter + "\x1b[C")  # before the quote, and behind it again
+            typed = typed[:-1] + letter + typed[-1]
+            self.t.wait_for(letter)
+            for _ in range(20):
+                text = self.t.text()
+                if text.replace("\n", "").replace(" ", "") == "1>do|" + typed.replace(" ", ""):
+                    break
+                self.t.read(0.05)
+            self.assertEqual(text.replace("\n", "").replace(" ", ""), "1>do|" + typed.replace(" ", ""))
+
     def test_edit_opens_an_editor_and_runs_what_it_leaves(self):
         script = os.path.join(self.home, "editor")
         with open(script, "w") as f:
