@@ -58,6 +58,12 @@ class Protocol(unittest.TestCase):
         self.client.outputs(msg_id)
         self.client.reply(msg_id)
 
+    def test_lines_are_counted_from_the_first_of_the_cell(self):
+        for code, line in (("error 'here'", 1), ("\n\nerror 'here'", 3), ("%time 1\n\nerror 'here'", 3), (" \n  \n\n error 'here'", 4)):
+            msg_id = self.client.execute(code)
+            self.assertRegex(self.client.reply(msg_id)["content"]["evalue"], r":%d: here" % line)
+            self.client.outputs(msg_id)
+
     def test_order_of_output(self):
         code = "io.write('a') io.stderr:write('b') io.write('c') display(1) print('d') os.execute('echo e; echo f >&2') " \
                "print('g') clear_output() io.write('h') return 5"
