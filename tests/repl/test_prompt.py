@@ -187,6 +187,9 @@ class Prompt(unittest.TestCase):
         self.assertEqual(self.answer("\x1b[200~7> f(5)\x1b[201~"), "25\n")
         self.assertEqual(self.answer("\x1b[200~> b = 4\n> b\n4\n> for i = 1, 2 do\n>> print(i)\n>> end\n\x1b[201~")
                          .split("\n")[-4:], ["4", "1", "2", ""])
+        self.assertEqual(self.answer("\x1b[200~In [12]: 6 * 7\x1b[201~"), "42\n")
+        self.assertEqual(self.answer("\x1b[200~>>> for i = 1, 2 do\n...   print(i * 10)\n... end\n\x1b[201~")
+                         .split("\n")[-3:], ["10", "20", ""])
         self.assertEqual(self.answer("5> 3"), "true\n")  # Lua all the same
         self.assertIn("nothing (global 'nope')".replace("nothing", "a nil value"),
                       self.answer("\x1b[200~1> x = 1\n2> nope()\n\x1b[201~"))
