@@ -134,12 +134,12 @@ local function examine(p)
   for _, w in ipairs(p.weights) do w.grad = w.tensor.grad and measure.rms(w.tensor.grad) or nil end
 end
 
--- A few training steps: the losses, and the largest share that a weight moves in one.
+-- A few training steps, after which net and optimizer are as they were: the losses, and the largest share that a weight
+-- moves in one.
 local function losses_of(p, lr)
   local opt = p.opt
-  local old = opt.lr
+  local state, weights = opt:state(), p.net:state()
   if lr then opt.lr = lr end
-  local state = opt:state()
   local list, most, where = { p.value }, 0, nil
   for k = 1, p.steps do
     local before = {}
@@ -159,8 +159,8 @@ local function losses_of(p, lr)
     local ok2, J2 = pcall(function() return nb.no_grad(function() return p.loss(p.net(p.x), p.y) end) end)
     list[#list + 1] = ok2 and J2:item() or 0 / 0
   end
-  opt.lr = old
   opt:load_state(state)
+  p.net:load_state(weights)
   return list, most, where
 end
 

@@ -58,6 +58,26 @@ class Protocol(unittest.TestCase):
             self.assertEqual(reply["parent_header"]["msg_type"], msg_type)
             outputs = c.outputs(msg_id)
             self.assertEqual([m["content"]["execution_state"] for m in outputs], ["busy", "idle"])
+            ids = [m["header"]["msg_id"] for m in [reply, *outputs]]
+            self.assertEqual(len(set(ids)), len(ids))
+
+    def test_the_heartbeat_answers_with_what_it_got_while_a_cell_runs(self):
+        socket = zmq.Context.instance().socket(zmq.REQ)
+        self.addCleanup(socket.close, 0)
+        socket.connect("tcp://127.0.0.1:%d" % self.manager.get_connection_info()["hb_port"])
+        msg_id = self.client.execute("nb.sleep(1)")
+        for beat in (b"ping", b"", b"\x00" * 1000):
+            socket.send(beat)
+            self.assertTrue(socket.poll(20000), "no answer")
+            self.assertEqual(socket.recv(), beat)
+        self.client.outputs(msg_id)
+        self.client.reply(msg_id)
+
+    def test_lines_are_counted_from_the_first_of_the_cell(self):
+        for code, line in (("error 'here'", 1), ("\n\nerror 'here'", 3), ("%time 1\n\nerror 'here'", 3), (" \n  \n\n error 'here'", 4)):
+            msg_id = self.client.execute(code)
+            self.assertRegex(self.client.reply(msg_id)["content"]["evalue"], r":%d: here" % line)
+            self.client.outputs(msg_id)
 
     def test_order_of_output(self):
         code = "io.write('a') io.stderr:write('b') io.write('c') display(1) print('d') os.execute('echo e; echo f >&2') " \

@@ -123,4 +123,10 @@ function T.test_healthy_training_passes_and_off_is_off()
   lu.assertStrContains(message, "true or false")
 end
 
+function T.test_all_that_is_not_finite_is_counted()
+  nb.anomaly(true)
+  local x = nb.tensor({ 0, 0, 1, 4 }, { requires_grad = true })
+  lu.assertErrorMsgContains("∂J/∂x has 2 of 4", function() x:sqrt():sum():backward() end)
+end
+
 return T

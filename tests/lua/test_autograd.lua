@@ -422,4 +422,9 @@ function T.test_the_lecture_net_by_hand()
   end
 end
 
+function T.test_too_many_arguments_of_backward_are_counted()
+  local J = nb.ones(1, { requires_grad = true }):sum()
+  lu.assertErrorMsgContains("got 3 arguments", J.backward, J, nil, nil, nil)
+end
+
 return T

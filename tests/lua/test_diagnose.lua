@@ -102,7 +102,15 @@ function T.test_sick_nets_are_named_and_healed()
   for k, case in ipairs(SICK) do
     nb.seed(40 + k)
     local p = case[3]()
+    local lr = p.opt and p.opt.lr
     local d = examine(p)
+    lu.assertEquals(p.opt and p.opt.lr, lr)  -- whatever rates it tried
+    if case[1] == "learning rate too large" then
+      lu.assertStrContains(tostring(d), "with lr = 30 ")
+      -- Smaller ones are tried from where it was, so that it need not be the smallest of all.
+      local remedy = tonumber(d[1].remedy:match("^opt%.lr = (%S+)$"))
+      lu.assertTrue(remedy >= 0.003 and remedy <= 3, d[1].remedy)
+    end
     lu.assertTrue(#d >= 1, case[1] .. " was not found")
     lu.assertEquals({ d[1].illness, d[1].layer }, { case[1], case[2] }, tostring(d))
     lu.assertTrue(#d[1].evidence > 20 and #tostring(d) > 40)

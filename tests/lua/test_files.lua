@@ -461,4 +461,14 @@ function T.test_what_cannot_be_read_is_closed()
   lu.assertTrue(after < before + 10, ("%d files open, then %d"):format(before, after))
 end
 
+function T.test_bytes_that_are_left_over_are_named()
+  nb.save(path("w.npy"), nb.tensor { 1, 2 })
+  local bytes = read("w.npy")
+  for _, more in ipairs { "x", ("x"):rep(8) } do
+    local long = write("w.npy", bytes .. more)
+    assert_error({ "w.npy", "bytes left over", "136 bytes are expected", tostring(136 + #more) }, nb.load, long)
+  end
+  assert_error({ "w.npy", "truncated" }, nb.load, write("w.npy", bytes:sub(1, -2)))
+end
+
 return T

@@ -212,6 +212,11 @@ function T.test_convolution_is_a_product_with_unfolded_images()
     { { 2, 2, 3, 3 }, { 3, 2, 2, 2 }, padding = 3 },  -- more padding than the kernel reaches
     { { 5, 16, 40, 40 }, { 3, 16, 3, 3 }, stride = 2, padding = 1, threads = 1 },  -- more images than a block has
     { { 2, 0, 5, 6 }, { 3, 0, 2, 2 } },
+    { { 1, 3, 6, 7 }, { 6, 3, 3, 3 } },
+    { { 1, 3, 6, 50 }, { 6, 3, 3, 3 } },
+    { { 1, 3, 6, 20 }, { 8, 3, 3, 3 } },
+    { { 1, 3, 6, 50 }, { 20, 3, 3, 3 } },
+    { { 1, 3, 6, 7 }, { 12, 3, 3, 3 } },
   } do
     local o = { stride = case.stride or 1, padding = case.padding or 0 }
     o.dilation, o.groups = case.dilation or 1, case.groups or 1

@@ -520,4 +520,15 @@ function T.test_lbfgs_goes_up_as_it_goes_down()
   end
 end
 
+function T.test_a_step_is_a_write_that_backward_notices()
+  for _, class in ipairs { "SGD", "Adam", "RMSprop" } do
+    local w = nb.tensor({ 1, 2 }, { requires_grad = true })
+    local opt = optim[class]({ w }, { lr = 0.1 })
+    local J = (w * w):sum()
+    J:backward { retain_graph = true }
+    opt:step()
+    lu.assertErrorMsgContains("changed in place", function() J:backward() end)
+  end
+end
+
 return T

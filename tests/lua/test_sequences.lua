@@ -511,4 +511,14 @@ function T.test_a_transformer_is_its_layers_one_after_the_other()
   assert_error({ "norm", "module" }, nn.TransformerEncoder, nn.TransformerEncoderLayer(4, 2), 2, { norm = 3 })
 end
 
+-- Whichever of its inputs is f64, so is the result.
+function T.test_one_input_of_double_precision_is_enough()
+  local shapes = { { 3, 2, 4 }, { 12, 4 }, { 12, 3 }, { 12 }, { 12 }, { 2, 3 }, { 2, 3 } }
+  for wide = 0, #shapes do
+    local args = {}
+    for k, shape in ipairs(shapes) do args[k] = nb.rand(shape, { dtype = k == wide and "f64" or "f32" }) end
+    lu.assertEquals(require("nablua.native").recurrent(table.unpack(args)).dtype, wide == 0 and "f32" or "f64")
+  end
+end
+
 return T

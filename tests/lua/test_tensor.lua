@@ -257,4 +257,20 @@ function T.test_seeds_repeat_and_threads_do_not_matter()
   lu.assertTrue(seen:eq(nb.arange(1000)):all():item())
 end
 
+function T.test_sizes_by_dimension()
+  local t = nb.zeros(2, 3, 4)
+  lu.assertEquals(t:size(), { 2, 3, 4 })
+  for d = 1, 3 do
+    lu.assertEquals(t:size(d), d + 1)
+    lu.assertEquals(t:size(d - 4), d + 1)
+  end
+  lu.assertErrorMsgContains("4", t.size, t, 4)
+end
+
+function T.test_tables_in_one_line()
+  local brief = require "nablua.display".brief
+  lu.assertEquals({ brief {}, brief { 1 }, brief { 1, k = 2 } }, { "table, 0 entries", "table, 1 entry",
+    "table, 2 entries" })
+end
+
 return T

@@ -12,6 +12,7 @@ row must follow it.
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -21,7 +22,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 SCRATCH = os.path.join(ROOT, "build", "mutate", "tree")
 FOLDER = os.path.join(ROOT, "tests", "mutations")
 KEYS = {"name", "file", "old", "new", "tests", "preset", "more"}
-TOO_LONG = 180  # seconds for one test, after which a fault counts as seen: it hangs
+TOO_LONG = 300  # seconds for the tests of one row, after which a fault counts as seen: something hangs
 
 
 def die(sentence):
@@ -130,15 +131,21 @@ class Build:
         done = quietly(["ninja", "-C", self.folder, *self.targets(names)])
         return done.stdout if done.returncode else None
 
-    def run(self, names):
+    def run(self, names, limit=None):
         """"passed", "failed" or "skipped", and the output."""
         pattern = "^(" + "|".join(map(re.escape, names)) + ")$"
-        done = quietly(["ctest", "--test-dir", self.folder, "--output-on-failure", "--stop-on-failure",
-                        "--timeout", str(TOO_LONG), "-R", pattern])
-        if done.returncode:
-            return "failed", done.stdout
-        skipped = len(re.findall(r"\*\*\*(?:Skipped|Not Run)", done.stdout))
-        return ("skipped" if skipped == len(names) else "passed"), done.stdout
+        command = ["ctest", "--test-dir", self.folder, "--output-on-failure", "--stop-on-failure", "-R", pattern]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+                                   text=True, errors="replace", start_new_session=True)
+        try:
+            output, _ = process.communicate(timeout=limit)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            return "failed", process.communicate()[0]
+        if process.returncode:
+            return "failed", output
+        skipped = len(re.findall(r"\*\*\*(?:Skipped|Not Run)", output))
+        return ("skipped" if skipped == len(names) else "passed"), output
 
 
 def try_row(build, row):
@@ -157,7 +164,7 @@ def try_row(build, row):
         errors = build.make(row["tests"])
         if errors:
             return "does not build", "\n".join(line for line in errors.splitlines() if "error" in line)[:1000]
-        result, output = build.run(row["tests"])
+        result, output = build.run(row["tests"], TOO_LONG)
         return {"failed": "dies", "passed": "LIVES", "skipped": "not tried"}[result], output
     finally:
         for path, text in kept.items():

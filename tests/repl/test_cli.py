@@ -115,6 +115,11 @@ class CommandLine(unittest.TestCase):
         for name in ("NABLUA_SEED", "NABLUA_THREADS", "NABLUA_MEMORY"):
             self.assertIn(name, r.stderr)
 
+    def test_a_trace_goes_to_the_standard_error(self):
+        r = run("-e", "local x = nb.ones(2) + 1", env={"NABLUA_TRACE": "op"})
+        self.assertEqual((r.stdout, r.returncode), ("", 0))
+        self.assertRegex(r.stderr, r"op +add f32 2, f32 scalar")
+
     def test_a_library_that_is_no_blas_is_named(self):
         code = "local a = nb.ones(200, 200); print(a:matmul(a)[1][1])"
         for library, why in (("libm.so.6", "no sgemm_"), ("no-such.so", "no-such.so")):

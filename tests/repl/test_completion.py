@@ -75,6 +75,11 @@ class Completion(unittest.TestCase):
             for i = 1, 500 do assert(list[i].text == want[i] and list[i].kind == "number") end
             n, list = complete("big._1")
             assert(n == 2 and #list == 500 and list[1].text == "_1" and list[2].text == "_10")
+            -- Where nothing is typed yet, what begins with _ comes last.
+            shown, _hidden = 1, 2
+            n, list = complete("")
+            for i, match in ipairs(list) do list[match.text] = i end
+            assert(list._hidden > list.shown and list._hidden > list["while"])
             print "right" """)
         self.assertEqual((run.stdout, run.stderr), ("right\n", ""))
 

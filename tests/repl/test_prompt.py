@@ -87,6 +87,13 @@ class Prompt(unittest.TestCase):
         self.t.wait_for_prompt(self.number)
         self.assertEqual(self.answer("kept + 1"), "8\n")
 
+    def test_control_c_stops_what_follows_a_coroutine_that_failed_in_a_whole_step(self):
+        self.answer("co = coroutine.create(function() require('nablua.native').whole(error, 'in it') end)")
+        self.assertEqual(self.answer("coroutine.resume(co)"), "false\n\"in it\"\n")
+        self.t.type("while true do end\r")
+        time.sleep(0.3)
+        self.assertIn("interrupted", self.answer("\x03", end=""))
+
     def test_control_d_leaves(self):
         self.t.type("\x04")
         self.assertEqual(self.t.status(), 0)
@@ -180,6 +187,9 @@ class Prompt(unittest.TestCase):
         self.assertEqual(self.answer("\x1b[200~7> f(5)\x1b[201~"), "25\n")
         self.assertEqual(self.answer("\x1b[200~> b = 4\n> b\n4\n> for i = 1, 2 do\n>> print(i)\n>> end\n\x1b[201~")
                          .split("\n")[-4:], ["4", "1", "2", ""])
+        self.assertEqual(self.answer("\x1b[200~In [12]: 6 * 7\x1b[201~"), "42\n")
+        self.assertEqual(self.answer("\x1b[200~>>> for i = 1, 2 do\n...   print(i * 10)\n... end\n\x1b[201~")
+                         .split("\n")[-3:], ["10", "20", ""])
         self.assertEqual(self.answer("5> 3"), "true\n")  # Lua all the same
         self.assertIn("nothing (global 'nope')".replace("nothing", "a nil value"),
                       self.answer("\x1b[200~1> x = 1\n2> nope()\n\x1b[201~"))
@@ -203,6 +213,25 @@ class Prompt(unittest.TestCase):
         self.t.wait_for(r"\A2> 2 \* x \+ 1\Z")  # nothing stands above it any more
         self.t.type("\x1b[F\x1b[Z + 1\r")  # back-tab without a menu does nothing
         self.t.wait_for(r"(?m)^12\n3>")
+
+    def test_lines_of_a_block_that_fill_the_row_wrap_where_the_terminal_does(self):
+        self.t = Terminal("--no-banner", home=self.home, columns=30, rows=60)
+        self.addCleanup(self.t.close)
+        self.t.wait_for_prompt(1)
+        self.t.type("do\r")
+        self.t.wait_for(r"\|\Z")
+        typed = "  s = 'first'"
+        self.t.type("s = 'first'")
+        for letter in "abcdefghijklmnopqrstuvwxyz":
+            self.t.type("\x1b[D" + letter + "\x1b[C")  # before the quote, and behind it again
+            typed = typed[:-1] + letter + typed[-1]
+            self.t.wait_for(letter)
+            for _ in range(20):
+                text = self.t.text()
+                if text.replace("\n", "").replace(" ", "") == "1>do|" + typed.replace(" ", ""):
+                    break
+                self.t.read(0.05)
+            self.assertEqual(text.replace("\n", "").replace(" ", ""), "1>do|" + typed.replace(" ", ""))
 
     def test_edit_opens_an_editor_and_runs_what_it_leaves(self):
         script = os.path.join(self.home, "editor")
