@@ -14,7 +14,7 @@
 #include "nablua/tape.h"
 #include "open.h"
 #include "optimizer.h"
-#include "trace.h"
+#include "traces.h"
 
 static const char plan_key, armed_key;
 enum { MOST = 16, FEW = 4 };  // tensors; so few results have room on any stack

@@ -9,7 +9,7 @@
 #include "nablua_lua.h"
 #include "open.h"
 #include "sources.h"
-#include "trace.h"
+#include "traces.h"
 #include "whole.h"
 
 // The loader of an embedded source; its index in the list is the upvalue.  Further values are

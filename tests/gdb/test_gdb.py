@@ -9,15 +9,15 @@ import unittest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 NABLUA = os.environ["NABLUA"]
-CODE = ("w = nb.tensor({{1, 2, 3}, {4, 5, 6}}, {requires_grad=true}) x = nb.tensor({{1, 4}, {2, 5}, {3, 6}}, {dtype='f64'}):t() "
-        "J = (w * w):sum() J:backward()")
+CODE = "w = nb.tensor({{1, 2, 3}, {4, 5, 6}}, {requires_grad=true}) J = (w.T * w.T):sum() J:backward()"
 
 
 class Gdb(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         commands = ["set breakpoint pending on", "set confirm off", "set pagination off", "handle SIGSEGV nostop noprint pass",
-                    "break nb_backward", "run", "print *J", "print *J->node", "print *J->node->edges[0].node->edges[0].leaf",
+                    "break nb_backward", "run", "print *J", "print *J->node", "print *J->node->edges[0].node->edges[0].node->edges[0].leaf",
+                    "print *J->node->edges[0].node->args[0].tensor",
                     "tape J", "tape 1", "print J->node->op->name", "kill"]
         arguments = ["gdb", "-nx", "-batch", "-x", os.path.join(ROOT, "tests/gdb/nablua.py")]
         for command in commands:
@@ -38,6 +38,9 @@ class Gdb(unittest.TestCase):
 
     def test_a_leaf_shows_its_values(self):
         self.expect(r"^\$3 = f32 2×3, refs [0-9]+, version 0, leaf: \[1, 2, 3, 4, 5, 6\]$")
+
+    def test_a_view_shows_its_values_in_its_own_order(self):
+        self.expect(r"^\$4 = f32 3×2, .*: \[1, 4, 2, 5, 3, 6\]$")
 
     def test_a_node_is_its_operator_and_line(self):
         self.expect(r"^\$2 = #[0-9]+ sum, refs [0-9]+.*, 1 edges$")

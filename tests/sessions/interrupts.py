@@ -8,7 +8,9 @@ parameter moves alike, as often as the optimizer has counted.
 import os
 import random
 
-TIMES = int(os.environ.get("NABLUA_INTERRUPTS", "200" if os.environ.get("NABLUA_PROVE") == "1" else "20"))
+# Each takes seconds where the thread sanitizer looks on.
+THREADS = "/tsan/" in os.environ.get("NABLUA", "") + os.environ.get("NABLUA_KERNEL", "")
+TIMES = int(os.environ.get("NABLUA_INTERRUPTS") or (200 if os.environ.get("NABLUA_PROVE") else 2 if THREADS else 20))
 
 PRELUDE = """
 function alike(list)

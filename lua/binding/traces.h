@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What the binding tells to the trace.
-#ifndef NABLUA_LUA_TRACE_H
-#define NABLUA_LUA_TRACE_H
+#ifndef NABLUA_LUA_TRACES_H
+#define NABLUA_LUA_TRACES_H
 
 // Obeys NABLUA_TRACE and NABLUA_TRACE_FILE, at the first call in a process.
 void nb_open_trace(void);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Where the trace goes that the environment asks for: the standard error, what a front end says, or a file.
-#include "trace.h"
+#include "traces.h"
 
 #include <stdarg.h>
 #include <stdio.h>
