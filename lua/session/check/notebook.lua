@@ -106,7 +106,8 @@ return function(text, path, settings)
   end
   if ran then note_order(steps) end
   return {
-    steps = steps, rich = true, width = type(own) == "table" and math.tointeger(own.width) or 100, folder = path:match("^(.*)/[^/]*$"),
+    steps = steps, rich = true, width = type(own) == "table" and math.tointeger(own.width) or 100,
+    folder = path:match("^(.*)/[^/]*$"),
     notes = not ran and { "it keeps no outputs, so that only errors are looked for" } or nil,
     compare = function(step, got)
       local problem
