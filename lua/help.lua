@@ -49,6 +49,15 @@ function page:__display()
   return { ["text/plain"] = self.text, ["text/markdown"] = self.markdown }
 end
 
+-- The page on a name or function of Lua's own library, nil where it is none or the library here has one.
+local function lua_page(x)
+  local lualib = not registry.find(x) and require "nablua.lualib"
+  local entry = lualib and lualib.find(x)
+  if not entry then return nil end
+  local text = lualib.text(entry)
+  return setmetatable({ text = text, markdown = ("```\n%s\n```"):format(text), entry = entry }, page)
+end
+
 local function make_page(...)
   if select("#", ...) == 0 then
     local text = reference().overview()
@@ -56,6 +65,8 @@ local function make_page(...)
   end
   local x = (...)
   if x == nil then native.raise("help: the value is nil; a name can be asked for in quotes: help(\"relu\")") end
+  local lua = lua_page(x)
+  if lua then return lua end
   local entry = entry_of(x)
   local markdown = entry.kind == "topic" and reference().topic_markdown(entry) or reference().markdown(entry, 3)
   return setmetatable({ text = text_of(x), markdown = markdown, entry = entry }, page)

@@ -3,10 +3,12 @@
 #include "call.h"
 
 #include <lauxlib.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "nablua/interrupt.h"
+#include "record.h"
 #include "unicode.h"
 
 // ---- frames ----
@@ -198,6 +200,27 @@ static void push_problem(lua_State *L, int index) {
   lua_remove(L, -2);
 }
 
+static int keep_problem(lua_State *L) {
+  const Problem *p = lua_touserdata(L, 1);
+  lua_createtable(L, 0, 3);
+  lua_pushstring(L, p->name);
+  lua_setfield(L, -2, "name");
+  lua_pushstring(L, p->message);
+  lua_setfield(L, -2, "message");
+  lua_pushstring(L, p->frames);
+  lua_setfield(L, -2, "frames");
+  record_bundle(L, session_of(L), "error", NULL);
+  return 0;
+}
+
+// Whatever goes wrong in that does not matter here.
+static void record_problem(lua_State *L, Session *s, const Problem *p) {
+  if (s->apart) return;
+  lua_pushcfunction(L, keep_problem);
+  lua_pushlightuserdata(L, (void *)(uintptr_t)p);
+  if (lua_pcall(L, 1, 0, 0) != LUA_OK) lua_pop(L, 1);
+}
+
 // Tells the sink of the error on the top of the stack.
 static void report(Session *s, bool stopped) {
   lua_State *L = s->L;
@@ -217,6 +240,7 @@ static void report(Session *s, bool stopped) {
     p.name = "Interrupted";
     p.message = "interrupted";
   }
+  record_problem(L, s, &p);
   s->sink.error(s->sink.user, &p);
   lua_settop(L, top);
 }

@@ -11,6 +11,7 @@
 #include "input.h"
 #include "native.h"
 #include "pasted.h"
+#include "record.h"
 #include "show.h"
 
 // What Lua calls the input of this number; without its "=" it is the key of the table of sources.
@@ -144,9 +145,11 @@ static int show_input_values(lua_State *L) {
     return 0;
   }
   if (s->more_follows) {  // the value of an input is its last
+    record_bundle(L, s, "display", NULL);
     s->sink.display(s->sink.user, &b, NULL, false);
     return 0;
   }
+  record_bundle(L, s, "value", NULL);
   if (!s->apart) remember_output(s, b.items[0].data, b.items[0].length);
   s->sink.value(s->sink.user, s->number, &b);
   return 0;
@@ -292,6 +295,11 @@ static bool is_pasted(Session *s, const char *code, size_t length) {
   return pasted_begins(code, length) && judge(s, code, length, NULL) == SESSION_INVALID;
 }
 
+static int end_record(lua_State *L) {
+  record_printed(L, session_of(L));
+  return 0;
+}
+
 static SessionStatus eval(Session *s, const char *code, size_t length, const char *name) {
   lua_State *L = s->L;
   SessionStatus status = SESSION_OK;
@@ -314,6 +322,8 @@ static SessionStatus eval(Session *s, const char *code, size_t length, const cha
   }
   lua_pushcfunction(L, settle_values);
   protected_call(s, 0, 0);
+  lua_pushcfunction(L, end_record);
+  if (lua_pcall(L, 0, 0, 0) != LUA_OK) lua_pop(L, 1);
   lua_pushcfunction(L, note_hidden_modules);
   if (lua_pcall(L, 0, 0, 0) != LUA_OK) lua_pop(L, 1);
   if (status == SESSION_OK && !s->apart && !s->leaves && may_name_nothing(code, length)) {

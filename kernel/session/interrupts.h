@@ -14,6 +14,7 @@ void open_interrupts(lua_State *L);      // coroutines, pcall and xpcall
 void know_protected_call(lua_State *L);  // the library's own, once it is loaded
 void open_sort(lua_State *L);            // table.sort: sort.c
 void open_getinfo(lua_State *L);         // debug.getinfo, for which an input is a main chunk: getinfo.c
+void open_record(lua_State *L);          // print and io.write, whose text is kept: record.c
 void open_programs(lua_State *L);        // os.execute and io.popen: programs.c
 void open_loading(lua_State *L);         // load and its kin, for text alone: loading.c
 void open_patterns(lua_State *L);        // string.find and its kin: patterns.c

@@ -62,7 +62,7 @@ static int open_native(lua_State *L) {
                                        {"execute", execute_program},
                                        {"popen", open_pipe},
                                        {NULL, NULL}};
-  static const char *const tables[] = {"kept", "sources", "standard", "comms", NULL};
+  static const char *const tables[] = {"kept", "sources", "standard", "comms", "outputs", NULL};
   luaL_newlib(L, functions);
   for (int i = 0; tables[i]; i++) {
     push_session_table(L, tables[i]);
@@ -90,6 +90,7 @@ static int open_library(lua_State *L) {
   open_patterns(L);
   open_sort(L);
   open_getinfo(L);
+  open_record(L);
   luaL_requiref(L, "nablua", luaopen_nablua, 0);
   know_protected_call(L);
   lua_pushvalue(L, -1);
@@ -169,5 +170,6 @@ void session_free(Session *s) {
   session_history_close(s);
   forget_chunk(s);
   free(s->completions);
+  text_free(&s->printed);
   free(s);
 }

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "native.h"
+#include "record.h"
 
 void push_bundle(lua_State *L, Session *s, int index) {
   index = lua_absindex(L, index);
@@ -73,6 +74,7 @@ static int display(lua_State *L) {
   }
   push_bundle(L, s, 1);
   Bundle b = read_bundle(L, s);
+  record_bundle(L, s, "display", id);
   if (s->sink.display) s->sink.display(s->sink.user, &b, id, false);
   return 0;
 }
@@ -84,6 +86,7 @@ static int update_display(lua_State *L) {
   const char *id = luaL_checkstring(L, 2);
   push_bundle(L, s, 1);
   Bundle b = read_bundle(L, s);
+  record_bundle(L, s, "update", id);
   if (s->sink.display) s->sink.display(s->sink.user, &b, id, true);
   return 0;
 }
@@ -97,6 +100,8 @@ static int clear_output(lua_State *L) {
     lua_getfield(L, 1, "wait");
     wait = lua_toboolean(L, -1);
   }
+  lua_newtable(L);
+  record_bundle(L, s, wait ? "wait" : "clear", NULL);
   if (s->sink.clear) s->sink.clear(s->sink.user, wait);
   return 0;
 }

@@ -40,6 +40,7 @@ struct Session {
   // Of the input that is being made ready; here so that an error on the way leaks nothing.
   Chunk *chunk;
   Text text;
+  Text printed;  // by the input that runs, and not yet recorded
   Completion *completions;
   struct sqlite3 *history;
   long long history_session;  // the row of this session, 0 before its first input
@@ -51,7 +52,8 @@ struct Session {
 
 // Ties the session to its Lua state, and makes its tables there: "kept", the locals of inputs that stay; "sources", the
 // inputs by name; "held", what the front end still reads; "modules", the library's names that are globals; "standard",
-// the globals that are not the user's; "comms"; "inputs", the functions that inputs became, weakly.
+// the globals that are not the user's; "comms"; "outputs", what inputs showed; "inputs", the functions that inputs
+// became, weakly.
 void state_open(lua_State *L, Session *s);
 
 Session *session_of(lua_State *L);

@@ -103,7 +103,8 @@ function commands.explain(name, with_source)
   if not known and value ~= nil and type(value) ~= "function" then
     known, page = pcall(function()
       local class = getmetatable(value)
-      return help(type(class) == "table" and class.__name or type(value))
+      local kind = type(class) == "table" and class.__name or type(value)
+      return rawequal(package.loaded[name], value) and help(name) or registry.find(kind) and help(kind) or error "none"
     end)
   end
   local parts, marked = {}, {}
@@ -111,7 +112,8 @@ function commands.explain(name, with_source)
     parts[#parts + 1] = text
     marked[#marked + 1] = markdown or ("```\n%s\n```"):format(text)
   end
-  if value ~= nil and not (known and page.entry and page.entry.value == value) then
+  local is_its_page = known and page.entry and (page.entry.value == value or page.entry.name == name)
+  if value ~= nil and not is_its_page then
     local text = ("%s = %s"):format(name, display.brief(value))
     if type(value) == "function" then
       local info = debug.getinfo(value, "Su")

@@ -32,7 +32,8 @@ local function kind_of(value)
   -- The class of an object has an entry, too; a function's may be its method's.
   if entry and (entry.value == value or type(value) == "function") then return entry.kind, entry.doc end
   if nb.is_tensor(value) then return "tensor" end
-  return type(value)
+  local page = type(value) == "function" and require("nablua.lualib").find(value)
+  return type(value), page and page.doc
 end
 
 local tensor_fields

@@ -169,6 +169,30 @@ class Check(unittest.TestCase):
         self.assertEqual(status, 1)
         self.assertRegex(said, r"line 3: an error: .*:3: x")
 
+    def test_a_session_that_was_saved(self):
+        inputs = "x = 5\nprint('hi', x)\nio.write('a', 1, 2.5, '\\n');\nx + 1\nfunction f()\n  error 'boom'\nend\nf()\n" \
+                 "%time x\ndisplay(1, {id='a'}) update_display(2, 'a')\nplot.curve{1, 2, 3}\nio.stdout:write('q\\n');\n" \
+                 "%save saved.ipynb\n%save saved.txt\n"
+        subprocess.run([NABLUA, "-i", "--no-banner"], input=inputs, capture_output=True, text=True, timeout=TIMEOUT,
+                       env=environment(COLUMNS="70"), cwd=self.folder, check=True)
+        notebook, transcript = os.path.join(self.folder, "saved.ipynb"), os.path.join(self.folder, "saved.txt")
+        self.assertIn("10 steps, 10 agree", self.passes(notebook))
+        self.assertIn("10 steps, 10 agree", self.passes(transcript))
+        with open(notebook, encoding="utf-8") as f:
+            cells = json.load(f)["cells"]
+        self.assertEqual(cells[1]["outputs"], [{"output_type": "stream", "name": "stdout", "text": ["hi\t5\n"]}])
+        self.assertEqual(cells[5]["outputs"][0]["evalue"], "input 5:2: boom")
+        self.assertEqual(cells[7]["outputs"][0]["data"]["text/plain"], ["2"])
+        for name, old, new in (("saved.ipynb", "a12.5", "a12.6"), ("saved.txt", "\n6\n", "\n7\n")):
+            with open(os.path.join(self.folder, name), encoding="utf-8") as f:
+                lie = f.read().replace(old, new)
+            self.assertEqual(self.check(self.write("lie." + name.split(".")[1], lie))[0], 1)
+        try:
+            import nbformat
+        except ImportError:
+            return
+        nbformat.validate(nbformat.read(notebook, 4))
+
     def test_what_cannot_be_read(self):
         for name, content, what in (("a.ipynb", "{", "no JSON"), ("b.ipynb", "{}", "no cells"), ("c.txt", "text", "begins with"),
                                     ("d.png", "", "can be checked")):

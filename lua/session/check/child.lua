@@ -51,7 +51,7 @@ end
 
 -- What a cell shows in the end, as a notebook keeps it: { text = all that was printed, shown = { data, ... }, error =,
 -- plain = everything in its order as a terminal shows it, ended = whether the process ended }.
-local function settled(events)
+local function settle(events)
   local got = { shown = {} }
   local by_id, printed, plain, clear_next = {}, {}, {}, false
   local function clear()
@@ -95,9 +95,11 @@ function child:run(step)
   answers = answers and #answers > 0 and table.concat(answers, "\n") .. "\n" or ""
   local head = ("%d %d %d\n"):format(#code, #answers, step.interrupt and 1 or 0)
   local output = self.process:exchange(head .. code .. answers, self.marker .. " end\n", math.huge)
-  local got = settled(events_of(output, self.marker))
+  local got = settle(events_of(output, self.marker))
   got.ended = not self.process:alive()
   return got
 end
+
+child.settled = settle
 
 return child

@@ -92,8 +92,9 @@ local function note_order(steps)
 end
 
 return function(text, path, settings)
-  local steps, ran = {}, false
-  for i, cell in ipairs(read(text).cells) do
+  local steps, ran, book = {}, false, read(text)
+  local own = type(book.metadata) == "table" and book.metadata.nablua
+  for i, cell in ipairs(book.cells) do
     local code = type(cell) == "table" and cell.cell_type == "code" and joined(cell.source) or ""
     if code:match("%S") then
       local count = math.tointeger(cell.execution_count)
@@ -105,7 +106,8 @@ return function(text, path, settings)
   end
   if ran then note_order(steps) end
   return {
-    steps = steps, rich = true, width = 100, folder = path:match("^(.*)/[^/]*$"),
+    steps = steps, rich = true, width = type(own) == "table" and math.tointeger(own.width) or 100,
+    folder = path:match("^(.*)/[^/]*$"),
     notes = not ran and { "it keeps no outputs, so that only errors are looked for" } or nil,
     compare = function(step, got)
       local problem

@@ -36,7 +36,7 @@ return function(text, _, settings)
     step.code, step.interrupt = stopped or step.code, stopped ~= nil
   end
   return {
-    steps = steps, width = 160,
+    steps = steps, width = text:match("^%-%- (%d+) columns wide") or 160,
     compare = function(step, got)
       local shown = got.plain
       if same.pattern(step.expected, shown, settings.tolerance) then return nil end

@@ -106,6 +106,22 @@ local function inputs_text(commands)
   return table.concat(inputs)
 end
 
+-- The inputs before this one, with their commands and with what they showed.
+local function inputs_with_outputs()
+  local inputs = {}
+  for i = first_input(), session.sources.last - 1 do
+    local text = input(i) or ""
+    if text:match("%S") and not text:match("^%s*%%save%f[%W]") then
+      local events = {}
+      for k, item in ipairs(session.outputs[i] or {}) do
+        events[k] = { kind = item.kind, text = item.text, data = item.data or {}, id = item.id }
+      end
+      inputs[#inputs + 1] = { text = text, events = events }
+    end
+  end
+  return inputs
+end
+
 local saved = {}  -- [path] = what %save wrote there last
 
 local function holds(path, text)
@@ -121,7 +137,9 @@ local function save(line, commands)
   if not force and native.exists(path) and not (saved[path] and holds(path, saved[path])) then
     native.raise(("%%save: %s is there already; %%save -f %s replaces it"):format(path, path))
   end
-  local text = inputs_text(commands)
+  local kind = path:match("%.(%w+)$")
+  local write = (kind == "ipynb" or kind == "txt") and require("nablua.session.writing")[kind]
+  local text = write and write(inputs_with_outputs()) or inputs_text(commands)
   native.replace("%save", path, text)
   saved[path] = text
   print("saved as " .. path)
@@ -131,8 +149,9 @@ return function(command, commands)
   command("edit", "%edit [N|NAME|FILE]", "Opens the last input, input N, a function or a file in $EDITOR; runs it.",
     function(what) return edit(what, commands) end, { paths = true, aliases = { "ed" } })
 
-  command("save", SAVE, "Writes the inputs of this session into a file.  One that is there already, and is not as " ..
-    "%save left it in this session, is replaced with -f only.", function(line) save(line, commands) end,
+  command("save", SAVE, "Writes the inputs of this session into a file, with what they showed where it is " ..
+    "a notebook (.ipynb) or a transcript (.txt).  One that is there already, and is not as %save left it in this " ..
+    "session, is replaced with -f only.", function(line) save(line, commands) end,
     { paths = true })
 
   command("history", "%history [N|A-B|-g TEXT]", "Shows the inputs of this session, the last N, inputs A to B, or " ..
