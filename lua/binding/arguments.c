@@ -85,8 +85,10 @@ static void read_list(Reader *r, int i, int index, bool many) {
     }
   } else {
     add_int(r, p, index);
-    int last = r->last - needed_after(r->op, i);
-    while (many && p->count == 0 && r->next <= last && !lua_istable(r->L, r->next)) add_int(r, p, r->next++);
+    if (many && p->count == 0 && r->next <= r->last) {
+      int last = r->last - needed_after(r->op, i);
+      while (r->next <= last && !lua_istable(r->L, r->next)) add_int(r, p, r->next++);
+    }
     if (p->count > 1 && r->int_count - start == 1) {
       for (int k = 1; k < p->count; k++) {
         if (r->int_count == MAX_INTS) nb_raisef(r->L, "%s%s: too many numbers for %s", r->op->name, r->suffix, p->name);

@@ -84,18 +84,16 @@ static int64_t kept_offset(const Visit *p, int64_t output) {
   return offset_of(output, p->kept, p->kept_shape, p->kept_stride);
 }
 
-static __attribute__((noinline)) void begin_stretches(const Visit *p, Stretch *r) {
+static __attribute__((noinline)) void begin_stretches(Stretch *r) {
   r->begin = 0;
   r->left = NB_POLLED;
-  for (int d = 0; d < p->reduced - 1; d++) r->at[d] = 0;
+  memset(r->at, 0, sizeof r->at);
 }
 
-NB_INLINE Stretch first_stretch(const Visit *p, int64_t output) {
-  Stretch r;
-  r.offset = kept_offset(p, output);
-  r.n = p->stretch;
-  if (!p->alone) begin_stretches(p, &r);
-  return r;
+NB_INLINE void first_stretch(const Visit *p, int64_t output, Stretch *r) {
+  r->offset = kept_offset(p, output);
+  r->n = p->stretch;
+  if (!p->alone) begin_stretches(r);
 }
 
 // Moves within the innermost dimension where it is longer than a stretch; false at its end, where all begins anew.
@@ -302,7 +300,8 @@ double nb_squares_of(DType dtype, int64_t n, const void *x) {
     const Visit *p = r->visit;                                                 \
     int64_t step = p->stride[p->reduced - 1];                                  \
     for (int64_t o = begin; o < end; o++) {                                    \
-      Stretch stretch = first_stretch(p, o);                                   \
+      Stretch stretch;                                                         \
+      first_stretch(p, o, &stretch);                                           \
       Sum total = 0;                                                           \
       do {                                                                     \
         const In *x = (const In *)nb_tensor_data(r->x) + stretch.offset;       \
@@ -333,7 +332,8 @@ double nb_squares_of(DType dtype, int64_t n, const void *x) {
     for (int64_t o = begin, m; o < end; o += m) {                                                             \
       Sum total[TILE];                                                                                        \
       Part part[TILE];                                                                                        \
-      Stretch stretch = first_stretch(p, o);                                                                  \
+      Stretch stretch;                                                                                        \
+      first_stretch(p, o, &stretch);                                                                          \
       int64_t added = 0;                                                                                      \
       m = width - o % width;                                                                                  \
       if (m > end - o) m = end - o;                                                                           \
@@ -382,7 +382,8 @@ SUM_COLUMNS(mean_columns_i64, int64_t, double, double, float)
     const int64_t step = p->stride[p->reduced - 1];                                       \
     const bool all = r->all;                                                              \
     for (int64_t o = begin; o < end; o++) {                                               \
-      Stretch stretch = first_stretch(p, o);                                              \
+      Stretch stretch;                                                                    \
+      first_stretch(p, o, &stretch);                                                      \
       Hit found = 0;                                                                      \
       do {                                                                                \
         const T *x = (const T *)nb_tensor_data(r->x) + stretch.offset;                    \
@@ -407,7 +408,8 @@ SUM_COLUMNS(mean_columns_i64, int64_t, double, double, float)
     const bool all = r->all;                                                                               \
     for (int64_t o = begin, m; o < end; o += m) {                                                          \
       Hit found[TILE];                                                                                     \
-      Stretch stretch = first_stretch(p, o);                                                               \
+      Stretch stretch;                                                                                     \
+      first_stretch(p, o, &stretch);                                                                       \
       m = width - o % width;                                                                               \
       if (m > end - o) m = end - o;                                                                        \
       if (m > TILE) m = TILE;                                                                              \
@@ -442,7 +444,8 @@ FOUND(f64, double, uint64_t)
     const Visit *p = r->visit;                                           \
     int64_t step = p->stride[p->reduced - 1];                            \
     for (int64_t o = begin; o < end; o++) {                              \
-      Stretch stretch = first_stretch(p, o);                             \
+      Stretch stretch;                                                   \
+      first_stretch(p, o, &stretch);                                     \
       Sum total = 1;                                                     \
       do {                                                               \
         const In *x = (const In *)nb_tensor_data(r->x) + stretch.offset; \
@@ -463,7 +466,8 @@ PROD(prod_f64, double, double, double, EACH_OF)
     const Visit *p = r->visit;                                              \
     int64_t step = p->stride[p->reduced - 1];                               \
     for (int64_t o = begin; o < end; o++) {                                 \
-      Stretch stretch = first_stretch(p, o);                                \
+      Stretch stretch;                                                      \
+      first_stretch(p, o, &stretch);                                        \
       int64_t where = 0, seen = 0;                                          \
       T best = ((const T *)nb_tensor_data(r->x))[stretch.offset];           \
       do {                                                                  \
@@ -556,7 +560,8 @@ static float place_value_f32(const Reduction *r, int64_t output, int64_t place) 
     int64_t step = p->stride[p->reduced - 1], width = p->kept_shape[p->kept - 1];                         \
     for (int64_t o = begin, m; o < end; o += m) {                                                         \
       int32_t best[TILE], where[TILE], seen = 0;                                                          \
-      Stretch stretch = first_stretch(p, o);                                                              \
+      Stretch stretch;                                                                                    \
+      first_stretch(p, o, &stretch);                                                                      \
       m = width - o % width;                                                                              \
       if (m > end - o) m = end - o;                                                                       \
       if (m > TILE) m = TILE;                                                                             \
