@@ -214,7 +214,8 @@ local function text_of(name, spec, n, o)
   return ("%s(%d parameter%s, %s)"):format(name, n, n == 1 and "" or "s", table.concat(parts, ", "))
 end
 
--- While a compiled function is recorded its reading of options is noted: { options =, name =, value =, copy = of a list }.
+-- While a compiled function is recorded its reading of options is noted: { options =, name =, value =, copy = of a
+-- list }.
 local function read_option(o, name)
   local value = o[name]
   local reads = name ~= "params" and native.recorded_reads

@@ -43,8 +43,8 @@ local function remove_hooks(state)
   state.hooks = {}
 end
 
--- Hooks on parameters that have none yet: what p.grad comes to, in every backward of a step.  The watch may be collected
--- in the middle of this.
+-- Hooks on parameters that have none yet: what p.grad comes to, in every backward of a step.  The watch may be
+-- collected in the middle of this.
 local function follow_parameters(state)
   for path, p in state.net:named_parameters() do
     local id = native.id(p)

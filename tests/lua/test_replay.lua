@@ -716,7 +716,7 @@ function T.test_calls_are_seen_around_another_compiled_function()
   debug.setmetatable(print, { __index = function(_, k) return hidden[k] end })
   local _ <close> = setmetatable({}, { __close = function() debug.setmetatable(print, nil) end })
   function hidden.scale(x) return x * factor[1] end
-  local f = nb.compile(function(x) return inner(x) + (print).scale(x) end)
+  local f = nb.compile(function(x) return inner(x) + (print).scale(x) end)  -- luacheck: ignore 143
   local x = nb.ones(2)
   silently(function()
     for _ = 1, 5 do f(x) end
