@@ -229,7 +229,7 @@ static bool renewed(lua_State *L, int plan, PlanBox *box) {
   lua_call(L, 0, 1);
   bool serves = lua_istable(L, -1);
   box->listed = serves && lua_rawlen(L, -1) > 0;
-  if (serves) box->settings = settings;
+  box->settings = serves ? settings : settings - 1;  // else it is asked again the next time
   lua_setiuservalue(L, plan, LISTS);
   return serves;
 }

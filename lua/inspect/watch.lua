@@ -38,7 +38,13 @@ local function remember(state)
   end)
 end
 
--- Hooks on parameters that have none yet: what p.grad comes to, in every backward of a step.
+local function remove_hooks(state)
+  for _, hook in pairs(state.hooks) do hook:remove() end
+  state.hooks = {}
+end
+
+-- Hooks on parameters that have none yet: what p.grad comes to, in every backward of a step.  The watch may be
+-- collected in the middle of this.
 local function follow_parameters(state)
   for path, p in state.net:named_parameters() do
     local id = native.id(p)
@@ -48,12 +54,9 @@ local function follow_parameters(state)
       end)
     end
   end
+  if state.stopped then remove_hooks(state) end
 end
 
-local function remove_hooks(state)
-  for _, hook in pairs(state.hooks) do hook:remove() end
-  state.hooks = {}
-end
 
 local MOST = 2000  -- steps in the history
 
@@ -145,6 +148,7 @@ function meta.__index(self, key)
 end
 
 local function stop(state)
+  state.stopped = true
   calls.stop(state.listener)
   remove_hooks(state)
 end

@@ -343,14 +343,14 @@ function T.test_a_freed_tape_outlives_its_operator()
     nb.operator { name = "short_lived", forward = function(_, v) return v * k end,
       backward = function(_, g) return g * k end }
   end
-  local x, J = leaf { 1, 2 }, nil
+  local x, J = leaf { 1, 2 }  -- luacheck: ignore 311
   define(1)
   for _ = 1, 20 do
-    J = x:short_lived():sum()
+    J = x:short_lived():sum()  -- luacheck: ignore 311
     J:backward()
     define(2)
     collect_all()
-    J = nil
+    J = nil  -- luacheck: ignore 311
     collect_all()
   end
   lu.assertEquals(x.grad:totable(), { 39, 39 })

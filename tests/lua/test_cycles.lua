@@ -153,6 +153,11 @@ function T.test_a_watch_that_nobody_holds()
     net(x):sum():backward()
   end, 600e3)
   assert_flat(function()
+    local w = inspect.watch(net)
+    net(x)
+    return w
+  end, 600e3)
+  assert_flat(function()
     inspect.watch(nn.Linear(4, 3)):detach()
   end)
 end

@@ -439,25 +439,25 @@ function T.test_what_cannot_be_read_is_closed()
     list:close()
     return n
   end
-  local path = os.tmpname()
-  local function write(text)
-    local f <close> = assert(io.open(path, "wb"))
+  local file = os.tmpname()
+  local function put(text)
+    local f <close> = assert(io.open(file, "wb"))
     f:write(text)
   end
   local before = count()
   if before == 0 then return end  -- the system does not tell
   collectgarbage "stop"
-  for text, read in pairs {
-    ["a,b\n1,2\n3\n"] = function() return nb.data.csv(path, { header = true }) end,
-    ["a,b\n1,2\n"] = function() return nb.data.csv(path, { columns = { "none" } }) end,
-    ["\x93NUMPY"] = function() return nb.load(path, { format = "npy" }) end,
+  for text, load_it in pairs {
+    ["a,b\n1,2\n3\n"] = function() return nb.data.csv(file, { header = true }) end,
+    ["a,b\n1,2\n"] = function() return nb.data.csv(file, { columns = { "none" } }) end,
+    ["\x93NUMPY"] = function() return nb.load(file, { format = "npy" }) end,
   } do
-    write(text)
-    for _ = 1, 20 do pcall(read) end
+    put(text)
+    for _ = 1, 20 do pcall(load_it) end
   end
   local after = count()
   collectgarbage "restart"
-  os.remove(path)
+  os.remove(file)
   lu.assertTrue(after < before + 10, ("%d files open, then %d"):format(before, after))
 end
 

@@ -38,6 +38,52 @@ local outside = {
       return x
     end, function() list[#list + 1] = 7 end
   end,
+  ["global by a name that is computed"] = function()
+    _G.nablua_test_k = 2
+    local name = "nablua_test_k"
+    return function(x) return x * _G[name] end, function() _G.nablua_test_k = 5 end
+  end,
+  ["global by rawget"] = function()
+    _G.nablua_test_k = 2
+    local name, globals = "nablua_test_k", _G
+    return function(x) return x * rawget(globals, name) end, function() _G.nablua_test_k = 5 end
+  end,
+  ["method of strings"] = function()
+    string.nablua_test = function() return 2 end  -- luacheck: ignore 122 142 143
+    return function(x) return x * ("a"):nablua_test() end,
+      function() string.nablua_test = function() return 5 end end,  -- luacheck: ignore 122 142 143
+      function() string.nablua_test = nil end  -- luacheck: ignore 122 142 143
+  end,
+  ["whether a tensor requires grad"] = function()
+    local w = nb.ones(3)
+    return function(x) return w.requires_grad and x * 5 or x * 2 end, function() w.requires_grad = true end
+  end,
+  ["whether a tensor has a gradient"] = function()
+    local w = nb.ones(3, { requires_grad = true })
+    return function(x) return w.grad and x * 5 or x * 2 end, function() w.grad = nb.ones(3) end
+  end,
+  ["gradient that is gone"] = function()
+    local w = nb.ones(3, { requires_grad = true })
+    w.grad = nb.full({ 3 }, 2)
+    return function(x) return w.grad and x * w.grad or x end, function() w.grad = nil end
+  end,
+  ["gradient that is another"] = function()
+    local w = nb.ones(3, { requires_grad = true })
+    w.grad = nb.full({ 3 }, 2)
+    return function(x) return x * w.grad end, function() w.grad = nb.full({ 3 }, 5) end
+  end,
+  ["option of an optimizer"] = function()
+    local opt = optim.SGD({ nb.ones(3, { requires_grad = true }) }, { lr = 2 })
+    return function(x) return x * opt.lr end, function() opt.lr = 5 end
+  end,
+  ["option of a group"] = function()
+    local opt = optim.SGD({ nb.ones(3, { requires_grad = true }) }, { lr = 2 })
+    return function(x) return x * opt.groups[1].lr end, function() optim.StepLR(opt, { step_size = 1 }):step() end
+  end,
+  ["list among the options"] = function()
+    local opt = optim.Adam { nb.ones(3, { requires_grad = true }) }
+    return function(x) return x * opt.betas[1] end, function() opt.betas[1] = 0.5 end
+  end,
   ["global number"] = function()
     _G.nablua_test_k = 2
     return function(x) return x * nablua_test_k end, function() _G.nablua_test_k = 5 end  -- luacheck: ignore 113
@@ -214,6 +260,18 @@ local outside = {
       function() net[2].training = true end
   end,
 }
+
+-- Reading files and names of tensors is refused.
+function T.test_what_may_change_unseen_is_refused()
+  local path = os.tmpname()
+  local f <close> = assert(io.open(path, "w"))
+  f:write("a,b\n1,2\n3,4\n")
+  f:flush()
+  local w = nb.ones(2, { name = "w" })
+  assert_refused({ "reads or writes files" }, function(x) return x * nb.data.csv(path).columns.a end, nb.ones(2))
+  assert_refused({ "name of a tensor" }, function(x) return x * (w.name == "w" and 2 or 3) end, nb.ones(2))
+  os.remove(path)
+end
 
 local function without_globals()
   return setmetatable({}, { __close = function()
@@ -664,7 +722,7 @@ function T.test_calls_are_seen_around_another_compiled_function()
   debug.setmetatable(print, { __index = function(_, k) return hidden[k] end })
   local _ <close> = setmetatable({}, { __close = function() debug.setmetatable(print, nil) end })
   function hidden.scale(x) return x * factor[1] end
-  local f = nb.compile(function(x) return inner(x) + (print).scale(x) end)
+  local f = nb.compile(function(x) return inner(x) + (print).scale(x) end)  -- luacheck: ignore 143
   local x = nb.ones(2)
   silently(function()
     for _ = 1, 5 do f(x) end

@@ -12,7 +12,7 @@ local driver = {}
 
 local ROUND = 12       -- seconds that one process works, so that closing its state is tried too
 local A_PROGRAM = 0.5  -- seconds for one program; what it calls back is stopped by a hook
-local GRACE = 45       -- seconds for an operator that is under way, and for closing
+local GRACE = 120      -- seconds for an operator that is under way, and for closing
 
 local SECONDS = os.getenv "NABLUA_PROVE" and 600 or 20
 
