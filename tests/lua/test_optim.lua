@@ -413,7 +413,7 @@ end
 
 function T.test_plateau_after_a_loss_that_is_no_number()
   assert_rates(rates(6, "ReduceLROnPlateau", { factor = 0.5, patience = 1 }, { 0 / 0, 5, 4, 3, 0 / 0, 2 }),
-    { 1, 1, 1, 1, 1, 1 })
+    { 1, 1, 1, 1, 1, 1, 1 })
 end
 
 function T.test_plateau_of_what_should_rise_with_rests()
