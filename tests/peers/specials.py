@@ -62,7 +62,7 @@ DELIBERATE = [
     (r"^gelu ", "gelu of an infinity is its limit, not NaN"),
     (r"^clamp(_min)? .*gradient .*PyTorch's 0.0", "NaN passes a gradient on, as in relu"),
     (r"^power_0.5 ", "as C has it: (−∞)^½ is +∞, and (−0)^½ is +0"),
-    (r"^(pow(er_2.5)?|atan2) .*second derivative .*PyTorch's nan", "0 or a limit, where PyTorch has NaN: x² bends at 0"),
+    (r"^(pow(er_2.5)?|atan2) .*second derivative .*PyTorch's nan", "a limit, where PyTorch has NaN: x² bends at 0"),
     (r"^floordiv .*PyTorch's nan", "⌊∞/y⌋ is infinite, as in Lua"),
     (r"^mod .*PyTorch's nan", "the slope of x mod y, −⌊x/y⌋, is infinite where x is"),
     (r"^prod .*PyTorch's nan", "PyTorch divides the product by infinite factors"),
