@@ -310,7 +310,7 @@ define("OneCycleLR", {
 
 local function is_better(o, loss)
   local best, margin = o.best, o.threshold
-  if not best then return true end
+  if not best then return loss == loss end  -- NaN would never be surpassed
   if o.threshold_mode == "rel" then margin = math.abs(best) * margin end
   if o.mode == "min" then return loss < best - margin end
   return loss > best + margin

@@ -217,19 +217,31 @@ static bool shape_clamp(Call *c, Error *err) {
   return plain ? nb_shape_unary(c, err) : nb_shape_elementwise(c, err);
 }
 
-// Where x is at limit i, a number, or beyond it.  An infinite one is no limit, which NaN, that no x is beyond, says.
-static Tensor *at_limit(Backward *b, int i, const char *beyond, double none) {
+// Where x is at limit i, a number, or beyond it; *mask is NULL where the limit is infinite, which is none.  Who listens
+// meets other limits: there NaN, that no x is beyond, stands for an infinite one.
+static bool at_limit(Backward *b, int i, const char *beyond, double none, Tensor **mask) {
   Scope *s = b->scope;
   Layout number = {.dtype = b->grad[0]->layout.dtype};
   Tensor *limit = nb_in(b, i);
-  if (limit) {
-    Tensor *no = nb_full(s, &number, (double)NAN);
-    limit = nb_where(s, nb_binary(s, "eq", limit, nb_full(s, &number, none)), no, limit);
+  *mask = NULL;
+  if (!limit || nb_unheard()) {
+    double given = limit ? nb_tensor_get(limit, 0) : nb_arg(b, i)->plain;
+    if (given == none) return true;
+    if (!limit) limit = nb_number(s, given, number.dtype);
   } else {
-    double given = nb_arg(b, i)->plain;
-    limit = nb_number(s, given == none ? (double)NAN : given, number.dtype);
+    Tensor *no = nb_full(s, &number, (double)NAN), *infinite = nb_binary(s, "eq", limit, nb_full(s, &number, none));
+    limit = nb_where(s, infinite, no, limit);
   }
-  return nb_binary(s, beyond, nb_in(b, 0), limit);
+  *mask = nb_binary(s, beyond, nb_in(b, 0), limit);
+  return *mask;
+}
+
+// δ where x is inside two limits that are numbers.
+static Tensor *grad_inside(Backward *b) {
+  Tensor *below, *above, *g = b->grad[0];
+  if (!at_limit(b, 1, "le", -INFINITY, &below) || !at_limit(b, 2, "ge", INFINITY, &above)) return NULL;
+  Tensor *outside = below && above ? nb_binary(b->scope, "logical_or", below, above) : below ? below : above;
+  return outside ? nb_where(b->scope, outside, nb_number(b->scope, 0, g->layout.dtype), g) : g;
 }
 
 // To x inside and to the limit that x is cut off at.  At a limit that is a tensor the two share, as in maximum; at one
@@ -237,12 +249,9 @@ static Tensor *at_limit(Backward *b, int i, const char *beyond, double none) {
 static bool clamp_backward(Backward *b) {
   Scope *s = b->scope;
   Tensor *x = nb_in(b, 0), *lo = nb_in(b, 1), *hi = nb_in(b, 2), *g = b->grad[0];
-  Tensor *zero = nb_number(s, 0, g->layout.dtype);
   bool numbers = !lo || (lo->layout.ndim == 0 && hi->layout.ndim == 0);
-  if (numbers && !nb_wants(b, 1) && !nb_wants(b, 2)) {
-    Tensor *outside = nb_binary(s, "logical_or", at_limit(b, 1, "le", -INFINITY), at_limit(b, 2, "ge", INFINITY));
-    return nb_give(b, 0, nb_where(s, outside, zero, g));
-  }
+  if (numbers && !nb_wants(b, 1) && !nb_wants(b, 2)) return nb_give(b, 0, grad_inside(b));
+  Tensor *zero = nb_number(s, 0, g->layout.dtype);
   Tensor *half = nb_muln(s, g, 0.5), *room = nb_binary(s, "lt", lo, hi);
   Tensor *below = nb_binary(s, "logical_and", nb_binary(s, "lt", x, lo), nb_binary(s, "le", lo, hi));
   Tensor *above = nb_binary(s, "logical_or", nb_binary(s, "gt", x, hi), nb_binary(s, "gt", lo, hi));

@@ -411,6 +411,11 @@ function T.test_one_cycle_moves_momentum_the_other_way()
   assert_error({ "max_lr", "1 groups", "2" }, optim.OneCycleLR, opt, { max_lr = { 1, 2 }, total_steps = 3 })
 end
 
+function T.test_plateau_after_a_loss_that_is_no_number()
+  assert_rates(rates(6, "ReduceLROnPlateau", { factor = 0.5, patience = 1 }, { 0 / 0, 5, 4, 3, 0 / 0, 2 }),
+    { 1, 1, 1, 1, 1, 1, 1 })
+end
+
 function T.test_plateau_of_what_should_rise_with_rests()
   assert_rates(rates(6, "ReduceLROnPlateau",
     { mode = "max", factor = 0.5, patience = 0, cooldown = 2, threshold = 0.5, threshold_mode = "abs" },
