@@ -169,8 +169,8 @@ static bool asks_at_end(const char *code, size_t length) {
   if (length < 2 || code[length - 1] != '?' || memchr(code, '\n', length)) return false;
   while (length > 0 && code[length - 1] == '?') length--;
   for (size_t i = 0; i < length; i++)
-    if (!(code[i] == '_' || code[i] == '.' || code[i] == ':' || code[i] == ' ' || (code[i] >= '0' && code[i] <= '9') ||
-          ((code[i] | 32) >= 'a' && (code[i] | 32) <= 'z')))
+    if (!(code[i] == '_' || code[i] == '*' || code[i] == '.' || code[i] == ':' || code[i] == ' ' ||
+          (code[i] >= '0' && code[i] <= '9') || ((code[i] | 32) >= 'a' && (code[i] | 32) <= 'z')))
       return false;
   return true;
 }

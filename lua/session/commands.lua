@@ -175,10 +175,25 @@ local function command_help(entry)
   return setmetatable({ ["text/plain"] = entry.usage .. "\n" .. table.concat(lines, "\n") }, page)
 end
 
+-- What a pattern such as nn.Lin*, whatever the case of its letters, stands for: a line of each name.
+local function matching_names(wanted)
+  local head, last = wanted:match("^(.-)([^.:]*)$")
+  local pattern = "^" .. last:lower():gsub("%*", ".*") .. "$"
+  local complete = require "nablua.session.complete"
+  local _, found = complete.complete(head)
+  local rows = {}
+  for _, match in ipairs(found or {}) do
+    if match.text:lower():match(pattern) then rows[#rows + 1] = { head .. match.text, match.note or "" } end
+  end
+  if #rows == 0 then native.raise(("no name is like %s"):format(wanted)) end
+  return setmetatable({ ["text/plain"] = table.concat(require("nablua.reference").aligned(rows, ""), "\n") }, page)
+end
+
 local function question(line)
   local marks, name = line:match("^(%?+)%s*(.-)$")
   if not marks then name, marks = line:match("^(.-)%s*(%?+)$") end
   if name == "" then return help() end
+  if name:find("*", 1, true) then return matching_names(name) end
   local entry = by_name[name:match("^%%+([%w_]+)$")]
   if entry then return command_help(entry) end
   return setmetatable(commands.explain(name, #marks > 1), page)

@@ -284,6 +284,28 @@ local function paths(prefix)
   return found
 end
 
+-- Modules that require would find: those that are there by name, and the files along package.path.
+local function modules(prefix)
+  local found, see = collector(prefix)
+  for _, known_modules in ipairs { package.loaded, package.preload } do
+    for name in next, known_modules do
+      if type(name) == "string" and not name:match("^nablua%.") then see(name, nil, "module") end
+    end
+  end
+  local folder = prefix:gsub("[^.]*$", ""):gsub("%.", "/")
+  for template in package.path:gmatch("[^;]+") do
+    local before, after = template:match("^([^?]*)%?(.*)$")
+    for _, path in ipairs(before and session.files(before .. folder) or {}) do
+      local name = path:sub(#before + 1)
+      if after ~= "" and name:sub(-#after) == after then
+        name = name:sub(1, -#after - 1):gsub("/", ".")
+        if name ~= "" then see(name, nil, "module") end
+      end
+    end
+  end
+  return found
+end
+
 -- The dotted name up to byte i, apart from spaces; nil for none.
 local function name_before(text, i)
   return text:sub(math.max(i - 200, 1), i):match("([%a_][%w_.:]*)%s*$")
@@ -391,6 +413,7 @@ function complete.complete(text)
       for _, match in ipairs(found) do match.text = match.text .. quote .. "]" end
       return #inside, sorted(found)
     end
+    if head:match("%f[%w_]require%s*%(?%s*$") then return #inside, sorted(modules(inside)) end
     return #inside, sorted(paths(inside))
   end
   text = text:gsub("^%s*%?+%s*", "")
