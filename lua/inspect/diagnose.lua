@@ -138,7 +138,7 @@ end
 -- moves in one.
 local function losses_of(p, lr)
   local opt = p.opt
-  local state, weights = opt:state(), p.net:state()
+  local state, net_state = opt:state(), p.net:state()
   if lr then opt.lr = lr end
   local list, most, where = { p.value }, 0, nil
   for k = 1, p.steps do
@@ -160,7 +160,7 @@ local function losses_of(p, lr)
     list[#list + 1] = ok2 and J2:item() or 0 / 0
   end
   opt:load_state(state)
-  p.net:load_state(weights)
+  p.net:load_state(net_state)
   return list, most, where
 end
 
