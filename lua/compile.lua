@@ -67,8 +67,8 @@ local function note_all()
 end
 note_all()
 
--- f(...) while all calls are looked at; the user's functions among them become keys of `called`.  Then, however it ends,
--- over(whether all calls were seen).
+-- f(...) while all calls are looked at; the user's functions among them become keys of `called`.  Then, however it
+-- ends, over(whether all calls were seen).
 local function watching_calls(called, over, f, ...)
   local watched
   local function watch() watched = native.doings_watch(called) end
