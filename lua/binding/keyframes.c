@@ -138,8 +138,8 @@ static void make_class(lua_State *L, const char *name, const luaL_Reg *methods, 
 
 void nb_open_keyframes(lua_State *L) {
   static const luaL_Reg of_sequence[] = {
-      {"take", take}, {"writes", writes}, {"bytes", bytes}, {"lost", lost}, {NULL, NULL}};
-  static const luaL_Reg of_frame[] = {{"restore", restore}, {"whole", whole}, {"drop", drop}, {NULL, NULL}};
+      {"take", take}, {"writes", writes}, {"copied", bytes}, {"lost", lost}, {NULL, NULL}};
+  static const luaL_Reg of_frame[] = {{"restore", restore}, {"intact", whole}, {"drop", drop}, {NULL, NULL}};
   make_class(L, sequence_name, of_sequence, close_sequence);
   make_class(L, frame_name, of_frame, drop);
   lua_pushcfunction(L, first_other);

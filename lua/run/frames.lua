@@ -29,7 +29,7 @@ local function weight_of(taken)
 end
 
 function frames.bytes(self)
-  return self.frames:bytes() + self.weight
+  return self.frames:copied() + self.weight
 end
 
 -- ---- which are kept ----
@@ -58,7 +58,7 @@ local function drop_lost(self)
   self.lost = self.frames:lost()
   local dropped
   for i = #self.kept, 1, -1 do
-    if not self.kept[i].taken.frame:whole() then
+    if not self.kept[i].taken.frame:intact() then
       for _ = 1, i do remove(self, 1) end  -- nothing reaches the steps before it from the next one
       dropped = true
       break
