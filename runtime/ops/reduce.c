@@ -310,27 +310,40 @@ static bool mean_backward(Backward *b) {
   return nb_give(b, 0, spread(b, share));
 }
 
-// ∏ of the others of each row, from the left and from the right, in a range that neither side leaves.
+// ∏ of the others of each row, from the left and from the right; where a side leaves the range of doubles, in a wider
+// one.
 typedef struct Others {
   const void *x;
   void *out;
-  long double *after;
+  long double *sides;  // two for each element
   int64_t n;
 } Others;
 
-#define OTHERS(name, T)                                                                                 \
-  static void name(int64_t begin, int64_t end, void *ctx) {                                             \
-    const Others *w = ctx;                                                                              \
-    for (int64_t r = begin; r < end; r++) {                                                             \
-      const T *x = (const T *)w->x + r * w->n;                                                          \
-      T *out = (T *)w->out + r * w->n;                                                                  \
-      long double *after = w->after + r * w->n, before = 1, product = 1;                                \
-      for (int64_t i = w->n - 1; i >= 0 && nb_goes_on(i); product *= x[i--]) after[i] = product;        \
-      for (int64_t i = 0; i < w->n && nb_goes_on(i); before *= x[i++]) out[i] = (T)(before * after[i]); \
-    }                                                                                                   \
+#define OTHERS_IN(name, T, Wide)                                                          \
+  static bool name(int64_t n, const T *x, T *out, Wide *before) {                         \
+    Wide *after = before + n, left = 1, right = 1;                                        \
+    for (int64_t i = 0; i < n && nb_goes_on(i); left *= x[i], right *= x[n - 1 - i], i++) \
+      before[i] = left, after[n - 1 - i] = right;                                         \
+    for (int64_t i = 0; i < n; i++) out[i] = (T)(before[i] * after[i]);                   \
+    return isnormal(left) && isnormal(right);                                             \
   }
-OTHERS(others_f32, float)
-OTHERS(others_f64, double)
+OTHERS_IN(others_in_f32, float, double)
+OTHERS_IN(others_in_f64, double, double)
+OTHERS_IN(others_wide_f32, float, long double)
+OTHERS_IN(others_wide_f64, double, long double)
+
+#define OTHERS(type, T)                                                                              \
+  static void others_##type(int64_t begin, int64_t end, void *ctx) {                                 \
+    const Others *w = ctx;                                                                           \
+    for (int64_t r = begin; r < end; r++) {                                                          \
+      const T *x = (const T *)w->x + r * w->n;                                                       \
+      T *out = (T *)w->out + r * w->n;                                                               \
+      long double *sides = w->sides + r * 2 * w->n;                                                  \
+      if (!others_in_##type(w->n, x, out, (double *)sides)) others_wide_##type(w->n, x, out, sides); \
+    }                                                                                                \
+  }
+OTHERS(f32, float)
+OTHERS(f64, double)
 
 static bool shape_others(Call *c, Error *err) {
   return nb_shape_unary_float(c, err);
@@ -340,18 +353,18 @@ static bool others_forward(Call *c, Error *err) {
   Scope s;
   const Layout *l = &c->layout[0];
   int64_t numel = nb_layout_numel(l), n = l->ndim ? l->shape[l->ndim - 1] : 1;
-  size_t bytes = (size_t)numel * sizeof(long double);
+  size_t bytes = 2 * (size_t)numel * sizeof(long double);
   if (numel == 0) return true;
   nb_scope_open(&s, err);
   Tensor *x = nb_contiguous(&s, nb_to(&s, c->args[0].tensor, c->compute));
-  long double *after = x ? nb_alloc(bytes, err) : NULL;
-  if (after) {
-    Others w = {nb_tensor_data(x), nb_tensor_data(c->out[0]), after, n};
+  long double *sides = x ? nb_alloc(bytes, err) : NULL;
+  if (sides) {
+    Others w = {nb_tensor_data(x), nb_tensor_data(c->out[0]), sides, n};
     nb_parallel_for(numel / n, NB_GRAIN / 4 / n + 1, c->compute == NB_F32 ? others_f32 : others_f64, &w);
-    nb_free(after, bytes);
+    nb_free(sides, bytes);
   }
   nb_scope_close(&s);
-  return after;
+  return sides;
 }
 
 // The products of all elements before (or after) each one along the last dimension, by doubling steps: moved by 1, then
