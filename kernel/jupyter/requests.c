@@ -7,6 +7,7 @@
 
 #include "kernel.h"
 #include "unicode.h"
+#include "usage.h"
 
 // ---- reading contents ----
 
@@ -17,7 +18,7 @@ static bool flag(json_t *content, const char *name, bool otherwise) {
 
 static int whole(json_t *content, const char *name, int otherwise) {
   json_t *value = json_object_get(content, name);
-  json_int_t n = json_is_integer(value) ? json_integer_value(value) : otherwise;
+  double n = json_is_number(value) ? json_number_value(value) : otherwise;
   return n > 1000000000 ? 1000000000 : n < -1000000000 ? -1000000000 : (int)n;
 }
 
@@ -94,6 +95,7 @@ static json_t *execute(Kernel *k, Message *m) {
                    json_pack("{s:o, s:i}", "code", json_text(code, length), "execution_count", count));
   if (counted) need_history(k);
   session_allow_input(k->session, flag(m->content, "allow_stdin", false));
+  kernel_drop_input(k);
   json_decref(k->problem);
   k->problem = NULL;
   k->payload = json_array();
@@ -284,6 +286,11 @@ static json_t *debug(Kernel *k, Message *m) {
   return bad_request("this kernel has no debugger; %debug opens a prompt in the frames of the last error");
 }
 
+static json_t *usage(Kernel *k, Message *m) {
+  (void)k, (void)m;
+  return usage_now();
+}
+
 static json_t *shutdown(Kernel *k, Message *m) {
   json_t *content = json_pack("{s:s, s:b}", "status", "ok", "restart", flag(m->content, "restart", false));
   outbox_publish(k->outbox, "shutdown_reply", message_header(m), json_deep_copy(content));
@@ -316,6 +323,7 @@ static const Handler handlers[] = {
     {"shutdown_request", "shutdown_reply", ON_BOTH, shutdown},
     {"interrupt_request", "interrupt_reply", ON_CONTROL, interrupt},
     {"debug_request", "debug_reply", ON_CONTROL, debug},
+    {"usage_request", "usage_reply", ON_CONTROL, usage},
 };
 
 static const Handler *find_handler(const char *type, Channel channel) {

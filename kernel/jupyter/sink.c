@@ -1,13 +1,9 @@
 // SPDX-License-Identifier: MIT
 // What the session tells, as messages: values, displays, errors, questions.
-#include <errno.h>
-#include <poll.h>
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "event.h"
 #include "kernel.h"
 
 // ---- values ----
@@ -130,44 +126,6 @@ static void program(void *user) {
   outbox_expect_programs(k->outbox);
 }
 
-// ---- input() ----
-
-static void ask_client(Kernel *k, const char *prompt, bool hidden) {
-  Frames f = {0};
-  outbox_flush(k->outbox);
-  frames_add_idents(&f, k->request);
-  json_t *content = json_pack("{s:o, s:b}", "prompt", json_text(prompt, strlen(prompt)), "password", hidden);
-  if (wire_write(k->wire, &f, "input_request", message_header(k->request), content))
-    outbox_post(k->outbox, STDIN, &f);
-  else
-    frames_free(&f);
-}
-
-// Waits for a line that was sent after the question; an interrupt or the kernel's end ends the waiting.
-static char *ask(void *user, const char *prompt, bool hidden) {
-  Kernel *k = user;
-  char *line = NULL;
-  pthread_mutex_lock(&k->lock);
-  free(k->answer);
-  k->answer = NULL;
-  k->asking = true;
-  pthread_mutex_unlock(&k->lock);
-  event_clear(k->answered);
-  ask_client(k, prompt, hidden);
-  while (!line && !session_interrupted(k->session) && !atomic_load(&k->stopping)) {
-    struct pollfd ready = {k->answered, POLLIN, 0};
-    if (poll(&ready, 1, 100) > 0) event_clear(k->answered);
-    pthread_mutex_lock(&k->lock);
-    line = k->answer;
-    k->answer = NULL;
-    pthread_mutex_unlock(&k->lock);
-  }
-  pthread_mutex_lock(&k->lock);
-  k->asking = false;
-  pthread_mutex_unlock(&k->lock);
-  return line;
-}
-
 Sink kernel_sink(Kernel *k) {
   return (Sink){.user = k,
                 .value = value,
@@ -175,7 +133,7 @@ Sink kernel_sink(Kernel *k) {
                 .display = display,
                 .clear = clear,
                 .error = error,
-                .ask = ask,
+                .ask = kernel_ask,
                 .program = program,
                 .comm = comm};
 }

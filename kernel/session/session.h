@@ -51,7 +51,8 @@ typedef struct Sink {
   void (*comm)(void *user, const Comm *comm);  // NULL: there is no client to talk to
   void (*program)(void *user);                 // another program is about to write where this one does; may be NULL
   void (*error)(void *user, const Problem *problem);
-  char *(*ask)(void *user, const char *prompt, bool hidden);  // a line from malloc; NULL at the end of input
+  // A line from malloc, of *length bytes before its NUL; NULL at the end of input.
+  char *(*ask)(void *user, const char *prompt, bool hidden, size_t *length);
 } Sink;
 
 typedef enum SessionStatus { SESSION_OK, SESSION_ERROR, SESSION_INTERRUPTED } SessionStatus;
@@ -88,6 +89,10 @@ void session_end_programs(Session *s);
 
 // Whether the user can be asked now; if not, input() is an error.  At first the sink's `ask` decides.
 void session_allow_input(Session *s, bool allowed);
+
+// For a front end whose standard input is the user: whether what runs may read it now.  If not, the read that asks is
+// an error as soon as it returns.  To be called by the evaluating thread while it reads.
+bool session_may_read(Session *s);
 
 // Seconds since some moment that stays the same while the process runs.
 double session_clock(void);

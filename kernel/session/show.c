@@ -101,8 +101,14 @@ static int clear_output(lua_State *L) {
   return 0;
 }
 
+typedef struct Answer {
+  char *line;
+  size_t length;
+} Answer;
+
 static int push_answer(lua_State *L) {
-  lua_pushstring(L, lua_touserdata(L, 1));
+  const Answer *a = lua_touserdata(L, 1);
+  lua_pushlstring(L, a->line, a->length);
   return 1;
 }
 
@@ -119,15 +125,16 @@ int ask_user(lua_State *L) {
   if (!s->sink.ask || s->deaf) return luaL_error(L, "input: there is nobody to ask here");
   luaL_checkstack(L, 4, NULL);
   lua_pushcfunction(L, push_answer);
-  char *line = s->sink.ask(s->sink.user, prompt, hidden);
-  if (!line) {
+  Answer answer = {NULL, 0};
+  answer.line = s->sink.ask(s->sink.user, prompt, hidden, &answer.length);
+  if (!answer.line) {
     if (s->interrupted) return luaL_error(L, "interrupted");
     lua_pushnil(L);
     return 1;
   }
-  lua_pushlightuserdata(L, line);
+  lua_pushlightuserdata(L, &answer);
   int status = lua_pcall(L, 1, 1, 0);
-  free(line);
+  free(answer.line);
   return status == LUA_OK ? 1 : lua_error(L);
 }
 
