@@ -259,15 +259,21 @@ static json_t *comm_close(Kernel *k, Message *m) {
 
 // ---- the kernel itself ----
 
+static json_t *help_links(void) {
+  return json_pack("[{s:s, s:s}, {s:s, s:s}, {s:s, s:s}]",  //
+                   "text", "Lua Reference", "url", "https://www.lua.org/manual/5.4/", "text", "Programming in Lua",
+                   "url", "https://www.lua.org/pil/contents.html", "text", "Markdown Reference", "url",
+                   "https://commonmark.org/help/");
+}
+
 static json_t *kernel_info(Kernel *k, Message *m) {
   (void)k, (void)m;
-  return json_pack("{s:s, s:s, s:s, s:{s:s, s:s, s:s, s:s, s:s, s:s}, s:s, s:b, s:[], s:[{s:s, s:s}]}",              //
+  return json_pack("{s:s, s:s, s:s, s:{s:s, s:s, s:s, s:s, s:s, s:s}, s:s, s:b, s:[], s:o}",                         //
                    "protocol_version", "5.5", "implementation", "nablua", "implementation_version", NABLUA_VERSION,  //
                    "language_info", "name", "lua", "version", session_lua_version(), "mimetype", "text/x-lua",
                    "file_extension", ".lua", "pygments_lexer", "lua", "codemirror_mode", "lua",  //
                    "banner", "nablua " NABLUA_VERSION "   ?name or help(name) explains", "debugger", 0,
-                   "supported_features", "help_links", "text", "Lua Reference", "url",
-                   "https://www.lua.org/manual/5.4/");
+                   "supported_features", "help_links", help_links());
 }
 
 static json_t *connect(Kernel *k, Message *m) {

@@ -175,6 +175,13 @@ static bool asks_at_end(const char *code, size_t length) {
   return true;
 }
 
+size_t skip_mark(const char *code, size_t length) {
+  size_t at = length >= 3 && memcmp(code, "\xEF\xBB\xBF", 3) == 0 ? 3 : 0;
+  if (length - at < 2 || memcmp(code + at, "#!", 2) != 0) return at;
+  const char *end = memchr(code + at, '\n', length - at);
+  return end ? (size_t)(end - code) : length;
+}
+
 bool command_line(const char *code, size_t length, size_t *at, size_t *end) {
   while (*at < length && is_space(code[*at])) (*at)++;
   if (*at == length) return false;
@@ -205,7 +212,7 @@ SessionCompleteness judge(Session *s, const char *code, size_t length, int *inde
   static const char mark[] = "<eof>";
   lua_State *L = s->L;
   SessionCompleteness result = SESSION_COMPLETE;
-  size_t at = 0, end;
+  size_t at = skip_mark(code, length), end;
   if (indent) *indent = 0;
   while (command_line(code, length, &at, &end)) at = end;
   Source source = {code + at, length - at, "=input"};

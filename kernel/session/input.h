@@ -15,6 +15,10 @@ typedef struct Source {
 void compile(lua_State *L, Session *s, const Source *source);
 void forget_chunk(Session *s);
 
+// Where an input begins behind what programs read from files alone: a byte order mark, and a first line such as
+// "#!/usr/bin/env nablua", whose end stays, so that lines count as before.
+size_t skip_mark(const char *code, size_t length);
+
 // The line at `at` when it is a command, and where the next one begins.  Commands stand before any Lua.
 bool command_line(const char *code, size_t length, size_t *at, size_t *end);
 
