@@ -19,6 +19,9 @@ int matching_files(lua_State *L);
 // input(prompt, {password=}): a line from the user, nil at the end of input.  show.c
 int ask_user(lua_State *L);
 
+// json_error(text): what is wrong with a text as JSON, nil when nothing is.  comms.c
+int json_error(lua_State *L);
+
 // send_comm(kind, id, target, json, buffers), and new_comm_id(): a name that no other comm has.  comms.c
 int send_comm(lua_State *L);
 int new_comm_id(lua_State *L);

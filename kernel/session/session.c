@@ -44,8 +44,9 @@ void session_set_display(Session *s, bool color, bool rich, int width) {
 // What the Lua part of the session may ask of this one: the module nablua.session.native.
 static int open_native(lua_State *L) {
   static const luaL_Reg functions[] = {
-      {"evaluate", evaluate_code}, {"remember", remember_code}, {"local_value", local_value}, {"files", matching_files},
-      {"ask", ask_user},           {"send_comm", send_comm},    {"new_comm_id", new_comm_id}, {NULL, NULL}};
+      {"evaluate", evaluate_code},  {"remember", remember_code}, {"local_value", local_value},
+      {"files", matching_files},    {"ask", ask_user},           {"send_comm", send_comm},
+      {"new_comm_id", new_comm_id}, {"json_error", json_error},  {NULL, NULL}};
   static const char *const tables[] = {"kept", "sources", "standard", "comms", NULL};
   luaL_newlib(L, functions);
   for (int i = 0; tables[i]; i++) {

@@ -20,6 +20,7 @@ typedef struct Mime {
 typedef struct Bundle {
   const Mime *items;
   int count;
+  const char *metadata;  // a JSON object that tells how to show it, or NULL
 } Bundle;
 
 // An error: what happened, and the user's frames, innermost first, a line each with its source ("" when none).

@@ -10,13 +10,16 @@
 
 #include "native.h"
 
-void push_bundle(lua_State *L, Session *s, int index) {
+// `raw`: a table of MIME types is a bundle itself.
+static void push_bundle_of(lua_State *L, Session *s, int index, bool raw) {
   index = lua_absindex(L, index);
   push_module(L, "nablua.display");
   lua_getfield(L, -1, "bundle");
   lua_remove(L, -2);
   lua_pushvalue(L, index);
-  lua_createtable(L, 0, 3);
+  lua_createtable(L, 0, 4);
+  lua_pushboolean(L, raw);
+  lua_setfield(L, -2, "raw");
   lua_pushboolean(L, s->color);
   lua_setfield(L, -2, "color");
   lua_pushboolean(L, s->rich);
@@ -28,18 +31,27 @@ void push_bundle(lua_State *L, Session *s, int index) {
   lua_call(L, 2, 1);
 }
 
+void push_bundle(lua_State *L, Session *s, int index) {
+  push_bundle_of(L, s, index, false);
+}
+
 Bundle read_bundle(lua_State *L, Session *s) {
+  const char *metadata = NULL;
   int count = 1;
   for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) {
     if (lua_type(L, -2) != LUA_TSTRING || lua_type(L, -1) != LUA_TSTRING) continue;
     Mime m = {.type = lua_tostring(L, -2)};
+    if (strcmp(m.type, "metadata") == 0) {
+      metadata = lua_tostring(L, -1);
+      continue;
+    }
     m.data = lua_tolstring(L, -1, &m.length);
     if (strcmp(m.type, "text/plain") == 0)
       s->mimes[0] = m;
     else if (count < MOST_MIMES)
       s->mimes[count++] = m;
   }
-  return (Bundle){s->mimes, count};
+  return (Bundle){s->mimes, count, metadata};
 }
 
 // Whether what is updated can be seen while something runs: in a notebook, or at a terminal.
@@ -61,17 +73,33 @@ static const char *display_id(lua_State *L, int index) {
   return luaL_checkstring(L, index);
 }
 
-// display(value, {id=})
+// Adds the metadata among the options at that index to the bundle on the top.
+static void add_metadata(lua_State *L, int options) {
+  if (lua_getfield(L, options, "metadata") == LUA_TNIL) {
+    lua_pop(L, 1);
+    return;
+  }
+  push_module(L, "nablua.display");
+  lua_getfield(L, -1, "add_metadata");
+  lua_pushvalue(L, -4);
+  lua_pushvalue(L, -4);
+  lua_call(L, 2, 0);
+  lua_pop(L, 2);
+}
+
+// display(value, {id=, metadata=})
 static int display(lua_State *L) {
   Session *s = session_of(L);
   luaL_checkany(L, 1);
   const char *id = NULL;
-  if (!lua_isnoneornil(L, 2)) {
+  bool options = !lua_isnoneornil(L, 2);
+  if (options) {
     luaL_checktype(L, 2, LUA_TTABLE);
     lua_getfield(L, 2, "id");
     id = display_id(L, -1);
   }
-  push_bundle(L, s, 1);
+  push_bundle_of(L, s, 1, true);
+  if (options) add_metadata(L, 2);
   Bundle b = read_bundle(L, s);
   if (s->sink.display) s->sink.display(s->sink.user, &b, id, false);
   return 0;
@@ -82,7 +110,7 @@ static int update_display(lua_State *L) {
   Session *s = session_of(L);
   luaL_checkany(L, 1);
   const char *id = luaL_checkstring(L, 2);
-  push_bundle(L, s, 1);
+  push_bundle_of(L, s, 1, true);
   Bundle b = read_bundle(L, s);
   if (s->sink.display) s->sink.display(s->sink.user, &b, id, true);
   return 0;
@@ -147,15 +175,33 @@ static int breakpoint(lua_State *L) {
   return 0;
 }
 
+// A function of the module that makes values to be shown, which is loaded when one is first called.
+static int make_shown(lua_State *L) {
+  push_module(L, "nablua.session.media");
+  lua_pushvalue(L, lua_upvalueindex(1));
+  lua_gettable(L, -2);
+  lua_insert(L, 1);
+  lua_pop(L, 1);
+  lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
+  return lua_gettop(L);
+}
+
 void open_display(lua_State *L) {
+  static const char *const shown[] = {"HTML", "Markdown", "Latex", "SVG", "Image", "Audio", "JSON", NULL};
   static const luaL_Reg functions[] = {{"display", display},           {"update_display", update_display},
                                        {"clear_output", clear_output}, {"input", ask_user},
                                        {"breakpoint", breakpoint},     {NULL, NULL}};
   lua_pushglobaltable(L);
   luaL_setfuncs(L, functions, 0);
+  for (int i = 0; shown[i]; i++) {
+    lua_pushstring(L, shown[i]);
+    lua_pushcclosure(L, make_shown, 1);
+    lua_setfield(L, -2, shown[i]);
+  }
   // For the library, which does not look at globals.
   push_module(L, "nablua.display");
-  static const luaL_Reg library[] = {{"show", display}, {"update", update_display}, {"live", live}, {NULL, NULL}};
+  static const luaL_Reg library[] = {
+      {"show", display}, {"update", update_display}, {"live", live}, {"json_error", json_error}, {NULL, NULL}};
   luaL_setfuncs(L, library, 0);
   lua_pop(L, 2);
 }

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- Comms: objects here and their counterparts in a notebook's page, which send each other tables.
 local native = require "nablua.native"
-local nb = require "nablua.core"
+local json = require "nablua.json"
 local registry = require "nablua.registry"
 local session = require "nablua.session.native"
 
@@ -9,44 +9,6 @@ local comms = {}
 
 local open = session.comms  -- by id
 local targets = {}          -- handlers of openings, by name
-
--- ---- JSON ----
-
-local escapes = { ['"'] = '\\"', ["\\"] = "\\\\", ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t" }
-
-local function escape(c)
-  return escapes[c] or ("\\u%04x"):format(c:byte())
-end
-
-local encode
-
-local function encode_table(t, depth)
-  if depth > 100 then native.raise "comm: the data is nested too deeply, or contains itself" end
-  local parts = {}
-  if #t > 0 then
-    for i = 1, #t do parts[i] = encode(t[i], depth) end
-    return "[" .. table.concat(parts, ",") .. "]"
-  end
-  for key, value in pairs(t) do parts[#parts + 1] = encode(tostring(key), depth) .. ":" .. encode(value, depth) end
-  return "{" .. table.concat(parts, ",") .. "}"
-end
-
-function encode(v, depth)
-  if nb.is_tensor(v) then v = v:totable() end
-  local kind = type(v)
-  if v == nil then return "null" end
-  if kind == "boolean" then return tostring(v) end
-  if kind == "number" then
-    if math.type(v) == "integer" then return ("%d"):format(v) end
-    return (v ~= v or v == math.huge or v == -math.huge) and "null" or ("%.17g"):format(v)
-  end
-  if kind == "string" then
-    if not utf8.len(v) then native.raise "comm: a string that is no UTF-8 cannot be sent; send bytes as a buffer" end
-    return '"' .. v:gsub('[%c"\\]', escape) .. '"'
-  end
-  if kind == "table" then return encode_table(v, depth + 1) end
-  native.raise(("comm: the data holds a %s, which cannot be sent"):format(kind))
-end
 
 -- ---- a comm ----
 
@@ -61,13 +23,13 @@ end
 
 function Comm:send(data, buffers)
   if not open[self.id] then native.raise "comm:send: it is closed" end
-  session.send_comm("message", self.id, nil, encode(data or {}, 0), buffers or {})
+  session.send_comm("message", self.id, nil, json.encode(data or {}, "comm"), buffers or {})
 end
 
 function Comm:close(data)
   if not open[self.id] then return end
   open[self.id] = nil
-  session.send_comm("close", self.id, nil, encode(data or {}, 0), {})
+  session.send_comm("close", self.id, nil, json.encode(data or {}, "comm"), {})
 end
 
 function Comm:__tostring()
@@ -96,7 +58,7 @@ registry.define(comms, "comms.", "open", {
   example = 'pcall(require("nablua.session.comms").open, "plot", {width = 300})',
   function(target, data)
     if type(target) ~= "string" then native.raise "comms.open: expected a name" end
-    local text = encode(data or {}, 0)
+    local text = json.encode(data or {}, "comm")
     local comm = new(session.new_comm_id(), target)
     local ok, message = pcall(session.send_comm, "open", comm.id, target, text, {})
     if ok then return comm end

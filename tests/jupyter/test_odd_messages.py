@@ -99,6 +99,19 @@ class OddMessages(unittest.TestCase):
             self.assertTrue(link["text"])
 
 
+class Environment(unittest.TestCase):
+    def test_the_kernel_obeys_the_variables_of_the_library(self):
+        texts = []
+        for _ in range(2):
+            with kernel(env=dict(os.environ, NABLUA_SEED="7", NABLUA_MEMORY="64M")) as (_, client):
+                reply, messages = client.run("nb.rand(3)")
+                self.assertEqual(reply["execution_count"], 1)
+                texts.append(text_of(messages))
+                reply, _ = client.run("nb.zeros(1e8)")
+                self.assertIn("limit 64 MB", reply["evalue"])
+        self.assertEqual(texts[0], texts[1])
+
+
 class Sockets(unittest.TestCase):
     def test_no_files_of_sockets_stay(self):
         for end in (signal.SIGTERM, signal.SIGHUP):
