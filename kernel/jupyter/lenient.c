@@ -10,7 +10,6 @@
 #include <string.h>
 
 #include "text.h"
-#include "unicode.h"
 
 // The code unit of an escape such as \ud83d at `at`; -1 where there is none.
 static long code_unit(const char *data, size_t length, size_t at) {
@@ -89,14 +88,10 @@ static size_t mend_word(const char *data, size_t length, size_t at, Text *out) {
 json_t *json_lenient(const char *data, size_t length) {
   json_t *j = json_loadb(data, length, JSON_ALLOW_NUL, NULL);
   if (j || length == 0) return j;
-  size_t n = length;
-  char *clean = unicode_clean(data, length, &n);
-  const char *from = clean ? clean : data;
   Text out = {0};
-  for (size_t at = 0; at < n && !out.failed;)
-    at = from[at] == '"' ? mend_string(from, n, at, &out) : mend_word(from, n, at, &out);
+  for (size_t at = 0; at < length && !out.failed;)
+    at = data[at] == '"' ? mend_string(data, length, at, &out) : mend_word(data, length, at, &out);
   if (!out.failed) j = json_loadb(out.data, out.length, JSON_ALLOW_NUL, NULL);
   text_free(&out);
-  free(clean);
   return j;
 }
