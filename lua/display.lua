@@ -164,25 +164,116 @@ function display.brief(v)
   return native.fit(text:match("^[^\n]*"), 60)
 end
 
--- The MIME bundle of a value: its own __display, or its text.  settings: {width=, color=, rich=}.
+-- ---- bundles ----
+
+local MOST = 15  -- types in a bundle, beside text/plain
+
+-- What is wrong with a text as JSON; a session puts its reader here.
+function display.json_error() return nil end
+
+local function is_json(mime)
+  return mime == "application/json" or mime:find("%+json$")
+end
+
+local function type_list(bundle)
+  local list = {}
+  for mime in pairs(bundle) do list[#list + 1] = mime end
+  table.sort(list)
+  return table.concat(list, ", ")
+end
+
+-- The data of one type, checked; tables as JSON where the type is JSON's.
+local function checked(where, mime, data)
+  if type(mime) ~= "string" or not mime:find("^[%w.+-]+/[%w.+-]+$") then
+    native.raise(("%s: the keys must be MIME types such as text/html, got %s"):format(where, options.describe(mime)))
+  end
+  if is_json(mime) and (type(data) == "table" or nb.is_tensor(data)) then
+    return require("nablua.json").encode(data, where)
+  end
+  if type(data) ~= "string" then
+    native.raise(("%s: %s must be a string%s, got %s"):format(where, mime, is_json(mime) and " or a table" or "",
+      options.describe(data)))
+  end
+  local wrong = is_json(mime) and display.json_error(data)
+  if wrong then native.raise(("%s: %s is no JSON: %s"):format(where, mime, wrong)) end
+  return data
+end
+
+local function plain_of_html(text)
+  text = text:gsub("<[sS][ct][rRyY].-</[sS][^>]*>", ""):gsub("<[bB][rR][^>]*>", "\n"):gsub("<[^>]*>", "")
+  text = text:gsub("&lt;", "<"):gsub("&gt;", ">"):gsub("&quot;", '"'):gsub("&#39;", "'"):gsub("&nbsp;", " ")
+  return (text:gsub("&amp;", "&"))
+end
+
+-- Text for who shows no more, from the best of what there is.
+local function plain_of(bundle)
+  local words = bundle["text/markdown"] or bundle["text/latex"] or bundle["application/json"] or
+    bundle["text/html"] and plain_of_html(bundle["text/html"])
+  if words then return words end
+  local types = type_list(bundle)
+  local mime = types:match("^[^,]*")
+  return mime == "" and "" or ("<%s, %d bytes>"):format(types, #bundle[mime])
+end
+
+-- A table of MIME types as the bundle that is shown: checked, JSON encoded, with text/plain, and metadata as JSON.
+local function finished(where, given, metadata)
+  local bundle, count = {}, 0
+  for mime, data in next, given do
+    bundle[mime], count = checked(where, mime, data), count + 1
+  end
+  if count > MOST + 1 then native.raise(("%s: a bundle can have %d types, got %d"):format(where, MOST + 1, count)) end
+  bundle["text/plain"] = bundle["text/plain"] or plain_of(bundle)
+  if metadata ~= nil then display.add_metadata(bundle, metadata, where) end
+  return bundle
+end
+
+-- Adds what tells a client how to show it: a table by MIME type, or of what holds for all.
+function display.add_metadata(bundle, metadata, where)
+  where = where or "display"
+  if type(metadata) ~= "table" or #metadata > 0 then
+    native.raise(("%s: metadata must be a table with names, got %s"):format(where, options.describe(metadata)))
+  end
+  if next(metadata) ~= nil then bundle.metadata = require("nablua.json").encode(metadata, where) end
+end
+
+local function is_bundle(v)
+  if type(v) ~= "table" or getmetatable(v) or next(v) == nil then return false end
+  for key in next, v do
+    if type(key) ~= "string" or not key:find("^%w+/[%w.+-]+$") then return false end
+  end
+  return true
+end
+
+-- The forms beyond text of what has no __display: tensors, and lists of records.
+local function rich_form(v)
+  if not nb.is_tensor(v) and (type(v) ~= "table" or getmetatable(v)) then return nil end
+  local ok, form = pcall(require("nablua.inspect.cards").html, v)
+  if not ok and native.interrupted() then error(form, 0) end
+  return ok and form or nil  -- without memory for it, say, the text is enough
+end
+
+-- The MIME bundle of a value: its own __display, or its text.  settings: {width=, color=, rich=, raw=}.
 function display.bundle(v, settings)
   settings = settings or {}
   settings.width = settings.width or native.columns()
-  if nb.is_tensor(v) then return { ["text/plain"] = native.text(v, settings.width) } end
+  if settings.raw and is_bundle(v) then return finished("display", v) end
+  if nb.is_tensor(v) then
+    return { ["text/plain"] = native.text(v, settings.width), ["text/html"] = settings.rich and rich_form(v) or nil }
+  end
   local meta = getmetatable(v)
   local own = type(meta) == "table" and (meta.__display or type(meta.__index) == "table" and meta.__index.__display)
   if type(own) == "function" then
-    local bundle = own(v, settings)
-    if type(bundle) ~= "table" or type(bundle["text/plain"]) ~= "string" then
-      error("__display must return a table with text/plain, got " .. options.describe(bundle), 0)
+    local bundle, metadata = own(v, settings)
+    if type(bundle) ~= "table" then
+      error("__display must return a table such as {[\"text/html\"]=...}, got " .. options.describe(bundle), 0)
     end
-    return bundle
+    return finished("__display", bundle, metadata)
   end
   local entry = type(v) == "table" and registry.find(v)
   if entry and entry.kind == "topic" and rawequal(entry.value, v) then
     return { ["text/plain"] = require("nablua.reference").contents(entry) }
   end
-  return { ["text/plain"] = display.pretty(v) }
+  return { ["text/plain"] = display.pretty(v), ["text/html"] = settings.rich and rich_form(v) or nil }
 end
 
 -- What a session puts here: show(value, {id=}) and update(value, id), as its globals display and update_display, which

@@ -40,7 +40,7 @@ define("step", "step", {
   example = [[
 local net = nn.Sequential{ nn.Linear(2, 4), nn.Sigmoid(), nn.Linear(4, 1), nn.Sigmoid() }
 local s = inspect.step(net, nb.ones(4, 2), nb.ones(4, 1), {loss=nn.MSELoss(), lr=0.5})
-return s:next().formula  --> "z⁽²⁾ = X·W⁽¹⁾+b⁽¹⁾"]],
+return s:next().formula  --> "z⁽²⁾ = X·W⁽¹⁾ᵀ+b⁽¹⁾"]],
 })
 
 define("summary", "summary", {

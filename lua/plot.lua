@@ -1,6 +1,8 @@
 -- SPDX-License-Identifier: MIT
 -- The module `plot`: its kinds, gathered from their files.
+local native = require "nablua.native"
 local figure = require "nablua.plot.figure"
+local options = require "nablua.options"
 local registry = require "nablua.registry"
 
 local plot = registry.home "nablua.plot"
@@ -24,5 +26,22 @@ for _, part in ipairs { "curves", "points", "images" } do
   end
 end
 table.move({ "p:save", "p:update" }, 1, 2, #see + 1, see)
+
+registry.define(plot, "plot.", "formats", {
+  doc = "The formats in which notebooks get plots: any of \"svg\", \"png\" and \"pdf\"; without arguments, those of " ..
+    "now.  What makes a PDF of a notebook needs \"pdf\" beside \"svg\", or \"png\" alone.",
+  signature = "plot.formats([format, ...])", see = { "p:save" },
+  example = 'plot.formats("svg", "pdf"); local n = select("#", plot.formats()); plot.formats "svg"; return n  --> 2',
+  function(...)
+    local given = { ... }
+    for _, format in ipairs(given) do
+      if not figure.mimes[format] then
+        native.raise(("plot.formats: there are \"svg\", \"png\" and \"pdf\", got %s"):format(options.describe(format)))
+      end
+    end
+    if #given > 0 then figure.formats = given end
+    return table.unpack(figure.formats)
+  end,
+})
 
 return plot

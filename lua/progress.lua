@@ -51,7 +51,9 @@ local Place = {}
 Place.__index = Place
 
 local count = 0
-local held = {}  -- the places with a bar that closed too soon after it was drawn, until the input's end
+local held = {}   -- the places with a bar that closed too soon after it was drawn, until the input's end
+local spare = {}  -- the places that a bar has left, for the next ones of the same input
+local open = {}   -- the bars of this input that are not closed, in the order of their making
 
 -- Empties the line: with blanks where a terminal knows no escape sequences.
 local function wipe()
@@ -60,8 +62,20 @@ local function wipe()
   return "\r" .. (" "):rep(native.columns() - 1) .. "\r"
 end
 
-local function draw(self, now)
+-- Displays stand in the order in which they are first shown: a bar that runs inside another comes below it.
+local draw
+
+local function show_those_before(self, now)
+  if self.place.id then return end
+  for _, bar in ipairs(open) do
+    if bar == self then return end
+    if bar.visible and not bar.place.id then draw(bar, now) end
+  end
+end
+
+function draw(self, now)
   local place = self.place
+  if not native.isatty(1) then show_those_before(self, now) end
   place.drawn, place.bar = now, self
   if native.isatty(1) then
     io.stdout:write(wipe(), line(self, now))
@@ -80,6 +94,19 @@ function Place:settle()
   held[self], display.pending[self] = nil, nil
 end
 
+-- The end of an input, for those that come to know of it.
+local input = {}
+
+function input.settle()
+  open, spare, display.pending[input] = {}, {}, nil
+end
+
+local function forget(bar)
+  for i, b in ipairs(open) do
+    if b == bar then return table.remove(open, i) end
+  end
+end
+
 -- Counts one step more; the note stands at the end of the line.
 function Bar:step(note)
   self.done = self.done + 1
@@ -89,14 +116,16 @@ function Bar:step(note)
   if now - self.place.drawn >= REDRAW then draw(self, now) end
 end
 
--- Removes the bar from the terminal; in a notebook it stays, as it is at its end.
+-- Removes the bar from the terminal; in a notebook it stays, as it is at its end, unless it was not to.
 function Bar:close()
   local place = self.place
   if not self.visible then return end
   self.visible, self.ended = false, native.clock()
+  forget(self)
   if not native.isatty(1) then
     place.bar = self
     if place.id then held[place], display.pending[place] = true, true end
+    if not self.leave then spare[#spare + 1] = place end
   elseif place.bar == self then
     io.stdout:write(wipe())
     io.stdout:flush()
@@ -115,12 +144,15 @@ function Bar:__tostring()
 end
 
 function Bar:__display()
+  if self.ended and not self.leave then return { ["text/plain"] = "", ["text/html"] = "" } end
   return { ["text/plain"] = tostring(self) }
 end
 
 local params = {
   { name = "total", type = "count", optional = true, positional = true, doc = "how many steps there will be" },
   { name = "label", type = "string", default = "", doc = "stands before the bar" },
+  { name = "leave", type = "boolean", default = true,
+    doc = "stays in a notebook when it is closed; without, the next bar takes its place" },
 }
 
 registry.define(progress, "nb.", "progress", {
@@ -130,9 +162,14 @@ registry.define(progress, "nb.", "progress", {
   function(...)
     local o = options.read("nb.progress", params, ...)
     local now = native.clock()
-    return setmetatable({ total = o.total, label = o.label, note = "", done = 0, start = now,
-      place = setmetatable({ drawn = now }, Place),
+    local bar = setmetatable({ total = o.total, label = o.label, leave = o.leave, note = "", done = 0, start = now,
+      place = table.remove(spare) or setmetatable({ drawn = now }, Place),
       visible = native.isatty(1) or display.live ~= nil and display.live() }, Bar)
+    if bar.visible then
+      open[#open + 1] = bar
+      display.pending[input] = true
+    end
+    return bar
   end,
 })
 

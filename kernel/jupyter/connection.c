@@ -189,6 +189,13 @@ bool connection_open(Connection *c, const char *path, char *reason, size_t size)
   return ok;
 }
 
+void connection_remove_files(const Connection *c) {
+  char path[512];
+  if (strcmp(c->transport, "ipc") != 0) return;
+  for (int i = 0; i < CHANNELS; i++)
+    if (snprintf(path, sizeof path, "%s-%d", c->ip, c->ports[i]) < (int)sizeof path) unlink(path);
+}
+
 bool connection_register(Connection *c, Wire *wire, char *reason, size_t size) {
   char address[512];
   Frames out = {0}, in;

@@ -27,6 +27,9 @@ bool connection_open(Connection *c, const char *path, char *reason, size_t size)
 // Tells the ports to the launcher that waits at the registration port, and awaits its signed answer.
 bool connection_register(Connection *c, Wire *wire, char *reason, size_t size);
 
+// Removes the files of sockets that are files, which ZeroMQ leaves.
+void connection_remove_files(const Connection *c);
+
 // {"shell_port": ..., ...}
 json_t *connection_ports(const Connection *c);
 

@@ -93,6 +93,7 @@ _Noreturn void kernel_end(Kernel *k) {
     pthread_join(k->heartbeat, NULL);
     zmq_ctx_term(k->connection.context);
   }
+  connection_remove_files(&k->connection);
   end_programs();
   _exit(0);
 }

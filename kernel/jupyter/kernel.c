@@ -108,10 +108,6 @@ static bool start_thread(pthread_t *thread, void *(*run)(void *), Kernel *k) {
   return ok;
 }
 
-static void announce(Kernel *k) {
-  outbox_publish(k->outbox, "status", NULL, json_pack("{s:s}", "execution_state", "starting"));
-}
-
 int kernel_run(const char *connection_file) {
   char reason[1024];
   const char *parent = getenv("JPY_PARENT_PID");
@@ -138,12 +134,12 @@ int kernel_run(const char *connection_file) {
     return 1;
   }
   session_trace_to(kernel_log_descriptor());  // what is written to the streams becomes messages, of which it tells
+  if (!kernel_open_input(k)) kernel_log("standard input cannot be the client");
   if (!start_session(k, reason, sizeof reason)) {
     kernel_log("%s", reason);
     return 1;
   }
   handle_signals();
-  announce(k);
   if (!start_thread(&k->io, io_thread, k) || !start_thread(&k->heartbeat, heartbeat_thread, k) ||
       !start_thread(&control, control_thread, k)) {
     kernel_log("cannot start a thread");

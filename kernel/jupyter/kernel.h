@@ -42,7 +42,8 @@ typedef struct Kernel {
   bool closed;              // the session is
   bool asking;              // input() waits
   char *answer;             // to it
-  int answered;             // an event
+  size_t answer_length;
+  int answered;  // an event
 
   // The evaluator's own.
   Session *volatile session;
@@ -51,6 +52,8 @@ typedef struct Kernel {
   json_t *payload;                   // of the reply to the cell
   json_t *problem;                   // of the cell that failed: ename, evalue, traceback
   unsigned long long abort_through;  // cells up to this job came before a cell failed
+  char *given;                       // the answer that is read as standard input, its line's end included, or NULL
+  size_t given_length, given_at;
 } Kernel;
 
 // ---- kernel.c ----
@@ -106,6 +109,17 @@ void *control_thread(void *kernel);
 
 // Tells of a message that comes ("in") or goes ("out"), where the trace is to tell of messages; from any thread.
 void trace_frames(const char *way, Channel channel, const Frames *f);
+
+// ---- question.c ----
+
+// Asks the client for a line and waits for it; see Sink.
+char *kernel_ask(void *kernel, const char *prompt, bool hidden, size_t *length);
+
+// Makes standard input the client: each line that is read asks for one.  False when there is no memory.
+bool kernel_open_input(Kernel *k);
+
+// What is left of the answers to the cell before is not read by the next.
+void kernel_drop_input(Kernel *k);
 
 // ---- sink.c ----
 

@@ -7,6 +7,7 @@
 
 #include "kernel.h"
 #include "unicode.h"
+#include "usage.h"
 
 // ---- reading contents ----
 
@@ -17,7 +18,7 @@ static bool flag(json_t *content, const char *name, bool otherwise) {
 
 static int whole(json_t *content, const char *name, int otherwise) {
   json_t *value = json_object_get(content, name);
-  json_int_t n = json_is_integer(value) ? json_integer_value(value) : otherwise;
+  double n = json_is_number(value) ? json_number_value(value) : otherwise;
   return n > 1000000000 ? 1000000000 : n < -1000000000 ? -1000000000 : (int)n;
 }
 
@@ -94,6 +95,7 @@ static json_t *execute(Kernel *k, Message *m) {
                    json_pack("{s:o, s:i}", "code", json_text(code, length), "execution_count", count));
   if (counted) need_history(k);
   session_allow_input(k->session, flag(m->content, "allow_stdin", false));
+  kernel_drop_input(k);
   json_decref(k->problem);
   k->problem = NULL;
   k->payload = json_array();
@@ -257,15 +259,21 @@ static json_t *comm_close(Kernel *k, Message *m) {
 
 // ---- the kernel itself ----
 
+static json_t *help_links(void) {
+  return json_pack("[{s:s, s:s}, {s:s, s:s}, {s:s, s:s}]",  //
+                   "text", "Lua Reference", "url", "https://www.lua.org/manual/5.4/", "text", "Programming in Lua",
+                   "url", "https://www.lua.org/pil/contents.html", "text", "Markdown Reference", "url",
+                   "https://commonmark.org/help/");
+}
+
 static json_t *kernel_info(Kernel *k, Message *m) {
   (void)k, (void)m;
-  return json_pack("{s:s, s:s, s:s, s:{s:s, s:s, s:s, s:s, s:s, s:s}, s:s, s:b, s:[], s:[{s:s, s:s}]}",              //
+  return json_pack("{s:s, s:s, s:s, s:{s:s, s:s, s:s, s:s, s:s, s:s}, s:s, s:b, s:[], s:o}",                         //
                    "protocol_version", "5.5", "implementation", "nablua", "implementation_version", NABLUA_VERSION,  //
                    "language_info", "name", "lua", "version", session_lua_version(), "mimetype", "text/x-lua",
                    "file_extension", ".lua", "pygments_lexer", "lua", "codemirror_mode", "lua",  //
                    "banner", "nablua " NABLUA_VERSION "   ?name or help(name) explains", "debugger", 0,
-                   "supported_features", "help_links", "text", "Lua Reference", "url",
-                   "https://www.lua.org/manual/5.4/");
+                   "supported_features", "help_links", help_links());
 }
 
 static json_t *connect(Kernel *k, Message *m) {
@@ -282,6 +290,11 @@ static json_t *interrupt(Kernel *k, Message *m) {
 static json_t *debug(Kernel *k, Message *m) {
   (void)k, (void)m;
   return bad_request("this kernel has no debugger; %debug opens a prompt in the frames of the last error");
+}
+
+static json_t *usage(Kernel *k, Message *m) {
+  (void)k, (void)m;
+  return usage_now();
 }
 
 static json_t *shutdown(Kernel *k, Message *m) {
@@ -316,6 +329,7 @@ static const Handler handlers[] = {
     {"shutdown_request", "shutdown_reply", ON_BOTH, shutdown},
     {"interrupt_request", "interrupt_reply", ON_CONTROL, interrupt},
     {"debug_request", "debug_reply", ON_CONTROL, debug},
+    {"usage_request", "usage_reply", ON_CONTROL, usage},
 };
 
 static const Handler *find_handler(const char *type, Channel channel) {

@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: MIT
 // What the session tells, as messages: values, displays, errors, questions.
-#include <errno.h>
-#include <poll.h>
+#include <ctype.h>
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "event.h"
 #include "kernel.h"
+#include "unicode.h"
 
 // ---- values ----
 
@@ -17,26 +15,52 @@ static bool ends_in(const char *text, const char *end) {
   return n >= m && strcmp(text + n - m, end) == 0;
 }
 
-// Pictures of bytes travel in base64; those that are text already stay as they are.
-static json_t *picture(const Mime *m) {
-  bool text = true;
-  for (size_t i = 0; i < m->length && text; i++) text = (unsigned char)m->data[i] < 0x80 && m->data[i] != '\0';
-  if (text) return json_text(m->data, m->length);
+// Whether the bytes are in base64 already, as some programs write them.
+static bool is_base64(const char *data, size_t length) {
+  size_t letters = 0, ends = 0;
+  for (size_t i = 0; i < length; i++) {
+    unsigned char c = (unsigned char)data[i];
+    if (c == '\n' || c == '\r') continue;
+    if (c == '=')
+      ends++;
+    else if (ends == 0 && c < 0x80 && (isalnum(c) || c == '+' || c == '/'))
+      letters++;
+    else
+      return false;
+  }
+  return letters > 0 && ends <= 2 && (letters + ends) % 4 == 0;
+}
+
+static json_t *bytes_json(const Mime *m) {
+  if (is_base64(m->data, m->length)) return json_text(m->data, m->length);
   size_t room = sodium_base64_encoded_len(m->length, sodium_base64_VARIANT_ORIGINAL);
   char *encoded = malloc(room);
-  if (!encoded) return NULL;
+  if (!encoded) return json_null();
   sodium_bin2base64(encoded, room, (const unsigned char *)m->data, m->length, sodium_base64_VARIANT_ORIGINAL);
   json_t *j = json_string_nocheck(encoded);
   free(encoded);
   return j;
 }
 
+// Whether what is of this type travels in base64: what never is text, and any other that this one is not.
+static bool is_bytes(const Mime *m) {
+  static const char *const always[] = {"image/", "audio/", "video/", "font/", "application/pdf", "application/zip"};
+  if (strncmp(m->type, "text/", 5) == 0 || ends_in(m->type, "+xml")) return false;
+  for (size_t i = 0; i < sizeof always / sizeof *always; i++)
+    if (strncmp(m->type, always[i], strlen(always[i])) == 0) return true;
+  if (memchr(m->data, '\0', m->length)) return true;
+  size_t n;
+  char *clean = unicode_clean(m->data, m->length, &n);
+  free(clean);
+  return clean != NULL;
+}
+
 static json_t *mime_json(const Mime *m) {
-  if (strncmp(m->type, "image/", 6) == 0 && !ends_in(m->type, "+xml")) return picture(m);
   if (strcmp(m->type, "application/json") == 0 || ends_in(m->type, "+json")) {
     json_t *j = json_loadb(m->data, m->length, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
-    if (j) return j;
+    return j ? j : json_text(m->data, m->length);
   }
+  if (is_bytes(m)) return bytes_json(m);
   // A drawing stands inside a page: without the declaration of a document, which nbconvert refuses too.
   const char *svg = strcmp(m->type, "image/svg+xml") == 0 ? memmem(m->data, m->length, "<svg", 4) : NULL;
   if (svg) return json_text(svg, m->length - (size_t)(svg - m->data));
@@ -49,13 +73,19 @@ json_t *bundle_json(const Bundle *b) {
   return data;
 }
 
+static json_t *metadata_json(const Bundle *b) {
+  json_t *j = b->metadata ? json_loads(b->metadata, 0, NULL) : NULL;
+  return j ? j : json_object();
+}
+
 json_t *problem_json(const Problem *p) {
   bool interrupted = strcmp(p->name, "Interrupted") == 0;
   const char *name = interrupted ? "KeyboardInterrupt" : p->name;
   json_t *traceback = json_array();
   json_t *message = json_text(p->message, strlen(p->message));
   const char *shown = json_string_value(message);
-  json_array_append_new(traceback, json_sprintf("\033[1;31m%s\033[0m: %s", name, shown ? shown : ""));
+  // Bold, in the page's own colour: no red is legible on the grounds that light and dark pages give errors.
+  json_array_append_new(traceback, json_sprintf("\033[1m%s\033[0m: %s", name, shown ? shown : ""));
   for (const char *line = p->frames; *line;) {
     const char *end = strchrnul(line, '\n');
     json_t *text = json_text(line, (size_t)(end - line));
@@ -79,8 +109,9 @@ static void publish(Kernel *k, const char *type, json_t *content) {
 }
 
 static void value(void *user, int number, const Bundle *b) {
-  publish(user, "execute_result",
-          json_pack("{s:i, s:o, s:{}}", "execution_count", number, "data", bundle_json(b), "metadata"));
+  publish(
+      user, "execute_result",
+      json_pack("{s:i, s:o, s:o}", "execution_count", number, "data", bundle_json(b), "metadata", metadata_json(b)));
 }
 
 // Clients show a page beside the notebook, or in a pager.
@@ -99,7 +130,7 @@ static void next_input(void *user, const char *text, bool replace) {
 static void display(void *user, const Bundle *b, const char *id, bool update) {
   json_t *transient = id ? json_pack("{s:o}", "display_id", json_text(id, strlen(id))) : json_object();
   publish(user, update ? "update_display_data" : "display_data",
-          json_pack("{s:o, s:{}, s:o}", "data", bundle_json(b), "metadata", "transient", transient));
+          json_pack("{s:o, s:o, s:o}", "data", bundle_json(b), "metadata", metadata_json(b), "transient", transient));
 }
 
 static void clear(void *user, bool wait) {
@@ -137,44 +168,6 @@ static void program(void *user) {
   outbox_expect_programs(k->outbox);
 }
 
-// ---- input() ----
-
-static void ask_client(Kernel *k, const char *prompt, bool hidden) {
-  Frames f = {0};
-  outbox_flush(k->outbox);
-  frames_add_idents(&f, k->request);
-  json_t *content = json_pack("{s:o, s:b}", "prompt", json_text(prompt, strlen(prompt)), "password", hidden);
-  if (wire_write(k->wire, &f, "input_request", message_header(k->request), content))
-    outbox_post(k->outbox, STDIN, &f);
-  else
-    frames_free(&f);
-}
-
-// Waits for a line that was sent after the question; an interrupt or the kernel's end ends the waiting.
-static char *ask(void *user, const char *prompt, bool hidden) {
-  Kernel *k = user;
-  char *line = NULL;
-  pthread_mutex_lock(&k->lock);
-  free(k->answer);
-  k->answer = NULL;
-  k->asking = true;
-  pthread_mutex_unlock(&k->lock);
-  event_clear(k->answered);
-  ask_client(k, prompt, hidden);
-  while (!line && !session_interrupted(k->session) && !atomic_load(&k->stopping)) {
-    struct pollfd ready = {k->answered, POLLIN, 0};
-    if (poll(&ready, 1, 100) > 0) event_clear(k->answered);
-    pthread_mutex_lock(&k->lock);
-    line = k->answer;
-    k->answer = NULL;
-    pthread_mutex_unlock(&k->lock);
-  }
-  pthread_mutex_lock(&k->lock);
-  k->asking = false;
-  pthread_mutex_unlock(&k->lock);
-  return line;
-}
-
 Sink kernel_sink(Kernel *k) {
   return (Sink){.user = k,
                 .value = value,
@@ -183,7 +176,7 @@ Sink kernel_sink(Kernel *k) {
                 .display = display,
                 .clear = clear,
                 .error = error,
-                .ask = ask,
+                .ask = kernel_ask,
                 .program = program,
                 .comm = comm};
 }

@@ -11,6 +11,10 @@
 
 enum { COLLECT_MS = 100, REACH_MS = 20 };
 
+// How long requests wait at the start: until no listener has come for SETTLE_MS, but not longer than HOLD_MS.  ZeroMQ
+// tries to connect again after 100 to 200 ms, each socket in its own time.
+enum { SETTLE_MS = 200, HOLD_MS = 500 };
+
 // ---- io ----
 
 // An answer to input(); one that nobody waits for is too late.
@@ -22,12 +26,15 @@ static void receive_answer(Kernel *k, Frames *frames) {
     kernel_log("dropped a message on stdin: %s", why);
     return;
   }
-  const char *text = json_string_value(json_object_get(m.content, "value"));
-  if (strcmp(m.type, "input_reply") == 0) {
-    char *copy = strdup(text ? text : "");
+  json_t *value = json_object_get(m.content, "value");
+  size_t length = json_string_length(value);
+  char *copy = strcmp(m.type, "input_reply") == 0 ? calloc(length + 1, 1) : NULL;
+  if (copy) {
+    if (length > 0) memcpy(copy, json_string_value(value), length);
     pthread_mutex_lock(&k->lock);
     if (k->asking && !k->answer) {
       k->answer = copy;
+      k->answer_length = length;
       copy = NULL;
       event_set(k->answered);
     }
@@ -37,14 +44,37 @@ static void receive_answer(Kernel *k, Frames *frames) {
   message_free(&m);
 }
 
+// The start of a kernel, when the clients of the one before come back, each socket by itself: what is said before a
+// client listens again is lost to it.
+typedef struct Start {
+  double begin, heard;   // when the kernel began, and when the last listener came: 0 before the first
+  bool open, announced;  // requests are read; somebody was told that the kernel starts
+} Start;
+
+// Milliseconds until requests are read; 0 from then on.
+static int start_wait(Start *s) {
+  double now = session_clock(), end = s->begin + HOLD_MS / 1000.0, settled = s->heard + SETTLE_MS / 1000.0;
+  if (s->heard > 0 && settled < end) end = settled;
+  if (now >= end) s->open = true;
+  return s->open ? 0 : 1 + (int)(1000 * (end - now));
+}
+
+// Says that the kernel starts as soon as there is who hears it, before all that requests are answered with.
+static void announce(Kernel *k, Start *s) {
+  if (s->announced || !s->open || s->heard <= 0) return;
+  s->announced = true;
+  outbox_publish(k->outbox, "status", NULL, json_pack("{s:s}", "execution_state", "starting"));
+}
+
 // A client that begins to listen is told so first: what it asks for from now on it will see.
-static void subscribe(Kernel *k, Frames *message) {
+static void subscribe(Kernel *k, Start *start, Frames *message) {
   void *s = k->connection.sockets[IOPUB];
   const char *data = zmq_msg_data(&message->items[0]);
   size_t length = zmq_msg_size(&message->items[0]);
   if (length == 0 || *data > 1) return;
   zmq_setsockopt(s, *data ? ZMQ_SUBSCRIBE : ZMQ_UNSUBSCRIBE, data + 1, length - 1);
   if (*data == 0) return;
+  start->heard = session_clock();
   Frames f = {0};
   frames_add_bytes(&f, data + 1, length - 1);
   json_t *content = json_pack("{s:o}", "subscription", json_text(data + 1, length - 1));
@@ -56,15 +86,15 @@ static void subscribe(Kernel *k, Frames *message) {
   frames_send(&f, s);
 }
 
-static void receive_all(Kernel *k) {
+static void receive_all(Kernel *k, Start *start) {
   Frames f;
-  while (frames_receive(&f, k->connection.sockets[SHELL])) {
+  while (start->open && frames_receive(&f, k->connection.sockets[SHELL])) {
     trace_frames("in", SHELL, &f);
     queue_add(k, &f);
   }
   while (frames_receive(&f, k->connection.sockets[STDIN])) receive_answer(k, &f);
   while (frames_receive(&f, k->connection.sockets[IOPUB])) {
-    subscribe(k, &f);
+    subscribe(k, start, &f);
     frames_free(&f);
   }
 }
@@ -85,11 +115,13 @@ void *io_thread(void *kernel) {
   Outbox *o = k->outbox;
   void **sockets = k->connection.sockets;
   Frames question = {0};
+  Start start = {.begin = session_clock()};
   outbox_attach(o);
   while (!outbox_is_done(o)) {
     Channel channel;
     Frames f;
-    int wait;
+    int wait, hold = start.open ? 0 : start_wait(&start);
+    announce(k, &start);
     for (int i = 0; i < 1000 && outbox_take(o, &channel, &f, &wait); i++) {
       trace_frames("out", channel, &f);
       if (channel == STDIN) {
@@ -100,14 +132,16 @@ void *io_thread(void *kernel) {
       }
     }
     if (ask_when_reached(k, &question) && (wait < 0 || wait > REACH_MS)) wait = REACH_MS;
+    if (hold > 0 && (wait < 0 || wait > hold)) wait = hold;
     bool evaluating = atomic_load(&k->evaluating);
     if (evaluating && (wait < 0 || wait > COLLECT_MS)) wait = COLLECT_MS;
-    zmq_pollitem_t items[] = {{sockets[SHELL], 0, ZMQ_POLLIN, 0},       {sockets[STDIN], 0, ZMQ_POLLIN, 0},
+    short requests = start.open ? ZMQ_POLLIN : 0;
+    zmq_pollitem_t items[] = {{sockets[SHELL], 0, requests, 0},         {sockets[STDIN], 0, ZMQ_POLLIN, 0},
                               {sockets[IOPUB], 0, ZMQ_POLLIN, 0},       {NULL, outbox_event(o), ZMQ_POLLIN, 0},
                               {NULL, outbox_pipe(o, 0), ZMQ_POLLIN, 0}, {NULL, outbox_pipe(o, 1), ZMQ_POLLIN, 0}};
     int ready = zmq_poll(items, sizeof items / sizeof *items, wait);
     if (ready < 0 && zmq_errno() != EINTR) break;
-    if (ready > 0) receive_all(k);
+    if (ready > 0) receive_all(k, &start);
     if (evaluating || items[4].revents || items[5].revents) outbox_collect(o);
   }
   frames_free(&question);

@@ -13,6 +13,7 @@
 #include <unistd.h>
 #include <uuid/uuid.h>
 
+#include "lenient.h"
 #include "unicode.h"
 
 static const char delimiter[] = "<IDS|MSG>";
@@ -180,7 +181,7 @@ static bool is_fresh(Wire *w, const char *hex) {
 // ---- receiving ----
 
 static json_t *read_object(zmq_msg_t *frame) {
-  json_t *j = json_loadb(zmq_msg_data(frame), zmq_msg_size(frame), JSON_ALLOW_NUL, NULL);
+  json_t *j = json_lenient(zmq_msg_data(frame), zmq_msg_size(frame));
   if (json_is_object(j)) return j;
   json_decref(j);
   return NULL;

@@ -60,12 +60,13 @@ static void error(void *user, const Problem *p) {
   begin();
 }
 
-static char *ask(void *user, const char *prompt, bool hidden) {
+static char *ask(void *user, const char *prompt, bool hidden, size_t *length) {
   (void)user, (void)hidden;
   fputs(prompt, stdout);
   if (!answers || !*answers) return NULL;
   size_t n = strcspn(answers, "\n");
   char *line = strndup(answers, n);
+  *length = line ? n : 0;
   memmove(answers, answers + n + (answers[n] == '\n'), strlen(answers + n + (answers[n] == '\n')) + 1);
   return line;
 }

@@ -101,9 +101,11 @@ static void show_error(void *user, const Problem *problem) {
   }
 }
 
-static char *ask(void *user, const char *prompt, bool hidden) {
+static char *ask(void *user, const char *prompt, bool hidden, size_t *length) {
   (void)user;
-  return repl_ask(prompt, hidden);
+  char *line = repl_ask(prompt, hidden);
+  *length = line ? strlen(line) : 0;
+  return line;
 }
 
 static const char usage[] =

@@ -139,6 +139,20 @@ int send_comm(lua_State *L) {
   return 0;
 }
 
+int json_error(lua_State *L) {
+  size_t length;
+  const char *text = luaL_checklstring(L, 1, &length);
+  json_error_t error;
+  json_t *j = json_loadb(text, length, JSON_DECODE_ANY | JSON_ALLOW_NUL, &error);
+  if (j) {
+    json_decref(j);
+    lua_pushnil(L);
+  } else {
+    lua_pushfstring(L, "%s, at byte %d", error.text, error.position);
+  }
+  return 1;
+}
+
 // A name that no other comm has.
 int new_comm_id(lua_State *L) {
   unsigned char bytes[16];

@@ -318,7 +318,7 @@ static SessionStatus eval(Session *s, const char *code, size_t length, const cha
     s->more_follows = false;
     text_free(&clean);
   } else {
-    status = eval_from(s, &(Source){code, length, name}, 0);
+    status = eval_from(s, &(Source){code, length, name}, skip_mark(code, length));
   }
   lua_pushcfunction(L, settle_values);
   protected_call(s, 0, 0);

@@ -175,6 +175,13 @@ static bool asks_at_end(const char *code, size_t length) {
   return true;
 }
 
+size_t skip_mark(const char *code, size_t length) {
+  size_t at = length >= 3 && memcmp(code, "\xEF\xBB\xBF", 3) == 0 ? 3 : 0;
+  if (length - at < 2 || memcmp(code + at, "#!", 2) != 0) return at;
+  const char *end = memchr(code + at, '\n', length - at);
+  return end ? (size_t)(end - code) : length;
+}
+
 static bool is_name_byte(char c) {
   return c == '_' || (c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z');
 }
@@ -315,7 +322,7 @@ static SessionCompleteness judge_lua(Session *s, const char *code, size_t length
 }
 
 SessionCompleteness judge(Session *s, const char *code, size_t length, int *indent) {
-  size_t at = 0, end;
+  size_t at = skip_mark(code, length), end;
   CommandState command;
   if (indent) *indent = 0;
   while ((command = command_at(s, code, length, &at, &end, indent)) == COMMAND) at = end;

@@ -16,6 +16,10 @@ void compile(lua_State *L, Session *s, const Source *source);
 
 void forget_chunk(Session *s);
 
+// Where an input begins behind what programs read from files alone: a byte order mark, and a first line such as
+// "#!/usr/bin/env nablua", whose end stays, so that lines count as before.
+size_t skip_mark(const char *code, size_t length);
+
 typedef enum CommandState { NO_COMMAND, COMMAND, OPEN_COMMAND } CommandState;
 
 // The command that begins at `at`, behind spaces, and where it ends: with its line, with the Lua that it is followed

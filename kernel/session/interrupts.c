@@ -170,6 +170,24 @@ bool session_interrupted(const Session *s) {
   return s->interrupted;
 }
 
+// ---- reading where nobody can be asked ----
+
+static void refuse_hook(lua_State *L, lua_Debug *ar) {
+  lua_sethook(L, NULL, 0, 0);
+  luaL_where(L, ar->event == LUA_HOOKRET ? 1 : 0);
+  lua_pushliteral(L, "standard input cannot be read: this client takes no questions, so nobody can be asked here");
+  lua_concat(L, 2);
+  lua_error(L);
+}
+
+// Lua's own functions report that a file cannot be read as a value, which a program may not look at: this is an error.
+bool session_may_read(Session *s) {
+  if (!s->deaf) return true;
+  lua_State *running = s->running ? s->running : s->L;
+  if (!s->interrupted) lua_sethook(running, refuse_hook, LUA_MASKRET | LUA_MASKCOUNT, 1);
+  return false;
+}
+
 // Whether the error on the top of the stack is an interrupt's, whose peace has begun then.
 static bool is_of_interrupt(lua_State *L, Session *s) {
   const char *message = s->interrupted && lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : NULL;

@@ -43,6 +43,9 @@ int watch_inputs(lua_State *L);
 // leave(): ends the prompt.  scripts.c
 int leave(lua_State *L);
 
+// json_error(text): what is wrong with a text as JSON, nil when nothing is.  comms.c
+int json_error(lua_State *L);
+
 // send_comm(kind, id, target, json, buffers), and new_comm_id(): a name that no other comm has.  comms.c
 int send_comm(lua_State *L);
 int new_comm_id(lua_State *L);

@@ -50,6 +50,7 @@ static int open_native(lua_State *L) {
                                        {"ask", ask_user},
                                        {"send_comm", send_comm},
                                        {"new_comm_id", new_comm_id},
+                                       {"json_error", json_error},
                                        {"leave", leave},
                                        {"command", command_end},
                                        {"next_input", next_input},

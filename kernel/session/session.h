@@ -20,6 +20,7 @@ typedef struct Mime {
 typedef struct Bundle {
   const Mime *items;
   int count;
+  const char *metadata;  // a JSON object that tells how to show it, or NULL
 } Bundle;
 
 // An error: what happened, and the user's frames, innermost first, a line each with its source ("" when none).
@@ -53,7 +54,8 @@ typedef struct Sink {
   void (*next_input)(void *user, const char *text, bool replace);  // the user is to edit it, in place of this input;
                                                                    // may be NULL
   void (*error)(void *user, const Problem *problem);
-  char *(*ask)(void *user, const char *prompt, bool hidden);  // a line from malloc; NULL at the end of input
+  // A line from malloc, of *length bytes before its NUL; NULL at the end of input.
+  char *(*ask)(void *user, const char *prompt, bool hidden, size_t *length);
 } Sink;
 
 typedef enum SessionStatus { SESSION_OK, SESSION_ERROR, SESSION_INTERRUPTED } SessionStatus;
@@ -118,6 +120,10 @@ void session_allow_input(Session *s, bool allowed);
 // A front end with a prompt to leave says so; when an input asked to leave it, session_leaves is true.
 void session_allow_leaving(Session *s);
 bool session_leaves(const Session *s);
+
+// For a front end whose standard input is the user: whether what runs may read it now.  If not, the read that asks is
+// an error as soon as it returns.  To be called by the evaluating thread while it reads.
+bool session_may_read(Session *s);
 
 // Seconds since some moment that stays the same while the process runs.
 double session_clock(void);

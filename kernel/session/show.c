@@ -11,13 +11,16 @@
 #include "native.h"
 #include "record.h"
 
-void push_bundle(lua_State *L, Session *s, int index) {
+// `raw`: a table of MIME types is a bundle itself.
+static void push_bundle_of(lua_State *L, Session *s, int index, bool raw) {
   index = lua_absindex(L, index);
   push_module(L, "nablua.display");
   lua_getfield(L, -1, "bundle");
   lua_remove(L, -2);
   lua_pushvalue(L, index);
-  lua_createtable(L, 0, 3);
+  lua_createtable(L, 0, 4);
+  lua_pushboolean(L, raw);
+  lua_setfield(L, -2, "raw");
   lua_pushboolean(L, s->color);
   lua_setfield(L, -2, "color");
   lua_pushboolean(L, s->rich);
@@ -29,18 +32,27 @@ void push_bundle(lua_State *L, Session *s, int index) {
   lua_call(L, 2, 1);
 }
 
+void push_bundle(lua_State *L, Session *s, int index) {
+  push_bundle_of(L, s, index, false);
+}
+
 Bundle read_bundle(lua_State *L, Session *s) {
+  const char *metadata = NULL;
   int count = 1;
   for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) {
     if (lua_type(L, -2) != LUA_TSTRING || lua_type(L, -1) != LUA_TSTRING) continue;
     Mime m = {.type = lua_tostring(L, -2)};
+    if (strcmp(m.type, "metadata") == 0) {
+      metadata = lua_tostring(L, -1);
+      continue;
+    }
     m.data = lua_tolstring(L, -1, &m.length);
     if (strcmp(m.type, "text/plain") == 0)
       s->mimes[0] = m;
     else if (count < MOST_MIMES)
       s->mimes[count++] = m;
   }
-  return (Bundle){s->mimes, count};
+  return (Bundle){s->mimes, count, metadata};
 }
 
 // Whether what is updated can be seen while something runs: in a notebook, or at a terminal.
@@ -62,17 +74,33 @@ static const char *display_id(lua_State *L, int index) {
   return luaL_checkstring(L, index);
 }
 
-// display(value, {id=})
+// Adds the metadata among the options at that index to the bundle on the top.
+static void add_metadata(lua_State *L, int options) {
+  if (lua_getfield(L, options, "metadata") == LUA_TNIL) {
+    lua_pop(L, 1);
+    return;
+  }
+  push_module(L, "nablua.display");
+  lua_getfield(L, -1, "add_metadata");
+  lua_pushvalue(L, -4);
+  lua_pushvalue(L, -4);
+  lua_call(L, 2, 0);
+  lua_pop(L, 2);
+}
+
+// display(value, {id=, metadata=})
 static int display(lua_State *L) {
   Session *s = session_of(L);
   luaL_checkany(L, 1);
   const char *id = NULL;
-  if (!lua_isnoneornil(L, 2)) {
+  bool options = !lua_isnoneornil(L, 2);
+  if (options) {
     luaL_checktype(L, 2, LUA_TTABLE);
     lua_getfield(L, 2, "id");
     id = display_id(L, -1);
   }
-  push_bundle(L, s, 1);
+  push_bundle_of(L, s, 1, true);
+  if (options) add_metadata(L, 2);
   Bundle b = read_bundle(L, s);
   record_bundle(L, s, "display", id);
   if (s->sink.display) s->sink.display(s->sink.user, &b, id, false);
@@ -84,7 +112,7 @@ static int update_display(lua_State *L) {
   Session *s = session_of(L);
   luaL_checkany(L, 1);
   const char *id = luaL_checkstring(L, 2);
-  push_bundle(L, s, 1);
+  push_bundle_of(L, s, 1, true);
   Bundle b = read_bundle(L, s);
   record_bundle(L, s, "update", id);
   if (s->sink.display) s->sink.display(s->sink.user, &b, id, true);
@@ -106,8 +134,14 @@ static int clear_output(lua_State *L) {
   return 0;
 }
 
+typedef struct Answer {
+  char *line;
+  size_t length;
+} Answer;
+
 static int push_answer(lua_State *L) {
-  lua_pushstring(L, lua_touserdata(L, 1));
+  const Answer *a = lua_touserdata(L, 1);
+  lua_pushlstring(L, a->line, a->length);
   return 1;
 }
 
@@ -124,15 +158,16 @@ int ask_user(lua_State *L) {
   if (!s->sink.ask || s->deaf) return luaL_error(L, "input: there is nobody to ask here");
   luaL_checkstack(L, 4, NULL);
   lua_pushcfunction(L, push_answer);
-  char *line = s->sink.ask(s->sink.user, prompt, hidden);
-  if (!line) {
+  Answer answer = {NULL, 0};
+  answer.line = s->sink.ask(s->sink.user, prompt, hidden, &answer.length);
+  if (!answer.line) {
     if (s->interrupted) return luaL_error(L, "interrupted");
     lua_pushnil(L);
     return 1;
   }
-  lua_pushlightuserdata(L, line);
+  lua_pushlightuserdata(L, &answer);
   int status = lua_pcall(L, 1, 1, 0);
-  free(line);
+  free(answer.line);
   return status == LUA_OK ? 1 : lua_error(L);
 }
 
@@ -145,15 +180,33 @@ static int breakpoint(lua_State *L) {
   return 0;
 }
 
+// A function of the module that makes values to be shown, which is loaded when one is first called.
+static int make_shown(lua_State *L) {
+  push_module(L, "nablua.session.media");
+  lua_pushvalue(L, lua_upvalueindex(1));
+  lua_gettable(L, -2);
+  lua_insert(L, 1);
+  lua_pop(L, 1);
+  lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
+  return lua_gettop(L);
+}
+
 void open_display(lua_State *L) {
+  static const char *const shown[] = {"HTML", "Markdown", "Latex", "SVG", "Image", "Audio", "JSON", NULL};
   static const luaL_Reg functions[] = {{"display", display},           {"update_display", update_display},
                                        {"clear_output", clear_output}, {"input", ask_user},
                                        {"breakpoint", breakpoint},     {NULL, NULL}};
   lua_pushglobaltable(L);
   luaL_setfuncs(L, functions, 0);
+  for (int i = 0; shown[i]; i++) {
+    lua_pushstring(L, shown[i]);
+    lua_pushcclosure(L, make_shown, 1);
+    lua_setfield(L, -2, shown[i]);
+  }
   // For the library, which does not look at globals.
   push_module(L, "nablua.display");
-  static const luaL_Reg library[] = {{"show", display}, {"update", update_display}, {"live", live}, {NULL, NULL}};
+  static const luaL_Reg library[] = {
+      {"show", display}, {"update", update_display}, {"live", live}, {"json_error", json_error}, {NULL, NULL}};
   luaL_setfuncs(L, library, 0);
   lua_pop(L, 2);
 }

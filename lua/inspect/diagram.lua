@@ -237,7 +237,8 @@ local function to_dot(self)
   local most = 1
   for _, c in ipairs(d.columns) do most = math.max(most, #c.shown) end
   local across = math.max(150, most * 26)
-  local out = { 'digraph { bgcolor="white"; splines=line; outputorder=edgesfirst; pad=0.25; fontname="Helvetica";',
+  local out = { ('digraph { bgcolor="%s"; splines=line; outputorder=edgesfirst; pad=0.25; fontname="Helvetica";')
+    :format(style.ground.page or "transparent"),
     ('node [shape=circle, fixedsize=true, width=%s, style=filled, fillcolor=white, color="#444444", penwidth=1.4, ' ..
       'fontname="Helvetica", fontsize=11, label=""];'):format(SIZE), 'edge [arrowhead=none];' }
   local function place(i, k)
@@ -257,8 +258,8 @@ local function to_dot(self)
     for k, neuron in ipairs(c.shown) do
       local x, y = place(i, k)
       if not neuron then
-        out[#out + 1] = ('c%d_%d [pos="%g,%g!", shape=plaintext, style="", label="⋮", fontsize=24];'):format(i, k,
-          x, y)
+        out[#out + 1] = ('c%d_%d [pos="%g,%g!", shape=plaintext, style="", label="⋮", fontsize=24, ' ..
+          'fontcolor="%s"];'):format(i, k, x, y, style.ground.soft)
       else
         local v = c.values and c.values[neuron]
         local color, white = fill(v, largest)
@@ -266,21 +267,21 @@ local function to_dot(self)
           '%d"];'):format(i, k, x, y, color, white and "white" or "#222222", v and style.number(v, 2) or "", neuron)
       end
     end
-    out[#out + 1] = ('t%d [pos="%g,%g!", shape=plaintext, style="", fixedsize=false, fontsize=13, label=<%s<br/>' ..
-      '<font color="#666666" point-size="11">%d</font>>];'):format(i, (i - 1) * across, -DOWN * 0.95,
-        style.xml(c.title),
+    out[#out + 1] = ('t%d [pos="%g,%g!", shape=plaintext, style="", fixedsize=false, fontsize=13, ' ..
+      'fontcolor="%s", label=<%s<br/><font point-size="11">%d</font>>];'):format(i, (i - 1) * across, -DOWN * 0.95,
+        style.ground.soft, style.xml(c.title),
         c.n)
   end
   local plus, minus, largest = legend(d)
   out[#out + 1] = ('legend [pos="%g,%g!", shape=plaintext, style="", fixedsize=false, fontsize=12, label=<<font ' ..
     'color="%s">' ..
     '━ %s</font>   <font color="%s">━ %s</font>   <font ' ..
-    'color="#666666">%s</font>>];'):format((#d.columns - 1) * across / 2,
-    -DOWN * 1.75, POSITIVE.rgb, style.xml(plus), NEGATIVE.rgb, style.xml(minus), style.xml(largest))
+    'color="%s">%s</font>>];'):format((#d.columns - 1) * across / 2,
+    -DOWN * 1.75, POSITIVE.rgb, style.xml(plus), NEGATIVE.rgb, style.xml(minus), style.ground.soft, style.xml(largest))
   if self.options.title then
     out[#out + 1] = ('title [pos="%g,%g!", shape=plaintext, style="", fixedsize=false, fontsize=16, ' ..
-      'label=<<b>%s</b>>];'):format(
-      (#d.columns - 1) * across / 2, most * DOWN, style.xml(self.options.title))
+      'fontcolor="%s", label=<<b>%s</b>>];'):format(
+      (#d.columns - 1) * across / 2, most * DOWN, style.ground.dark, style.xml(self.options.title))
   end
   out[#out + 1] = "}"
   return table.concat(out, "\n")
@@ -307,6 +308,7 @@ return {
   end,
   text = text,
   svg = function(self) return program.dot(to_dot(self), "svg", layout) end,
+  pdf = function(self) return program.dot(to_dot(self), "pdf", layout) end,
   png = function(self, scale)
     return program.dot(to_dot(self), "png", { "-Kneato", "-n2", "-Gdpi=" .. 72 * scale })
   end,

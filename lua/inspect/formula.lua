@@ -173,7 +173,7 @@ function Reader:inside(close)
 end
 
 function Reader:name(token)
-  local plain, latex = token, GREEK[token] or (#token == 1 and token) or "\\mathrm{" .. token .. "}"
+  local plain, latex = token, GREEK[token] or text.upright(token)
   if self:take "(" then
     local argument, argument_latex = self:inside ")"
     return value(plain .. "(" .. argument .. ")", latex .. "(" .. argument_latex .. ")", ATOM)

@@ -188,7 +188,8 @@ end
 
 -- The graph in dot's language.  Lines are the thicker the larger the gradient that flows back along them.
 local function to_dot(d)
-  local out = { 'digraph { rankdir=TB; bgcolor="white"; ranksep=0.28; nodesep=0.22; fontname="Helvetica";',
+  local out = { ('digraph { rankdir=TB; bgcolor="%s"; ranksep=0.28; nodesep=0.22; fontname="Helvetica";'):format(
+    style.ground.page or "transparent"),
     'node [shape=box, style="filled,rounded", fontname="Helvetica", fontsize=12, margin="0.10,0.05", penwidth=1.2];',
     'edge [color="#888888", arrowsize=0.6];' }
   local from = math.max(1, #d.boxes - MOST_DRAWN + 1)
@@ -221,12 +222,15 @@ local function to_dot(d)
     end
   end
   for k, layer in ipairs(order) do
-    out[#out + 1] = ('subgraph cluster_%d { label=<<font point-size="11" color="#555555">layer %s</font>>; ' ..
+    out[#out + 1] = ('subgraph cluster_%d { label=<<font point-size="11" color="%s">layer %s</font>>; ' ..
       'labeljust=l; ' ..
-      'style="rounded"; color="#DDDDDD"; %s }'):format(k, style.xml(layer), table.concat(layers[layer], " "))
+      'style="rounded"; color="%s"; %s }'):format(k, style.ground.soft, style.xml(layer),
+      style.ground.page and "#DDDDDD" or "#80808080", table.concat(layers[layer], " "))
   end
   local cut = d.skipped > 0 or from > 1
-  if cut then out[#out + 1] = 'n0 [label="…", shape=plaintext, style=""];' end
+  if cut then
+    out[#out + 1] = ('n0 [label="…", shape=plaintext, style="", fontcolor="%s"];'):format(style.ground.soft)
+  end
   for i = from, #d.boxes do
     local seen = {}
     for _, k in ipairs(d.boxes[i].from) do
@@ -253,5 +257,6 @@ return inspect.graph((w * w):sum()).data.operators  --> 2]], see = { "inspect.di
   read = function(o) return read(o.J) end,
   text = text,
   svg = function(self) return program.dot(to_dot(self.data), "svg") end,
+  pdf = function(self) return program.dot(to_dot(self.data), "pdf") end,
   png = function(self, scale) return program.dot(to_dot(self.data), "png", { "-Gdpi=" .. 72 * scale }) end,
 }

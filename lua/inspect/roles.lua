@@ -6,14 +6,28 @@
 local formula = require "nablua.inspect.formula"
 local own = require "nablua.operator"
 local registry = require "nablua.registry"
+local text = require "nablua.inspect.text"
 
 local roles = {}
 
 local known = {}  -- built-in operator → what roles.of gives
 
--- A name as LaTeX writes a function: \mathrm{log\ softmax}.
 local function upright(name)
-  return "\\mathrm{" .. name:gsub("([_#%%&$])", "\\%1"):gsub(" ", "\\ "):gsub("ᵀ", "^{\\top}") .. "}"
+  return (text.upright(name):gsub("ᵀ", "^{\\top}"))
+end
+
+-- What a product's row says of the gradient of each argument in turn, "∂/∂W = δᵀ·x": whether the error stands first,
+-- and whether it and the other argument are transposed.
+local function products(derivative)
+  local list = {}
+  for part in (derivative .. ", "):gmatch("= (.-), ") do
+    local first, turned, second, turned_too = part:gsub("ᵀ", "'"):match("^([^·']+)('?)·([^·']+)('?)$")
+    local ahead = first == "δ"
+    if not first or not ahead and second ~= "δ" then break end
+    if not ahead then turned, turned_too = turned_too, turned end
+    list[#list + 1] = { ahead = ahead, error_turned = turned == "'", other_turned = turned_too == "'" }
+  end
+  return list
 end
 
 local function read(op)
@@ -27,7 +41,7 @@ local function read(op)
     symbol = { text = symbol, latex = row.latex or upright(symbol) }, derivative = row.derivative,
     factors = row.derivative and formula.parts(row.derivative) or {}, elementwise = row.elementwise or own[op] ~= nil,
     own = own[op] ~= nil, internal = row.internal, view = row.view, probability = row.probability,
-    shrinks = row.shrinks }
+    shrinks = row.shrinks, products = row.role == "product" and products(row.derivative or "") or {} }
 end
 
 function roles.of(op)

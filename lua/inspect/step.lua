@@ -295,11 +295,23 @@ local function outgoing(self, g)
     for k = 1, node.edges do
       local input, given = node.inputs[k], g.events[n].given[k]
       if input and given and not input.leaf and not g.nodes[input.node] then
-        list[#list + 1] = { name = self.names:input(node, k).text, grad = given, node = input.node }
+        list[#list + 1] = { name = self.names:input(node, k).text, grad = given, node = input.node, at = i, input = k }
       end
     end
   end
   return list
+end
+
+-- The product of the arriving error and the other argument that gives the gradient of argument k as its shape is;
+-- nil of what is no product of matrices.
+local function fitting(self, i, k, incoming)
+  local node = self.read.nodes[i]
+  local how, other = roles.of(node.op).products[k], node.inputs[3 - k]
+  if not how or not other or #node.inputs[k].shape ~= 2 or #other.shape ~= 2 then return nil end
+  local name = self.names:input(node, 3 - k).text .. (how.other_turned and "ᵀ" or "")
+  local arrives = how.error_turned and incoming:find("/", 1, true) and ("(%s)ᵀ"):format(incoming) or
+    incoming .. (how.error_turned and "ᵀ" or "")
+  return how.ahead and arrives .. "·" .. name or name .. "·" .. arrives
 end
 
 function describe.backward(self, g)
@@ -307,16 +319,21 @@ function describe.backward(self, g)
   for _, d in ipairs(g.deposits) do d.name = self.names:input(self.read.nodes[d.node], d.input).text end
   local incoming = text.error_name(g.of.symbol or "·")
   local lines = {}
-  local function line(left, to)
+  local function line(left, to, at, k)
     local factor = local_factors(self, g, g.indices[1], to)
+    local fits = at == g.indices[1] and g.of.symbol ~= "J" and fitting(self, at, k, incoming)
+    if fits then
+      lines[#lines + 1] = ("%s = %s"):format(left, fits)
+      return
+    end
     lines[#lines + 1] = g.of.symbol == "J" and ("%s = %s"):format(left, factor) or
       factor == "1" and ("%s = %s"):format(left, incoming) or ("%s = %s·%s"):format(left, incoming, factor)
   end
   for _, d in ipairs(g.deposits) do
-    line("∂J/∂" .. d.name, function(input) return input.id == d.id end)
+    line("∂J/∂" .. d.name, function(input) return input.id == d.id end, d.node, d.input)
   end
   for _, o in ipairs(g.outgoing) do
-    line(text.error_name(o.name), function(input) return input.node == o.node end)
+    line(text.error_name(o.name), function(input) return input.node == o.node end, o.at, o.input)
   end
   g.formulas = lines
   g.formula = lines[1] or incoming

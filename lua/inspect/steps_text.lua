@@ -110,7 +110,7 @@ local function count_of(self, g)
   return 1, 1
 end
 
--- "forward 1/5   z⁽²⁾ = X·W⁽¹⁾+b⁽¹⁾        layer 1  Linear(2 → 4)"
+-- "forward 1/5   z⁽²⁾ = X·W⁽¹⁾ᵀ+b⁽¹⁾       layer 1  Linear(2 → 4)"
 local function heading(self, g, settings)
   local paint = text.painter(settings)
   local at, of = count_of(self, g)

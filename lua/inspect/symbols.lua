@@ -27,7 +27,7 @@ end
 local function named(name)
   local letter, k = name:match("^(%a)(%d+)$")
   if letter then return numbered(letter, tonumber(k)) end
-  return symbol(name, #name == 1 and name or "\\mathrm{" .. name:gsub("([_#%%&$])", "\\%1") .. "}")
+  return symbol(name, text.upright(name))
 end
 
 local Y_HAT, Y = symbol("ŷ", "\\hat{y}"), symbol("y")
@@ -118,7 +118,10 @@ local function name_product(self, i, node)
   end
   self.layer[i] = k + 1
   self.nodes[i] = numbered("z", k + 1)
-  self.made[i] = ("%s·%s"):format(self:input(node, x).text, self:input(node, w).text)
+  -- A weight that gradients multiply as it is, out × in, is transposed forward.
+  local back = roles.of(node.op).products[1]
+  local turned = x == 1 and back and back.ahead and not back.other_turned and "ᵀ" or ""
+  self.made[i] = ("%s·%s%s"):format(self:input(node, x).text, self:input(node, w).text, turned)
   if node.inputs[3] and node.inputs[3].leaf then
     local b = node.inputs[3]
     self.leaves[b.id] = self.leaves[b.id] or b.leaf.name and named(b.leaf.name) or numbered("b", k)
@@ -283,7 +286,7 @@ function symbols.name(tape)
     for _, input in pairs(node.inputs) do
       if input.leaf and not self.leaves[input.id] then
         n = n + 1
-        self.leaves[input.id] = input.name and symbol(input.name, "\\mathrm{" .. input.name:gsub("_", "\\_") .. "}") or
+        self.leaves[input.id] = input.name and symbol(input.name, text.upright(input.name)) or
           indexed("w", n)
       end
     end

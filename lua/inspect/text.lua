@@ -63,6 +63,16 @@ function text.latex(s)
   return (s:gsub("·", "\\cdot "))
 end
 
+local UPRIGHT = { ["\\"] = "\\backslash ", ["{"] = "\\{", ["}"] = "\\}", ["^"] = "\\wedge ", ["~"] = "\\sim ",
+  ["<"] = "\\lt ", [">"] = "\\gt ", [" "] = "\\ " }
+for c in ("_#%&$"):gmatch "." do UPRIGHT[c] = "\\" .. c end
+
+-- A name as LaTeX writes a function, \mathrm{log\ softmax}: whatever it holds is text, in LaTeX and in a page.
+function text.upright(name)
+  if name:find "^%a$" then return name end
+  return "\\mathrm{" .. name:gsub("[\\{}^~<> _#%%&$%c]", function(c) return UPRIGHT[c] or "\\ " end) .. "}"
+end
+
 -- 1234567 → 1,234,567
 function text.count(n)
   local s = ("%d"):format(n):reverse():gsub("(%d%d%d)", "%1,"):reverse()

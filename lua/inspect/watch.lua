@@ -274,7 +274,7 @@ picture("ridgeline", {
 -- Both beside each other.
 local function scene(self)
   local left, right = curves_scene(self, { what = "weight_grad" }), ridge_scene(self, { what = "activations" })
-  return { panels = { left.panels[1], right.panels[1] }, columns = 2, width = 1000,
+  return { panels = { left.panels[1], right.panels[1] }, columns = 2, width = style.page,
     height = math.max(380, math.min(1.1 * right.height, 1200)) }
 end
 
@@ -363,14 +363,10 @@ function meta.__display(self, settings)
   if #self.history == 0 or #self.history[#self.history].layers == 0 then return { ["text/plain"] = words } end
   local bundle = { ["text/plain"] = terminal.draw(scene(self), settings) .. "\n" .. words }
   if settings.rich then
-    local ok, drawing = pcall(gnuplot.draw, scene(self), "svg")
-    if ok then
-      bundle["image/svg+xml"] = drawing
-    elseif native.interrupted() then
-      error(drawing, 0)
-    else
-      bundle["text/html"] = "<pre>" .. text.escape(words) .. "</pre>"
-    end
+    local ok = figure.add_drawings(bundle, function(format, ground)
+      return gnuplot.draw(scene(self), format, 2, ground)
+    end)
+    if not ok then bundle["text/html"] = "<pre>" .. text.escape(words) .. "</pre>" end
   end
   return bundle
 end

@@ -427,6 +427,39 @@ local function to_text(self)
   return table.concat(lines, "\n")
 end
 
+-- The same as a tree of tables, each { name=, title=, count=, parameters=, children= }.
+local function to_tree(self)
+  local by_path = {}
+  local function node(m, name)
+    return { name = name, title = title(m), count = own_numel(m), parameters = {}, children = {} }
+  end
+  -- The nearest module above a path, and what is left of the path there.
+  local function above(path)
+    for dot in path:reverse():gmatch("()%.") do
+      local owner = by_path[path:sub(1, #path - dot)]
+      if owner then return owner, path:sub(#path - dot + 2) end
+    end
+    return by_path[""], path
+  end
+  by_path[""] = node(self)
+  for _, child in ipairs(children(self)) do
+    local owner, name = above(child[1])
+    by_path[child[1]] = node(child[2], name)
+    table.insert(owner.children, by_path[child[1]])
+  end
+  for path, p in self:named_parameters() do
+    local owner, name = above(path)
+    table.insert(owner.parameters, { name, p })
+  end
+  return by_path[""]
+end
+
+local function to_bundle(self, settings)
+  local bundle = { ["text/plain"] = to_text(self) }
+  if settings.rich then bundle["text/html"] = require("nablua.inspect.cards").net(to_tree(self)) end
+  return bundle
+end
+
 -- ---- classes ----
 
 -- The arguments given, without options at their defaults: "1, 8, 3, padding=1".
@@ -500,6 +533,7 @@ function module.define(name, spec)
   spec.name = name
   spec.describe = spec.describe or (spec.params and arguments_of)
   local meta = { __name = name:match("[^.]+$"), __call = native.module_call, __newindex = assign, __tostring = to_text,
+    __display = to_bundle,
     spec = spec }
   local class = setmetatable({ meta = meta, forward = spec.forward }, {
     __index = Module, __call = construct, __name = "module class",

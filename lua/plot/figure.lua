@@ -12,6 +12,7 @@ local display = require "nablua.display"
 local gnuplot = require "nablua.plot.gnuplot"
 local options = require "nablua.options"
 local registry = require "nablua.registry"
+local style = require "nablua.plot.style"
 local terminal = require "nablua.plot.terminal"
 
 local figure = {}
@@ -28,9 +29,26 @@ local function scene_of(self)
   return scene
 end
 
--- The plot as SVG text; needs gnuplot.
-local function svg(self)
-  return self.spec.svg and self.spec.svg(self) or gnuplot.draw(scene_of(self), "svg")
+-- The plot as "svg", "png" or "pdf" on a ground of style.grounds; needs gnuplot.  A PNG has twice as many pixels.
+local function drawn(self, format, ground)
+  local own = self.spec[format]
+  if own then return style.on(ground, own, self, 2) end
+  return gnuplot.draw(scene_of(self), format, 2, ground)
+end
+
+-- What notebooks get, by plot.formats.
+figure.mimes = { svg = "image/svg+xml", png = "image/png", pdf = "application/pdf" }
+figure.formats = { "svg" }
+
+-- Adds drawings to the bundle, each made by draw(format, ground); false and why where it fails.
+function figure.add_drawings(bundle, draw)
+  for _, format in ipairs(figure.formats) do
+    local ok, drawing = pcall(draw, format, format == "svg" and style.grounds.clear or style.grounds.paper)
+    if not ok and native.interrupted() then error(drawing, 0) end
+    if not ok then return false, drawing end
+    bundle[figure.mimes[format]] = drawing
+  end
+  return true
 end
 
 local function text(self, settings)
@@ -41,13 +59,9 @@ end
 function Figure:__display(settings)
   local bundle = { ["text/plain"] = text(self, settings) }
   if settings.rich then
-    local ok, drawing = pcall(svg, self)
-    if ok then
-      bundle["image/svg+xml"] = drawing
-    elseif native.interrupted() then
-      error(drawing, 0)
-    else
-      bundle["text/plain"] = bundle["text/plain"] .. "\n(" .. tostring(drawing):gsub("^[^\n]-: ", "", 1) .. ")"
+    local ok, why = figure.add_drawings(bundle, function(format, ground) return drawn(self, format, ground) end)
+    if not ok then
+      bundle["text/plain"] = bundle["text/plain"] .. "\n(" .. tostring(why):gsub("^[^\n]-: ", "", 1) .. ")"
     end
   end
   return bundle
@@ -81,7 +95,7 @@ method("save", {
     local kind = extension and extension:lower()
     local content
     if kind == "svg" then
-      content = svg(self)
+      content = drawn(self, "svg", style.grounds.paper)
     elseif kind == "png" then
       if o.scale > 8 then native.raise("save: scale must be 1 to 8, got " .. o.scale) end
       content = self.spec.png and self.spec.png(self, o.scale) or gnuplot.draw(scene_of(self), "png", o.scale)

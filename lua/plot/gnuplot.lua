@@ -19,7 +19,6 @@ local MOST_PIXELS = 640     -- of an image's sides
 local ADVANCE = 0.56        -- mean width of a letter, in units of its size
 local MOST_PNG = 6e7        -- pixels of a file
 local EDGE = 14             -- pixels between the picture's edge and text
-local DARK, SOFT, FAINT = "#222222", "#444444", "#888888"
 
 local function quote(text)
   return "'" .. style.clean(text):gsub("'", "''") .. "'"
@@ -86,8 +85,8 @@ function draw.line(mark, panel)
   if x:numel() > 20 * COLUMNS then return density(mark, panel, true) end
   local source, data = inline({ x, y }, 2)
   local dash = mark.dashed and " dt (9,6)" or ""
-  return ("%s using 1:2 with lines lw %s lc rgb '%s'%s"):format(source, num(mark.width or 2), mark.color.rgb, dash),
-    data
+  return ("%s using 1:2 with lines lw %s lc rgb '%s'%s"):format(source, num(mark.width or 2),
+    style.tone(mark.color.rgb), dash), data
 end
 
 function draw.points(mark, panel)
@@ -100,9 +99,9 @@ function draw.points(mark, panel)
     -- A white rim, so that points stand out from what lies below.
     local rim, again = inline({ mark.x, mark.y }, 2)
     return ("%s using 1:2 with points pt 7 ps %s lc rgb 'white', %s using 1:2 with points pt 7 ps %s lc rgb " ..
-      "'%s'"):format(rim, num(size * 1.5), source, num(size), mark.color.rgb), again .. data
+      "'%s'"):format(rim, num(size * 1.5), source, num(size), style.tone(mark.color.rgb)), again .. data
   end
-  return ("%s using 1:2 with points pt 7 ps %s lc rgb '%s'"):format(source, num(size), mark.color.rgb), data
+  return ("%s using 1:2 with points pt 7 ps %s lc rgb '%s'"):format(source, num(size), style.tone(mark.color.rgb)), data
 end
 
 function draw.bars(mark, panel)
@@ -112,7 +111,7 @@ function draw.bars(mark, panel)
   local base = math.max(panel.y.low, 0)
   local source, data = inline({ x, mark.counts, x - share / 2, x + share / 2, nb.full_like(x, base) }, 5)
   return ("%s using 1:2:3:4:5:2 with boxxyerror fs solid 0.85 border rgb 'white' lw 0.5 lc rgb '%s'"):format(source,
-    mark.color.rgb), data
+    style.tone(mark.color.rgb)), data
 end
 
 function draw.area(mark)
@@ -122,7 +121,7 @@ function draw.area(mark)
   local line, again = inline({ x, top }, 2)
   return ("%s using 1:2:3 with filledcurves fs solid 1 noborder lc rgb '%s', %s using 1:2 with lines lw 1.5 lc rgb " ..
     "'%s'"):format(
-    source, mark.color.fill, line, mark.color.rgb), data .. again
+    source, mark.color.fill, line, style.tone(mark.color.rgb)), data .. again
 end
 
 function draw.raster(mark)
@@ -147,7 +146,7 @@ function draw.texts(mark, panel, script, at)
   local across, up = at.width / (panel.x.high - panel.x.low), at.height / (panel.y.high - panel.y.low)
   for _, t in ipairs(mark) do
     script:label(t.text, at.left + (t.x - panel.x.low) * across, at.top + (panel.y.high - t.y) * up,
-      { size = size, bold = t.bold, align = "center", color = t.white and "#FFFFFF" or DARK })
+      { size = size, bold = t.bold, align = "center", color = t.white and "#FFFFFF" or style.ink.rgb })
   end
 end
 
@@ -160,7 +159,7 @@ local function ticks(name, list)
     parts[i] = ("%s %s"):format(quote((t[2]:gsub("%%", "%%%%"))), num(t[1]))
   end
   return ("set %stics (%s) nomirror out scale 0.6 font '%s,%d' textcolor rgb '%s'"):format(name,
-    table.concat(parts, ", "), FONT, SIZE, SOFT)
+    table.concat(parts, ", "), FONT, SIZE, style.ground.soft)
 end
 
 -- Direct labels at the ends of lines, kept apart: places in pixels from the top.
@@ -223,7 +222,7 @@ end
 -- Text whose middle line is at a place.  o: {size=, color=, align=, bold=, turn=}
 function Script:label(text, left, top, o)
   self:add("set label %s at screen %s, screen %s %s front font '%s%s,%s' tc rgb '%s'%s", quote(text), self:x(left),
-    self:y(top), o.align or "left", FONT, o.bold and ":Bold" or "", num(o.size or SIZE), o.color or DARK,
+    self:y(top), o.align or "left", FONT, o.bold and ":Bold" or "", num(o.size or SIZE), o.color or style.ground.dark,
     o.turn and " rotate by 90" or "")
 end
 
@@ -236,21 +235,21 @@ local function add_words(script, panel, box, at, m)
     head = head + SIZE + 14
   end
   for _, e in ipairs(panel.legend or {}) do
-    script:label(e.mark == "line" and "━" or "●", left, head + SIZE * 0.4, { color = e.color.rgb })
+    script:label(e.mark == "line" and "━" or "●", left, head + SIZE * 0.4, { color = style.tone(e.color.rgb) })
     script:label(e.text, left + SIZE * 1.3, head + SIZE * 0.4, {})
     left = left + SIZE * 1.3 + text_width(style.clean(e.text)) + 16
   end
   if panel.ylabel then
-    script:label(panel.ylabel, box.left + EDGE + SIZE * 0.4, at.top + at.height / 2, { size = SIZE + 1, color = SOFT,
-      align = "center", turn = style.width(style.clean(panel.ylabel)) > 2 })
+    script:label(panel.ylabel, box.left + EDGE + SIZE * 0.4, at.top + at.height / 2, { size = SIZE + 1,
+      color = style.ground.soft, align = "center", turn = style.width(style.clean(panel.ylabel)) > 2 })
   end
   local foot = (panel.square and at.top + at.height + m.bottom or box.top + box.height) - 12
   if panel.note then
-    script:label(panel.note, box.left + EDGE, foot - SIZE * 0.4, { size = SIZE - 2, color = FAINT })
+    script:label(panel.note, box.left + EDGE, foot - SIZE * 0.4, { size = SIZE - 2, color = style.ground.faint })
     foot = foot - SIZE - 6
   end
   if panel.xlabel then
-    script:label(panel.xlabel, at.left + at.width / 2, foot - SIZE * 0.4, { size = SIZE + 1, color = SOFT,
+    script:label(panel.xlabel, at.left + at.width / 2, foot - SIZE * 0.4, { size = SIZE + 1, color = style.ground.soft,
       align = "center" })
   end
 end
@@ -264,7 +263,8 @@ local function add_ends(script, panel, at)
   end
   spread(ends, at.height)
   for _, e in ipairs(ends) do
-    if e.at >= -SIZE then script:label(e.text, at.left + at.width + 8, at.top + e.at, { color = e.color.rgb }) end
+    local color = style.tone(e.color.rgb)
+    if e.at >= -SIZE then script:label(e.text, at.left + at.width + 8, at.top + e.at, { color = color }) end
   end
 end
 
@@ -281,7 +281,7 @@ local function add_bar(script, bar, at)
     num(high))
   for _, t in ipairs(list) do
     script:label(t[2], at.left + at.width + 33, at.top + (high - t[1]) / (high - low) * at.height,
-      { size = SIZE - 1, color = SOFT })
+      { size = SIZE - 1, color = style.ground.soft })
   end
   -- Two pixels wide: gnuplot draws no thinner image.
   local rgb = style.scale(bar.scale)[{ { 1, 256 } }]:repeat_interleave(2, { dim = 1 }):contiguous()
@@ -307,7 +307,7 @@ local function add_panel(script, panel, box)
   script[#script + 1] = ticks("x", x_ticks) .. (turned and " rotate by -35" or "")
   script[#script + 1] = ticks("y", y_ticks)
   if not panel.plain and not panel.x.names and not panel.y.names then
-    script:add("set grid %s back lt 1 lw 0.7 lc rgb '%s'", panel.y.hidden and "xtics" or "ytics", style.faint.rgb)
+    script:add("set grid %s back lt 1 lw 0.7 lc rgb '%s'", panel.y.hidden and "xtics" or "ytics", style.ground.grid)
   end
   add_words(script, panel, box, at, m)
   add_ends(script, panel, at)
@@ -358,8 +358,8 @@ end
 local FAMILY = "Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif"
 local finish
 
--- The scene as "svg" or "png".  A PNG has `scale` times as many pixels.
-function gnuplot.draw(scene, format, scale)
+-- The scene as "svg", "png" or "pdf".  A PNG has `scale` times as many pixels.
+local function draw_on_ground(scene, format, scale)
   local width, height = math.floor(scene.width or 640), math.floor(scene.height or 400)
   width, height = fit(scene, width, height)
   local body = commands(scene, width, height)
@@ -373,10 +373,20 @@ function gnuplot.draw(scene, format, scale)
       "%s linewidth %s pointscale %s background rgb 'white'\nset output\n")
       :format(FONT, SIZE, width * scale, height * scale, num(scale * 0.75), num(scale), num(scale)) .. body)
   end
-  local svg = program.gnuplot(("set encoding utf8\nset terminal svg noenhanced font '%s,%d' size %d,%d background " ..
-    "rgb 'white'\nset output\n")
-    :format(FONT, SIZE, width, height) .. body)
+  if format == "pdf" then
+    return program.gnuplot(("set encoding utf8\nset terminal pdfcairo noenhanced font '%s,%d' size %sin,%sin " ..
+      "background rgb 'white'\nset output\n"):format(FONT, SIZE * 3 // 4, num(width / 96), num(height / 96)) .. body ..
+      "\nset terminal unknown\n")  -- the end of the document
+  end
+  local ground = style.ground.page and (" background rgb '%s'"):format(style.ground.page) or ""
+  local svg = program.gnuplot(("set encoding utf8\nset terminal svg noenhanced font '%s,%d' size %d,%d%s\n" ..
+    "set output\n"):format(FONT, SIZE, width, height, ground) .. body)
   return finish(svg, scene)
+end
+
+-- The same; `ground` is one of style.grounds, paper unless it is said.
+function gnuplot.draw(scene, format, scale, ground)
+  return style.on(ground or style.grounds.paper, draw_on_ground, scene, format, scale)
 end
 
 -- What gnuplot leaves to be wished for: fonts to fall back on, the drawing's own title.

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- The programs that draw for us: gnuplot, which stays and waits for more, and Graphviz's dot, once for each drawing.
 local native = require "nablua.native"
+local style = require "nablua.plot.style"
 
 local program = {}
 
@@ -32,7 +33,16 @@ function program.gnuplot(script)
   return out
 end
 
--- What dot writes for a graph, as "svg" or "png".
+-- A drawing that is wider than a page of so many pixels, made to fit it.
+local function fit(svg, page)
+  local width, height = svg:match('<svg width="([%d.]+)pt" height="([%d.]+)pt"')
+  local most = page * 3 / 4
+  if not width or tonumber(width) <= most then return svg end
+  return (svg:gsub('<svg width="[%d.]+pt" height="[%d.]+pt"', ('<svg width="%.0fpt" height="%.0fpt"'):format(most,
+    height * most / width), 1))
+end
+
+-- What dot writes for a graph, as "svg", "png" or "pdf".
 function program.dot(graph, format, arguments)
   local command = { "dot", "-T" .. format, table.unpack(arguments or {}) }
   local process = start(command)
@@ -40,7 +50,7 @@ function program.dot(graph, format, arguments)
   if out == "" then
     native.raise("plot: dot could not draw this: " .. (complaints:match("[^\n]+") or "it said nothing"):sub(1, 300))
   end
-  return out
+  return format == "svg" and fit(out, style.page) or out
 end
 
 return program

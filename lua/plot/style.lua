@@ -60,6 +60,50 @@ style.ink = { rgb = "#222222", cell = nil }
 style.soft = { rgb = "#666666", cell = 245 }
 style.faint = { rgb = "#E4E4E4", cell = 242 }
 
+-- What drawings stand on.  A page may be light or dark and does not say which: there they have no ground of their own,
+-- and inks of a middle tone, which both carry at a contrast above 4.
+style.grounds = {
+  paper = { page = "#FFFFFF", dark = "#222222", soft = "#444444", faint = "#888888", grid = "#E4E4E4" },
+  clear = { dark = "#777777", soft = "#777777", faint = "#808080", grid = "#80808040" },
+}
+style.ground = style.grounds.paper  -- of the drawing that is made
+
+-- f(...) with drawings on that ground.
+function style.on(ground, f, ...)
+  local before = style.ground
+  local _ <close> = setmetatable({}, { __close = function() style.ground = before end })
+  style.ground = ground
+  return f(...)
+end
+
+-- The relative luminance of a colour's three parts, from 0 to 1, as WCAG 2 defines it.
+local function luminance(parts)
+  local sum, weights = 0, { 0.2126, 0.7152, 0.0722 }
+  for i, v in ipairs(parts) do
+    v = v / 255
+    sum = sum + weights[i] * (v <= 0.04045 and v / 12.92 or ((v + 0.055) / 1.055) ^ 2.4)
+  end
+  return sum
+end
+
+local LEAST = 0.17  -- luminance of lines and their names: four times a dark page's, and a light one's five times it
+local toned = {}
+
+-- A line's colour on the ground that is drawn on: mixed with white where it is too dark for a page that may be.
+function style.tone(rgb)
+  if style.ground.page then return rgb end
+  if not toned[rgb] then
+    local parts = {}
+    for part in rgb:sub(2):gmatch "%x%x" do parts[#parts + 1] = tonumber(part, 16) end
+    while #parts == 3 and luminance(parts) < LEAST do
+      for i, v in ipairs(parts) do parts[i] = v + (255 - v) * 0.05 end
+    end
+    toned[rgb] = #parts == 3 and ("#%02X%02X%02X"):format(math.floor(parts[1]), math.floor(parts[2]),
+      math.floor(parts[3])) or rgb
+  end
+  return toned[rgb]
+end
+
 -- ---- scales: number → colour ----
 
 local stops = {

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- Comms: objects here and their counterparts in a notebook's page, which send each other tables.
 local native = require "nablua.native"
-local json = require "nablua.session.json"
+local json = require "nablua.json"
 local registry = require "nablua.registry"
 local session = require "nablua.session.native"
 
@@ -9,10 +9,6 @@ local comms = {}
 
 local open = session.comms  -- by id
 local targets = {}          -- handlers of openings, by name
-
-local function encode(data)
-  return json.encode(data, "comm")
-end
 
 -- ---- a comm ----
 
@@ -27,13 +23,13 @@ end
 
 function Comm:send(data, buffers)
   if not open[self.id] then native.raise "comm:send: it is closed" end
-  session.send_comm("message", self.id, nil, encode(data or {}), buffers or {})
+  session.send_comm("message", self.id, nil, json.encode(data or {}, "comm"), buffers or {})
 end
 
 function Comm:close(data)
   if not open[self.id] then return end
   open[self.id] = nil
-  session.send_comm("close", self.id, nil, encode(data or {}), {})
+  session.send_comm("close", self.id, nil, json.encode(data or {}, "comm"), {})
 end
 
 function Comm:__tostring()
@@ -62,7 +58,7 @@ registry.define(comms, "comms.", "open", {
   example = 'pcall(require("nablua.session.comms").open, "plot", {width = 300})',
   function(target, data)
     if type(target) ~= "string" then native.raise "comms.open: expected a name" end
-    local text = encode(data or {})
+    local text = json.encode(data or {}, "comm")
     local comm = new(session.new_comm_id(), target)
     local ok, message = pcall(session.send_comm, "open", comm.id, target, text, {})
     if ok then return comm end

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- A session written down with what its inputs showed: as a notebook, a transcript or a script.
 local native = require "nablua.native"
-local json = require "nablua.session.json"
+local json = require "nablua.json"
 local same = require "nablua.session.check.same"
 local settled = require "nablua.session.check.child".settled
 

@@ -54,7 +54,39 @@ FORMS = (
     "inspect.diagnose(nn.Sequential{ nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 3) }, x, y, nn.MSELoss())",
     "inspect.summary(nn.Sequential{ nn.Linear(3, 8), nn.ReLU(), nn.Linear(9, 2) }, x)",
     "inspect.gradcheck(function(a) return (a * a:detach()):sum() end, { nb.randn(3) })",
+    "nb.randn(5, 4)", "nb.randn(3, 4, 20)", "net",
+    "{{model='mlp', loss=0.31, epochs=10}, {model='cnn', loss=0.042, epochs=25}, {model='<rnn>', loss=1.7}}",
+    "plot.curve{train={3, 2, 1.2, 0.9, 0.8}, valid={3, 2.2, 1.6, 1.4, 1.45}}", "plot.images(nb.rand(6, 8, 8))",
+    "inspect.diagram(net, {x=nb.rand(3)})", "inspect.graph(((net(x) - y) ^ 2):mean())",
+    "w = inspect.watch(net); for i = 1, 30 do ((net(x) - y) ^ 2):mean():backward() end; w:detach(); return w",
+    "display(HTML '<b>bold</b> &amp; <i>slanted</i>') display(Markdown '**loss** fell to $10^{-3}$') "
+    "display(Latex [[\\frac{\\partial J}{\\partial w}]]) JSON({loss={3, 2, 1}}, {expanded=true})",
+    "Audio((nb.arange(8000) * 0.3):sin(), {rate=8000})",
+    "for i = 1, 2 do local a <close> = nb.progress(3, {label='epoch ' .. i}) for k = 1, 3 do "
+    "local b <close> = nb.progress(20, {label='batches', leave=false}) for j = 1, 20 do nb.sleep(0.01) b:step() end a:step() end end",
+    "net(nb.ones(1, 2))",  # an error, which ends a run of all cells
 )
+
+
+# How wide what an output shows is: pictures, cards, and tables that stand alone.
+WIDTHS = """outputs => outputs.map(output => Math.max(0, ...[...output.querySelectorAll("img, div[style*='max-width'], table")]
+  .filter(e => e.tagName != "TABLE" || !e.closest("div[style*='max-width']")).map(e => e.getBoundingClientRect().width)))"""
+# The contrast of an element's text and of what lies behind it, by the formula of WCAG 2.
+CONTRAST = """selector => {
+  const element = document.querySelector(selector);
+  const parse = c => (c.match(/[0-9.]+/g) || []).map(Number);
+  let ground = [255, 255, 255];
+  const chain = [];
+  for (let e = element; e; e = e.parentElement) chain.unshift(e);
+  for (const e of chain) {
+    const [r, g, b, a = 1] = parse(getComputedStyle(e).backgroundColor);
+    ground = ground.map((v, i) => v * (1 - a) + [r, g, b][i] * a);
+  }
+  const light = c => c.slice(0, 3).map(v => v / 255).map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const x = light(parse(getComputedStyle(element).color)), y = light(ground);
+  return (Math.max(x, y) + 0.05) / (Math.min(x, y) + 0.05);
+}"""
 
 
 def notebook(*sources):
@@ -209,9 +241,12 @@ class Lab(unittest.TestCase):
         page = self.open("forms.ipynb", notebook(*FORMS))
         self.menu(page, "Run", "Run All Cells")
         expect(page.locator(".jp-CodeCell").nth(len(FORMS) - 1).locator(".jp-InputPrompt")).to_have_text(
-            "[%d]:" % len(FORMS), timeout=120 * SECONDS)
-        self.assertEqual(page.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.error']").count(), 0)
-        self.assertGreater(page.locator(".jp-RenderedHTML mjx-container").count(), 5)  # formulas are set
+            "[%d]:" % len(FORMS), timeout=90 * SECONDS)
+        name_of_error = ".jp-RenderedText .ansi-bold"
+        expect(page.locator(name_of_error)).to_have_text("Error")
+        self.assertEqual(page.locator(".jp-RenderedHTML mjx-container").count(), 0)  # cards are HTML alone
+        self.assertGreater(page.locator(".jp-RenderedHTML sup").count(), 20)
+        self.assertGreater(page.locator(".jp-RenderedLatex mjx-container").count(), 1)
         self.assertEqual(page.locator("mjx-merror").count(), 0)
         for theme in ("Light", "Dark"):
             page.locator(".lm-MenuBar-itemLabel", has_text=re.compile("^Settings$")).click()
@@ -219,6 +254,9 @@ class Lab(unittest.TestCase):
             page.locator(".lm-Menu-itemLabel", has_text=re.compile("^JupyterLab %s$" % theme)).click()
             page.wait_for_selector("body[data-jp-theme-name='JupyterLab %s']" % theme, state="attached")
             time.sleep(1)
+            self.assertGreater(page.evaluate(CONTRAST, name_of_error), 4.5, theme)
+            for widest in page.locator(".jp-OutputArea-output").evaluate_all(WIDTHS):
+                self.assertLessEqual(widest, 760)
             for i in range(len(FORMS)):
                 cell = page.locator(".jp-CodeCell").nth(i)
                 cell.scroll_into_view_if_needed()

@@ -53,6 +53,39 @@ class Progress(unittest.TestCase):
                              "nn.fit(net, quick, opt, {x, y}, {epochs=300, size=20});")
         self.assertRegex(texts[-1], r"^epoch 300/300  ▕█+▏  10/10  ")
 
+    def places(self, code):
+        """The text that each display of a cell has at its end, in the order in which they stand; how many messages."""
+        reply, messages = self.client.run(code)
+        self.assertEqual(reply["status"], "ok", reply)
+        texts, count = {}, 0
+        for m in messages:
+            if m["msg_type"].endswith("display_data"):
+                name = m["content"]["transient"]["display_id"]
+                self.assertEqual(m["msg_type"] == "display_data", name not in texts)
+                texts[name] = m["content"]["data"]["text/plain"]
+                count += 1
+        return list(texts.values()), count
+
+    def test_nested_bars_stand_in_the_order_of_their_making(self):
+        texts, _ = self.places("local a = nb.progress(2, {label='outer'}) for i = 1, 2 do local b = nb.progress(2, {label='middle'}) "
+                               "for k = 1, 2 do local c = nb.progress(15, {label='inner'}) for j = 1, 15 do nb.sleep(0.01) c:step() end "
+                               "c:close() b:step() end b:close() a:step() end a:close();")
+        self.assertEqual([t.split()[0] for t in texts], ["outer", "middle", "inner", "inner", "middle", "inner", "inner"])
+        for t in texts:
+            self.assertRegex(t, r" (\d+)/\1 ")
+
+    def test_bars_that_do_not_stay_share_a_place(self):
+        loop = ("local a = nb.progress(3, {label='outer'}) for i = 1, 3 do local b = nb.progress(15, {label='inner', leave=false}) "
+                "for j = 1, 15 do nb.sleep(0.01) b:step() end b:close() a:step() end a:close();")
+        texts, _ = self.places(loop)
+        self.assertEqual((len(texts), texts[0].split()[0], texts[1]), (2, "outer", ""))
+        self.assertRegex(texts[0], " 3/3 ")
+        # Those of a later cell are shown there.
+        again, _ = self.places(loop)
+        self.assertEqual(len(again), 2)
+        _, count = self.places("for i = 1, 3000 do local b = nb.progress(1, {leave=false}) b:step() nb.sleep(0.0001) b:close() end")
+        self.assertLess(count, 60)
+
     def test_what_an_error_ends_says_how_far_it_came(self):
         texts, _ = self.bars("n = 0; function fails(o, t) n = n + 1; if n > 25 then error('enough') end return slow(o, t) end\n"
                              "nn.fit(net, fails, opt, {x, y}, {epochs=1, size=2});", "error")

@@ -72,11 +72,11 @@ report "memory comes from runtime/base/memory.c alone" \
   "$(printf '%s\n' "$runtime_code" "$lua_code" | call 'malloc|calloc|realloc|reallocarray|free|aligned_alloc|posix_memalign|strdup|strndup' |
      grep -v '^runtime/base/memory\.c:')"
 
-# Uninstalling removes, SQLite's file is made private before it is SQLite's, and examples are a user's.
+# Uninstalling removes, so does the end of a kernel whose sockets are files; SQLite's file is made private before it is SQLite's, and examples are a user's.
 report "files are written through runtime/base/replace.c alone" \
   "$({ printf '%s\n' "$runtime_code" "$lua_code"; code kernel; } |
      grep -E '(^|[^_[:alnum:].>])(rename|renameat|fsync|fdatasync|creat|mkstemp|pwrite|unlink|unlinkat)[[:space:]]*\(|O_CREAT' |
-     grep -vE '^(runtime/base/replace\.c|kernel/session/history\.c|kernel/jupyter/install\.c):'
+     grep -vE '^(runtime/base/replace\.c|kernel/session/history\.c|kernel/jupyter/(install|connection)\.c):'
      grep -nE 'io\.open\(.*"[wa]' "${lua_files[@]}" | grep -E '^lua/' | grep -vE ':local f <close> = io\.open\(path, "w"\)$')"
 report "durations are measured by nb_clock" \
   "$(printf '%s\n' "$runtime_code" "$lua_code" | grep CLOCK_MONOTONIC | grep -v '^runtime/base/clock\.c:')"

@@ -30,10 +30,10 @@ function T.test_a_step_goes_layer_by_layer()
     formulas[s.pos] = s.phase .. " " .. s.formula
   end
   lu.assertEquals(table.move(formulas, 1, 10, 1, {}), {
-    "forward z⁽²⁾ = X·W⁽¹⁾+b⁽¹⁾", "forward a⁽²⁾ = σ(z⁽²⁾)", "forward z⁽³⁾ = a⁽²⁾·W⁽²⁾+b⁽²⁾",
+    "forward z⁽²⁾ = X·W⁽¹⁾ᵀ+b⁽¹⁾", "forward a⁽²⁾ = σ(z⁽²⁾)", "forward z⁽³⁾ = a⁽²⁾·W⁽²⁾ᵀ+b⁽²⁾",
     "forward ŷ = σ(z⁽³⁾)", "forward J = MSELoss(ŷ, y)",
-    "backward ∂J/∂ŷ = (ŷ−y)·2/n", "backward δ⁽³⁾ = ∂J/∂ŷ·σ'(z⁽³⁾)", "backward ∂J/∂W⁽²⁾ = δ⁽³⁾·a⁽²⁾",
-    "backward δ⁽²⁾ = ∂J/∂a⁽²⁾·σ'(z⁽²⁾)", "backward ∂J/∂W⁽¹⁾ = δ⁽²⁾·X" })
+    "backward ∂J/∂ŷ = (ŷ−y)·2/n", "backward δ⁽³⁾ = ∂J/∂ŷ·σ'(z⁽³⁾)", "backward ∂J/∂W⁽²⁾ = δ⁽³⁾ᵀ·a⁽²⁾",
+    "backward δ⁽²⁾ = ∂J/∂a⁽²⁾·σ'(z⁽²⁾)", "backward ∂J/∂W⁽¹⁾ = δ⁽²⁾ᵀ·X" })
   s:to("layer 3", "backward")
   lu.assertEquals({ s.phase, s.layer, s.op }, { "backward", "3", "linear" })
   -- The values are those of the formulas.

@@ -95,18 +95,49 @@ function T.test_a_failure_is_told_once()
   lu.assertStrContains(html, "expected <b>…×9</b>, got <b>6×8</b>")
 end
 
--- Formulas of the terminal as LaTeX.
+-- Formulas of the terminal in HTML: raised and lowered parts, letters slanted; nothing for a page to typeset.
 function T.test_formulas_in_notebooks()
   local math = require("nablua.inspect.html").math
-  for plain, latex in pairs {
-    ["z⁽²⁾ = X·W⁽¹⁾+b⁽¹⁾"] = "z^{(2)} = X\\cdot W^{(1)}+b^{(1)}",
-    ["|∂J/∂W⁽¹²⁾|"] = "|\\tfrac{\\partial J}{\\partial W^{(12)}}|",
-    ["δ⁽³⁾ = ∂J/∂ŷ·σ'(z⁽³⁾)"] = "\\delta ^{(3)} = \\tfrac{\\partial J}{\\partial \\hat{y}}\\cdot \\sigma '(z^{(3)})",
-    ["v₁ = log_softmax(v₀)"] = "v_{1} = \\mathrm{log\\_softmax}(v_{0})",
-    ["a$b\\c{}<"] = "abc&lt;",
+  for plain, html in pairs {
+    ["z⁽²⁾ = X·W⁽¹⁾ᵀ+b⁽¹⁾"] = "<i>z</i><sup>(2)</sup> = <i>X</i>·<i>W</i><sup>(1)⊤</sup>+<i>b</i><sup>(1)</sup>",
+    ["|∂J/∂W⁽¹²⁾|"] = "|∂<i>J</i>/∂<i>W</i><sup>(12)</sup>|",
+    ["v₁₂ = log_softmax(v₀)"] = "<i>v</i><sub>12</sub> = log_softmax(<i>v</i><sub>0</sub>)",
+    ["δ·σ'(z⁽³⁾)"] = "δ·σ'(<i>z</i><sup>(3)</sup>)",
+    ["a$b<i>\"&"] = "<i>a</i>$<i>b</i>&lt;<i>i</i>&gt;&quot;&amp;",
   } do
-    local got = math(plain):gsub("\\mathrm{abc}", "abc")
-    lu.assertEquals(got, "$" .. latex .. "$")
+    lu.assertEquals(math(plain):match("^<span style=\"[^\"]*\">(.*)</span>$"), html)
+  end
+end
+
+-- What gradients are written as multiplies to their shapes, whichever way the weight lies.
+function T.test_products_fit_as_written()
+  local function shapes_fit(formula, shape_of)
+    local left, right = formula:match("^(.-) = (.*)$")
+    local rows, columns
+    for factor in (right .. "·"):gmatch("(.-)·") do
+      local name = factor:gsub("ᵀ", ""):gsub("^%((.*)%)$", "%1")
+      local shape = shape_of[name]
+      lu.assertTable(shape, formula .. ": " .. name)
+      local r, c = shape[1], shape[2]
+      if factor:find("ᵀ") then r, c = c, r end
+      lu.assertTrue(not columns or columns == r, formula)
+      rows, columns = rows or r, c
+    end
+    lu.assertEquals({ rows, columns }, shape_of[left], formula)
+  end
+  local W = nb.rand(3, 5, { requires_grad = true, name = "W1" })
+  local x = nb.rand(7, 3)
+  local s = inspect.step(function() return ((x:matmul(W):tanh()) ^ 2):sum() end)
+  s:to("matmul", "backward")
+  shapes_fit(s.formula, { ["∂J/∂W⁽¹⁾"] = { 3, 5 }, ["δ⁽²⁾"] = { 7, 5 }, X = { 7, 3 } })
+  local net = nn.Sequential { nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 2), nn.Tanh() }
+  s = inspect.step(net, x, nb.rand(7, 2), { loss = nn.MSELoss() })
+  local known = { ["∂J/∂W⁽¹⁾"] = { 5, 3 }, ["∂J/∂W⁽²⁾"] = { 2, 5 }, ["δ⁽²⁾"] = { 7, 5 }, ["δ⁽³⁾"] = { 7, 2 },
+    X = { 7, 3 }, ["a⁽²⁾"] = { 7, 5 },
+    ["W⁽¹⁾"] = { 5, 3 }, ["W⁽²⁾"] = { 2, 5 }, ["z⁽²⁾"] = { 7, 5 }, ["z⁽³⁾"] = { 7, 2 } }
+  for _, layer in ipairs { "layer 1", "layer 3" } do
+    shapes_fit(s:to(layer, "forward").formula:gsub("%+.*", ""), known)
+    shapes_fit(s:to(layer, "backward").formula, known)
   end
 end
 

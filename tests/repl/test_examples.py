@@ -39,7 +39,7 @@ class Examples(unittest.TestCase):
 
     def test_backpropagation_is_shown_step_by_step(self):
         text = run("backpropagation.lua")
-        for line in ("forward 1/6   z⁽²⁾ = X·W⁽¹⁾+b⁽¹⁾", "backward 6/6   ∂J/∂W⁽¹⁾ = δ⁽²⁾·X",
+        for line in ("forward 1/6   z⁽²⁾ = X·W⁽¹⁾ᵀ+b⁽¹⁾", "backward 6/6   ∂J/∂W⁽¹⁾ = δ⁽²⁾ᵀ·X",
                      "∂J/∂W⁽³⁾ = (ŷ−y)·a⁽³⁾", "∂J/∂W⁽²⁾ = (ŷ−y)·W⁽³⁾·σ'(z⁽³⁾)·a⁽²⁾",
                      "∂J/∂W⁽¹⁾ = (ŷ−y)·W⁽³⁾·σ'(z⁽³⁾)·W⁽²⁾·σ'(z⁽²⁾)·X",
                      "∂J/∂W⁽¹⁾ = (ŷ−y)·σ'(z⁽⁴⁾)·W⁽³⁾·σ'(z⁽³⁾)·W⁽²⁾·σ'(z⁽²⁾)·X", "✓ gradients agree"):

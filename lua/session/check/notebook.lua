@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- A notebook: its code cells in order, and the outputs that it keeps of them.
-local json = require "nablua.session.json"
+local json = require "nablua.json"
 local same = require "nablua.session.check.same"
 
 -- Texts in a notebook are lists of lines, or whole.

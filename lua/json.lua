@@ -54,7 +54,7 @@ function encode(v, depth, who)
   end
   if kind == "string" then
     if not utf8.len(v) then
-      native.raise(who .. ": a string that is no UTF-8 cannot be sent; send bytes as a buffer")
+      native.raise(who .. ": a string that is no UTF-8 cannot be sent as JSON; send bytes as a buffer or a picture")
     end
     return '"' .. v:gsub('[%c"\\]', escape) .. '"'
   end
