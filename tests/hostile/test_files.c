@@ -28,6 +28,7 @@ typedef struct Writer {
   const char *code, *before;  // Lua that writes, and that makes the old file where plain bytes would not do
   bool (*write)(const struct Writer *w, char *message);  // instead of Lua
   bool only_replaces, is_private;
+  bool varies;  // it writes something else each time: a key, how long it took
 } Writer;
 
 typedef struct Content {
@@ -165,7 +166,8 @@ static void check_good_run(const Writer *w, bool leftover) {
     fail_msg("%s: what was done is \"%s\", and should be \"%s\"", w->name, nb_file_log(), want);
   read_content(w->path, &now);
   assert_true(now.size <= LARGEST);
-  if (!same(&now, &late_file)) fail_msg("%s: after a folder that was not synced the file is another", w->name);
+  if (!w->varies && !same(&now, &late_file))
+    fail_msg("%s: after a folder that was not synced the file is another", w->name);
   if (exists && now.mode != (w->is_private ? 0600 : old.mode)) fail_msg("%s: the rights are %o", w->name, now.mode);
   if (exists && now.owner != old.owner) fail_msg("%s: the owner is %u", w->name, now.owner);
 }
@@ -281,7 +283,7 @@ static void test_checkpoints(void **state) {
 #define FIT(EPOCHS)                                                                                   \
   "do nb.seed(1) local net = nn.Linear(2, 1) nn.fit(net, nn.MSELoss(), optim.Adam(net:parameters())," \
   " { nb.ones(4, 2), nb.ones(4, 1) }, { epochs = " #EPOCHS ", checkpoint = path, progress = false }) end"
-  Writer w = {.name = "checkpoint", .before = FIT(1), .code = FIT(2), .only_replaces = true};
+  Writer w = {.name = "checkpoint", .before = FIT(1), .code = FIT(2), .only_replaces = true, .varies = true};
   snprintf(w.path, sizeof w.path, "%s/run.safetensors", folder);
   torture(&w);
 }
@@ -320,7 +322,8 @@ static void test_connection_file(void **state) {
               .before = "local f = io.open(path, 'w') f:write('{\"key\": \"\"}') f:close()",
               .write = write_ports,
               .only_replaces = true,
-              .is_private = true};
+              .is_private = true,
+              .varies = true};
   snprintf(w.path, sizeof w.path, "%s/kernel.json", folder);
   torture(&w);
 }

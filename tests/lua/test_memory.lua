@@ -61,7 +61,7 @@ local composed = { var = true, std = true, norm = true, logsumexp = true }
 local function reductions()
   local list = {}
   for _, row in ipairs(native.rows()) do
-    if row.family == "Reductions" and not composed[row.name] then list[#list + 1] = row.name end
+    if row.family == "Reductions" and not row.internal and not composed[row.name] then list[#list + 1] = row.name end
   end
   return list
 end

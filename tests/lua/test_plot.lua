@@ -36,7 +36,7 @@ local function each_kind()
   -- A kind that is not among them is drawn as its own example draws it.
   for name in pairs(plot) do
     local entry = registry.find("plot." .. name)
-    if entry and not kinds[name] then
+    if entry and name ~= "formats" and not kinds[name] then
       local code = entry.example:gsub("%s*%-%->.*", ""):gsub("%.kind$", "")
       kinds[name] = assert(load("local plot, nb, nn, data = ... return " .. code))(plot, nb, nn, data)
     end
