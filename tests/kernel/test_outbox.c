@@ -239,12 +239,12 @@ static void *send_all(void *user) {
 }
 
 // The numbers between these signs come one after the other, and each does.
-static void expect_rising(const char *text, const char *begin, int count) {
+static void expect_rising(const char *text, const char *begin, int messages) {
   int next = 0;
   size_t length = strlen(begin);
   for (const char *at = text; (at = strstr(at, begin)); at += length, next++)
     if (atoi(at + length) != next) fail_msg("%s%d comes where %d should", begin, atoi(at + length), next);
-  assert_int_equal(next, count);
+  assert_int_equal(next, messages);
 }
 
 static void test_several_threads_keep_their_order_and_lose_nothing(void **state) {
