@@ -353,9 +353,14 @@ class Files(unittest.TestCase):
         """The type of the answer to a request on the shell channel, or None."""
         session = jupyter_client.session.Session(key=b"k")
         s = zmq.Context.instance().socket(zmq.DEALER)
+        s.linger, s.sndtimeo = 0, timeout * 1000  # who is refused may find nobody to send to
         prepare(s)
         s.connect("tcp://127.0.0.1:%d" % port)
-        session.send(s, "kernel_info_request", {})
+        try:
+            session.send(s, "kernel_info_request", {})
+        except zmq.Again:
+            s.close(0)
+            return None
         answer = session.recv(s, mode=0)[1]["msg_type"] if s.poll(timeout * 1000) else None
         s.close(0)
         return answer

@@ -264,7 +264,7 @@ static void test_several_threads_keep_their_order_and_lose_nothing(void **state)
   pthread_join(sender, NULL);
   expect_rising(s.sent.text, "[", LINES);
   for (int i = 0; i < THREADS; i++) {
-    char begin[8];
+    char begin[16];
     snprintf(begin, sizeof begin, "<%d.", i);
     expect_rising(s.sent.text, begin, MESSAGES);
   }
