@@ -105,14 +105,25 @@ local function same_number(a, b)
   return a == b or a ~= a and b ~= b
 end
 
--- Does the next step; false when there is none.  Until it returns the run stands between two steps.
-local function advance(self)
-  self.between = source.copy(self.place)
+-- From begin_step to end_step the run stands within a step; both are done as a whole.
+local function begin_step(self)
   state.begin_step(self)
+  self.between = source.copy(self.place)
+end
+
+local function end_step(self, step)
+  state.end_step(self)
+  state.settle(self)
+  self.at, self.between = step, nil
+  if step > self.head then self.head = step end
+end
+
+-- Does the next step; false when there is none.
+local function advance(self)
+  native.whole(begin_step, self)
   local batch = next_batch(self)
   if not batch then
-    state.end_step(self)
-    self.between = nil
+    native.whole(end_step, self, self.at)
     return false
   end
   local rate, history, k = self.opt.lr, self.history, self.at + 1
@@ -127,9 +138,7 @@ local function advance(self)
       k, history.loss[k], value, self.at)
   end
   history.loss[k], history.lr[k] = value, rate
-  state.end_step(self)
-  self.at, self.between = k, nil
-  if k > self.head then self.head = k end
+  native.whole(end_step, self, k)
   return true
 end
 
@@ -141,7 +150,10 @@ local function recover(self)
   if not self.between then return end
   local at = self.at
   self.place, self.between = self.between, nil
-  if state.undo(self) then return end
+  if state.undo(self) then
+    state.settle(self)
+    return
+  end
   frames.go_back(self, at)
   pcall(function()
     while self.at < at do
@@ -175,33 +187,46 @@ local function forward(self, last, told)
     local began = native.clock()
     if not advance(self) then break end
     frames.learn(self, native.clock() - began)
-    state.settle(self)
     if told then told() end
   end
 end
 
--- f(self, ...) with the net in training mode and the run's own random numbers; after which the modes and the numbers
--- are as they were and the run stands after a step, however f ends.
-local look_away
+-- What a film of the next step has moved is put back.
+local function look_away(self)
+  local looked = self.looked
+  if not looked then return end
+  state.put_back(self, looked.taken)
+  looked.taken.frame:drop()
+  self.place, self.looked = looked.place, nil
+  state.settle(self)
+end
 
-local function drive(self, f, ...)
-  if self.driven then fail "it is going already; call it when the step is done" end
-  local restore, outer = modes.of(self.net), nb.random_state()
+local function begin_drive(self)
   self.driven = true
   nb.random_state(self.random)
   look_away(self)
-  return modes.restoring(function()
-    self.driven = nil
-    recover(self)
-    restore()
-    state.settle(self)
-    self.random = nb.random_state()
-    nb.random_state(outer)
-  end, function(...)
-    local change = state.change(self)
-    self.net:train()
-    -- The mode is the run's to set; what else was changed is not.
-    if not change then state.settle(self) end
+  local change = state.change(self)
+  self.net:train()
+  if not change then state.settle(self) end  -- the mode is the run's to set, and no change
+end
+
+local function end_drive(self, restore_modes, random)
+  if not self.driven then return end
+  recover(self)
+  local change = state.change(self)
+  restore_modes()
+  if not change then state.settle(self) end
+  self.driven, self.random = nil, nb.random_state()
+  nb.random_state(random)
+end
+
+-- f(self, ...) with the net in training mode and the run's own random numbers; after which the modes and the numbers
+-- are as they were and the run stands after a step, however f ends.
+local function drive(self, f, ...)
+  if self.driven then fail "it is going already; call it when the step is done" end
+  local restore_modes, random = modes.of(self.net), nb.random_state()
+  return modes.restoring(function() end_drive(self, restore_modes, random) end, function(...)
+    native.whole(begin_drive, self)
     return f(self, ...)
   end, ...)
 end
@@ -223,23 +248,13 @@ end
 
 -- The film of the next step.  What it moves is put back before the next drive.
 local function look(self)
-  local taken, place = state.take(self), source.copy(self.place)
+  self.looked = { taken = state.take(self), place = source.copy(self.place) }
   local batch = next_batch(self)
-  self.looked = { taken = taken, place = place }
   if not batch then fail("there is no step after step %d to look at", self.at) end
   return nb.inspect.step(function()
     self.opt:zero_grad()
     return loss_of(self, batch)
   end, { opt = self.opt })
-end
-
-function look_away(self)
-  local looked = self.looked
-  if not looked then return end
-  state.put_back(self, looked.taken)
-  looked.taken.frame:drop()
-  self.place, self.looked = looked.place, nil
-  state.settle(self)
 end
 
 local function method(name, entry)

@@ -75,8 +75,8 @@ function Comparison:__tostring()
   return table_text(rows_of(self.runs)) .. "\n" .. said
 end
 
-function Comparison:__display()
-  local bundle = self.plot:__display()
+function Comparison:__display(settings)
+  local bundle = self.plot:__display(settings)
   bundle["text/plain"] = tostring(self) .. "\n" .. (bundle["text/plain"] or "")
   return bundle
 end

@@ -150,9 +150,11 @@ end
 
 -- Within a step of the run, whose random numbers they are.
 local function put_back(self, f)
-  state.put_back(self, f.taken)
-  self.at, self.place = f.step, source.copy(f.place)
-  state.settle(self)
+  native.whole(function()
+    state.put_back(self, f.taken)
+    self.at, self.place = f.step, source.copy(f.place)
+    state.settle(self)
+  end)
 end
 
 -- Goes to the keyframe at or before a step.

@@ -275,8 +275,10 @@ local function changes(name, change, said)
   local run = make("dropout", "Adam", "none")
   run:next(8):to(3)
   change(run)
-  lu.assertErrorMsgContains(said or "steps 4 to 8 that are kept", run.next, run)
-  lu.assertEquals(run.step, 3, name)
+  for _ = 1, 2 do
+    lu.assertErrorMsgContains(said or "steps 4 to 8 that are kept", run.next, run)
+    lu.assertEquals(run.step, 3, name)
+  end
 end
 
 function T.test_changes_in_the_past_are_noticed()
