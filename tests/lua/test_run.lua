@@ -476,7 +476,9 @@ function T.test_comparing_finds_where_runs_part()
   a:go() b:go() same:go()
   lu.assertEquals(nb.compare({ a, b }).step, 7)  -- the step after the fork still has the loss of both
   lu.assertNil(nb.compare({ a, same }).step)
-  lu.assertStrContains(tostring(nb.compare { a, b }), "they part at step 7")
+  local shown = nb.compare({ a, b }):__display { width = 60 }["text/plain"]
+  lu.assertStrContains(shown, "they part at step 7")
+  lu.assertStrContains(shown, "┤")  -- the curves
   lu.assertErrorMsgContains("at least two runs", nb.compare, { a })
   lu.assertErrorMsgContains("entry 2 must be a run", nb.compare, { a, 3 })
   lu.assertEquals(nb.plot.curve(a).data[1].y:totable(), nb.tensor(a.history.loss):totable())
