@@ -339,7 +339,7 @@ static void plan(Product *g, int64_t threads) {
   g->panel = w->columns;
   for (; w->columns >= g->n && w->columns > 1; w++) g->panel = w->columns;
   share(g, threads);
-  bool far = (double)g->n * (double)g->k * (double)g->size > FAR_BYTES;
+  bool far = (double)g->n * (double)g->k * (double)g->size > (double)FAR_BYTES;
   g->pack_y = g->yc != 1 || g->m > PACK_Y || (far && g->m >= 32) || is_ragged(g);
   bool apart = g->xr == 1 && g->xk * g->size >= FAR_ROW && g->n >= 32;
   g->pack_x = g->n > PACK_X || apart;

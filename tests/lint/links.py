@@ -9,6 +9,7 @@ Prints one sentence for each offence; silent, and with exit status 0, when there
 import collections
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -45,7 +46,9 @@ def objects(build):
     with open(os.path.join(build, "compile_commands.json"), encoding="utf-8") as f:
         for entry in json.load(f):
             source = os.path.relpath(entry["file"])
-            path = os.path.join(build, entry["output"])
+            # CMake before 3.29 says only in the command where the object goes.
+            output = entry.get("output") or re.search(r" -o (\S+)", entry["command"]).group(1)
+            path = os.path.join(build, output)
             if room_of(source) and os.path.exists(path):
                 found[source] = path
     return found
