@@ -51,6 +51,15 @@ static void handle(int number, void (*handler)(int), int flags) {
   sigaction(number, &action, NULL);
 }
 
+// From the first socket on, which may be a file, until somebody removes it, signals that end the kernel wait.
+static void hold_ends(sigset_t *before) {
+  sigset_t ends;
+  sigemptyset(&ends);
+  sigaddset(&ends, SIGTERM);
+  sigaddset(&ends, SIGHUP);
+  pthread_sigmask(SIG_BLOCK, &ends, before);
+}
+
 static void handle_signals(void) {
   handle(SIGINT, on_interrupt, SA_RESTART);
   handle(SIGTERM, on_end, SA_RESTART);
@@ -124,6 +133,8 @@ int kernel_run(const char *connection_file) {
   k->answered = event_new();
   pthread_mutex_init(&k->lock, NULL);
   pthread_cond_init(&k->changed, NULL);
+  sigset_t before;
+  hold_ends(&before);
   if (!connection_open(&k->connection, connection_file, reason, sizeof reason)) {
     fprintf(stderr, "nablua-kernel: %s\n", reason);
     return 1;
@@ -145,6 +156,7 @@ int kernel_run(const char *connection_file) {
     kernel_log("cannot start a thread");
     _exit(1);
   }
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
   if (k->connection.registration_port && !connection_register(&k->connection, k->wire, reason, sizeof reason)) {
     kernel_log("%s", reason);
     _exit(1);

@@ -43,7 +43,9 @@ static void draw_pixel(unsigned char *out, int x, int y, int pixels) {
   enum { FINE = 4 };  // samples each way
   double sum[4] = {0}, rgba[4], scale = 64.0 / pixels;
   for (int i = 0; i < FINE * FINE; i++) {
-    color_at((Point){(x + (i % FINE + 0.5) / FINE) * scale, (y + (i / FINE + 0.5) / FINE) * scale}, rgba);
+    color_at(
+        (Point){(x + (i % FINE + 0.5) / (double)FINE) * scale, (y + ((double)(i / FINE) + 0.5) / (double)FINE) * scale},
+        rgba);
     for (int c = 0; c < 3; c++) sum[c] += rgba[c] * rgba[3];
     sum[3] += rgba[3];
   }

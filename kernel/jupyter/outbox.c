@@ -304,7 +304,7 @@ static Item *take_item(Outbox *o, int *wait_ms) {
   *wait_ms = -1;
   if (!item) return NULL;
   if (item->kind == TEXT && !item->next && item->text.length < PIECE && !o->closed) {
-    double left = o->text_sent + GATHER_MS / 1000.0 - session_clock();
+    double left = o->text_sent + (double)GATHER_MS / 1000 - session_clock();
     if (left > 0) {
       *wait_ms = 1 + (int)(1000 * left);
       return NULL;

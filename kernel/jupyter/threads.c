@@ -53,7 +53,7 @@ typedef struct Start {
 
 // Milliseconds until requests are read; 0 from then on.
 static int start_wait(Start *s) {
-  double now = session_clock(), end = s->begin + HOLD_MS / 1000.0, settled = s->heard + SETTLE_MS / 1000.0;
+  double now = session_clock(), end = s->begin + (double)HOLD_MS / 1000, settled = s->heard + (double)SETTLE_MS / 1000;
   if (s->heard > 0 && settled < end) end = settled;
   if (now >= end) s->open = true;
   return s->open ? 0 : 1 + (int)(1000 * (end - now));

@@ -69,6 +69,22 @@ static bool make_room(void) {
   return ahead.bytes || (ahead.bytes = malloc(ahead.size = BLOCK));
 }
 
+// Waits until there is something to read: 1; 0 where a signal wants attention, which is not missed when it comes just
+// before the wait; -1 at an error.
+static int wait_for_byte(int fd) {
+  static const int asking[] = {SIGINT, SIGTERM, SIGHUP, SIGTSTP, SIGWINCH};
+  sigset_t held, before;
+  sigemptyset(&held);
+  for (size_t i = 0; i < sizeof asking / sizeof *asking; i++) sigaddset(&held, asking[i]);
+  sigprocmask(SIG_BLOCK, &held, &before);
+  struct pollfd p = {.fd = fd, .events = POLLIN};
+  bool asked = events.interrupted() || suspended || resized;
+  int ready = asked ? 0 : ppoll(&p, 1, NULL, &before);
+  if (ready < 0 && errno == EINTR) ready = 0;
+  sigprocmask(SIG_SETMASK, &before, NULL);
+  return ready;
+}
+
 // Bytes that came, at most `size` and at least one; 0 at the end, and after an interrupt.
 static size_t read_some(int fd, char *bytes, size_t size) {
   while (!events.interrupted()) {
@@ -79,10 +95,9 @@ static size_t read_some(int fd, char *bytes, size_t size) {
     }
     struct pollfd p = {.fd = fd, .events = POLLIN};
     if (poll(&p, 1, 0) == 0) events.wait();
-    if (poll(&p, 1, -1) < 0) {
-      if (errno == EINTR) continue;
-      return 0;
-    }
+    int ready = wait_for_byte(fd);
+    if (ready < 0) return 0;
+    if (ready == 0) continue;
     ssize_t n = read(p.fd, bytes, size);
     if (n > 0) return (size_t)n;
     if (n == 0 || (errno != EINTR && errno != EAGAIN)) return 0;
