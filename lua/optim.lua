@@ -181,8 +181,6 @@ method("load_state", {
   end,
 })
 
--- For those who take an optimizer down as it is and put it back: the tables of its groups and their options, and what
--- it remembers, by parameter.
 function states.settings(self)
   local list = { self.groups }
   for k, group in ipairs(self.groups) do list[k + 1] = options_of[group] end

@@ -12,6 +12,11 @@ local options = require "nablua.options"
 
 local states = {}
 
+-- For those who take an optimizer down as it is and put it back; the module optim, which knows them, fills these in.
+-- settings(opt): the tables of its groups and their options; memory(opt): what it remembers, by parameter;
+-- put_memory(opt, memory).
+states.settings, states.memory, states.put_memory = false, false, false
+
 local function fail(format, ...)
   native.raise("load_state: " .. format:format(...))
 end
