@@ -100,6 +100,21 @@ local x, y = data.xor()
 return inspect.diagnose(net, x, y, nn.BCEWithLogitsLoss())[1].remedy  --> "net[4] = nn.Identity()"]],
 })
 
+define("check", "check", {
+  doc = "What to look at before training: labels against the loss, inputs' and targets' scale, leaked or constant " ..
+    "labels, the last layer, the loss at the start against that of guessing, the optimizer's parameters and rates, " ..
+    "samples that mix, and whether a few samples can be learned by heart.  Findings as in inspect.diagnose, by the " ..
+    "same rules: {illness, layer, evidence, remedy}.  A copy trains for a moment; nothing is changed.",
+  signature = "inspect.check(net, loss, opt, data)", see = { "inspect.diagnose" },
+  params = { { name = "net", type = "module" }, { name = "loss", type = "function", doc = "loss(net(x), y)" },
+    { name = "opt", type = "optimizer", optional = true, doc = "nil: its parameters and steps are not looked at" },
+    { name = "data", type = "table", doc = "{x, y}, what data.batches gives, or an iterator over batches" } },
+  example = [[
+local x, y = data.moons(40)
+local net = nn.Sequential{ nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 1) }
+return inspect.check(net, nn.BCEWithLogitsLoss(), nil, {x, y:view(40, 1)})[1].remedy  --> "y = y:to(\"f32\") - 1"]],
+})
+
 registry.add {
   name = "inspect", kind = "topic", value = inspect, doc = "Watch backpropagation happen.",
   example = "type(inspect)  --> \"table\"",
