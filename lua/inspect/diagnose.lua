@@ -7,7 +7,7 @@ local modes = require "nablua.modes"
 local module = require "nablua.nn.module"
 local options = require "nablua.options"
 local findings = require "nablua.inspect.findings"
-local patient = require "nablua.inspect.patient"
+local given_data = require "nablua.inspect.given"
 
 local diagnose = {}
 
@@ -20,7 +20,7 @@ local class = findings.class "diagnosis"
 
 -- x and y as they are, or the first batch, in which case the arguments after it move up.
 local function read_data(x, y, loss, given)
-  if not patient.is_batches(x) then return x, y, loss, given end
+  if not given_data.is_batches(x) then return x, y, loss, given end
   if #x.tensors < 2 then
     native.raise("inspect.diagnose: batches hold x and y: data.batches{x, y}, but these have one tensor")
   end

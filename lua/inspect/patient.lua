@@ -301,11 +301,6 @@ function patient.spread_samples(t, most)
   return t:index_select(1, ((nb.arange(most, { dtype = "f64" }) - 1) * (n / most)):floor():to("i64") + 1)
 end
 
--- Whether it is what data.batches gives.
-function patient.is_batches(x)
-  return type(x) == "table" and (getmetatable(x) or {}).__name == "batches"
-end
-
 -- More samples than the batch, for what is asked of a whole set.
 function patient.more(p, x, y)
   if not (nb.is_tensor(x) and nb.is_tensor(y) and x:dim() > 0 and y:dim() > 0 and #x == #y) then return end

@@ -79,7 +79,8 @@ local function look_at_scale_of_targets(p, report)
     local last = last_weights(p)
     report(last and last.path or "loss", ("the loss is %s, but %s where the net says the targets' mean: its " ..
       "outputs, of size %s, are %s times the targets' spread"):format(number(p.value), number(spread ^ 2),
-      number(output), number(output / math.max(spread, 1e-12))), last and shrink_last(last, math.max(spread, 1e-3) / output) or
+      number(output), number(output / math.max(spread, 1e-12))),
+      last and shrink_last(last, math.max(spread, 1e-3) / output) or
       "print(net(x):stats())")
   end
 end
