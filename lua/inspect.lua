@@ -163,6 +163,20 @@ local J = net(nb.tensor{{1}, {3}}):sum()
 return inspect.per_sample(J, net.weight)  --> {{{1}}, {{3}}}]],
 })
 
+define("profile", "profile", {
+  doc = "Calls f once and tells where the time went: by operator and by layer, forward, backward and update, with " ..
+    "floating point operations, bytes, and the share of what the machine can do at best, which is measured once.  " ..
+    "Shown as tables and a flame graph; then come f's results.  Compiled functions run uncompiled meanwhile.  " ..
+    "Fields: seconds, flops, bytes, between (what is no kernel), phases, operators, layers (lists by time, of name, " ..
+    "calls, seconds, flops, bytes), rows (all of these with op, layer, phase), roof.  %profile CODE does it to an " ..
+    "input.  p:save(\"flame.svg\").",
+  signature = "inspect.profile(f, ...)", see = { "inspect.summary", "profile:save" },
+  params = { { name = "f", type = "function", doc = "one step, or several; what comes after goes to it" } },
+  example = [[
+local x, w = nb.ones(4, 5), nb.ones(5, 6)
+return inspect.profile(function() return x:matmul(w) end).flops  --> 240]],
+})
+
 registry.add {
   name = "inspect", kind = "topic", value = inspect, doc = "Watch backpropagation happen.",
   example = "type(inspect)  --> \"table\"",
@@ -173,5 +187,6 @@ for _, name in ipairs { "graph", "diagram" } do
   require("nablua.plot.figure").define(inspect, "inspect.", name, require("nablua.inspect." .. name))
 end
 require "nablua.inspect.watch"  -- registers the methods of what it gives
+require "nablua.inspect.profile"
 
 return inspect

@@ -16,4 +16,7 @@ void nb_push_id(lua_State *L, const void *object);
 // Whether somebody looks at single operators in what L runs.
 bool nb_observed(lua_State *L);
 
+// Whether a profile is under way.
+bool nb_profiled(void);
+
 #endif

@@ -62,7 +62,8 @@ function T.test_the_suggested_rate_is_near_the_best_of_a_grid()
     local start, best = net:state(), math.huge
     for e = -8, 2 do best = math.min(best, trained(net, start, loss, setup[1], 10 ^ (e / 2), x, y)) end
     local mine = trained(net, start, loss, setup[1], found.lr, x, y)
-    lu.assertTrue(mine <= 1.2 * best, ("set-up %d: %g with lr = %g, the grid's best %g"):format(k, mine, found.lr, best))
+    lu.assertTrue(mine <= 1.2 * best, ("set-up %d: %g with lr = %g, the grid's best %g"):format(k, mine, found.lr,
+      best))
     lu.assertEquals(found.line, ("opt.lr = %g"):format(found.lr))
     assert(load(found.line, "line", "t", { opt = opt }))()
     lu.assertEquals(opt.lr, found.lr)
