@@ -17,7 +17,8 @@ end
 define("explain", "step", {
   doc = "∂J/∂w as the product of factors along the paths from J to w: symbols, shapes, sizes, and the factor that " ..
     "shrank it.  J's tape must be live (before J:backward, or with retain_graph).  Fields: formula, latex, factors " ..
-    "(symbol, shape, norm, gain, :apply(d)), shrank; :value() is the gradient.",
+    "(symbol, shape, norm, gain, path of a module, :apply(d)), shrank; :value() is the gradient.  In large nets a " ..
+    "module is one factor; e:open(\"encoder.3\") shows what is inside it.",
   signature = "inspect.explain(J, w)", see = { "inspect.step", "nb.grad" },
   params = { { name = "J", type = "tensor", doc = "the loss, or a stepper; without it the last stepper is meant" },
     { name = "w", type = "tensor", doc = "a parameter, or another tensor that J was computed from" } },

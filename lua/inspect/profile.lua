@@ -122,7 +122,7 @@ end
 
 -- How users know an operator that they never call: "the gradient of ...".
 local function title(op)
-  if op == "" then return BETWEEN end
+  if #op == 0 then return BETWEEN end
   local row = registry.row(op)
   if row and row.internal then
     local base = op:match("^(.-)_grad$") or op:match("^(.-)_weight$")
