@@ -16,6 +16,7 @@ local progress = require "nablua.progress"
 local registry = require "nablua.registry"
 local source = require "nablua.run.source"
 local state = require "nablua.run.state"
+local step = require "nablua.run.step"
 
 local run = registry.home "nablua.run"
 
@@ -29,8 +30,9 @@ local params = {
   { name = "opt", type = "any", optional = true, doc = "the optimizer" },
   { name = "data", type = "any", optional = true,
     doc = "{x, y}, what data.batches gives, or an iterator over batches; the last of a batch is the target" },
-  { name = "step", type = "function", optional = true,
-    doc = "called with a batch, returns the loss, a tensor of one number; backward and opt:step follow" },
+  { name = "step", type = "any", optional = true,
+    doc = "called with a batch, returns the loss, a tensor of one number; backward and opt:step follow, but not a " ..
+      "compiled one, which does them itself" },
   { name = "size", type = "size", default = 32, doc = "samples in a batch, where data is {x, y}" },
   { name = "shuffle", type = "boolean", default = true, doc = "a new order each epoch, where data is {x, y}" },
   { name = "epochs", type = "size", default = 1 },
@@ -55,31 +57,6 @@ end
 
 -- ---- one step ----
 
-local function number_of(J)
-  local value = nb.is_tensor(J) and J:numel() == 1 and J:item()
-  if not value then fail("the loss must be a tensor of one number, got %s", options.describe(J)) end
-  return value
-end
-
-local function loss_of(self, batch)
-  if self.step then return self.step(table.unpack(batch, 1, batch.n)) end
-  return self.loss(self.net(table.unpack(batch, 1, batch.n - 1)), batch[batch.n])
-end
-
--- Forward, loss, backward, update.  What counts of an optimizer that asks for the loss several times is the first.
-local function train(self, batch)
-  local value
-  self.opt:step(function()
-    self.opt:zero_grad()
-    local J = loss_of(self, batch)
-    value = value or number_of(J)
-    J:backward()
-    if self.clip then require("nablua.nn").clip_grad_norm(self.net:parameters(), self.clip) end
-    return J
-  end)
-  return value
-end
-
 local function end_epoch(self)
   local place = self.place
   if self.schedule and self.schedule_per == "epoch" then self.schedule:step(place.sum / place.count) end
@@ -101,21 +78,17 @@ local function next_batch(self)
   end
 end
 
-local function same_number(a, b)
-  return a == b or a ~= a and b ~= b
-end
-
 -- From begin_step to end_step the run stands within a step; both are done as a whole.
 local function begin_step(self)
   state.begin_step(self)
   self.between = source.copy(self.place)
 end
 
-local function end_step(self, step)
+local function end_step(self, k)
   state.end_step(self)
   state.settle(self)
-  self.at, self.between = step, nil
-  if step > self.head then self.head = step end
+  self.at, self.between = k, nil
+  if k > self.head then self.head = k end
 end
 
 -- Does the next step; false when there is none.
@@ -126,18 +99,11 @@ local function advance(self)
     native.whole(end_step, self, self.at)
     return false
   end
-  local rate, history, k = self.opt.lr, self.history, self.at + 1
-  local value = train(self, batch)
-  if self.schedule and self.schedule_per == "batch" then self.schedule:step(value) end
+  local k = self.at + 1
+  local value = step.once(self, k, batch)
   local place, n = self.place, batch[1]:dim() > 0 and batch[1]:size(1) or 1
   place.batch, place.sum, place.count = place.batch + 1, place.sum + value * n, place.count + n
   if place.batch == self.source.count then end_epoch(self) end
-  if k <= self.head and not same_number(history.loss[k], value) then
-    fail("step %d gave the loss %.17g the first time and %.17g now: it reads something that is neither data nor " ..
-      "state of the training, such as a clock, a file or a variable that was changed; the run stands after step %d",
-      k, history.loss[k], value, self.at)
-  end
-  history.loss[k], history.lr[k] = value, rate
   native.whole(end_step, self, k)
   return true
 end
@@ -160,10 +126,14 @@ local function recover(self)
       if not advance(self) then break end
     end
   end)
-  if not self.between then return end
-  self.between = nil
-  state.end_step(self)
-  frames.go_back(self, self.at)
+  if self.between then
+    self.between = nil
+    state.end_step(self)
+    frames.go_back(self, self.at)
+  end
+  if self.at < at then
+    notice.say("run: the steps before it differ now, too: it stands after step %d, not %d", self.at, at)
+  end
 end
 
 -- What has to happen before a step: looking whether somebody else has been there, and keyframes.
@@ -212,6 +182,7 @@ end
 
 local function end_drive(self, restore_modes, random)
   if not self.driven then return end
+  step.unfollow()
   recover(self)
   local change = state.change(self)
   restore_modes()
@@ -231,14 +202,14 @@ local function drive(self, f, ...)
   end, ...)
 end
 
-local function go_to(self, step)
+local function go_to(self, k)
   if state.change(self) and self.at < self.head then
     notice.say("run: what was changed after step %d is not kept, since other steps follow it", self.at)
   end
   frames.before_leaving(self)
-  frames.approach(self, step)
-  forward(self, step)
-  if self.at < step then fail("it ends after step %d", self.at) end
+  frames.approach(self, k)
+  forward(self, k)
+  if self.at < k then fail("it ends after step %d", self.at) end
 end
 
 -- The epoch of the last step.
@@ -253,7 +224,7 @@ local function look(self)
   if not batch then fail("there is no step after step %d to look at", self.at) end
   return nb.inspect.step(function()
     self.opt:zero_grad()
-    return loss_of(self, batch)
+    return step.loss_of(self, batch)
   end, { opt = self.opt })
 end
 
@@ -297,12 +268,12 @@ method("to", {
   doc = "Goes to the end of a step, past or future: weights, buffers, moments, schedule and random numbers have the " ..
     "bits that they had, or will have, there.  Lua's variables stay as they are.  Returns the run.",
   example = sample .. "run:go(); local w = net.weight:item(); run:to(1):to(6); return net.weight:item() == w  --> true",
-  function(self, proxy, step)
-    step = steps_of("run:to", step == nil and "nothing" or step)
-    if step < self.kept[1].step then
-      native.raise(("run:to: what is kept begins after step %d, got %d"):format(self.kept[1].step, step))
+  function(self, proxy, k)
+    k = steps_of("run:to", k == nil and "nothing" or k)
+    if k < self.kept[1].step then
+      native.raise(("run:to: what is kept begins after step %d, got %d"):format(self.kept[1].step, k))
     end
-    if step ~= self.at then drive(self, go_to, step) end
+    if k ~= self.at then drive(self, go_to, k) end
     return proxy
   end,
 })
@@ -367,9 +338,7 @@ method("cut", {
   example = sample .. "run:next(3):back(2):cut(); return #run.history.loss  --> 1",
   function(self, proxy)
     frames.cut(self)
-    for k = self.at + 1, self.head do
-      for _, list in pairs(self.history) do list[k] = nil end
-    end
+    step.cut(self, self.at)
     self.head = self.at
     return proxy
   end,
@@ -428,6 +397,9 @@ end
 -- ---- making one ----
 
 local function check(o)
+  if o.step ~= nil and not options.is_callable(o.step) then
+    native.raise("nb.run: step must be a function, got " .. options.describe(o.step))
+  end
   if not module.is(o.net) then native.raise("nb.run: net must be a module, got " .. options.describe(o.net)) end
   if not o.step and not module.is(o.loss) and type(o.loss) ~= "function" then
     native.raise("nb.run: loss must be a module such as nn.MSELoss() or a function, got " .. options.describe(o.loss) ..
@@ -473,6 +445,7 @@ function run.new(given)
   self.random = nb.random_state()
   nb.random_state(outer)
   self.at, self.head, self.history = 0, 0, { loss = {}, lr = {} }
+  step.open(self)
   self.place = { epoch = 1, batch = 0, sum = 0, count = 0 }
   self.opt:zero_grad()
   return run.of(self)
