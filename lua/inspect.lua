@@ -100,6 +100,26 @@ local x, y = data.xor()
 return inspect.diagnose(net, x, y, nn.BCEWithLogitsLoss())[1].remedy  --> "net[4] = nn.Identity()"]],
 })
 
+define("stop", "stop", {
+  doc = "Stops where something happens: an error whose value says where, and %debug looks into the frame that " ..
+    "applied the operator, with its variables as they were.  The condition is asked after each operator, or each backward " ..
+    "rule, that op, layer and phase leave.  Fields of e, and of the error's value: op layer phase inputs output " ..
+    "outputs grad_in given site step locals loss why.  In a run it stands after the step before, so that run:look() " ..
+    "shows that step.  Without stops nothing costs anything; while there are some compiled functions run as they are.",
+  signature = "inspect.stop{op=, layer=, phase=, when=, loss=}", family = "Runs",
+  see = { "inspect.stops", "stop:remove", "nb.anomaly", "run:look" },
+  example = [[
+local s = inspect.stop{op="relu", when=function(e) return e.output:eq(0):any() end}
+local ok, e = pcall(function() local x = nb.tensor{-1, 3}; return x:relu() end)
+s:remove()
+return {e.op, e.locals.x:size(1)}  --> {"relu", 2}]],
+})
+
+define("stops", "stop", {
+  doc = "The stops that are set, as a list.", signature = "inspect.stops()", family = "Runs", see = { "inspect.stop" },
+  example = "#inspect.stops()  --> 0",
+})
+
 registry.add {
   name = "inspect", kind = "topic", value = inspect, doc = "Watch backpropagation happen.",
   example = "type(inspect)  --> \"table\"",

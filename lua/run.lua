@@ -121,11 +121,13 @@ local function recover(self)
     return
   end
   frames.go_back(self, at)
+  native.stops_muted = true
   pcall(function()
     while self.at < at do
       if not advance(self) then break end
     end
   end)
+  native.stops_muted = nil
   if self.between then
     self.between = nil
     state.end_step(self)
@@ -222,10 +224,13 @@ local function look(self)
   self.looked = { taken = state.take(self), place = source.copy(self.place) }
   local batch = next_batch(self)
   if not batch then fail("there is no step after step %d to look at", self.at) end
-  return nb.inspect.step(function()
-    self.opt:zero_grad()
-    return step.loss_of(self, batch)
-  end, { opt = self.opt })
+  return modes.restoring(function() native.stops_muted = nil end, function()
+    native.stops_muted = true
+    return nb.inspect.step(function()
+      self.opt:zero_grad()
+      return step.loss_of(self, batch)
+    end, { opt = self.opt })
+  end)
 end
 
 local function method(name, entry)

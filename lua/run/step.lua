@@ -100,11 +100,12 @@ local function how_they_went()
 end
 
 -- The loss of a step, and how its calls went.  A step that is repeated goes in the way `how`, with so many threads.
-local function follow(self, batch, how, threads)
+local function follow(self, k, batch, how, threads)
   local script, now = how and script_of(how), nb.threads()
   calls.start, calls.eager, calls.within, calls.script = native.plans_replayed(), nil, false, script
   calls.threads = threads ~= now and now or nil
   native.compiled_calls = calls
+  native.run_step, native.run_name = k, self.name
   if calls.threads then nb.threads(threads) end
   if script then native.plans_hold(true) end
   local value = train(self, batch)
@@ -114,7 +115,7 @@ end
 -- After follow, however it ended.
 function step.unfollow()
   if not native.compiled_calls then return end
-  native.compiled_calls = nil
+  native.compiled_calls, native.run_step, native.run_name = nil, nil, nil
   native.plans_hold(false)
   if calls.threads then nb.threads(calls.threads) end
 end
@@ -153,7 +154,7 @@ end
 function step.once(self, k, batch)
   local rate, again = self.opt.lr, k <= self.head
   local threads = again and self.threads:get(k) or nb.threads()
-  local value, how = follow(self, batch, again and self.how:get(k) or nil, threads)
+  local value, how = follow(self, k, batch, again and self.how:get(k) or nil, threads)
   step.unfollow()
   if self.schedule and self.schedule_per == "batch" then self.schedule:step(value) end
   local sum = native.sample(self.sampled, k)
