@@ -7,6 +7,7 @@
 local native = require "nablua.native"
 local nb = require "nablua.core"
 local fork = require "nablua.run.fork"
+local disk = require "nablua.run.disk"
 local frames = require "nablua.run.frames"
 local modes = require "nablua.modes"
 local module = require "nablua.nn.module"
@@ -43,6 +44,12 @@ local params = {
     doc = "where its random numbers begin; without it, where nb's stand now" },
   { name = "memory", type = "size", optional = true,
     doc = "bytes for what is kept of the past; a tenth of the machine's, at most 1 GB" },
+  { name = "journal", type = "string", optional = true,
+    doc = "a .safetensors file that is written while it goes, so that a run that was killed can be resumed" },
+  { name = "journal_every", type = "non-negative", default = 60, doc = "seconds between two such keyframes, at least" },
+  { name = "resume", type = "string", optional = true,
+    doc = "a journal, what run:keep or nn.fit's checkpoint= wrote: where it begins; not yet there, where it is the " ..
+      "journal, too, at the start" },
   { name = "name", type = "string", optional = true, doc = "what it is called in pictures" },
 }
 
@@ -59,6 +66,7 @@ end
 
 local function end_epoch(self)
   local place = self.place
+  self.means[place.epoch] = place.sum / place.count
   if self.schedule and self.schedule_per == "epoch" then self.schedule:step(place.sum / place.count) end
   self.place = { epoch = place.epoch + 1, batch = 0, sum = 0, count = 0 }
 end
@@ -157,7 +165,11 @@ local function forward(self, last, told)
   while self.at < last do
     prepare(self)
     local began = native.clock()
-    if not advance(self) then break end
+    if not advance(self) then
+      disk.note(self, true)
+      break
+    end
+    disk.note(self)
     frames.learn(self, native.clock() - began)
     if told then told() end
   end
@@ -337,6 +349,20 @@ method("look", {
   end,
 })
 
+method("keep", {
+  signature = "run:keep(path)", see = { "nb.run", "nn.fit" },
+  doc = "Writes where it stands to a .safetensors file, from which nb.run{resume=path, ...}, and nn.fit with " ..
+    "checkpoint=path, go on.  Returns the run.", example = sample ..
+    "local path = os.tmpname() .. \".safetensors\"; run:next(2):keep(path); local n = nb.load(path).run.step; " ..
+    "os.remove(path); return n  --> 2",
+  function(self, proxy, path)
+    if self.driven then fail "it is going; keep it when the step is done" end
+    look_away(self)
+    disk.save(self, path)
+    return proxy
+  end,
+})
+
 method("cut", {
   signature = "run:cut()", see = { "run:fork", "run:to" },
   doc = "Drops the steps that were done after the one it stands at, so that others can follow.  Returns the run.",
@@ -351,6 +377,15 @@ method("cut", {
 
 -- ---- what it shows ----
 
+-- The step of the least loss.
+local function best_of(losses)
+  local best
+  for k, loss in ipairs(losses) do
+    if loss == loss and (not best or loss < losses[best]) then best = k end
+  end
+  return best
+end
+
 local fields = {
   step = function(self) return self.at end,
   epoch = function(self) return epoch_of(self) end,
@@ -363,6 +398,7 @@ local fields = {
   name = function(self) return self.name end,
   first = function(self) return self.kept[1].step end,
   last = function(self) return self.head end,
+  best = function(self) return best_of(self.history.loss) end,
   kept_bytes = function(self) return frames.bytes(self) end,
 }
 
@@ -436,7 +472,8 @@ registry.add {
   family = "Runs", see = { "run:go", "run:to", "run:next", "run:back", "nn.fit" },
   doc = "A training as a value, which has not begun: run:go() does it, run:next(n) some steps, run:back(n) and " ..
     "run:to(step) go to any step, to the same bits.  run.step, run.epoch, run.loss and run.history say where it " ..
-    "stands; run.first and run.last between which steps it can go without training on.",
+    "stands; run.first and run.last between which steps it can go without training on; run.best is the step of " ..
+    "the least loss.",
   signature = "nb.run{net=, loss=, opt=, data=, epochs=1, size=32, shuffle=true, schedule=, seed=, step=, ...}",
   params = params, example = sample .. "run:next(4):back(); return {run.step, run.last}  --> {3, 4}",
 }
@@ -451,8 +488,10 @@ function run.new(given)
   nb.random_state(outer)
   self.at, self.head, self.history = 0, 0, { loss = {}, lr = {} }
   step.open(self)
-  self.place = { epoch = 1, batch = 0, sum = 0, count = 0 }
+  self.place, self.means = { epoch = 1, batch = 0, sum = 0, count = 0 }, {}
   self.opt:zero_grad()
+  native.whole(disk.resume, self)
+  disk.open_journal(self)
   return run.of(self)
 end
 

@@ -36,6 +36,21 @@ function log:cut(k)
   for i = #self.from, place(self, k) + 1, -1 do self.from[i], self.value[i] = nil, nil end
 end
 
+-- As text, "1=e;4=r;", up to step k, and back.
+function log:text(k)
+  local parts = {}
+  for i = 1, place(self, k) do parts[i] = ("%d=%s;"):format(self.from[i], self.value[i]) end
+  return table.concat(parts)
+end
+
+function log.of_text(text)
+  local self = log.new()
+  for k, value in text:gmatch "(%d+)=([^;]*);" do
+    self.from[#self.from + 1], self.value[#self.value + 1] = math.tointeger(tonumber(k)), math.tointeger(value) or value
+  end
+  return self
+end
+
 -- A log of its own, up to step k.
 function log:copy(k)
   local copy, n = log.new(), place(self, k)

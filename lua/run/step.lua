@@ -37,8 +37,8 @@ end
 function step.copy_notes(self, k)
   local history = {}
   for name, list in pairs(self.history) do history[name] = table.move(list, 1, k, 1, {}) end
-  return { history = history, sums = table.move(self.sums, 1, k, 1, {}), how = self.how:copy(k),
-    threads = self.threads:copy(k) }
+  return { history = history, means = table.move(self.means, 1, #self.means, 1, {}),
+    sums = table.move(self.sums, 1, k, 1, {}), how = self.how:copy(k), threads = self.threads:copy(k) }
 end
 
 -- ---- training ----
