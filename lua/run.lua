@@ -458,6 +458,43 @@ function run.is(v)
   return inner[v] ~= nil
 end
 
+-- f(doing) at step k, where doing() is its forward and backward; then the run stands where it stood.
+function run.during_step(proxy, k, f)
+  local self = inner[proxy]
+  local at = self.at
+  proxy:to(k - 1)
+  local result = drive(self, function()
+    self.looked = { taken = state.take(self), place = source.copy(self.place) }
+    local batch = next_batch(self)
+    return f(function()
+      self.opt:zero_grad()
+      local J = step.loss_of(self, batch)
+      if not native.compiled_of(self.step) then J:backward() end
+      return J
+    end)
+  end)
+  proxy:to(at)
+  return result
+end
+
+-- The first step that two runs did otherwise, and what of it: "rate", "loss" or "weights"; nil where one ends before.
+function run.parting(a, b)
+  local x, y = inner[a], inner[b]
+  local first, second = x.history, y.history
+  for k = 1, math.min(x.head, y.head) do
+    if first.loss[k] ~= second.loss[k] and (first.loss[k] == first.loss[k] or second.loss[k] == second.loss[k]) then
+      return k, "loss"
+    end
+    if first.lr[k] ~= second.lr[k] then return k, "rate" end
+    if x.sums[k] ~= y.sums[k] then return k, "weights" end
+  end
+end
+
+-- What is known of a run, for those who write it down.
+function run.known_of(proxy)
+  return inner[proxy]
+end
+
 -- The value that stands for a run; the first keyframe is of where it stands.
 function run.of(self)
   local proxy = setmetatable({}, meta)
@@ -496,5 +533,6 @@ function run.new(given)
 end
 
 require "nablua.run.compare"(run)
+run.journals = require "nablua.run.journals"
 
 return run
