@@ -104,6 +104,7 @@ local function advance(self)
   native.whole(begin_step, self)
   local batch = next_batch(self)
   if not batch then
+    self.over_after = self.at  -- a stream says only now that its last epoch has ended; from here on that is known
     native.whole(end_step, self, self.at)
     return false
   end
@@ -111,7 +112,7 @@ local function advance(self)
   local value = step.once(self, k, batch)
   local place, n = self.place, batch[1]:dim() > 0 and batch[1]:size(1) or 1
   place.batch, place.sum, place.count = place.batch + 1, place.sum + value * n, place.count + n
-  if place.batch == self.source.count then end_epoch(self) end
+  if place.batch == self.source.count or k == self.over_after then end_epoch(self) end
   native.whole(end_step, self, k)
   return true
 end
@@ -370,6 +371,7 @@ method("cut", {
   function(self, proxy)
     frames.cut(self)
     step.cut(self, self.at)
+    if self.at < self.head then self.over_after = nil end
     self.head = self.at
     return proxy
   end,

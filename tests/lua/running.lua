@@ -2,6 +2,7 @@
 -- What the tests of runs share: nets, optimizers and schedules to train, where a run stands, and walks about it.
 local nb = require "nablua"
 local lu = require "luaunit"
+local runs = require "nablua.run"
 local nn, optim = nb.nn, nb.optim
 
 local M = {}
@@ -9,7 +10,8 @@ local M = {}
 -- ---- where a run stands, as tensors by name ----
 
 local function standing(run)
-  local all = { random = nb.tensor(0) }
+  local random = runs.known_of(run).random
+  local all = { random = nb.tensor({ random.seed, random.counter }, { dtype = "i64" }) }
   for path, t in pairs(run.net:state()) do all["net." .. path] = t end
   for path, t in pairs(run.opt:state()) do all["opt." .. path] = t end
   if run.schedule then
@@ -42,15 +44,15 @@ local function walk(name, run, walks)
   while true do
     local before = run.step
     run:next()
-    if run.step == before then break end
     places[run.step] = standing(run)
+    if run.step == before then break end
   end
   lu.assertTrue(run.last > 3, name)
   local losses = table.move(run.history.loss, 1, run.last, 1, {})
   for i = 1, walks do
-    local way, k = math.random(4), math.random(0, run.last)
+    local way, k = math.random(4), math.random(run.first, run.last)
     if way == 1 then
-      k = math.max(run.step - math.random(3), 0)
+      k = math.max(run.step - math.random(3), run.first)
       run:back(run.step - k)
     elseif way == 2 then
       k = math.min(run.step + math.random(3), run.last)
