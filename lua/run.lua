@@ -55,6 +55,7 @@ local params = {
 
 local fork_params = {
   { name = "opt", type = "table", optional = true, doc = "options of the optimizer that are to be others" },
+  { name = "clip", type = "positive or huge", optional = true, doc = "largest norm of all gradients together" },
   { name = "name", type = "string", optional = true, doc = "what it is called in pictures" },
 }
 
@@ -184,6 +185,13 @@ local function look_away(self)
   looked.taken.frame:drop()
   self.place, self.looked = looked.place, nil
   state.settle(self)
+end
+
+-- The same where the random numbers are not the run's.
+local function look_away_outside(self)
+  local random = nb.random_state()
+  look_away(self)
+  nb.random_state(random)
 end
 
 local function begin_drive(self)
@@ -327,16 +335,31 @@ method("go", {
   end,
 })
 
+-- Those of a run's forks that somebody holds.
+local function living(forks)
+  local list = setmetatable({}, { __mode = "v" })
+  for _, f in pairs(forks or {}) do list[#list + 1] = f end
+  return list
+end
+
 method("fork", {
   signature = "run:fork({opt={lr=0.1}, name=\"hot\"})", see = { "run:cut", "nb.run" },
   doc = "Another run from where this one stands, with copies of the net, the loss, the optimizer and the schedule, " ..
-    "and other options of the optimizer where `opt` gives them; functions that name these get the copies.  This one " ..
-    "stays as it is.", example = sample .. "local hot = run:next(2):fork{opt={lr=0.5}}; hot:next(); " ..
+    "and other options of the optimizer where `opt` gives them, or another `clip`; functions that name these get " ..
+    "the copies.  This one stays as it is.  A compiled step is recorded anew.",
+  example = sample .. "local hot = run:next(2):fork{opt={lr=0.5}}; hot:next(); " ..
     "return {run.step, hot.step, run.lr, hot.lr}  --> {2, 3, 0.1, 0.5}",
   function(self, _, given)
     if self.driven then fail "it is going; fork it when the step is done" end
+    look_away_outside(self)
     local o = options.check("run:fork", fork_params, given)
-    return run.of(fork.of(self, o))
+    local new = fork.of(self, o)
+    new.from, new.forks = self.at, nil
+    local child = run.of(new)
+    local list = living(self.forks)
+    list[#list + 1] = child
+    self.forks = list
+    return child
   end,
 })
 
@@ -358,7 +381,7 @@ method("keep", {
     "os.remove(path); return n  --> 2",
   function(self, proxy, path)
     if self.driven then fail "it is going; keep it when the step is done" end
-    look_away(self)
+    look_away_outside(self)
     disk.save(self, path)
     return proxy
   end,
@@ -435,6 +458,12 @@ function meta.__tostring(proxy)
   return ("run%s(after step %d%s, epoch %d/%d%s, kept from step %d in %.3g MB)"):format(
     self.name and " " .. self.name or "", self.at, ahead, epoch_of(self), self.epochs,
     loss and (", loss %.4g"):format(loss) or "", self.kept[1].step, frames.bytes(self) / 1e6)
+end
+
+function meta.__display(proxy, settings)
+  local self = inner[proxy]
+  self.forks = living(self.forks)
+  return require("nablua.run.card").display(self, inner, settings, epoch_of(self), frames.bytes(self))
 end
 
 -- ---- making one ----

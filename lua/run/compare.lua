@@ -95,15 +95,19 @@ return function(run)
       end
     end
     local runs = table.move(list, 1, #list, 1, {})
-    local series = {}
-    for i, r in ipairs(runs) do series[i] = { name = r.name or tostring(i), y = r.history.loss } end
+    local series, losses = {}, {}
+    for i, r in ipairs(runs) do
+      losses[i] = r.history.loss
+      series[i] = { name = r.name or tostring(i), y = losses[i] }
+    end
     local first, what
     for i = 2, #runs do
       local k, of = run.parting(runs[1], runs[i])
       if k and (not first or k < first) then first, what = k, of end
     end
     return setmetatable({ runs = runs, step = parting(runs), first = first, what = what,
-      plot = nb.plot.curve(series, { title = "loss", xlabel = "step" }) }, Comparison)
+      plot = nb.plot.curve(series, { title = "loss", xlabel = "step",
+        logy = require("nablua.run.card").is_wide(losses) }) }, Comparison)
   end
 
   registry.add {

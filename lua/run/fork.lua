@@ -165,6 +165,7 @@ function fork.of(self, o)
   end
   for name, value in pairs(o.opt or {}) do new.opt[name] = value end
   new.name, new.head, new.undo, new.built = o.name, self.at, nil, nil
+  new.clip = o.clip or self.clip
   new.journal, new.noted, new.written = nil, nil, nil
   new.place = source.copy(self.place)
   for name, value in pairs(step.copy_notes(self, self.at)) do new[name] = value end

@@ -328,6 +328,25 @@ function T.test_looking_changes_nothing()
   lu.assertEquals(differences(standing(twin), standing(run:to(3):to(24))), "")
 end
 
+-- A film that was moved, and the random numbers of whoever forks or keeps.
+function T.test_forking_and_keeping_while_a_film_is_open()
+  local run, path = make("dropout", "Adam", "none"), os.tmpname() .. ".safetensors"
+  run:next(5)
+  local before = standing(run)
+  run:look():run()
+  local random = nb.random_state()
+  local twin = run:fork()
+  lu.assertEquals(nb.random_state(), random)
+  lu.assertEquals(differences(before, standing(twin)), "")
+  run:look():run()
+  random = nb.random_state()
+  run:keep(path)
+  lu.assertEquals(nb.random_state(), random)
+  lu.assertEquals(differences(before, standing(make("dropout", "Adam", "none", { resume = path }))), "")
+  os.remove(path)
+  lu.assertEquals(run:fork { clip = 0.1 }:next(2).step, 7)
+end
+
 function T.test_the_film_moves_the_weights_as_the_step_does()
   local run = make("dense", "Adam", "none")
   run:next(5)
@@ -387,6 +406,33 @@ function T.test_it_shows_where_it_stands()
   local run = make("dense", "SGD", "none")
   run:next(8):back(2)
   lu.assertStrContains(tostring(run), "after step 6 of 8 done, epoch 1/4")
+end
+
+local function display_of(run, settings) return getmetatable(run).__display(run, settings) end
+
+function T.test_its_card_has_the_curve_and_the_forks()
+  local run = make("dense", "SGD", "none", { name = "cold" })
+  lu.assertStrContains(display_of(run, { width = 80 })["text/plain"], "run cold  after step 0")
+  run:next(8)
+  local hot = run:fork { opt = { lr = 0.3 }, name = "<hot>" }
+  local hotter = hot:next(3):fork { name = "hotter" }
+  run:go():to(5)
+  for _, width in ipairs { 20, 40, 80, 200 } do
+    local text = display_of(run, { width = width })["text/plain"]
+    for _, words in ipairs { "step 5 of 24 done", "┤", "●", "└ <hot>", "from step 8", "  └ hotter", "from step 11" } do
+      lu.assertStrContains(text, words)
+    end
+  end
+  local page = display_of(run, { width = 80, rich = true })["text/html"]
+  lu.assertStrContains(page, "&lt;hot&gt;")
+  lu.assertNotStrContains(page, "<hot>")
+  lu.assertEquals({ hot.step, hotter.step }, { 11, 11 })
+  hot, hotter = nil, nil  -- luacheck: ignore 311
+  collectgarbage() collectgarbage()
+  lu.assertNotStrContains(display_of(run, { width = 80 })["text/plain"], "hot")
+  nb.no_grad(function() run:to(24).net[1].weight:fill_(0 / 0) end)
+  run:cut()
+  lu.assertStrContains(display_of(run, { width = 80 })["text/plain"], "after step 24")
 end
 
 function T.test_a_loss_that_is_no_number_goes_on()
