@@ -18,6 +18,8 @@ nb.inspect = registry.late "nablua.inspect"
 local runs = registry.late "nablua.run"
 function nb.run(...) return runs.new(...) end
 function nb.compare(...) return runs.compare(...) end
+function nb.journal(...) return runs.journals.journal(...) end
+function nb.journals(...) return runs.journals.read(...) end
 nb.terminal = registry.late "nablua.terminal"
 require "nablua.compile"
 require "nablua.environment"
