@@ -69,6 +69,7 @@ static int open_native(lua_State *L) {
   nb_open_inspect(L);
   nb_open_observe(L);
   nb_open_stops(L);
+  nb_open_profile(L);
   nb_open_anomaly(L);
   nb_open_measure(L);
   nb_open_keyframes(L);

@@ -26,6 +26,7 @@ void nb_open_machine(lua_State *L);
 void nb_open_files(lua_State *L);
 void nb_open_inspect(lua_State *L);
 void nb_open_observe(lua_State *L);
+void nb_open_profile(lua_State *L);
 void nb_open_anomaly(lua_State *L);
 void nb_open_stops(lua_State *L);
 void nb_open_measure(lua_State *L);

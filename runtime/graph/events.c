@@ -87,6 +87,16 @@ bool nb_tell_visited(Node *node, Tensor *const *grad, Tensor *const *given, Erro
   return ok;
 }
 
+void nb_tell_computing(const Op *op) {
+  if (!nb_is_heard(NB_INNER)) return;
+  TELL(NB_INNER, computing, l->computing(l->user, op));
+}
+
+void nb_tell_visiting(const Node *n) {
+  if (!nb_is_heard(NB_INNER)) return;
+  TELL(NB_INNER, visiting, l->visiting(l->user, n));
+}
+
 void nb_tell_deposited(Tensor *leaf, const Tensor *before, bool cleared) {
   if (!nb_is_heard(NB_INNER)) return;
   TELL(NB_INNER, deposited, l->deposited(l->user, leaf, before, cleared));

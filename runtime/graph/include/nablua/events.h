@@ -48,6 +48,11 @@ typedef struct Listener {
 
   // Inner, from here on.
 
+  // An operator's forward is about to compute (it is told of as applied when it has), or with NULL: an optimizer's step
+  // is done.
+  void (*computing)(void *user, const Op *op);
+  // The backward rule of a node is about to run, or with NULL: has run.
+  void (*visiting)(void *user, const Node *n);
   // A leaf's gradient, which was `before`, is another.  `cleared`: whatever it was before.
   void (*deposited)(void *user, Tensor *leaf, const Tensor *before, bool cleared);
   // A tensor was asked whether it has a gradient, or whether it requires grad.
@@ -90,6 +95,8 @@ bool nb_tell_overwriting(Storage *s, Error *err);
 bool nb_tell_visited(Node *node, Tensor *const *grad, Tensor *const *given, Error *err);
 
 // These ask themselves whether somebody hears.
+void nb_tell_computing(const Op *op);
+void nb_tell_visiting(const Node *n);
 void nb_tell_deposited(Tensor *leaf, const Tensor *before, bool cleared);
 void nb_tell_looked(Tensor *t, bool of_grad);
 void nb_tell_stepped(const struct OptimizerRule *rule, const union OptimizerSlot *slots, int count);
