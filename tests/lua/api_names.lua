@@ -35,6 +35,9 @@ return {
     Sequential ModuleList Lambda Sigmoid Tanh ReLU LeakyReLU ELU GELU SiLU Softplus Softmax LogSoftmax
     MSELoss L1Loss HuberLoss BCELoss BCEWithLogitsLoss CrossEntropyLoss NLLLoss KLDivLoss HingeLoss
     mse l1 huber bce bce_with_logits cross_entropy nll kl_div hinge]] },
+  { "nn.", [[
+    ReLU6 PReLU SELU CELU Mish Hardsigmoid Hardtanh Hardswish Hardshrink Softshrink Tanhshrink Softsign Softmin
+    Softmax2d LogSigmoid Threshold GLU SwiGLU]] },
   { "init.", [[
     xavier_uniform xavier_normal kaiming_uniform kaiming_normal orthogonal constant uniform normal trunc_normal zeros
     ones eye dirac gain]] },

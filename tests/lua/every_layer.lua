@@ -35,9 +35,12 @@ local layers = {
   end, 3, 2, 2 },
 }
 for _, name in ipairs { "Sigmoid", "Tanh", "ReLU", "LeakyReLU", "ELU", "GELU", "SiLU", "Softplus", "Softmax",
-  "LogSoftmax" } do
+  "LogSoftmax", "ReLU6", "PReLU", "SELU", "CELU", "Mish", "Hardsigmoid", "Hardtanh", "Hardswish", "Hardshrink",
+  "Softshrink", "Tanhshrink", "Softsign", "Softmin", "LogSigmoid", "GLU", "SwiGLU" } do
   layers[name] = { function() return nn[name]() end, 3, 4 }
 end
+layers.Softmax2d = { function() return nn.Softmax2d() end, 2, 3, 2, 2 }
+layers.Threshold = { function() return nn.Threshold(0.1, -2) end, 3, 4 }
 -- What is called with more than one tensor of numbers: the module and a function of it.
 local others = {
   Embedding = { function() return nn.Embedding(4, 3) end, function(m) return m(nb.tensor { 1, 3, 3 }) end },

@@ -250,6 +250,9 @@ local activations = {
   Sigmoid = {}, Tanh = {}, ReLU = {}, SiLU = {}, GELU = { "approximate", "none", "tanh" },
   LeakyReLU = { "negative_slope", 0.01, 0.3 }, ELU = { "alpha", 1, 0.5 }, Softplus = { "beta", 1, 2 },
   Softmax = { "dim", -1, 1, 2 }, LogSoftmax = { "dim", -1, 1, 2 },
+  ReLU6 = {}, Mish = {}, Hardsigmoid = {}, Hardswish = {}, Tanhshrink = {}, Softsign = {}, LogSigmoid = {}, SELU = {},
+  CELU = { "alpha", 1, 0.25, 2 }, Hardtanh = { "max_val", 1, 0.25 }, Hardshrink = { "lambd", 0.5, 0 },
+  Softshrink = { "lambd", 0.5, 0.1 }, Softmin = { "dim", -1, 1, 2 },
 }
 
 for name, choices in pairs(activations) do
@@ -258,6 +261,27 @@ for name, choices in pairs(activations) do
     if #choices > 0 then options[choices[1]] = choices[random(2, #choices)] end
     add_layer(name, dtype, {}, options, { floats(dtype, batch(), random(1, 5), 3) })
   end
+end
+
+function layers.GLU(dtype)
+  add_layer("GLU", dtype, {}, { dim = pick { -1, 1, 2 } }, { floats(dtype, 4, 2 * size(), 6) })
+end
+
+function layers.SwiGLU(dtype)
+  add_layer("SwiGLU", dtype, {}, { dim = pick { -1, 1, 2 } }, { floats(dtype, 4, 2 * size(), 6) })
+end
+
+function layers.Softmax2d(dtype)
+  add_layer("Softmax2d", dtype, {}, nil, { floats(dtype, table.unpack(pick { { 3, 2, 2 }, { 2, 3, 1, 4 } })) })
+end
+
+function layers.Threshold(dtype)
+  add_layer("Threshold", dtype, { pick { 0, 0.5 }, pick { -1, 0 } }, nil, { floats(dtype, batch(), 5) })
+end
+
+function layers.PReLU(dtype)
+  local n = pick { 1, 3 }
+  add_layer("PReLU", dtype, {}, { num_parameters = n }, { floats(dtype, table.unpack(pick { { 2, 3 }, { 2, 3, 4 } })) })
 end
 
 -- ---- losses ----

@@ -55,6 +55,23 @@ class LayerNorm(torch.nn.LayerNorm):
             self.bias = None
 
 
+class Hardsigmoid(torch.nn.Module):
+    """PyTorch's gradient has 1/6 in f32 only."""
+    def forward(self, x):
+        return (x / 6 + 0.5).clamp(0, 1)
+
+
+class SwiGLU(torch.nn.Module):
+    """PyTorch has none."""
+    def __init__(self, dim):
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, x):
+        a, b = x.chunk(2, self.dim)
+        return F.silu(a) * b
+
+
 def momentum(options):
     return {**options, "momentum": options["momentum"] or None}
 
@@ -65,6 +82,7 @@ def ignore(options):
 
 CONSTRUCT = {
     "RMSNorm": RMSNorm,
+    "Hardsigmoid": Hardsigmoid,
     "LayerNorm": LayerNorm,
     "BatchNorm1d": lambda n, **o: torch.nn.BatchNorm1d(n, **momentum(o)),
     "BatchNorm2d": lambda n, **o: torch.nn.BatchNorm2d(n, **momentum(o)),
@@ -72,6 +90,9 @@ CONSTRUCT = {
     "Flatten": lambda *dims: torch.nn.Flatten(*[from_zero(d) for d in dims]),
     "Softmax": lambda dim: torch.nn.Softmax(from_zero(dim)),
     "LogSoftmax": lambda dim: torch.nn.LogSoftmax(from_zero(dim)),
+    "Softmin": lambda dim: torch.nn.Softmin(from_zero(dim)),
+    "GLU": lambda dim: torch.nn.GLU(from_zero(dim)),
+    "SwiGLU": lambda dim: SwiGLU(from_zero(dim)),
 }
 
 

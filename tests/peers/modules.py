@@ -23,14 +23,17 @@ POSITIONAL = {
     "GroupNorm": ["num_groups", "num_channels"],
     "MultiheadAttention": ["embed_dim", "num_heads"],
     "TransformerEncoderLayer": ["d_model", "nhead"],
+    "Threshold": ["threshold", "value"],
     **dict.fromkeys(["AvgPool2d", "MaxPool2d"], ["kernel_size"]),
     **dict.fromkeys(["BatchNorm1d", "BatchNorm2d"], ["num_features"]),
     **dict.fromkeys(["Conv1d", "Conv2d", "ConvTranspose2d"], ["in_channels", "out_channels", "kernel_size"]),
     **dict.fromkeys(["LayerNorm", "RMSNorm"], ["normalized_shape"]),
     **dict.fromkeys(["RNN", "GRU", "LSTM"], ["input_size", "hidden_size"]),
     **dict.fromkeys(
-        """ELU GELU ReLU LeakyReLU Sigmoid SiLU Softmax LogSoftmax Softplus Tanh L1Loss KLDivLoss MSELoss NLLLoss
-        HuberLoss BCELoss BCEWithLogitsLoss CrossEntropyLoss""".split(),
+        """ELU GELU ReLU LeakyReLU Sigmoid SiLU Softmax LogSoftmax Softplus Tanh
+        ReLU6 PReLU SELU CELU Mish Hardsigmoid Hardtanh Hardswish Hardshrink Softshrink Tanhshrink Softsign Softmin
+        Softmax2d LogSigmoid GLU L1Loss KLDivLoss MSELoss NLLLoss HuberLoss BCELoss BCEWithLogitsLoss
+        CrossEntropyLoss""".split(),
         [],
     ),
 }
