@@ -38,4 +38,21 @@ function shared.within(where, t, kind)
   return result
 end
 
+local function collect_steps(x, list)
+  local n = x:size(1)
+  if n == 1 then
+    list[#list + 1] = x:squeeze(1)
+  else
+    collect_steps(x:narrow(1, 1, n // 2), list)
+    collect_steps(x:narrow(1, n // 2 + 1, n - n // 2), list)
+  end
+  return list
+end
+
+-- The list of x[1], x[2], ...  They are split off by halves: the gradient of a part of size s then costs s, not the
+-- whole sequence.
+function shared.steps_of(x)
+  return collect_steps(x, {})
+end
+
 return shared

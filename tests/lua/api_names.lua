@@ -37,7 +37,11 @@ return {
     mse l1 huber bce bce_with_logits cross_entropy nll kl_div hinge]] },
   { "nn.", [[
     ReLU6 PReLU SELU CELU Mish Hardsigmoid Hardtanh Hardswish Hardshrink Softshrink Tanhshrink Softsign Softmin
-    Softmax2d LogSigmoid Threshold GLU SwiGLU]] },
+    Softmax2d LogSigmoid Threshold GLU SwiGLU
+    SmoothL1Loss GaussianNLLLoss PoissonNLLLoss HingeEmbeddingLoss MarginRankingLoss CosineEmbeddingLoss
+    MultiMarginLoss MultiLabelMarginLoss MultiLabelSoftMarginLoss SoftMarginLoss TripletMarginLoss CTCLoss
+    smooth_l1 gaussian_nll poisson_nll hinge_embedding margin_ranking cosine_embedding multi_margin multi_label_margin
+    multi_label_soft_margin soft_margin triplet_margin ctc]] },
   { "init.", [[
     xavier_uniform xavier_normal kaiming_uniform kaiming_normal orthogonal constant uniform normal trunc_normal zeros
     ones eye dirac gain]] },

@@ -39,16 +39,40 @@ local TARGETS = {
   CrossEntropyLoss = { { { 1, 2 }, { 3, 4 } }, { 1, 2 },
     { { 0, 1 }, { 1, 3 }, { -1, 1 }, { 1.5, 1 }, { 0 / 0, 1 }, { { 1, 1 }, { 0, 1 } }, { { -1, 2 }, { 0, 1 } } } },
   NLLLoss = { { { -1, -2 }, { -3, -4 } }, { 1, 2 }, { { 0, 1 }, { 1, 3 }, { -1, 1 }, { 1.5, 1 }, { 0 / 0, 1 } } },
+  SmoothL1Loss = { { 0.5, 0.5 }, { 7, -3 }, {} },
+  PoissonNLLLoss = { { 0.5, -5 }, { 0, 3 }, { { 1, -2 }, { 0 / 0, 1 } } },
+  SoftMarginLoss = { { 0.5, -5 }, { -1, 1 }, { { 1, 2 }, { 0, 1 }, { 0 / 0, 1 } } },
+  HingeEmbeddingLoss = { { 0.5, 5 }, { -1, 1 }, { { 1, 2 }, { 0, 1 }, { 0 / 0, 1 } } },
+  GaussianNLLLoss = { { 0.5, 0.5 }, { 7, -3 }, {}, after = { { 1, 2 } } },
+  MarginRankingLoss = { { 0.5, 0.5 }, { -1, 1 }, { { 1, 2 }, { 0, 1 }, { 0 / 0, 1 } }, between = { { 0.1, 0.7 } } },
+  CosineEmbeddingLoss = { { { 1, 2 }, { 3, 4 } }, { -1, 1 }, { { 1, 2 }, { 0, 1 }, { 0 / 0, 1 } },
+    between = { { { 1, 0 }, { 0, 1 } } } },
+  TripletMarginLoss = { { { 1, 2 }, { 3, 4 } }, { { 1, 2 }, { 3, 4 } }, {}, after = { { { 0, 1 }, { 2, 3 } } } },
+  MultiMarginLoss = { { { 1, 2 }, { 3, 4 } }, { 1, 2 }, { { 0, 1 }, { 1, 3 }, { -1, 1 }, { 1.5, 1 }, { 0 / 0, 1 } } },
+  MultiLabelMarginLoss = { { { 1, 2 }, { 3, 4 } }, { { 1, 0 }, { 2, 1 } }, { { { 3, 0 }, { 2, 1 } },
+    { { -1, 0 }, { 2, 1 } }, { { 1.5, 0 }, { 2, 1 } } }, empty = { 0, 3 } },
+  MultiLabelSoftMarginLoss = { { { 1, 2 }, { 3, 4 } }, { { 1, 0 }, { 0.5, 1 } }, { { { 1, 2 }, { 0, 1 } } },
+    empty = { 0, 3 } },
+  CTCLoss = { { { { -1, -2 } }, { { -3, -4 } } }, { { 2 } }, { { { 3 } }, { { 1.5 } } }, empty = { 0, 1 } },
 }
+
+-- The arguments of a loss with tensors before or after its target.
+local function arguments(case, prediction, target, like)
+  local list = { prediction }
+  for _, values in ipairs(case.between or {}) do list[#list + 1] = like and prediction:detach() or nb.tensor(values) end
+  list[#list + 1] = target
+  for _, values in ipairs(case.after or {}) do list[#list + 1] = like and prediction:detach() or nb.tensor(values) end
+  return table.unpack(list)
+end
 
 function T.test_every_loss_refuses_targets_without_meaning()
   for _, e in ipairs(entries "loss") do
     local name, case = e[1], TARGETS[e[1]]
     lu.assertNotNil(case, name .. " needs targets that it takes and others")
     local prediction = nb.tensor(case[1])
-    lu.assertTrue(nb.is_tensor(nn[name]()(prediction, nb.tensor(case[2]))))
+    lu.assertTrue(nb.is_tensor(nn[name]()(arguments(case, prediction, nb.tensor(case[2])))))
     for _, bad in ipairs(case[3]) do
-      local ok, message = pcall(nn[name](), prediction, nb.tensor(bad))
+      local ok, message = pcall(nn[name](), arguments(case, prediction, nb.tensor(bad)))
       lu.assertFalse(ok, ("%s takes %s"):format(name, tostring(nb.tensor(bad))))
       lu.assertNotNil(message:find "target" or message:find "label" or message:find "whole", message)
     end
@@ -75,7 +99,8 @@ function T.test_a_mean_over_nothing_has_gradients_of_zero()
     local shape = type(case[1][1]) == "table" and { 0, 3 } or { 0 }
     local out = (#shape == 2 and nb.ones(0, 3) or nb.ones(0, 3)) * w
     if #shape == 1 then out = out:sum(2) end
-    local J = nn[name]()(out, nb.zeros(0))
+    if name == "CTCLoss" then out = out:unsqueeze(1) end
+    local J = nn[name]()(arguments(case, out, nb.zeros(case.empty or case.after and shape or { 0 }), true))
     lu.assertTrue(J:item() ~= J:item(), name)
     J:backward()
     lu.assertEquals(w.grad:totable(), { 0, 0, 0 }, name)

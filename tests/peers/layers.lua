@@ -381,6 +381,91 @@ function losses.NLLLoss(dtype)
   add_loss("NLLLoss", options, scores, target)
 end
 
+losses.SmoothL1Loss = elementwise("SmoothL1Loss", two_floats, { beta = { 1, 0.25, 2, 0 } })
+losses.PoissonNLLLoss = elementwise("PoissonNLLLoss", function(dtype, dims, options)
+  local rate = floats(dtype, table.unpack(dims))
+  if not options.log_input then rate = draw.laid_out(nb.rand(dims, { dtype = dtype }) + 0.1) end
+  rate.requires_grad = true
+  return rate, nb.randint(0, 5, dims):to(dtype)
+end, { log_input = { true, false }, full = { true, false } })
+local function signs(dtype, dims)
+  return floats(dtype, table.unpack(dims)), nb.randn(dims, { dtype = dtype }):sign()
+end
+losses.SoftMarginLoss = elementwise("SoftMarginLoss", signs)
+losses.HingeEmbeddingLoss = elementwise("HingeEmbeddingLoss", signs, { margin = { 1, 0.25 } })
+losses.MultiLabelSoftMarginLoss = elementwise("MultiLabelSoftMarginLoss", function(dtype, dims, options)
+  if flag() then options.weight = shares(dtype, { dims[#dims] }) end
+  return floats(dtype, table.unpack(dims)), shares(dtype, dims)
+end)
+
+-- What takes more than a prediction and a target.
+local function add_loss_of(name, options, ...)
+  record:add("nn." .. name, { options, ... }, { nn[name](options)(...) })
+end
+
+function losses.GaussianNLLLoss(dtype)
+  local dims = pick { { 4, 3 }, { 2, 1, 3 } }
+  local var = floats(dtype, table.unpack(pick { dims, #dims == 3 and { 2, 1, 1 } or { 4, 1 } }))
+    :detach():square()
+  var.requires_grad = true
+  add_loss_of("GaussianNLLLoss", { reduction = reduction(), full = flag() }, floats(dtype, table.unpack(dims)),
+    floats(dtype, table.unpack(dims)), var)
+end
+
+function losses.MarginRankingLoss(dtype)
+  local x, y = signs(dtype, shape())
+  add_loss_of("MarginRankingLoss", { reduction = reduction(), margin = pick { 0, 0.5 } }, x,
+    floats(dtype, table.unpack(x.shape)), y)
+end
+
+function losses.CosineEmbeddingLoss(dtype)
+  local n, k = random(1, 4), random(1, 5)
+  add_loss_of("CosineEmbeddingLoss", { reduction = reduction(), margin = pick { 0, 0.5 } }, floats(dtype, n, k),
+    floats(dtype, n, k), nb.randn({ n }, { dtype = dtype }):sign())
+end
+
+function losses.TripletMarginLoss(dtype)
+  local dims = pick { { 4, 3 }, { 2, 1, 3 }, { 5 } }
+  local function t() return floats(dtype, table.unpack(dims)) end
+  add_loss_of("TripletMarginLoss", { reduction = reduction(), margin = pick { 1, 2.5 }, p = pick { 2, 1, 3 },
+    swap = flag() }, t(), t(), t())
+end
+
+function losses.MultiMarginLoss(dtype)
+  local k = random(2, 5)
+  local options = { reduction = reduction(), p = pick { 1, 2 }, margin = pick { 1, 0.5 } }
+  if flag() then options.weight = shares(dtype, { k }) + 0.1 end
+  local n = random(1, 4)
+  add_loss("MultiMarginLoss", options, floats(dtype, n, k), nb.randint(1, k, { n }))
+end
+
+function losses.MultiLabelMarginLoss(dtype)
+  local n, k = random(1, 4), random(2, 5)
+  local rows = {}
+  for i = 1, n do rows[i] = nb.randperm(k) end
+  local labels = nb.stack(rows, 1)
+  labels = nb.where(nb.arange(k):gt(nb.randint(0, k, { n, 1 })), 0, labels)
+  add_loss("MultiLabelMarginLoss", { reduction = reduction() }, floats(dtype, n, k), labels)
+end
+
+function losses.CTCLoss(dtype)
+  local steps, n, k, most = random(4, 9), random(1, 3), random(2, 5), random(1, 3)
+  local blank = random(1, k)
+  local targets = nb.randint(1, k - 1, { n, most })
+  targets = nb.where(targets:ge(blank), targets + 1, targets)
+  local lengths, inputs = nb.randint(1, most, { n }), nb.randint(2 * most, math.max(steps, 2 * most), { n })
+  inputs = inputs:clamp { max = steps }
+  local options = { blank = blank, reduction = reduction(), zero_infinity = true }
+  if flag() then
+    local rows = {}
+    for i = 1, n do rows[i] = targets[i]:narrow(1, 1, lengths:at(i)) end
+    targets = nb.cat(rows, 1)
+  end
+  local z = floats(dtype, steps, n, k)
+  record:add("nn.CTCLoss", { options, z, targets, inputs, lengths },
+    { nn.CTCLoss(options)(z:log_softmax(-1), targets, inputs, lengths) })
+end
+
 -- ---- all ----
 
 local function run(makers)

@@ -146,7 +146,16 @@ def hinge(prediction, target, margin, reduction):
 
 
 def loss(name):
-    def call(options, prediction, target):
+    def call(options, prediction, target, *more):
+        if name == "MultiMarginLoss" or name == "MultiLabelMarginLoss":
+            target = target - 1
+        if name == "CTCLoss":
+            options = {**options, "blank": options["blank"] - 1}
+            return torch.nn.CTCLoss(**options)(prediction.log_softmax(-1), target - 1, *more)
+        if name == "GaussianNLLLoss" and more[0].shape != prediction.shape and more[0].dim() == 1:
+            more = [more[0][:, None]]
+        if more:
+            return getattr(torch.nn, name)(**options)(prediction, target, *more)
         if name == "HingeLoss":
             return hinge(prediction, target, **options)
         if name in ("CrossEntropyLoss", "NLLLoss") and target.dim() < prediction.dim():

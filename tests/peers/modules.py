@@ -33,20 +33,25 @@ POSITIONAL = {
         """ELU GELU ReLU LeakyReLU Sigmoid SiLU Softmax LogSoftmax Softplus Tanh
         ReLU6 PReLU SELU CELU Mish Hardsigmoid Hardtanh Hardswish Hardshrink Softshrink Tanhshrink Softsign Softmin
         Softmax2d LogSigmoid GLU L1Loss KLDivLoss MSELoss NLLLoss HuberLoss BCELoss BCEWithLogitsLoss
-        CrossEntropyLoss""".split(),
+        CrossEntropyLoss SmoothL1Loss GaussianNLLLoss PoissonNLLLoss HingeEmbeddingLoss MarginRankingLoss
+        CosineEmbeddingLoss MultiMarginLoss MultiLabelMarginLoss MultiLabelSoftMarginLoss SoftMarginLoss
+        TripletMarginLoss CTCLoss""".split(),
         [],
     ),
 }
 
 REFUSALS = [
     ("a scalar has no dimension", "a dimension of a tensor that has none"),
+    ("target .* expected -1 or 1", "targets that are no signs"),
     ("probabilities of sample", "targets that are no probabilities"),
     ("expected (the logarithm of )?a probability", "targets that are no probabilities"),
     ("training needs more than one value", "statistics of an empty batch"),
     ("no option", "an option that is not here"),
 ]
 OWN_DTYPES = []
-DELIBERATE = []
+DELIBERATE = [
+    ("^CTCLoss .*gradient", "PyTorch's gradient of CTC's log_probs is that of the scores behind LogSoftmax"),
+]
 
 
 def option(name, key, v):
@@ -55,7 +60,7 @@ def option(name, key, v):
         return v.__name__
     if key == "dim":
         return from_one(v)
-    if key == "padding_idx" or key == "ignore_index" and v >= 0:
+    if key == "padding_idx" or key == "blank" or key == "ignore_index" and v >= 0:
         return v + 1
     return v
 
@@ -77,12 +82,20 @@ def constructor(name, cls, args, options):
 
 def inputs_of(name, args, options):
     """The text of what the module is called with."""
+    if name == "CTCLoss":  # lengths are lists
+        args = [raw("{%s}" % ", ".join(map(str, a))) if isinstance(a, (tuple, list)) else a for a in args]
     args = [x for a in args for x in (a if isinstance(a, (tuple, list)) else [a])]
     options = {key: v for key, v in options.items() if v is not None}
     if name == "Embedding":
         args = [places(args[0])]
     if name in ("NLLLoss", "CrossEntropyLoss") and not args[1].value.is_floating_point():
         args[1] = raw("nb.where(%s:lt(0), %s, %s + 1)" % (args[1], args[1], args[1]))
+    if name == "MultiMarginLoss":
+        args[1] = places(args[1])
+    if name == "MultiLabelMarginLoss":
+        args[1] = raw("(%s + 1)" % args[1])
+    if name == "CTCLoss":
+        args[1] = raw("(%s + 1)" % args[1])
     if "input" in options:
         args.insert(0, options.pop("input"))
     return ", ".join([exchange.lua(a) for a in args] + ([exchange.lua(options)] if options else []))
