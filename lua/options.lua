@@ -80,6 +80,16 @@ local types = {
   ["two fractions"] = { "a table of two numbers from 0 to below 1", function(v)
     return is_list_of(v, is_fraction) and #v == 2
   end },
+  ["list of sizes"] = { "a table of whole numbers of at least 1", function(v) return is_list_of(v, is_size) end },
+  ["non-positive"] = { "a finite number of at most 0", function(v)
+    return is_within(v, -math.huge, 0, true) or v == 0
+  end },
+  ["two positives"] = { "a table of two finite numbers above 0", function(v)
+    return is_list_of(v, is_positive) and #v == 2
+  end },
+  ["three numbers"] = { "a table of three finite numbers", function(v)
+    return is_list_of(v, function(x) return is_within(x, -math.huge, math.huge, true) end) and #v == 3
+  end },
   strings = { "a table of strings", function(v)
     return type(v) == "table" and not getmetatable(v) and (#v == 0 and next(v) == nil or is_list_of(v, function(x)
       return type(x) == "string"

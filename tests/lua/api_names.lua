@@ -46,6 +46,8 @@ return {
     xavier_uniform xavier_normal kaiming_uniform kaiming_normal orthogonal constant uniform normal trunc_normal zeros
     ones eye dirac gain]] },
   { "optim.", "SGD Adam AdamW RMSprop Adagrad LBFGS StepLR CosineLR OneCycleLR ReduceLROnPlateau WarmupLR" },
+  { "optim.", "NAdam RAdam Adamax Adadelta Rprop ASGD Adafactor Muon Lion MultiStepLR ExponentialLR LambdaLR" },
+  { "optim.", "MultiplicativeLR ConstantLR PolynomialLR CyclicLR CosineAnnealingWarmRestarts ChainedScheduler" },
   { "opt:", "step zero_grad state load_state add_group" },
   { "schedule:", "step state load_state" },
   { "nb.", "save load random_state help pretty progress" },
