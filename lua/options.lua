@@ -67,6 +67,15 @@ local types = {
     end
     return next(v) ~= nil
   end },
+  ["sizes or inputs'"] = { "a whole number of at least 1, or a table of at most three, of which some may be nil",
+    function(v)
+      if is_size(v) then return true end
+      if type(v) ~= "table" or getmetatable(v) or next(v) == nil then return false end
+      for key, size in pairs(v) do
+        if (key ~= 1 and key ~= 2 and key ~= 3) or not is_size(size) then return false end
+      end
+      return true
+    end },
   counts = { "a whole number of at least 0, or a table of them",
     function(v) return is_count(v) or is_list_of(v, is_count) end },
   number = { "a number", is_number },

@@ -81,7 +81,7 @@ local SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 define("SELU", {
   doc = "1.0507·x for x > 0, else 1.0507·1.67326·(eˣ − 1): deep nets keep mean 0 and variance 1 without a layer " ..
     "that normalises.",
-  source = "Klambauer et al. 2017",
+  source = "Klambauer et al. 2017", see = { "nn.AlphaDropout" },
   example = "nn.SELU()(nb.tensor{0, 1})  --> {0, 1.0507}",
   forward = function(_, x) return nb.elu(x, SELU_ALPHA) * SELU_SCALE end,
 })

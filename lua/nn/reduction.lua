@@ -67,7 +67,8 @@ local function register(M, class_name, function_name, spec, names, compute)
   local at = #names + 1
   registry.define(M, "nn.", function_name, {
     family = "Loss functions",
-    doc = spec.doc, example = spec.example, see = { "nn." .. class_name }, params = params, returns = "tensor",
+    doc = spec.doc, example = spec.example, see = { "nn." .. class_name, table.unpack(spec.see or {}) },
+    params = params, returns = "tensor",
     source = spec.source, signature = options.signature(where, table.move(params, 1, #params, at, shown)),
     at == 3 and function(prediction, target, given)
       return compute(where, options.check(where, params, given), prediction, target)
@@ -81,7 +82,7 @@ local function register(M, class_name, function_name, spec, names, compute)
     end,
   })
   M[class_name] = module.define("nn." .. class_name, {
-    kind = "loss", doc = spec.doc, params = params, see = { where }, source = spec.source,
+    kind = "loss", doc = spec.doc, params = params, see = { where, table.unpack(spec.see or {}) }, source = spec.source,
     example = spec.example:gsub("nn%." .. function_name .. "%(", "nn." .. class_name .. "()(", 1),
     forward = function(self, ...) return compute(class_name, self, ...) end,
   })

@@ -40,6 +40,14 @@ return {
     Softmax2d LogSigmoid Threshold GLU SwiGLU
     SmoothL1Loss GaussianNLLLoss PoissonNLLLoss HingeEmbeddingLoss MarginRankingLoss CosineEmbeddingLoss
     MultiMarginLoss MultiLabelMarginLoss MultiLabelSoftMarginLoss SoftMarginLoss TripletMarginLoss CTCLoss
+    MaxPool1d MaxPool3d AvgPool1d AvgPool3d AdaptiveAvgPool1d AdaptiveAvgPool3d AdaptiveMaxPool1d AdaptiveMaxPool2d
+    AdaptiveMaxPool3d LPPool1d LPPool2d MaxUnpool1d MaxUnpool2d MaxUnpool3d Conv3d ConvTranspose1d ConvTranspose3d
+    BatchNorm3d InstanceNorm1d InstanceNorm2d InstanceNorm3d LocalResponseNorm Dropout1d Dropout2d Dropout3d
+    AlphaDropout FeatureAlphaDropout ZeroPad1d ZeroPad2d ZeroPad3d ConstantPad1d ConstantPad2d ConstantPad3d
+    ReflectionPad1d ReflectionPad2d ReflectionPad3d ReplicationPad1d ReplicationPad2d ReplicationPad3d CircularPad1d
+    CircularPad2d CircularPad3d Upsample PixelShuffle PixelUnshuffle ChannelShuffle Unflatten Bilinear EmbeddingBag
+    RNNCell LSTMCell GRUCell TransformerDecoderLayer TransformerDecoder Transformer CosineSimilarity PairwiseDistance
+    ModuleDict ParameterList ParameterDict
     smooth_l1 gaussian_nll poisson_nll hinge_embedding margin_ranking cosine_embedding multi_margin multi_label_margin
     multi_label_soft_margin soft_margin triplet_margin ctc]] },
   { "init.", [[

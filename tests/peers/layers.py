@@ -17,6 +17,7 @@ def from_zero(d):
 def install(module, state):
     """Puts the recorded tensors in the place of the module's own, so that gradients reach them."""
     for path, tensor in state.items():
+        path = ".".join(str(int(part) - 1) if part.isdigit() else part for part in path.split("."))
         owner, _, name = path.rpartition(".")
         owner = module.get_submodule(owner)
         if name in owner._buffers:
@@ -84,6 +85,11 @@ CONSTRUCT = {
     "RMSNorm": RMSNorm,
     "Hardsigmoid": Hardsigmoid,
     "LayerNorm": LayerNorm,
+    "BatchNorm3d": lambda n, **o: torch.nn.BatchNorm3d(n, **momentum(o)),
+    "Upsample": lambda **o: torch.nn.Upsample(**{k: tuple(v) if isinstance(v, list) else v for k, v in o.items()}),
+    "Unflatten": lambda dim, sizes: torch.nn.Unflatten(from_zero(dim), sizes),
+    "CosineSimilarity": lambda dim: torch.nn.CosineSimilarity(from_zero(dim)),
+    "EmbeddingBag": lambda *n, **o: torch.nn.EmbeddingBag(*n, **ignore(o)),
     "BatchNorm1d": lambda n, **o: torch.nn.BatchNorm1d(n, **momentum(o)),
     "BatchNorm2d": lambda n, **o: torch.nn.BatchNorm2d(n, **momentum(o)),
     "Embedding": lambda *n, **o: torch.nn.Embedding(*n, **ignore(o)),
@@ -117,6 +123,13 @@ def transformer(module, inputs, call):
 
 CALL = {
     "Embedding": lambda module, inputs, call: module(inputs[0] - 1),
+    "EmbeddingBag": lambda module, inputs, call: module(*[x - 1 for x in inputs]),
+    "MaxUnpool1d": lambda module, inputs, call: module(inputs[0], inputs[1] - 1),
+    "MaxUnpool2d": lambda module, inputs, call: module(inputs[0], inputs[1] - 1),
+    "MaxUnpool3d": lambda module, inputs, call: module(inputs[0], inputs[1] - 1),
+    "LSTMCell": lambda module, inputs, call: module(inputs[0], tuple(inputs[1:]) or None),
+    "TransformerDecoderLayer": lambda module, inputs, call: module(*inputs, **call),
+    "Transformer": lambda module, inputs, call: module(*inputs, **call),
     "LSTM": lambda module, inputs, call: module(inputs[0], tuple(inputs[1:]) or None),
     "MultiheadAttention": attention,
     "TransformerEncoderLayer": transformer,

@@ -19,14 +19,31 @@ module_db = comparison.database("common_modules", "module_db")
 POSITIONAL = {
     "Linear": ["in_features", "out_features"],
     "Embedding": ["num_embeddings", "embedding_dim"],
-    "AdaptiveAvgPool2d": ["output_size"],
+    **dict.fromkeys(
+        """AdaptiveAvgPool1d AdaptiveAvgPool2d AdaptiveAvgPool3d AdaptiveMaxPool1d AdaptiveMaxPool2d
+        AdaptiveMaxPool3d""".split(),
+        ["output_size"],
+    ),
+    **dict.fromkeys(
+        [k + "Pad%dd" % d for k in ("Zero", "Reflection", "Replication", "Circular") for d in (1, 2, 3)], ["padding"]
+    ),
+    **dict.fromkeys(["ConstantPad%dd" % d for d in (1, 2, 3)], ["padding", "value"]),
+    **dict.fromkeys(["LPPool1d", "LPPool2d"], ["norm_type", "kernel_size"]),
+    "LocalResponseNorm": ["size"],
+    "PixelShuffle": ["upscale_factor"],
+    "PixelUnshuffle": ["downscale_factor"],
+    "ChannelShuffle": ["groups"],
+    "Bilinear": ["in1_features", "in2_features", "out_features"],
+    "EmbeddingBag": ["num_embeddings", "embedding_dim"],
+    "TransformerDecoderLayer": ["d_model", "nhead"],
+    **dict.fromkeys(["RNNCell", "GRUCell", "LSTMCell"], ["input_size", "hidden_size"]),
     "GroupNorm": ["num_groups", "num_channels"],
     "MultiheadAttention": ["embed_dim", "num_heads"],
     "TransformerEncoderLayer": ["d_model", "nhead"],
     "Threshold": ["threshold", "value"],
-    **dict.fromkeys(["AvgPool2d", "MaxPool2d"], ["kernel_size"]),
-    **dict.fromkeys(["BatchNorm1d", "BatchNorm2d"], ["num_features"]),
-    **dict.fromkeys(["Conv1d", "Conv2d", "ConvTranspose2d"], ["in_channels", "out_channels", "kernel_size"]),
+    **dict.fromkeys([k + "Pool%dd" % d for k in ("Avg", "Max") for d in (1, 2, 3)], ["kernel_size"]),
+    **dict.fromkeys([k + "Norm%dd" % d for k in ("Batch", "Instance") for d in (1, 2, 3)], ["num_features"]),
+    **dict.fromkeys([k + "%dd" % d for k in ("Conv", "ConvTranspose") for d in (1, 2, 3)], ["in_channels", "out_channels", "kernel_size"]),
     **dict.fromkeys(["LayerNorm", "RMSNorm"], ["normalized_shape"]),
     **dict.fromkeys(["RNN", "GRU", "LSTM"], ["input_size", "hidden_size"]),
     **dict.fromkeys(
@@ -35,7 +52,8 @@ POSITIONAL = {
         Softmax2d LogSigmoid GLU L1Loss KLDivLoss MSELoss NLLLoss HuberLoss BCELoss BCEWithLogitsLoss
         CrossEntropyLoss SmoothL1Loss GaussianNLLLoss PoissonNLLLoss HingeEmbeddingLoss MarginRankingLoss
         CosineEmbeddingLoss MultiMarginLoss MultiLabelMarginLoss MultiLabelSoftMarginLoss SoftMarginLoss
-        TripletMarginLoss CTCLoss""".split(),
+        TripletMarginLoss CTCLoss Dropout AlphaDropout FeatureAlphaDropout Dropout1d Dropout2d Dropout3d Upsample
+        CosineSimilarity PairwiseDistance Transformer Identity Flatten""".split(),
         [],
     ),
 }
@@ -52,6 +70,10 @@ OWN_DTYPES = []
 DELIBERATE = [
     ("^CTCLoss .*gradient", "PyTorch's gradient of CTC's log_probs is that of the scores behind LogSoftmax"),
 ]
+
+
+def counted_from_one(path):
+    return ".".join(str(int(part) + 1) if part.isdigit() else part for part in path.split("."))
 
 
 def option(name, key, v):
@@ -128,7 +150,7 @@ def make_case(entry, label, sample, training, dtype, seed):
     make = "install(%s:to(%s), {%s}):train(%s)" % (
         constructor(name, cls, args, options),
         '"f32"' if dtype == torch.float32 else '"f64"',
-        ", ".join('["%s"] = %s' % pair for pair in placed.items()),
+        ", ".join('["%s"] = %s' % (counted_from_one(key), v) for key, v in placed.items()),
         exchange.lua(training),
     )
     text = "made(%s)" % inputs_of(name, own_args, own_options)
