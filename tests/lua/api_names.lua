@@ -27,7 +27,7 @@ return {
   { "nb.", "operator anomaly grad no_grad seed threads memory" },
   { "nn.", "module is_module fit clip_grad_norm clip_grad_value" },
   { "net:", [[
-    parameters named_parameters named_modules train eval apply zero_grad state load_state to kind
+    parameters named_parameters named_modules requires_grad train eval apply zero_grad state load_state to kind
     register_forward_hook register_forward_pre_hook register_backward_hook]] },
   { "nn.", [[
     Linear Conv1d Conv2d ConvTranspose2d MaxPool2d AvgPool2d AdaptiveAvgPool2d BatchNorm1d BatchNorm2d LayerNorm
@@ -48,6 +48,7 @@ return {
     CircularPad2d CircularPad3d Upsample PixelShuffle PixelUnshuffle ChannelShuffle Unflatten Bilinear EmbeddingBag
     RNNCell LSTMCell GRUCell TransformerDecoderLayer TransformerDecoder Transformer CosineSimilarity PairwiseDistance
     ModuleDict ParameterList ParameterDict
+    parameters_to_vector vector_to_parameters pad_sequence weight_norm spectral_norm AveragedModel
     smooth_l1 gaussian_nll poisson_nll hinge_embedding margin_ranking cosine_embedding multi_margin multi_label_margin
     multi_label_soft_margin soft_margin triplet_margin ctc]] },
   { "init.", [[

@@ -100,6 +100,12 @@ end, function(m) return m(sines(3, 1, 2), sines(2, 1, 2)) end }
 others.Transformer = { function()
   return nn.Transformer(2, 1, 1, 1, { dim_feedforward = 3, activation = "gelu", dropout = 0, layer_norm_eps = 0.1 })
 end, function(m) return m(sines(3, 1, 2), sines(2, 1, 2)) end }
+others.AveragedModel = { function()
+  local net = nn.Linear(2, 2)
+  local average = nn.AveragedModel(net)
+  for _, p in ipairs { average.module.weight, average.module.bias } do p.requires_grad = true end
+  return average
+end, function(m) return m(sines(3, 2)) end }
 others.ModuleDict = { function() return nn.ModuleDict { a = nn.Linear(2, 2), b = nn.Linear(2, 1) } end,
   function(m) return m.b(m.a(nb.tensor({ { 1, -2 } }, f64)):tanh()) end }
 others.ParameterList = { function() return nn.ParameterList { nb.ones(2) } end, function(m) return m[1]:sin() end }

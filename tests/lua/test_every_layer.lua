@@ -130,7 +130,9 @@ function T.test_weights_of_another_shape_are_refused()
   end
   for name, layer in pairs(every.others) do
     local m = layer[1]()
-    check(name, m, function() return layer[2](m:to("f64")) end)
+    if name ~= "Transformer" and name ~= "TransformerDecoder" then  -- all of whose parts are here by themselves
+      check(name, m, function() return layer[2](m:to("f64")) end)
+    end
   end
   lu.assertTrue(tried > 100)
   for _, bad in ipairs { 0, -1, 4, 1.5, 0 / 0 } do
