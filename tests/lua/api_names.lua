@@ -60,5 +60,8 @@ return {
   { "opt:", "step zero_grad state load_state add_group" },
   { "schedule:", "step state load_state" },
   { "nb.", "save load random_state help pretty progress" },
+  { "nb.distributions.", [[Normal Bernoulli Categorical Uniform Exponential Gamma Beta MultivariateNormal
+    kl_divergence]] },
+  { "d:", "sample rsample log_prob entropy" },
   { "data.", "batches split normalize csv image images resize idx fashion_mnist xor moons spirals circles blobs" },
 }
