@@ -32,10 +32,12 @@ registry.add {
   example = "nn.init.constant(nb.zeros(2), 3)  --> {3, 3}",
 }
 
+nn.metrics = registry.late "nablua.nn.metrics"
+
 -- Help lists these files' layers in this order.
 local parts, helpers = { "linear", "convolution", "pooling", "normalization", "containers", "activations", "recurrent",
   "attention", "transformer", "losses", "gradients", "hooks" }, { "init", "module", "modes", "shared", "cells",
-  "reduction" }
+  "reduction", "metrics" }
 
 for _, part in ipairs(parts) do
   for name, value in pairs(require("nablua.nn." .. part)) do nn[name] = value end

@@ -37,7 +37,7 @@ local chapters = {
   { "operators", "Operators", "*", "In place" },
   { "gradients", "Gradients", "Gradients" },
   { "nn", "Nets", "Modules", "Methods of modules", "Layers", "Activation layers", "Loss layers", "Loss functions",
-    "Initial values" },
+    "Initial values", "Metrics" },
   { "optim", "Training", "Training", "Optimizers", "Methods of optimizers", "Learning rate schedules",
     "Methods of schedules" },
   { "data", "Data", "Sets of samples", "Files" },

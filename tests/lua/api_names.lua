@@ -60,6 +60,8 @@ return {
   { "opt:", "step zero_grad state load_state add_group" },
   { "schedule:", "step state load_state" },
   { "nb.", "save load random_state help pretty progress" },
+  { "metrics.", "Accuracy ConfusionMatrix Precision Recall F1Score AUROC R2Score" },
+  { "metric:", "update compute reset" },
   { "nb.distributions.", [[Normal Bernoulli Categorical Uniform Exponential Gamma Beta MultivariateNormal
     kl_divergence]] },
   { "d:", "sample rsample log_prob entropy" },
