@@ -68,7 +68,7 @@ local function differences(run, state)
     compare("lr", #schedule.base == 1 and schedule.base[1] or schedule.base,
       #state.schedule.base == 1 and state.schedule.base[1] or state.schedule.base)
     for _, p in ipairs(schedule.params or {}) do
-      if p.name ~= "after" then compare(p.name, schedule[p.name], state.schedule[p.name]) end
+      if not p.unsaved then compare(p.name, schedule[p.name], state.schedule[p.name]) end
     end
   end
   table.sort(list)

@@ -13,6 +13,7 @@ nb.help = require("nablua.help").help
 nb.nn = registry.late "nablua.nn"
 nb.optim = registry.late "nablua.optim"
 nb.data = registry.late "nablua.data"
+nb.distributions = registry.late "nablua.distributions"
 nb.plot = registry.late "nablua.plot"
 nb.inspect = registry.late "nablua.inspect"
 local runs = registry.late "nablua.run"
