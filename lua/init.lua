@@ -6,6 +6,8 @@ local registry = require "nablua.registry"
 require "nablua.tensor"
 require "nablua.einsum"
 require "nablua.operator"
+registry.later("nablua.functions.products", "addmm addmv addr addbmm baddbmm mv bmm vdot inner")
+registry.later("nablua.functions.compare", "allclose equal positive")
 require "nablua.files"
 nb.progress = require("nablua.progress").progress
 nb.pretty = require("nablua.display").pretty

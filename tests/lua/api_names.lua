@@ -22,6 +22,10 @@ return {
     conv1d conv2d conv_transpose2d max_pool2d avg_pool2d adaptive_avg_pool2d unfold
     scaled_dot_product_attention]] },
   { "nb.", "einsum" },
+  { "nb.|t:", [[
+    log2 log10 exp2 asinh acosh atanh erfc erfinv lgamma digamma polygamma sinc logit deg2rad rad2deg trunc frac signbit
+    nan_to_num logaddexp logaddexp2 hypot copysign fmod fmax fmin heaviside xlogy isclose allclose equal positive lerp
+    addcmul addcdiv addmm addmv addr addbmm baddbmm mv bmm vdot inner]] },
   { "t:", "add_ sub_ mul_ div_ fill_ copy_ zero_ clamp_ exp_ relu_ masked_fill_ scatter_add_ index_add_" },
   { "t:", "backward detach retain_grad register_hook" },
   { "nb.", "operator anomaly grad no_grad seed threads memory" },

@@ -12,6 +12,7 @@ from torch.utils import _pytree as tree
 
 import comparison
 import exchange
+import functions
 from comparison import Skip
 from wording import T, Call, call, from_one, needs, places, raw
 
@@ -550,6 +551,12 @@ OWN_DTYPES = [
 
 # What else differs on purpose, and why.
 DELIBERATE = []
+
+
+TABLE.update(functions.TABLE)
+REFUSALS += functions.REFUSALS
+OWN_DTYPES += functions.OWN_DTYPES
+DELIBERATE += functions.DELIBERATE
 
 
 def is_tensor(v):
