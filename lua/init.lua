@@ -7,6 +7,10 @@ require "nablua.tensor"
 require "nablua.einsum"
 require "nablua.operator"
 registry.later("nablua.functions.products", "addmm addmv addr addbmm baddbmm mv bmm vdot inner")
+registry.later("nablua.functions.order", "kthvalue median nanmedian mode quantile nanquantile")
+registry.later("nablua.functions.statistics",
+  "nansum nanmean count_nonzero aminmax var_mean std_mean diff trapezoid cumulative_trapezoid cov corrcoef bincount " ..
+  "histc histogram bucketize isin unique_consecutive")
 registry.later("nablua.functions.compare", "allclose equal positive")
 require "nablua.files"
 nb.progress = require("nablua.progress").progress

@@ -13,7 +13,8 @@ local function is_list(v)
 end
 
 -- define.operator(name, { family=, doc=, example=, params=, derivative= or no_grad=, sample=, function(o) }): the
--- function gets the arguments by name.  Where the first parameter is a tensor it is a method, too.  The sample is that of a row.
+-- function gets the arguments by name.  Where the first parameter is a tensor it is a method, too.  The
+-- sample is that of a row.
 function define.operator(name, entry)
   local params, body = entry.params, entry[1]
   entry.kind, entry.composed = "operator", true

@@ -25,7 +25,10 @@ return {
   { "nb.|t:", [[
     log2 log10 exp2 asinh acosh atanh erfc erfinv lgamma digamma polygamma sinc logit deg2rad rad2deg trunc frac signbit
     nan_to_num logaddexp logaddexp2 hypot copysign fmod fmax fmin heaviside xlogy isclose allclose equal positive lerp
-    addcmul addcdiv addmm addmv addr addbmm baddbmm mv bmm vdot inner]] },
+    addcmul addcdiv addmm addmv addr addbmm baddbmm mv bmm vdot inner
+    amax amin median nanmedian mode kthvalue quantile nanquantile nansum nanmean count_nonzero aminmax std_mean var_mean
+    cumprod cummax cummin logcumsumexp diff trapezoid cumulative_trapezoid cov corrcoef bincount histc histogram
+    searchsorted bucketize isin unique_consecutive]] },
   { "t:", "add_ sub_ mul_ div_ fill_ copy_ zero_ clamp_ exp_ relu_ masked_fill_ scatter_add_ index_add_" },
   { "t:", "backward detach retain_grad register_hook" },
   { "nb.", "operator anomaly grad no_grad seed threads memory" },
