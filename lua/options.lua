@@ -100,6 +100,7 @@ local types = {
   ["two sizes"] = { "a table of two whole numbers of at least 1", function(v)
     return is_list_of(v, is_size) and #v == 2
   end },
+  ["two whole numbers"] = { "a table of two whole numbers", function(v) return is_list_of(v, whole) and #v == 2 end },
   table = { "a table", function(v) return type(v) == "table" end },
   tensor = { "a tensor", core.is_tensor },
   ["tensor or number"] = { "a tensor or a number", function(v) return core.is_tensor(v) or is_number(v) end },

@@ -34,7 +34,7 @@ function define.of_tensors(name, entry)
     local list, rest = {}, table.pack(...)
     local first = 1
     if is_list(rest[1]) then
-      list, first = rest[1], 2
+      list, first = table.move(rest[1], 1, #rest[1], 1, {}), 2
     else
       while nb.is_tensor(rest[first]) do
         list[first] = rest[first]
@@ -46,6 +46,13 @@ function define.of_tensors(name, entry)
   end
   entry.code = function() return body end
   return registry.define(nb, "nb.", name, entry)
+end
+
+-- The entry of a form that writes into its first argument.
+function define.in_place(name, f, entry)
+  registry.add { name = "t:" .. name .. "_", kind = "method", value = f, see = { "nb." .. name },
+    signature = ("t:%s_(...)"):format(name), doc = ("As nb.%s, written into t itself."):format(name),
+    example = entry.example }
 end
 
 -- A sentence for what cannot be: fail("cov", "x must be ...", ...)

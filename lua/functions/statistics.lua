@@ -168,7 +168,7 @@ define.operator("cov", {
     local x = is_float(o.x) and o.x or o.x:to("f32")
     if x:dim() > 2 then define.fail("cov", "x must be a matrix or a vector, got shape %s", options.shape(x)) end
     if x:dim() < 2 then x = x:reshape(1, x:numel()) end
-    local n, w, count = x:size(2)
+    local n, w = x:size(2)
     for _, name in ipairs { "fweights", "aweights" } do
       local given = o[name]
       if given and (given:dim() > 1 or given:numel() ~= n) then
@@ -178,11 +178,8 @@ define.operator("cov", {
       if given then w = (w or 1) * (is_float(given) and given or given:to(x.dtype)):reshape(n) end
     end
     local total = w and w:sum() or n
-    if o.aweights and o.correction ~= 0 then  -- the mean weight of what counts once
-      count = total - o.correction * (w * o.aweights:reshape(n)):sum() / total
-    else
-      count = total - o.correction
-    end
+    local once = o.aweights and o.correction ~= 0 and (w * o.aweights:reshape(n)):sum() / total or 1
+    local count = total - once * o.correction
     local mean = w and (x * w):sum(2, { keepdim = true }) / total or x:mean(2, { keepdim = true })
     local off = x - mean
     local scale = nb.is_tensor(count) and count:clamp(0) or nb.tensor(math.max(count, 0), { dtype = x.dtype })

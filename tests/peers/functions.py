@@ -117,6 +117,102 @@ def unique_consecutive(x, return_inverse=False, return_counts=False, dim=None):
     return Call(text).then((lambda ys: [y + 1 if k == 1 else y for k, y in enumerate(ys)]) if return_inverse else None)
 
 
+def one_by_one(name):
+    """Tensors in a list or one by one."""
+
+    def make(*tensors, **options):
+        if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)):
+            tensors = tensors[0]
+        return call(name, list(tensors), **options)
+
+    return make
+
+
+def parts(name):
+    def make(x, where, dim=0):
+        if isinstance(where, T):
+            where = where.value.tolist()
+        where = list(where) if isinstance(where, (list, tuple)) else where
+        if name != "tensor_split":
+            return Call("table.unpack(%s)" % call(name, x, where))
+        return Call("table.unpack(%s)" % call(name, x, where, from_one(dim)))
+
+    return make
+
+
+def diagonal(name, *first):
+    def make(x, *args, offset=0, dim1=None, dim2=None):
+        args, given = list(args), {"offset": offset, "dim1": dim1, "dim2": dim2}
+        more = [args.pop(0)] if name == "diagonal_scatter" else []
+        for key, v in zip(("offset", "dim1", "dim2"), args):
+            given[key] = v
+        default = {"diag_embed": (-2, -1), "linalg": (-2, -1)}.get(first[0] if first else name, (0, 1))
+        d, e = (default[k] if given[key] is None else given[key] for k, key in enumerate(("dim1", "dim2")))
+        return call(name, x, *more, given["offset"], from_one(d), from_one(e))
+
+    return make
+
+
+def row_places(name):
+    """dim, index and what stands there."""
+
+    def make(x, dim, index, src=None, **options):
+        value = options.pop("value", None)
+        return call(name, x, from_one(dim), places(index), value if src is None else src, **options)
+
+    return make
+
+
+def index_put(x, indices, values, accumulate=False):
+    return call("index_put", x, [index_place(i) for i in indices], values, accumulate or None)
+
+
+def index_place(i):
+    needs(isinstance(i, T), "an index that is no tensor")
+    return i if i.value.dtype == torch.bool else raw("nb.where(%s:lt(0), %s, %s + 1)" % (i, i, i))
+
+
+def get_item(x, key):
+    """x[key]"""
+    keys = list(key) if isinstance(key, tuple) else [key]
+    entries, d = [], 0
+    for k in keys:
+        needs(k is not Ellipsis and k is not True and k is not False, "an ellipsis or a boolean as index")
+        if k is None:
+            entries.append("nb.NEW")
+            continue
+        n = x.value.shape[d]
+        d += k.value.dim() if isinstance(k, T) and k.value.dtype == torch.bool else 1
+        if isinstance(k, T):
+            entries.append(repr(index_place(k)))
+        elif isinstance(k, slice):
+            first, last, step = k.indices(n)
+            entries.append("{%d, %d, %d}" % (first + 1, max(last, first), step))
+        elif isinstance(k, (list, tuple)):
+            entries.append("nb.tensor({%s}, {dtype='i64'})" % ", ".join(str(from_one(v)) for v in k))
+        else:
+            entries.append(str(from_one(k)))
+    return Call("%s[{%s}]" % (x, ", ".join(entries)))
+
+
+def reduce_into(x, dim, index, src, reduce=None, *, include_self=True):
+    return call(
+        "scatter_reduce", x, from_one(dim), places(index), src, reduce=reduce, include_self=None if include_self else False
+    )
+
+
+def flat_list(x):
+    return list(x[0]) if len(x) == 1 and isinstance(x[0], (list, tuple)) else list(x)
+
+
+def from_zero(outputs):
+    return [y + 1 for y in outputs]
+
+
+def flat_index(i):
+    return raw("nb.where(%s:lt(0), %s, %s + 1)" % (i, i, i))
+
+
 TABLE = {
     # elementwise
     **same(
@@ -162,6 +258,58 @@ TABLE = {
     "bucketize": bucketize,
     "isin": isin,
     "unique_consecutive": unique_consecutive,
+    # shapes
+    "movedim": lambda x, source, destination: call("movedim", x, from_one(source), from_one(destination)),
+    "unflatten": lambda x, dim, sizes: call("unflatten", x, from_one(dim), list(sizes)),
+    "rot90": lambda x, k=1, dims=(0, 1): call("rot90", x, k, from_one(list(dims))),
+    "atleast_1d": lambda *x: Call(", ".join(call("atleast_1d", t) for t in flat_list(x))),
+    "atleast_2d": lambda *x: Call(", ".join(call("atleast_2d", t) for t in flat_list(x))),
+    "atleast_3d": lambda *x: Call(", ".join(call("atleast_3d", t) for t in flat_list(x))),
+    "diagonal": diagonal("diagonal"),
+    "diagonal_copy": diagonal("diagonal"),
+    "linalg.diagonal": diagonal("diagonal", "linalg"),
+    "diag_embed": diagonal("diag_embed"),
+    "diagonal_scatter": diagonal("diagonal_scatter"),
+    "diagflat": lambda x, offset=0: call("diagflat", x, offset),
+    **{
+        name: one_by_one(name)
+        for name in "block_diag hstack vstack dstack column_stack broadcast_tensors cartesian_prod".split()
+    },
+    "meshgrid/variadic_tensors": one_by_one("meshgrid"),
+    "meshgrid/list_of_tensors": one_by_one("meshgrid"),
+    **{name: parts(name) for name in "tensor_split hsplit vsplit dsplit".split()},
+    "combinations": lambda x, r=2, with_replacement=False: call(
+        "combinations", x, r, with_replacement=with_replacement or None
+    ),
+    "linalg.vander": lambda x, N=None: needs(x.ndim == 1, "vander of a batch")
+    or call("vander", x, N, increasing=True),
+    # making
+    "logspace": lambda start, end, steps, base=10.0, *, dtype=None, device=None: call(
+        "logspace", start, end, steps, base, dtype=dtype
+    ),
+    "linspace": lambda start, end, steps, *, dtype=None, device=None: call("linspace", start, end, steps, dtype=dtype),
+    **{
+        name: (lambda name: lambda rows, cols, offset=0, **o: call(name, rows, cols, offset).then(from_zero))(name)
+        for name in ("tril_indices", "triu_indices")
+    },
+    # places
+    "index_put": index_put,
+    "__getitem__": get_item,
+    "put": lambda x, index, source, accumulate=False: call("put", x, flat_index(index), source, accumulate or None),
+    "take": lambda x, index: call("take", x, flat_index(index)),
+    "take_along_dim": lambda x, indices, dim=None: call("take_along_dim", x, flat_index(indices), from_one(dim)),
+    "index_copy": row_places("index_copy"),
+    "index_fill": row_places("index_fill"),
+    "masked_scatter": lambda x, mask, source: call("masked_scatter", x, mask, source),
+    "unfold": lambda x, dimension, size, step: call("windows", x, from_one(dimension), size, step),
+    "unfold_copy": lambda x, dimension, size, step: call("windows", x, from_one(dimension), size, step),
+    "select_scatter": lambda x, src, dim, index: call("select_scatter", x, src, from_one(dim), from_one(index)),
+    "slice_scatter": lambda x, src, dim=0, start=None, end=None, step=1: (
+        lambda first, last, step: call(
+            "slice_scatter", x, src, from_one(dim), first + 1, max(last, first), step
+        )
+    )(*slice(start, end, step).indices(x.value.shape[dim])),
+    **{"scatter_reduce/" + how: reduce_into for how in "sum prod mean amax amin".split()},
     # products
     **same(*"addmm addmm/decomposed addmv addr addbmm baddbmm inner mv bmm vdot".split()),
     "allclose": lambda x, other, **o: answer(call("allclose", x, other, **o), torch.allclose),
@@ -183,5 +331,6 @@ DELIBERATE = [
     (r"^histogram \S+ \d+ output 2 is -0.5,", "the edges of an empty histogram are around 0"),
     (r"^cov float32 .* gradient 2 is \S+e-0[56], PyTorch's 0.0", "roundings of a gradient that is 0"),
     (r"^(trapz|trapezoid|cumulative_trapezoid) uint8", "steps of u8 are taken in f32, where PyTorch wraps around"),
+    (r"^(logspace|linspace) (int64|uint8)", "numbers are made whole at last, where PyTorch rounds on the way"),
     (r"^addr bool .* is torch.int64", "a mask times a number is a whole number"),
 ]

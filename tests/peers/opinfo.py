@@ -527,6 +527,8 @@ TABLE = {
 
 DTYPES = [torch.float32, torch.float64, torch.int64, torch.uint8, torch.bool]
 
+NAMES = {torch.float32: "f32", torch.float64: "f64", torch.int64: "i64", torch.uint8: "u8", torch.bool: "bool"}
+
 SHARE = 0.16  # of all cases in a normal run; NABLUA_PEERS=all takes them all
 
 # What nablua refuses with a sentence, and why.
@@ -581,7 +583,8 @@ def make_case(op, make, label, sample, dtype, seed):
         else:
             needs(not isinstance(v, complex), "complex numbers")
             if isinstance(v, torch.dtype):
-                raise Skip("dtype=")
+                needs(v in NAMES, "dtypes that are not here")
+                v = NAMES[v]
             named.append(v)
     first, args, options = tree.tree_unflatten(named, spec)
     try:
