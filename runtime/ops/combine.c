@@ -20,8 +20,9 @@ static bool shape_combine(Call *c, Error *err) {
   c->layout[0] = *x;
   c->compute = x->dtype;
   if (x->ndim > 0 && !nb_dim(c->args[DIM].integer, x->ndim, &d, err)) return false;
-  if (x->dtype == NB_BOOL && c->args[REDUCE].choice == MEAN)
-    return nb_fail(err, NB_ERROR_ARGUMENT, "masks have no mean; convert with :to(\"f32\")");
+  if (!nb_dtype_is_float(x->dtype) && c->args[REDUCE].choice == MEAN)
+    return nb_fail(err, NB_ERROR_ARGUMENT, "a mean of %s is no %s; convert with :to(\"f32\")", nb_dtype_name(x->dtype),
+                   nb_dtype_name(x->dtype));
   bool fits = index->ndim == x->ndim && src->ndim == x->ndim;
   for (int e = 0; fits && e < x->ndim; e++)
     fits = (e == d || index->shape[e] <= x->shape[e]) && index->shape[e] <= src->shape[e];
@@ -85,22 +86,14 @@ COMBINE(double, double, -INFINITY, INFINITY)
 COMBINE(int64_t, uint64_t, INT64_MIN, INT64_MAX)
 COMBINE(uint8_t, unsigned, 0, UINT8_MAX)
 
-// The mean of whole numbers is rounded down.
 static void divide_by_counts(Tensor *y, const int64_t *count, int64_t n, bool self) {
   for (int64_t i = 0; i < n && nb_goes_on(i); i++) {
+    if (count[i] == 0) continue;
     int64_t k = count[i] + self;
-    if (count[i] == 0 || k == 0) continue;
     if (y->layout.dtype == NB_F32)
       ((float *)nb_tensor_data(y))[i] /= (float)k;
-    else if (y->layout.dtype == NB_F64)
+    else
       ((double *)nb_tensor_data(y))[i] /= (double)k;
-    else if (y->layout.dtype == NB_I64) {
-      int64_t *v = (int64_t *)nb_tensor_data(y) + i;
-      *v = *v / k - (*v % k < 0);
-    } else {
-      uint8_t *v = (uint8_t *)nb_tensor_data(y) + i;
-      *v = (uint8_t)(*v / k);
-    }
   }
 }
 

@@ -171,4 +171,43 @@ function T.test_absurd_arguments_do_no_harm()
   end)
 end
 
+-- ---- what rows of C do with more than one number ----
+
+function T.test_roll_and_repeat_interleave_take_several()
+  local x = nb.tensor { { 1, 2, 3 }, { 4, 5, 6 } }
+  lu.assertEquals(x:roll({ 1, -1 }, { 1, 2 }):totable(), { { 5, 6, 4 }, { 2, 3, 1 } })
+  lu.assertEquals(x:repeat_interleave(nb.tensor { 2, 0, 1 }, 2):totable(), { { 1, 1, 3 }, { 4, 4, 6 } })
+  lu.assertEquals(x:repeat_interleave(nb.tensor { 1, 0, 0, 0, 0, 2 }):totable(), { 1, 6, 6 })
+  lu.assertEquals(nb.repeat_interleave(x, nb.tensor { 0, 0 }, 1).shape, { 0, 3 })
+  lu.assertErrorMsgContains("a shift for each dimension", x.roll, x, { 1 }, { 1, 2 })
+  lu.assertErrorMsgContains("a vector of 3", x.repeat_interleave, x, nb.tensor { 1, 2 }, 2)
+  lu.assertErrorMsgContains("at least 0", x.repeat_interleave, x, nb.tensor { -1, 2 }, 1)
+end
+
+function T.test_decompositions_may_be_completed()
+  local x = nb.randn(4, 2, { dtype = "f64" })
+  local q, r = nb.qr(x, { mode = "complete" })
+  lu.assertEquals({ q.shape, r.shape }, { { 4, 4 }, { 4, 2 } })
+  numeric.assert_close(q:matmul(r), x, 1e-12)
+  numeric.assert_close(q:matmul(q.T), nb.eye(4), 1e-12)
+  local u, s, v = nb.svd(x, { full_matrices = true })
+  lu.assertEquals({ u.shape, s.shape, v.shape }, { { 4, 4 }, { 2 }, { 2, 2 } })
+  numeric.assert_close(u:narrow(2, 1, 2):mul(s):matmul(v.T), x, 1e-12)
+  numeric.assert_close(u:matmul(u.T), nb.eye(4), 1e-12)
+end
+
+function T.test_an_empty_vector_joins_anything()
+  lu.assertEquals(nb.cat({ nb.tensor {}, nb.ones(1, 2) }):totable(), { { 1, 1 } })
+  lu.assertEquals(nb.cat({ nb.ones(1, 2), nb.zeros(0) }, 2):totable(), { { 1, 1 } })
+end
+
+function T.test_a_scalar_has_dimension_1()
+  local x = nb.tensor(3, { requires_grad = true })
+  lu.assertEquals(x:sum(1):item() + x:softmax(1):item() + x:cumsum(-1):item() + x:max(1):item(), 10)
+  lu.assertEquals(x:gather(1, nb.tensor(1)):item(), 3)
+  local g = nb.grad(x:gather(1, nb.tensor { 1, 1 }):sum(), x)
+  lu.assertEquals(g:item(), 2)
+  lu.assertErrorMsgContains("no dimension 2", x.sum, x, 2)
+end
+
 return T

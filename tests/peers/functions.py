@@ -117,6 +117,46 @@ def unique_consecutive(x, return_inverse=False, return_counts=False, dim=None):
     return Call(text).then((lambda ys: [y + 1 if k == 1 else y for k, y in enumerate(ys)]) if return_inverse else None)
 
 
+def roll(x, shifts, dims=None):
+    shifts, dims = ([v] if isinstance(v, int) else list(v or []) for v in (shifts, dims))
+    if len(shifts) == 1:
+        return call("roll", x, shifts[0], from_one(dims[0]) if dims else None)
+    return call("roll", x, shifts, from_one(dims))
+
+
+def scatter(x, dim, index, src=None, value=None, reduce=None):
+    if reduce is None:
+        return call("scatter", x, from_one(dim), places(index), value if src is None else src)
+    if not isinstance(src, T):
+        value = src if value is None else value
+        src = raw("nb.full(%s.shape, %r, {dtype=%s.dtype})" % (index, value, x))
+    how = {"add": "sum", "multiply": "prod"}[reduce]
+    return call("scatter_reduce", x, from_one(dim), places(index), src, reduce=how)
+
+
+def svd(x, full, v):
+    """The singular vectors but for signs, and without what completes them."""
+    k = min(x.value.shape[-2:])
+    text = call("svd", x, full_matrices=full or None)
+
+    def change(outputs):
+        u, s, w = outputs
+        w = w if v == "" else w.mT
+        return [u[..., :k].abs(), s, (w[..., :k] if v == "" else w[..., :k].mT).abs()]
+
+    if k == 0:
+        return Call("(function(u, s, v) return u, s, v%s end)(%s)" % (v, text))
+    return Call(
+        "(function(u, s, v) return u:narrow(-1, 1, %d):abs(), s, v:narrow(-1, 1, %d)%s:abs() end)(%s)" % (k, k, v, text)
+    ).then(change)
+
+
+def qr(x, mode="reduced"):
+    if mode == "r":
+        return Call("(select(2, %s))" % call("qr", x)).then(lambda outputs: outputs[-1:])
+    return call("qr", x, mode=None if mode == "reduced" else mode)
+
+
 def one_by_one(name):
     """Tensors in a list or one by one."""
 
@@ -232,6 +272,26 @@ TABLE = {
             "polygamma/polygamma_n_%d" % n for n in range(1, 5)
         ] + ["special.polygamma/special_polygamma_n_0"]
     },
+    # options of what opinfo.py has
+    "roll": roll,
+    "repeat_interleave": lambda x, repeats, dim=None: call("repeat_interleave", x, repeats, from_one(dim)),
+    "squeeze/multiple": lambda x, dim: call("squeeze", x, from_one(dim)) if dim else call("clone", x),
+    "scatter": scatter,
+    "scatter_add": lambda x, dim, index, src: call("scatter_add", x, from_one(dim), places(index), src),
+    "gather": lambda x, dim, index, sparse_grad=False: call("gather", x, from_one(dim), places(index)),
+    "linalg.solve": lambda a, b, left=True: call("solve", a, b, left=None if left else False),
+    "linalg.solve_triangular": lambda a, b, upper, left=True, unitriangular=False: call(
+        "solve_triangular",
+        a,
+        b,
+        upper=upper or None,
+        left=None if left else False,
+        unitriangular=unitriangular or None,
+    ),
+    "linalg.svd": lambda x, full_matrices=True: svd(x, full_matrices, ":transpose(-1, -2)"),
+    "svd": lambda x, some=True, compute_uv=True: needs(compute_uv, "compute_uv=") or svd(x, not some, ""),
+    "linalg.qr": qr,
+    "qr": lambda x, some=True: qr(x, "reduced" if some else "complete"),
     # reductions and order
     "median": median("median"),
     "nanmedian": median("nanmedian"),
@@ -317,7 +377,10 @@ TABLE = {
 }
 
 # As the tables of opinfo.py.
-REFUSALS = []
+REFUSALS = [
+    (r"scatter_reduce: a mean of", "a mean of whole numbers as a whole number"),
+    (r"no gradient: what completes q", "a gradient of what x does not determine"),
+]
 
 OWN_DTYPES = [
     (r"^(addmm|addmv|addbmm|baddbmm|inner)\S* uint8", "products of u8 are added up in i64, as sums are"),
