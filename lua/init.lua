@@ -18,6 +18,10 @@ registry.later("nablua.functions.shapes",
 registry.later("nablua.functions.indexing",
   "index_put index_put_ put put_ take take_along_dim index_copy index_copy_ index_fill index_fill_ masked_scatter " ..
   "masked_scatter_ windows as_strided select_scatter slice_scatter diagonal_scatter")
+registry.later("nablua.functions.linalg",
+  "tensordot kron cross vecdot cdist multi_dot matrix_power matrix_exp matrix_norm cond matrix_rank logdet " ..
+  "cholesky_solve cholesky_inverse lstsq")
+registry.later("nablua.functions.nearness", "normalize cosine_similarity pairwise_distance")
 registry.later("nablua.functions.compare", "allclose equal positive")
 require "nablua.files"
 nb.progress = require("nablua.progress").progress

@@ -32,7 +32,10 @@ return {
     movedim moveaxis swapaxes swapdims unflatten rot90 atleast_1d atleast_2d atleast_3d diagonal diag_embed diagflat
     tensor_split hsplit vsplit dsplit combinations vander index_put put take take_along_dim index_copy index_fill
     masked_scatter scatter_reduce windows as_strided select_scatter slice_scatter diagonal_scatter]] },
-  { "nb.", "block_diag hstack vstack dstack column_stack broadcast_tensors meshgrid cartesian_prod" },
+  { "nb.|t:", [[
+    tensordot kron cross vecdot cdist matrix_power matrix_exp matrix_norm cond matrix_rank logdet cholesky_solve
+    cholesky_inverse lstsq normalize cosine_similarity pairwise_distance]] },
+  { "nb.", "multi_dot block_diag hstack vstack dstack column_stack broadcast_tensors meshgrid cartesian_prod" },
   { "nb.", "logspace tril_indices triu_indices" },
   { "t:", "index_put_ put_ index_copy_ index_fill_ masked_scatter_ lerp_ addcmul_ addcdiv_" },
   { "t:", "add_ sub_ mul_ div_ fill_ copy_ zero_ clamp_ exp_ relu_ masked_fill_ scatter_add_ index_add_" },

@@ -157,6 +157,42 @@ def qr(x, mode="reduced"):
     return call("qr", x, mode=None if mode == "reduced" else mode)
 
 
+def tensordot(x, y, dims=2):
+    if not isinstance(dims, int):
+        dims = [from_one(list(dims[0])) or [], from_one(list(dims[1])) or []]
+    return call("tensordot", x, y, dims)
+
+
+def matrix_norm(x, ord="fro", dim=(-2, -1), keepdim=False):
+    return call("matrix_norm", x, infinite(ord), dims=from_one(list(dim)), keepdim=keepdim or None)
+
+
+def infinite(p):
+    """As Lua writes infinities."""
+    return raw("%smath.huge" % ("-" if p < 0 else "")) if isinstance(p, float) and abs(p) == float("inf") else p
+
+
+def any_norm(x, ord=None, dim=None, keepdim=False):
+    """linalg.norm: of vectors or of matrices."""
+    dims = [dim] if isinstance(dim, int) else dim
+    if ord is None:
+        return call("norm", x, several(dim), keepdim=keepdim or None)
+    if (dims is not None and len(dims) == 2) or (dims is None and x.ndim == 2):
+        return matrix_norm(x, ord, (-2, -1) if dims is None else dims, keepdim)
+    return call("norm", x, several(dim), keepdim=keepdim or None, p=infinite(ord))
+
+
+def old_norm(x, p="fro", dim=None, keepdim=False):
+    if p == "nuc":
+        return matrix_norm(x, "nuc", (-2, -1) if dim is None else dim, keepdim)
+    return call("norm", x, several(dim), keepdim=keepdim or None, p=2 if p in ("fro", None) else infinite(p))
+
+
+def matrix_rank(x, rtol=None, atol=None, hermitian=False):
+    needs(not isinstance(rtol, T) and not isinstance(atol, T), "tolerances that are tensors")
+    return call("matrix_rank", x, rtol=rtol, atol=atol)
+
+
 def one_by_one(name):
     """Tensors in a list or one by one."""
 
@@ -372,6 +408,41 @@ TABLE = {
     **{"scatter_reduce/" + how: reduce_into for how in "sum prod mean amax amin".split()},
     # products
     **same(*"addmm addmm/decomposed addmv addr addbmm baddbmm inner mv bmm vdot".split()),
+    "tensordot": tensordot,
+    "kron": lambda x, y: call("kron", x, y),
+    "cross": lambda x, y, dim=None: needs(dim is not None, "the first dimension of size 3")
+    or call("cross", x, y, from_one(dim)),
+    "linalg.cross": lambda x, y, dim=-1: call("cross", x, y, from_one(dim)),
+    "linalg.vecdot": lambda x, y, dim=-1: call("vecdot", x, y, from_one(dim)),
+    "cdist": lambda x, y, p=2.0, compute_mode=None: call("cdist", x, y, infinite(p)),
+    "linalg.multi_dot": lambda tensors: call("multi_dot", list(tensors)),
+    "linalg.matrix_power": lambda x, n: call("matrix_power", x, n),
+    "matrix_exp": lambda x: call("matrix_exp", x),
+    "linalg.matrix_norm": matrix_norm,
+    "linalg.norm": any_norm,
+    "linalg.norm/subgradients_at_zero": any_norm,
+    "norm/nuc": old_norm,
+    "norm": old_norm,
+    "norm/inf": old_norm,
+    "norm/fro": old_norm,
+    "linalg.vector_norm": lambda x, ord=2, dim=None, keepdim=False: call(
+        "norm", x, several(dim), keepdim=keepdim or None, p=infinite(ord)
+    ),
+    "linalg.cond": lambda x, p=None: call("cond", x, None if p is None else infinite(p)),
+    "linalg.matrix_rank": matrix_rank,
+    "linalg.matrix_rank/hermitian": matrix_rank,
+    "logdet": lambda x: call("logdet", x),
+    "cholesky_solve": lambda b, l, upper=False: call("cholesky_solve", b, l, upper or None),
+    "cholesky_inverse": lambda l, upper=False: call("cholesky_inverse", l, upper or None),
+    "linalg.lstsq/grad_oriented": lambda a, b, **o: Call("(%s)" % call("lstsq", a, b)).by(
+        lambda a, b, **o: torch.linalg.lstsq(a, b, driver="gelsd").solution
+    ),
+    # distances
+    "nn.functional.normalize": lambda x, p=2.0, dim=1, eps=1e-12: call("normalize", x, p, from_one(dim), eps),
+    "nn.functional.cosine_similarity": lambda x, y, dim=1, eps=1e-8: call("cosine_similarity", x, y, from_one(dim), eps),
+    "nn.functional.pairwise_distance": lambda x, y, p=2.0, eps=1e-6, keepdim=False: call(
+        "pairwise_distance", x, y, p, eps, keepdim=keepdim or None
+    ),
     "allclose": lambda x, other, **o: answer(call("allclose", x, other, **o), torch.allclose),
     "equal": lambda x, other: answer(call("equal", x, other), torch.equal),
 }
@@ -383,7 +454,7 @@ REFUSALS = [
 ]
 
 OWN_DTYPES = [
-    (r"^(addmm|addmv|addbmm|baddbmm|inner)\S* uint8", "products of u8 are added up in i64, as sums are"),
+    (r"^(addmm|addmv|addbmm|baddbmm|inner|tensordot|linalg.multi_dot)\S* uint8", "products of u8 are added up in i64, as sums are"),
 ]
 
 DELIBERATE = [
@@ -393,7 +464,9 @@ DELIBERATE = [
     ),
     (r"^histogram \S+ \d+ output 2 is -0.5,", "the edges of an empty histogram are around 0"),
     (r"^cov float32 .* gradient 2 is \S+e-0[56], PyTorch's 0.0", "roundings of a gradient that is 0"),
-    (r"^(trapz|trapezoid|cumulative_trapezoid) uint8", "steps of u8 are taken in f32, where PyTorch wraps around"),
+    (r"^(trapz|trapezoid|cumulative_trapezoid|nn.functional.pairwise_distance) uint8", "steps of u8 are taken in f32, where PyTorch wraps around"),
     (r"^(logspace|linspace) (int64|uint8)", "numbers are made whole at last, where PyTorch rounds on the way"),
+    (r"^(cholesky_inverse|cholesky_solve) .*(gradient|second)", "only the triangle that is read has a gradient"),
+    (r"^linalg.norm/subgradients_at_zero .*second .* PyTorch's nan", "a second derivative at 0 is 0 where theirs is NaN"),
     (r"^addr bool .* is torch.int64", "a mask times a number is a whole number"),
 ]
