@@ -119,8 +119,13 @@ local types = {
   ["two sizes"] = { "a table of two whole numbers of at least 1", function(v)
     return is_list_of(v, is_size) and #v == 2
   end },
+  ["two whole numbers"] = { "a table of two whole numbers", function(v) return is_list_of(v, whole) and #v == 2 end },
   table = { "a table", function(v) return type(v) == "table" end },
   tensor = { "a tensor", core.is_tensor },
+  ["tensor or number"] = { "a tensor or a number", function(v) return core.is_tensor(v) or is_number(v) end },
+  tensors = { "a table of tensors", function(v) return is_list_of(v, core.is_tensor) end },
+  ["whole numbers"] = { "a whole number, or a table of them",
+    function(v) return whole(v) or is_list_of(v, whole) or type(v) == "table" and next(v) == nil end },
 }
 
 -- A tensor's shape, or a list of sizes, as text: "4×1"; of a scalar "()".

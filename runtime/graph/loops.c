@@ -271,6 +271,7 @@ int nb_dims(const Value *dims, int ndim, bool mask[NB_MAX_DIMS], Error *err) {
   int count = dims->ints.count;
   for (int d = 0; d < NB_MAX_DIMS; d++) mask[d] = count < 0 && d < ndim;
   if (count < 0) return ndim;
+  if (ndim == 0 && count == 1 && (dims->ints.items[0] == 1 || dims->ints.items[0] == -1)) return 0;
   for (int i = 0; i < count; i++) {
     int d = 0;
     if (!nb_dim(dims->ints.items[i], ndim, &d, err)) return -1;

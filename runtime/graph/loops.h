@@ -68,7 +68,8 @@ bool nb_forward_elementwise(Call *c, Error *err);
 // Dimension arguments: 1-based, negative from the end, to 0-based.  False with a sentence.
 bool nb_dim(int64_t dim, int ndim, int *out, Error *err);
 
-// None (count < 0) gives all.  mask[d] tells whether dimension d is meant; returns how many, -1 on error.
+// None (count < 0) gives all; dimension 1 of a scalar is none.  mask[d] tells whether dimension d is meant; returns how
+// many, -1 on error.
 int nb_dims(const Value *dims, int ndim, bool mask[NB_MAX_DIMS], Error *err);
 
 // A shape argument as a layout; false with a sentence when it is none.

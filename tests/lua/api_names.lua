@@ -22,6 +22,22 @@ return {
     conv1d conv2d conv_transpose2d max_pool2d avg_pool2d adaptive_avg_pool2d unfold
     scaled_dot_product_attention]] },
   { "nb.", "einsum" },
+  { "nb.|t:", [[
+    log2 log10 exp2 asinh acosh atanh erfc erfinv lgamma digamma polygamma sinc logit deg2rad rad2deg trunc frac signbit
+    nan_to_num logaddexp logaddexp2 hypot copysign fmod fmax fmin heaviside xlogy isclose allclose equal positive lerp
+    addcmul addcdiv addmm addmv addr addbmm baddbmm mv bmm vdot inner
+    amax amin median nanmedian mode kthvalue quantile nanquantile nansum nanmean count_nonzero aminmax std_mean var_mean
+    cumprod cummax cummin logcumsumexp diff trapezoid cumulative_trapezoid cov corrcoef bincount histc histogram
+    searchsorted bucketize isin unique_consecutive
+    movedim moveaxis swapaxes swapdims unflatten rot90 atleast_1d atleast_2d atleast_3d diagonal diag_embed diagflat
+    tensor_split hsplit vsplit dsplit combinations vander index_put put take take_along_dim index_copy index_fill
+    masked_scatter scatter_reduce windows as_strided select_scatter slice_scatter diagonal_scatter]] },
+  { "nb.|t:", [[
+    tensordot kron cross vecdot cdist matrix_power matrix_exp matrix_norm cond matrix_rank logdet cholesky_solve
+    cholesky_inverse lstsq normalize cosine_similarity pairwise_distance]] },
+  { "nb.", "multi_dot block_diag hstack vstack dstack column_stack broadcast_tensors meshgrid cartesian_prod" },
+  { "nb.", "logspace tril_indices triu_indices" },
+  { "t:", "index_put_ put_ index_copy_ index_fill_ masked_scatter_ lerp_ addcmul_ addcdiv_" },
   { "t:", "add_ sub_ mul_ div_ fill_ copy_ zero_ clamp_ exp_ relu_ masked_fill_ scatter_add_ index_add_" },
   { "t:", "backward detach retain_grad register_hook" },
   { "nb.", "operator anomaly grad no_grad seed threads memory" },
