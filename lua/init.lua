@@ -15,6 +15,7 @@ nb.optim = registry.late "nablua.optim"
 nb.data = registry.late "nablua.data"
 nb.plot = registry.late "nablua.plot"
 nb.inspect = registry.late "nablua.inspect"
+nb.dist = registry.late "nablua.dist"
 local runs = registry.late "nablua.run"
 function nb.run(...) return runs.new(...) end
 function nb.compare(...) return runs.compare(...) end
