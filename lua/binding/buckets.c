@@ -186,11 +186,13 @@ static bool fill(Buckets *b, Part *p, Tensor *had, Tensor *came, Error *err) {
   return ok;
 }
 
-static bool weigh(Tensor **grad, Error *err) {
-  if (weight == 1) return true;
+// Of sums over samples each counts as it is, but where a rank takes part without any.
+static bool weigh(const Buckets *b, Tensor **grad, Error *err) {
+  double factor = b->options.sum && weight > 0 ? 1 : weight;
+  if (factor == 1) return true;
   Scope s;
   nb_scope_open(&s, err);
-  Tensor *weighed = nb_muln(&s, *grad, weight);
+  Tensor *weighed = nb_muln(&s, *grad, factor);
   if (weighed) {
     nb_tensor_retain(weighed);
     nb_tensor_release(grad);
@@ -205,7 +207,7 @@ static bool on_arrived(void *user, Tensor *leaf, Tensor **grad, Error *err) {
   const int *place = nb_map_get(&b->place, leaf);
   if (!place) return true;
   Part *p = &b->part[*place];
-  if (!weigh(grad, err)) return false;
+  if (!weigh(b, grad, err)) return false;
   if (b->silent) return true;
   if (!b->walking && !begin_walk(b, err)) return false;
   if (p->arrived)

@@ -26,8 +26,7 @@ parallel.params = {
 local own_stream
 local ODD = 0x2545F4914F6CDD1D  -- the seeds of ranks lie apart
 
-function parallel.own_stream()
-  if own_stream or group.size == 1 then return end
+function parallel.spread_streams()
   own_stream = true
   if group.rank == 1 then return end
   local seed, counter = native.random_state()
@@ -73,8 +72,9 @@ function parallel.make(o)
   for path, p in net:named_parameters() do names[#names + 1], list[#list + 1] = path, p end
   if #list == 0 then native.raise "dist.parallel: the net has no parameters that require grad" end
   broadcast(net)
-  parallel.own_stream()
+  if not own_stream then parallel.spread_streams() end
   if buckets_of[net] then native.dist_forget(buckets_of[net]) end
+  require("nablua.dist.share").losses_are_sums(o.reduce == "sum")
   buckets_of[net], names_of[net] = native.dist_buckets(list, names, o.reduce == "sum", o.bucket, o.drift), names
   return net
 end
