@@ -220,6 +220,13 @@ define("figures", {
   function(net) return parallel.figures(net) end,
 })
 
+define("bench", {
+  doc = "What an exchange costs between these ranks: the medians of allreduce of 8 bytes to 16 MB, a list of " ..
+    "{bytes=, seconds=}, and the line near them: latency in seconds, bandwidth in bytes a second.  On all ranks alike.",
+  params = {}, see = { "dist.allreduce_" }, example = "pcall(dist.bench)  --> false",
+  function() return require "nablua.dist.bench" () end,
+})
+
 registry.add {
   name = "dist", kind = "topic", value = dist,
   doc = "Computing in a group of processes: mpirun -n 4 nablua train.lua.  Alone, every exchange leaves things as " ..

@@ -3,6 +3,7 @@
 #include "group.h"
 
 #include <dlfcn.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -130,19 +131,20 @@ void nb_wait_end(void) {
 }
 
 bool nb_pause(Wait *w, Error *err) {
-  enum { SPINS = 200, NAPS = 2000 };
-  static const double LOOK = 0.05;
-  if (++w->turns > SPINS) {  // soon: another rank may need this core
-    struct timespec nap = {0, w->turns > NAPS ? 500000 : 20000};
-    nanosleep(&nap, NULL);
-  }
-  if (w->turns % 32) return true;
+  // Large tensors come in pieces, which move on only when somebody asks: at first a wait asks all the time, but lets
+  // others have the core.
+  static const double BUSY = 0.02, LIGHT = 1, LOOK = 0.05;
+  double now = nb_clock(), waited = now - w->begun;
+  if (waited < BUSY)
+    sched_yield();
+  else
+    nanosleep(&(struct timespec){0, waited < LIGHT ? 50000 : 500000}, NULL);
+  if (++w->turns % 16) return true;
   Error stop;
   if (!nb_poll(&stop)) {
     breaks(err, stop.kind, stop.message);
     return false;
   }
-  double now = nb_clock();
   if (now - w->looked < LOOK) return true;
   w->looked = now;
   char missing[200], text[INTENT_TEXT + 400];

@@ -7,7 +7,7 @@ import tempfile
 import time
 import unittest
 
-from mpi import Program, numbers, run
+from mpi import ROOT, Program, numbers, run
 
 FIT = """
 local what, path = arg[1], arg[2]
@@ -162,6 +162,27 @@ class Fit(unittest.TestCase):
             status, out, err = run(n, LONG, path, str(6 - n), "0")
             self.assertEqual(status, 0, err)
             self.assertEqual(len(numbers(out)), 49)
+
+    def test_the_example(self):
+        example = open(os.path.join(ROOT, "examples/parallel.lua"), encoding="utf-8").read()
+        losses = []
+        for n in (1, 2):
+            status, out, err = run(n, example, "1", "1280")
+            self.assertEqual(status, 0, err)
+            losses.append(re.search(r"epoch 1/1  loss ([\d.]+)", out).group(1))
+            self.assertRegex(out, r"%d process(es)?: accuracy 0\.\d+" % n)
+        self.assertAlmostEqual(float(losses[0]), float(losses[1]), delta=2e-4)
+
+    def test_the_bench_finds_times_that_grow(self):
+        status, out, err = run(2, """
+        local b = dist.bench()
+        assert(b[7].bytes == 16777216 and b[7].seconds > b[1].seconds and b.bandwidth > 0 and b.latency >= 0)
+        local all = dist.gather(nb.tensor({ b.latency }, { dtype = "f64" }))
+        assert(all:eq(b.latency):all():item(), "ranks say other things")
+        if dist.rank == 1 then print(b) end
+        """)
+        self.assertEqual(status, 0, err)
+        self.assertRegex(out, r"about [\d.]+ µs \+ bytes / [\d.]+ GB/s")
 
     def test_an_iterator_of_ones_own_is_said(self):
         status, _, err = run(2, """
