@@ -33,6 +33,7 @@ nb.data = registry.late "nablua.data"
 nb.distributions = registry.late "nablua.distributions"
 nb.plot = registry.late "nablua.plot"
 nb.inspect = registry.late "nablua.inspect"
+nb.dist = registry.late "nablua.dist"
 local runs = registry.late "nablua.run"
 function nb.run(...) return runs.new(...) end
 function nb.compare(...) return runs.compare(...) end

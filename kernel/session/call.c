@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "nablua/interrupt.h"
+#include "nablua_lua.h"
 #include "record.h"
 #include "unicode.h"
 
@@ -240,6 +241,7 @@ static void report(Session *s, bool stopped) {
     p.name = "Interrupted";
     p.message = "interrupted";
   }
+  if (nablua_rank() > 0) p.message = lua_pushfstring(L, "[rank %d] %s", nablua_rank(), p.message);
   record_problem(L, s, &p);
   s->sink.error(s->sink.user, &p);
   lua_settop(L, top);

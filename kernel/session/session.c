@@ -79,7 +79,7 @@ void session_ignore_environment(void) {
 }
 
 static int open_library(lua_State *L) {
-  static const char *const modules[] = {"nn", "optim", "data", "inspect", "plot", "help", NULL};
+  static const char *const modules[] = {"nn", "optim", "data", "inspect", "plot", "help", "dist", NULL};
   lua_pushboolean(L, without_environment);
   lua_setfield(L, LUA_REGISTRYINDEX, "LUA_NOENV");  // where Lua's package library looks
   luaL_openlibs(L);

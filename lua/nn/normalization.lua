@@ -86,6 +86,21 @@ local function learn_running(self, mean, variance, n)
   self.running_var:mul_(1 - m):add_(variance:detach():view(-1) * (m * n / (n - 1)))
 end
 
+-- Mean, variance and number of a channel's elements over the batches of all ranks, whose gradients flow between them.
+local function moments_of_all(x, dims, n)
+  local share = require "nablua.dist.share"
+  local sums = share.sum(nb.cat { x:sum(dims):view(-1), nb.full({ 1 }, n, { dtype = x.dtype }) })
+  local channels, shape = sums:numel() - 1, { 1, sums:numel() - 1 }
+  for d = 3, x:dim() do shape[d] = 1 end
+  n = sums:detach():at(channels + 1)
+  local mean = (sums[{ { 1, channels } }] / n):view(shape)
+  return mean, (share.sum((x - mean):square():sum(dims)) / n):view(shape), n
+end
+
+local function is_shared(self)
+  return self.sync and require("nablua.dist.group").size > 1
+end
+
 local function define_batch_norm(name, ranks, example)
   return module.define("nn." .. name, {
     doc = "Normalises each channel of " .. ranks.text .. " over the batch; evaluation uses running values.",
@@ -99,6 +114,8 @@ local function define_batch_norm(name, ranks, example)
       { name = "track_running_stats", type = "boolean", default = true,
         doc = "whether there are running values; without, evaluation uses the batch's too" },
       has_bias,
+      { name = "sync", type = "boolean", default = false,
+        doc = "over the batches of all ranks of a group, in training" },
     },
     init = function(self, o)
       o.bias = o.bias and o.affine
@@ -118,14 +135,16 @@ local function define_batch_norm(name, ranks, example)
       local mean, variance
       if self.training or not self.running_mean then
         local n = x:numel() / self.num_features
+        local shared = self.training and is_shared(self)
+        if shared then mean, variance, n = moments_of_all(x, dims, n) end
         if n < 2 and self.training then
           native.raise(("%s: training needs more than one value for each channel, got shape %s"):format(self:kind(),
             options.shape(x)))
         end
         local y  -- one operator, and its parts where operators are looked at
-        if native.observed() then
+        if not shared and native.observed() then
           mean, variance = moments(x, dims)
-        else
+        elseif not shared then
           y, mean, variance = native.batch_norm(x, self.weight, self.bias, self.eps)
         end
         if self.running_mean then native.whole(nb.no_grad, learn_running, self, mean, variance, n) end

@@ -11,4 +11,10 @@ __attribute__((visibility("default"))) int luaopen_nablua(struct lua_State *L);
 // Before the module is opened.
 void nablua_trace_to(int descriptor);
 
+// The rank, from 1, where this process is one of a group; else 0.
+int nablua_rank(void);
+
+// Ends all processes of the group, as one has failed; does nothing where there is none.
+void nablua_abandon(int status);
+
 #endif
