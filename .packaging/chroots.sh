@@ -102,6 +102,7 @@ module() {
 library() {
   apt install "$(deb libnablua0)"
   apt install "$(deb libnablua-dev)" gcc libc6-dev pkgconf
+  # shellcheck disable=SC2016
   expect "a program in C" "^1 xor 0 = 0.9" sh -c \
     'cc -std=c17 /usr/share/doc/libnablua-dev/examples/xor.c $(pkg-config --cflags --libs nablua) -o /tmp/xor && /tmp/xor'
 }
@@ -110,11 +111,12 @@ names=(nablua nablua-kernel lua-nablua libnablua0 libnablua-dev)
 
 # What an older version leaves, and what the user wrote, stays or goes as it should.
 upgrade() {
-  local name before after
+  local before after
   apt install jupyter-client lua5.4
   inside apt-get -qq clean
   before=$(files)
   apt install "$(old nablua)" "$(old nablua-kernel)" "$(old lua-nablua)" "$(old libnablua0)" "$(old libnablua-dev)"
+  # shellcheck disable=SC2016
   expect "the version before" "0.1.0-1" dpkg-query -W -f '${Version}\n' nablua
   inside sh -c 'mkdir -p /root/.local/state/nablua && echo kept >/root/.local/state/nablua/history.sqlite'
   apt install "$(deb nablua)" "$(deb nablua-kernel)" "$(deb lua-nablua)" "$(deb libnablua0)" "$(deb libnablua-dev)"
