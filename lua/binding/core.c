@@ -15,6 +15,7 @@
 #include "nablua/environment.h"
 #include "nablua/events.h"
 #include "nablua/interrupt.h"
+#include "nablua/library.h"
 #include "nablua/memory.h"
 #include "nablua/parallel.h"
 #include "nablua/random.h"
@@ -197,7 +198,7 @@ void nb_open_core(lua_State *L) {
   lua_setfield(L, -2, "ALL");
   lua_pushlightuserdata(L, nb_index_new());
   lua_setfield(L, -2, "NEW");
-  lua_pushliteral(L, "0.1.0");
+  lua_pushstring(L, nb_version());
   lua_setfield(L, -2, "version");
 }
 
