@@ -78,6 +78,7 @@ static int open_native(lua_State *L) {
   nb_open_optimizer(L);
   nb_open_mode(L);
   nb_open_whole(L);
+  nb_open_visits(L);
   nb_open_traces(L);
   lua_newtable(L);
   lua_createtable(L, 0, 1);
