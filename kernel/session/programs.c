@@ -69,6 +69,7 @@ static bool ended_of_interrupt(int status) {
 
 typedef struct Waiting {
   bool owns;     // the program has the terminal
+  bool before;   // an interrupt stood when it began, or when it was waited for
   double limit;  // seconds, 0: none
   bool stopped;  // the result: by an interrupt
 } Waiting;
@@ -79,7 +80,6 @@ static int wait_for(Session *s, pid_t child, Waiting *w) {
   pid_t target = isatty(STDIN_FILENO) ? child : -child;  // see start
   struct timespec nap = {.tv_nsec = 200000};
   static const double at_once = 0.5;  // seconds
-  bool before = s->interrupted;
   unsigned seen = s->interrupts;
   double waited = 0, since = 0;  // since the last interrupt
   int status;
@@ -88,13 +88,13 @@ static int wait_for(Session *s, pid_t child, Waiting *w) {
     if (done != 0) {
       note(s, child, 0);
       if (done < 0) return -1;
-      if (w->owns && !before && s->interrupted) {
+      if (w->owns && !w->before && s->interrupted) {
         w->stopped = ended_of_interrupt(status) && since < at_once;
         if (!w->stopped) forgive_interrupt(s);
       }
       return status;
     }
-    if (s->interrupted && (!w->owns || before || s->ending)) w->stopped = true;
+    if (s->interrupted && (!w->owns || w->before || s->ending)) w->stopped = true;
     if (w->stopped || (w->limit > 0 && waited > w->limit)) {
       if (after == 0) kill(target, SIGTERM);
       if (++after == 50) kill(target, SIGKILL);
@@ -155,9 +155,11 @@ int execute_program(lua_State *L) {
     return 1;
   }
   TerminalState terminal = terminal_state();
+  // Asked before the start: the program may be at work, and get a Ctrl-C of its own, before this one runs again.
+  Waiting w = {.owns = isatty(STDIN_FILENO), .before = session_of(L)->interrupted};
   errno = start(session_of(L), command, -1, -1, &child);
   if (errno) return luaL_execresult(L, -1);
-  return push_end(L, child, (Waiting){.owns = isatty(STDIN_FILENO)}, &terminal);
+  return push_end(L, child, w, &terminal);
 }
 
 // A Lua file that is a pipe to a program.
@@ -208,10 +210,11 @@ static FILE *open_reader(Session *s, int fd) {
 
 static int close_pipe(lua_State *L) {
   Pipe *p = luaL_checkudata(L, 1, LUA_FILEHANDLE);
+  bool before = session_of(L)->interrupted;
   fclose(p->stream.f);
   // What an interrupt has left unread may wait for its reader for ever.
   bool left = p->reads && p->interrupts != session_of(L)->interrupts;
-  Waiting w = {.owns = !p->reads && isatty(STDIN_FILENO), .limit = left ? 0.2 : 0};
+  Waiting w = {.owns = !p->reads && isatty(STDIN_FILENO), .before = before, .limit = left ? 0.2 : 0};
   return push_end(L, p->child, w, &p->terminal);
 }
 
