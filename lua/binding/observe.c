@@ -7,6 +7,7 @@
 #include "nablua/events.h"
 #include "nablua/tape.h"
 #include "open.h"
+#include "visits.h"
 
 static const char handler_key, observer_key;  // the function, and who asked, in a weak table
 
@@ -157,6 +158,22 @@ static int observe(lua_State *L) {
   }
   lua_rawsetp(L, LUA_REGISTRYINDEX, &handler_key);
   return 0;
+}
+
+void nb_observe_aside(lua_State *V) {
+  bool listens = false;
+  for (const Listener *l = nb_voices.list[NB_OUTER]; l; l = l->next) listens = listens || l == &ear;
+  if (listens) nb_unlisten(&ear);
+  lua_pushboolean(V, listens);
+  lua_rawgetp(V, LUA_REGISTRYINDEX, &observer_key);
+  lua_rawgetp(V, LUA_REGISTRYINDEX, &handler_key);
+}
+
+void nb_observe_back(lua_State *V) {
+  lua_rawsetp(V, LUA_REGISTRYINDEX, &handler_key);
+  lua_rawsetp(V, LUA_REGISTRYINDEX, &observer_key);
+  if (lua_toboolean(V, -1)) nb_listen(&ear);
+  lua_pop(V, 1);
 }
 
 bool nb_observed(lua_State *L) {

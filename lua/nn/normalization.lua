@@ -103,7 +103,8 @@ end
 
 local function define_batch_norm(name, ranks, example)
   return module.define("nn." .. name, {
-    doc = "Normalises each channel of " .. ranks.text .. " over the batch; evaluation uses running values.",
+    doc = "Normalises each channel of " .. ranks.text .. " over the batch; evaluation uses running values.  A call " ..
+      "from a handler or a subshell while something else runs leaves these as they are.",
     source = "Ioffe and Szegedy 2015", see = { "net:train", "net:eval" }, example = example,
     params = {
       { name = "num_features", type = "size", doc = "channels" },
@@ -147,7 +148,9 @@ local function define_batch_norm(name, ranks, example)
         elseif not shared then
           y, mean, variance = native.batch_norm(x, self.weight, self.bias, self.eps)
         end
-        if self.running_mean then native.whole(nb.no_grad, learn_running, self, mean, variance, n) end
+        if self.running_mean and not native.visiting() then
+          native.whole(nb.no_grad, learn_running, self, mean, variance, n)
+        end
         if y then return y end
       else
         mean, variance = self.running_mean:view(shape), self.running_var:view(shape)

@@ -22,10 +22,12 @@ void nb_listen(Listener *l) {
 void nb_unlisten(Listener *l) {
   for (Round *r = rounds; r; r = r->outer)
     if (r->next == l) r->next = l->next;
-  for (Listener **at = &nb_voices.list[l->voice]; *at; at = &(*at)->next) {
-    if (*at != l) continue;
-    *at = l->next;
-    return;
+  for (Voices *v = &nb_voices; v; v = v->aside) {
+    for (Listener **at = &v->list[l->voice]; *at; at = &(*at)->next) {
+      if (*at != l) continue;
+      *at = l->next;
+      return;
+    }
   }
 }
 

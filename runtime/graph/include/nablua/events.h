@@ -82,10 +82,11 @@ void nb_unlisten(Listener *l);  // one that does not listen is ignored
 
 // ---- for those to whom things happen ----
 
-// The first listener of each voice, and how many reasons there are not to tell it.
+// The first listener of each voice, how many reasons there are not to tell it, and those that are set aside: modes.h.
 typedef struct Voices {
   Listener *list[NB_VOICES];
   int deaf[NB_VOICES];
+  struct Voices *aside;
 } Voices;
 extern Voices nb_voices;
 
