@@ -101,6 +101,46 @@ local x, y = data.xor()
 return inspect.diagnose(net, x, y, nn.BCEWithLogitsLoss())[1].remedy  --> "net[4] = nn.Identity()"]],
 })
 
+define("stop", "stop", {
+  doc = "Stops where something happens: an error whose value says where, and %debug looks into the frame that " ..
+    "applied the operator, with its variables as they were.  The condition is asked after each operator, or each " ..
+    "backward rule, that op, layer and phase leave.  Fields of e, and of the error's value: op layer phase inputs " ..
+    "output outputs grad_in given site step locals loss why.  In a run it stands after the step before, so that " ..
+    "run:look() shows that step.  Without stops nothing costs anything; while there are some compiled functions run " ..
+    "as they are.",
+  signature = "inspect.stop{op=, layer=, phase=, when=, loss=}", family = "Runs",
+  see = { "inspect.stops", "stop:remove", "nb.anomaly", "run:look" },
+  example = [[
+local s = inspect.stop{op="relu", when=function(e) return e.output:eq(0):any() end}
+local ok, e = pcall(function() local x = nb.tensor{-1, 3}; return x:relu() end)
+s:remove()
+return {e.op, e.locals.x:size(1)}  --> {"relu", 2}]],
+})
+
+define("stops", "stop", {
+  doc = "The stops that are set, as a list.", signature = "inspect.stops()", family = "Runs", see = { "inspect.stop" },
+  example = "#inspect.stops()  --> 0",
+})
+
+define("diff", "diff", {
+  doc = "The first operator where two programs part, and by how much.  Functions and nets are called with copies of " ..
+    "`input` and the same random numbers, and compared operator by operator, backward rules included; runs are " ..
+    "compared in the first step that differs; tables of tensors, .safetensors and .npz files by name; a net with a " ..
+    "file of activations by the paths of its layers (\"output\" for all of it).  Of compiled functions only the " ..
+    "results are known.  Fields: same kind op layer phase site far how a b weights step.",
+  signature = "inspect.diff(a, b, {input=, tol=, from=})", see = { "nb.compare", "inspect.gradcheck" },
+  params = { { name = "a", type = "function, net, run, file or table" }, { name = "b", type = "the same" },
+    { name = "input", type = "any", optional = true,
+      doc = "what nets and functions are called with; a list for several" },
+    { name = "tol", type = "number", optional = true,
+      doc = "share of the largest value by which values may differ: 0, and 1e-4 between a net and a file" },
+    { name = "from", type = "string", default = "nablua", doc = "\"pytorch\" where a file's lists count from 0" } },
+  example = [[
+local function a(x) return (x * 2):tanh() end
+local function b(x) return (x * 2):sigmoid() end
+return inspect.diff(a, b, {input=nb.ones(2)}).op  --> "tanh"]],
+})
+
 define("check", "check", {
   doc = "What to look at before training: labels against the loss, inputs' and targets' scale, leaked or constant " ..
     "labels, the last layer, the loss at the start against that of guessing, the optimizer's parameters and rates, " ..
