@@ -30,7 +30,8 @@ return inspect.explain(J, net[1].weight).formula  --> "∂J/∂W⁽¹⁾ = (ŷ�
 
 define("step", "step", {
   doc = "One training step as a film: forward, loss, backward, update.  The program runs once and is recorded; " ..
-    "s:next(n), s:back(n), s:to(name, \"forward\"|\"backward\") and s:run() move over the record, and " ..
+    "s:next(n), s:back(n), s:to(name, \"forward\"|\"backward\"), s:over() (the next module as one), s:into() " ..
+    "(to its first step) and s:run() move over the record, and " ..
     "parameters, gradients, buffers, optimizer and random numbers follow bit for bit.  Lua variables and printed " ..
     "output do not.  Fields: pos count phase op layer formula inputs output grad_in grad_out deposits J.",
   signature = "inspect.step(net, x, y, {loss=, opt=, lr=})  or  inspect.step(f, ...)", see = { "inspect.explain" },

@@ -219,6 +219,9 @@ local function name_node(self, i, node)
   else
     self.others = self.others + 1
     self.nodes[i] = indexed("v", self.others)
+    local path = node.place or ""
+    self.within[path] = (self.within[path] or 0) + 1
+    self.locals[text.subscript(self.others)] = text.subscript(self.within[path])
   end
   self.plain[#self.plain + 1] = i
 end
@@ -297,10 +300,21 @@ local function name_modules(self, tape)
   end
 end
 
+local FEW = 20  -- hidden values that are numbered through
+
+-- A text about one place: where there are many hidden values, v₃₂₂ is v₂ there, the second of its module.
+function Names:here(s)
+  if self.others <= FEW then return s end
+  return (s:gsub("v([\xe2\x82\x80-\x89]+)", function(number)
+    local mine = self.locals[number]
+    return mine and "v" .. mine
+  end))
+end
+
 -- The names of all that is on the tape.
 function symbols.name(tape)
   local self = setmetatable({ nodes = {}, leaves = {}, constants = {}, layer = {}, passed = {}, made = {}, numbers = {},
-    bias = {}, plain = {}, count = 0, inputs = 0, others = 0 }, Names)
+    bias = {}, plain = {}, within = {}, locals = {}, count = 0, inputs = 0, others = 0 }, Names)
   for _, node in ipairs(tape.nodes) do
     for _, input in pairs(node.inputs) do
       if input.leaf and input.leaf.name then self.leaves[input.id] = named(input.leaf.name) end
