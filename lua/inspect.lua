@@ -124,9 +124,10 @@ define("stops", "stop", {
 define("diff", "diff", {
   doc = "The first operator where two programs part, and by how much.  Functions and nets are called with copies of " ..
     "`input` and the same random numbers, and compared operator by operator, backward rules included; runs are " ..
-    "compared in the first step that differs; tables of tensors, .safetensors and .npz files by name; a net with a " ..
-    "file of activations by the paths of its layers (\"output\" for all of it).  Of compiled functions only the " ..
-    "results are known.  Fields: same kind op layer phase site far how a b weights step.",
+    "compared in the first step that differs, and one with itself by doing its next step twice; tables of tensors, " ..
+    ".safetensors and .npz files by name; a net with a file of activations by the paths of its layers (\"output\" " ..
+    "for all of it).  Of compiled functions only the results are known.  Fields: same kind op layer phase site far " ..
+    "how a b weights step.",
   signature = "inspect.diff(a, b, {input=, tol=, from=})", see = { "nb.compare", "inspect.gradcheck" },
   params = { { name = "a", type = "function, net, run, file or table" }, { name = "b", type = "the same" },
     { name = "input", type = "any", optional = true,

@@ -1,8 +1,8 @@
 -- SPDX-License-Identifier: MIT
 -- What a run leaves on disk: checkpoints (lua/checkpoint.lua) with what a run has beside.
 --
--- run: step, place (in the data), loss, lr, sums (what is noted of each step, as tensors), how and threads (the logs,
--- as text), way (of the kernels), criterion (the state of a loss that is a module).
+-- run: step, place (in the data), loss, lr, grad (where it is asked for), sums (what is noted of each step, as tensors),
+-- how and threads (the logs, as text), way (of the kernels), criterion (the state of a loss that is a module).
 local checkpoint = require "nablua.checkpoint"
 local files = require "nablua.files"
 local log = require "nablua.run.log"
@@ -37,7 +37,8 @@ local function states(self)
   all.random = self.driven and nb.random_state() or self.random
   all.run = { step = k, place = source.copy(place), way = self.way, how = self.how:text(k),
     threads = self.threads:text(k), loss = numbers(self.history.loss, k, "f64"),
-    lr = numbers(self.history.lr, k, "f64"), sums = numbers(self.sums, k, "i64"),
+    lr = numbers(self.history.lr, k, "f64"),
+    grad = self.history.grad and numbers(self.history.grad, k, "f64"), sums = numbers(self.sums, k, "i64"),
     criterion = module.is(self.loss) and self.loss:state() or nil }
   return all
 end
@@ -84,8 +85,9 @@ end
 
 local function lists_of(found, step)
   local lists = {}
-  for _, name in ipairs { "loss", "lr", "sums" } do
+  for _, name in ipairs { "loss", "lr", "sums", "grad" } do
     local t = found[name]
+    if name == "grad" and t == nil then break end
     if not nb.is_tensor(t) or t:dim() ~= 1 or t:numel() ~= step then return nil end
     lists[name] = t:totable()
   end
@@ -151,6 +153,10 @@ function disk.resume(self)
   end
   self.at, self.head, self.sums, self.resumed = step, step, lists.sums, true
   self.history.loss, self.history.lr = lists.loss, lists.lr
+  if self.norms then
+    self.history.grad = lists.grad or {}
+    for k = #self.history.grad + 1, step do self.history.grad[k] = 0 / 0 end
+  end
   self.means = fit.history.loss or {}
   self.written = step
   tell_differences(self, path, found)
