@@ -12,6 +12,7 @@ local nb = require "nablua.core"
 local files = require "nablua.files"
 local notice = require "nablua.notice"
 local options = require "nablua.options"
+local together = require "nablua.dist.together"
 
 local checkpoint = {}
 
@@ -22,19 +23,22 @@ local function fail(self, format, ...)
   native.raise(("%s: the checkpoint %s "):format(self.where or "nn.fit", self.path) .. format:format(...))
 end
 
--- Of a training that has the fields of nn.fit's.
+-- Of a training that has the fields of nn.fit's; of all ranks where its tally is theirs.
 function checkpoint.states(run)
+  local tally = run.tally.of_all and run.tally:of_all() or run.tally
   return {
     checkpoint = FORMAT, net = run.net:state(), opt = run.opt:state(), schedule = run.schedule and run.schedule:state(),
-    best = run.best_state, random = nb.random_state(), history = run.history,
+    best = run.best_state, random = nb.random_state(), randoms = together.random_states(), history = run.history,
     fit = { epoch = run.epoch, batch = run.batch, start = run.start, seconds = native.clock() - run.began,
-      tally = { n = run.tally.n, sums = run.tally.sums, counts = run.tally.counts }, best = run.best,
+      tally = { n = tally.n, sums = tally.sums, counts = tally.counts }, best = run.best,
       best_epoch = run.best_epoch, waited = run.waited, ended = run.ended },
   }
 end
 
+-- On all ranks; the first writes.
 local function save(self)
-  files.save(self.path, checkpoint.states(self.run))
+  local state = checkpoint.states(self.run)
+  if together.is_first() then files.save(self.path, state) end
   self.saved = native.clock()
 end
 
@@ -68,7 +72,7 @@ local function differences(run, state)
     compare("lr", #schedule.base == 1 and schedule.base[1] or schedule.base,
       #state.schedule.base == 1 and state.schedule.base[1] or state.schedule.base)
     for _, p in ipairs(schedule.params or {}) do
-      if p.name ~= "after" then compare(p.name, schedule[p.name], state.schedule[p.name]) end
+      if not p.unsaved then compare(p.name, schedule[p.name], state.schedule[p.name]) end
     end
   end
   table.sort(list)
@@ -94,11 +98,12 @@ local function restore(self, state)
     notice.say("%s: the checkpoint %s goes on with its own options: %s; set them once it runs%s, or remove the file",
       self.where or "nn.fit", self.path, other, self.where and "" or " (callback=)")
   end
-  nb.random_state(state.random)
+  together.take_up(state.random, state.randoms)
   local fit = state.fit
   run.epoch, run.batch, run.start, run.began = fit.epoch, fit.batch, fit.start, native.clock() - fit.seconds
   run.tally.n, run.tally.sums, run.tally.counts = fit.tally.n, fit.tally.sums, fit.tally.counts or {}
-  for name in pairs(fit.tally.sums) do run.tally.counts[name] = run.tally.counts[name] or fit.tally.n end
+  if not together.is_first() then run.tally:clear() end  -- the first goes on with the sums of all
+  for name in pairs(run.tally.sums) do run.tally.counts[name] = run.tally.counts[name] or fit.tally.n end
   run.best, run.best_epoch, run.waited, run.ended = fit.best, fit.best_epoch, fit.waited, fit.ended
   run.best_state, run.history = state.best, state.history
 end
@@ -133,7 +138,9 @@ Checkpoint.__index = Checkpoint
 
 -- Called between two batches.
 function Checkpoint:after_batch()
-  if self.every and self.run.batch % self.every == 0 or not self.every and native.clock() - self.saved > SECONDS then
+  if self.every then
+    if self.run.batch % self.every == 0 then save(self) end
+  elseif together.any(native.clock() - self.saved > SECONDS and together.is_first()) then
     save(self)
   end
 end
@@ -167,7 +174,7 @@ function checkpoint.open(path, every, run)
       native.raise(("nn.fit: %s has no state and load_state, without which there is no checkpoint"):format(name))
     end
   end
-  if native.exists(path) then
+  if together.exists(path) then
     read(self)
     self.resumed = true
   else

@@ -253,6 +253,7 @@ static const char *obstacle(lua_State *L, PlanBox *box, Tensor *const *t, int co
   if (box->grad != nb_grad_enabled()) return "gradients are switched otherwise";
   if (nb_plan_recording()) return "another is being recorded";
   if (nb_observed(L)) return "somebody watches what is applied";
+  if (nb_profiled()) return "a profile counts what is applied";
   if (!nb_plan_fits(box->plan, t, count)) return "its arguments are of other kinds";
   if (!flags_the_same(box)) return "tensors outside require grad or have hooks otherwise";
   if (!nb_plan_ready(box->plan)) return "gradients of leaves are there or not, otherwise";

@@ -24,4 +24,7 @@ void nb_push_applied(lua_State *L, const struct Applied *a);
 // Whether somebody looks at single operators in what L runs.
 bool nb_observed(lua_State *L);
 
+// Whether a profile is under way.
+bool nb_profiled(void);
+
 #endif

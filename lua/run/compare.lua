@@ -86,15 +86,16 @@ end
 
 return function(run)
   function run.compare(list)
-    if type(list) ~= "table" or run.is(list) or #list < 2 then
-      native.raise("nb.compare: needs a table of at least two runs, nb.compare{a, b}, got " .. options.describe(list))
-    end
-    for i, r in ipairs(list) do
+    local runs = {}
+    for i, r in ipairs(type(list) == "table" and not run.is(list) and list or {}) do
       if not run.is(r) then
         native.raise(("nb.compare: entry %d must be a run, got %s"):format(i, options.describe(r)))
       end
+      runs[i] = r
     end
-    local runs = table.move(list, 1, #list, 1, {})
+    if #runs < 2 then
+      native.raise("nb.compare: needs a table of at least two runs, nb.compare{a, b}, got " .. options.describe(list))
+    end
     local series, losses = {}, {}
     for i, r in ipairs(runs) do
       losses[i] = r.history.loss

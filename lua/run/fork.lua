@@ -136,6 +136,9 @@ local function copy_schedule(memo, schedule)
       copy[key] = memo[value]
     elseif key == "after" then
       copy[key] = copy_schedule(memo, value)
+    elseif key == "schedulers" then
+      copy[key] = {}
+      for i, part in ipairs(value) do copy[key][i] = copy_schedule(memo, part) end
     else
       copy[key] = key ~= "params" and copy_remembered(value) or value
     end

@@ -47,10 +47,11 @@ local function module_roots(self)
   return roots
 end
 
-local function schedule_roots(schedule)
-  local roots = {}
+local function schedule_roots(schedule, roots)
+  roots = roots or {}
   while schedule do
     roots[#roots + 1] = schedule
+    for _, part in ipairs(schedule.schedulers or {}) do schedule_roots(part, roots) end
     schedule = schedule.after
   end
   return roots

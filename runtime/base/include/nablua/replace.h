@@ -12,7 +12,7 @@
 #ifndef NABLUA_REPLACE_H
 #define NABLUA_REPLACE_H
 
-#include <limits.h>
+#include <linux/limits.h>  // PATH_MAX, whatever standard a program asks for
 #include <stdbool.h>
 #include <stdint.h>
 
