@@ -166,7 +166,7 @@ end
 -- ---- listening ----
 
 local made = {}            -- node's number → what is kept of its making
-local order, first = {}, 1 -- their numbers as they came, from `first` on
+local order, first, latest = {}, 1, 0  -- their numbers as they came, at `first` to `latest`
 local last_visited         -- within a walk numbers fall
 
 local function remember(e, list)
@@ -174,8 +174,9 @@ local function remember(e, list)
   local out = e.outputs[1]
   if out and out:numel() == 1 then kept.loss = out end
   made[e.order] = kept
-  order[#order + 1] = e.order
-  if #order - first < MOST then return end
+  latest = latest + 1
+  order[latest] = e.order
+  if latest - first < MOST then return end
   made[order[first]], order[first] = nil, nil
   first = first + 1
 end
@@ -252,7 +253,7 @@ local function rearm(list)
   armed = list
   needs_frames = false
   for _, s in ipairs(list) do needs_frames = needs_frames or s.loss_condition ~= nil or s.wanted ~= "forward" end
-  if not needs_frames then made, order, first = {}, {}, 1 end
+  if not needs_frames then made, order, first, latest = {}, {}, 1, 0 end
   last_visited = nil
   native.stops(#list > 0 and on_event or nil)
 end

@@ -154,6 +154,7 @@ local function difference(self, k, value, sum, how)
       "that shows"
   if how ~= self.how:get(k) then
     why = ("it had %s then, and %s now"):format(said_of(self.how:get(k)), said_of(how))
+    if native.observed() then why = why .. ", since no plan is replayed while stops are set or somebody looks" end
   elseif self.way ~= native.way() then
     why = ("it was computed by %s then, and by %s now"):format(self.way, native.way())
   end
