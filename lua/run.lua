@@ -198,7 +198,7 @@ local function look_away_outside(self)
 end
 
 local function begin_drive(self)
-  self.driven = true
+  self.driven, native.stops_muted = true, nil
   nb.random_state(self.random)
   look_away(self)
   local change = state.change(self)
