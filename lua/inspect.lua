@@ -109,6 +109,16 @@ define("stop", "stop", {
     "as they are.",
   signature = "inspect.stop{op=, layer=, phase=, when=, loss=}", family = "Runs",
   see = { "inspect.stops", "stop:remove", "nb.anomaly", "run:look" },
+  params = { { name = "op", type = "string", optional = true, doc = "an operator's name, or a list of them" },
+    { name = "layer", type = "string", optional = true,
+      doc = "a layer's path, such as \"3\", or the module; what is inside it counts" },
+    { name = "phase", choices = { "forward", "backward" }, optional = true,
+      doc = "without it forward, but backward for |grad| and |given|, and both for nan and inf" },
+    { name = "when", type = "function", optional = true,
+      doc = "f(e), or \"nan\", \"inf\", \"|output| > 10\", \"|grad| < 1e-6\", \"output > 5\" (some element), and so " ..
+        "of input and of given, what a rule gives to its inputs; |x| is the root mean square" },
+    { name = "loss", type = "string", optional = true,
+      doc = "\"> 10\", \"nan\", or f(loss), asked when a backward begins" } },
   example = [[
 local s = inspect.stop{op="relu", when=function(e) return e.output:eq(0):any() end}
 local ok, e = pcall(function() local x = nb.tensor{-1, 3}; return x:relu() end)

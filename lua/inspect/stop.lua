@@ -19,15 +19,10 @@ local MOST = 4000  -- nodes whose frames are kept
 
 local Stop = {}                                    -- methods
 local armed = {}                                  -- in the order they were set
-local params = {
-  { name = "op", type = "any", optional = true, doc = "an operator's name, or a list of them" },
-  { name = "layer", type = "any", optional = true, doc = "a layer's path, such as \"3\", or the module" },
-  { name = "phase", choices = { "forward", "backward" }, optional = true,
-    doc = "where; without it forward, but backward for |grad| and |given|, and both for nan and inf" },
-  { name = "when", type = "any", optional = true,
-    doc = "f(e), or \"nan\", \"inf\", \"|output| > 10\", \"|grad| < 1e-6\", \"output > 5\" (some element); also of " ..
-      "input and given, what the rule gives to its inputs; |x| is the root mean square" },
-  { name = "loss", type = "any", optional = true, doc = "\"> 10\", \"nan\", or f(loss), asked when backward begins" },
+local params = {  -- what they mean stands in lua/inspect.lua
+  { name = "op", type = "any", optional = true }, { name = "layer", type = "any", optional = true },
+  { name = "phase", choices = { "forward", "backward" }, optional = true },
+  { name = "when", type = "any", optional = true }, { name = "loss", type = "any", optional = true },
 }
 
 local function fail(format, ...)
