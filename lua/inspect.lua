@@ -17,7 +17,8 @@ end
 define("explain", "step", {
   doc = "∂J/∂w as the product of factors along the paths from J to w: symbols, shapes, sizes, and the factor that " ..
     "shrank it.  J's tape must be live (before J:backward, or with retain_graph).  Fields: formula, latex, factors " ..
-    "(symbol, shape, norm, gain, :apply(d)), shrank; :value() is the gradient.",
+    "(symbol, shape, norm, gain, path of a module, :apply(d)), shrank; :value() is the gradient.  In large nets a " ..
+    "module is one factor; e:open(\"encoder.3\") shows what is inside it.",
   signature = "inspect.explain(J, w)", see = { "inspect.step", "nb.grad" },
   params = { { name = "J", type = "tensor", doc = "the loss, or a stepper; without it the last stepper is meant" },
     { name = "w", type = "tensor", doc = "a parameter, or another tensor that J was computed from" } },
@@ -29,7 +30,8 @@ return inspect.explain(J, net[1].weight).formula  --> "∂J/∂W⁽¹⁾ = (ŷ�
 
 define("step", "step", {
   doc = "One training step as a film: forward, loss, backward, update.  The program runs once and is recorded; " ..
-    "s:next(n), s:back(n), s:to(name, \"forward\"|\"backward\") and s:run() move over the record, and " ..
+    "s:next(n), s:back(n), s:to(name, \"forward\"|\"backward\"), s:over() (the next module as one), s:into() " ..
+    "(to its first step) and s:run() move over the record, and " ..
     "parameters, gradients, buffers, optimizer and random numbers follow bit for bit.  Lua variables and printed " ..
     "output do not.  Fields: pos count phase op layer formula inputs output grad_in grad_out deposits J.",
   signature = "inspect.step(net, x, y, {loss=, opt=, lr=})  or  inspect.step(f, ...)", see = { "inspect.explain" },

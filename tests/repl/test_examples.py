@@ -71,6 +71,16 @@ class Examples(unittest.TestCase):
         self.assertEqual(losses[:3], losses[3:])
         self.assertIn("The weights agree.", text)
 
+    def test_what_is_wrong_before_training_is_found_one_after_the_other(self):
+        text = run("before_training.lua")
+        self.assertEqual(re.findall(r"(?m)^round \d+: (.*?)(?: \(\w+\))?$", text),
+                         ["labels outside the loss's range", "loss/activation mismatch", "unscaled inputs",
+                          "leaked labels", "no activation between layers", "learning rate too small", "✓ no findings"])
+        before, after, right = map(float, re.search(r"J from ([\d.]+) to ([\d.]+), ([\d.]+) % right", text).groups())
+        self.assertLess(after, before / 5)
+        self.assertGreater(right, 95)
+        self.assertIn("of 400 samples", text)
+
     def test_spirals_separate_and_repeat(self):
         text = run("spirals.lua")
         accuracy = [float(v) for v in re.findall(r"accuracy ([\d.]+) %", text)]
