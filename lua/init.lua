@@ -34,11 +34,15 @@ nb.help = require("nablua.help").help
 nb.nn = registry.late "nablua.nn"
 nb.optim = registry.late "nablua.optim"
 nb.data = registry.late "nablua.data"
+nb.distributions = registry.late "nablua.distributions"
 nb.plot = registry.late "nablua.plot"
 nb.inspect = registry.late "nablua.inspect"
+nb.dist = registry.late "nablua.dist"
 local runs = registry.late "nablua.run"
 function nb.run(...) return runs.new(...) end
 function nb.compare(...) return runs.compare(...) end
+function nb.journal(...) return runs.journals.journal(...) end
+function nb.journals(...) return runs.journals.read(...) end
 nb.terminal = registry.late "nablua.terminal"
 require "nablua.compile"
 require "nablua.environment"

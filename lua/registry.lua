@@ -72,8 +72,10 @@ function registry.home(name)
 end
 
 -- The table of a module that is loaded when somebody first looks into it, or asks the registry: programs that do not
--- use it start sooner.  What it registers stands at this place.
-function registry.late(name)
+-- use it start sooner.  What it registers stands at this place.  With a table `into` the module fills that one, and is
+-- loaded when somebody asks it for what it does not have.
+function registry.late(name, into)
+  homes[name] = into or homes[name]
   local home, meta, place = registry.home(name), {}, {}
   if not rows then order[#order + 1] = place end
   local function load()

@@ -176,6 +176,14 @@ static bool compute_in(Call *c, DType dtype, Error *err) {
   return true;
 }
 
+bool nb_arg_fits(const Call *c, int i, const Layout *want, Error *err) {
+  char need[NB_SHAPE_TEXT], got[NB_SHAPE_TEXT];
+  const Tensor *t = c->args[i].tensor;
+  if (!t || nb_layout_has(&t->layout, want->shape, want->ndim)) return true;
+  return nb_fail(err, NB_ERROR_ARGUMENT, "%s must have shape %s, got %s", c->op->params[i].name,
+                 nb_shape_text(want, need), nb_shape_text(&t->layout, got));
+}
+
 bool nb_shape_unary(Call *c, Error *err) {
   c->layout[0] = c->args[0].tensor->layout;
   if (!compute_in(c, c->layout[0].dtype, err)) return false;

@@ -54,6 +54,10 @@ bool nb_shape_elementwise(Call *c, Error *err);  // all tensor arguments broadca
 bool nb_shape_elementwise_float(Call *c, Error *err);
 bool nb_shape_compare(Call *c, Error *err);  // broadcast; the result is bool
 
+// Whether tensor argument i, where it is given, has this shape; a sentence where not.  What a backward gets of its
+// forward is asked in this way, for the row can be called by itself.
+bool nb_arg_fits(const Call *c, int i, const Layout *want, Error *err);
+
 // What a row that says `narrow` or `stays_mask` makes of masks and of u8: what 0 and 1 become 0 and 1 by stays a mask,
 // what else is done to masks is counted in i64, and u8 stays u8.  What was wider in releases before is said once.
 DType nb_kept_dtype(const Op *op, DType dtype);

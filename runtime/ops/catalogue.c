@@ -21,3 +21,7 @@ bool nb_open(Error *err) {
   nb_blas_offer();
   return nb_op_families() == families || nb_op_register(families, err);
 }
+
+const char *nb_version(void) {
+  return NABLUA_VERSION;
+}

@@ -47,7 +47,7 @@ return {
   { "nb.", "operator anomaly grad no_grad seed threads memory" },
   { "nn.", "module is_module fit clip_grad_norm clip_grad_value" },
   { "net:", [[
-    parameters named_parameters named_modules train eval apply zero_grad state load_state to kind
+    parameters named_parameters named_modules requires_grad train eval apply zero_grad state load_state to kind
     register_forward_hook register_forward_pre_hook register_backward_hook]] },
   { "nn.", [[
     Linear Conv1d Conv2d ConvTranspose2d MaxPool2d AvgPool2d AdaptiveAvgPool2d BatchNorm1d BatchNorm2d LayerNorm
@@ -55,12 +55,35 @@ return {
     Sequential ModuleList Lambda Sigmoid Tanh ReLU LeakyReLU ELU GELU SiLU Softplus Softmax LogSoftmax
     MSELoss L1Loss HuberLoss BCELoss BCEWithLogitsLoss CrossEntropyLoss NLLLoss KLDivLoss HingeLoss
     mse l1 huber bce bce_with_logits cross_entropy nll kl_div hinge]] },
+  { "nn.", [[
+    ReLU6 PReLU SELU CELU Mish Hardsigmoid Hardtanh Hardswish Hardshrink Softshrink Tanhshrink Softsign Softmin
+    Softmax2d LogSigmoid Threshold GLU SwiGLU
+    SmoothL1Loss GaussianNLLLoss PoissonNLLLoss HingeEmbeddingLoss MarginRankingLoss CosineEmbeddingLoss
+    MultiMarginLoss MultiLabelMarginLoss MultiLabelSoftMarginLoss SoftMarginLoss TripletMarginLoss CTCLoss
+    MaxPool1d MaxPool3d AvgPool1d AvgPool3d AdaptiveAvgPool1d AdaptiveAvgPool3d AdaptiveMaxPool1d AdaptiveMaxPool2d
+    AdaptiveMaxPool3d LPPool1d LPPool2d MaxUnpool1d MaxUnpool2d MaxUnpool3d Conv3d ConvTranspose1d ConvTranspose3d
+    BatchNorm3d InstanceNorm1d InstanceNorm2d InstanceNorm3d LocalResponseNorm Dropout1d Dropout2d Dropout3d
+    AlphaDropout FeatureAlphaDropout ZeroPad1d ZeroPad2d ZeroPad3d ConstantPad1d ConstantPad2d ConstantPad3d
+    ReflectionPad1d ReflectionPad2d ReflectionPad3d ReplicationPad1d ReplicationPad2d ReplicationPad3d CircularPad1d
+    CircularPad2d CircularPad3d Upsample PixelShuffle PixelUnshuffle ChannelShuffle Unflatten Bilinear EmbeddingBag
+    RNNCell LSTMCell GRUCell TransformerDecoderLayer TransformerDecoder Transformer CosineSimilarity PairwiseDistance
+    ModuleDict ParameterList ParameterDict
+    parameters_to_vector vector_to_parameters pad_sequence weight_norm spectral_norm AveragedModel
+    smooth_l1 gaussian_nll poisson_nll hinge_embedding margin_ranking cosine_embedding multi_margin multi_label_margin
+    multi_label_soft_margin soft_margin triplet_margin ctc]] },
   { "init.", [[
     xavier_uniform xavier_normal kaiming_uniform kaiming_normal orthogonal constant uniform normal trunc_normal zeros
     ones eye dirac gain]] },
   { "optim.", "SGD Adam AdamW RMSprop Adagrad LBFGS StepLR CosineLR OneCycleLR ReduceLROnPlateau WarmupLR" },
+  { "optim.", "NAdam RAdam Adamax Adadelta Rprop ASGD Adafactor Muon Lion MultiStepLR ExponentialLR LambdaLR" },
+  { "optim.", "MultiplicativeLR ConstantLR PolynomialLR CyclicLR CosineAnnealingWarmRestarts ChainedScheduler" },
   { "opt:", "step zero_grad state load_state add_group" },
   { "schedule:", "step state load_state" },
   { "nb.", "save load random_state help pretty progress" },
+  { "metrics.", "Accuracy ConfusionMatrix Precision Recall F1Score AUROC R2Score" },
+  { "metric:", "update compute reset" },
+  { "nb.distributions.", [[Normal Bernoulli Categorical Uniform Exponential Gamma Beta MultivariateNormal
+    kl_divergence]] },
+  { "d:", "sample rsample log_prob entropy" },
   { "data.", "batches split normalize csv image images resize idx fashion_mnist xor moons spirals circles blobs" },
 }
