@@ -193,6 +193,26 @@ def matrix_rank(x, rtol=None, atol=None, hermitian=False):
     return call("matrix_rank", x, rtol=rtol, atol=atol)
 
 
+def interpolate(x, size=None, scale_factor=None, mode="nearest", align_corners=None, *args, **options):
+    needs(mode != "area" and not args and not options, "area or further options of interpolate")
+    needs(x.value.is_floating_point(), "images of whole numbers")
+    sizes = list(size) if isinstance(size, (list, tuple)) else size
+    factors = list(scale_factor) if isinstance(scale_factor, (list, tuple)) else scale_factor
+    return call(
+        "interpolate", x, size=sizes, scale_factor=factors, mode=mode, align_corners=True if align_corners else None
+    )
+
+
+def grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=None):
+    if isinstance(mode, int):
+        mode = ("bilinear", "nearest", "bicubic")[mode]
+        padding_mode = ("zeros", "border", "reflection")[padding_mode]
+    needs(x.ndim == 4, "a grid of volumes")
+    return call(
+        "grid_sample", x, grid, mode=mode, padding_mode=padding_mode, align_corners=True if align_corners else None
+    )
+
+
 def one_by_one(name):
     """Tensors in a list or one by one."""
 
@@ -437,6 +457,17 @@ TABLE = {
     "linalg.lstsq/grad_oriented": lambda a, b, **o: Call("(%s)" % call("lstsq", a, b)).by(
         lambda a, b, **o: torch.linalg.lstsq(a, b, driver="gelsd").solution
     ),
+    # images
+    **{
+        "nn.functional.interpolate/" + mode: interpolate
+        for mode in "nearest nearest-exact linear bilinear trilinear bicubic".split()
+    },
+    "nn.functional.upsample_bilinear": lambda x, size=None, scale_factor=None: interpolate(
+        x, size, scale_factor, "bilinear", True
+    ),
+    "nn.functional.upsample_nearest": lambda x, size=None, scale_factor=None: interpolate(x, size, scale_factor),
+    "nn.functional.grid_sample": grid_sample,
+    "grid_sampler_2d": grid_sample,
     # distances
     "nn.functional.normalize": lambda x, p=2.0, dim=1, eps=1e-12: call("normalize", x, p, from_one(dim), eps),
     "nn.functional.cosine_similarity": lambda x, y, dim=1, eps=1e-8: call("cosine_similarity", x, y, from_one(dim), eps),
