@@ -213,6 +213,38 @@ def grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=No
     )
 
 
+def single(v):
+    """One number in a list stands for both."""
+    return v[0] if isinstance(v, (list, tuple)) and len(v) == 1 else v or None
+
+
+def max_pool(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
+    made = call(
+        "max_pool2d",
+        x,
+        single(kernel_size),
+        stride=single(stride),
+        padding=single(padding),
+        dilation=dilation,
+        ceil_mode=ceil_mode or None,
+        return_indices=return_indices or None,
+    )
+    return made.then(lambda ys: [y + 1 if k == 1 else y for k, y in enumerate(ys)]) if return_indices else made
+
+
+def avg_pool(x, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None):
+    return call(
+        "avg_pool2d",
+        x,
+        single(kernel_size),
+        stride=single(stride),
+        padding=single(padding),
+        count_include_pad=count_include_pad,
+        ceil_mode=ceil_mode or None,
+        divisor_override=divisor_override,
+    )
+
+
 def one_by_one(name):
     """Tensors in a list or one by one."""
 
@@ -458,6 +490,8 @@ TABLE = {
         lambda a, b, **o: torch.linalg.lstsq(a, b, driver="gelsd").solution
     ),
     # images
+    "nn.functional.max_pool2d": max_pool,
+    "nn.functional.avg_pool2d": avg_pool,
     **{
         "nn.functional.interpolate/" + mode: interpolate
         for mode in "nearest nearest-exact linear bilinear trilinear bicubic".split()
