@@ -126,15 +126,17 @@ define("chunk", {
 -- Where the second argument is no number, a function of a module that is loaded then does it.
 local function also(name)
   local plain = nb[name]
-  local function both(x, a, ...)
-    if type(a) ~= "table" and not nb.is_tensor(a) then return plain(x, a, ...) end
-    return require("nablua.functions.several")[name](x, a, ...)
+  local function both(...)
+    local _, a = ...
+    if type(a) ~= "table" and not nb.is_tensor(a) then return plain(...) end
+    return require("nablua.functions.several")[name](...)
   end
   nb[name], methods[name] = both, both
 end
 
 also "roll"
 also "repeat_interleave"
+also "unique"
 
 -- ---- methods made here ----
 

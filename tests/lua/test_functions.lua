@@ -185,6 +185,15 @@ function T.test_roll_and_repeat_interleave_take_several()
   lu.assertErrorMsgContains("at least 0", x.repeat_interleave, x, nb.tensor { -1, 2 }, 1)
 end
 
+function T.test_unique_slices_are_sorted_by_their_elements()
+  local x = nb.tensor { { 2, 1 }, { 1, 9 }, { 2, 0 }, { 1, 9 } }
+  local values, inverse, counts = x:unique { dim = 1 }
+  lu.assertEquals({ values:totable(), inverse:totable(), counts:totable() },
+    { { { 1, 9 }, { 2, 0 }, { 2, 1 } }, { 3, 1, 2, 1 }, { 2, 1, 1 } })
+  lu.assertEquals((x.T:unique { dim = -1 }):totable(), { { 1, 2, 2 }, { 9, 0, 1 } })
+  lu.assertErrorMsgContains("no dimension 3", x.unique, x, { dim = 3 })
+end
+
 function T.test_decompositions_may_be_completed()
   local x = nb.randn(4, 2, { dtype = "f64" })
   local q, r = nb.qr(x, { mode = "complete" })

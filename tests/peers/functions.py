@@ -245,6 +245,15 @@ def avg_pool(x, kernel_size, stride=None, padding=0, ceil_mode=False, count_incl
     )
 
 
+def unique(x, sorted=True, return_inverse=False, return_counts=False, dim=None):
+    wanted = [0] + [k for k, is_wanted in ((1, return_inverse), (2, return_counts)) if is_wanted]
+    text = "(function(...) local all = {...} return %s end)(%s)" % (
+        ", ".join("all[%d]" % (k + 1) for k in wanted),
+        call("unique", x, **({} if dim is None else {"dim": from_one(dim)})),
+    )
+    return Call(text).then((lambda ys: [y + 1 if k == 1 else y for k, y in enumerate(ys)]) if return_inverse else None)
+
+
 def one_by_one(name):
     """Tensors in a list or one by one."""
 
@@ -361,6 +370,7 @@ TABLE = {
         ] + ["special.polygamma/special_polygamma_n_0"]
     },
     # options of what opinfo.py has
+    "unique": unique,
     "roll": roll,
     "repeat_interleave": lambda x, repeats, dim=None: call("repeat_interleave", x, repeats, from_one(dim)),
     "squeeze/multiple": lambda x, dim: call("squeeze", x, from_one(dim)) if dim else call("clone", x),
