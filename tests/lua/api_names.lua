@@ -35,6 +35,11 @@ return {
   { "nb.|t:", [[
     tensordot kron cross vecdot cdist matrix_power matrix_exp matrix_norm cond matrix_rank logdet cholesky_solve
     cholesky_inverse lstsq normalize cosine_similarity pairwise_distance]] },
+  { "nb.|t:", "interpolate grid_sample affine_grid" },
+  { "nb.", "normal jacobian hessian vjp jvp hvp vmap" },
+  { "nb.|t:", "poisson exponential multinomial randint_like gumbel_softmax" },
+  { "t:", "uniform_ normal_ exponential_ bernoulli_ random_ new_zeros new_ones new_full new_empty new_tensor" },
+  { "t:", "stride storage_offset element_size" },
   { "nb.", "multi_dot block_diag hstack vstack dstack column_stack broadcast_tensors meshgrid cartesian_prod" },
   { "nb.", "logspace tril_indices triu_indices" },
   { "t:", "index_put_ put_ index_copy_ index_fill_ masked_scatter_ lerp_ addcmul_ addcdiv_" },
