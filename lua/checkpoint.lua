@@ -1,11 +1,12 @@
 -- SPDX-License-Identifier: MIT
--- The checkpoints of nn.fit: all that a training needs to go on as if nothing had happened, in one file.
+-- The checkpoints of nn.fit and of runs: all that a training needs to go on as if nothing had happened, in one file.
 --
 --   net opt schedule best    states of the net (now, and at its best), the optimizer, the schedule
 --   random                   the place in the random numbers
 --   fit                      where the training is; `start` is the place in the random numbers at the epoch's begin,
 --                            from which the batches already seen are drawn once more
 --   history                  what nn.fit returns
+--   run                      what a run has beside (run/disk.lua)
 local native = require "nablua.native"
 local nb = require "nablua.core"
 local files = require "nablua.files"
@@ -19,12 +20,12 @@ local FORMAT = 1
 local SECONDS = 60  -- between two checkpoints, where no number of batches is given
 
 local function fail(self, format, ...)
-  native.raise(("nn.fit: the checkpoint %s "):format(self.path) .. format:format(...))
+  native.raise(("%s: the checkpoint %s "):format(self.where or "nn.fit", self.path) .. format:format(...))
 end
 
-local function states(self)
-  local run = self.run
-  local tally = run.tally:of_all()
+-- Of a training that has the fields of nn.fit's; of all ranks where its tally is theirs.
+function checkpoint.states(run)
+  local tally = run.tally.of_all and run.tally:of_all() or run.tally
   return {
     checkpoint = FORMAT, net = run.net:state(), opt = run.opt:state(), schedule = run.schedule and run.schedule:state(),
     best = run.best_state, random = nb.random_state(), randoms = together.random_states(), history = run.history,
@@ -36,7 +37,7 @@ end
 
 -- On all ranks; the first writes.
 local function save(self)
-  local state = states(self)
+  local state = checkpoint.states(self.run)
   if together.is_first() then files.save(self.path, state) end
   self.saved = native.clock()
 end
@@ -71,7 +72,7 @@ local function differences(run, state)
     compare("lr", #schedule.base == 1 and schedule.base[1] or schedule.base,
       #state.schedule.base == 1 and state.schedule.base[1] or state.schedule.base)
     for _, p in ipairs(schedule.params or {}) do
-      if p.name ~= "after" then compare(p.name, schedule[p.name], state.schedule[p.name]) end
+      if not p.unsaved then compare(p.name, schedule[p.name], state.schedule[p.name]) end
     end
   end
   table.sort(list)
@@ -94,8 +95,8 @@ local function restore(self, state)
     fail(self, "does not fit: %s", tostring(message):gsub("^[^:]*:%d+: ", ""))
   end
   if other ~= "" then
-    notice.say("nn.fit: the checkpoint %s goes on with its own options: %s; set them once it runs (callback=), or " ..
-      "remove the file", self.path, other)
+    notice.say("%s: the checkpoint %s goes on with its own options: %s; set them once it runs%s, or remove the file",
+      self.where or "nn.fit", self.path, other, self.where and "" or " (callback=)")
   end
   together.take_up(state.random, state.randoms)
   local fit = state.fit
@@ -118,7 +119,7 @@ local function check(self, state)
     end
   end
   if type(state) ~= "table" or state.checkpoint == nil then
-    fail(self, "is no checkpoint of nn.fit but some other file; remove it or choose another name")
+    fail(self, "is no checkpoint but some other file; remove it or choose another name")
   end
   if state.checkpoint ~= FORMAT then
     fail(self, "has format %s, this version of nablua knows %d", tostring(state.checkpoint), FORMAT)
@@ -148,6 +149,19 @@ function Checkpoint:after_epoch()
   save(self)
 end
 
+local function read(self)
+  local state = files.load(self.path)
+  check(self, state)
+  native.whole(restore, self, state)
+  return state
+end
+
+-- Puts what a checkpoint holds into `run`, which has net, opt, schedule and tally; returns all of it.  An error, which
+-- begins with `where`, changes nothing.
+function checkpoint.read(where, path, run)
+  return read { where = where, path = path, run = run }
+end
+
 -- The checkpoints of a run at `path`, every `every` batches; a file that is there already is gone on from.
 -- `run` has net, opt, schedule, history, epoch, batch, tally and the rest of what nn.fit keeps of its place.
 function checkpoint.open(path, every, run)
@@ -161,9 +175,7 @@ function checkpoint.open(path, every, run)
     end
   end
   if together.exists(path) then
-    local state = files.load(path)
-    check(self, state)
-    native.whole(restore, self, state)
+    read(self)
     self.resumed = true
   else
     save(self)  -- a folder that cannot be written to is better known now

@@ -20,7 +20,8 @@ local params = {
   { name = "shuffle", type = "boolean", default = true, doc = "a new order each epoch, where train is {x, y}" },
   { name = "valid", type = "any", optional = true, doc = "{x, y} or batches to measure on after each epoch" },
   { name = "metrics", type = "table", optional = true,
-    doc = "{\"accuracy\"}, or functions by name: {error = function(output, target) return number end}" },
+    doc = "{\"accuracy\", \"f1\", \"precision\", \"recall\", \"auc\", \"r2\", \"top5\"}, what nn.metrics has, or " ..
+      "functions by name: {error = function(output, target) return number end}" },
   { name = "schedule", type = "table", optional = true, doc = "a learning rate schedule, stepped by fit" },
   { name = "schedule_per", choices = { "epoch", "batch" }, default = "epoch", doc = "what a step of the schedule is" },
   { name = "clip", type = "positive or huge", optional = true, doc = "largest norm of all gradients together" },
@@ -77,8 +78,14 @@ local function make_metrics(given, loss)
     elseif type(key) == "string" and type(value) == "function" then
       list[#list + 1] = { key, function(...) return (value(...)) end }
     else
-      native.raise(("nn.fit: metrics must hold \"accuracy\" or functions by name, got %s")
-        :format(options.describe(value)))
+      local metrics = require("nablua.nn").metrics
+      local gathered = type(value) == "string" and metrics.named(value) or metrics.is_metric(value) and value
+      if not gathered then
+        native.raise(("nn.fit: metrics must hold \"accuracy\", \"f1\" or another name, what nn.metrics has, or " ..
+          "functions by name, got %s"):format(options.describe(value)))
+      end
+      list[#list + 1] = { type(key) == "string" and key or type(value) == "string" and value or gathered.name,
+        metric = gathered, how = { threshold = threshold, ignored = ignored } }
     end
   end
   table.sort(list, function(a, b) return a[1] < b[1] end)
@@ -124,12 +131,18 @@ function Tally:add(output, target, value)
   if #self.metrics == 0 then return end
   nb.no_grad(function()
     for _, m in ipairs(self.metrics) do
+      if m.metric then
+        self.sums[m[1]] = self.sums[m[1]] or {}
+        m.metric:gather(self.sums[m[1]], output, target, m.how)
+        goto continue
+      end
       local result, count = m[2](output:detach(), target)
       result = nb.is_tensor(result) and result:item() or result
       if type(result) ~= "number" then
         native.raise(("nn.fit: the metric %s must give a number, got %s"):format(m[1], options.describe(result)))
       end
       add_mean(self, m[1], result, math.type(count) == "integer" and count or n)
+      ::continue::
     end
   end)
 end
@@ -143,6 +156,15 @@ function Tally:of_all()
 end
 
 function Tally:mean(name)
+  for _, m in ipairs(self.metrics) do
+    if m.metric and m[1] == name then
+      local value = m.metric:value_of(self.sums[name] or {})
+      if type(value) ~= "number" then
+        native.raise(("nn.fit: the metric %s must give a number, got %s"):format(name, options.describe(value)))
+      end
+      return value
+    end
+  end
   return (self.sums[name] or 0) / (self.counts[name] or 0)
 end
 

@@ -20,6 +20,7 @@ static const char *const files[] = {"kernel.json", "logo-svg.svg", "logo-32x32.p
 typedef struct Place {
   char folder[PATH];
   const char *name;
+  const char *program;  // what Jupyter is to run; NULL: this very file
 } Place;
 
 static int complain(const char *what, const char *detail) {
@@ -45,6 +46,7 @@ static int read_options(int argc, char **argv, Place *place) {
   const char *prefix = NULL;
   char data[PATH];
   place->name = "nablua";
+  place->program = NULL;
   for (int i = 1; i < argc; i++) {
     const char *a = argv[i];
     if (strcmp(a, "--user") == 0) {
@@ -57,6 +59,8 @@ static int read_options(int argc, char **argv, Place *place) {
       prefix = argv[++i];
     } else if (strcmp(a, "--name") == 0 && i + 1 < argc) {
       place->name = argv[++i];
+    } else if (strcmp(a, "--program") == 0 && i + 1 < argc) {
+      place->program = argv[++i];
     } else {
       return complain("there is no such option, or what belongs to it is missing", a);
     }
@@ -85,19 +89,27 @@ static bool write_file(const Place *place, const char *name, const void *data, s
   return data ? session_replace_file(path, data, length, false, reason, REASON) : out_of_memory(reason);
 }
 
-static bool write_spec(const Place *place, char *reason) {
-  char self[PATH];
-  ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+// The path of this program, in `self`, or what is to be run in its place; NULL where there is none.
+static const char *program_of(const Place *place, char *self, char *reason) {
+  if (place->program) return place->program;
+  ssize_t n = readlink("/proc/self/exe", self, PATH - 1);
   if (n < 0) {
     snprintf(reason, REASON, "cannot find the kernel's own path: %s", strerror(errno));
-    return false;
+    return NULL;
   }
   self[n] = '\0';
+  return self;
+}
+
+static bool write_spec(const Place *place, char *reason) {
+  char self[PATH];
+  const char *program = program_of(place, self, reason);
+  if (!program) return false;
   const char *title = strcmp(place->name, "nablua") == 0 ? "" : place->name;
   json_t *spec =
-      json_pack("{s:[s, s, s], s:o, s:s, s:s, s:{s:b, s:s}}", "argv", self, "-f", "{connection_file}", "display_name",
-                json_sprintf("Lua (nablua%s%s)", *title ? ", " : "", title), "language", "lua", "interrupt_mode",
-                "message", "metadata", "debugger", 0, "supported_encryption", "curve");
+      json_pack("{s:[s, s, s], s:o, s:s, s:s, s:{s:b, s:s}}", "argv", program, "-f", "{connection_file}",
+                "display_name", json_sprintf("Lua (nablua%s%s)", *title ? ", " : "", title), "language", "lua",
+                "interrupt_mode", "message", "metadata", "debugger", 0, "supported_encryption", "curve");
   char *text = json_dumps(spec, JSON_INDENT(2));
   bool ok = write_file(place, "kernel.json", text, text ? strlen(text) : 0, reason);
   free(text);

@@ -10,7 +10,8 @@ enum { EXIT_USAGE = 2 };
 
 static const char usage[] =
     "nablua-kernel install [--user | --sys-prefix | --prefix DIR] [--name N]     makes Jupyter find this kernel\n"
-    "nablua-kernel uninstall [--user | --sys-prefix | --prefix DIR] [--name N]\n"
+    "nablua-kernel install ... --program PATH                                    makes it run PATH, not this file\n"
+    "nablua-kernel uninstall [--user | --sys-prefix | --prefix DIR] [--name N]   takes it away again\n"
     "nablua-kernel -f CONNECTION_FILE                                            runs it, which Jupyter does\n"
     "nablua-kernel --version | --help\n";
 

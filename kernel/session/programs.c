@@ -7,10 +7,12 @@
 #include <fcntl.h>
 #include <lauxlib.h>
 #include <lua.h>
+#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <termios.h>
@@ -97,6 +99,7 @@ static int wait_for(Session *s, pid_t child, Waiting *w) {
       if (after == 0) kill(target, SIGTERM);
       if (++after == 50) kill(target, SIGKILL);
     }
+    session_serve(s);
     nanosleep(&nap, NULL);
     waited += 1e-9 * (double)nap.tv_nsec;
     since = seen == s->interrupts ? since + 1e-9 * (double)nap.tv_nsec : 0;
@@ -168,6 +171,43 @@ typedef struct Pipe {
   TerminalState terminal;
 } Pipe;
 
+// What is read of a pipe waits in short polls, so that visitors are served.
+typedef struct Reader {
+  Session *session;
+  int fd;
+} Reader;
+
+static ssize_t read_pipe(void *cookie, char *buffer, size_t size) {
+  const Reader *r = cookie;
+  bool before = r->session->interrupted;
+  struct pollfd ready = {r->fd, POLLIN, 0};
+  for (;;) {
+    session_serve(r->session);
+    if (poll(&ready, 1, 20) > 0) return read(r->fd, buffer, size);
+    // At a terminal what is read was told as well, and may go on.
+    if (r->session->interrupted && !before && !isatty(STDIN_FILENO)) {
+      errno = EINTR;
+      return -1;
+    }
+  }
+}
+
+static int close_reader(void *cookie) {
+  Reader *r = cookie;
+  int result = close(r->fd);
+  free(r);
+  return result;
+}
+
+static FILE *open_reader(Session *s, int fd) {
+  Reader *r = malloc(sizeof *r);
+  if (!r) return NULL;
+  *r = (Reader){s, fd};
+  FILE *f = fopencookie(r, "r", (cookie_io_functions_t){.read = read_pipe, .close = close_reader});
+  if (!f) free(r);
+  return f;
+}
+
 static int close_pipe(lua_State *L) {
   Pipe *p = luaL_checkudata(L, 1, LUA_FILEHANDLE);
   bool before = session_of(L)->interrupted;
@@ -193,7 +233,7 @@ int open_pipe(lua_State *L) {
   errno = start(session_of(L), command, its, reads ? STDOUT_FILENO : STDIN_FILENO, &p->child);
   bool started = errno == 0;
   close(its);
-  if (started) p->stream.f = fdopen(ours, mode);
+  if (started) p->stream.f = reads ? open_reader(session_of(L), ours) : fdopen(ours, mode);
   if (!p->stream.f) {
     close(ours);
     return luaL_fileresult(L, 0, command);

@@ -15,6 +15,7 @@
 #include "nablua/environment.h"
 #include "nablua/events.h"
 #include "nablua/interrupt.h"
+#include "nablua/library.h"
 #include "nablua/memory.h"
 #include "nablua/parallel.h"
 #include "nablua/random.h"
@@ -22,6 +23,7 @@
 #include "open.h"
 #include "options.h"
 #include "printing.h"
+#include "visits.h"
 
 // nb.tensor(value, {dtype=, requires_grad=, name=})
 static int tensor(lua_State *L) {
@@ -124,7 +126,7 @@ static int clock_seconds(lua_State *L) {
   return 1;
 }
 
-// nb.sleep(seconds): in slices, so that an interrupt ends it.
+// nb.sleep(seconds): in slices, so that an interrupt ends it and visitors are served.
 static int sleep_seconds(lua_State *L) {
   Error err;
   struct timespec slice = {0, 20000000};
@@ -136,6 +138,9 @@ static int sleep_seconds(lua_State *L) {
     double left = end - nb_clock();
     if (left <= 0) return 0;
     if (!nb_poll(&err)) return nb_raise(L, &err);
+    nb_wait(L);
+    left = end - nb_clock();
+    if (left <= 0) return 0;
     slice.tv_nsec = left < 0.02 ? (long)(left * 1e9) : 20000000;
     nanosleep(&slice, NULL);
   }
@@ -197,7 +202,7 @@ void nb_open_core(lua_State *L) {
   lua_setfield(L, -2, "ALL");
   lua_pushlightuserdata(L, nb_index_new());
   lua_setfield(L, -2, "NEW");
-  lua_pushliteral(L, "0.1.0");
+  lua_pushstring(L, nb_version());
   lua_setfield(L, -2, "version");
 }
 

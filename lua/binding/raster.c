@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "binding.h"
+#include "nablua/files.h"
 #include "nablua/interrupt.h"
 #include "open.h"
 
@@ -322,10 +323,31 @@ static int xterm(lua_State *L) {
   return 1;
 }
 
+// native.png(rgb u8 H×W×3 or ×4): the bytes of a PNG.
+static int png(lua_State *L) {
+  const Tensor *from = contiguous(L, 1, NB_U8, 3);
+  const int64_t *shape = from->layout.shape;
+  Error err;
+  size_t size = 0, room;
+  luaL_argcheck(L, (shape[2] == 3 || shape[2] == 4) && shape[0] > 0 && shape[1] > 0, 1, "needs three channels or four");
+  room = nb_png_room(from);
+  void *to = lua_newuserdatauv(L, room, 0);
+  if (!nb_png_write(from, to, room, &size, &err)) return nb_raise(L, &err);
+  lua_pushlstring(L, to, size);
+  return 1;
+}
+
 void nb_open_raster(lua_State *L) {
-  static const luaL_Reg functions[] = {{"bytes", bytes},     {"range", range},         {"bin", bin},
-                                       {"reduce", reduce},   {"draw_line", draw_line}, {"draw_points", draw_points},
-                                       {"braille", braille}, {"resize", resize},       {"xterm", xterm},
+  static const luaL_Reg functions[] = {{"bytes", bytes},
+                                       {"range", range},
+                                       {"bin", bin},
+                                       {"reduce", reduce},
+                                       {"draw_line", draw_line},
+                                       {"draw_points", draw_points},
+                                       {"braille", braille},
+                                       {"resize", resize},
+                                       {"xterm", xterm},
+                                       {"png", png},
                                        {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
 }

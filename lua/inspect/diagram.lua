@@ -8,6 +8,7 @@ local program = require "nablua.plot.program"
 local registry = require "nablua.registry"
 local Screen = require "nablua.plot.screen"
 local style = require "nablua.plot.style"
+local svg = require "nablua.plot.svg"
 
 local MOST = 12          -- neurons of a column that are drawn; of more the first and the last
 local FIRST, LAST = 6, 3
@@ -218,9 +219,10 @@ local function text(self, settings)
   return head .. screen:text(settings.color)
 end
 
--- ---- through dot, which only draws: every neuron has its place ----
+-- ---- drawings: every neuron has its place ----
 
 local DOWN, SIZE = 52, 0.5  -- points, inches
+local EDGE = 40             -- points around the middles of neurons
 
 -- The colour of a neuron by its activation, and whether text on it is white.
 local function fill(v, largest)
@@ -232,11 +234,79 @@ local function fill(v, largest)
   return ("#%02X%02X%02X"):format(c[1], c[2], c[3]), math.abs(share) > 0.6
 end
 
-local function to_dot(self)
-  local d = self.data
+-- How many neurons the tallest column shows, and the points between columns.
+local function measure(d)
   local most = 1
   for _, c in ipairs(d.columns) do most = math.max(most, #c.shown) end
-  local across = math.max(150, most * 26)
+  return most, math.max(150, most * 26)
+end
+
+-- The largest finite number of a column's values, without their signs.
+local function largest_of(column)
+  local largest = 0
+  for _, v in ipairs(column.values or {}) do
+    if v == v and math.abs(v) < math.huge then largest = math.max(largest, math.abs(v)) end
+  end
+  return largest
+end
+
+local function add_neurons(pen, column, place, i)
+  local largest = largest_of(column)
+  for k, neuron in ipairs(column.shown) do
+    local x, y = place(i, k)
+    if not neuron then
+      pen:label("⋮", x, y, { size = 24, align = "center", color = style.ground.soft })
+    else
+      local v = column.values and column.values[neuron]
+      local color, white = fill(v, largest)
+      pen:add('<g><circle cx="%g" cy="%g" r="%g" fill="%s" stroke="#444444" stroke-width="1.4"/>' ..
+        "<title>neuron %d</title>", x, y, SIZE * 36, color, neuron)
+      if v then
+        pen:label(style.number(v, 2), x, y, { size = 11, align = "center", color = white and "#FFFFFF" or "#222222" })
+      end
+      pen:add("</g>")
+    end
+  end
+end
+
+local function to_svg(self)
+  local d = self.data
+  local most, across = measure(d)
+  local title = self.options.title
+  local top = title and 70 or EDGE
+  local width, height = (#d.columns - 1) * across + 2 * EDGE, top + (most - 1) * DOWN + EDGE + 75
+  width = math.max(width, 300)
+  local left = (width - (#d.columns - 1) * across) / 2
+  local function place(i, k)
+    return left + (i - 1) * across, top + (most - #d.columns[i].shown) * DOWN / 2 + (k - 1) * DOWN
+  end
+  return svg.picture(width, height, title or "a net", function(pen)
+    each_weight(d, function(i, a, b, v, share)
+      local x1, y1 = place(i, a)
+      local x2, y2 = place(i + 1, b)
+      pen:add('<line x1="%g" y1="%g" x2="%g" y2="%g" stroke="%s" stroke-opacity="%.2f" stroke-width="%.2f"><title>%s' ..
+        '</title></line>', x1, y1, x2, y2, (v > 0 and POSITIVE or NEGATIVE).rgb, (70 + 185 * share) / 255,
+        0.3 + 4.2 * share, style.number(v, 4))
+    end)
+    for i, c in ipairs(d.columns) do
+      add_neurons(pen, c, place, i)
+      local x, y = left + (i - 1) * across, top + (most - 1) * DOWN + EDGE + 8
+      pen:label(c.title, x, y, { align = "center", color = style.ground.soft })
+      pen:label(tostring(c.n), x, y + 16, { size = 11, align = "center", color = style.ground.soft })
+    end
+    local plus, minus, largest = legend(d)
+    local y = height - 16
+    pen:label("━ " .. plus, width / 2 - 90, y, { size = 12, align = "right", color = style.tone(POSITIVE.rgb) })
+    pen:label("━ " .. minus, width / 2 - 80, y, { size = 12, color = style.tone(NEGATIVE.rgb) })
+    pen:label(largest, width / 2 - 10, y, { size = 12, color = style.ground.soft })
+    if title then pen:label(title, width / 2, 22, { size = 16, bold = true, align = "center" }) end
+  end, true)
+end
+
+-- For PNG and PDF dot draws.
+local function to_dot(self)
+  local d = self.data
+  local most, across = measure(d)
   local out = { ('digraph { bgcolor="%s"; splines=line; outputorder=edgesfirst; pad=0.25; fontname="Helvetica";')
     :format(style.ground.page or "transparent"),
     ('node [shape=circle, fixedsize=true, width=%s, style=filled, fillcolor=white, color="#444444", penwidth=1.4, ' ..
@@ -251,10 +321,7 @@ local function to_dot(self)
       color.rgb, math.floor(70 + 185 * share), 0.3 + 4.2 * share, style.number(v, 4))
   end)
   for i, c in ipairs(d.columns) do
-    local largest = 0
-    for _, v in ipairs(c.values or {}) do
-      if v == v and math.abs(v) < math.huge then largest = math.max(largest, math.abs(v)) end
-    end
+    local largest = largest_of(c)
     for k, neuron in ipairs(c.shown) do
       local x, y = place(i, k)
       if not neuron then
@@ -307,7 +374,7 @@ return {
     return read(o)
   end,
   text = text,
-  svg = function(self) return program.dot(to_dot(self), "svg", layout) end,
+  svg = to_svg,
   pdf = function(self) return program.dot(to_dot(self), "pdf", layout) end,
   png = function(self, scale)
     return program.dot(to_dot(self), "png", { "-Kneato", "-n2", "-Gdpi=" .. 72 * scale })

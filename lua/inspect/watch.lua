@@ -11,7 +11,6 @@ local nb = require "nablua.core"
 local calls = require "nablua.inspect.calls"
 local curves = require "nablua.plot.curves"
 local figure = require "nablua.plot.figure"
-local gnuplot = require "nablua.plot.gnuplot"
 local measure = require "nablua.inspect.measure"
 local module = require "nablua.nn.module"
 local options = require "nablua.options"
@@ -364,7 +363,7 @@ function meta.__display(self, settings)
   local bundle = { ["text/plain"] = terminal.draw(scene(self), settings) .. "\n" .. words }
   if settings.rich then
     local ok = figure.add_drawings(bundle, function(format, ground)
-      return gnuplot.draw(scene(self), format, 2, ground)
+      return figure.draw(scene(self), format, 2, ground)
     end)
     if not ok then bundle["text/html"] = "<pre>" .. text.escape(words) .. "</pre>" end
   end

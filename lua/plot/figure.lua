@@ -1,18 +1,19 @@
 -- SPDX-License-Identifier: MIT
 -- The plot object: made by a kind of plot, shown in a terminal or notebook, saved, updated while something runs.
 --
--- A kind describes what to draw as a scene, which knows neither characters nor gnuplot:
+-- A kind describes what to draw as a scene, which knows neither characters nor pixels:
 --   { title=, width=, height=, columns=, panels = { panel, ... } }
 --   panel  { title=, xlabel=, ylabel=, note=, x = axis, y = axis, marks = { mark, ... },
 -- ends = direct labels { y=, text=, color= }, legend = { text=, color=, mark= }, bar = { scale=, low=, high= }, square
 -- = one unit is as long on both axes, plain = no grid, bands = areas one above another } mark { type = "line" |
--- "points" | "bars" | "area" | "raster" | "texts", ... }, see terminal.lua and gnuplot.lua
+-- "points" | "bars" | "area" | "raster" | "texts", ... }, see terminal.lua, svg.lua and gnuplot.lua
 local native = require "nablua.native"
 local display = require "nablua.display"
 local gnuplot = require "nablua.plot.gnuplot"
 local options = require "nablua.options"
 local registry = require "nablua.registry"
 local style = require "nablua.plot.style"
+local svg = require "nablua.plot.svg"
 local terminal = require "nablua.plot.terminal"
 
 local figure = {}
@@ -22,6 +23,13 @@ Figure.__index = Figure
 
 -- ---- showing ----
 
+-- A scene as "svg", which needs no other program, or through gnuplot as "png" (with `scale` times as many pixels) or
+-- "pdf", on a ground of style.grounds.
+function figure.draw(scene, format, scale, ground)
+  if format == "svg" then return svg.draw(scene, ground) end
+  return gnuplot.draw(scene, format, scale, ground)
+end
+
 local function scene_of(self)
   local scene = self.spec.scene(self)
   scene.fixed = self.options.width and self.options.height
@@ -29,11 +37,11 @@ local function scene_of(self)
   return scene
 end
 
--- The plot as "svg", "png" or "pdf" on a ground of style.grounds; needs gnuplot.  A PNG has twice as many pixels.
+-- The plot as one of these.  A PNG has twice as many pixels.
 local function drawn(self, format, ground)
   local own = self.spec[format]
   if own then return style.on(ground, own, self, 2) end
-  return gnuplot.draw(scene_of(self), format, 2, ground)
+  return figure.draw(scene_of(self), format, 2, ground)
 end
 
 -- What notebooks get, by plot.formats.
@@ -81,7 +89,7 @@ end
 
 method("save", {
   doc = "Writes the plot to a file: .svg, .png (with twice as many pixels as width and height say, or scale=) or " ..
-    ".txt.  Returns the plot.  Drawings need gnuplot, graphs Graphviz; an error says how to install them.",
+    ".txt.  Returns the plot.  PNG needs gnuplot, graphs need Graphviz; an error says how to install them.",
   signature = "p:save(path, {scale=2})", see = { "plot.curve" },
   params = { { name = "path", type = "string" },
     { name = "scale", type = "size", default = 2, doc = "pixels of a PNG in a unit of width and height" } },

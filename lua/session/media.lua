@@ -2,6 +2,7 @@
 -- HTML, Markdown, Latex, SVG, Image, Audio, JSON: values that a notebook shows as what they hold, a terminal as text.
 local native = require "nablua.native"
 local nb = require "nablua.core"
+local base64 = require "nablua.base64"
 local display = require "nablua.display"
 local json = require "nablua.json"
 local options = require "nablua.options"
@@ -34,30 +35,6 @@ local function define(name, entry)
 end
 
 -- ---- bytes ----
-
-local LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
-
-local function base64(bytes)
-  local pairs_of = {}
-  for i = 0, 4095 do
-    local a, b = i >> 6, i & 63
-    pairs_of[i] = LETTERS:sub(a + 1, a + 1) .. LETTERS:sub(b + 1, b + 1)
-  end
-  local parts = {}
-  for i = 1, #bytes - 2, 3 do
-    local a, b, c = bytes:byte(i, i + 2)
-    local n = a << 16 | b << 8 | c
-    parts[#parts + 1] = pairs_of[n >> 12] .. pairs_of[n & 4095]
-  end
-  local rest = #bytes % 3
-  if rest > 0 then
-    local a, b = bytes:byte(#bytes - rest + 1, #bytes)
-    local n = a << 16 | (b or 0) << 8
-    parts[#parts + 1] = rest == 1 and pairs_of[n >> 12] .. "==" or pairs_of[n >> 12] .. pairs_of[n & 4095]:sub(1, 1) ..
-      "="
-  end
-  return table.concat(parts)
-end
 
 -- What bytes are, by how they begin.
 local MAGIC = { { "^\x89PNG\r\n\x1a\n", "image/png" }, { "^\xff\xd8\xff", "image/jpeg" }, { "^GIF8", "image/gif" },

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Pictures: PNG through libpng, JPEG through libjpeg-turbo, into bytes of shape channels × height × width.
+// Pictures: PNG through libpng, JPEG through libjpeg-turbo, into bytes of shape channels × height × width; pixels as
+// PNG.
 //
 // Both libraries report errors by a jump; each jumps only within the one function that calls it, and all memory is
 // held by the Picture outside.
@@ -235,4 +236,28 @@ Tensor *nb_image_read(const char *path, int channels, Error *err) {
   nb_free(p.pixels, p.bytes);
   nb_free(p.file, p.file_size);
   return t;
+}
+
+// ---- writing ----
+
+static png_image image_of(const Tensor *pixels) {
+  const int64_t *shape = pixels->layout.shape;
+  return (png_image){.version = PNG_IMAGE_VERSION,
+                     .height = (png_uint_32)shape[0],
+                     .width = (png_uint_32)shape[1],
+                     .format = shape[2] == 4 ? PNG_FORMAT_RGBA : PNG_FORMAT_RGB};
+}
+
+size_t nb_png_room(const Tensor *pixels) {
+  png_image image = image_of(pixels);
+  return PNG_IMAGE_PNG_SIZE_MAX(image);
+}
+
+bool nb_png_write(const Tensor *pixels, void *to, size_t room, size_t *size, Error *err) {
+  png_image image = image_of(pixels);
+  png_alloc_size_t used = room;
+  bool ok = png_image_write_to_memory(&image, to, &used, 0, nb_tensor_data(pixels), 0, NULL) != 0;
+  *size = ok ? used : 0;
+  return ok || nb_fail(err, NB_ERROR_FILE, "cannot write %lux%lu pixels as PNG: %s", (unsigned long)image.width,
+                       (unsigned long)image.height, image.message);
 }

@@ -22,10 +22,12 @@ void nb_listen(Listener *l) {
 void nb_unlisten(Listener *l) {
   for (Round *r = rounds; r; r = r->outer)
     if (r->next == l) r->next = l->next;
-  for (Listener **at = &nb_voices.list[l->voice]; *at; at = &(*at)->next) {
-    if (*at != l) continue;
-    *at = l->next;
-    return;
+  for (Voices *v = &nb_voices; v; v = v->aside) {
+    for (Listener **at = &v->list[l->voice]; *at; at = &(*at)->next) {
+      if (*at != l) continue;
+      *at = l->next;
+      return;
+    }
   }
 }
 
@@ -92,6 +94,16 @@ bool nb_tell_visited(Node *node, Tensor *const *grad, Tensor *const *given, Erro
   bool ok = true;
   TELL(NB_OUTER, visited, ok = ok && l->visited(l->user, node, grad, given, err));
   return ok;
+}
+
+void nb_tell_computing(const Op *op) {
+  if (!nb_is_heard(NB_INNER)) return;
+  TELL(NB_INNER, computing, l->computing(l->user, op));
+}
+
+void nb_tell_visiting(const Node *n) {
+  if (!nb_is_heard(NB_INNER)) return;
+  TELL(NB_INNER, visiting, l->visiting(l->user, n));
 }
 
 bool nb_tell_arrived(Tensor *leaf, Tensor **grad, Error *err) {

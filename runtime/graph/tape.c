@@ -446,12 +446,14 @@ static bool visit(Walk *w, int index) {
     memset(given, 0, bytes);
   }
   n->uses++;
+  if (nb_is_heard(NB_INNER)) nb_tell_visiting(n);
   bool ok = apply_rule(n, p.grad, given, !w->heard, w->err);
   if (ok && w->heard) ok = nb_tell_visited(n, p.grad, given, w->err);
   for (int i = 0; i < n->edge_count; i++) {
     if (given[i] && ok) ok = send(w, &n->edges[i], given[i]);
     nb_tensor_release(&given[i]);
   }
+  if (nb_is_heard(NB_INNER)) nb_tell_visiting(NULL);
   if (given != few) nb_free(given, bytes);
   if (ok && w->awaited) ok = tell_arrivals(w, n);
   if (ok && !w->options.retain_graph && !n->freed) {

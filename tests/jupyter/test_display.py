@@ -244,7 +244,7 @@ class Display(unittest.TestCase):
                 if e.tag.endswith("rect") and float(e.get("width", "0")) >= float(width):
                     self.assertNotIn(e.get("fill"), ("#ffffff", "white", "#FFFFFF"), code)
             for group in root.iter("{http://www.w3.org/2000/svg}g"):
-                if any(e.get("fill", "none") not in ("none", "transparent") for e in group if e.tag[-4:] in ("ipse", "path", "ygon")):
+                if any(e.get("fill", "none") not in ("none", "transparent") for e in group if e.tag[-4:] in ("ipse", "rcle", "path", "ygon")):
                     continue  # the text of a box stands on the box
                 for e in group:
                     if e.tag.endswith("}text") and (e.text or "").strip():
@@ -264,15 +264,15 @@ class Display(unittest.TestCase):
             code = "local s = {} for i = 1, %d do s[('%%02d'):format(i)] = {i, i + 1, i + 3} end return plot.curve(s, {title='t', " \
                    "xlabel='x', ylabel='y'})" % n
             svg = self.shown(code)["data"]["image/svg+xml"]
-            inks = set(re.findall(r'<g [^>]*fill="rgb\((\d+),\s*(\d+),\s*(\d+)\)"', svg))
+            inks = set(re.findall(r'<text [^>]*fill="#(..)(..)(..)"', svg))
             self.assertGreater(len(inks), 5)
             for ink in inks:
-                ink = [int(v) for v in ink]
+                ink = [int(v, 16) for v in ink]
                 self.assertGreater(contrast(ink, (17, 17, 17)), 3.3, ink)
             grays = [ink for ink in inks if len(set(ink)) == 1]
             self.assertTrue(grays)
             for ink in grays:
-                self.assertGreater(contrast([int(v) for v in ink], (255, 255, 255)), 3.9, ink)
+                self.assertGreater(contrast([int(v, 16) for v in ink], (255, 255, 255)), 3.9, ink)
 
     def test_formats_of_plots(self):
         data = self.shown("plot.formats('svg', 'png', 'pdf') return plot.curve{3, 2, 1}")["data"]

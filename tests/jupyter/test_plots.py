@@ -59,12 +59,14 @@ class Plots(unittest.TestCase):
 
 
 class WithoutPrograms(unittest.TestCase):
-    def test_the_text_says_what_to_install(self):
+    def test_plots_are_drawn_and_the_text_says_what_graphs_need(self):
         with kernel(env={"PATH": "/nonexistent", "HOME": "/nonexistent"}) as (_, client):
             _, messages = client.run("plot.curve{3, 2, 1}")
+            self.assertIn("<path", messages[-1]["content"]["data"]["image/svg+xml"])
+            _, messages = client.run("w = nb.ones(2, {requires_grad=true}); inspect.graph((w * w):sum())")
             data = messages[-1]["content"]["data"]
             self.assertNotIn("image/svg+xml", data)
-            self.assertIn("apt install gnuplot-nox", data["text/plain"])
+            self.assertIn("apt install graphviz", data["text/plain"])
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ def tour():
     first = text[:begin].count("\n") + 1
     layer = folder = ""
     for offset, line in enumerate(block.splitlines()[1:], 1):
-        heads = re.match(r"(\s*)((?:\w+/\s)+)", line)
+        heads = re.match(r"(\s*)((?:\.?\w+/\s)+)", line)
         if heads:
             names = heads.group(2).split()
             if not heads.group(1):

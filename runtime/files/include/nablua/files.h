@@ -60,6 +60,11 @@ Tensor *nb_idx_read(const char *path, Error *err);
 // 3 RGB, 4 RGB and alpha; 0 takes those of the file.  Palettes become RGB, 16 bits become 8, CMYK becomes RGB.
 Tensor *nb_image_read(const char *path, int channels, Error *err);
 
+// Pixels as a PNG: `pixels` is u8, contiguous, of shape height × width × 3 or 4 (the last is opacity).  Writes at most
+// `room` bytes, which nb_png_room says, to `to`; *size becomes their number.
+size_t nb_png_room(const Tensor *pixels);
+bool nb_png_write(const Tensor *pixels, void *to, size_t room, size_t *size, Error *err);
+
 // ---- CSV ----
 
 typedef enum CsvKind {

@@ -9,4 +9,7 @@
 // likes.
 bool nb_open(Error *err);
 
+// The library's version, as "0.2.0"; lives as long as the process.
+const char *nb_version(void);
+
 #endif
