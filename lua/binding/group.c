@@ -43,13 +43,20 @@ static int number_of(const char *variable) {
 }
 
 // Open MPI's mpirun, MPICH's (and srun with its PMI), and srun with PMIx.
+static const char *const launchers[][2] = {
+    {"OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_SIZE"}, {"PMI_SIZE", "PMI_SIZE"}, {"PMIX_RANK", "SLURM_STEP_NUM_TASKS"}};
+enum { LAUNCHERS = sizeof launchers / sizeof *launchers };
+
 int nb_group_launched(void) {
-  static const char *const variables[][2] = {{"OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_SIZE"},
-                                             {"PMI_SIZE", "PMI_SIZE"},
-                                             {"PMIX_RANK", "SLURM_STEP_NUM_TASKS"}};
-  for (int i = 0; i < 3; i++)
-    if (getenv(variables[i][0])) return number_of(variables[i][1]);
-  return 0;
+  static int launched = -1;
+  for (int i = 0; i < LAUNCHERS && launched < 0; i++)
+    if (getenv(launchers[i][0])) launched = number_of(launchers[i][1]);
+  return launched < 0 ? launched = 0 : launched;
+}
+
+// Programs that this one runs are not ranks.
+static void hide_launch(void) {
+  for (int i = 0; i < LAUNCHERS; i++) unsetenv(launchers[i][0]);
 }
 
 static bool load(const char *path, Error *err) {
@@ -103,6 +110,7 @@ bool nb_group_open(const char *path, Error *err) {
                    "mpirun is another's; use the mpirun of that MPI, or build nablua with the other one (mpicc)",
                    launched, group.place.library);
   group.spawned = group.place.was_spawned;
+  hide_launch();
   return open_board(group.transport->abandon, err);
 }
 
