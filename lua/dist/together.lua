@@ -120,6 +120,7 @@ end
 
 function together.take_up(first, states)
   nb.random_state(first)
+  if together.is_first() then return end
   if states and #states == join() then
     return native.random_state(states:at(group.rank, 1), states:at(group.rank, 2))
   end

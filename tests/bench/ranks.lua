@@ -50,8 +50,9 @@ table.sort(with)
 table.sort(without)
 if dist.rank == 1 then
   local m = (rounds + 1) // 2
-  print(("work %s, %d ranks: a step with exchange %.2f ms (least %.2f), without %.2f ms (least %.2f): ratio %.3f " ..
-    "(%.3f)"):format(work, dist.size, with[m] * 1e3, with[1] * 1e3, without[m] * 1e3, without[1] * 1e3, without[m] / with[m],
-      without[1] / with[1]))
+  local words = "work %s, %d ranks: a step with exchange %.2f ms (least %.2f), without %.2f ms (least %.2f): " ..
+    "ratio %.3f (%.3f)"
+  print(words:format(work, dist.size, with[m] * 1e3, with[1] * 1e3, without[m] * 1e3, without[1] * 1e3,
+    without[m] / with[m], without[1] / with[1]))
   print(("%.0f %% of buckets were on their way before backward's end"):format(100 * dist.figures(net).overlap))
 end

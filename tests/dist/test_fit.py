@@ -205,6 +205,16 @@ class Fit(unittest.TestCase):
         self.assertEqual(status, 0, err)
         self.assertRegex(out, r"about [\d.]+ µs \+ bytes / [\d.]+ GB/s")
 
+    def test_runs_are_said_to_be_a_ranks_own(self):
+        status, out, err = run(2, """
+        local net = nn.Linear(1, 1)
+        local r = nb.run { net = net, loss = nn.MSELoss(), opt = optim.SGD(net:parameters(), { lr = 0.1 }),
+          data = { nb.ones(4, 1), nb.ones(4, 1) }, size = 2 }
+        print(r:next(2).step)
+        """)
+        self.assertEqual((status, out), (0, "2\n2\n"), err)
+        self.assertEqual(err.count("each of the 2 ranks trains a run of its own"), 1)
+
     def test_an_iterator_of_ones_own_is_said(self):
         status, _, err = run(2, """
         local net = nn.Linear(1, 1)
