@@ -17,6 +17,7 @@ local progress = require "nablua.progress"
 local registry = require "nablua.registry"
 local source = require "nablua.run.source"
 local state = require "nablua.run.state"
+local together = require "nablua.dist.together"
 local step = require "nablua.run.step"
 
 local run = registry.home "nablua.run"
@@ -552,6 +553,10 @@ registry.add {
 function run.new(given)
   local self = options.check("nb.run", params, given)
   check(self)
+  if together.size() > 1 and together.is_first() then
+    notice.say("nb.run: each of the %d ranks trains a run of its own; nn.fit and dist.parallel train one net on all",
+      together.size())
+  end
   self.source = source.of(self.data, self.size, self.shuffle)
   local outer = nb.random_state()
   if self.seed then nb.seed(self.seed) end
