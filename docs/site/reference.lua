@@ -75,6 +75,18 @@ local function result(entry)
   return { "", "gives", "", "```text", text, "```" }
 end
 
+-- ---- PyTorch ----
+
+local elsewhere, known, torch = {}, {}, {}
+for line in io.lines(table_path) do
+  local name, there, note = line:match("^([^#\t][^\t]*)\t([^\t]+)\t?(.*)$")
+  if name then
+    elsewhere[#elsewhere + 1] = { name, there, note }
+    known[name] = there
+    if not registry.find(name) then error(table_path .. " names " .. name .. ", which is not there") end
+    if there:find("^torch") then torch[#torch + 1] = { there, name, note } end
+  end
+end
 -- ---- pages ----
 
 local function page_of(entry, chapter, following)
@@ -93,6 +105,11 @@ local function page_of(entry, chapter, following)
     add("## Example", "", "```lua", entry.example, "```")
     add(table.unpack(result(entry)))
     add("")
+  end
+  local there = known[entry.name]
+  if there and there ~= "-" then
+    -- The last part too, which is what people search for.
+    add(("Elsewhere: %s, `%s`."):format(there:match("[%w_]+$") or there, there), "")
   end
   if entry.source then add("Source: " .. plain(entry.source) .. ".", "") end
   local see = {}
@@ -149,18 +166,8 @@ end
 index[#index + 1] = "\nNext: [what names are called in PyTorch](../pytorch.md).\n"
 write("reference/index.md", table.concat(index, "\n"))
 
--- ---- PyTorch ----
+-- ---- coming from PyTorch ----
 
-local rows, known, torch = {}, {}, {}
-for line in io.lines(table_path) do
-  local name, there, note = line:match("^([^#\t][^\t]*)\t([^\t]+)\t?(.*)$")
-  if name then
-    rows[#rows + 1] = { name, there, note }
-    known[name] = true
-    if not registry.find(name) then error(table_path .. " names " .. name .. ", which is not there") end
-    if there:find("^torch") then torch[#torch + 1] = { there, name, note } end
-  end
-end
 local missing = {}
 for _, entry in ipairs(names) do
   local kind = entry.kind
@@ -180,7 +187,7 @@ table.sort(torch, function(a, b) return a[1] < b[1] end)
 lines[#lines + 1] = "\n## From PyTorch to nablua\n\n| PyTorch | nablua | |\n|---|---|---|"
 for _, r in ipairs(torch) do lines[#lines + 1] = row(("`%s`"):format(r[1]), link(r[2], "reference/"), r[3]) end
 lines[#lines + 1] = "\n## From nablua to PyTorch\n\n| nablua | PyTorch and its companions | |\n|---|---|---|"
-for _, r in ipairs(rows) do
+for _, r in ipairs(elsewhere) do
   lines[#lines + 1] = row(link(r[1], "reference/"), r[2] == "-" and "–" or ("`%s`"):format(r[2]), r[3])
 end
 lines[#lines + 1] = "\nNext: [the architecture](architecture.md).\n"
