@@ -1,16 +1,18 @@
 -- SPDX-License-Identifier: MIT
--- The checkpoints of nn.fit: all that a training needs to go on as if nothing had happened, in one file.
+-- The checkpoints of nn.fit and of runs: all that a training needs to go on as if nothing had happened, in one file.
 --
 --   net opt schedule best    states of the net (now, and at its best), the optimizer, the schedule
 --   random                   the place in the random numbers
 --   fit                      where the training is; `start` is the place in the random numbers at the epoch's begin,
 --                            from which the batches already seen are drawn once more
 --   history                  what nn.fit returns
+--   run                      what a run has beside (run/disk.lua)
 local native = require "nablua.native"
 local nb = require "nablua.core"
 local files = require "nablua.files"
 local notice = require "nablua.notice"
 local options = require "nablua.options"
+local together = require "nablua.dist.together"
 
 local checkpoint = {}
 
@@ -18,22 +20,25 @@ local FORMAT = 1
 local SECONDS = 60  -- between two checkpoints, where no number of batches is given
 
 local function fail(self, format, ...)
-  native.raise(("nn.fit: the checkpoint %s "):format(self.path) .. format:format(...))
+  native.raise(("%s: the checkpoint %s "):format(self.where or "nn.fit", self.path) .. format:format(...))
 end
 
-local function states(self)
-  local run = self.run
+-- Of a training that has the fields of nn.fit's; of all ranks where its tally is theirs.
+function checkpoint.states(run)
+  local tally = run.tally.of_all and run.tally:of_all() or run.tally
   return {
     checkpoint = FORMAT, net = run.net:state(), opt = run.opt:state(), schedule = run.schedule and run.schedule:state(),
-    best = run.best_state, random = nb.random_state(), history = run.history,
+    best = run.best_state, random = nb.random_state(), randoms = together.random_states(), history = run.history,
     fit = { epoch = run.epoch, batch = run.batch, start = run.start, seconds = native.clock() - run.began,
-      tally = { n = run.tally.n, sums = run.tally.sums, counts = run.tally.counts }, best = run.best,
+      tally = { n = tally.n, sums = tally.sums, counts = tally.counts }, best = run.best,
       best_epoch = run.best_epoch, waited = run.waited, ended = run.ended },
   }
 end
 
+-- On all ranks; the first writes.
 local function save(self)
-  files.save(self.path, states(self))
+  local state = checkpoint.states(self.run)
+  if together.is_first() then files.save(self.path, state) end
   self.saved = native.clock()
 end
 
@@ -67,7 +72,7 @@ local function differences(run, state)
     compare("lr", #schedule.base == 1 and schedule.base[1] or schedule.base,
       #state.schedule.base == 1 and state.schedule.base[1] or state.schedule.base)
     for _, p in ipairs(schedule.params or {}) do
-      if p.name ~= "after" then compare(p.name, schedule[p.name], state.schedule[p.name]) end
+      if not p.unsaved then compare(p.name, schedule[p.name], state.schedule[p.name]) end
     end
   end
   table.sort(list)
@@ -90,14 +95,15 @@ local function restore(self, state)
     fail(self, "does not fit: %s", tostring(message):gsub("^[^:]*:%d+: ", ""))
   end
   if other ~= "" then
-    notice.say("nn.fit: the checkpoint %s goes on with its own options: %s; set them once it runs (callback=), or " ..
-      "remove the file", self.path, other)
+    notice.say("%s: the checkpoint %s goes on with its own options: %s; set them once it runs%s, or remove the file",
+      self.where or "nn.fit", self.path, other, self.where and "" or " (callback=)")
   end
-  nb.random_state(state.random)
+  together.take_up(state.random, state.randoms)
   local fit = state.fit
   run.epoch, run.batch, run.start, run.began = fit.epoch, fit.batch, fit.start, native.clock() - fit.seconds
   run.tally.n, run.tally.sums, run.tally.counts = fit.tally.n, fit.tally.sums, fit.tally.counts or {}
-  for name in pairs(fit.tally.sums) do run.tally.counts[name] = run.tally.counts[name] or fit.tally.n end
+  if not together.is_first() then run.tally:clear() end  -- the first goes on with the sums of all
+  for name in pairs(run.tally.sums) do run.tally.counts[name] = run.tally.counts[name] or fit.tally.n end
   run.best, run.best_epoch, run.waited, run.ended = fit.best, fit.best_epoch, fit.waited, fit.ended
   run.best_state, run.history = state.best, state.history
 end
@@ -113,7 +119,7 @@ local function check(self, state)
     end
   end
   if type(state) ~= "table" or state.checkpoint == nil then
-    fail(self, "is no checkpoint of nn.fit but some other file; remove it or choose another name")
+    fail(self, "is no checkpoint but some other file; remove it or choose another name")
   end
   if state.checkpoint ~= FORMAT then
     fail(self, "has format %s, this version of nablua knows %d", tostring(state.checkpoint), FORMAT)
@@ -132,13 +138,28 @@ Checkpoint.__index = Checkpoint
 
 -- Called between two batches.
 function Checkpoint:after_batch()
-  if self.every and self.run.batch % self.every == 0 or not self.every and native.clock() - self.saved > SECONDS then
+  if self.every then
+    if self.run.batch % self.every == 0 then save(self) end
+  elseif together.any(native.clock() - self.saved > SECONDS and together.is_first()) then
     save(self)
   end
 end
 
 function Checkpoint:after_epoch()
   save(self)
+end
+
+local function read(self)
+  local state = files.load(self.path)
+  check(self, state)
+  native.whole(restore, self, state)
+  return state
+end
+
+-- Puts what a checkpoint holds into `run`, which has net, opt, schedule and tally; returns all of it.  An error, which
+-- begins with `where`, changes nothing.
+function checkpoint.read(where, path, run)
+  return read { where = where, path = path, run = run }
 end
 
 -- The checkpoints of a run at `path`, every `every` batches; a file that is there already is gone on from.
@@ -153,10 +174,8 @@ function checkpoint.open(path, every, run)
       native.raise(("nn.fit: %s has no state and load_state, without which there is no checkpoint"):format(name))
     end
   end
-  if native.exists(path) then
-    local state = files.load(path)
-    check(self, state)
-    native.whole(restore, self, state)
+  if together.exists(path) then
+    read(self)
     self.resumed = true
   else
     save(self)  -- a folder that cannot be written to is better known now

@@ -422,7 +422,7 @@ local function arm(self, r)
   native.plan_arm(self, r.plan)
 end
 
-Compiled.__call = native.compiled_call(function(self, ...)
+local function call_now(self, ...)
   local state = state_of[self]
   if state.reason or native.recording() or native.observed() then return state.f(...) end
   local args = table.pack(...)
@@ -439,6 +439,31 @@ Compiled.__call = native.compiled_call(function(self, ...)
   state.replays = state.replays + 1
   arm(self, r)
   return replay(r, args)
+end
+
+-- A call within a step of a run (run/step.lua), which asks and notes how calls go: once over, it is among the eager
+-- ones unless a plan was replayed.
+local function over(calls, n, before, ...)
+  calls.within = false
+  if native.plans_replayed() == before then
+    calls.eager = calls.eager or {}
+    calls.eager[#calls.eager + 1] = n
+  end
+  return ...
+end
+
+local function follow(calls, self, ...)
+  local before = native.plans_replayed()
+  local n = before - calls.start + (calls.eager and #calls.eager or 0) + 1
+  calls.within = true
+  if calls.script and calls.script(n) then return over(calls, n, before, state_of[self].f(...)) end
+  return over(calls, n, before, call_now(self, ...))
+end
+
+Compiled.__call = native.compiled_call(function(self, ...)
+  local calls = native.compiled_calls
+  if calls and not calls.within and not native.recording() then return follow(calls, self, ...) end
+  return call_now(self, ...)
 end)
 
 function Compiled.__tostring(self)
@@ -488,5 +513,10 @@ registry.define(nb, "nb.", "compile", {
     return self
   end,
 })
+
+-- What a compiled function was made of, or nil.
+function native.compiled_of(f)
+  return state_of[f] and state_of[f].given
+end
 
 return nb.compile

@@ -28,8 +28,14 @@ function Batches:__len()
 end
 
 function Batches:__tostring()
-  local order = self.shuffle and ", shuffled" or ""
+  local order = (self.shuffle and ", shuffled" or "") .. (self.shard and ", a share for each rank" or "")
   return ("%d batches of %d from %d samples%s"):format(#self, self.size, self.count, order)
+end
+
+local function new_order(self)
+  if not self.shuffle then return nil end
+  if self.shard then return require("nablua.dist.share").order(self.count) end
+  return nb.randperm(self.count)
 end
 
 -- A new epoch, reshuffled: `for bx, by in batches do` calls this once for each step, with the state
@@ -38,26 +44,42 @@ end
 function Batches:__call(_, previous)
   local epoch = previous and self.epochs[previous]
   if previous then self.epochs[previous] = nil end
-  if not epoch then epoch = { at = 1, order = self.shuffle and nb.randperm(self.count) or nil } end
+  if not epoch then epoch = { at = 1, order = new_order(self) } end
   local first, last = epoch.at, math.min(epoch.at + self.size - 1, self.count)
-  if first > self.count or (self.last == "drop" and last - first + 1 < self.size) then return nil end
+  local share = self.shard and require "nablua.dist.share"
+  if first > self.count or (self.last == "drop" and last - first + 1 < self.size) then
+    if share then share.weigh(1) end
+    return nil
+  end
+  epoch.at = last + 1
+  if share then first, last = share.part(first, last) end
   local out = {}
   for i, t in ipairs(self.tensors) do
     out[i] = epoch.order and t:index_select(1, epoch.order[{ { first, last } }]) or t[{ { first, last } }]
   end
-  epoch.at = last + 1
   self.epochs[out[1]] = epoch
   return table.unpack(out)
+end
+
+-- The same batches in shares, where that was left open; for nn.fit.
+function Batches:in_shares()
+  if self.shard ~= nil then return self end
+  local shared = { shard = true, epochs = setmetatable({}, { __mode = "k" }) }
+  for _, name in ipairs { "tensors", "count", "size", "shuffle", "last" } do shared[name] = self[name] end
+  return setmetatable(shared, Batches)
 end
 
 local batch_params = {
   { name = "size", type = "size", default = 64, doc = "samples in a batch" },
   { name = "shuffle", type = "boolean", default = false, doc = "draw a new order for each epoch" },
   { name = "last", choices = { "keep", "drop" }, default = "keep", doc = "what becomes of a smaller last batch" },
+  { name = "shard", type = "boolean", optional = true,
+    doc = "each rank of a group gets its share of every batch, from one order; size is that of all shares together, " ..
+      "and where they differ gradients are weighed.  nn.fit does so unless this is false" },
 }
 
 define("batches", {
-  signature = "data.batches{x, y, size=64, shuffle=false, last=\"keep\"}",
+  signature = "data.batches{x, y, size=64, shuffle=false, last=\"keep\", shard=}",
   doc = "Batches of any number of tensors, for `for bx, by in data.batches{x, y} do`; each loop is a new epoch.",
   see = { "nn.fit", "data.split" },
   example = "for bx in data.batches{nb.arange(5), size=2, last=\"drop\"} do assert(#bx == 2) end",

@@ -280,11 +280,15 @@ end
 -- a user may hide; and live(), whether updates can be seen before the input ends. Without a session nothing is shown.
 display.show, display.update, display.live = nil, nil, nil
 
--- Values with a state that is not drawn yet; at an input's end each is told by v:settle().
+-- Values with a state that is not drawn yet; at an input's end each is told by v:settle().  One with `of_input` is
+-- about the input itself, and goes on where one that came in its middle ends.
 display.pending = setmetatable({}, { __mode = "k" })
 
 function display.settle()
-  for v in pairs(display.pending) do v:settle() end
+  local visiting = native.visiting()
+  for v in pairs(display.pending) do
+    if not (visiting and v.of_input) then v:settle() end
+  end
 end
 
 -- What a terminal shows of a value.

@@ -10,6 +10,7 @@ local module = require "nablua.nn.module"
 local options = require "nablua.options"
 local progress = require "nablua.progress"
 local registry = require "nablua.registry"
+local together = require "nablua.dist.together"
 
 local fit = {}
 
@@ -19,7 +20,8 @@ local params = {
   { name = "shuffle", type = "boolean", default = true, doc = "a new order each epoch, where train is {x, y}" },
   { name = "valid", type = "any", optional = true, doc = "{x, y} or batches to measure on after each epoch" },
   { name = "metrics", type = "table", optional = true,
-    doc = "{\"accuracy\"}, or functions by name: {error = function(output, target) return number end}" },
+    doc = "{\"accuracy\", \"f1\", \"precision\", \"recall\", \"auc\", \"r2\", \"top5\"}, what nn.metrics has, or " ..
+      "functions by name: {error = function(output, target) return number end}" },
   { name = "schedule", type = "table", optional = true, doc = "a learning rate schedule, stepped by fit" },
   { name = "schedule_per", choices = { "epoch", "batch" }, default = "epoch", doc = "what a step of the schedule is" },
   { name = "clip", type = "positive or huge", optional = true, doc = "largest norm of all gradients together" },
@@ -76,8 +78,14 @@ local function make_metrics(given, loss)
     elseif type(key) == "string" and type(value) == "function" then
       list[#list + 1] = { key, function(...) return (value(...)) end }
     else
-      native.raise(("nn.fit: metrics must hold \"accuracy\" or functions by name, got %s")
-        :format(options.describe(value)))
+      local metrics = require("nablua.nn").metrics
+      local gathered = type(value) == "string" and metrics.named(value) or metrics.is_metric(value) and value
+      if not gathered then
+        native.raise(("nn.fit: metrics must hold \"accuracy\", \"f1\" or another name, what nn.metrics has, or " ..
+          "functions by name, got %s"):format(options.describe(value)))
+      end
+      list[#list + 1] = { type(key) == "string" and key or type(value) == "string" and value or gathered.name,
+        metric = gathered, how = { threshold = threshold, ignored = ignored } }
     end
   end
   table.sort(list, function(a, b) return a[1] < b[1] end)
@@ -112,6 +120,7 @@ local function weight_of(loss, output, target)
 end
 
 function Tally:add(output, target, value)
+  if not together.counts() then return end
   local n = output:dim() > 0 and output:size(1) or 1
   self.n = self.n + n
   if module.is(self.loss) and self.loss.reduction == "sum" then
@@ -122,17 +131,40 @@ function Tally:add(output, target, value)
   if #self.metrics == 0 then return end
   nb.no_grad(function()
     for _, m in ipairs(self.metrics) do
+      if m.metric then
+        self.sums[m[1]] = self.sums[m[1]] or {}
+        m.metric:gather(self.sums[m[1]], output, target, m.how)
+        goto continue
+      end
       local result, count = m[2](output:detach(), target)
       result = nb.is_tensor(result) and result:item() or result
       if type(result) ~= "number" then
         native.raise(("nn.fit: the metric %s must give a number, got %s"):format(m[1], options.describe(result)))
       end
       add_mean(self, m[1], result, math.type(count) == "integer" and count or n)
+      ::continue::
     end
   end)
 end
 
+-- That of all ranks.
+function Tally:of_all()
+  local names = { "loss" }
+  for i, m in ipairs(self.metrics) do names[i + 1] = m[1] end
+  local sum = module.is(self.loss) and self.loss.reduction == "sum"
+  return setmetatable(together.add_up(self, names, sum), Tally)
+end
+
 function Tally:mean(name)
+  for _, m in ipairs(self.metrics) do
+    if m.metric and m[1] == name then
+      local value = m.metric:value_of(self.sums[name] or {})
+      if type(value) ~= "number" then
+        native.raise(("nn.fit: the metric %s must give a number, got %s"):format(name, options.describe(value)))
+      end
+      return value
+    end
+  end
   return (self.sums[name] or 0) / (self.counts[name] or 0)
 end
 
@@ -224,9 +256,10 @@ local function train_step(run, batch, target, o)
     if not output then output, value = out, number end
     J:backward()
     if o.clip then require("nablua.nn").clip_grad_norm(run.parameters, o.clip) end
-    return J
+    -- A search along a line goes as the loss of all ranks says.
+    return run.searches and nb.tensor(together.mean(number), { dtype = "f64" }) or J
   end)
-  if run.schedule and o.schedule_per == "batch" then run.schedule:step(value) end
+  if run.schedule and o.schedule_per == "batch" then run.schedule:step(together.mean(value)) end
   run.tally:add(output, target, value)
 end
 
@@ -366,8 +399,9 @@ local function run_epoch(run, train, valid, metrics, o)
   bar:follow(run.bar)
   run.bar = bar
   train_epoch(run, train, o, bar)
-  local names = record(run, run.tally, "", metrics)
-  if valid then record(run, evaluate(run, valid, metrics), "valid_", metrics) end
+  local names = record(run, run.tally:of_all(), "", metrics)
+  together.equal_buffers(run.net)
+  if valid then record(run, evaluate(run, valid, metrics):of_all(), "valid_", metrics) end
   if run.schedule and o.schedule_per == "epoch" then
     run.schedule:step((run.history.valid_loss or run.history.loss)[run.epoch])
   end
@@ -383,7 +417,7 @@ local function run_epoch(run, train, valid, metrics, o)
   end
   local asked = o.callback and o.callback { epoch = run.epoch, loss = run.history.loss[run.epoch], net = run.net,
     opt = run.opt, history = run.history } == true
-  run.epoch, run.ended = run.epoch + 1, patience_over or asked or nil
+  run.epoch, run.ended = run.epoch + 1, together.any(patience_over or asked) or nil
   if run.checkpoint then run.checkpoint:after_epoch() end
   return run.ended
 end
@@ -419,10 +453,13 @@ return #history.loss  --> 3]],
     local o = options.check("nn.fit", params, given)
     check_schedule(o.schedule, opt)
     local metrics = make_metrics(o.metrics, loss)
-    train = as_batches("train", train, o.size, o.shuffle)
-    local valid = o.valid and as_batches("valid", o.valid, math.max(o.size, 256), false)
+    train = together.shares("train", as_batches("train", train, o.size, o.shuffle))
+    local valid = o.valid and together.shares("valid", as_batches("valid", o.valid, math.max(o.size, 256), false))
+    if not together.is_first() then o.progress, o.plot = false, false end
+    together.parallel(net, module.is(loss) and loss.reduction == "sum")
     local run = { net = net, loss = loss, opt = opt, schedule = o.schedule, parameters = net:parameters(), epoch = 1,
-      batch = 0, began = native.clock(), waited = 0, tally = new_tally(metrics, loss), history = { seconds = {} } }
+      batch = 0, began = native.clock(), waited = 0, tally = new_tally(metrics, loss), history = { seconds = {} },
+      searches = together.size() > 1 and tostring(opt):find "^LBFGS" }
     coverage.look("nn.fit", net, opt)
     open_checkpoint(run, o)
     local restore = modes.of(net)

@@ -6,6 +6,23 @@ local registry = require "nablua.registry"
 require "nablua.tensor"
 require "nablua.einsum"
 require "nablua.operator"
+registry.later("nablua.functions.products", "addmm addmv addr addbmm baddbmm mv bmm vdot inner")
+registry.later("nablua.functions.order", "kthvalue median nanmedian mode quantile nanquantile")
+registry.later("nablua.functions.statistics",
+  "nansum nanmean count_nonzero aminmax var_mean std_mean diff trapezoid cumulative_trapezoid cov corrcoef bincount " ..
+  "histc histogram bucketize isin unique_consecutive")
+registry.later("nablua.functions.shapes",
+  "movedim moveaxis swapaxes swapdims unflatten rot90 atleast_1d atleast_2d atleast_3d diagonal diag_embed diagflat " ..
+  "block_diag hstack vstack dstack column_stack tensor_split hsplit vsplit dsplit broadcast_tensors meshgrid " ..
+  "cartesian_prod combinations vander logspace tril_indices triu_indices")
+registry.later("nablua.functions.indexing",
+  "index_put index_put_ put put_ take take_along_dim index_copy index_copy_ index_fill index_fill_ masked_scatter " ..
+  "masked_scatter_ windows as_strided select_scatter slice_scatter diagonal_scatter")
+registry.later("nablua.functions.linalg",
+  "tensordot kron cross vecdot cdist multi_dot matrix_power matrix_exp matrix_norm cond matrix_rank logdet " ..
+  "cholesky_solve cholesky_inverse lstsq")
+registry.later("nablua.functions.nearness", "normalize cosine_similarity pairwise_distance")
+registry.later("nablua.functions.compare", "allclose equal positive")
 require "nablua.files"
 nb.progress = require("nablua.progress").progress
 nb.pretty = require("nablua.display").pretty
@@ -13,11 +30,15 @@ nb.help = require("nablua.help").help
 nb.nn = registry.late "nablua.nn"
 nb.optim = registry.late "nablua.optim"
 nb.data = registry.late "nablua.data"
+nb.distributions = registry.late "nablua.distributions"
 nb.plot = registry.late "nablua.plot"
 nb.inspect = registry.late "nablua.inspect"
+nb.dist = registry.late "nablua.dist"
 local runs = registry.late "nablua.run"
 function nb.run(...) return runs.new(...) end
 function nb.compare(...) return runs.compare(...) end
+function nb.journal(...) return runs.journals.journal(...) end
+function nb.journals(...) return runs.journals.read(...) end
 nb.terminal = registry.late "nablua.terminal"
 require "nablua.compile"
 require "nablua.environment"

@@ -100,6 +100,123 @@ local x, y = data.xor()
 return inspect.diagnose(net, x, y, nn.BCEWithLogitsLoss())[1].remedy  --> "net[4] = nn.Identity()"]],
 })
 
+define("stop", "stop", {
+  doc = "Stops where something happens: an error whose value says where, and %debug looks into the frame that " ..
+    "applied the operator, with its variables as they were.  The condition is asked after each operator, or each " ..
+    "backward rule, that op, layer and phase leave.  Fields of e, and of the error's value: op layer phase inputs " ..
+    "output outputs grad_in given site step locals loss why.  In a run it stands after the step before, so that " ..
+    "run:look() shows that step.  Without stops nothing costs anything; while there are some compiled functions run " ..
+    "as they are.",
+  signature = "inspect.stop{op=, layer=, phase=, when=, loss=}", family = "Runs",
+  see = { "inspect.stops", "stop:remove", "nb.anomaly", "run:look" },
+  example = [[
+local s = inspect.stop{op="relu", when=function(e) return e.output:eq(0):any() end}
+local ok, e = pcall(function() local x = nb.tensor{-1, 3}; return x:relu() end)
+s:remove()
+return {e.op, e.locals.x:size(1)}  --> {"relu", 2}]],
+})
+
+define("stops", "stop", {
+  doc = "The stops that are set, as a list.", signature = "inspect.stops()", family = "Runs", see = { "inspect.stop" },
+  example = "#inspect.stops()  --> 0",
+})
+
+define("diff", "diff", {
+  doc = "The first operator where two programs part, and by how much.  Functions and nets are called with copies of " ..
+    "`input` and the same random numbers, and compared operator by operator, backward rules included; runs are " ..
+    "compared in the first step that differs; tables of tensors, .safetensors and .npz files by name; a net with a " ..
+    "file of activations by the paths of its layers (\"output\" for all of it).  Of compiled functions only the " ..
+    "results are known.  Fields: same kind op layer phase site far how a b weights step.",
+  signature = "inspect.diff(a, b, {input=, tol=, from=})", see = { "nb.compare", "inspect.gradcheck" },
+  params = { { name = "a", type = "function, net, run, file or table" }, { name = "b", type = "the same" },
+    { name = "input", type = "any", optional = true,
+      doc = "what nets and functions are called with; a list for several" },
+    { name = "tol", type = "number", optional = true,
+      doc = "share of the largest value by which values may differ: 0, and 1e-4 between a net and a file" },
+    { name = "from", type = "string", default = "nablua", doc = "\"pytorch\" where a file's lists count from 0" } },
+  example = [[
+local function a(x) return (x * 2):tanh() end
+local function b(x) return (x * 2):sigmoid() end
+return inspect.diff(a, b, {input=nb.ones(2)}).op  --> "tanh"]],
+})
+
+define("check", "check", {
+  doc = "What to look at before training: labels against the loss, inputs' and targets' scale, leaked or constant " ..
+    "labels, the last layer, the loss at the start against that of guessing, the optimizer's parameters and rates, " ..
+    "samples that mix, and whether a few samples can be learned by heart.  Findings as in inspect.diagnose, by the " ..
+    "same rules: {illness, layer, evidence, remedy}.  A copy trains for a moment; nothing is changed.",
+  signature = "inspect.check(net, loss, opt, data)", see = { "inspect.diagnose", "inspect.lr_find" },
+  params = { { name = "net", type = "module" }, { name = "loss", type = "function", doc = "loss(net(x), y)" },
+    { name = "opt", type = "optimizer", optional = true, doc = "nil: its parameters and steps are not looked at" },
+    { name = "data", type = "table", doc = "{x, y}, what data.batches gives, or an iterator over batches" } },
+  example = [[
+local x, y = data.moons(40)
+local net = nn.Sequential{ nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 1) }
+return inspect.check(net, nn.BCEWithLogitsLoss(), nil, {x, y:view(40, 1)})[1].remedy  --> "y = y:to(\"f32\") - 1"]],
+})
+
+define("lr_find", "rates", {
+  doc = "Which learning rate: a ramp over rates on a copy shows where the loss falls and where it breaks away, then " ..
+    "rates between train for a while from the same weights over the same batches.  Shown as the curve, the trials, " ..
+    "and the line that sets the best.  Fields: lr, line, rates, losses, trials.  Nothing is changed.",
+  signature = "inspect.lr_find(net, loss, opt, data, {low=1e-6, high=10, ramp=100, steps=300, size=64})",
+  see = { "inspect.check", "inspect.diagnose" },
+  params = { { name = "net", type = "module" }, { name = "loss", type = "function", doc = "loss(net(x), y)" },
+    { name = "opt", type = "optimizer", doc = "as it will train" },
+    { name = "data", type = "table", doc = "{x, y}, what data.batches gives, or an iterator over batches" },
+    { name = "low", type = "number", default = 1e-6, doc = "the ramp's first rate" },
+    { name = "high", type = "number", default = 10, doc = "the ramp's last rate" },
+    { name = "ramp", type = "integer", default = 100, doc = "steps of the ramp" },
+    { name = "steps", type = "integer", default = 300, doc = "steps that the better trials take" },
+    { name = "size", type = "integer", default = 64, doc = "of batches of {x, y}" } },
+  example = [[
+local x = nb.randn(32, 2)
+local net = nn.Linear(2, 1)
+local opt = optim.SGD(net:parameters(), {lr=1})
+local found = inspect.lr_find(net, nn.MSELoss(), opt, {x, x:sum(2, {keepdim=true})}, {steps=20})
+return found.lr > 0.01 and found.lr < 3  --> true]],
+})
+
+define("top_losses", "samples", {
+  doc = "The samples that cost most, as the net is used: without Dropout, with BatchNorm's running means.  Shown as " ..
+    "pictures where they are some.  A list of {index, loss, target, answer, probability}; .x the samples, .mean and " ..
+    ".count of all.",
+  signature = "inspect.top_losses(net, loss, data, [count])", see = { "inspect.per_sample", "plot.images" },
+  params = { { name = "net", type = "module" }, { name = "loss", type = "function", doc = "loss(net(x), y)" },
+    { name = "data", type = "table", doc = "{x, y}, what data.batches gives, or an iterator over batches" },
+    { name = "count", type = "integer", default = 9 } },
+  example = [[
+local net = nn.Linear(1, 1)
+nb.no_grad(function() net.weight:fill_(1) net.bias:fill_(0) end)
+return inspect.top_losses(net, nn.MSELoss(), {nb.tensor{{1}, {2}}, nb.tensor{{1}, {5}}}, 1)[1].loss  --> 9]],
+})
+
+define("per_sample", "samples", {
+  doc = "∂J/∂w sample by sample, n×(w's shape), whose sum is w's gradient: δᵢ⊗xᵢ for weights and biases of linear " ..
+    "layers, and likewise for convolutions.  J's tape must be live.  Samples are the first dimension.",
+  signature = "inspect.per_sample(J, w)", see = { "inspect.explain", "nb.grad" },
+  params = { { name = "J", type = "tensor", doc = "the loss, a single number" },
+    { name = "w", type = "tensor", doc = "a weight or bias" } },
+  example = [[
+local net = nn.Linear(1, 1)
+local J = net(nb.tensor{{1}, {3}}):sum()
+return inspect.per_sample(J, net.weight)  --> {{{1}}, {{3}}}]],
+})
+
+define("profile", "profile", {
+  doc = "Calls f once and tells where the time went: by operator and by layer, forward, backward and update, with " ..
+    "floating point operations, bytes, and the share of what the machine can do at best, which is measured once.  " ..
+    "Shown as tables and a flame graph; then come f's results.  Compiled functions run uncompiled meanwhile.  " ..
+    "Fields: seconds, flops, bytes, between (what is no kernel), phases, operators, layers (lists by time, of name, " ..
+    "calls, seconds, flops, bytes), rows (all of these with op, layer, phase), roof.  %profile CODE does it to an " ..
+    "input.  p:save(\"flame.svg\").",
+  signature = "inspect.profile(f, ...)", see = { "inspect.summary", "profile:save" },
+  params = { { name = "f", type = "function", doc = "one step, or several; what comes after goes to it" } },
+  example = [[
+local x, w = nb.ones(4, 5), nb.ones(5, 6)
+return inspect.profile(function() return x:matmul(w) end).flops  --> 240]],
+})
+
 registry.add {
   name = "inspect", kind = "topic", value = inspect, doc = "Watch backpropagation happen.",
   example = "type(inspect)  --> \"table\"",
@@ -110,5 +227,6 @@ for _, name in ipairs { "graph", "diagram" } do
   require("nablua.plot.figure").define(inspect, "inspect.", name, require("nablua.inspect." .. name))
 end
 require "nablua.inspect.watch"  -- registers the methods of what it gives
+require "nablua.inspect.profile"
 
 return inspect

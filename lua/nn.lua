@@ -32,21 +32,33 @@ registry.add {
   example = "nn.init.constant(nb.zeros(2), 3)  --> {3, 3}",
 }
 
--- Help lists these files' layers in this order; those of any other file of nn/ follow.
-local parts, helpers = { "linear", "convolution", "pooling", "normalization", "containers", "activations", "recurrent",
-  "attention", "transformer", "losses", "gradients", "hooks" }, { "init", "module", "modes", "shared", "cells" }
+nn.metrics = registry.late "nablua.nn.metrics"
 
-local known = {}
-for _, list in ipairs { parts, helpers } do
-  for _, part in ipairs(list) do known[part] = true end
-end
-for _, name in ipairs(native.source_names()) do
-  local part = name:match "^nablua%.nn%.([^.]+)$"
-  if part and not known[part] then parts[#parts + 1] = part end
-end
+-- Help lists these files' layers in this order.
+local parts, helpers = { "linear", "convolution", "pooling", "normalization", "containers", "activations", "recurrent",
+  "attention", "transformer", "losses", "gradients", "hooks" }, { "init", "module", "modes", "shared", "cells",
+  "reduction", "metrics" }
+
 for _, part in ipairs(parts) do
   for name, value in pairs(require("nablua.nn." .. part)) do nn[name] = value end
 end
 for name, value in pairs(require "nablua.fit") do nn[name] = value end
+
+-- All other files of nn/ are read when somebody asks for a name that the first ones do not have.
+local known = {}
+for _, list in ipairs { parts, helpers } do
+  for _, part in ipairs(list) do known[part] = true end
+end
+package.preload["nablua.nn.others"] = function()
+  registry.home "nablua.nn.others"
+  for _, name in ipairs(native.source_names()) do
+    local part = name:match "^nablua%.nn%.([^.]+)$"
+    if part and not known[part] then
+      for key, value in pairs(require(name)) do nn[key] = value end
+    end
+  end
+  return nn
+end
+registry.late("nablua.nn.others", nn)
 
 return nn

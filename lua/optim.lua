@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- The module `optim`: optimizers, each one entry with its parameters and its update rule.
 --
+-- Those that are less often used are in optim/others.lua.
 -- An optimizer is { groups = {{ params = {...}, lr = ..., ... }, ...} }; its options read and assign like fields
 -- (opt.lr).  A group hides its options, so that it knows when one is set: it checks the value, and compiled functions
 -- learn of it.  What an optimizer remembers of a parameter is a table: tensors of the parameter's shape, and the count
@@ -340,7 +341,7 @@ local maximize = { name = "maximize", type = "boolean", default = false, doc = "
 
 -- An optimizer: either update(p, g, m, group), which moves the parameter p with the gradient g and may remember things
 -- in m, or step(group, m, evaluate) for all parameters together.  `memory` names what it remembers: true what every
--- step needs, false what only some options do.
+-- step needs, false what only some options do, or a function that says so of a parameter.
 local function define(name, spec)
   local where = "optim." .. name
   spec.name = name
@@ -376,28 +377,10 @@ end
 
 -- ---- the optimizers ----
 
-local function lr(default)
-  return { name = "lr", type = "non-negative", default = default, doc = "learning rate" }
-end
-local weight_decay = { name = "weight_decay", type = "non-negative", default = 0, doc = "times w, added to gradients" }
-local function eps(default)
-  return { name = "eps", type = "non-negative", default = default, doc = "keeps the divisor from 0" }
-end
-local betas = { name = "betas", type = "two fractions", default = { 0.9, 0.999 },
-  doc = "shares of the old mean of gradients and of the old mean of squares" }
-
-local function decayed(g, p, rate)
-  return rate ~= 0 and g + p * rate or g
-end
-
--- A remembered tensor, zeros at first.
-local function remembered(m, name, p)
-  if not m[name] then m[name] = nb.zeros_like(p:detach()) end
-  return m[name]
-end
-
-local one_step = "local w = nb.tensor({3}, {requires_grad=true}); (w * w):sum():backward(); " ..
-  "optim.%s({w}, {%s}):step(); return w  --> {%s}"
+local parts = require "nablua.optim.parts"
+local lr, weight_decay, eps, betas, one_step = parts.lr, parts.weight_decay, parts.eps, parts.betas, parts.one_step
+local decayed, remembered = parts.decayed, parts.remembered
+parts.define = define
 
 define("SGD", {
   doc = "Gradient descent: w ← w − lr·∂J/∂w, with momentum where given (v ← momentum·v + ∂J/∂w, w ← w − lr·v).",
@@ -540,5 +523,7 @@ local function is_optimizer(x)
 end
 
 for name, class in pairs(require "nablua.optim.schedules" (is_optimizer)) do optim[name] = class end
+
+registry.late("nablua.optim.others", optim)  -- read when somebody asks for what is not here
 
 return optim

@@ -67,6 +67,15 @@ local types = {
     end
     return next(v) ~= nil
   end },
+  ["sizes or inputs'"] = { "a whole number of at least 1, or a table of at most three, of which some may be nil",
+    function(v)
+      if is_size(v) then return true end
+      if type(v) ~= "table" or getmetatable(v) or next(v) == nil then return false end
+      for key, size in pairs(v) do
+        if (key ~= 1 and key ~= 2 and key ~= 3) or not is_size(size) then return false end
+      end
+      return true
+    end },
   counts = { "a whole number of at least 0, or a table of them",
     function(v) return is_count(v) or is_list_of(v, is_count) end },
   number = { "a number", is_number },
@@ -79,6 +88,16 @@ local types = {
   ["share or false"] = { "a number from 0 to 1, or false", function(v) return v == false or is_share(v) end },
   ["two fractions"] = { "a table of two numbers from 0 to below 1", function(v)
     return is_list_of(v, is_fraction) and #v == 2
+  end },
+  ["list of sizes"] = { "a table of whole numbers of at least 1", function(v) return is_list_of(v, is_size) end },
+  ["non-positive"] = { "a finite number of at most 0", function(v)
+    return is_within(v, -math.huge, 0, true) or v == 0
+  end },
+  ["two positives"] = { "a table of two finite numbers above 0", function(v)
+    return is_list_of(v, is_positive) and #v == 2
+  end },
+  ["three numbers"] = { "a table of three finite numbers", function(v)
+    return is_list_of(v, function(x) return is_within(x, -math.huge, math.huge, true) end) and #v == 3
   end },
   strings = { "a table of strings", function(v)
     return type(v) == "table" and not getmetatable(v) and (#v == 0 and next(v) == nil or is_list_of(v, function(x)
@@ -100,8 +119,13 @@ local types = {
   ["two sizes"] = { "a table of two whole numbers of at least 1", function(v)
     return is_list_of(v, is_size) and #v == 2
   end },
+  ["two whole numbers"] = { "a table of two whole numbers", function(v) return is_list_of(v, whole) and #v == 2 end },
   table = { "a table", function(v) return type(v) == "table" end },
   tensor = { "a tensor", core.is_tensor },
+  ["tensor or number"] = { "a tensor or a number", function(v) return core.is_tensor(v) or is_number(v) end },
+  tensors = { "a table of tensors", function(v) return is_list_of(v, core.is_tensor) end },
+  ["whole numbers"] = { "a whole number, or a table of them",
+    function(v) return whole(v) or is_list_of(v, whole) or type(v) == "table" and next(v) == nil end },
 }
 
 -- A tensor's shape, or a list of sizes, as text: "4×1"; of a scalar "()".

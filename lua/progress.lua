@@ -95,7 +95,7 @@ function Place:settle()
 end
 
 -- The end of an input, for those that come to know of it.
-local input = {}
+local input = { of_input = true }
 
 function input.settle()
   open, spare, display.pending[input] = {}, {}, nil

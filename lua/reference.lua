@@ -18,7 +18,7 @@ local rules = {
   { "^net:", "Methods of modules" }, { "^opt:", "Methods of optimizers" }, { "^schedule:", "Methods of schedules" },
   { "^nn%.init%.", "Initial values" }, { "^nn%.", "Modules" }, { "^data%.", "Sets of samples" },
   { "^csv:", "Sets of samples" }, { "^inspect[.:]", "Inspection" }, { "^plot[.:]", "Plots" },
-  { "^p:", "Plots" },
+  { "^p:", "Plots" }, { "^nb%.distributions%.", "Distributions" },
 }
 local OTHERS = "Session and machine"
 
@@ -37,10 +37,11 @@ local chapters = {
   { "operators", "Operators", "*", "In place" },
   { "gradients", "Gradients", "Gradients" },
   { "nn", "Nets", "Modules", "Methods of modules", "Layers", "Activation layers", "Loss layers", "Loss functions",
-    "Initial values" },
+    "Initial values", "Metrics" },
   { "optim", "Training", "Training", "Optimizers", "Methods of optimizers", "Learning rate schedules",
     "Methods of schedules" },
   { "data", "Data", "Sets of samples", "Files" },
+  { "nb.distributions", "Distributions", "Distributions" },
   { "inspect", "Inspection", "Inspection" },
   { "plot", "Plots", "Plots" },
   { "session", OTHERS, OTHERS, "The prompt in the terminal", "Environment variables" },

@@ -72,8 +72,10 @@ function registry.home(name)
 end
 
 -- The table of a module that is loaded when somebody first looks into it, or asks the registry: programs that do not
--- use it start sooner.  What it registers stands at this place.
-function registry.late(name)
+-- use it start sooner.  What it registers stands at this place.  With a table `into` the module fills that one, and is
+-- loaded when somebody asks it for what it does not have.
+function registry.late(name, into)
+  homes[name] = into or homes[name]
   local home, meta, place = registry.home(name), {}, {}
   if not rows then order[#order + 1] = place end
   local function load()
@@ -106,6 +108,44 @@ end
 function registry.load(name)
   late[name]()
 end
+
+-- ---- functions of nb and methods of tensors that are loaded late ----
+
+local modules = {}  -- { names = " a b c ", load = }
+
+-- Says that a module, when it is loaded, defines these functions of nb and methods of tensors: "a b c".
+function registry.later(name, names)
+  local place, loaded = {}, false
+  if not rows then order[#order + 1] = place end
+  local function load()
+    if loaded then return end
+    local before = order
+    order, loaded = place, true
+    local ok, message = pcall(require, name)
+    order, loaded = before, ok
+    if not ok then error(message, 0) end
+  end
+  modules[#modules + 1] = { names = (" %s "):format(names:gsub("%s+", " ")), load = load }
+  late[#late + 1] = load
+end
+
+local function look_behind(home, key)
+  if type(key) ~= "string" then return nil end
+  for _, module in ipairs(modules) do
+    if module.names:find(" " .. key .. " ", 1, true) then
+      module.load()
+      return rawget(home, key)
+    end
+  end
+end
+
+local function load_all(home)
+  for _, module in ipairs(modules) do module.load() end
+  return next, home, nil
+end
+
+setmetatable(core, { __index = look_behind, __pairs = load_all })
+setmetatable(native.methods, { __index = look_behind, __pairs = load_all })
 
 -- Adds a function of `home` (a table such as nb, called `prefix`) together with its documentation.
 function registry.define(home, prefix, name, entry)

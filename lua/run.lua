@@ -7,6 +7,7 @@
 local native = require "nablua.native"
 local nb = require "nablua.core"
 local fork = require "nablua.run.fork"
+local disk = require "nablua.run.disk"
 local frames = require "nablua.run.frames"
 local modes = require "nablua.modes"
 local module = require "nablua.nn.module"
@@ -16,6 +17,7 @@ local progress = require "nablua.progress"
 local registry = require "nablua.registry"
 local source = require "nablua.run.source"
 local state = require "nablua.run.state"
+local step = require "nablua.run.step"
 
 local run = registry.home "nablua.run"
 
@@ -29,8 +31,9 @@ local params = {
   { name = "opt", type = "any", optional = true, doc = "the optimizer" },
   { name = "data", type = "any", optional = true,
     doc = "{x, y}, what data.batches gives, or an iterator over batches; the last of a batch is the target" },
-  { name = "step", type = "function", optional = true,
-    doc = "called with a batch, returns the loss, a tensor of one number; backward and opt:step follow" },
+  { name = "step", type = "any", optional = true,
+    doc = "called with a batch, returns the loss, a tensor of one number; backward and opt:step follow, but not a " ..
+      "compiled one, which does them itself" },
   { name = "size", type = "size", default = 32, doc = "samples in a batch, where data is {x, y}" },
   { name = "shuffle", type = "boolean", default = true, doc = "a new order each epoch, where data is {x, y}" },
   { name = "epochs", type = "size", default = 1 },
@@ -41,11 +44,18 @@ local params = {
     doc = "where its random numbers begin; without it, where nb's stand now" },
   { name = "memory", type = "size", optional = true,
     doc = "bytes for what is kept of the past; a tenth of the machine's, at most 1 GB" },
+  { name = "journal", type = "string", optional = true,
+    doc = "a .safetensors file that is written while it goes, so that a run that was killed can be resumed" },
+  { name = "journal_every", type = "non-negative", default = 60, doc = "seconds between two such keyframes, at least" },
+  { name = "resume", type = "string", optional = true,
+    doc = "a journal, what run:keep or nn.fit's checkpoint= wrote: where it begins; not yet there, where it is the " ..
+      "journal, too, at the start" },
   { name = "name", type = "string", optional = true, doc = "what it is called in pictures" },
 }
 
 local fork_params = {
   { name = "opt", type = "table", optional = true, doc = "options of the optimizer that are to be others" },
+  { name = "clip", type = "positive or huge", optional = true, doc = "largest norm of all gradients together" },
   { name = "name", type = "string", optional = true, doc = "what it is called in pictures" },
 }
 
@@ -55,33 +65,9 @@ end
 
 -- ---- one step ----
 
-local function number_of(J)
-  local value = nb.is_tensor(J) and J:numel() == 1 and J:item()
-  if not value then fail("the loss must be a tensor of one number, got %s", options.describe(J)) end
-  return value
-end
-
-local function loss_of(self, batch)
-  if self.step then return self.step(table.unpack(batch, 1, batch.n)) end
-  return self.loss(self.net(table.unpack(batch, 1, batch.n - 1)), batch[batch.n])
-end
-
--- Forward, loss, backward, update.  What counts of an optimizer that asks for the loss several times is the first.
-local function train(self, batch)
-  local value
-  self.opt:step(function()
-    self.opt:zero_grad()
-    local J = loss_of(self, batch)
-    value = value or number_of(J)
-    J:backward()
-    if self.clip then require("nablua.nn").clip_grad_norm(self.net:parameters(), self.clip) end
-    return J
-  end)
-  return value
-end
-
 local function end_epoch(self)
   local place = self.place
+  self.means[place.epoch] = place.sum / place.count
   if self.schedule and self.schedule_per == "epoch" then self.schedule:step(place.sum / place.count) end
   self.place = { epoch = place.epoch + 1, batch = 0, sum = 0, count = 0 }
 end
@@ -101,21 +87,17 @@ local function next_batch(self)
   end
 end
 
-local function same_number(a, b)
-  return a == b or a ~= a and b ~= b
-end
-
 -- From begin_step to end_step the run stands within a step; both are done as a whole.
 local function begin_step(self)
   state.begin_step(self)
   self.between = source.copy(self.place)
 end
 
-local function end_step(self, step)
+local function end_step(self, k)
   state.end_step(self)
   state.settle(self)
-  self.at, self.between = step, nil
-  if step > self.head then self.head = step end
+  self.at, self.between = k, nil
+  if k > self.head then self.head = k end
 end
 
 -- Does the next step; false when there is none.
@@ -123,21 +105,15 @@ local function advance(self)
   native.whole(begin_step, self)
   local batch = next_batch(self)
   if not batch then
+    self.over_after = self.at  -- a stream says only now that its last epoch has ended; from here on that is known
     native.whole(end_step, self, self.at)
     return false
   end
-  local rate, history, k = self.opt.lr, self.history, self.at + 1
-  local value = train(self, batch)
-  if self.schedule and self.schedule_per == "batch" then self.schedule:step(value) end
+  local k = self.at + 1
+  local value = step.once(self, k, batch)
   local place, n = self.place, batch[1]:dim() > 0 and batch[1]:size(1) or 1
   place.batch, place.sum, place.count = place.batch + 1, place.sum + value * n, place.count + n
-  if place.batch == self.source.count then end_epoch(self) end
-  if k <= self.head and not same_number(history.loss[k], value) then
-    fail("step %d gave the loss %.17g the first time and %.17g now: it reads something that is neither data nor " ..
-      "state of the training, such as a clock, a file or a variable that was changed; the run stands after step %d",
-      k, history.loss[k], value, self.at)
-  end
-  history.loss[k], history.lr[k] = value, rate
+  if place.batch == self.source.count or k == self.over_after then end_epoch(self) end
   native.whole(end_step, self, k)
   return true
 end
@@ -155,15 +131,21 @@ local function recover(self)
     return
   end
   frames.go_back(self, at)
+  native.stops_muted = true
   pcall(function()
     while self.at < at do
       if not advance(self) then break end
     end
   end)
-  if not self.between then return end
-  self.between = nil
-  state.end_step(self)
-  frames.go_back(self, self.at)
+  native.stops_muted = nil
+  if self.between then
+    self.between = nil
+    state.end_step(self)
+    frames.go_back(self, self.at)
+  end
+  if self.at < at then
+    notice.say("run: the steps before it differ now, too: it stands after step %d, not %d", self.at, at)
+  end
 end
 
 -- What has to happen before a step: looking whether somebody else has been there, and keyframes.
@@ -185,7 +167,11 @@ local function forward(self, last, told)
   while self.at < last do
     prepare(self)
     local began = native.clock()
-    if not advance(self) then break end
+    if not advance(self) then
+      disk.note(self, true)
+      break
+    end
+    disk.note(self)
     frames.learn(self, native.clock() - began)
     if told then told() end
   end
@@ -201,6 +187,13 @@ local function look_away(self)
   state.settle(self)
 end
 
+-- The same where the random numbers are not the run's.
+local function look_away_outside(self)
+  local random = nb.random_state()
+  look_away(self)
+  nb.random_state(random)
+end
+
 local function begin_drive(self)
   self.driven = true
   nb.random_state(self.random)
@@ -212,6 +205,7 @@ end
 
 local function end_drive(self, restore_modes, random)
   if not self.driven then return end
+  step.unfollow()
   recover(self)
   local change = state.change(self)
   restore_modes()
@@ -231,14 +225,14 @@ local function drive(self, f, ...)
   end, ...)
 end
 
-local function go_to(self, step)
+local function go_to(self, k)
   if state.change(self) and self.at < self.head then
     notice.say("run: what was changed after step %d is not kept, since other steps follow it", self.at)
   end
   frames.before_leaving(self)
-  frames.approach(self, step)
-  forward(self, step)
-  if self.at < step then fail("it ends after step %d", self.at) end
+  frames.approach(self, k)
+  forward(self, k)
+  if self.at < k then fail("it ends after step %d", self.at) end
 end
 
 -- The epoch of the last step.
@@ -251,10 +245,13 @@ local function look(self)
   self.looked = { taken = state.take(self), place = source.copy(self.place) }
   local batch = next_batch(self)
   if not batch then fail("there is no step after step %d to look at", self.at) end
-  return nb.inspect.step(function()
-    self.opt:zero_grad()
-    return loss_of(self, batch)
-  end, { opt = self.opt })
+  return modes.restoring(function() native.stops_muted = nil end, function()
+    native.stops_muted = true
+    return nb.inspect.step(function()
+      self.opt:zero_grad()
+      return step.loss_of(self, batch)
+    end, { opt = self.opt })
+  end)
 end
 
 local function method(name, entry)
@@ -297,12 +294,12 @@ method("to", {
   doc = "Goes to the end of a step, past or future: weights, buffers, moments, schedule and random numbers have the " ..
     "bits that they had, or will have, there.  Lua's variables stay as they are.  Returns the run.",
   example = sample .. "run:go(); local w = net.weight:item(); run:to(1):to(6); return net.weight:item() == w  --> true",
-  function(self, proxy, step)
-    step = steps_of("run:to", step == nil and "nothing" or step)
-    if step < self.kept[1].step then
-      native.raise(("run:to: what is kept begins after step %d, got %d"):format(self.kept[1].step, step))
+  function(self, proxy, k)
+    k = steps_of("run:to", k == nil and "nothing" or k)
+    if k < self.kept[1].step then
+      native.raise(("run:to: what is kept begins after step %d, got %d"):format(self.kept[1].step, k))
     end
-    if step ~= self.at then drive(self, go_to, step) end
+    if k ~= self.at then drive(self, go_to, k) end
     return proxy
   end,
 })
@@ -338,16 +335,31 @@ method("go", {
   end,
 })
 
+-- Those of a run's forks that somebody holds.
+local function living(forks)
+  local list = setmetatable({}, { __mode = "v" })
+  for _, f in pairs(forks or {}) do list[#list + 1] = f end
+  return list
+end
+
 method("fork", {
   signature = "run:fork({opt={lr=0.1}, name=\"hot\"})", see = { "run:cut", "nb.run" },
   doc = "Another run from where this one stands, with copies of the net, the loss, the optimizer and the schedule, " ..
-    "and other options of the optimizer where `opt` gives them; functions that name these get the copies.  This one " ..
-    "stays as it is.", example = sample .. "local hot = run:next(2):fork{opt={lr=0.5}}; hot:next(); " ..
+    "and other options of the optimizer where `opt` gives them, or another `clip`; functions that name these get " ..
+    "the copies.  This one stays as it is.  A compiled step is recorded anew.",
+  example = sample .. "local hot = run:next(2):fork{opt={lr=0.5}}; hot:next(); " ..
     "return {run.step, hot.step, run.lr, hot.lr}  --> {2, 3, 0.1, 0.5}",
   function(self, _, given)
     if self.driven then fail "it is going; fork it when the step is done" end
+    look_away_outside(self)
     local o = options.check("run:fork", fork_params, given)
-    return run.of(fork.of(self, o))
+    local new = fork.of(self, o)
+    new.from, new.forks = self.at, nil
+    local child = run.of(new)
+    local list = living(self.forks)
+    list[#list + 1] = child
+    self.forks = list
+    return child
   end,
 })
 
@@ -361,21 +373,43 @@ method("look", {
   end,
 })
 
+method("keep", {
+  signature = "run:keep(path)", see = { "nb.run", "nn.fit" },
+  doc = "Writes where it stands to a .safetensors file, from which nb.run{resume=path, ...}, and nn.fit with " ..
+    "checkpoint=path, go on.  Returns the run.", example = sample ..
+    "local path = os.tmpname() .. \".safetensors\"; run:next(2):keep(path); local n = nb.load(path).run.step; " ..
+    "os.remove(path); return n  --> 2",
+  function(self, proxy, path)
+    if self.driven then fail "it is going; keep it when the step is done" end
+    look_away_outside(self)
+    disk.save(self, path)
+    return proxy
+  end,
+})
+
 method("cut", {
   signature = "run:cut()", see = { "run:fork", "run:to" },
   doc = "Drops the steps that were done after the one it stands at, so that others can follow.  Returns the run.",
   example = sample .. "run:next(3):back(2):cut(); return #run.history.loss  --> 1",
   function(self, proxy)
     frames.cut(self)
-    for k = self.at + 1, self.head do
-      for _, list in pairs(self.history) do list[k] = nil end
-    end
+    step.cut(self, self.at)
+    if self.at < self.head then self.over_after = nil end
     self.head = self.at
     return proxy
   end,
 })
 
 -- ---- what it shows ----
+
+-- The step of the least loss.
+local function best_of(losses)
+  local best
+  for k, loss in ipairs(losses) do
+    if loss == loss and (not best or loss < losses[best]) then best = k end
+  end
+  return best
+end
 
 local fields = {
   step = function(self) return self.at end,
@@ -389,6 +423,7 @@ local fields = {
   name = function(self) return self.name end,
   first = function(self) return self.kept[1].step end,
   last = function(self) return self.head end,
+  best = function(self) return best_of(self.history.loss) end,
   kept_bytes = function(self) return frames.bytes(self) end,
 }
 
@@ -425,9 +460,18 @@ function meta.__tostring(proxy)
     loss and (", loss %.4g"):format(loss) or "", self.kept[1].step, frames.bytes(self) / 1e6)
 end
 
+function meta.__display(proxy, settings)
+  local self = inner[proxy]
+  self.forks = living(self.forks)
+  return require("nablua.run.card").display(self, inner, settings, epoch_of(self), frames.bytes(self))
+end
+
 -- ---- making one ----
 
 local function check(o)
+  if o.step ~= nil and not options.is_callable(o.step) then
+    native.raise("nb.run: step must be a function, got " .. options.describe(o.step))
+  end
   if not module.is(o.net) then native.raise("nb.run: net must be a module, got " .. options.describe(o.net)) end
   if not o.step and not module.is(o.loss) and type(o.loss) ~= "function" then
     native.raise("nb.run: loss must be a module such as nn.MSELoss() or a function, got " .. options.describe(o.loss) ..
@@ -445,6 +489,43 @@ function run.is(v)
   return inner[v] ~= nil
 end
 
+-- f(doing) at step k, where doing() is its forward and backward; then the run stands where it stood.
+function run.during_step(proxy, k, f)
+  local self = inner[proxy]
+  local at = self.at
+  proxy:to(k - 1)
+  local result = drive(self, function()
+    self.looked = { taken = state.take(self), place = source.copy(self.place) }
+    local batch = next_batch(self)
+    return f(function()
+      self.opt:zero_grad()
+      local J = step.loss_of(self, batch)
+      if not native.compiled_of(self.step) then J:backward() end
+      return J
+    end)
+  end)
+  proxy:to(at)
+  return result
+end
+
+-- The first step that two runs did otherwise, and what of it: "rate", "loss" or "weights"; nil where one ends before.
+function run.parting(a, b)
+  local x, y = inner[a], inner[b]
+  local first, second = x.history, y.history
+  for k = 1, math.min(x.head, y.head) do
+    if first.loss[k] ~= second.loss[k] and (first.loss[k] == first.loss[k] or second.loss[k] == second.loss[k]) then
+      return k, "loss"
+    end
+    if first.lr[k] ~= second.lr[k] then return k, "rate" end
+    if x.sums[k] ~= y.sums[k] then return k, "weights" end
+  end
+end
+
+-- What is known of a run, for those who write it down.
+function run.known_of(proxy)
+  return inner[proxy]
+end
+
 -- The value that stands for a run; the first keyframe is of where it stands.
 function run.of(self)
   local proxy = setmetatable({}, meta)
@@ -459,7 +540,8 @@ registry.add {
   family = "Runs", see = { "run:go", "run:to", "run:next", "run:back", "nn.fit" },
   doc = "A training as a value, which has not begun: run:go() does it, run:next(n) some steps, run:back(n) and " ..
     "run:to(step) go to any step, to the same bits.  run.step, run.epoch, run.loss and run.history say where it " ..
-    "stands; run.first and run.last between which steps it can go without training on.",
+    "stands; run.first and run.last between which steps it can go without training on; run.best is the step of " ..
+    "the least loss.",
   signature = "nb.run{net=, loss=, opt=, data=, epochs=1, size=32, shuffle=true, schedule=, seed=, step=, ...}",
   params = params, example = sample .. "run:next(4):back(); return {run.step, run.last}  --> {3, 4}",
 }
@@ -473,11 +555,15 @@ function run.new(given)
   self.random = nb.random_state()
   nb.random_state(outer)
   self.at, self.head, self.history = 0, 0, { loss = {}, lr = {} }
-  self.place = { epoch = 1, batch = 0, sum = 0, count = 0 }
+  step.open(self)
+  self.place, self.means = { epoch = 1, batch = 0, sum = 0, count = 0 }, {}
   self.opt:zero_grad()
+  native.whole(disk.resume, self)
+  disk.open_journal(self)
   return run.of(self)
 end
 
 require "nablua.run.compare"(run)
+run.journals = require "nablua.run.journals"
 
 return run

@@ -121,6 +121,21 @@ define("chunk", {
   end,
 })
 
+-- ---- rows of C that take more ----
+
+-- Where the second argument is no number, a function of a module that is loaded then does it.
+local function also(name)
+  local plain = nb[name]
+  local function both(x, a, ...)
+    if type(a) ~= "table" and not nb.is_tensor(a) then return plain(x, a, ...) end
+    return require("nablua.functions.several")[name](x, a, ...)
+  end
+  nb[name], methods[name] = both, both
+end
+
+also "roll"
+also "repeat_interleave"
+
 -- ---- methods made here ----
 
 local function method(name, entry)

@@ -26,6 +26,12 @@ static void on_interrupt(int number) {
     session_interrupt(k->session);
 }
 
+static void on_attention(int number) {
+  (void)number;
+  Kernel *k = the_kernel;
+  if (k->session && pthread_equal(pthread_self(), k->evaluator)) session_attend(k->session);
+}
+
 static void on_end(int number) {
   (void)number;
   kernel_stop(the_kernel);
@@ -62,6 +68,7 @@ static void hold_ends(sigset_t *before) {
 
 static void handle_signals(void) {
   handle(SIGINT, on_interrupt, SA_RESTART);
+  handle(SIGURG, on_attention, SA_RESTART);
   handle(SIGTERM, on_end, SA_RESTART);
   handle(SIGHUP, on_end, SA_RESTART);
   handle(SIGPIPE, on_broken_pipe, SA_RESTART);
@@ -80,7 +87,7 @@ static void handle_signals(void) {
 // ---- evaluating ----
 
 static void evaluate(Kernel *k) {
-  for (Job *job; (job = queue_next(k)) != NULL; free(job)) request_handle(k, SHELL, &job->frames, job->number);
+  for (Job *job; (job = queue_next(k)) != NULL;) request_evaluate(k, job);
   Session *session = k->session;
   session_end_programs(session);
   k->session = NULL;  // an interrupt may still come
@@ -102,6 +109,7 @@ static void on_exit_called(void) {
 
 static bool start_session(Kernel *k, char *reason, size_t size) {
   Sink sink = kernel_sink(k);
+  sink.visit = request_visit;
   if (!(k->session = session_new(&sink, reason, size))) return false;
   session_set_display(k->session, false, true, 100);
   return true;

@@ -19,12 +19,39 @@
 #include "session.h"
 #include "wire.h"
 
-// A request as it came, not yet read.
+// A prompt beside the main one; see subshells.c.
+typedef struct Subshell {
+  struct Subshell *next;
+  char id[40];
+  int place;                         // from 1, for people
+  int count;                         // inputs so far
+  int jobs;                          // that hold it
+  atomic_bool deleted;               // what it has queued is dropped
+  unsigned long long abort_through;  // as the kernel's
+  unsigned mark;                     // of queue.c
+} Subshell;
+
+// A request as it came, of which only the header was looked at, unchecked.
 typedef struct Job {
   struct Job *next;
   Frames frames;
   unsigned long long number;  // from 1
+  SessionLevel level;         // what it is as a visitor; SESSION_INPUT: it is none
+  bool is_comm, is_lost;      // a message of a comm; its subshell is unknown
+  Subshell *subshell;         // NULL: the main shell
+  char comm[64];              // whose message it is, if a short one
+  bool more;                  // another for the same comm waits
+  unsigned long long after;   // opens a comm, whose target this cell may be about to make; 0: none
 } Job;
+
+// What a request that is answered knows of itself: set aside while a visitor is.
+typedef struct Answering {
+  Message *request;
+  Subshell *subshell;
+  bool visits, silent, more;
+  json_t *payload;  // of the reply to the cell
+  json_t *problem;  // of the cell that failed: ename, evalue, traceback
+} Answering;
 
 typedef struct Kernel {
   Connection connection;
@@ -38,19 +65,23 @@ typedef struct Kernel {
   pthread_mutex_t lock;  // of what follows
   pthread_cond_t changed;
   Job *first, *last;
-  unsigned long long jobs;  // that came so far
-  bool closed;              // the session is
-  bool asking;              // input() waits
-  char *answer;             // to it
+  unsigned long long jobs;                                  // that came so far
+  unsigned long long inputs;                                // of these, cells of the main shell
+  unsigned long long last_input, begun_input, ended_input;  // their numbers
+  atomic_int visitors;                                      // those that wait and need not wait for a cell's end
+  unsigned picks;
+  Subshell *subshells;
+  int subshells_made;
+  bool closed;   // the session is
+  bool asking;   // input() waits
+  char *answer;  // to it
   size_t answer_length;
   int answered;  // an event
 
   // The evaluator's own.
   Session *volatile session;
-  Message *request;  // that is being answered
-  bool silent, has_history;
-  json_t *payload;                   // of the reply to the cell
-  json_t *problem;                   // of the cell that failed: ename, evalue, traceback
+  Answering now;  // the request that is being answered
+  bool has_history;
   unsigned long long abort_through;  // cells up to this job came before a cell failed
   char *given;                       // the answer that is read as standard input, its line's end included, or NULL
   size_t given_length, given_at;
@@ -82,19 +113,48 @@ int kernel_signal_programs(int number);
 
 // ---- queue.c ----
 
-// Adds a request that came; takes the frames over.
-void queue_add(Kernel *k, Frames *frames);
+// Adds a request that came, whose type tells `level` what it is as a visitor; takes the frames over.
+void queue_add(Kernel *k, Frames *frames, SessionLevel (*level)(const char *type, bool is_beside));
 
-// Waits for the next request, which the caller frees; NULL when the kernel ends.
+// Waits for the next request, which the caller gives back to job_free; NULL when the kernel ends.
 Job *queue_next(Kernel *k);
 
-// How many requests came so far, once none has come for a moment: what a client sent in one go is then here.
+// The first request that may be answered while something runs that only what is below `level` may visit; NULL when
+// there is none.
+Job *queue_visitor(Kernel *k, SessionLevel level);
+
+void job_free(Kernel *k, Job *job);
+
+// Calls the evaluator's attention to visitors that wait; from any thread.
+void queue_attend(Kernel *k);
+
+// How many requests came so far, once no cell has come for a moment: what a client sent in one go is then here.
 unsigned long long queue_settle(Kernel *k);
+
+// ---- subshells.c ----
+
+// What the three requests answer with.
+json_t *subshell_create(Kernel *k);
+json_t *subshell_delete(Kernel *k, const char *id);
+json_t *subshell_list(Kernel *k);
+
+// The one of that name, which a job holds from here on; NULL when there is none.  Under the lock.
+Subshell *subshell_hold(Kernel *k, const char *id);
+void subshell_let_go(Subshell *s);
 
 // ---- requests.c ----
 
 // Reads a request that came on `channel`, answers it, and says busy and idle around it.
-void request_handle(Kernel *k, Channel channel, Frames *frames, unsigned long long number);
+void request_handle(Kernel *k, Channel channel, Job *job);
+
+// The same of one from the queue, which ends with it.  False when it could not be a visitor.
+bool request_evaluate(Kernel *k, Job *job);
+
+// The sink's `visit`.
+bool request_visit(void *kernel, SessionLevel level);
+
+// What a request of this type is as a visitor.
+SessionLevel request_level(const char *type, bool is_beside);
 
 // The requests that there are, from 0; NULL behind the last.  For tests.
 const char *request_name(size_t i);

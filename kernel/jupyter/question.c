@@ -14,9 +14,9 @@
 static void ask_client(Kernel *k, const char *prompt, bool hidden) {
   Frames f = {0};
   outbox_flush(k->outbox);
-  frames_add_idents(&f, k->request);
+  frames_add_idents(&f, k->now.request);
   json_t *content = json_pack("{s:o, s:b}", "prompt", json_text(prompt, strlen(prompt)), "password", hidden);
-  if (wire_write(k->wire, &f, "input_request", message_header(k->request), content))
+  if (wire_write(k->wire, &f, "input_request", message_header(k->now.request), content))
     outbox_post(k->outbox, STDIN, &f);
   else
     frames_free(&f);
@@ -35,7 +35,8 @@ char *kernel_ask(void *kernel, const char *prompt, bool hidden, size_t *length) 
   ask_client(k, prompt, hidden);
   while (!line && !session_interrupted(k->session) && !atomic_load(&k->stopping)) {
     struct pollfd ready = {k->answered, POLLIN, 0};
-    if (poll(&ready, 1, 100) > 0) event_clear(k->answered);
+    session_serve(k->session);
+    if (poll(&ready, 1, 20) > 0) event_clear(k->answered);
     pthread_mutex_lock(&k->lock);
     line = k->answer;
     *length = k->answer_length;
@@ -62,13 +63,14 @@ static void drop_given(Kernel *k) {
 static bool ask_for_line(Kernel *k) {
   k->given_at = 0;
   k->given = kernel_ask(k, "", false, &k->given_length);
+  clearerr_unlocked(stdin);                          // a visitor may have read in vain meanwhile
   if (k->given) k->given[k->given_length++] = '\n';  // in the place of its NUL
   return k->given != NULL;
 }
 
 static ssize_t read_given(void *cookie, char *buffer, size_t size) {
   Kernel *k = cookie;
-  if (!pthread_equal(pthread_self(), k->evaluator) || !k->request) return 0;
+  if (!pthread_equal(pthread_self(), k->evaluator) || !k->now.request) return 0;
   if (!session_may_read(k->session) || (!k->given && !ask_for_line(k))) return 0;  // the end of the file
   size_t left = k->given_length - k->given_at, n = left < size ? left : size;
   memcpy(buffer, k->given + k->given_at, n);

@@ -1,11 +1,51 @@
 // SPDX-License-Identifier: MIT
-// The queue of requests: io adds what came, the evaluator takes one after the other.
+// The queue of requests: io adds what came, the evaluator takes one after the other; while a cell runs, those that need
+// not wait for it.
+#include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "kernel.h"
+#include "lenient.h"
 
-void queue_add(Kernel *k, Frames *frames) {
+// ---- adding ----
+
+static json_t *read_part(const Frames *f, size_t place) {
+  enum { LONGEST = 1 << 16 };
+  for (size_t i = 0; i + place < f->count; i++) {
+    if (zmq_msg_size(&f->items[i]) != 9 || memcmp(zmq_msg_data(&f->items[i]), "<IDS|MSG>", 9) != 0) continue;
+    zmq_msg_t *part = &f->items[i + place];
+    return zmq_msg_size(part) > LONGEST ? NULL : json_lenient(zmq_msg_data(part), zmq_msg_size(part));
+  }
+  return NULL;
+}
+
+// Looks at what decides when it is answered.  What cannot be read is found out then.
+static void classify(Kernel *k, Job *job, SessionLevel (*level)(const char *type, bool is_beside)) {
+  enum { HEADER = 2, CONTENT = 5 };
+  json_t *header = read_part(&job->frames, HEADER);
+  const char *type = json_string_value(json_object_get(header, "msg_type"));
+  const char *id = json_string_value(json_object_get(header, "subshell_id"));
+  if (id) {
+    job->subshell = subshell_hold(k, id);
+    job->is_lost = !job->subshell;
+  }
+  job->level = job->is_lost || !type ? SESSION_LOOK : level(type, id != NULL);
+  job->is_comm = job->level == SESSION_HANDLE;
+  if (job->is_comm && !id && strcmp(type, "comm_open") == 0 && k->last_input > k->begun_input)
+    job->after = k->last_input;
+  if (job->is_comm && strcmp(type, "comm_msg") == 0) {
+    json_t *content = read_part(&job->frames, CONTENT);
+    const char *comm = json_string_value(json_object_get(content, "comm_id"));
+    if (comm && strlen(comm) < sizeof job->comm) strcpy(job->comm, comm);
+    json_decref(content);
+  }
+  json_decref(header);
+}
+
+void queue_add(Kernel *k, Frames *frames, SessionLevel (*level)(const char *type, bool is_beside)) {
   Job *job = calloc(1, sizeof *job);
   if (!job) {
     kernel_log("out of memory; a request is lost");
@@ -15,6 +55,13 @@ void queue_add(Kernel *k, Frames *frames) {
   job->frames = *frames;
   pthread_mutex_lock(&k->lock);
   job->number = ++k->jobs;
+  classify(k, job, level);
+  if (job->level < SESSION_INPUT) {
+    atomic_fetch_add(&k->visitors, 1);
+  } else {
+    k->inputs++;
+    k->last_input = job->number;
+  }
   if (k->last)
     k->last->next = job;
   else
@@ -24,25 +71,92 @@ void queue_add(Kernel *k, Frames *frames) {
   pthread_mutex_unlock(&k->lock);
 }
 
+void job_free(Kernel *k, Job *job) {
+  frames_free(&job->frames);
+  pthread_mutex_lock(&k->lock);
+  if (job->subshell) subshell_let_go(job->subshell);
+  if (job->level == SESSION_INPUT) k->ended_input = job->number;
+  pthread_mutex_unlock(&k->lock);
+  free(job);
+}
+
+void queue_attend(Kernel *k) {
+  if (atomic_load(&k->evaluating)) pthread_kill(k->evaluator, SIGURG);
+}
+
+// ---- taking ----
+
+// Whether another message for the comm of this job waits, and nothing that must come between them.
+static bool is_followed(const Job *job) {
+  enum { FAR = 64 };
+  if (!*job->comm) return false;
+  const Job *other = job->next;
+  for (int i = 0; other && i < FAR; i++, other = other->next) {
+    if (other->level == SESSION_INPUT) return false;
+    if (other->subshell == job->subshell && strcmp(other->comm, job->comm) == 0) return true;
+  }
+  return false;
+}
+
+static void take_out(Kernel *k, Job *job, Job *before) {
+  job->more = is_followed(job);
+  if (before)
+    before->next = job->next;
+  else
+    k->first = job->next;
+  if (k->last == job) k->last = before;
+  if (job->level < SESSION_INPUT)
+    atomic_fetch_sub(&k->visitors, 1);
+  else
+    k->begun_input = job->number;
+}
+
 Job *queue_next(Kernel *k) {
   pthread_mutex_lock(&k->lock);
   while (!k->first && !atomic_load(&k->stopping)) pthread_cond_wait(&k->changed, &k->lock);
   Job *job = atomic_load(&k->stopping) ? NULL : k->first;
-  if (job && !(k->first = job->next)) k->last = NULL;
+  if (job) take_out(k, job, NULL);
+  pthread_mutex_unlock(&k->lock);
+  return job;
+}
+
+// Whether a job may come before those that it finds in the queue: what a subshell asks for keeps its order, and so do
+// comms, which may be of a target that a cell before them is to make.
+static bool may_pass(const Kernel *k, const Job *job, SessionLevel level, bool behind) {
+  const Subshell *s = job->subshell;
+  if (s && s->deleted) return true;
+  if (job->level >= level || (s && s->mark == k->picks)) return false;
+  return !job->is_comm || s || (!behind && job->after <= k->ended_input);
+}
+
+Job *queue_visitor(Kernel *k, SessionLevel level) {
+  pthread_mutex_lock(&k->lock);
+  k->picks++;
+  bool behind = false;  // a cell, or a comm that waits for one
+  Job *job = k->first, *before = NULL;
+  for (; job && !may_pass(k, job, level, behind); before = job, job = job->next) {
+    behind = behind || job->level == SESSION_INPUT || job->after > k->ended_input;
+    if (job->subshell) job->subshell->mark = k->picks;
+  }
+  if (job) take_out(k, job, before);
+  if (job && job->subshell && job->subshell->deleted) job->level = SESSION_LOOK;
   pthread_mutex_unlock(&k->lock);
   return job;
 }
 
 unsigned long long queue_settle(Kernel *k) {
-  unsigned long long before, after = 0;
-  do {
+  enum { ROUNDS = 25 };  // who goes on sending cells for so long did not send them in one go
+  unsigned long long before, after = 0, jobs = 0;
+  for (int i = 0; i < ROUNDS; i++) {
     pthread_mutex_lock(&k->lock);
-    before = k->jobs;
+    before = k->inputs;
     pthread_mutex_unlock(&k->lock);
     nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
     pthread_mutex_lock(&k->lock);
-    after = k->jobs;
+    after = k->inputs;
+    jobs = k->jobs;
     pthread_mutex_unlock(&k->lock);
-  } while (before != after);
-  return after;
+    if (before == after) break;
+  }
+  return jobs;
 }

@@ -84,36 +84,53 @@ static bool is_blank(const char *code, size_t length) {
   return i == length;
 }
 
+// Evaluates a cell: of the main shell, of a subshell, or one that is not counted.
+static SessionStatus evaluate(Kernel *k, const char *code, size_t length, bool counted, int count) {
+  char prompt[40];
+  if (is_blank(code, length)) return SESSION_OK;
+  if (!counted) return session_eval_apart(k->session, code, length, NULL);
+  if (!k->now.subshell) return session_eval(k->session, code, length);
+  snprintf(prompt, sizeof prompt, "subshell %d", k->now.subshell->place);
+  return session_eval_beside(k->session, prompt, count, code, length);
+}
+
+// Of a cell that failed: those that its client sent with it are not evaluated.
+static void abort_queued(Kernel *k) {
+  if (k->now.subshell)
+    k->now.subshell->abort_through = queue_settle(k);
+  else
+    k->abort_through = queue_settle(k);
+}
+
 static json_t *execute(Kernel *k, Message *m) {
   size_t length;
   const char *code = text(m->content, "code", &length);
+  Subshell *beside = k->now.subshell;
   if (!code) return bad_request("execute_request needs a string at code");
-  bool counted = flag(m->content, "store_history", true) && !k->silent;
-  int count = session_next_number(k->session) - !counted;
-  if (!k->silent)
+  bool counted = flag(m->content, "store_history", true) && !k->now.silent;
+  int count = (beside ? beside->count + 1 : session_next_number(k->session)) - !counted;
+  if (beside && counted) beside->count++;
+  if (!k->now.silent)
     outbox_publish(k->outbox, "execute_input", message_header(m),
                    json_pack("{s:o, s:i}", "code", json_text(code, length), "execution_count", count));
-  if (counted) need_history(k);
-  session_allow_input(k->session, flag(m->content, "allow_stdin", false));
-  kernel_drop_input(k);
-  json_decref(k->problem);
-  k->problem = NULL;
-  k->payload = json_array();
-  SessionStatus status = SESSION_OK;
-  if (!is_blank(code, length))
-    status = counted ? session_eval(k->session, code, length) : session_eval_apart(k->session, code, length, NULL);
+  if (counted && !beside) need_history(k);
+  // There is one question at a time.
+  session_allow_input(k->session, flag(m->content, "allow_stdin", false) && !k->asking);
+  if (!k->now.visits) kernel_drop_input(k);
+  k->now.payload = json_array();
+  SessionStatus status = evaluate(k, code, length, counted, count);
   json_t *reply, *expressions = json_object_get(m->content, "user_expressions");
   if (status == SESSION_OK) {
     reply = json_pack("{s:s, s:o}", "status", "ok", "user_expressions", evaluate_expressions(k, expressions));
   } else {
-    if (flag(m->content, "stop_on_error", true)) k->abort_through = queue_settle(k);
-    reply = k->problem ? json_deep_copy(k->problem) : bad_request("the evaluation failed");
+    if (flag(m->content, "stop_on_error", true)) abort_queued(k);
+    reply = k->now.problem ? json_deep_copy(k->now.problem) : bad_request("the evaluation failed");
     json_object_set_new(reply, "status", json_string("error"));
     json_object_set_new(reply, "user_expressions", json_object());
   }
   json_object_set_new(reply, "execution_count", json_integer(count));
-  json_object_set_new(reply, "payload", k->payload);
-  k->payload = NULL;
+  json_object_set_new(reply, "payload", k->now.payload);
+  k->now.payload = NULL;
   return reply;
 }
 
@@ -231,7 +248,12 @@ static json_t *comm_message(Kernel *k, Message *m, CommKind kind) {
   const char *target = text(m->content, "target_name", &length), *id = text(m->content, "comm_id", &length);
   char *data = json_dumps(json_object_get(m->content, "data"), JSON_COMPACT | JSON_ENCODE_ANY);
   Mime *buffers = calloc((size_t)count + 1, sizeof *buffers);
-  Comm c = {.kind = kind, .id = id, .target = target ? target : "", .data = data ? data : "{}", .buffers = buffers};
+  Comm c = {.kind = kind,
+            .id = id,
+            .target = target ? target : "",
+            .data = data ? data : "{}",
+            .buffers = buffers,
+            .more = k->now.more};
   c.length = strlen(c.data);
   for (; buffers && c.buffer_count < count; c.buffer_count++) {
     zmq_msg_t *b = message_buffer(m, (size_t)c.buffer_count);
@@ -268,12 +290,12 @@ static json_t *help_links(void) {
 
 static json_t *kernel_info(Kernel *k, Message *m) {
   (void)k, (void)m;
-  return json_pack("{s:s, s:s, s:s, s:{s:s, s:s, s:s, s:s, s:s, s:s}, s:s, s:b, s:[], s:o}",                         //
+  return json_pack("{s:s, s:s, s:s, s:{s:s, s:s, s:s, s:s, s:s, s:s}, s:s, s:b, s:[s], s:o}",                        //
                    "protocol_version", "5.5", "implementation", "nablua", "implementation_version", NABLUA_VERSION,  //
                    "language_info", "name", "lua", "version", session_lua_version(), "mimetype", "text/x-lua",
                    "file_extension", ".lua", "pygments_lexer", "lua", "codemirror_mode", "lua",  //
                    "banner", "nablua " NABLUA_VERSION "   ?name or help(name) explains", "debugger", 0,
-                   "supported_features", "help_links", help_links());
+                   "supported_features", "kernel subshells", "help_links", help_links());
 }
 
 static json_t *connect(Kernel *k, Message *m) {
@@ -290,6 +312,24 @@ static json_t *interrupt(Kernel *k, Message *m) {
 static json_t *debug(Kernel *k, Message *m) {
   (void)k, (void)m;
   return bad_request("this kernel has no debugger; %debug opens a prompt in the frames of the last error");
+}
+
+static json_t *create_subshell(Kernel *k, Message *m) {
+  (void)m;
+  return subshell_create(k);
+}
+
+static json_t *delete_subshell(Kernel *k, Message *m) {
+  size_t length;
+  const char *id = text(m->content, "subshell_id", &length);
+  json_t *answer = id ? subshell_delete(k, id) : NULL;
+  queue_attend(k);
+  return answer ? answer : bad_request("there is no such subshell; it was deleted, or the kernel restarted");
+}
+
+static json_t *list_subshells(Kernel *k, Message *m) {
+  (void)m;
+  return subshell_list(k);
 }
 
 static json_t *usage(Kernel *k, Message *m) {
@@ -312,24 +352,28 @@ typedef struct Handler {
   const char *request, *reply;  // no reply: NULL
   int channels;
   json_t *(*answer)(Kernel *k, Message *m);  // the reply's content; "ok" is its status unless it has one
+  SessionLevel level;                        // as a visitor: a cell is one in a subshell
 } Handler;
 
 static const Handler handlers[] = {
-    {"execute_request", "execute_reply", ON_SHELL, execute},
-    {"complete_request", "complete_reply", ON_SHELL, complete},
-    {"inspect_request", "inspect_reply", ON_SHELL, inspect},
-    {"is_complete_request", "is_complete_reply", ON_SHELL, is_complete},
-    {"history_request", "history_reply", ON_SHELL, history},
-    {"comm_info_request", "comm_info_reply", ON_SHELL, comm_info},
-    {"comm_open", NULL, ON_SHELL, comm_open},
-    {"comm_msg", NULL, ON_SHELL, comm_msg},
-    {"comm_close", NULL, ON_SHELL, comm_close},
-    {"connect_request", "connect_reply", ON_SHELL, connect},
-    {"kernel_info_request", "kernel_info_reply", ON_BOTH, kernel_info},
-    {"shutdown_request", "shutdown_reply", ON_BOTH, shutdown},
-    {"interrupt_request", "interrupt_reply", ON_CONTROL, interrupt},
-    {"debug_request", "debug_reply", ON_CONTROL, debug},
-    {"usage_request", "usage_reply", ON_CONTROL, usage},
+    {"execute_request", "execute_reply", ON_SHELL, execute, SESSION_BESIDE},
+    {"complete_request", "complete_reply", ON_SHELL, complete, SESSION_LOOK},
+    {"inspect_request", "inspect_reply", ON_SHELL, inspect, SESSION_LOOK},
+    {"is_complete_request", "is_complete_reply", ON_SHELL, is_complete, SESSION_LOOK},
+    {"history_request", "history_reply", ON_SHELL, history, SESSION_LOOK},
+    {"comm_info_request", "comm_info_reply", ON_SHELL, comm_info, SESSION_LOOK},
+    {"comm_open", NULL, ON_SHELL, comm_open, SESSION_HANDLE},
+    {"comm_msg", NULL, ON_SHELL, comm_msg, SESSION_HANDLE},
+    {"comm_close", NULL, ON_SHELL, comm_close, SESSION_HANDLE},
+    {"connect_request", "connect_reply", ON_SHELL, connect, SESSION_LOOK},
+    {"kernel_info_request", "kernel_info_reply", ON_BOTH, kernel_info, SESSION_LOOK},
+    {"shutdown_request", "shutdown_reply", ON_BOTH, shutdown, SESSION_LOOK},
+    {"interrupt_request", "interrupt_reply", ON_CONTROL, interrupt, SESSION_LOOK},
+    {"debug_request", "debug_reply", ON_CONTROL, debug, SESSION_LOOK},
+    {"create_subshell_request", "create_subshell_reply", ON_CONTROL, create_subshell, SESSION_LOOK},
+    {"delete_subshell_request", "delete_subshell_reply", ON_CONTROL, delete_subshell, SESSION_LOOK},
+    {"list_subshell_request", "list_subshell_reply", ON_CONTROL, list_subshells, SESSION_LOOK},
+    {"usage_request", "usage_reply", ON_CONTROL, usage, SESSION_LOOK},
 };
 
 static const Handler *find_handler(const char *type, Channel channel) {
@@ -340,6 +384,12 @@ static const Handler *find_handler(const char *type, Channel channel) {
 
 const char *request_name(size_t i) {
   return i < sizeof handlers / sizeof *handlers ? handlers[i].request : NULL;
+}
+
+SessionLevel request_level(const char *type, bool is_beside) {
+  const Handler *h = find_handler(type, SHELL);
+  if (!h) return SESSION_LOOK;
+  return h->answer == execute && !is_beside ? SESSION_INPUT : h->level;
 }
 
 static void reply(Kernel *k, Channel channel, Message *to, const char *type, json_t *content) {
@@ -363,31 +413,83 @@ static void publish_status(Kernel *k, Message *m, const char *status) {
   outbox_publish(k->outbox, "status", message_header(m), json_pack("{s:s}", "execution_state", status));
 }
 
-void request_handle(Kernel *k, Channel channel, Frames *frames, unsigned long long number) {
+// What is not evaluated: cells behind one that failed, and what a subshell that was deleted had queued.
+static bool is_aborted(const Kernel *k, const Job *job, bool executes) {
+  const Subshell *s = job->subshell;
+  if (s && s->deleted) return true;
+  return executes && job->number <= (s ? s->abort_through : k->abort_through);
+}
+
+static json_t *answer(Kernel *k, const Handler *h, Message *m, const Job *job) {
+  bool executes = h && h->answer == execute;
+  if (job->is_lost) {
+    if (h && !h->reply) kernel_log("dropped a %s: its subshell is not there", m->type);
+    return bad_request("there is no such subshell; it was deleted, or the kernel restarted");
+  }
+  if (h && is_aborted(k, job, executes)) return json_pack("{s:s}", "status", "aborted");
+  bool silent = executes && flag(m->content, "silent", false);
+  // What is asked here is all that it asks.
+  Answering before = k->now;
+  k->now = (Answering){
+      .request = m, .subshell = job->subshell, .visits = before.request != NULL, .silent = silent, .more = job->more};
+  outbox_flush(k->outbox);
+  outbox_begin(k->outbox, message_header(m), silent);
+  json_t *content = h ? h->answer(k, m) : NULL;
+  outbox_end(k->outbox);
+  json_decref(k->now.problem);
+  k->now = before;
+  if (before.request) outbox_begin(k->outbox, message_header(before.request), before.silent);
+  return content;
+}
+
+void request_handle(Kernel *k, Channel channel, Job *job) {
   Message m;
   const char *why;
-  if (!message_read(&m, k->wire, frames, &why)) {
+  if (!message_read(&m, k->wire, &job->frames, &why)) {
     kernel_log("dropped a message on %s: %s", channel == CONTROL ? "control" : "shell", why);
     return;
   }
   const Handler *h = find_handler(m.type, channel);
-  bool executes = h && h->answer == execute;
+  Message *visited = channel == SHELL ? k->now.request : NULL;
   if (channel == SHELL) atomic_store(&k->evaluating, true);  // before io hears of it: it then looks for what is printed
   publish_status(k, &m, "busy");
-  if (executes && number <= k->abort_through) {
-    reply(k, channel, &m, h->reply, json_pack("{s:s}", "status", "aborted"));
-  } else if (channel == CONTROL) {
-    if (h) reply(k, channel, &m, h->reply, h->answer(k, &m));
-  } else {
-    k->silent = executes && flag(m.content, "silent", false);
-    k->request = &m;
-    outbox_begin(k->outbox, message_header(&m), k->silent);
-    json_t *content = h ? h->answer(k, &m) : NULL;
-    outbox_end(k->outbox);
-    k->request = NULL;
-    if (h && h->reply) reply(k, channel, &m, h->reply, content);
-  }
-  if (channel == SHELL) atomic_store(&k->evaluating, false);
+  json_t *content = NULL;
+  if (channel == SHELL)
+    content = answer(k, h, &m, job);
+  else if (h)
+    content = h->answer(k, &m);
+  if (h && h->reply)
+    reply(k, channel, &m, h->reply, content);
+  else
+    json_decref(content);
+  if (channel == SHELL && !visited) atomic_store(&k->evaluating, false);
   publish_status(k, &m, "idle");
+  // Servers take a kernel's state from whatever was said last.
+  if (visited) publish_status(k, visited, "busy");
   message_free(&m);
+}
+
+// ---- visitors ----
+
+typedef struct Caller {
+  Kernel *k;
+  Job *job;
+} Caller;
+
+static void run_visit(void *user) {
+  Caller *c = user;
+  request_handle(c->k, SHELL, c->job);
+}
+
+bool request_evaluate(Kernel *k, Job *job) {
+  bool done = session_visit(k->session, job->level, run_visit, &(Caller){k, job});
+  if (!done) kernel_log("out of memory; a request is lost");
+  job_free(k, job);
+  return done;
+}
+
+bool request_visit(void *kernel, SessionLevel level) {
+  Kernel *k = kernel;
+  Job *job = atomic_load(&k->stopping) ? NULL : queue_visitor(k, level);
+  return job && request_evaluate(k, job);
 }

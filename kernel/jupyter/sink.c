@@ -100,12 +100,12 @@ json_t *problem_json(const Problem *p) {
 // ---- the sink ----
 
 static void publish(Kernel *k, const char *type, json_t *content) {
-  if (k->silent || !k->request) {
+  if (k->now.silent || !k->now.request) {
     json_decref(content);
     return;
   }
   outbox_flush(k->outbox);
-  outbox_publish(k->outbox, type, message_header(k->request), content);
+  outbox_publish(k->outbox, type, message_header(k->now.request), content);
 }
 
 static void value(void *user, int number, const Bundle *b) {
@@ -117,14 +117,15 @@ static void value(void *user, int number, const Bundle *b) {
 // Clients show a page beside the notebook, or in a pager.
 static void page(void *user, const Bundle *b) {
   Kernel *k = user;
-  json_array_append_new(k->payload, json_pack("{s:s, s:o, s:i}", "source", "page", "data", bundle_json(b), "start", 0));
+  json_array_append_new(k->now.payload,
+                        json_pack("{s:s, s:o, s:i}", "source", "page", "data", bundle_json(b), "start", 0));
 }
 
 // What %recall and %load put into a cell, where the client heeds it.
 static void next_input(void *user, const char *text, bool replace) {
   Kernel *k = user;
-  json_array_append_new(k->payload, json_pack("{s:s, s:o, s:b}", "source", "set_next_input", "text",
-                                              json_text(text, strlen(text)), "replace", replace));
+  json_array_append_new(k->now.payload, json_pack("{s:s, s:o, s:b}", "source", "set_next_input", "text",
+                                                  json_text(text, strlen(text)), "replace", replace));
 }
 
 static void display(void *user, const Bundle *b, const char *id, bool update) {
@@ -139,9 +140,9 @@ static void clear(void *user, bool wait) {
 
 static void error(void *user, const Problem *p) {
   Kernel *k = user;
-  json_decref(k->problem);
-  k->problem = problem_json(p);
-  publish(k, "error", json_deep_copy(k->problem));
+  json_decref(k->now.problem);
+  k->now.problem = problem_json(p);
+  publish(k, "error", json_deep_copy(k->now.problem));
 }
 
 static void comm(void *user, const Comm *c) {
@@ -155,7 +156,7 @@ static void comm(void *user, const Comm *c) {
     json_object_set_new(content, "target_name", json_text(c->target, strlen(c->target)));
   outbox_flush(k->outbox);
   frames_add_bytes(&f, types[c->kind], strlen(types[c->kind]));
-  if (!wire_write(k->wire, &f, types[c->kind], k->request ? message_header(k->request) : NULL, content)) {
+  if (!wire_write(k->wire, &f, types[c->kind], k->now.request ? message_header(k->now.request) : NULL, content)) {
     frames_free(&f);
     return;
   }

@@ -9,7 +9,7 @@
 #include "event.h"
 #include "kernel.h"
 
-enum { COLLECT_MS = 100, REACH_MS = 20 };
+enum { COLLECT_MS = 100, REACH_MS = 20, VISIT_MS = 10 };
 
 // How long requests wait at the start: until no listener has come for SETTLE_MS, but not longer than HOLD_MS.  ZeroMQ
 // tries to connect again after 100 to 200 ms, each socket in its own time.
@@ -90,7 +90,7 @@ static void receive_all(Kernel *k, Start *start) {
   Frames f;
   while (start->open && frames_receive(&f, k->connection.sockets[SHELL])) {
     trace_frames("in", SHELL, &f);
-    queue_add(k, &f);
+    queue_add(k, &f, request_level);
   }
   while (frames_receive(&f, k->connection.sockets[STDIN])) receive_answer(k, &f);
   while (frames_receive(&f, k->connection.sockets[IOPUB])) {
@@ -133,7 +133,8 @@ void *io_thread(void *kernel) {
     }
     if (ask_when_reached(k, &question) && (wait < 0 || wait > REACH_MS)) wait = REACH_MS;
     if (hold > 0 && (wait < 0 || wait > hold)) wait = hold;
-    bool evaluating = atomic_load(&k->evaluating);
+    bool evaluating = atomic_load(&k->evaluating), visited = evaluating && atomic_load(&k->visitors) > 0;
+    if (visited && (wait < 0 || wait > VISIT_MS)) wait = VISIT_MS;
     if (evaluating && (wait < 0 || wait > COLLECT_MS)) wait = COLLECT_MS;
     short requests = start.open ? ZMQ_POLLIN : 0;
     zmq_pollitem_t items[] = {{sockets[SHELL], 0, requests, 0},         {sockets[STDIN], 0, ZMQ_POLLIN, 0},
@@ -142,6 +143,7 @@ void *io_thread(void *kernel) {
     int ready = zmq_poll(items, sizeof items / sizeof *items, wait);
     if (ready < 0 && zmq_errno() != EINTR) break;
     if (ready > 0) receive_all(k, &start);
+    if (atomic_load(&k->visitors) > 0) queue_attend(k);
     if (evaluating || items[4].revents || items[5].revents) outbox_collect(o);
   }
   frames_free(&question);
@@ -188,7 +190,7 @@ void *control_thread(void *kernel) {
     if (ready < 0 && zmq_errno() != EINTR) kernel_stop(k);
     while (frames_receive(&f, s)) {
       trace_frames("in", CONTROL, &f);
-      request_handle(k, CONTROL, &f, 0);
+      request_handle(k, CONTROL, &(Job){.frames = f});
     }
     bool orphan = (parent >= 0 && items[2].revents) || (look && getppid() != k->parent);
     if (orphan) kernel_log("the process that started this kernel has ended, and so does the kernel");

@@ -7,9 +7,13 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "hooks.h"
 #include "nablua/interrupt.h"
+#include "nablua_lua.h"
 #include "record.h"
 #include "unicode.h"
+
+static const char problem_key;  // what is known of the last error, in the registry, until it is reported
 
 // ---- frames ----
 
@@ -174,9 +178,8 @@ static int explain_error(lua_State *L) {
   lua_setfield(L, problem, "frames");
   lua_pushvalue(L, 1);
   lua_setfield(L, problem, "value");
-  push_session_table(L, "held");
   lua_pushvalue(L, problem);
-  lua_setfield(L, -2, "problem");
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &problem_key);
   lua_settop(L, 1);
   return 1;
 }
@@ -185,8 +188,7 @@ static int explain_error(lua_State *L) {
 
 // Pushes what explain_error kept of the error at `index`, or nil where Lua could not call it; nothing is kept then.
 static void push_problem(lua_State *L, int index) {
-  push_session_table(L, "held");
-  if (lua_getfield(L, -1, "problem") == LUA_TTABLE) {
+  if (lua_rawgetp(L, LUA_REGISTRYINDEX, &problem_key) == LUA_TTABLE) {
     lua_getfield(L, -1, "value");
     bool same = lua_rawequal(L, -1, index);
     lua_pop(L, 1);
@@ -194,10 +196,17 @@ static void push_problem(lua_State *L, int index) {
       lua_pop(L, 1);
       lua_pushnil(L);
     }
+    lua_pushboolean(L, 0);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &problem_key);
   }
-  lua_pushnil(L);
-  lua_setfield(L, -3, "problem");
-  lua_remove(L, -2);
+}
+
+void problem_aside(lua_State *V) {
+  lua_rawgetp(V, LUA_REGISTRYINDEX, &problem_key);
+}
+
+void problem_back(lua_State *V) {
+  lua_rawsetp(V, LUA_REGISTRYINDEX, &problem_key);
 }
 
 static int keep_problem(lua_State *L) {
@@ -240,6 +249,7 @@ static void report(Session *s, bool stopped) {
     p.name = "Interrupted";
     p.message = "interrupted";
   }
+  if (nablua_rank() > 0) p.message = lua_pushfstring(L, "[rank %d] %s", nablua_rank(), p.message);
   record_problem(L, s, &p);
   s->sink.error(s->sink.user, &p);
   lua_settop(L, top);
@@ -258,6 +268,7 @@ SessionStatus protected_call(Session *s, int arguments, int results) {
   s->resumed = NULL;
   s->running = L;
   s->active = 1;
+  if (s->called) arm_visit(s, L);
   int status = lua_pcall(L, arguments, results, handler);
   s->active = 0;
   lua_sethook(L, NULL, 0, 0);

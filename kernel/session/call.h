@@ -9,4 +9,8 @@
 // error goes to the sink, and nothing is left of the call.
 SessionStatus protected_call(Session *s, int arguments, int results);
 
+// What is known of an error on its way: pushed, and popped again behind a visitor.
+void problem_aside(lua_State *V);
+void problem_back(lua_State *V);
+
 #endif

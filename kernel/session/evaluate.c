@@ -151,7 +151,7 @@ static int show_input_values(lua_State *L) {
   }
   record_bundle(L, s, "value", NULL);
   if (!s->apart) remember_output(s, b.items[0].data, b.items[0].length);
-  s->sink.value(s->sink.user, s->number, &b);
+  s->sink.value(s->sink.user, s->beside > 0 ? s->beside : s->number, &b);
   return 0;
 }
 
@@ -343,11 +343,33 @@ SessionStatus session_eval(Session *s, const char *code, size_t length) {
 
 SessionStatus session_eval_apart(Session *s, const char *code, size_t length, const Sink *sink) {
   Sink before = s->sink;
+  bool apart = s->apart;
+  int beside = s->beside;
   if (sink) s->sink = *sink;
   s->apart = true;
+  s->beside = 0;
   SessionStatus status = eval(s, code, length, "=code");
-  s->apart = false;
+  s->apart = apart;
+  s->beside = beside;
   s->sink = before;
+  return status;
+}
+
+SessionStatus session_eval_beside(Session *s, const char *prompt, int number, const char *code, size_t length) {
+  enum { MOST = 200 };
+  char name[80];
+  snprintf(name, sizeof name, "%s input %d", prompt, number - MOST);
+  push_session_table(s->L, "sources");
+  lua_pushnil(s->L);
+  lua_setfield(s->L, -2, name);
+  lua_pop(s->L, 1);
+  snprintf(name, sizeof name, "=%s input %d", prompt, number);
+  bool apart = s->apart;
+  s->apart = true;
+  s->beside = number;
+  SessionStatus status = eval(s, code, length, name);
+  s->apart = apart;
+  s->beside = 0;
   return status;
 }
 

@@ -11,6 +11,7 @@
 #include <lua.h>
 #include <string.h>
 
+#include "hooks.h"
 #include "nablua/clock.h"
 #include "nablua/interrupt.h"
 #include "state.h"
@@ -145,18 +146,15 @@ static void stop_hook(lua_State *L, lua_Debug *ar) {
   lua_error(L);
 }
 
-static void arm(lua_State *L) {
-  lua_sethook(L, stop_hook, LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT, 1);
-}
-
 void session_interrupt(Session *s) {
+  note_interrupt(s);
   if (!s->active) return;
   s->interrupted = s->interrupted ? 2 : 1;
   s->interrupts++;
   nb_interrupt();
-  arm(s->L);
+  arm_stop(s->L);
   lua_State *running = s->running;
-  if (running && running != s->L) arm(running);
+  if (running && running != s->L) arm_stop(running);
 }
 
 void forgive_interrupt(Session *s) {
@@ -206,13 +204,25 @@ static void enter(lua_State *L, Session *s, Resumed *r, lua_State *co, bool clos
   *r = (Resumed){L, co, s->running, closes, s->resumed};
   s->running = co;
   s->resumed = r;
-  if (s->interrupted) arm(co);
+  if (s->interrupted)
+    arm_stop(co);
+  else if (s->called)
+    arm_visit(s, co);
 }
 
 static void leave(Session *s, const Resumed *r) {
   s->running = r->before;
   s->resumed = r->outer;
-  if (s->interrupted) arm(r->from);
+  if (s->interrupted)
+    arm_stop(r->from);
+  else if (s->called)
+    arm_visit(s, r->from);
+}
+
+bool any_waiting(const Session *s, bool (*is)(lua_State *L)) {
+  for (const Resumed *r = s->resumed; r; r = r->outer)
+    if (is(r->from)) return true;
+  return false;
 }
 
 // Resumes the coroutine with the arguments on the top of L.  Their place take its results, whose number is returned, or
@@ -366,6 +376,7 @@ void open_interrupts(lua_State *L) {
   protecting[0].caller = call_protected;
   protecting[1].caller = call_handled;
   nb_interrupt_on_stopped(put_off);
+  know_stop_hook(stop_hook);
   lua_pushglobaltable(L);
   luaL_setfuncs(L, basic, 0);
   lua_getglobal(L, "coroutine");

@@ -10,6 +10,9 @@
 // Lets what runs go on: the interrupt was meant for another program.
 void forgive_interrupt(Session *s);
 
+// Whether one of the states that wait for a coroutine is such a one.
+bool any_waiting(const Session *s, bool (*is)(lua_State *L));
+
 void open_interrupts(lua_State *L);      // coroutines, pcall and xpcall
 void know_protected_call(lua_State *L);  // the library's own, once it is loaded
 void open_sort(lua_State *L);            // table.sort: sort.c

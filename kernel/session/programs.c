@@ -7,10 +7,12 @@
 #include <fcntl.h>
 #include <lauxlib.h>
 #include <lua.h>
+#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <termios.h>
@@ -67,6 +69,7 @@ static bool ended_of_interrupt(int status) {
 
 typedef struct Waiting {
   bool owns;     // the program has the terminal
+  bool before;   // an interrupt stood when it began, or when it was waited for
   double limit;  // seconds, 0: none
   bool stopped;  // the result: by an interrupt
 } Waiting;
@@ -77,7 +80,6 @@ static int wait_for(Session *s, pid_t child, Waiting *w) {
   pid_t target = isatty(STDIN_FILENO) ? child : -child;  // see start
   struct timespec nap = {.tv_nsec = 200000};
   static const double at_once = 0.5;  // seconds
-  bool before = s->interrupted;
   unsigned seen = s->interrupts;
   double waited = 0, since = 0;  // since the last interrupt
   int status;
@@ -86,17 +88,18 @@ static int wait_for(Session *s, pid_t child, Waiting *w) {
     if (done != 0) {
       note(s, child, 0);
       if (done < 0) return -1;
-      if (w->owns && !before && s->interrupted) {
+      if (w->owns && !w->before && s->interrupted) {
         w->stopped = ended_of_interrupt(status) && since < at_once;
         if (!w->stopped) forgive_interrupt(s);
       }
       return status;
     }
-    if (s->interrupted && (!w->owns || before || s->ending)) w->stopped = true;
+    if (s->interrupted && (!w->owns || w->before || s->ending)) w->stopped = true;
     if (w->stopped || (w->limit > 0 && waited > w->limit)) {
       if (after == 0) kill(target, SIGTERM);
       if (++after == 50) kill(target, SIGKILL);
     }
+    session_serve(s);
     nanosleep(&nap, NULL);
     waited += 1e-9 * (double)nap.tv_nsec;
     since = seen == s->interrupts ? since + 1e-9 * (double)nap.tv_nsec : 0;
@@ -152,9 +155,11 @@ int execute_program(lua_State *L) {
     return 1;
   }
   TerminalState terminal = terminal_state();
+  // Asked before the start: the program may be at work, and get a Ctrl-C of its own, before this one runs again.
+  Waiting w = {.owns = isatty(STDIN_FILENO), .before = session_of(L)->interrupted};
   errno = start(session_of(L), command, -1, -1, &child);
   if (errno) return luaL_execresult(L, -1);
-  return push_end(L, child, (Waiting){.owns = isatty(STDIN_FILENO)}, &terminal);
+  return push_end(L, child, w, &terminal);
 }
 
 // A Lua file that is a pipe to a program.
@@ -166,12 +171,50 @@ typedef struct Pipe {
   TerminalState terminal;
 } Pipe;
 
+// What is read of a pipe waits in short polls, so that visitors are served.
+typedef struct Reader {
+  Session *session;
+  int fd;
+} Reader;
+
+static ssize_t read_pipe(void *cookie, char *buffer, size_t size) {
+  const Reader *r = cookie;
+  bool before = r->session->interrupted;
+  struct pollfd ready = {r->fd, POLLIN, 0};
+  for (;;) {
+    session_serve(r->session);
+    if (poll(&ready, 1, 20) > 0) return read(r->fd, buffer, size);
+    // At a terminal what is read was told as well, and may go on.
+    if (r->session->interrupted && !before && !isatty(STDIN_FILENO)) {
+      errno = EINTR;
+      return -1;
+    }
+  }
+}
+
+static int close_reader(void *cookie) {
+  Reader *r = cookie;
+  int result = close(r->fd);
+  free(r);
+  return result;
+}
+
+static FILE *open_reader(Session *s, int fd) {
+  Reader *r = malloc(sizeof *r);
+  if (!r) return NULL;
+  *r = (Reader){s, fd};
+  FILE *f = fopencookie(r, "r", (cookie_io_functions_t){.read = read_pipe, .close = close_reader});
+  if (!f) free(r);
+  return f;
+}
+
 static int close_pipe(lua_State *L) {
   Pipe *p = luaL_checkudata(L, 1, LUA_FILEHANDLE);
+  bool before = session_of(L)->interrupted;
   fclose(p->stream.f);
   // What an interrupt has left unread may wait for its reader for ever.
   bool left = p->reads && p->interrupts != session_of(L)->interrupts;
-  Waiting w = {.owns = !p->reads && isatty(STDIN_FILENO), .limit = left ? 0.2 : 0};
+  Waiting w = {.owns = !p->reads && isatty(STDIN_FILENO), .before = before, .limit = left ? 0.2 : 0};
   return push_end(L, p->child, w, &p->terminal);
 }
 
@@ -190,7 +233,7 @@ int open_pipe(lua_State *L) {
   errno = start(session_of(L), command, its, reads ? STDOUT_FILENO : STDIN_FILENO, &p->child);
   bool started = errno == 0;
   close(its);
-  if (started) p->stream.f = fdopen(ours, mode);
+  if (started) p->stream.f = reads ? open_reader(session_of(L), ours) : fdopen(ours, mode);
   if (!p->stream.f) {
     close(ours);
     return luaL_fileresult(L, 0, command);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "call.h"
+#include "nablua_lua.h"
 #include "native.h"
 #include "show.h"
 
@@ -73,6 +74,11 @@ static SessionStatus run(Session *s, const Script *script) {
   SessionStatus status = protected_call(s, 1, 0);
   lua_pushcfunction(s->L, settle_values);
   protected_call(s, 0, 0);
+  // The other ranks of a group would wait for this one.
+  if (status != SESSION_OK && nablua_rank() > 0) {
+    fflush(NULL);
+    nablua_abandon(1);
+  }
   return status;
 }
 

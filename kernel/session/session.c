@@ -14,6 +14,7 @@
 #include "nablua_lua.h"
 #include "native.h"
 #include "show.h"
+#include "visitors.h"
 
 // ---- settings ----
 
@@ -79,7 +80,7 @@ void session_ignore_environment(void) {
 }
 
 static int open_library(lua_State *L) {
-  static const char *const modules[] = {"nn", "optim", "data", "inspect", "plot", "help", NULL};
+  static const char *const modules[] = {"nn", "optim", "data", "inspect", "plot", "help", "dist", NULL};
   lua_pushboolean(L, without_environment);
   lua_setfield(L, LUA_REGISTRYINDEX, "LUA_NOENV");  // where Lua's package library looks
   luaL_openlibs(L);
@@ -92,6 +93,7 @@ static int open_library(lua_State *L) {
   open_sort(L);
   open_getinfo(L);
   open_record(L);
+  open_visitors(L);
   luaL_requiref(L, "nablua", luaopen_nablua, 0);
   know_protected_call(L);
   lua_pushvalue(L, -1);
@@ -150,7 +152,8 @@ Session *session_new(const Sink *sink, char *reason, size_t size) {
     return NULL;
   }
   s->L = L;
-  s->sink = *sink;
+  s->sink = s->front = *sink;
+  s->level = SESSION_INPUT;
   s->allocate = lua_getallocf(L, &s->allocate_user);
   lua_setallocf(L, allocate, s);
   lua_gc(L, LUA_GCGEN, 10, 30);  // most tensors die young, and the library's own tables never

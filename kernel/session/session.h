@@ -40,7 +40,16 @@ typedef struct Comm {
   size_t length;
   const Mime *buffers;  // bytes that came along; their types do not count
   int buffer_count;
+  bool more;  // from the client: another message for this comm waits
 } Comm;
+
+// What work is, the lower the less it may do; see session_visit.
+typedef enum SessionLevel {
+  SESSION_LOOK,    // runs no code of the user
+  SESSION_HANDLE,  // runs handlers
+  SESSION_BESIDE,  // runs inputs beside the session's own
+  SESSION_INPUT,   // runs the session's inputs
+} SessionLevel;
 
 // What the session tells its front end; everything is valid during the call only.
 typedef struct Sink {
@@ -56,6 +65,9 @@ typedef struct Sink {
   void (*error)(void *user, const Problem *problem);
   // A line from malloc, of *length bytes before its NUL; NULL at the end of input.
   char *(*ask)(void *user, const char *prompt, bool hidden, size_t *length);
+  // Does, by session_visit, the first piece of work that waits and is below a level; false when there is none.  NULL:
+  // there is never any.
+  bool (*visit)(void *user, SessionLevel level);
 } Sink;
 
 typedef enum SessionStatus { SESSION_OK, SESSION_ERROR, SESSION_INTERRUPTED } SessionStatus;
@@ -88,6 +100,10 @@ SessionStatus session_eval(Session *s, const char *code, size_t length);
 // The same apart from the inputs, for what a front end wants to know: it gets no number and is not remembered.
 // `sink`, when not NULL, is told of it instead of the session's.
 SessionStatus session_eval_apart(Session *s, const char *code, size_t length, const Sink *sink);
+
+// The same beside the inputs, as input `number` of another prompt, of which errors say `prompt`: its value is shown
+// with that number.  Locals and globals are those of the session.
+SessionStatus session_eval_beside(Session *s, const char *prompt, int number, const char *code, size_t length);
 
 // The number that the next input gets, from 1.
 int session_next_number(const Session *s);
@@ -124,6 +140,28 @@ bool session_leaves(const Session *s);
 // For a front end whose standard input is the user: whether what runs may read it now.  If not, the read that asks is
 // an error as soon as it returns.  To be called by the evaluating thread while it reads.
 bool session_may_read(Session *s);
+
+// ---- visitors ----
+//
+// A visitor is work that the evaluator does between two instructions of what it runs: a front end that has some asks
+// for attention, and is asked for it through its sink.  What runs does not notice: the visitor has modes, a random
+// stream, errors and interrupts of its own.  It is never served between an error or an interrupt and the end of what
+// that unwinds, nor in a finalizer.
+
+// Asks that the sink's `visit` be called soon, once.  Safe in a signal handler of the evaluating thread, and cheap: a
+// front end asks again, every 10 ms or so, while work waits.
+void session_attend(Session *s);
+
+// The same at once, for what waits in a function of the sink; in functions of C that wait the session does it itself.
+void session_serve(Session *s);
+
+// Runs `run(user)`, which may call all functions here but session_free.  In the middle of what runs, that is within the
+// sink's `visit`, as a visitor: false, and nothing, where that cannot be now.  Otherwise as it is, but only what is
+// below the level may visit it.
+//
+// An interrupt stops a visitor; what runs below it is stopped as well unless the visitor has taken long enough to be
+// meant alone.
+bool session_visit(Session *s, SessionLevel level, void (*run)(void *user), void *user);
 
 // Seconds since some moment that stays the same while the process runs.
 double session_clock(void);

@@ -10,12 +10,27 @@
 #include "chunk.h"
 #include "session.h"
 
-enum { MOST_PROGRAMS = 32, MOST_MIMES = 16 };
+enum { MOST_PROGRAMS = 32, MOST_MIMES = 16, MOST_VISITS = 3 };
 
 typedef struct Resumed Resumed;  // of interrupts.c
 
+// A visitor that is served: visitors.c.
+typedef struct Visit {
+  SessionLevel level;
+  double begun;
+  volatile sig_atomic_t passed;  // interrupts that what runs below is to have, too
+  struct Visit *outer;
+} Visit;
+
+// The hook that a state had before a visitor's took its place.
+typedef struct Hooked {
+  lua_State *L;  // NULL: nothing is kept
+  lua_Hook hook;
+  int mask, count;
+} Hooked;
+
 struct Session {
-  lua_State *L;
+  lua_State *L;        // what evaluates: the main thread, or a visitor's
   lua_Alloc allocate;  // Lua's own, below the one that counts
   void *allocate_user;
   size_t lua_bytes, look_at;
@@ -27,12 +42,26 @@ struct Session {
   bool owed;                          // its error waits for the end of a __close handler
   bool unwinding;                     // an error ends what is evaluated: __close handlers alone still run
   Resumed *resumed;                   // the coroutines that run, the last resumed first
-  Sink sink;
+  Sink sink;                          // of what runs; the front end's unless that is captured
+  // Visitors: visitors.c.
+  Sink front;                        // the front end's
+  lua_State *visitors[MOST_VISITS];  // what they run on, one inside another
+  Visit *volatile visit;             // the innermost that is under way
+  int depth;                         // how many are
+  SessionLevel level;                // of what runs: visits below it may come
+  volatile sig_atomic_t called;      // somebody wants to visit
+  bool serving;                      // the front end does so now
+  bool captured;                     // what is written goes elsewhere
+  double rest_until;                 // visitors have had their time, and wait
+  Hooked hooked;
+  void (*serve)(Session *s, lua_State *L);  // has visitors served before what runs goes on
+  volatile sig_atomic_t hooking;            // a hook is being set
   bool full_traceback, color, rich;
   int width;
   int number;              // of the input that runs or ran last
   int command_line;        // lines of the input before the command that runs
   bool apart;              // what runs is no input
+  int beside;              // the number of an input beside those of this session, or 0
   bool more_follows;       // of pasted inputs that are one
   bool watched;            // something is to be done before each input
   bool deaf;               // the user cannot be asked
@@ -53,7 +82,7 @@ struct Session {
 // Ties the session to its Lua state, and makes its tables there: "kept", the locals of inputs that stay; "sources", the
 // inputs by name; "held", what the front end still reads; "modules", the library's names that are globals; "standard",
 // the globals that are not the user's; "comms"; "outputs", what inputs showed; "inputs", the functions that inputs
-// became, weakly.
+// became, weakly; "visitors", their threads.
 void state_open(lua_State *L, Session *s);
 
 Session *session_of(lua_State *L);

@@ -55,6 +55,7 @@ typedef struct Capture {
   Sink sink;
   FILE *file, *out, *err;  // the streams before
   int descriptors[2];
+  bool outer;  // another was under way
   luaL_Stream *lua[2];
 } Capture;
 
@@ -87,6 +88,7 @@ static int end_capture(lua_State *L) {
   stdout = c->out;
   stderr = c->err;
   c->session->sink = c->sink;
+  c->session->captured = c->outer;
   if (c->sink.program) c->sink.program(c->sink.user);
   fclose(c->file);
   c->file = NULL;
@@ -109,6 +111,8 @@ static void begin_capture(lua_State *L, Capture *c) {
   }
   lua_pop(L, 1);
   stdout = stderr = c->file;
+  c->outer = c->session->captured;
+  c->session->captured = true;
   c->session->sink.value = write_value;
   c->session->sink.display = write_display;
   c->session->sink.clear = clear_nothing;

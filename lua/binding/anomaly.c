@@ -7,6 +7,7 @@
 #include "nablua/events.h"
 #include "nablua/tape.h"
 #include "open.h"
+#include "visits.h"
 
 typedef struct Census {
   int64_t n, nan, inf, first;  // first: the place of the first that is not finite, from 0
@@ -162,17 +163,32 @@ static bool on_visited(void *user, Node *n, Tensor *const *grad, Tensor *const *
   return check_visit(n, grad, given, err);
 }
 
+static Listener check = {.voice = NB_OUTER, .applied = on_applied, .visited = on_visited};
+static bool checking;
+
+static void listen(bool on) {
+  checking = on;
+  if (on)
+    nb_listen(&check);
+  else
+    nb_unlisten(&check);
+}
+
+void nb_anomaly_aside(lua_State *V) {
+  lua_pushboolean(V, checking);
+  listen(false);
+}
+
+void nb_anomaly_back(lua_State *V) {
+  listen(lua_toboolean(V, -1));
+  lua_pop(V, 1);
+}
+
 // nb.anomaly([on]): whether the check is on; with an argument, switches it.
 static int anomaly(lua_State *L) {
-  static Listener check = {.voice = NB_OUTER, .applied = on_applied, .visited = on_visited};
-  static bool checking;
   if (!lua_isnoneornil(L, 1)) {
     if (!lua_isboolean(L, 1)) return nb_raisef(L, "anomaly: needs true or false, got %s", nb_kind_of(L, 1));
-    checking = lua_toboolean(L, 1);
-    if (checking)
-      nb_listen(&check);
-    else
-      nb_unlisten(&check);
+    listen(lua_toboolean(L, 1));
   }
   lua_pushboolean(L, checking);
   return 1;

@@ -2,6 +2,7 @@
 // Calls of modules, and who hears of them.
 #include "binding.h"
 #include "open.h"
+#include "visits.h"
 
 static bool traced;  // somebody listens to the calls of modules
 static const char trace_key;
@@ -27,6 +28,18 @@ static int trace(lua_State *L) {
   traced = !lua_isnil(L, 1);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &trace_key);
   return 0;
+}
+
+void nb_calls_aside(lua_State *V) {
+  lua_pushboolean(V, traced);
+  lua_rawgetp(V, LUA_REGISTRYINDEX, &trace_key);
+  traced = false;
+}
+
+void nb_calls_back(lua_State *V) {
+  lua_rawsetp(V, LUA_REGISTRYINDEX, &trace_key);
+  traced = lua_toboolean(V, -1);
+  lua_pop(V, 1);
 }
 
 // The __call of modules: self:forward(...).  A C function, so that it stays on the stack with its

@@ -39,6 +39,9 @@ static struct {
   lua_Integer clock;
 } kept;
 
+static bool held;             // no plan is replayed without asking Lua
+static lua_Integer replayed;  // how often plans were, in all
+
 // Counts of what is not looked at, but written to in ways of its own.
 static lua_Integer hooks;     // hooks of modules come and go
 static lua_Integer settings;  // options of an optimizer change
@@ -186,6 +189,7 @@ static int replay(lua_State *L, PlanBox *box, Tensor *const *inputs, int metatab
     nb_feed_collector(*slot);
   }
   kept.running = NULL;
+  replayed++;
   return count;
 }
 
@@ -249,6 +253,7 @@ static const char *obstacle(lua_State *L, PlanBox *box, Tensor *const *t, int co
   if (box->grad != nb_grad_enabled()) return "gradients are switched otherwise";
   if (nb_plan_recording()) return "another is being recorded";
   if (nb_observed(L)) return "somebody watches what is applied";
+  if (nb_profiled()) return "a profile counts what is applied";
   if (!nb_plan_fits(box->plan, t, count)) return "its arguments are of other kinds";
   if (!flags_the_same(box)) return "tensors outside require grad or have hooks otherwise";
   if (!nb_plan_ready(box->plan)) return "gradients of leaves are there or not, otherwise";
@@ -329,7 +334,7 @@ static int call(lua_State *L) {
   if (count >= 0 && count <= MOST && lua_istable(L, 1)) {
     lua_rawgetp(L, 1, &armed_key);
     PlanBox *box = lua_touserdata(L, count + 2);
-    bool fits = box;
+    bool fits = box && !held;
     for (int i = 0; fits && i < count; i++) fits = (t[i] = nb_test_tensor(L, i + 2));
     if (fits && may_replay(L, count + 2, t, count, false)) {
       box->replays++;
@@ -363,6 +368,18 @@ static int compiled_function(lua_State *L) {
 static int replays(lua_State *L) {
   lua_pushinteger(L, ((const PlanBox *)lua_touserdata(L, 1))->replays);
   return 1;
+}
+
+// native.plans_replayed(): how often plans were replayed since the beginning.
+static int plans_replayed(lua_State *L) {
+  lua_pushinteger(L, replayed);
+  return 1;
+}
+
+// native.plans_hold(hold): whether each call of a compiled function asks Lua.
+static int plans_hold(lua_State *L) {
+  held = lua_toboolean(L, 1);
+  return 0;
 }
 
 // native.plan_used(plan): a number that is higher for plans used later; nil when it has given way.
@@ -494,6 +511,8 @@ void nb_open_compile(lua_State *L) {
                                        {"plan_keep", keep_plan},
                                        {"plan_serves", serves},
                                        {"plan_used", used},
+                                       {"plans_replayed", plans_replayed},
+                                       {"plans_hold", plans_hold},
                                        {"plan_drop", drop},
                                        {"plan_arm", arm},
                                        {"plan_idle", idle},

@@ -23,6 +23,7 @@
 #include "open.h"
 #include "options.h"
 #include "printing.h"
+#include "visits.h"
 
 // nb.tensor(value, {dtype=, requires_grad=, name=})
 static int tensor(lua_State *L) {
@@ -125,7 +126,7 @@ static int clock_seconds(lua_State *L) {
   return 1;
 }
 
-// nb.sleep(seconds): in slices, so that an interrupt ends it.
+// nb.sleep(seconds): in slices, so that an interrupt ends it and visitors are served.
 static int sleep_seconds(lua_State *L) {
   Error err;
   struct timespec slice = {0, 20000000};
@@ -137,6 +138,9 @@ static int sleep_seconds(lua_State *L) {
     double left = end - nb_clock();
     if (left <= 0) return 0;
     if (!nb_poll(&err)) return nb_raise(L, &err);
+    nb_wait(L);
+    left = end - nb_clock();
+    if (left <= 0) return 0;
     slice.tv_nsec = left < 0.02 ? (long)(left * 1e9) : 20000000;
     nanosleep(&slice, NULL);
   }

@@ -7,6 +7,8 @@
 #include "code.h"
 #include "nablua/events.h"
 #include "nablua/plan.h"
+#include "nablua_lua.h"
+#include "visits.h"
 
 // Registry keys: function → clause, or one of the numbers below; and the functions called so far.
 static const char known_key, called_key;
@@ -61,6 +63,7 @@ static void look_closer(lua_State *L, lua_Debug *ar, int what) {
 }
 
 static void on_call(lua_State *L, lua_Debug *ar) {
+  nb_wait(L);
   int top = lua_gettop(L), function = top + 1;
   if (!watched.recorder) {  // a coroutine that has outlived the recording it was made in
     lua_sethook(L, NULL, 0, 0);
@@ -85,6 +88,10 @@ static void on_call(lua_State *L, lua_Debug *ar) {
     }
   }
   lua_settop(L, top);
+}
+
+bool nablua_is_recorded(lua_State *L) {
+  return lua_gethook(L) == on_call;
 }
 
 void nb_doings_watch(lua_State *L, int called) {

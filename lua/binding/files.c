@@ -122,6 +122,16 @@ static int replace(lua_State *L) {
   return err.kind == NB_ERROR_FILE ? nb_raisef(L, "%s: %s", where, err.message) : nb_raise(L, &err);
 }
 
+// native.append(where, path, bytes): adds a line, with its line feed, to a file.
+static int append(lua_State *L) {
+  nb_tell_unrepeatable(touches_files);
+  Error err;
+  size_t length;
+  const char *where = luaL_checkstring(L, 1), *path = path_at(L, 2), *bytes = luaL_checklstring(L, 3, &length);
+  if (nb_append_line(path, bytes, length, &err)) return 0;
+  return err.kind == NB_ERROR_FILE ? nb_raisef(L, "%s: %s", where, err.message) : nb_raise(L, &err);
+}
+
 static int close_file(lua_State *L) {
   TensorFile *file = nb_collected_by(L, 1, close_file);
   if (file) nb_tensor_file_close(file);
@@ -391,6 +401,7 @@ void nb_open_files(lua_State *L) {
                                        {"npz_read", npz_read},
                                        {"npz_write", npz_write},
                                        {"replace", replace},
+                                       {"append", append},
                                        {"safetensors_read", safetensors_read},
                                        {"safetensors_write", safetensors_write},
                                        {"text_shown", text_shown},

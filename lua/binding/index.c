@@ -27,7 +27,8 @@ typedef struct Step {
 typedef struct Key {
   Step steps[MAX_STEPS];
   int count;
-  int tensors;  // steps that are index tensors or masks
+  int tensors;   // steps that are index tensors or masks
+  bool several;  // more than one of them, or a mask beside others: functions/indexing.lua's
 } Key;
 
 static const char all_key, new_key;
@@ -86,6 +87,7 @@ static void read_key(lua_State *L, int index, Key *key) {
   Tensor *t = nb_check_tensor(L, 1);
   int dims = 0;
   key->count = key->tensors = 0;
+  key->several = false;
   if (!lua_istable(L, index)) {
     key->steps[key->count++] = read_step(L, index);
   } else {
@@ -101,10 +103,10 @@ static void read_key(lua_State *L, int index, Key *key) {
   for (int i = 0; i < key->count; i++) {
     const Step *s = &key->steps[i];
     if (s->kind == STEP_INDEX || s->kind == STEP_MASK) key->tensors++;
-    if (s->kind == STEP_MASK && key->count > 1) nb_raisef(L, "a mask must be the whole index: t[mask]");
+    key->several |= s->kind == STEP_MASK && key->count > 1;
     dims += s->kind == STEP_MASK ? s->tensor->layout.ndim : s->kind != STEP_NEW;
   }
-  if (key->tensors > 1) nb_raisef(L, "one index tensor at a time; use nb.gather for several");
+  key->several |= key->tensors > 1;
   if (dims > t->layout.ndim)
     nb_raisef(L, "%d indices for a tensor of shape %s, which has %d dimension%s", dims,
               nb_shape_text(&t->layout, shape), t->layout.ndim, t->layout.ndim == 1 ? "" : "s");
@@ -200,12 +202,27 @@ static Tensor *take(Scope *s, Tensor *x, const Key *key) {
   return part;
 }
 
+// Calls a function of nablua.functions.indexing with the arguments on the stack.
+static int by_several(lua_State *L, const char *name, int results) {
+  int n = results ? 2 : 3;
+  lua_settop(L, n);
+  lua_getglobal(L, "require");
+  lua_pushliteral(L, "nablua.functions.indexing");
+  lua_call(L, 1, 1);
+  lua_getfield(L, -1, name);
+  lua_insert(L, 1);
+  lua_settop(L, n + 1);
+  lua_call(L, n, results);
+  return results;
+}
+
 int nb_index_get(lua_State *L) {
   Error err;
   Key key;
   Scope s;
   nb_enter(L);
   read_key(L, 2, &key);
+  if (key.several) return by_several(L, "get", 1);
   Tensor *x = nb_check_tensor(L, 1), **slot = nb_new_tensor(L);
   nb_scope_open(&s, &err);
   *slot = nb_tensor_retain(take(&s, x, &key));
@@ -237,7 +254,7 @@ static bool assign(Tensor *x, const Key *key, Tensor *value, Error *err) {
                             err);
   if (!to_region(&x->layout, key, &region, &dim, err)) return false;
   if (!key->tensors)
-    return nb_apply_inplace(nb_op_find("index_put"), (Value[NB_MAX_PARAMS]){{.tensor = x}, {.tensor = value}, region},
+    return nb_apply_inplace(nb_op_find("region_put"), (Value[NB_MAX_PARAMS]){{.tensor = x}, {.tensor = value}, region},
                             err);
   Tensor *index = NULL;
   for (int i = 0; i < key->count; i++)
@@ -250,7 +267,7 @@ static bool assign(Tensor *x, const Key *key, Tensor *value, Error *err) {
   nb_scope_open(&s, err);
   rows[0].tensor = nb_op(&s, "region", (Value[NB_MAX_PARAMS]){{.tensor = x}, region});
   Tensor *part = rows[0].tensor ? nb_op(&s, "index_rows_put", rows) : NULL;
-  bool ok = part && nb_apply_inplace(nb_op_find("index_put"),
+  bool ok = part && nb_apply_inplace(nb_op_find("region_put"),
                                      (Value[NB_MAX_PARAMS]){{.tensor = x}, {.tensor = part}, region}, err);
   nb_scope_close(&s);
   return ok;
@@ -261,6 +278,7 @@ int nb_index_set(lua_State *L) {
   Key key;
   nb_enter(L);
   read_key(L, 2, &key);
+  if (key.several) return by_several(L, "set", 0);
   Tensor *x = nb_check_tensor(L, 1), *value = value_tensor(L, x);
   bool ok = assign(x, &key, value, &err) || (nb_stop_is_put_off(L, &err) && assign(x, &key, value, &err));
   if (!ok) return nb_raise(L, &err);

@@ -13,7 +13,18 @@ void nb_push_node(lua_State *L, Node *n);
 void nb_set_site(lua_State *L, Site site);
 void nb_push_id(lua_State *L, const void *object);
 
+// A list of tensors, false where there is none.
+void nb_push_tensors(lua_State *L, Tensor *const *list, int count);
+
+// Adds to the table on top what is known of an operator that was applied: inputs args outputs modules source line op
+// in_place order.
+struct Applied;
+void nb_push_applied(lua_State *L, const struct Applied *a);
+
 // Whether somebody looks at single operators in what L runs.
 bool nb_observed(lua_State *L);
+
+// Whether a profile is under way.
+bool nb_profiled(void);
 
 #endif

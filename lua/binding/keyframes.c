@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: MIT
-// Keyframes as userdata, for lua/run/.
+// Keyframes as userdata, and what else lua/run/ has done in C.
 #include "nablua/keyframes.h"
 
+#include <string.h>
+
 #include "binding.h"
+#include "flags.h"
+#include "nablua/kernels.h"
 #include "open.h"
 #include "raise.h"
 
@@ -124,6 +128,48 @@ static int first_other(lua_State *L) {
   return 0;
 }
 
+// ---- what a step did ----
+
+static uint64_t mixed(uint64_t sum, uint64_t bits) {
+  sum = (sum ^ bits) * UINT64_C(0x9E3779B97F4A7C15);
+  return sum ^ sum >> 29;
+}
+
+// native.sample(list of tensors, k): a number made of the bits of a few of their elements, others for another k.  What
+// moves all weights moves it, and it costs the same for nets of any size.
+static int sample(lua_State *L) {
+  enum { EACH = 4 };
+  luaL_checktype(L, 1, LUA_TTABLE);
+  uint64_t place = mixed(1, (uint64_t)luaL_checkinteger(L, 2)), sum = 0;
+  for (lua_Integer i = 1; lua_rawgeti(L, 1, i) != LUA_TNIL; i++, lua_settop(L, 2)) {
+    const Tensor *t = nb_test_tensor(L, -1);
+    uint64_t n = t && t->storage ? (uint64_t)nb_layout_numel(&t->layout) : 0;
+    if (n == 0 || !nb_layout_contiguous(&t->layout)) continue;
+    size_t size = nb_dtype_size(t->layout.dtype);
+    const char *data = nb_tensor_data(t);
+    for (int k = 0; k < EACH; k++) {
+      uint64_t bits = 0;
+      place = mixed(place, (uint64_t)k + 1);
+      memcpy(&bits, data + place % n * size, size);
+      sum = mixed(sum, bits + 1);
+    }
+  }
+  lua_pushinteger(L, (lua_Integer)(sum >> 1));
+  return 1;
+}
+
+// native.way(): what the bits of results depend on, as a clause.
+static int way(lua_State *L) {
+  lua_pushstring(L, nb_kernels_way());
+  return 1;
+}
+
+// native.flags_noted(): moves whenever requires_grad of a tensor was set, or one of its hooks came or went.
+static int flags_noted(lua_State *L) {
+  lua_pushinteger(L, nb_flags_noted());
+  return 1;
+}
+
 static void make_class(lua_State *L, const char *name, const luaL_Reg *methods, lua_CFunction finalizer) {
   luaL_newmetatable(L, name);
   lua_newtable(L);
@@ -142,8 +188,8 @@ void nb_open_keyframes(lua_State *L) {
   static const luaL_Reg of_frame[] = {{"restore", restore}, {"intact", whole}, {"drop", drop}, {NULL, NULL}};
   make_class(L, sequence_name, of_sequence, close_sequence);
   make_class(L, frame_name, of_frame, drop);
-  lua_pushcfunction(L, first_other);
-  lua_setfield(L, -2, "first_other");
-  lua_pushcfunction(L, keyframes);
-  lua_setfield(L, -2, "keyframes");
+  static const luaL_Reg functions[] = {{"first_other", first_other}, {"keyframes", keyframes},
+                                       {"sample", sample},           {"way", way},
+                                       {"flags_noted", flags_noted}, {NULL, NULL}};
+  luaL_setfuncs(L, functions, 0);
 }

@@ -175,12 +175,13 @@ static const char *const fields[] = {"shape", "dtype", "grad", "requires_grad", 
 static int unknown_field(lua_State *L, const char *name) {
   const char *near = nb_nearest(name, fields);
   if (!near) {  // among the methods: the nearest of all names
-    const char *names[512];
+    const char *names[1024];
     int n = 0;
     nb_push_methods(L);
+    if (luaL_callmeta(L, -1, "__pairs")) lua_pop(L, 1);  // loads what is loaded late
     lua_pushnil(L);
     while (lua_next(L, -2)) {
-      if (lua_type(L, -2) == LUA_TSTRING && n < 511) names[n++] = lua_tostring(L, -2);
+      if (lua_type(L, -2) == LUA_TSTRING && n < 1023) names[n++] = lua_tostring(L, -2);
       lua_pop(L, 1);
     }
     names[n] = NULL;
@@ -214,8 +215,10 @@ static int get_field(lua_State *L) {
     lua_pushstring(L, t->name);
   } else if (strcmp(name, "T") == 0)
     return get_transposed(L, t);
-  else
-    return unknown_field(L, name);
+  else {  // perhaps a method that is loaded late, which is what the methods' metatable knows
+    lua_pushvalue(L, 2);
+    if (lua_gettable(L, lua_upvalueindex(1)) == LUA_TNIL) return unknown_field(L, name);
+  }
   return 1;
 }
 

@@ -7,23 +7,26 @@
 #include "binding.h"
 #include "nablua/tape.h"
 #include "open.h"
+#include "visits.h"
 
 typedef struct Frame {
   struct Frame *below;
   lua_State *owner;  // kept by the userdata that the frame is
   bool mode, listed;
+  int visit;  // whose it is, see visits.c: frames of others do not count
 } Frame;
 
 static const char frame_key;
 static Frame *latest;
 static bool outside = true;  // the mode where no frame counts
+static int visit;            // how many visits are under way
 
 // The frame whose mode holds for what runs in L, or NULL.
 static Frame *frame_of(lua_State *L) {
   for (Frame *f = latest; f; f = f->below)
-    if (f->owner == L) return f;
+    if (f->owner == L && f->visit == visit) return f;
   for (Frame *f = latest; f; f = f->below)
-    if (lua_status(f->owner) == LUA_OK) return f;
+    if (f->visit == visit && lua_status(f->owner) == LUA_OK) return f;
   return NULL;
 }
 
@@ -61,14 +64,14 @@ static int call_in(lua_State *L, const char *name, bool mode) {
   if (!lua_isfunction(L, 1)) lua_pop(L, 1);  // its __call
   nb_enter(L);
   Frame *f = lua_newuserdatauv(L, sizeof *f, 1);
-  *f = (Frame){.owner = L, .mode = mode};
+  *f = (Frame){.owner = L, .mode = mode, .visit = visit};
   lua_pushthread(L);
   lua_setiuservalue(L, -2, 1);
   lua_rawgetp(L, LUA_REGISTRYINDEX, &frame_key);
   lua_setmetatable(L, -2);
   lua_insert(L, 1);
   lua_toclose(L, 1);
-  if (!latest) outside = nb_grad_enabled();
+  if (!latest && visit == 0) outside = nb_grad_enabled();
   f->below = latest, f->listed = true;
   latest = f;
   nb_set_grad_enabled(mode);
@@ -111,6 +114,18 @@ static int set_grad_enabled(lua_State *L) {
   *(f ? &f->mode : &outside) = mode;
   nb_set_grad_enabled(mode);
   return 0;
+}
+
+void nb_mode_aside(lua_State *V) {
+  lua_pushboolean(V, outside);
+  outside = true;
+  visit++;
+}
+
+void nb_mode_back(lua_State *V) {
+  visit--;
+  outside = lua_toboolean(V, -1);
+  lua_pop(V, 1);
 }
 
 void nb_open_mode(lua_State *L) {

@@ -68,6 +68,8 @@ static int open_native(lua_State *L) {
   nb_open_files(L);
   nb_open_inspect(L);
   nb_open_observe(L);
+  nb_open_stops(L);
+  nb_open_profile(L);
   nb_open_anomaly(L);
   nb_open_measure(L);
   nb_open_keyframes(L);
@@ -78,7 +80,9 @@ static int open_native(lua_State *L) {
   nb_open_optimizer(L);
   nb_open_mode(L);
   nb_open_whole(L);
+  nb_open_visits(L);
   nb_open_traces(L);
+  nb_open_dist(L);
   lua_newtable(L);
   lua_createtable(L, 0, 1);
   lua_pushcfunction(L, source_text);

@@ -7,6 +7,7 @@
 #include "nablua/events.h"
 #include "nablua/tape.h"
 #include "open.h"
+#include "visits.h"
 
 static const char handler_key, observer_key;  // the function, and who asked, in a weak table
 
@@ -19,7 +20,7 @@ typedef struct Event {
   Tensor *const *grad, *const *given;
 } Event;
 
-static void push_tensors(lua_State *L, Tensor *const *list, int count) {
+void nb_push_tensors(lua_State *L, Tensor *const *list, int count) {
   lua_createtable(L, count, 0);
   for (int i = 0; i < count; i++) {
     if (list[i])
@@ -47,7 +48,7 @@ static void push_inputs(lua_State *L, const Applied *a) {
   for (TensorWalk w = nb_tensors_of(a->op, a->args); nb_next_tensor(&w);) push_input(L, w.of, *w.slot, w.edge + 1);
 }
 
-static void push_call(lua_State *L, const Applied *a) {
+void nb_push_applied(lua_State *L, const Applied *a) {
   const Op *op = a->op;
   push_inputs(L, a);
   lua_setfield(L, -2, "inputs");
@@ -63,7 +64,7 @@ static void push_call(lua_State *L, const Applied *a) {
     lua_setfield(L, -2, op->params[i].name);
   }
   lua_setfield(L, -2, "args");
-  push_tensors(L, a->out, a->count);
+  nb_push_tensors(L, a->out, a->count);
   lua_setfield(L, -2, "outputs");
   nb_push_modules(L);
   lua_setfield(L, -2, "modules");
@@ -89,12 +90,12 @@ static int deliver(lua_State *L) {
   } else if (e->node) {
     lua_pushinteger(L, (lua_Integer)e->node->order);
     lua_setfield(L, -2, "order");
-    push_tensors(L, e->grad, NB_MAX_OUTPUTS);
+    nb_push_tensors(L, e->grad, NB_MAX_OUTPUTS);
     lua_setfield(L, -2, "grads");
-    push_tensors(L, e->given, e->node->edge_count);
+    nb_push_tensors(L, e->given, e->node->edge_count);
     lua_setfield(L, -2, "given");
   } else {
-    push_call(L, e->call);
+    nb_push_applied(L, e->call);
   }
   lua_call(L, 1, 0);
   return 0;
@@ -131,11 +132,15 @@ static bool on_visited(void *user, Node *n, Tensor *const *grad, Tensor *const *
   return tell((Event){.kind = "backward", .node = n, .grad = grad, .given = given}, err);
 }
 
+static bool takes_fused;  // who observes wants operators as they run unobserved, not parts
+
 static Listener ear = {.voice = NB_OUTER, .writing = on_writing, .applied = on_applied, .visited = on_visited};
 
-// native.observe(f): f is called with an event for every operator and backward rule; nil ends it.
+// native.observe(f, fused): f is called with an event for every operator and backward rule; nil ends it.  With `fused`
+// layers do not take themselves apart for who looks.
 static int observe(lua_State *L) {
   if (!lua_isnoneornil(L, 1)) luaL_checktype(L, 1, LUA_TFUNCTION);
+  takes_fused = lua_toboolean(L, 2);
   lua_settop(L, 1);
   if (lua_isnil(L, 1)) {
     nb_unlisten(&ear);
@@ -155,6 +160,22 @@ static int observe(lua_State *L) {
   return 0;
 }
 
+void nb_observe_aside(lua_State *V) {
+  bool listens = false;
+  for (const Listener *l = nb_voices.list[NB_OUTER]; l; l = l->next) listens = listens || l == &ear;
+  if (listens) nb_unlisten(&ear);
+  lua_pushboolean(V, listens);
+  lua_rawgetp(V, LUA_REGISTRYINDEX, &observer_key);
+  lua_rawgetp(V, LUA_REGISTRYINDEX, &handler_key);
+}
+
+void nb_observe_back(lua_State *V) {
+  lua_rawsetp(V, LUA_REGISTRYINDEX, &handler_key);
+  lua_rawsetp(V, LUA_REGISTRYINDEX, &observer_key);
+  if (lua_toboolean(V, -1)) nb_listen(&ear);
+  lua_pop(V, 1);
+}
+
 bool nb_observed(lua_State *L) {
   if (!nb_is_heard(NB_OUTER)) return false;
   for (const Listener *l = nb_voices.list[NB_OUTER]; l; l = l->next)
@@ -167,9 +188,9 @@ bool nb_observed(lua_State *L) {
   return false;
 }
 
-// native.observed(): whether somebody looks at single operators.
+// native.observed(): whether somebody looks at single operators, for which layers take themselves apart.
 static int observed(lua_State *L) {
-  lua_pushboolean(L, nb_observed(L));
+  lua_pushboolean(L, !takes_fused && nb_observed(L));
   return 1;
 }
 

@@ -26,7 +26,9 @@ void nb_open_machine(lua_State *L);
 void nb_open_files(lua_State *L);
 void nb_open_inspect(lua_State *L);
 void nb_open_observe(lua_State *L);
+void nb_open_profile(lua_State *L);
 void nb_open_anomaly(lua_State *L);
+void nb_open_stops(lua_State *L);
 void nb_open_measure(lua_State *L);
 void nb_open_keyframes(lua_State *L);
 void nb_open_cycles(lua_State *L);
@@ -36,7 +38,9 @@ void nb_open_compile(lua_State *L);
 void nb_open_optimizer(lua_State *L);
 void nb_open_mode(lua_State *L);
 void nb_open_whole(lua_State *L);
+void nb_open_visits(lua_State *L);
 void nb_open_traces(lua_State *L);
+void nb_open_dist(lua_State *L);
 void nb_open_hostile(lua_State *L);      // the library T, in the hostile build alone
 void nb_open_public_mode(lua_State *L);  // what of it is nb's
 

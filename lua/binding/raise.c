@@ -10,6 +10,7 @@
 #include "nablua/printable.h"
 #include "open.h"
 #include "sites.h"
+#include "visits.h"
 
 static const char describe_key, kept_key;
 
@@ -67,6 +68,14 @@ void nb_push_kept(lua_State *L) {
   lua_rawgetp(L, LUA_REGISTRYINDEX, &kept_key);
   lua_pushboolean(L, 0);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &kept_key);
+}
+
+void nb_kept_aside(lua_State *V) {
+  lua_rawgetp(V, LUA_REGISTRYINDEX, &kept_key);
+}
+
+void nb_kept_back(lua_State *V) {
+  lua_rawsetp(V, LUA_REGISTRYINDEX, &kept_key);
 }
 
 int nb_raise(lua_State *L, const Error *err) {

@@ -24,6 +24,10 @@ void nb_on_enter(void (*function)(lua_State *L)) {
   follow = function;
 }
 
+void nb_return_to(lua_State *L) {
+  current = L;
+}
+
 lua_State *nb_entered(void) {
   return current;
 }

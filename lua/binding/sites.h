@@ -10,6 +10,9 @@
 void nb_enter(lua_State *L);
 lua_State *nb_entered(void);
 
+// Makes a state that had entered the one that did so last, as if none had since.
+void nb_return_to(lua_State *L);
+
 // Calls the function when another coroutine enters than the one before.
 void nb_on_enter(void (*function)(lua_State *L));
 

@@ -17,6 +17,8 @@ local function box(content)
   return ('<div class="%s" style="%s">%s</div>'):format(html.PLAIN, BOX, content)
 end
 
+cards.box = box
+
 local function folded(summary, content, open, more)
   return ('<details%s style="margin:2px 0;%s"><summary style="cursor:pointer">%s</summary>%s</details>'):format(
     open and " open" or "", more or "", summary, content)

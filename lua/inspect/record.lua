@@ -85,8 +85,7 @@ function record.undo(events)
   end
 end
 
--- Calls f and appends what it does to `events`; its results.  An error undoes all.
-function record.run(events, f, ...)
+local function run(fused, events, f, ...)
   local pause, done
   return modes.restoring(function()
     native.observe(nil)
@@ -94,11 +93,21 @@ function record.run(events, f, ...)
     if not done then record.undo(events) end
   end, function(...)
     native.whole(function() pause = collectgarbage("setpause", 400) end)  -- nearly all that a recording makes stays
-    native.observe(new_recorder(events))
+    native.observe(new_recorder(events), fused)
     local results = table.pack(f(...))
     done = true
     return table.unpack(results, 1, results.n)
   end, ...)
+end
+
+-- Calls f and appends what it does to `events`; its results.  An error undoes all.
+function record.run(events, f, ...)
+  return run(false, events, f, ...)
+end
+
+-- The same, where layers do not take themselves apart for who looks.
+function record.run_whole(events, f, ...)
+  return run(true, events, f, ...)
 end
 
 function record.redo(events)

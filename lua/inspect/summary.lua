@@ -53,21 +53,32 @@ local function run(net, inputs)
         end
       end
       rows[#rows + 1], open[#open + 1] = row, row
+      native.profile_place(#rows)
+      row.number = #rows
     else
       local row = table.remove(open)
       row.shape = nb.is_tensor(value) and value.shape or nil
       row.output = shape_of(value)
       row.given = nil
       if nb.is_tensor(value) then row.activation = bytes_of(value) end
+      native.profile_place(open[#open] and open[#open].number or 0)
     end
   end
   local events = {}
   local anomaly, before = native.anomaly(), teaching
   native.anomaly(false)
   teaching = true
-  local ok, result = pcall(calls.during, on_call, record.run, events, function()
+  local counts = native.profile_begin()
+  local ok, result = pcall(calls.during, on_call, record.run_whole, events, function()
     return nb.no_grad(function() return net(table.unpack(inputs)) end)
   end)
+  local spent = counts and native.profile_end() or {}
+  for _, row in ipairs(rows) do row.flops, row.number = counts and 0 or nil, nil end
+  rows.outside = 0
+  for _, part in ipairs(spent) do
+    local row = rows[part.place]
+    if row then row.flops = row.flops + part.flops else rows.outside = rows.outside + part.flops end
+  end
   native.anomaly(anomaly)
   teaching = before
   if ok then record.undo(events) end
@@ -156,11 +167,12 @@ local function cells(row, failed)
   local mark = failed and "✗ " or "  "
   return { mark .. (row.path == "" and "·" or row.path), row.title, row.input,
     failed and "" or row.output or "", row.shared and row.params == 0 and "shared" or
-      row.params > 0 and text.count(row.params) or "", row.activation and text.bytes(row.activation) or "" }
+      row.params > 0 and text.count(row.params) or "", row.activation and text.bytes(row.activation) or "",
+    row.flops and row.flops > 0 and text.amount(row.flops) or "" }
 end
 
-local HEAD = { "  layer", "kind", "input", "output", "parameters", "activation" }
-local SIDES = { "left", "left", "left", "left", "right", "right" }
+local HEAD = { "  layer", "kind", "input", "output", "parameters", "activation", "FLOPs" }
+local SIDES = { "left", "left", "left", "left", "right", "right", "right" }
 
 local function failure_lines(f)
   local lines = {}
@@ -169,21 +181,38 @@ local function failure_lines(f)
   return lines
 end
 
+local function total_text(self)
+  local t = self.total
+  return ("%s parameters, %s; activations %s%s for this input"):format(text.count(t.params), text.bytes(t.bytes),
+    text.bytes(t.activation), t.flops and t.flops > 0 and ", " .. text.flop(t.flops) or "")
+end
+
 local function form(self, settings)
   local paint = text.painter(settings)
   local rows = { HEAD }
   for i, row in ipairs(self) do rows[i + 1] = cells(row, self.failure and row == self.failed) end
+  local width = math.max(settings.width or 80, 20)
   local lines = text.columns(rows, SIDES)
+  local widest, kind = 0, 0
   for i, line in ipairs(lines) do
-    line = text.cut(line, math.max(settings.width or 80, 20))
+    widest, kind = math.max(widest, text.width(line)), math.max(kind, text.width(rows[i][2]))
+  end
+  if widest > width then  -- what a layer is called with gives way first
+    local room = math.max(12, kind - (widest - width))
+    for _, row in ipairs(rows) do
+      if text.width(row[2]) > room then row[2] = text.cut(row[2], room) end
+    end
+    lines = text.columns(rows, SIDES)
+  end
+  for i, line in ipairs(lines) do
+    line = text.cut(line, width)
     lines[i] = i == 1 and paint("dim", line) or line:find("^✗") and paint("warn", line) or line
   end
   if self.failure then
     for _, line in ipairs(failure_lines(self.failure)) do lines[#lines + 1] = paint("yellow", line) end
     if self.error then lines[#lines + 1] = self.error end
   else
-    lines[#lines + 1] = ("  %s parameters, %s; activations %s for this input"):format(text.count(self.total.params),
-      text.bytes(self.total.bytes), text.bytes(self.total.activation))
+    lines[#lines + 1] = "  " .. total_text(self)
   end
   return table.concat(lines, "\n")
 end
@@ -213,8 +242,7 @@ local function rich(self)
       below[#below + 1] = html.line("what would fit: " .. html.code(f.change) .. " " .. html.escape(f.how))
     end
   else
-    below[1] = html.line(("<b>%s</b> parameters, %s; activations %s for this input"):format(
-      text.count(self.total.params), text.bytes(self.total.bytes), text.bytes(self.total.activation)))
+    below[1] = html.line((html.escape(total_text(self)):gsub("^[%d,]+", "<b>%0</b>")))
   end
   return { ["text/html"] = html.table(HEAD, rows, SIDES, style) .. table.concat(below) }
 end
@@ -242,7 +270,11 @@ function summary.summary(net, ...)
   for _, p in ipairs(net:parameters()) do
     self.total.params, self.total.bytes = self.total.params + p:numel(), self.total.bytes + bytes_of(p)
   end
-  for _, row in ipairs(rows) do self.total.activation = self.total.activation + (row.activation or 0) end
+  for _, row in ipairs(rows) do
+    self.total.activation = self.total.activation + (row.activation or 0)
+    self.total.flops = row.flops and (self.total.flops or rows.outside) + row.flops
+  end
+  rows.outside = nil
   if not ok then
     if not failed or not about_shapes(result) then error(result, 0) end
     self.failed, self.failure, self.error = failed, failure(failed), plain_error(result)

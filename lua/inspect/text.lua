@@ -79,6 +79,20 @@ function text.count(n)
   return (s:gsub("^,", ""))
 end
 
+-- 1234567 → 1.23 M
+function text.amount(n)
+  if n < 1000 then return ("%.0f"):format(n) end
+  for _, unit in ipairs { "k", "M", "G", "T" } do
+    n = n / 1000
+    if n < 999.5 or unit == "T" then return ("%.3g %s"):format(n, unit) end
+  end
+end
+
+-- "1.23 MFLOP", "640 FLOP"
+function text.flop(n)
+  return (text.amount(n):gsub("%d$", "%0 ")) .. "FLOP"
+end
+
 function text.bytes(n)
   if n < 1000 then return ("%d B"):format(n) end
   for _, unit in ipairs { "kB", "MB", "GB" } do

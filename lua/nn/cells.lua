@@ -2,20 +2,7 @@
 -- Recurrent layers step by step, in operators: what the operator `recurrent` computes as a whole.
 --
 --   x[1] x[2] ... x[n] ──W_ih──► gates[1..n]        gates[t] + W_hh·h[t-1] + b ──cell──► h[t] (and c[t])
---
--- Steps are split off by halves: the gradient of a part of size s then costs s, not the whole sequence.
 local shared = require "nablua.nn.shared"
-
-local function collect_steps(x, list)
-  local n = x:size(1)
-  if n == 1 then
-    list[#list + 1] = x:squeeze(1)
-  else
-    collect_steps(x:narrow(1, 1, n // 2), list)
-    collect_steps(x:narrow(1, n // 2 + 1, n - n // 2), list)
-  end
-  return list
-end
 
 -- Cells: (from_input, from_state, h, c) → h, c.
 local cells = {}
@@ -41,7 +28,7 @@ end
 -- projects h): the lists of all h and c in the order of x, the last h and c.
 function cells.steps(kind, x, w, reverse, h, c)
   local cell, w_hh = cells[kind], w.weight_hh.T
-  local gates = collect_steps(shared.affine(x, w.weight_ih, w.bias_ih), {})
+  local gates = shared.steps_of(shared.affine(x, w.weight_ih, w.bias_ih))
   local all_h, all_c, n = {}, {}, #gates
   for k = 1, n do
     local t = reverse and n + 1 - k or k

@@ -3,14 +3,10 @@
 local native = require "nablua.native"
 local nb = require "nablua.core"
 local module = require "nablua.nn.module"
+local options = require "nablua.options"
+local shared = require "nablua.nn.shared"
 
--- One number serves for all dimensions.
-local function sizes(v, dims)
-  if type(v) == "table" then return v end
-  local list = {}
-  for d = 1, dims do list[d] = v end
-  return list
-end
+local sizes = shared.each_of
 
 local function params(transposed, more)
   local padding = { name = "padding", type = "counts", default = 0, doc = "zeros added at each edge" }
@@ -51,16 +47,17 @@ end
 -- the weight.
 local function define(name, dims, operator, transposed, spec)
   local where = "nn." .. name
-  local apply = nb[operator]
+  local apply = nb[operator] or operator
   spec.params = params(transposed, spec.more)
   spec.more = nil
-  spec.see = { "nb." .. operator }
+  spec.see = spec.see or { "nb." .. operator }
   spec.init = function(self, o)
     for _, channels in ipairs { "in_channels", "out_channels" } do
       if o[channels] % o.groups ~= 0 then
         native.raise(("%s: %d groups do not divide %d %s"):format(where, o.groups, o[channels], channels))
       end
     end
+    shared.check_lists(where, o, dims, "stride", "padding", "dilation", "output_padding")
     local outer, inner = o.out_channels, o.in_channels
     if transposed then outer, inner = inner, outer end
     local shape, fan = { outer, inner // o.groups }, inner // o.groups
@@ -86,6 +83,94 @@ local function define(name, dims, operator, transposed, spec)
   return module.define(where, spec)
 end
 
+-- ---- three dimensions, by two ----
+
+-- x as batch × channels × depth × height × width, and whether it had no batch.
+local function volumes(where, x, channels)
+  if not nb.is_tensor(x) or x:dim() ~= 5 and x:dim() ~= 4 or x:size(-4) ~= channels then
+    native.raise(("%s: the input must be (batch ×) channels × depth × height × width with %d channels, got %s"):format(
+      where, channels, options.describe(x)))
+  end
+  return x:dim() == 4 and x:unsqueeze(1) or x, x:dim() == 4
+end
+
+local function check_weight(where, weight, rank)
+  if weight:dim() ~= rank then
+    native.raise(("%s: weight must have %d dimensions, got shape %s"):format(where, rank, options.shape(weight)))
+  end
+end
+
+-- The sum over the filter's depth of convolutions of planes.
+local function conv3d(x, weight, bias, o)
+  check_weight("Conv3d", weight, 5)
+  local single
+  x, single = volumes("Conv3d", x, weight:size(2) * o.groups)
+  local stride, padding, dilation = sizes(o.stride, 3), sizes(o.padding, 3), sizes(o.dilation, 3)
+  if padding[1] > 0 then x = x:pad { 0, 0, 0, 0, padding[1], padding[1] } end
+  local n, depth, kernel = x:size(1), x:size(3), weight:size(3)
+  local reach = dilation[1] * (kernel - 1) + 1
+  if depth < reach then
+    native.raise(("Conv3d: the filter reaches over %d planes, but the input has %d with its padding"):format(reach,
+      depth))
+  end
+  local count = (depth - reach) // stride[1] + 1
+  local planes, sum = x:transpose(2, 3), nil
+  local flat = { stride = { stride[2], stride[3] }, padding = { padding[2], padding[3] },
+    dilation = { dilation[2], dilation[3] }, groups = o.groups }
+  for k = 1, kernel do
+    local first = (k - 1) * dilation[1] + 1
+    local part = planes:slice(2, first, first + (count - 1) * stride[1], stride[1])
+    local y = nb.conv2d(part:flatten(1, 2), weight:select(3, k), k == 1 and bias or nil, flat)
+    sum = sum and sum + y or y
+  end
+  local shape = sum.shape
+  local y = sum:view(n, count, shape[2], shape[3], shape[4]):transpose(2, 3):contiguous()
+  return single and y:squeeze(1) or y
+end
+
+-- Each plane of the filter spreads each plane of the input, to a place of the result's depth.
+local function conv_transpose3d(x, weight, bias, o)
+  check_weight("ConvTranspose3d", weight, 5)
+  local single
+  x, single = volumes("ConvTranspose3d", x, weight:size(1))
+  local stride, padding, dilation = sizes(o.stride, 3), sizes(o.padding, 3), sizes(o.dilation, 3)
+  local more = sizes(o.output_padding, 3)
+  local n, depth, kernel = x:size(1), x:size(3), weight:size(3)
+  local reach = (depth - 1) * stride[1] + dilation[1] * (kernel - 1) + 1
+  local count = reach - 2 * padding[1] + more[1]
+  if count < 1 then native.raise(("ConvTranspose3d: padding %d leaves no planes"):format(padding[1])) end
+  local planes, parts, places = x:transpose(2, 3):flatten(1, 2), {}, {}
+  local flat = { stride = { stride[2], stride[3] }, padding = { padding[2], padding[3] },
+    output_padding = { more[2], more[3] }, dilation = { dilation[2], dilation[3] }, groups = o.groups }
+  for k = 1, kernel do
+    local y = nb.conv_transpose2d(planes, weight:select(3, k), nil, flat)
+    parts[k] = y:view(n, depth, table.unpack(y.shape, 2))
+    places[k] = (nb.arange(depth, { dtype = "i64" }) - 1) * stride[1] + (k - 1) * dilation[1] + 1
+  end
+  local all = nb.cat(parts, 2)
+  local shape = all.shape
+  shape[2] = math.max(reach, padding[1] + count)
+  local y = nb.zeros(shape, { dtype = x.dtype }):index_add(2, nb.cat(places, 1), all)
+  y = y:narrow(2, padding[1] + 1, count):transpose(2, 3):contiguous()
+  if bias then
+    shared.check_bias("ConvTranspose3d", bias, y:size(2))
+    y = y + bias:view(-1, 1, 1, 1)
+  end
+  return single and y:squeeze(1) or y
+end
+
+-- A signal is an image of one row.
+local function conv_transpose1d(x, weight, bias, o)
+  check_weight("ConvTranspose1d", weight, 3)
+  if not nb.is_tensor(x) or x:dim() ~= 3 and x:dim() ~= 2 then
+    native.raise("ConvTranspose1d: the input must be (batch ×) channels × length, got " .. options.describe(x))
+  end
+  local function of_row(name, none) return { none, sizes(o[name], 1)[1] } end
+  return nb.conv_transpose2d(x:unsqueeze(-2), weight:unsqueeze(-2), bias, { stride = of_row("stride", 1),
+    padding = of_row("padding", 0), output_padding = of_row("output_padding", 0), dilation = of_row("dilation", 1),
+    groups = o.groups }):squeeze(-2)
+end
+
 local output_padding = { name = "output_padding", type = "counts", default = 0,
   doc = "rows and columns added at one end, where several sizes would shrink to the input's" }
 
@@ -97,6 +182,18 @@ return {
   Conv2d = define("Conv2d", 2, "conv2d", false, {
     doc = "Learned filters slid over images: batch × channels × height × width.",
     example = "nn.Conv2d(1, 4, 3, {padding=\"same\"})(nb.ones(2, 1, 8, 8)).shape  --> {2, 4, 8, 8}",
+  }),
+  Conv3d = define("Conv3d", 3, conv3d, false, {
+    doc = "Learned filters slid through volumes: batch × channels × depth × height × width.", see = { "nn.Conv2d" },
+    example = "nn.Conv3d(1, 4, 3, {padding=1})(nb.ones(2, 1, 5, 6, 7)).shape  --> {2, 4, 5, 6, 7}",
+  }),
+  ConvTranspose1d = define("ConvTranspose1d", 1, conv_transpose1d, true, {
+    doc = "The transpose of Conv1d, which lengthens signals.", more = { output_padding }, see = { "nn.Conv1d" },
+    example = "nn.ConvTranspose1d(4, 1, 2, {stride=2})(nb.ones(2, 4, 3)).shape  --> {2, 1, 6}",
+  }),
+  ConvTranspose3d = define("ConvTranspose3d", 3, conv_transpose3d, true, {
+    doc = "The transpose of Conv3d, which enlarges volumes.", more = { output_padding }, see = { "nn.Conv3d" },
+    example = "nn.ConvTranspose3d(4, 1, 2, {stride=2})(nb.ones(2, 4, 3, 3, 3)).shape  --> {2, 1, 6, 6, 6}",
   }),
   ConvTranspose2d = define("ConvTranspose2d", 2, "conv_transpose2d", true, {
     doc = "The transpose of Conv2d, which enlarges images.", more = { output_padding },

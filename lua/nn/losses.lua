@@ -1,94 +1,16 @@
 -- SPDX-License-Identifier: MIT
--- Losses: each entry gives a function, nn.mse(prediction, target, options), and a module, nn.MSELoss(options).
---
--- An entry's `each` gives the loss element by element or sample by sample, and where the mean is weighted
--- the weights; the reduction (mean, sum or none) is done here.  `target` is the kind of numbers that its targets are
--- (see native.within; "any", and "checked" where `each` or its operator looks itself).
+-- Losses of a prediction and a target; those of more tensors, and rarer ones, are in more_losses.lua.
 local native = require "nablua.native"
 local nb = require "nablua.core"
-local module = require "nablua.nn.module"
 local options = require "nablua.options"
-local registry = require "nablua.registry"
+local reduction = require "nablua.nn.reduction"
 local shared = require "nablua.nn.shared"
 
 local M = {}
 
-local reduction = { name = "reduction", type = "string", default = "mean", choices = { "mean", "sum", "none" } }
+local weighted, check_same_shape = reduction.weighted, reduction.check_same_shape
 
-local function check_tensors(where, prediction, target)
-  if not nb.is_tensor(prediction) then
-    native.raise(("%s: the prediction must be a tensor, got %s"):format(where, options.describe(prediction)))
-  end
-  if not nb.is_tensor(target) then
-    native.raise(("%s: the target must be a tensor, got %s"):format(where, options.describe(target)))
-  end
-end
-
--- Elementwise losses never broadcast: (4) against (4×1) would silently become 4×4.
-local function check_same_shape(where, prediction, target)
-  if options.shape(prediction) == options.shape(target) then return end
-  local hint = prediction:numel() == target:numel() and
-    ("; target:view(%s) has the prediction's shape"):format(table.concat(prediction.shape, ", ")) or ""
-  native.raise(("%s: prediction and target must have the same shape, got %s and %s%s"):format(where,
-    options.shape(prediction), options.shape(target), hint))
-end
-
--- A weighted mean where nothing has weight is NaN; the 0/0 stays outside of the graph, whose gradients are 0.
-local function weighted_mean(losses, weights)
-  local total = weights:sum()
-  local nothing = total:eq(0)
-  return nb.where(nothing, 0 / 0, losses:sum() / total:masked_fill(nothing, 1))
-end
-
-local function reduce(how, losses, weights)
-  if how == "none" then return losses end
-  if how == "sum" then return losses:sum() end
-  return weights and weighted_mean(losses, weights) or losses:mean()
-end
-
--- The losses times a weight that broadcasts to them, and does not make more of them.
-local function weighted(where, losses, weight)
-  if not weight then return losses end
-  local product = losses * weight
-  if not native.same_shape(product, losses) then
-    native.raise(("%s: weight must broadcast to the losses' shape %s, got shape %s"):format(where,
-      options.shape(losses), options.shape(weight)))
-  end
-  return product
-end
-
-local function define(class_name, function_name, spec)
-  local each, elementwise = spec.each, spec.elementwise ~= false
-  local in_domain = spec.target ~= "any" and spec.target ~= "checked" and { kind = spec.target } or nil
-  local params = table.move(spec.params or {}, 1, #(spec.params or {}), 1, {})
-  params[#params + 1] = spec.reduction or reduction
-  local function compute(where, o, prediction, target)
-    if not elementwise or not native.same_shape(prediction, target) then
-      check_tensors(where, prediction, target)
-      if elementwise then check_same_shape(where, prediction, target) end
-    end
-    if in_domain then target = shared.within(where, target, in_domain) end
-    if spec.reduce and o.reduction == spec.reduce[1] then
-      return spec.reduce[2](each(prediction, target, o, where), prediction)
-    end
-    return reduce(o.reduction, each(prediction, target, o, where))
-  end
-  local where = "nn." .. function_name
-  registry.define(M, "nn.", function_name, {
-    family = "Loss functions",
-    doc = spec.doc, example = spec.example, see = { "nn." .. class_name }, params = params, returns = "tensor",
-    signature = options.signature(where, { { name = "prediction" }, { name = "target" }, table.unpack(params) }),
-    function(prediction, target, given)
-      return compute(where, options.check(where, params, given), prediction, target)
-    end,
-  })
-  M[class_name] = module.define("nn." .. class_name, {
-    kind = "loss", doc = spec.doc, params = params, see = { where },
-    example = spec.example:gsub("nn%." .. function_name .. "%(", "nn." .. class_name .. "()(", 1),
-    forward = function(self, prediction, target) return compute(class_name, self, prediction, target) end,
-  })
-  M[class_name].threshold = spec.threshold
-end
+local function define(class_name, function_name, spec) reduction.define(M, class_name, function_name, spec) end
 
 define("MSELoss", "mse", {
   doc = "The mean squared error (prediction − target)².",

@@ -42,6 +42,14 @@ function module.copy(m, map, copy)
   return setmetatable(copy, getmetatable(m))
 end
 
+-- Takes a field out of the module's state, or puts it in: for what is computed from others, and those.
+function module.forget(m, key) records[m].state[key] = nil end
+
+function module.learn(m, key)
+  records[m].state[key] = true
+  native.built = native.built + 1
+end
+
 -- Iterates over all live modules, in no order.
 function module.live()
   return next, records
@@ -221,6 +229,33 @@ method("zero_grad", {
   signature = "net:zero_grad()", see = { "opt:zero_grad" }, example = "nn.Linear(3, 2):zero_grad()",
   function(self)
     native.clear_grads(self:parameters())
+  end,
+})
+
+local frozen = setmetatable({}, { __mode = "k" })  -- tensors that net:requires_grad(false) took it from
+
+local function set_requires_grad(self, on)
+  walk(self, function(_, value)
+    if nb.is_tensor(value) and value.is_leaf and (frozen[value] or value.requires_grad) then
+      value.requires_grad = on
+      frozen[value] = not on or nil
+      if not on then value.grad = nil end
+    end
+  end)
+  native.built = native.built + 1
+end
+
+method("requires_grad", {
+  doc = "requires_grad(false) freezes all parameters of the module and of those inside it: they get no gradients " ..
+    "and do not move; requires_grad(true) lets those learn again.  Returns the module.",
+  signature = "net:requires_grad([on])", see = { "net:parameters" },
+  example = "#nn.Linear(3, 2):requires_grad(false):parameters()  --> 0",
+  function(self, on)
+    if on ~= nil and type(on) ~= "boolean" then
+      native.raise("requires_grad: takes true or false, got " .. options.describe(on))
+    end
+    native.whole(set_requires_grad, self, on ~= false)
+    return self
   end,
 })
 

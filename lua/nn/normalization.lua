@@ -4,6 +4,7 @@ local native = require "nablua.native"
 local nb = require "nablua.core"
 local module = require "nablua.nn.module"
 local options = require "nablua.options"
+local shared = require "nablua.nn.shared"
 
 local eps = { name = "eps", type = "non-negative", default = 1e-5, doc = "added to the variance" }
 local affine = { name = "affine", type = "boolean", default = true, doc = "whether there is a weight and a bias" }
@@ -85,9 +86,25 @@ local function learn_running(self, mean, variance, n)
   self.running_var:mul_(1 - m):add_(variance:detach():view(-1) * (m * n / (n - 1)))
 end
 
+-- Mean, variance and number of a channel's elements over the batches of all ranks, whose gradients flow between them.
+local function moments_of_all(x, dims, n)
+  local share = require "nablua.dist.share"
+  local sums = share.sum(nb.cat { x:sum(dims):view(-1), nb.full({ 1 }, n, { dtype = x.dtype }) })
+  local channels, shape = sums:numel() - 1, { 1, sums:numel() - 1 }
+  for d = 3, x:dim() do shape[d] = 1 end
+  n = sums:detach():at(channels + 1)
+  local mean = (sums[{ { 1, channels } }] / n):view(shape)
+  return mean, (share.sum((x - mean):square():sum(dims)) / n):view(shape), n
+end
+
+local function is_shared(self)
+  return self.sync and require("nablua.dist.group").size > 1
+end
+
 local function define_batch_norm(name, ranks, example)
   return module.define("nn." .. name, {
-    doc = "Normalises each channel of " .. ranks.text .. " over the batch; evaluation uses running values.",
+    doc = "Normalises each channel of " .. ranks.text .. " over the batch; evaluation uses running values.  A call " ..
+      "from a handler or a subshell while something else runs leaves these as they are.",
     source = "Ioffe and Szegedy 2015", see = { "net:train", "net:eval" }, example = example,
     params = {
       { name = "num_features", type = "size", doc = "channels" },
@@ -98,6 +115,8 @@ local function define_batch_norm(name, ranks, example)
       { name = "track_running_stats", type = "boolean", default = true,
         doc = "whether there are running values; without, evaluation uses the batch's too" },
       has_bias,
+      { name = "sync", type = "boolean", default = false,
+        doc = "over the batches of all ranks of a group, in training" },
     },
     init = function(self, o)
       o.bias = o.bias and o.affine
@@ -117,22 +136,78 @@ local function define_batch_norm(name, ranks, example)
       local mean, variance
       if self.training or not self.running_mean then
         local n = x:numel() / self.num_features
+        local shared = self.training and is_shared(self)
+        if shared then mean, variance, n = moments_of_all(x, dims, n) end
         if n < 2 and self.training then
           native.raise(("%s: training needs more than one value for each channel, got shape %s"):format(self:kind(),
             options.shape(x)))
         end
         local y  -- one operator, and its parts where operators are looked at
-        if native.observed() then
+        if not shared and native.observed() then
           mean, variance = moments(x, dims)
-        else
+        elseif not shared then
           y, mean, variance = native.batch_norm(x, self.weight, self.bias, self.eps)
         end
-        if self.running_mean then native.whole(nb.no_grad, learn_running, self, mean, variance, n) end
+        if self.running_mean and not native.visiting() then
+          native.whole(nb.no_grad, learn_running, self, mean, variance, n)
+        end
         if y then return y end
       else
         mean, variance = self.running_mean:view(shape), self.running_var:view(shape)
       end
       return scale_channels(self, normalize(x, mean, variance, self.eps))
+    end,
+  })
+end
+
+-- Each channel of each sample by itself.
+local function define_instance_norm(name, text, rank, example)
+  return module.define("nn." .. name, {
+    doc = "Normalises each channel of each sample of " .. text .. " by itself.",
+    source = "Ulyanov, Vedaldi and Lempitsky 2016", see = { "nn.GroupNorm" }, example = example,
+    params = {
+      { name = "num_features", type = "size", doc = "channels" },
+      eps,
+      { name = "momentum", type = "share", default = 0.1, doc = "weight of a new batch in the running values" },
+      { name = "affine", type = "boolean", default = false, doc = "whether there is a weight and a bias" },
+      { name = "track_running_stats", type = "boolean", default = false,
+        doc = "whether there are running values, which evaluation uses" },
+    },
+    init = function(self, o)
+      add_affine(self, o.affine, o.affine, { o.num_features })
+      if not o.track_running_stats then return end
+      self.running_mean = nb.zeros(o.num_features)
+      self.running_var = nb.ones(o.num_features)
+      self.num_batches_tracked = nb.tensor(0, { dtype = "i64" })
+    end,
+    forward = function(self, x)
+      shared.check_rank(self, x, text, rank, true)
+      local single = x:dim() == rank - 1
+      if single then x = x:unsqueeze(1) end
+      check_channels(self, x, self.num_features, { text = text, [rank] = true })
+      check_affine(self, self.num_features)
+      local shape, y = x.shape
+      local size = numel(shape, 3)
+      local own = self.training or not self.running_mean
+      if own and size < 2 then
+        native.raise(("%s: needs more than one value for each channel of a sample, got shape %s"):format(self:kind(),
+          options.shape(shape)))
+      end
+      if own and self.running_mean then
+        local mean, variance = moments(x:reshape(shape[1], shape[2], size), { -1 })
+        native.whole(nb.no_grad, learn_running, self, mean:mean(1), variance:mean(1), size)
+      end
+      if not own then
+        local channels = { 1, self.num_features }
+        for d = 3, rank do channels[d] = 1 end
+        y = scale_channels(self, normalize(x, self.running_mean:view(channels), self.running_var:view(channels),
+          self.eps))
+      elseif native.observed() then
+        y = scale_channels(self, standardize(x:reshape(shape[1], shape[2], size), { -1 }, self.eps):reshape(shape))
+      else
+        y = native.row_norm(x, self.weight, self.bias, size, self.eps, self.num_features)
+      end
+      return single and y:squeeze(1) or y
     end,
   })
 end
@@ -165,6 +240,33 @@ return {
     "nn.BatchNorm1d(2)(nb.tensor{{1, 5}, {3, 9}})  --> {{-1, -1}, {1, 1}}"),
   BatchNorm2d = define_batch_norm("BatchNorm2d", { text = "batch × channels × height × width", [4] = true },
     "nn.BatchNorm2d(3)(nb.randn(2, 3, 4, 4)).shape  --> {2, 3, 4, 4}"),
+  BatchNorm3d = define_batch_norm("BatchNorm3d",
+    { text = "batch × channels × depth × height × width", [5] = true },
+    "nn.BatchNorm3d(3)(nb.randn(2, 3, 4, 4, 4)).shape  --> {2, 3, 4, 4, 4}"),
+  InstanceNorm1d = define_instance_norm("InstanceNorm1d", "(batch ×) channels × length", 3,
+    "nn.InstanceNorm1d(1)(nb.tensor{{{1, 3}}, {{5, 9}}})  --> {{{-1, 1}}, {{-1, 1}}}"),
+  InstanceNorm2d = define_instance_norm("InstanceNorm2d", "(batch ×) channels × height × width", 4,
+    "nn.InstanceNorm2d(3)(nb.randn(2, 3, 4, 4)).shape  --> {2, 3, 4, 4}"),
+  InstanceNorm3d = define_instance_norm("InstanceNorm3d", "(batch ×) channels × depth × height × width", 5,
+    "nn.InstanceNorm3d(3)(nb.randn(2, 3, 4, 4, 4)).shape  --> {2, 3, 4, 4, 4}"),
+  LocalResponseNorm = module.define("nn.LocalResponseNorm", {
+    doc = "Divides each element by (k + alpha·m)^beta, m the mean of squares of the `size` channels around its own.",
+    source = "Krizhevsky, Sutskever and Hinton 2012",
+    params = {
+      { name = "size", type = "size", doc = "neighbouring channels" },
+      { name = "alpha", type = "finite", default = 1e-4 }, { name = "beta", type = "finite", default = 0.75 },
+      { name = "k", type = "finite", default = 1 },
+    },
+    example = "nn.LocalResponseNorm(3, {alpha=0})(nb.tensor{{{1, 2}}})  --> {{{1, 2}}}",
+    forward = function(self, x)
+      if not nb.is_tensor(x) or x:dim() < 3 then
+        native.raise("LocalResponseNorm: the input must be batch × channels × ..., got " .. options.describe(x))
+      end
+      local rows = x:square():flatten(3, -1):pad { 0, 0, self.size // 2, (self.size - 1) // 2 }
+      local means = nb.avg_pool2d(rows, { self.size, 1 }, { stride = 1 }):reshape(x.shape)
+      return x / (means * self.alpha + self.k) ^ self.beta
+    end,
+  }),
   LayerNorm = module.define("nn.LayerNorm", {
     doc = "Normalises the last dimension, or the last few, of every sample by itself.",
     source = "Ba, Kiros and Hinton 2016", params = { shape_param, eps, elementwise, has_bias },

@@ -25,6 +25,13 @@ function shared.check_sizes(self, field, ...)
   fitting[t] = self
 end
 
+-- What a name or a function of the user's says about an activation.
+function shared.activation_of(where, given)
+  if given == "relu" or given == "gelu" then return nb[given] end
+  if type(given) ~= "string" and options.is_callable(given) then return given end
+  native.raise(("%s: activation must be relu, gelu or a function, got %s"):format(where, options.describe(given)))
+end
+
 -- Elements set to 0 with probability p, the others scaled by 1/(1 − p).
 function shared.dropped(x, p)
   if p == 0 then return x end
@@ -36,6 +43,57 @@ function shared.within(where, t, kind)
   local ok, result = pcall(native.within, t, kind)
   if not ok then native.raise(where .. ": " .. tostring(result):gsub("^.-within: ", ""):gsub(" %(in .*$", "")) end
   return result
+end
+
+-- Sees that x is a tensor with as many dimensions as a layer takes: "(batch ×) channels × length" has one less without
+-- its batch.
+function shared.check_rank(self, x, text, rank, or_less)
+  if nb.is_tensor(x) then
+    local own = x:dim()
+    if own == rank or or_less and own == rank - 1 then return end
+  end
+  native.raise(("%s: the input must be %s, got %s"):format(self:kind(), text, options.describe(x)))
+end
+
+-- Sees that a bias is a vector of n numbers; broadcasting would take others.
+function shared.check_bias(where, bias, n)
+  if bias:dim() ~= 1 or bias:numel() ~= n then
+    native.raise(("%s: bias must have shape %d, got %s"):format(where, n, options.shape(bias)))
+  end
+end
+
+-- One number serves for all dimensions of a list.
+function shared.each_of(v, dims)
+  if type(v) == "table" then return v end
+  local list = {}
+  for d = 1, dims do list[d] = v end
+  return list
+end
+
+-- Sees that lists among a layer's options are of one number for each of its dimensions.
+function shared.check_lists(where, o, dims, ...)
+  for _, name in ipairs { ... } do
+    if type(o[name]) == "table" and #o[name] ~= dims then
+      native.raise(("%s: %s must be one number or %d, got %d"):format(where, name, dims, #o[name]))
+    end
+  end
+end
+
+local function collect_steps(x, list)
+  local n = x:size(1)
+  if n == 1 then
+    list[#list + 1] = x:squeeze(1)
+  else
+    collect_steps(x:narrow(1, 1, n // 2), list)
+    collect_steps(x:narrow(1, n // 2 + 1, n - n // 2), list)
+  end
+  return list
+end
+
+-- The list of x[1], x[2], ...  They are split off by halves: the gradient of a part of size s then costs s, not the
+-- whole sequence.
+function shared.steps_of(x)
+  return collect_steps(x, {})
 end
 
 return shared

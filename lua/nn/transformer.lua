@@ -1,26 +1,19 @@
 -- SPDX-License-Identifier: MIT
 -- The encoder of a transformer, whose layers are self-attention, then two linear layers, each with a path around it.
 local native = require "nablua.native"
-local nb = require "nablua.core"
 local attention = require "nablua.nn.attention"
 local containers = require "nablua.nn.containers"
 local linear = require "nablua.nn.linear"
 local module = require "nablua.nn.module"
 local normalization = require "nablua.nn.normalization"
 local options = require "nablua.options"
+local shared = require "nablua.nn.shared"
 
 local call_options = {
   { name = "src_mask", type = "tensor", optional = true },
   { name = "src_key_padding_mask", type = "tensor", optional = true },
   { name = "is_causal", type = "boolean", default = false },
 }
-
-local function activation_of(given)
-  if given == "relu" or given == "gelu" then return nb[given] end
-  if type(given) == "function" or module.is(given) then return given end
-  native.raise(("nn.TransformerEncoderLayer: activation must be relu, gelu or a function, got %s"):format(
-    options.describe(given)))
-end
 
 local M = {
   TransformerEncoderLayer = module.define("nn.TransformerEncoderLayer", {
@@ -53,7 +46,7 @@ local M = {
       local norm = { eps = o.layer_norm_eps, bias = o.bias }
       self.norm1 = normalization.LayerNorm(o.d_model, norm)
       self.norm2 = normalization.LayerNorm(o.d_model, norm)
-      self.activation = activation_of(o.activation)
+      self.activation = shared.activation_of("nn.TransformerEncoderLayer", o.activation)
       for _, name in ipairs { "dropout", "dropout1", "dropout2" } do self[name] = containers.Dropout(o.dropout) end
     end,
     forward = function(self, x, given)

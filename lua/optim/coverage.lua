@@ -37,6 +37,11 @@ function coverage.missing(net, opt)
   return paths_beside(net, holds({}, opt), false)
 end
 
+-- Whether one of the optimizer's groups has this tensor.
+function coverage.holds(opt, t)
+  return holds({}, opt)[native.id(t)] == true
+end
+
 -- What is wrong, as a sentence; nil when nothing is.
 function coverage.sentence(missing, count)
   if #missing == 0 then return nil end

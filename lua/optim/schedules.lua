@@ -5,6 +5,7 @@
 -- once an epoch, or once a batch where its parameters count batches.
 local native = require "nablua.native"
 local options = require "nablua.options"
+local parts = require "nablua.optim.parts"
 local registry = require "nablua.registry"
 
 local schedules = {}
@@ -64,6 +65,10 @@ end
 local function step(self, loss)
   self.steps = self.steps + 1
   if self.after and self.steps > self.warmup then return self.after:step(loss) end
+  if self.parts then
+    for _, part in ipairs(self:parts()) do part:step(loss) end
+    return
+  end
   set_rates(self, loss)
 end
 
@@ -85,7 +90,7 @@ local remembered = {
 -- What a state holds beside `base`, `scale` and `after`: the options, and what is remembered.
 local function each_field(self, visit)
   for _, p in ipairs(self.params) do
-    if p.name ~= "after" then visit(p.name, p) end
+    if not p.unsaved then visit(p.name, p) end
   end
   for _, p in ipairs(remembered) do visit(p.name, p) end
 end
@@ -101,7 +106,7 @@ end
 
 -- The fields of a state, checked as the options of the schedule are.
 local function read_fields(self, state)
-  local known, fresh = { base = true, scale = true, after = true }, {}
+  local known, fresh = { base = true, scale = true, after = true, parts = self.parts }, {}
   each_field(self, function(name, p)
     known[name] = true
     local value = state[name]
@@ -130,6 +135,10 @@ Schedule.state = registry.add {
       scale = table.move(self.scale, 1, #self.scale, 1, {}) }
     each_field(self, function(name) state[name] = self[name] end)
     state.after = self.after and self.after:state()
+    if self.parts then
+      state.parts = {}
+      for i, part in ipairs(self:parts()) do state.parts[i] = part:state() end
+    end
     return state
   end,
 }
@@ -149,12 +158,17 @@ Schedule.load_state = registry.add {
       native.raise(("load_state: the state is of a schedule %s another after it"):format(state.after and "with" or
         "without"))
     end
+    local mine = self.parts and self:parts() or {}
+    if self.parts and (type(state.parts) ~= "table" or #state.parts ~= #mine) then
+      native.raise(("load_state: the state must be of %d schedules that are chained"):format(#mine))
+    end
     local scale = state.scale or {}
     check_rates("base", state.base, #self.base)
     if state.scale then check_rates("scale", scale, #self.base) end
     local fresh = read_fields(self, state)
     native.whole(function()
       if self.after then self.after:load_state(state.after) end
+      for i, part in ipairs(mine) do part:load_state(state.parts[i]) end
       for k, rate in ipairs(state.base) do self.base[k], self.scale[k] = rate, scale[k] or 1 end
       each_field(self, function(name) self[name] = fresh[name] end)
     end)
@@ -163,7 +177,8 @@ Schedule.load_state = registry.add {
 
 -- A schedule: rate(self, t, base, now, k) is the rate of group k after t steps, whose own is `base`, and grows with it
 -- in a straight line; of a `chained` one it is made from the rate `now` alone.  watch(self, loss) is called before it,
--- set(self, t, group) after.
+-- set(self, t, group) after.  One that has parts(self), a list of schedules, steps
+-- those instead.
 local function define(name, spec)
   local where = "optim." .. name
   local meta = { __index = Schedule, __name = name }
@@ -185,7 +200,7 @@ local function define(name, spec)
       end
       local self = setmetatable(options.check(where, spec.params, given), meta)
       self.optimizer, self.params, self.steps, self.base, self.scale = opt, spec.params, 0, {}, {}
-      for _, key in ipairs { "rate", "watch", "set", "check", "chained" } do self[key] = spec[key] end
+      for _, key in ipairs { "rate", "watch", "set", "check", "chained", "parts" } do self[key] = spec[key] end
       for k, group in ipairs(opt.groups) do self.base[k], self.scale[k] = group.lr, 1 end
       if spec.check then spec.check(where, self) end
       if spec.at_start then set_rates(self) end
@@ -193,6 +208,7 @@ local function define(name, spec)
     end,
   })
   meta.class = schedules[name]
+  return schedules[name]
 end
 
 local function needed(name, kind, doc)
@@ -206,6 +222,8 @@ local after_one = "local opt = optim.SGD({nb.zeros(2, {requires_grad=true})}, {l
 local function cosine(a, b, x)
   return b + (a - b) * (1 + math.cos(math.pi * x)) / 2
 end
+
+parts.schedules = { define, needed, after_one, cosine }
 
 define("StepLR", {
   doc = "Multiplies the learning rate by gamma every step_size steps.",
@@ -227,7 +245,7 @@ define("WarmupLR", {
     "goes on from there: optim.WarmupLR(opt, {warmup=100, after=optim.CosineLR(opt, {total_steps=900})}).",
   params = { needed("warmup", "size", "steps until the full rate"),
     { name = "start", type = "fraction", default = 0, doc = "share of the rate to begin with" },
-    { name = "after", type = "table", optional = true,
+    { name = "after", type = "table", optional = true, unsaved = true,
       doc = "a schedule of the same optimizer for the steps that follow" },
   },
   example = after_one:format("WarmupLR", "warmup=4", "", "0.25"),

@@ -104,10 +104,11 @@ local function read_memory(spec, path, p, name, value, parameters)
 end
 
 -- What has begun to be remembered of a parameter must be there as a whole.
-local function check_whole(spec, i, m)
+local function check_whole(spec, i, m, p)
   local some = m.step:item() > 0
   for name in pairs(m) do some = some or spec.memory[name] end
   for name, needed in pairs(some and spec.memory or {}) do
+    if type(needed) == "function" then needed = needed(p) end
     if needed and m[name] == nil then fail("the state has no entry %d.%s, which %s needs", i, name, spec.name) end
   end
 end
@@ -155,7 +156,7 @@ function states.read(spec, groups, state)
   each_parameter(groups, function(p, i)
     if not memory[p] then return end
     memory[p].step = memory[p].step or nb.tensor(0, { dtype = "f64" })
-    check_whole(spec, i, memory[p])
+    check_whole(spec, i, memory[p], p)
   end)
   return memory, found
 end

@@ -72,6 +72,9 @@ function Comparison:__tostring()
     for i, r in ipairs(self.runs) do values[i] = number(r.history.loss[self.step]) end
     said = ("they part at step %d: losses %s"):format(self.step, table.concat(values, ", "))
   end
+  if self.first and self.what ~= "loss" then
+    said = ("%s; the %s first, at step %d"):format(said, self.what, self.first)
+  end
   return table_text(rows_of(self.runs)) .. "\n" .. said
 end
 
@@ -83,26 +86,37 @@ end
 
 return function(run)
   function run.compare(list)
-    if type(list) ~= "table" or run.is(list) or #list < 2 then
-      native.raise("nb.compare: needs a table of at least two runs, nb.compare{a, b}, got " .. options.describe(list))
-    end
-    for i, r in ipairs(list) do
+    local runs = {}
+    for i, r in ipairs(type(list) == "table" and not run.is(list) and list or {}) do
       if not run.is(r) then
         native.raise(("nb.compare: entry %d must be a run, got %s"):format(i, options.describe(r)))
       end
+      runs[i] = r
     end
-    local runs = table.move(list, 1, #list, 1, {})
-    local series = {}
-    for i, r in ipairs(runs) do series[i] = { name = r.name or tostring(i), y = r.history.loss } end
-    return setmetatable({ runs = runs, step = parting(runs),
-      plot = nb.plot.curve(series, { title = "loss", xlabel = "step" }) }, Comparison)
+    if #runs < 2 then
+      native.raise("nb.compare: needs a table of at least two runs, nb.compare{a, b}, got " .. options.describe(list))
+    end
+    local series, losses = {}, {}
+    for i, r in ipairs(runs) do
+      losses[i] = r.history.loss
+      series[i] = { name = r.name or tostring(i), y = losses[i] }
+    end
+    local first, what
+    for i = 2, #runs do
+      local k, of = run.parting(runs[1], runs[i])
+      if k and (not first or k < first) then first, what = k, of end
+    end
+    return setmetatable({ runs = runs, step = parting(runs), first = first, what = what,
+      plot = nb.plot.curve(series, { title = "loss", xlabel = "step",
+        logy = require("nablua.run.card").is_wide(losses) }) }, Comparison)
   end
 
   registry.add {
     name = "nb.compare", kind = "function", value = nb.compare, code = function() return run.compare end,
-    family = "Runs", see = { "run:fork", "plot.curve" }, signature = "nb.compare{a, b, ...}",
+    family = "Runs", see = { "run:fork", "inspect.diff", "plot.curve" }, signature = "nb.compare{a, b, ...}",
     doc = "Runs beside each other: their losses on one axis, a table, and `step`, the first whose losses differ.  " ..
-      "Fields: runs step plot.",
+      "inspect.diff(a, b) looks into that step.  Fields: runs step plot; first and what: the step that first " ..
+      "differs, in its \"rate\", \"loss\" or the \"weights\" it leaves.",
     example = [[
 local net, x = nn.Linear(1, 1), nb.rand(8, 1)
 local run = nb.run{net=net, loss=nn.MSELoss(), opt=optim.SGD(net:parameters()), data={x, 2 * x}, size=4, epochs=3}

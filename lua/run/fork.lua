@@ -7,6 +7,7 @@ local module = require "nablua.nn.module"
 local options = require "nablua.options"
 local source = require "nablua.run.source"
 local states = require "nablua.optim.state"
+local step = require "nablua.run.step"
 
 local fork = {}
 
@@ -57,6 +58,12 @@ end
 function map(memo, value)
   if memo[value] ~= nil then return memo[value] end
   if type(value) == "function" then return map_function(memo, value) end
+  local given = native.compiled_of(value)
+  if given then
+    local f = map(memo, given)
+    memo[value] = rawequal(f, given) and value or nb.compile(f)
+    return memo[value]
+  end
   if type(value) ~= "table" or getmetatable(value) then return value end
   return map_table(memo, value)
 end
@@ -129,16 +136,15 @@ local function copy_schedule(memo, schedule)
       copy[key] = memo[value]
     elseif key == "after" then
       copy[key] = copy_schedule(memo, value)
+    elseif key == "schedulers" then
+      copy[key] = {}
+      for i, part in ipairs(value) do copy[key][i] = copy_schedule(memo, part) end
     else
       copy[key] = key ~= "params" and copy_remembered(value) or value
     end
   end
   memo[schedule] = setmetatable(copy, getmetatable(schedule))
   return copy
-end
-
-local function until_step(list, step)
-  return table.move(list, 1, step, 1, {})
 end
 
 -- What a fork of `self` is; `o` is what run:fork was given.
@@ -155,16 +161,17 @@ function fork.of(self, o)
   new.schedule = copy_schedule(memo, self.schedule)
   for _, name in ipairs { "loss", "step" } do
     local f = self[name]
-    if type(f) == "table" and not module.is(f) then
+    if type(f) == "table" and not module.is(f) and not native.compiled_of(f) then
       native.raise(("run:fork: %s= is %s that cannot be copied; give a function"):format(name, options.describe(f)))
     end
-    if type(f) == "function" then new[name] = map(memo, f) end
+    if f and not module.is(f) then new[name] = map(memo, f) end
   end
   for name, value in pairs(o.opt or {}) do new.opt[name] = value end
   new.name, new.head, new.undo, new.built = o.name, self.at, nil, nil
+  new.clip = o.clip or self.clip
+  new.journal, new.noted, new.written = nil, nil, nil
   new.place = source.copy(self.place)
-  new.history = {}
-  for name, list in pairs(self.history) do new.history[name] = until_step(list, self.at) end
+  for name, value in pairs(step.copy_notes(self, self.at)) do new[name] = value end
   return new
 end
 

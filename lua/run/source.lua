@@ -56,6 +56,14 @@ end
 local Stream = {}
 Stream.__index = Stream
 
+-- The batches of an epoch that a resumed run has seen are drawn as they were then.
+local function pass_over(self, place)
+  local now = nb.random_state()
+  nb.random_state(place.start)
+  for _ = 1, place.batch do self.previous = self.batches(nil, self.previous) end
+  nb.random_state(now)
+end
+
 function Stream:next(place, step, again)
   local known = again and self.log[step]
   if known then
@@ -63,6 +71,8 @@ function Stream:next(place, step, again)
     nb.random_state(known.random)
     return known.batch
   end
+  if place.batch > 0 and not self.begun then pass_over(self, place) end
+  self.begun = true
   local batch = table.pack(self.batches(nil, place.batch > 0 and self.previous or nil))
   self.previous = batch[1]
   if batch[1] == nil then return nil end

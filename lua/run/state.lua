@@ -6,6 +6,7 @@
 local native = require "nablua.native"
 local nb = require "nablua.core"
 local module = require "nablua.nn.module"
+local options = require "nablua.options"
 local states = require "nablua.optim.state"
 
 local state = {}
@@ -46,10 +47,11 @@ local function module_roots(self)
   return roots
 end
 
-local function schedule_roots(schedule)
-  local roots = {}
+local function schedule_roots(schedule, roots)
+  roots = roots or {}
   while schedule do
     roots[#roots + 1] = schedule
+    for _, part in ipairs(schedule.schedulers or {}) do schedule_roots(part, roots) end
     schedule = schedule.after
   end
   return roots
@@ -76,14 +78,36 @@ local function tensors_in(list)
   return tensors
 end
 
+-- Whether each leaf requires grad.
+local function flags_of(tensors)
+  local flags = {}
+  for _, t in ipairs(tensors) do
+    if t.is_leaf then flags[t] = t.requires_grad end
+  end
+  return flags
+end
+
+local function put_back_flags(flags)
+  for t, flag in next, flags do
+    if t.requires_grad ~= flag then t.requires_grad = flag end
+  end
+end
+
+local function other_flag(flags)
+  for t, flag in next, flags do
+    if t.requires_grad ~= flag then return true end
+  end
+end
+
 -- Takes all of it down.  `self` has net, opt, loss, schedule, and `frames`, the sequence of keyframes in C.
 function state.take(self)
   local memory = states.memory(self.opt)
   local roots = settings_of(self)
   roots[#roots + 1] = memory
   local tables = reach(roots, { [self.opt] = true })
-  return { tables = tables, copies = copies_of(tables), memory = memory, frame = self.frames:take(tensors_in(tables)),
-    random = self.driven and nb.random_state() or self.random }
+  local tensors = tensors_in(tables)
+  return { tables = tables, copies = copies_of(tables), memory = memory, frame = self.frames:take(tensors),
+    flags = flags_of(tensors), random = self.driven and nb.random_state() or self.random }
 end
 
 local function put_back_tables(tables, copies)
@@ -98,9 +122,73 @@ local function put_back_tables(tables, copies)
   end
 end
 
+-- ---- what the optimizer did not remember yet ----
+
+-- Plans of compiled functions know the tensors that an optimizer remembers.  Where it goes back to before it had them,
+-- they are put aside, by the table and the key where they stood.
+local function put_aside(self, taken)
+  local old, now = {}, states.memory(self.opt)
+  if now ~= taken.memory then return end
+  for i, t in ipairs(taken.tables) do old[t] = taken.copies[i] end
+  local function look(t)
+    for k, v in next, t do
+      local there = old[t] and old[t][k]
+      if there == nil and (nb.is_tensor(v) or type(v) == "table" and nb.is_tensor(k)) then
+        self.aside = self.aside or {}
+        self.aside[#self.aside + 1] = { t, k, v }
+      elseif type(v) == "table" and there ~= nil and not getmetatable(v) then
+        look(v)
+      end
+    end
+  end
+  look(now)
+end
+
+local function same_kind(a, b)
+  return nb.is_tensor(a) and nb.is_tensor(b) and a.dtype == b.dtype and options.shape(a) == options.shape(b)
+end
+
+-- Puts `old` in the place of `new` with what that holds; false where they do not fit.
+local function take_over(old, new)
+  if nb.is_tensor(old) then
+    if not same_kind(old, new) then return false end
+    nb.no_grad(old.copy_, old, new)
+    return true
+  end
+  for k, v in next, new do
+    if nb.is_tensor(v) and not same_kind(old[k], v) then return false end
+  end
+  for k, v in next, new do
+    if nb.is_tensor(v) then nb.no_grad(old[k].copy_, old[k], v) else old[k] = v end
+  end
+  for k in next, old do
+    if new[k] == nil then old[k] = nil end
+  end
+  return true
+end
+
+-- Once the optimizer remembers the same again, in other tensors, those put aside take over.
+local function reunite(self)
+  local rest, came = {}, false
+  for _, a in ipairs(self.aside) do
+    local new = rawget(a[1], a[2])
+    if new == nil then
+      rest[#rest + 1] = a
+    elseif not rawequal(new, a[3]) and take_over(a[3], new) then
+      rawset(a[1], a[2], a[3])
+      came = true
+    end
+  end
+  self.aside = #rest > 0 and rest or nil
+  if not came then return end
+  for _, group in ipairs(self.opt.groups) do states.memory(self.opt)[group.params] = nil end  -- what C found there
+end
+
 local function put_back(self, taken)
+  put_aside(self, taken)
   taken.frame:restore()
   put_back_tables(taken.tables, taken.copies)
+  put_back_flags(taken.flags)
   states.put_memory(self.opt, taken.memory)
   native.built = native.built + 1
   native.clear_grads(self.net:parameters())
@@ -122,6 +210,9 @@ function state.settle(self)
     settled = { tables = tables, copies = copies_of(tables), memory = states.memory(self.opt) }
     self.settled = settled
   end
+  if settled.noted ~= native.flags_noted() then
+    settled.noted, settled.flags = native.flags_noted(), flags_of(tensors_in(settled.tables))
+  end
   settled.writes = self.frames:writes()
 end
 
@@ -132,6 +223,9 @@ function state.change(self)
     return "the net, the loss, the optimizer or the schedule was changed"
   end
   if before.memory ~= states.memory(self.opt) then return "another state was loaded into the optimizer" end
+  if before.noted ~= native.flags_noted() and other_flag(before.flags) then
+    return "parameters were frozen, or are no more"
+  end
   if self.frames:writes() ~= before.writes then return "weights, or what the optimizer remembers, were written" end
 end
 
@@ -151,7 +245,13 @@ end
 
 -- Remembers what a step changes before its optimizer moves the weights.
 function state.begin_step(self)
-  if self.built ~= native.built then self.built, self.buffers = native.built, buffers_of(self) end
+  if self.built ~= native.built then
+    self.built, self.buffers = native.built, buffers_of(self)
+    self.sampled = table.move(self.buffers, 1, #self.buffers, 1, {})
+    for _, group in ipairs(self.opt.groups) do
+      table.move(group.params, 1, #group.params, #self.sampled + 1, self.sampled)
+    end
+  end
   self.random_before, self.writes_before = nb.random_state(), self.frames:writes()
   if #self.buffers == 0 then return end
   self.undo = self.undo or native.keyframes()
@@ -160,6 +260,7 @@ function state.begin_step(self)
 end
 
 function state.end_step(self)
+  if self.aside then reunite(self) end
   if self.undo_frame then self.undo_frame:drop() end
   self.undo_frame = nil
 end

@@ -40,6 +40,7 @@ local tensor_fields
 
 -- Calls see(name, value, kind, doc) for what value.name, or value:name, may be.
 local function each_field(value, see)
+  if value == nb or nb.is_tensor(value) then registry.all() end  -- what is loaded late is there, too
   if nb.is_tensor(value) then
     if not tensor_fields then
       tensor_fields = {}

@@ -3,87 +3,16 @@
 local native = require "nablua.native"
 local complete = require "nablua.session.complete"
 local display = require "nablua.display"
+local frames_of = require "nablua.frames"
 local session = require "nablua.session.native"
 local source_lines = require "nablua.session.source"
 local suggest = require "nablua.session.suggest"
 
 local debugger = {}
 
-local getinfo, getlocal, setlocal = debug.getinfo, debug.getlocal, debug.setlocal
-local getupvalue, setupvalue = debug.getupvalue, debug.setupvalue
-
-local MOST_FRAMES, MOST_LEVELS = 12, 100
-
--- ---- frames ----
-
--- A frame: where it is, its variables' names and values; an inner variable hides an outer one of its name.
-local function new_frame(info)
-  return { where = ("%s:%d"):format(info.short_src, info.currentline), name = info.name, func = info.func,
-    line = info.currentline, source = info.source, names = {}, values = {}, slots = {} }
-end
-
-local function add_local(frame, i, name, value)
-  if name:match("^%(") or name:match("^__nablua_") then return end
-  if not frame.slots[name] then frame.names[#frame.names + 1] = name end
-  frame.slots[name], frame.values[name] = i, value
-end
-
-local function add_upvalues(frame)
-  frame.upvalues = {}
-  for i = 1, 255 do
-    local name = getupvalue(frame.func, i)
-    if not name then break end
-    if name ~= "_ENV" and name ~= "" and not name:match("^__nablua_") and not frame.slots[name] then
-      frame.names[#frame.names + 1] = name
-      frame.upvalues[name] = i
-    end
-  end
-end
-
-local function is_users(info)
-  return info.source:sub(1, 7) ~= "=nablua" and info.what ~= "C"
-end
-
--- The value of the first parameter of the function that runs at a level.
-local function note_first(call, level)
-  local info = getinfo(level, "u")
-  call.has_first = info.nparams > 0
-  if call.has_first then call.first = select(2, getlocal(level, 1)) end
-end
-
--- The user's frames from here outwards, innermost first; `called` is what the innermost one called, by what name, and
--- with what as its first parameter.
-local function capture()
-  local frames, called = {}, nil
-  for level = 2, MOST_LEVELS do
-    local info = getinfo(level, "Slnf")
-    if not info or #frames == MOST_FRAMES then break end
-    if is_users(info) then
-      frames.called = frames.called or called
-      local frame = new_frame(info)
-      for i = 1, 250 do
-        local name, value = getlocal(level, i)
-        if not name then break end
-        add_local(frame, i, name, value)
-      end
-      add_upvalues(frame)
-      note_first(frame, level + 1)
-      frames[#frames + 1] = frame
-    end
-    called = { name = info.name, func = info.func }
-    note_first(called, level + 1)
-  end
-  return frames
-end
-
-local function has(frame, name)
-  return frame.slots[name] or frame.upvalues[name]
-end
-
-local function value_of(frame, name)
-  if frame.slots[name] then return frame.values[name] end
-  return select(2, getupvalue(frame.func, frame.upvalues[name]))
-end
+local getinfo, setlocal, setupvalue = debug.getinfo, debug.setlocal, debug.setupvalue
+local MOST_LEVELS = 100
+local has, value_of = frames_of.has, frames_of.value
 
 -- The frame's variables for whoever looks names up: completion, suggestions.
 local function scope_of(frame)
@@ -127,7 +56,12 @@ end
 
 -- Keeps the frames of an error.  Returns its message with what may help, and, where there are no frames, the place.
 function debugger.note_error(message, value)
-  failed = capture()
+  if type(value) == "table" and rawget(value, "frames") then  -- a stop of inspection's: it stands elsewhere
+    failed = value.frames
+    failed.message = message
+    return message
+  end
+  failed = frames_of.capture()
   local meta = getmetatable(value)
   if type(value) == "table" and not (type(meta) == "table" and rawget(meta, "__tostring")) then
     message = table_message(value)
@@ -259,14 +193,14 @@ end
 
 -- Opens a prompt in the caller's frame; what is assigned there is so when the program goes on.
 function debugger.breakpoint()
-  local frames = capture()
+  local frames = frames_of.capture()
   if not frames[1] then native.raise("breakpoint: there is no code of yours to stop in") end
   prompt(frames)
   local k = 0
   for level = 2, MOST_LEVELS do
     local info = getinfo(level, "S")
     if not info or k == #frames then break end
-    if is_users(info) then
+    if frames_of.is_users(info) then
       k = k + 1
       for name in pairs(frames[k].changed or {}) do setlocal(level, frames[k].slots[name], frames[k].values[name]) end
     end

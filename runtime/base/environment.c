@@ -53,6 +53,13 @@ static bool set_cpu(const char *text) {
   return true;
 }
 
+// What it sets lies above; nonsense is refused here.
+static bool is_time(const char *text) {
+  char *end;
+  double seconds = strtod(text, &end);
+  return *text && !*end && seconds > 0 && seconds < 1e9;
+}
+
 const EnvironmentRow nb_environment_rows[] = {
     {.name = "NABLUA_SEED",
      .takes = "a whole number",
@@ -78,6 +85,11 @@ const EnvironmentRow nb_environment_rows[] = {
      .takes = "a library's name, or off",
      .doc = "The BLAS for large products, where it is quicker than our own",
      .fallback = "the system's where our kernels have no vectors, else none"},
+    {.name = "NABLUA_STALL",
+     .takes = "a number of seconds above 0",
+     .doc = "How long all ranks of a machine may stand still before it is said who waits for whom",
+     .fallback = "30",
+     .apply = is_time},
     {.name = "NABLUA_TRACE",
      .takes = "words of op, tape, write, plan, wire and memory with commas between",
      .doc = "What to tell of: operators, backward rules, writes, plans, messages, memory",

@@ -67,6 +67,14 @@ static int create_file(const char *path, mode_t rights) {
   return fails("create") ? -1 : open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, rights);
 }
 
+static int open_to_append(const char *path) {
+  return fails("open") ? -1 : open(path, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
+}
+
+static int cut_file(int fd, off_t size) {
+  return fails("cut") ? -1 : ftruncate(fd, size);
+}
+
 static int lock_file(int fd, int how) {
   int result;
   if (fails("lock")) return -1;
@@ -282,7 +290,7 @@ bool nb_replace_open(Replacement *r, const char *path, Rights rights, Error *err
 
 // ---- writing ----
 
-static bool write_all(Replacement *r, int64_t at, const void *data, uint64_t size, Error *err) {
+static bool write_all(const Replacement *r, int64_t at, const void *data, uint64_t size, Error *err) {
   const char *from = data;
   while (size > 0) {
     size_t piece = (size_t)(size < CHUNK ? size : CHUNK);
@@ -364,4 +372,27 @@ bool nb_replace_file(const char *path, const void *data, uint64_t size, Rights r
   Replacement r;
   if (!nb_replace_open(&r, path, rights, err)) return false;
   return nb_replace_close(&r, nb_replace_write(&r, data, size, err), err);
+}
+
+// ---- files that grow ----
+
+// A line that a killed process has begun is ended, so that it spoils no other.
+static bool append_whole(const Replacement *r, uint64_t at, const void *data, uint64_t size, Error *err) {
+  char last = '\n';
+  if (at > 0 && pread(r->fd, &last, 1, (off_t)at - 1) < 0) return cannot_write(r, errno, err);
+  return (last == '\n' || write_all(r, -1, "\n", 1, err)) && write_all(r, -1, data, size, err);
+}
+
+bool nb_append_line(const char *path, const void *data, uint64_t size, Error *err) {
+  Replacement r = {.path = path, .fd = open_to_append(path)};
+  struct stat before;
+  if (r.fd < 0) return cannot_write(&r, errno, err);
+  bool ok = (lock_file(r.fd, LOCK_EX) == 0 && fstat(r.fd, &before) == 0) || cannot_write(&r, errno, err);
+  if (ok && !append_whole(&r, (uint64_t)before.st_size, data, size, err)) {
+    ok = false;
+    cut_file(r.fd, before.st_size);
+  }
+  if (ok && sync_file(r.fd) != 0 && errno != EINVAL) ok = cannot_write(&r, errno, err);
+  if (close_file(r.fd) != 0 && ok) ok = cannot_write(&r, errno, err);
+  return ok;
 }

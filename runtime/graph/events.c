@@ -22,10 +22,12 @@ void nb_listen(Listener *l) {
 void nb_unlisten(Listener *l) {
   for (Round *r = rounds; r; r = r->outer)
     if (r->next == l) r->next = l->next;
-  for (Listener **at = &nb_voices.list[l->voice]; *at; at = &(*at)->next) {
-    if (*at != l) continue;
-    *at = l->next;
-    return;
+  for (Voices *v = &nb_voices; v; v = v->aside) {
+    for (Listener **at = &v->list[l->voice]; *at; at = &(*at)->next) {
+      if (*at != l) continue;
+      *at = l->next;
+      return;
+    }
   }
 }
 
@@ -53,6 +55,13 @@ int nb_holders(void) {
   if (nb_is_heard(NB_INNER))
     for (const Listener *l = nb_voices.list[NB_INNER]; l; l = l->next) count += l->holds;
   return count;
+}
+
+bool nb_awaits_arrivals(void) {
+  if (nb_is_heard(NB_INNER))
+    for (const Listener *l = nb_voices.list[NB_INNER]; l; l = l->next)
+      if (l->arrived) return true;
+  return false;
 }
 
 // The body of a telling: `call` is what happens to a listener `l` that has the function.
@@ -84,6 +93,28 @@ bool nb_tell_overwriting(Storage *s, Error *err) {
 bool nb_tell_visited(Node *node, Tensor *const *grad, Tensor *const *given, Error *err) {
   bool ok = true;
   TELL(NB_OUTER, visited, ok = ok && l->visited(l->user, node, grad, given, err));
+  return ok;
+}
+
+void nb_tell_computing(const Op *op) {
+  if (!nb_is_heard(NB_INNER)) return;
+  TELL(NB_INNER, computing, l->computing(l->user, op));
+}
+
+void nb_tell_visiting(const Node *n) {
+  if (!nb_is_heard(NB_INNER)) return;
+  TELL(NB_INNER, visiting, l->visiting(l->user, n));
+}
+
+bool nb_tell_arrived(Tensor *leaf, Tensor **grad, Error *err) {
+  bool ok = true;
+  TELL(NB_INNER, arrived, ok = ok && l->arrived(l->user, leaf, grad, err));
+  return ok;
+}
+
+bool nb_tell_walked(bool whole, Error *err) {
+  bool ok = true;
+  TELL(NB_INNER, walked, ok = l->walked(l->user, whole && ok, err) && ok);
   return ok;
 }
 

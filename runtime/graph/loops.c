@@ -176,6 +176,14 @@ static bool compute_in(Call *c, DType dtype, Error *err) {
   return true;
 }
 
+bool nb_arg_fits(const Call *c, int i, const Layout *want, Error *err) {
+  char need[NB_SHAPE_TEXT], got[NB_SHAPE_TEXT];
+  const Tensor *t = c->args[i].tensor;
+  if (!t || nb_layout_has(&t->layout, want->shape, want->ndim)) return true;
+  return nb_fail(err, NB_ERROR_ARGUMENT, "%s must have shape %s, got %s", c->op->params[i].name,
+                 nb_shape_text(want, need), nb_shape_text(&t->layout, got));
+}
+
 bool nb_shape_unary(Call *c, Error *err) {
   c->layout[0] = c->args[0].tensor->layout;
   if (!compute_in(c, c->layout[0].dtype, err)) return false;
@@ -263,6 +271,7 @@ int nb_dims(const Value *dims, int ndim, bool mask[NB_MAX_DIMS], Error *err) {
   int count = dims->ints.count;
   for (int d = 0; d < NB_MAX_DIMS; d++) mask[d] = count < 0 && d < ndim;
   if (count < 0) return ndim;
+  if (ndim == 0 && count == 1 && (dims->ints.items[0] == 1 || dims->ints.items[0] == -1)) return 0;
   for (int i = 0; i < count; i++) {
     int d = 0;
     if (!nb_dim(dims->ints.items[i], ndim, &d, err)) return -1;

@@ -54,6 +54,10 @@ bool nb_shape_elementwise(Call *c, Error *err);  // all tensor arguments broadca
 bool nb_shape_elementwise_float(Call *c, Error *err);
 bool nb_shape_compare(Call *c, Error *err);  // broadcast; the result is bool
 
+// Whether tensor argument i, where it is given, has this shape; a sentence where not.  What a backward gets of its
+// forward is asked in this way, for the row can be called by itself.
+bool nb_arg_fits(const Call *c, int i, const Layout *want, Error *err);
+
 // What a row that says `narrow` or `stays_mask` makes of masks and of u8: what 0 and 1 become 0 and 1 by stays a mask,
 // what else is done to masks is counted in i64, and u8 stays u8.  What was wider in releases before is said once.
 DType nb_kept_dtype(const Op *op, DType dtype);
@@ -64,7 +68,8 @@ bool nb_forward_elementwise(Call *c, Error *err);
 // Dimension arguments: 1-based, negative from the end, to 0-based.  False with a sentence.
 bool nb_dim(int64_t dim, int ndim, int *out, Error *err);
 
-// None (count < 0) gives all.  mask[d] tells whether dimension d is meant; returns how many, -1 on error.
+// None (count < 0) gives all; dimension 1 of a scalar is none.  mask[d] tells whether dimension d is meant; returns how
+// many, -1 on error.
 int nb_dims(const Value *dims, int ndim, bool mask[NB_MAX_DIMS], Error *err);
 
 // A shape argument as a layout; false with a sentence when it is none.

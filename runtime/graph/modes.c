@@ -4,18 +4,18 @@
 
 #include "nablua/tape.h"
 
-Modes nb_modes_set_aside(RandomState random) {
-  Modes before = {.grad = nb_grad_enabled(), .random = nb_random_get()};
-  for (int v = 0; v < NB_VOICES; v++) before.deaf[v] = nb_voices.deaf[v];
+void nb_modes_set_aside(Modes *before, RandomState random) {
+  *before = (Modes){.grad = nb_grad_enabled(), .voices = nb_voices, .random = nb_random_get()};
+  before->voices.list[NB_WRITE] = NULL;
+  nb_voices = (Voices){.list = {[NB_WRITE] = nb_voices.list[NB_WRITE]}, .aside = &before->voices};
   nb_set_grad_enabled(true);
-  nb_voices.deaf[NB_OUTER]++;
-  nb_voices.deaf[NB_INNER]++;
   nb_random_set(random);
-  return before;
 }
 
 void nb_modes_put_back(const Modes *before) {
+  Listener *writes = nb_voices.list[NB_WRITE];
+  nb_voices = before->voices;
+  nb_voices.list[NB_WRITE] = writes;
   nb_set_grad_enabled(before->grad);
-  for (int v = 0; v < NB_VOICES; v++) nb_voices.deaf[v] = before->deaf[v];
   nb_random_set(before->random);
 }

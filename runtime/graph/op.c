@@ -190,6 +190,7 @@ __attribute__((noinline, cold)) static bool tell_inner(const Call *c, bool in_pl
 // A forward may be composed of operators: these leave no nodes of their own, and nobody hears of them.
 static bool run_forward(Call *c, Error *err) {
   bool grad = nb_grad_enabled();
+  if (nb_is_heard(NB_INNER)) nb_tell_computing(c->op);
   if (grad) nb_set_grad_enabled(false);
   nb_voices.deaf[NB_INNER]++;
   bool ok = c->op->forward(c, err);

@@ -46,10 +46,14 @@ static double (*const counts[NB_ROLES])(const Call *c) = {[NB_ROLE_REDUCTION] = 
                                                           [NB_ROLE_CREATION] = none,
                                                           [NB_ROLE_TEST] = none};
 
+double nb_call_flops(const Call *c) {
+  const Op *op = c->op;
+  double (*count)(const Call *) = op->flops ? op->flops : counts[op->role] ? counts[op->role] : of_results;
+  return count(c);
+}
+
 double nb_op_flops(const Op *op, const Value *args) {
   Error err;
   Call c = {.op = op, .args = args};
-  if (!op->shape(&c, &err)) return NAN;
-  double (*count)(const Call *) = op->flops ? op->flops : counts[op->role] ? counts[op->role] : of_results;
-  return count(&c);
+  return op->shape(&c, &err) ? nb_call_flops(&c) : NAN;
 }

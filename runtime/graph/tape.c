@@ -8,10 +8,12 @@
 #include "nablua/compose.h"
 #include "nablua/events.h"
 #include "nablua/interrupt.h"
+#include "nablua/map.h"
 #include "nablua/memory.h"
 #include "nablua/op.h"
 #include "nablua/references.h"
 #include "tape_private.h"
+#include "uses.h"
 
 static bool grad_enabled = true;
 static uint64_t next_order;
@@ -216,6 +218,7 @@ typedef struct Pending {
 
 typedef struct LeafGrad {
   Tensor *leaf, *grad;  // owned
+  bool told;            // that it has arrived
 } LeafGrad;
 
 // One walk.  `heap` orders the indices of `pending` by node; slots in nodes and leaves find them.
@@ -230,7 +233,9 @@ typedef struct Walk {
   Tensor *const *targets;
   Tensor **results;
   int target_count;
-  bool heard;  // somebody hears of each visit; of what rules apply nobody does
+  bool heard;       // somebody hears of each visit; of what rules apply nobody does
+  bool awaited;     // somebody hears of leaves whose gradient is all there
+  AddressMap uses;  // then: how many edges to each leaf are left
   Site site;
   Error *err;
 } Walk;
@@ -303,7 +308,7 @@ static bool accumulate_leaf(Walk *w, Tensor *leaf, Tensor *grad) {
   for (int i = 0; i < w->leaf_count; i++)
     if (w->leaves[i].leaf == leaf) return accumulate(w, &w->leaves[i].grad, grad);
   if (!nb_grow(&w->leaves, &w->leaf_room, (size_t)w->leaf_count + 1, sizeof *w->leaves, w->err)) return false;
-  w->leaves[w->leaf_count++] = (LeafGrad){nb_tensor_retain(leaf), nb_tensor_retain(grad)};
+  w->leaves[w->leaf_count++] = (LeafGrad){nb_tensor_retain(leaf), nb_tensor_retain(grad), false};
   return true;
 }
 
@@ -393,6 +398,37 @@ static bool keep_grads(Walk *w, const Pending *p) {
   return true;
 }
 
+// ---- arrivals ----
+
+static bool tell_arrival(Walk *w, LeafGrad *g) {
+  bool before = grad_enabled;
+  if (g->told) return true;
+  g->told = true;
+  grad_enabled = false;
+  bool ok = nb_tell_arrived(g->leaf, &g->grad, w->err);
+  grad_enabled = before;
+  return ok;
+}
+
+// A node has been visited: the leaves that nothing else leads to have all that comes.
+static bool tell_arrivals(Walk *w, const Node *n) {
+  for (int i = 0; i < n->edge_count; i++) {
+    const Tensor *leaf = n->edges[i].leaf;
+    int *left = leaf ? nb_map_get(&w->uses, leaf) : NULL;
+    if (!left || --*left > 0 || leaf->hooks) continue;
+    for (int j = 0; j < w->leaf_count; j++)
+      if (w->leaves[j].leaf == leaf && !tell_arrival(w, &w->leaves[j])) return false;
+  }
+  return true;
+}
+
+// Of those that were not told of: behind nodes to which no gradient came, and with hooks.
+static bool tell_rest(Walk *w) {
+  for (int i = 0; i < w->leaf_count; i++)
+    if (!tell_arrival(w, &w->leaves[i])) return false;
+  return true;
+}
+
 static bool visit(Walk *w, int index) {
   Node *n = w->pending[index].node;
   for (int i = 0; n->hooks && i < NB_MAX_OUTPUTS; i++) {
@@ -410,13 +446,16 @@ static bool visit(Walk *w, int index) {
     memset(given, 0, bytes);
   }
   n->uses++;
+  if (nb_is_heard(NB_INNER)) nb_tell_visiting(n);
   bool ok = apply_rule(n, p.grad, given, !w->heard, w->err);
   if (ok && w->heard) ok = nb_tell_visited(n, p.grad, given, w->err);
   for (int i = 0; i < n->edge_count; i++) {
     if (given[i] && ok) ok = send(w, &n->edges[i], given[i]);
     nb_tensor_release(&given[i]);
   }
+  if (nb_is_heard(NB_INNER)) nb_tell_visiting(NULL);
   if (given != few) nb_free(given, bytes);
+  if (ok && w->awaited) ok = tell_arrivals(w, n);
   if (ok && !w->options.retain_graph && !n->freed) {
     n->freed = true;
     n->freed_at = w->site;
@@ -489,6 +528,7 @@ static void walk_end(Walk *w) {
     nb_tensor_release(&w->leaves[i].leaf);
     nb_tensor_release(&w->leaves[i].grad);
   }
+  nb_map_close(&w->uses);
   nb_free(w->pending, w->pending_room * sizeof *w->pending);
   nb_free(w->heap, w->heap_room * sizeof *w->heap);
   nb_free(w->leaves, w->leaf_room * sizeof *w->leaves);
@@ -513,8 +553,14 @@ done:
 bool nb_backward(Tensor *J, Tensor *grad, BackwardOptions options, Error *err) {
   Walk w = {.options = options, .err = err};
   walk_begin(&w);
-  bool ok = walk_back(&w, J, grad);
+  w.awaited = nb_awaits_arrivals();
+  bool ok = (!w.awaited || nb_count_uses(J->node, &w.uses, err)) && walk_back(&w, J, grad);
+  if (w.awaited) ok = ok && tell_rest(&w);
   for (int i = 0; ok && i < w.leaf_count; i++) ok = deposit(&w, &w.leaves[i]);
+  if (w.awaited) {
+    ok = nb_tell_walked(ok, err) && ok;
+    nb_tell_unrepeatable("its gradients are taken as they arrive");
+  }
   walk_end(&w);
   return ok;
 }

@@ -5,6 +5,7 @@
 #include <dlfcn.h>
 #include <limits.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,6 +14,7 @@
 #include "nablua/clock.h"
 #include "nablua/environment.h"
 #include "nablua/interrupt.h"
+#include "nablua/kernels.h"
 #include "nablua/memory.h"
 
 // In multiplications.  LARGE: the least product that is worth somebody else's call, 128×128×128.  SHARE: the least part
@@ -22,6 +24,7 @@ static const double LARGE = 1 << 21, SHARE = 1 << 19, MOST = 1 << 28;
 
 static enum { UNKNOWN, ABSENT, PRESENT } state;
 static Blas blas;
+static const char *of;  // whose library it is, where that is known
 
 // OpenBLAS starts its threads when it is loaded, unless the environment says that one is enough; beside our pool they
 // would only get in the way.
@@ -125,6 +128,7 @@ bool nb_blas_open(const char *name, Blas *into, Error *err) {
 
 void nb_blas_use(const Blas *b) {
   state = b ? PRESENT : ABSENT;
+  of = NULL;
   if (b) blas = *b;
   nb_blas_offer();
 }
@@ -166,6 +170,7 @@ static void choose(void) {
       nb_notice("%s%s; going on without it", named ? "NABLUA_BLAS: " : "", err.message);
     } else if (is_quicker(&found)) {
       nb_blas_use(&found);
+      of = name;
       return;
     }
   }
@@ -176,6 +181,15 @@ bool nb_blas_serves(int64_t m, int64_t n, int64_t k, GemmMatrix a, GemmMatrix b,
   if (state == UNKNOWN) choose();
   return state == PRESENT && m <= INT_MAX && n <= INT_MAX && k <= INT_MAX && a.ld <= INT_MAX && b.ld <= INT_MAX &&
          ldc <= INT_MAX;
+}
+
+const char *nb_kernels_way(void) {
+  static const char *const levels[CPU_LEVELS] = {"portable", "avx2", "avx512"};
+  static char text[160];
+  if (state == UNKNOWN) choose();
+  const char *whose = state != PRESENT ? "own" : of ? of : "foreign";
+  snprintf(text, sizeof text, "%s kernels, %s large products", levels[cpu_level()], whose);
+  return text;
 }
 
 // ---- products ----

@@ -111,7 +111,9 @@ bool nb_optimizer_serves(const Tensor *weight) {
 
 bool nb_optimizer_step(const OptimizerRule *rule, const OptimizerSlot *slots, int count, Error *err) {
   nb_tell_stepped(rule, slots, count);
-  return nb_optimizer_step_at(nb_site_now(), rule, slots, count, err);
+  bool ok = nb_optimizer_step_at(nb_site_now(), rule, slots, count, err);
+  nb_tell_computing(NULL);
+  return ok;
 }
 
 // Before the first weight moves: a step that cannot be taken leaves all as it was.

@@ -250,9 +250,15 @@ static void exp_row(int64_t n, double *out, const double *x) {
 SOFTMAX_GRAD(softmax_grad_f32, float, NB_F32, vector_exp)
 SOFTMAX_GRAD(softmax_grad_f64, double, NB_F64, exp_row)
 
+// A scalar is a slice of one.
+static bool softmax_dim(int64_t dim, int ndim, int *d, Error *err) {
+  *d = 0;
+  return (ndim == 0 && (dim == 1 || dim == -1)) || nb_dim(dim, ndim, d, err);
+}
+
 static bool shape_softmax(Call *c, Error *err) {
   int d = 0;
-  return nb_shape_unary_float(c, err) && nb_dim(c->args[1].integer, c->layout[0].ndim, &d, err);
+  return nb_shape_unary_float(c, err) && softmax_dim(c->args[1].integer, c->layout[0].ndim, &d, err);
 }
 
 static bool run_softmax(Call *c, SoftmaxKind kind, Error *err) {
@@ -260,9 +266,9 @@ static bool run_softmax(Call *c, SoftmaxKind kind, Error *err) {
   int d = 0;
   nb_scope_open(&s, err);
   Tensor *x = nb_contiguous(&s, nb_to(&s, c->args[0].tensor, c->compute));
-  bool ok = x && nb_dim(c->args[1].integer, c->layout[0].ndim, &d, err);
+  bool ok = x && softmax_dim(c->args[1].integer, c->layout[0].ndim, &d, err);
   if (ok) {
-    Softmax w = {.kind = kind, .dtype = c->compute, .n = x->layout.shape[d], .inner = 1};
+    Softmax w = {.kind = kind, .dtype = c->compute, .n = x->layout.ndim ? x->layout.shape[d] : 1, .inner = 1};
     for (int e = d + 1; e < x->layout.ndim; e++) w.inner *= x->layout.shape[e];
     w.slices = w.n ? nb_layout_numel(&x->layout) / w.n : 0;
     w.x = nb_tensor_data(x), w.y = nb_tensor_data(c->out[0]);
@@ -317,12 +323,14 @@ static bool log_softmax_grad_forward(Call *c, Error *err) {
 // Whether the slices lie in rows and nobody asks for second derivatives.
 static bool in_rows(Backward *b) {
   int d = 0, ndim = nb_out(b, 0)->layout.ndim;
-  return !nb_grad_enabled() && nb_dim(nb_arg(b, 1)->integer, ndim, &d, b->scope->err) && d == ndim - 1;
+  return !nb_grad_enabled() && softmax_dim(nb_arg(b, 1)->integer, ndim, &d, b->scope->err) &&
+         d == (ndim ? ndim - 1 : 0);
 }
 
 static Tensor *sum_along(Backward *b, Tensor *t) {
   int d = 0;
-  if (!t || !nb_dim(nb_arg(b, 1)->integer, t->layout.ndim, &d, b->scope->err)) return NULL;
+  if (!t || t->layout.ndim == 0) return t;
+  if (!nb_dim(nb_arg(b, 1)->integer, t->layout.ndim, &d, b->scope->err)) return NULL;
   return nb_sum_dims(b->scope, t, &d, 1, true);
 }
 

@@ -141,8 +141,12 @@ static bool forward_attention(Call *c, Error *err) {
 
 static bool shape_attention_grad(Call *c, Error *err) {
   Layout batch;
-  c->compute = c->args[G_Y].tensor->layout.dtype;
-  if (!batch_shape(c, &batch, err)) return false;
+  if (!shape_attention(c, err)) return false;
+  Layout y = c->layout[0], lse = c->layout[1];
+  c->compute = nb_dtype_promote(c->args[G_Y].tensor->layout.dtype, NB_F32);
+  if (!nb_arg_fits(c, G_Y, &y, err) || !nb_arg_fits(c, G_G, &y, err) || !nb_arg_fits(c, G_LSE, &lse, err) ||
+      !batch_shape(c, &batch, err))
+    return false;
   for (int i = Q; i <= V; i++) {
     Layout *l = &c->layout[i];
     *l = batch;
@@ -159,7 +163,7 @@ static bool attention_grad_forward(Call *c, Error *err) {
   nb_scope_open(&s, err);
   bool ok = prepare(&s, c, c->args[G_CAUSAL].flag, c->args[G_SCALE].number, &a) &&
             operand(&s, c->args[G_Y].tensor, &a, &a.y) && operand(&s, c->args[G_G].tensor, &a, &a.g);
-  Tensor *lse = ok ? nb_contiguous(&s, c->args[G_LSE].tensor) : NULL;
+  Tensor *lse = ok ? nb_contiguous(&s, nb_to(&s, c->args[G_LSE].tensor, c->compute)) : NULL;
   ok = lse;
   if (ok) {
     a.lse = nb_tensor_data(lse);
@@ -319,9 +323,13 @@ static bool forward_self_attention(Call *c, Error *err) {
 }
 
 static bool shape_self_attention_grad(Call *c, Error *err) {
-  if (!check_heads(&c->args[X].tensor->layout, c->args[S_HEADS].integer, err)) return false;
+  if (!shape_self_attention(c, err)) return false;
+  Layout y = c->layout[0], lse = c->layout[1];
+  c->compute = nb_dtype_promote(c->args[SG_Y].tensor->layout.dtype, NB_F32);
+  if (!nb_arg_fits(c, SG_Y, &y, err) || !nb_arg_fits(c, SG_G, &y, err) || !nb_arg_fits(c, SG_LSE, &lse, err))
+    return false;
   c->layout[0] = c->args[X].tensor->layout;
-  c->layout[0].dtype = c->compute = c->args[SG_Y].tensor->layout.dtype;
+  c->layout[0].dtype = c->compute;
   return true;
 }
 
@@ -331,7 +339,7 @@ static bool self_attention_grad_forward(Call *c, Error *err) {
   int64_t heads = c->args[S_HEADS].integer;
   nb_scope_open(&s, err);
   Tensor *y = in_rows(&s, c->args[SG_Y].tensor, c->compute), *g = in_rows(&s, c->args[SG_G].tensor, c->compute);
-  Tensor *lse = nb_contiguous(&s, c->args[SG_LSE].tensor);
+  Tensor *lse = nb_contiguous(&s, nb_to(&s, c->args[SG_LSE].tensor, c->compute));
   bool ok = y && g && lse && prepare_self(&s, c, c->args[SG_CAUSAL].flag, &a);
   if (ok) {
     a.y = heads_of(y, heads, 0, 1), a.g = heads_of(g, heads, 0, 1), a.lse = nb_tensor_data(lse);

@@ -4,7 +4,7 @@
 // A region of x is a list of entries {start, step, count} with 0-based starts, one for each dimension
 // of x in order: count elements, or the single one at start without keeping the dimension when count
 // is -1.  An entry with step 0 stands for a new dimension of size 1.  Dimensions without an entry are
-// taken whole.  `region` looks at it, `embed` puts it into zeros, `index_put` replaces it.
+// taken whole.  `region` looks at it, `embed` puts it into zeros, `region_put` replaces it.
 #include <string.h>
 
 #include "loops.h"
@@ -189,9 +189,9 @@ ENTRY_ROW(select)
 ENTRY_ROW(slice)
 ENTRY_ROW(narrow)
 
-// ---- index_put ----
+// ---- region_put ----
 
-static bool shape_index_put(Call *c, Error *err) {
+static bool shape_region_put(Call *c, Error *err) {
   char have[NB_SHAPE_TEXT], want[NB_SHAPE_TEXT];
   Layout part;
   c->layout[0] = c->args[0].tensor->layout;
@@ -202,7 +202,7 @@ static bool shape_index_put(Call *c, Error *err) {
                  nb_shape_text(v, have), nb_shape_text(&part, want));
 }
 
-static bool forward_index_put(Call *c, Error *err) {
+static bool forward_region_put(Call *c, Error *err) {
   Tensor part = *c->out[0], value = *c->args[1].tensor;
   if (!nb_check_whole(&value, part.layout.dtype, err)) return false;
   if (c->out[0] != c->args[0].tensor) nb_copy(c->out[0], c->args[0].tensor);
@@ -212,12 +212,12 @@ static bool forward_index_put(Call *c, Error *err) {
   return true;
 }
 
-static bool backward_index_put(Backward *b) {
+static bool backward_region_put(Backward *b) {
   Scope *s = b->scope;
   Tensor *g = b->grad[0];
   if (nb_wants(b, 0)) {
     Tensor *zero = nb_number(s, 0, g->layout.dtype);
-    if (!zero || !nb_give(b, 0, nb_op(s, "index_put", (Value[]){{.tensor = g}, {.tensor = zero}, *nb_arg(b, 2)})))
+    if (!zero || !nb_give(b, 0, nb_op(s, "region_put", (Value[]){{.tensor = g}, {.tensor = zero}, *nb_arg(b, 2)})))
       return false;
   }
   return !nb_wants(b, 1) || nb_give(b, 1, nb_lead(s, region_of(s, g, nb_arg(b, 2)), nb_in(b, 1)->layout.ndim));
@@ -282,7 +282,7 @@ static const Op ops[] = {
      .shape = shape_embed,
      .forward = forward_embed,
      .backward = backward_embed},
-    {.name = "index_put",
+    {.name = "region_put",
      .doc = "x with the region {start, step, count}, counted from 0, replaced by value: what t[...] = value records.",
      .example = "local t = nb.zeros(3); t[2] = 5; return t  --> {0, 5, 0}",
      .derivative = "∂/∂x = 1 outside the region, ∂/∂value = 1",
@@ -294,8 +294,8 @@ static const Op ops[] = {
      .params = {TENSOR("x"), OPERAND("value"), INTS("region")},
      .internal = true,
      .inplace = true,
-     .shape = shape_index_put,
-     .forward = forward_index_put,
-     .backward = backward_index_put},
+     .shape = shape_region_put,
+     .forward = forward_region_put,
+     .backward = backward_region_put},
 };
 const OpFamily ops_index = {"Indexing", ops, COUNT(ops)};

@@ -29,21 +29,29 @@ static bool misfit(const Layout *a, const Layout *b, int number, int d, Error *e
                  number, nb_shape_text(b, tb), nb_shape_text(a, ta), d + 1);
 }
 
+// A vector without elements goes with any shape: lists are begun with one.
+static bool is_nothing(const Layout *l) {
+  return l->ndim == 1 && l->shape[0] == 0;
+}
+
 static bool shape_cat(Call *c, Error *err) {
-  int count = c->args[0].tensors.count, d;
+  int count = c->args[0].tensors.count, d, first = 0;
   Tensor **t = c->args[0].tensors.items;
   Layout *out = &c->layout[0];
   if (count < 1) return nb_fail(err, NB_ERROR_ARGUMENT, "needs at least one tensor");
-  if (t[0]->layout.ndim == 0) return nb_fail(err, NB_ERROR_ARGUMENT, "scalars have no dimension to join; use stack");
-  if (!join_dim(c, t[0]->layout.ndim, &d, err)) return false;
-  *out = t[0]->layout;
-  for (int i = 1; i < count; i++) {
+  while (first < count - 1 && is_nothing(&t[first]->layout)) first++;
+  if (t[first]->layout.ndim == 0)
+    return nb_fail(err, NB_ERROR_ARGUMENT, "scalars have no dimension to join; use stack");
+  if (!join_dim(c, t[first]->layout.ndim, &d, err)) return false;
+  *out = t[first]->layout;
+  for (int i = 0; i < count; i++) {
     const Layout *l = &t[i]->layout;
+    out->dtype = nb_dtype_promote(out->dtype, l->dtype);
+    if (i == first || is_nothing(l)) continue;
     bool fits = l->ndim == out->ndim;
     for (int e = 0; fits && e < l->ndim; e++) fits = e == d || l->shape[e] == out->shape[e];
-    if (!fits) return misfit(&t[0]->layout, l, i + 1, d, err);
+    if (!fits) return misfit(&t[first]->layout, l, i + 1, d, err);
     out->shape[d] += l->shape[d];
-    out->dtype = nb_dtype_promote(out->dtype, l->dtype);
   }
   return true;
 }
@@ -54,6 +62,7 @@ static bool forward_cat(Call *c, Error *err) {
   if (!join_dim(c, c->layout[0].ndim, &d, err)) return false;
   for (int i = 0; i < c->args[0].tensors.count; i++) {
     const Tensor *t = c->args[0].tensors.items[i];
+    if (is_nothing(&t->layout)) continue;
     Tensor part = part_of(c->out[0], d, at, t->layout.shape[d]);
     nb_copy(&part, t);
     at += t->layout.shape[d];
@@ -66,7 +75,12 @@ static bool backward_cat(Backward *b) {
   int d = 0;
   if (dim && !nb_dim(dim, b->grad[0]->layout.ndim, &d, b->scope->err)) return false;
   for (int i = 0; i < nb_arg(b, 0)->tensors.count; i++) {
-    int64_t length = nb_in_list(b, 0, i)->layout.shape[d];
+    const Layout *l = &nb_in_list(b, 0, i)->layout;
+    if (is_nothing(l)) {
+      if (nb_wants_list(b, 0, i) && !nb_give_list(b, 0, i, nb_full(b->scope, l, 0))) return false;
+      continue;
+    }
+    int64_t length = l->shape[d];
     if (nb_wants_list(b, 0, i) && !nb_give_list(b, 0, i, narrow(b->scope, b->grad[0], d, at, length))) return false;
     at += length;
   }
@@ -410,7 +424,9 @@ static const Op ops[] = {
      .forward = forward_tile,
      .backward = backward_tile},
     {.name = "repeat_interleave",
-     .doc = "Repeats each element beside itself along dim; without dim, of the flattened tensor.",
+     .doc =
+         "Repeats each element beside itself along dim; without dim, of the flattened tensor.  repeats may be a tensor "
+         "of counts, one for each.",
      .example = "nb.repeat_interleave(nb.tensor{1, 2}, 2)  --> {1, 1, 2, 2}",
      .derivative = "∂/∂x = the sum over the repeats",
      .sample = {.args = "f(2,3), 2; f(2,3), 3, 1; f(2,3), 2, -1"},
@@ -431,7 +447,9 @@ static const Op ops[] = {
      .forward = forward_flip,
      .backward = backward_flip},
     {.name = "roll",
-     .doc = "Moves elements by shift places along dim, round the end; without dim, of the flattened tensor.",
+     .doc = "Moves elements by shift places along dim, round the end; without dim, of the flattened tensor.  Tables of "
+            "shifts "
+            "and dimensions move along several.",
      .example = "nb.roll(nb.tensor{1, 2, 3}, 1)  --> {3, 1, 2}",
      .derivative = "∂/∂x = 1, moved back",
      .sample = {.args = "f(2,3), 1; f(2,3), -4, 2; f(2,3), 1, 1"},

@@ -237,11 +237,29 @@ static bool solve_shapes(const Layout *a, const Layout *b, Layout *ma, Layout *m
   return nb_layout_check(mb, err);
 }
 
+// Whether y stands to the right of a, as it does unless left=false; then y·a = b is solved as aᵀ·yᵀ = bᵀ.
+static bool is_left(const Op *op, const Value *args) {
+  for (int i = 2; i < NB_MAX_PARAMS && op->params[i].name; i++)
+    if (strcmp(op->params[i].name, "left") == 0) return args[i].flag;
+  return true;
+}
+
+static void swap_last(Layout *l) {
+  int64_t size = l->shape[l->ndim - 1];
+  l->shape[l->ndim - 1] = l->shape[l->ndim - 2];
+  l->shape[l->ndim - 2] = size;
+}
+
 static bool shape_solve(Call *c, Error *err) {
   const Layout *a = &c->args[0].tensor->layout, *b = &c->args[1].tensor->layout;
-  Layout ma, mb;
-  if (!solve_shapes(a, b, &ma, &mb, err)) return false;
-  if (is_vector(a, b)) mb.ndim--;
+  Layout ma, mb, turned = *b;
+  bool left = is_left(c->op, c->args);
+  if (!left && (b->ndim < 2 || is_vector(a, b)))
+    return nb_fail(err, NB_ERROR_ARGUMENT, "with left=false the right side must be matrices");
+  if (!left) swap_last(&turned);
+  if (!solve_shapes(a, &turned, &ma, &mb, err)) return false;
+  if (left && is_vector(a, b)) mb.ndim--;
+  if (!left) swap_last(&mb);
   c->layout[0] = mb;
   return true;
 }
@@ -255,11 +273,14 @@ static bool solve_all(Call *c, SolveStep step, Error *err) {
   Layout la, lb;
   Matrices m;
   bool ok = false;
-  Tensor *a = c->args[0].tensor, *b = c->args[1].tensor;
+  bool left = is_left(c->op, c->args);
   const Lapack *lapack = nb_lapack(c->layout[0].dtype, err);
-  if (!lapack || !solve_shapes(&a->layout, &b->layout, &la, &lb, err) || !nb_square(&la, &m, err)) return false;
+  if (!lapack) return false;
   nb_scope_open(&s, err);
-  if (is_vector(&a->layout, &b->layout))
+  Tensor *a = left ? c->args[0].tensor : nb_transposed(&s, c->args[0].tensor);
+  Tensor *b = left ? c->args[1].tensor : nb_transposed(&s, c->args[1].tensor);
+  if (!a || !b || !solve_shapes(&a->layout, &b->layout, &la, &lb, err) || !nb_square(&la, &m, err)) goto done;
+  if (left && is_vector(&a->layout, &b->layout))
     b = nb_op(&s, "unsqueeze", (Value[NB_MAX_PARAMS]){{.tensor = b}, {.integer = -1}});
   a = nb_rows_of(&s, nb_expand_like(&s, a, &la), la.dtype);
   b = nb_columns_of(&s, nb_expand_like(&s, b, &lb), la.dtype);
@@ -271,7 +292,7 @@ static bool solve_all(Call *c, SolveStep step, Error *err) {
     void *right = (char *)nb_tensor_data(b) + (size_t)i * stride;
     if (!step(lapack, c, &m, i, nb_matrix(a, &m, i), columns, right, pivots, err) || !nb_poll(err)) goto done;
   }
-  Tensor *y = nb_transposed(&s, b);
+  Tensor *y = left ? nb_transposed(&s, b) : b;
   if (y) y = nb_reshape_like(&s, y, &c->layout[0]);
   if (!(ok = y)) goto done;
   nb_copy(c->out[0], y);
@@ -304,11 +325,20 @@ static Tensor *outer_product(Scope *s, const Layout *a, const Layout *b, Tensor 
   return nb_neg(s, nb_matmul(s, gb, nb_transposed(s, y)));
 }
 
+// That of a where y stands left of it: −yᵀ·(∂b)
+static Tensor *outer_of_right(Scope *s, Tensor *gb, Tensor *y) {
+  return nb_neg(s, nb_matmul(s, nb_transposed(s, y), gb));
+}
+
 static bool solve_backward(Backward *b) {
   Scope *s = b->scope;
-  Tensor *a = nb_in(b, 0), *right = nb_in(b, 1), *y = nb_out(b, 0);
-  Tensor *gb = nb_binary(s, "solve", nb_transposed(s, a), b->grad[0]);
-  if (nb_wants(b, 0) && !nb_give(b, 0, outer_product(s, &a->layout, &right->layout, gb, y))) return false;
+  Tensor *a = nb_in(b, 0), *right = nb_in(b, 1), *y = nb_out(b, 0), *at = nb_transposed(s, a);
+  bool left = nb_arg(b, 2)->flag;
+  Tensor *gb =
+      at ? nb_op(s, "solve", (Value[NB_MAX_PARAMS]){{.tensor = at}, {.tensor = b->grad[0]}, {.flag = left}}) : NULL;
+  if (nb_wants(b, 0) &&
+      !nb_give(b, 0, left ? outer_product(s, &a->layout, &right->layout, gb, y) : outer_of_right(s, gb, y)))
+    return false;
   return !nb_wants(b, 1) || nb_give(b, 1, gb);
 }
 
@@ -318,7 +348,8 @@ static bool triangular_step(const Lapack *lapack, Call *c, const Matrices *m, in
                             int *pivots, Error *err) {
   int n = m->rows, info = 0;
   (void)pivots;
-  lapack->trtrs(c->args[2].flag ? "L" : "U", "T", "N", &n, &columns, a, &n, b, &n, &info, 1, 1, 1);
+  bool upper = c->args[2].flag == c->args[3].flag;  // that of aᵀ is the other one
+  lapack->trtrs(upper ? "L" : "U", "T", c->args[4].flag ? "U" : "N", &n, &columns, a, &n, b, &n, &info, 1, 1, 1);
   return info == 0 || singular(m, i, info, err);
 }
 
@@ -329,14 +360,15 @@ static bool triangular_forward(Call *c, Error *err) {
 static bool triangular_backward(Backward *b) {
   Scope *s = b->scope;
   Tensor *a = nb_in(b, 0), *right = nb_in(b, 1), *y = nb_out(b, 0);
-  bool upper = nb_arg(b, 2)->flag;
+  bool upper = nb_arg(b, 2)->flag, left = nb_arg(b, 3)->flag, unit = nb_arg(b, 4)->flag;
   Tensor *at = nb_transposed(s, a);
   if (!at) return false;
-  Tensor *gb =
-      nb_op(s, "solve_triangular", (Value[NB_MAX_PARAMS]){{.tensor = at}, {.tensor = b->grad[0]}, {.flag = !upper}});
+  Tensor *gb = nb_op(
+      s, "solve_triangular",
+      (Value[NB_MAX_PARAMS]){{.tensor = at}, {.tensor = b->grad[0]}, {.flag = !upper}, {.flag = left}, {.flag = unit}});
   if (nb_wants(b, 0)) {
-    Tensor *ga = outer_product(s, &a->layout, &right->layout, gb, y);
-    if (!nb_give(b, 0, nb_triangle(s, ga, upper ? "triu" : "tril", 0))) return false;
+    Tensor *ga = left ? outer_product(s, &a->layout, &right->layout, gb, y) : outer_of_right(s, gb, y);
+    if (!nb_give(b, 0, nb_triangle(s, ga, upper ? "triu" : "tril", unit ? upper ? 1 : -1 : 0))) return false;
   }
   return !nb_wants(b, 1) || nb_give(b, 1, gb);
 }
@@ -384,12 +416,20 @@ static bool cholesky_backward(Backward *b) {
   p = nb_muln(s, nb_add(s, nb_triangle(s, p, "tril", 0), nb_triangle(s, p, "tril", -1)), 0.5);
   if (!lt || !p) return false;
   // L⁻ᵀ·P, then its transpose times L⁻¹ from the right: (L⁻ᵀ·(L⁻ᵀ·P)ᵀ)ᵀ
-  Tensor *left = nb_op(s, "solve_triangular", (Value[NB_MAX_PARAMS]){{.tensor = lt}, {.tensor = p}, {.flag = true}});
+  Tensor *left = nb_op(s, "solve_triangular",
+                       (Value[NB_MAX_PARAMS]){{.tensor = lt}, {.tensor = p}, {.flag = true}, {.flag = true}});
   left = nb_transposed(s, left);
   if (!left) return false;
-  Tensor *both = nb_op(s, "solve_triangular", (Value[NB_MAX_PARAMS]){{.tensor = lt}, {.tensor = left}, {.flag = true}});
+  Tensor *both = nb_op(s, "solve_triangular",
+                       (Value[NB_MAX_PARAMS]){{.tensor = lt}, {.tensor = left}, {.flag = true}, {.flag = true}});
   return nb_give(b, 0, nb_symmetric(s, both));
 }
+
+#define LEFT                                                                                               \
+  {                                                                                                        \
+    .name = "left", .kind = NB_PARAM_FLAG, .doc = "false solves y·a = b", .optional = true, .named = true, \
+    .fallback = 1                                                                                          \
+  }
 
 static const Op ops[] = {
     {.name = "inverse",
@@ -442,9 +482,10 @@ static const Op ops[] = {
      .doc = "The solution y of a·y = b for square matrices a; b is a vector or matrices.",
      .example = "nb.solve(nb.tensor{{2, 0}, {0, 4}}, nb.tensor{2, 2})  --> {1, 0.5}",
      .derivative = "∂/∂b = a⁻ᵀ·δ, ∂/∂a = −(∂/∂b)·yᵀ",
-     .sample = {.args = "w(3), f(3); w(3), f(3,2); w(2,3), f(2,3); w(3), f(2,3,2); w(2,1,3), f(4,3,1)"},
+     .sample = {.args = "w(3), f(3); w(3), f(3,2); w(2,3), f(2,3); w(3), f(2,3,2); w(2,1,3), f(4,3,1); w(3), f(2,3), "
+                        "{left=false}"},
      .flops = nb_flops_solve,
-     .params = {TENSOR("a"), TENSOR("b")},
+     .params = {TENSOR("a"), TENSOR("b"), LEFT},
      .saves = NB_SAVE_IN(0) | NB_SAVE_OUT(0),
      .shape = shape_solve,
      .forward = solve_forward,
@@ -453,10 +494,20 @@ static const Op ops[] = {
      .doc = "The solution y of a·y = b where only a's lower triangle counts, or its upper one.",
      .example = "nb.solve_triangular(nb.tensor{{2, 9}, {1, 1}}, nb.tensor{2, 2})  --> {1, 1}",
      .derivative = "∂/∂b = a⁻ᵀ·δ, ∂/∂a = the triangle of −(∂/∂b)·yᵀ",
-     .sample = {.args = "w(3), f(3); w(3), f(3,2), {upper=true}; w(2,3), f(2,3,1)"},
+     .sample =
+         {.args = "w(3), f(3); w(3), f(3,2), {upper=true}; w(2,3), f(2,3,1); w(3), f(2,3), {left=false}; w(3), f(2,3), "
+                  "{left=false, upper=true, unitriangular=true}; w(3), f(3), {unitriangular=true}"},
      .symbol = "solve",
      .flops = nb_flops_triangular,
-     .params = {TENSOR("a"), TENSOR("b"), NAMED_FLAG("upper")},
+     .params = {TENSOR("a"),
+                TENSOR("b"),
+                NAMED_FLAG("upper"),
+                LEFT,
+                {.name = "unitriangular",
+                 .kind = NB_PARAM_FLAG,
+                 .optional = true,
+                 .named = true,
+                 .doc = "the diagonal counts as 1 and is not read"}},
      .saves = NB_SAVE_IN(0) | NB_SAVE_OUT(0),
      .shape = shape_solve,
      .forward = triangular_forward,

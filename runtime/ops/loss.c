@@ -294,6 +294,18 @@ static bool shape_like_first(Call *c, Error *err) {
   return true;
 }
 
+static bool shape_cross_entropy_grad(Call *c, Error *err) {
+  if (!shape_cross_entropy(c, err)) return false;
+  const Layout *z = &c->args[0].tensor->layout, *g = &c->args[2].tensor->layout;
+  Layout each = c->layout[0];
+  if (!nb_dtype_is_float(z->dtype) || g->dtype != z->dtype)
+    return nb_fail(err, NB_ERROR_ARGUMENT, "needs logits and g in f32 or in f64, got %s and %s",
+                   nb_dtype_name(z->dtype), nb_dtype_name(g->dtype));
+  c->layout[0] = *z;
+  c->compute = z->dtype;
+  return nb_layout_numel(g) == 1 || nb_arg_fits(c, 2, &each, err);
+}
+
 // The whole gradient in one pass.
 static bool cross_entropy_grad_forward(Call *c, Error *err) {
   Scope s;
@@ -363,7 +375,7 @@ static const Op ops[] = {
      .role = NB_ROLE_GRADIENT,
      .symbol = "CE'",
      .params = {TENSOR("logits"), INDEX("target"), TENSOR("g")},
-     .shape = shape_like_first,
+     .shape = shape_cross_entropy_grad,
      .forward = cross_entropy_grad_forward},
     {.name = "squared_error_grad",
      .doc = "δ of squared_error's x: 2g·(x − y).",

@@ -80,11 +80,18 @@ static bool batch_norm_forward(Call *c, Error *err) {
 }
 
 static bool shape_batch_norm_grad(Call *c, Error *err) {
-  (void)err;
-  c->layout[0] = c->args[0].tensor->layout;
-  c->layout[0].dtype = c->compute = nb_dtype_promote(c->args[3].tensor->layout.dtype, NB_F32);
-  c->layout[1] = c->layout[2] = (Layout){.dtype = c->compute, .ndim = 1, .shape = {c->layout[0].shape[1]}};
-  return true;
+  const Layout *x = &c->args[0].tensor->layout;
+  char text[NB_SHAPE_TEXT];
+  if (x->ndim < 2 || nb_layout_numel(x) == 0)
+    return nb_fail(err, NB_ERROR_ARGUMENT, "needs elements of batch × channels × ..., got shape %s",
+                   nb_shape_text(x, text));
+  Layout each = {.dtype = nb_dtype_promote(c->args[3].tensor->layout.dtype, NB_F32), .ndim = 1, .shape = {x->shape[1]}};
+  c->compute = each.dtype;
+  c->layout[0] = *x;
+  c->layout[0].dtype = c->compute;
+  c->layout[1] = c->layout[2] = each;
+  return nb_arg_fits(c, 1, &each, err) && nb_arg_fits(c, 2, x, err) && nb_arg_fits(c, 3, &each, err) &&
+         nb_arg_fits(c, 4, &each, err);
 }
 
 static bool batch_norm_grad_forward(Call *c, Error *err) {

@@ -88,10 +88,34 @@ done:
 
 // ---- backward ----
 
+// Whether an argument, where it is given, has so many steps of a batch of so many numbers.
+static bool is_sequence(const Value *v, int64_t steps, int64_t batch, int64_t wide) {
+  const Tensor *t = v->tensor;
+  return !t || (has_shape(t, 3, steps, batch) && t->layout.shape[2] == wide);
+}
+
 static bool shape_recurrent_grad(Call *c, Error *err) {
-  (void)err;
-  const Layout *states = &c->args[G_STATES].tensor->layout;
-  const RecurrentBlocks *blocks = &recurrent_blocks[c->args[G_CELL].choice];
+  const Value *args = c->args;
+  const Layout *states = &args[G_STATES].tensor->layout;
+  const RecurrentBlocks *blocks = &recurrent_blocks[args[G_CELL].choice];
+  char got[NB_SHAPE_TEXT];
+  if (states->ndim != 3 || states->shape[0] < 2 || !nb_dtype_is_float(states->dtype))
+    return nb_fail(err, NB_ERROR_ARGUMENT, "needs states of steps + 1 × batch × size in f32 or f64, got %s %s",
+                   nb_dtype_name(states->dtype), nb_shape_text(states, got));
+  int64_t steps = states->shape[0] - 1, batch = states->shape[1], n = states->shape[2];
+  bool all = (args[G_CELLS].tensor != NULL) == (blocks->state == 2) && (args[G_KEPT].tensor || !blocks->kept) &&
+             has_shape(args[G_W_HH].tensor, 2, blocks->gates * n, n);
+  for (int i = G_CELLS; i <= D_KEPT; i++) {
+    bool kept = i == G_KEPT || i == D_KEPT;
+    if (!kept && i != D_STATES && blocks->state < 2) continue;  // the empty cells of the others
+    all = all && is_sequence(&args[i], steps + !kept, batch, kept ? blocks->kept * n : n);
+  }
+  if (!all)
+    return nb_fail(err, NB_ERROR_ARGUMENT,
+                   "needs what the recurrence gave for states %s: weights of %lld × %lld, cells like the states, and "
+                   "%lld kept numbers a step",
+                   nb_shape_text(states, got), (long long)(blocks->gates * n), (long long)n,
+                   (long long)(blocks->kept * n));
   c->compute = states->dtype;
   c->layout[0] = c->layout[1] = c->layout[2] = *states;
   c->layout[0].shape[0] = states->shape[0] - 1;

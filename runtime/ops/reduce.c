@@ -422,7 +422,7 @@ static Tensor *extremes(Scope *s, Tensor *x, Tensor *extreme) {
 static bool extreme_backward(Backward *b) {
   Scope *s = b->scope;
   Tensor *x = nb_in(b, 0), *g = b->grad[0];
-  if (nb_arg(b, 1)->integer == 0) {
+  if (nb_arg(b, 1)->integer == 0 || x->layout.ndim == 0) {
     Tensor *mine = nb_to(s, extremes(s, x, nb_out(b, 0)), g->layout.dtype);
     return nb_give(b, 0, nb_mul(s, mine, nb_div(s, g, nb_sum_all(s, mine))));
   }

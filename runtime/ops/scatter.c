@@ -121,9 +121,16 @@ static void run_lanes(Lanes *l, void (*body)(int64_t, int64_t, void *)) {
   if (l->count > 0) nb_parallel_for(n, NB_GRAIN / (l->count + 4) + 1, body, l);
 }
 
+// A scalar as a vector of one.
+static Layout as_vector(Layout l) {
+  if (l.ndim == 0) l.ndim = 1, l.shape[0] = 1, l.strides[0] = 1;
+  return l;
+}
+
 // The index has x's number of dimensions and outside d no larger sizes; 0-based d.
-static bool lanes_fit(const Layout *x, const Layout *index, int64_t dim, int *d, Error *err) {
+static bool lanes_fit(const Layout *given_x, const Layout *given_index, int64_t dim, int *d, Error *err) {
   char tx[NB_SHAPE_TEXT], ti[NB_SHAPE_TEXT];
+  const Layout vx = as_vector(*given_x), vi = as_vector(*given_index), *x = &vx, *index = &vi;
   if (!nb_dim(dim, x->ndim, d, err)) return false;
   if (index->ndim != x->ndim)
     return nb_fail(err, NB_ERROR_ARGUMENT,
@@ -148,19 +155,22 @@ static bool shape_gather(Call *c, Error *err) {
 static bool forward_gather(Call *c, Error *err) {
   Scope s;
   int d;
-  Tensor x = *c->args[0].tensor, *index = c->args[2].tensor;
+  Tensor x = *c->args[0].tensor, places = *c->args[2].tensor, out = *c->out[0], *index = &places;
+  x.layout = as_vector(x.layout);
+  places.layout = as_vector(places.layout);
+  out.layout = as_vector(out.layout);
   if (!nb_dim(c->args[1].integer, x.layout.ndim, &d, err)) return false;
   const int64_t *shape = index->layout.shape;
   int last = index->layout.ndim - 1, along = shape[last] < NB_SHORT && shape[last] < shape[d] ? d : last;
   int64_t across = x.layout.strides[d];
   x.layout.strides[d] = 0;  // the index says where
-  Lanes l = lanes_of(index, along, c->out[0], &x);
+  Lanes l = lanes_of(index, along, &out, &x);
   l.size = x.layout.shape[d];
   l.across = across;
   run_lanes(&l, gather_lanes);
   if (!l.outside) return true;
   nb_scope_open(&s, err);
-  bool ok = nb_places(&s, index, l.size, d);  // false with the sentence
+  bool ok = nb_places(&s, c->args[2].tensor, l.size, d);  // false with the sentence
   nb_scope_close(&s);
   return ok;
 }
@@ -182,7 +192,7 @@ static bool shape_scatter(Call *c, Error *err) {
   const Layout *index = &c->args[2].tensor->layout, *src = &c->args[3].tensor->layout;
   c->layout[0] = c->args[0].tensor->layout;
   if (!lanes_fit(&c->layout[0], index, c->args[1].integer, &d, err)) return false;
-  bool fits = src->ndim == index->ndim;
+  bool fits = src->ndim == index->ndim || (src->ndim == 1 && index->ndim == 0 && src->shape[0] > 0);
   for (int e = 0; fits && e < index->ndim; e++) fits = index->shape[e] <= src->shape[e];
   return src->ndim == 0 || fits ||
          nb_fail(err, NB_ERROR_ARGUMENT, "the source, of shape %s, does not cover the index, of shape %s",
@@ -193,14 +203,17 @@ static bool scatter_with(Call *c, void (*body)(int64_t, int64_t, void *), Error 
   Scope s;
   int d;
   bool ok = false;
-  const Layout *x = &c->args[0].tensor->layout;
+  const Layout vector = as_vector(c->args[0].tensor->layout), *x = &vector;
   nb_scope_open(&s, err);
   if (!nb_dim(c->args[1].integer, x->ndim, &d, err)) goto done;
   Tensor *place = nb_places(&s, c->args[2].tensor, x->shape[d], d);
   Tensor *src = place ? nb_source(&s, c->args[3].tensor, c->out[0]) : NULL;
   if (!src) goto done;
   if (c->out[0] != c->args[0].tensor) nb_copy(c->out[0], c->args[0].tensor);
-  Lanes l = lanes_of(place, d, c->out[0], src);
+  Tensor to = *c->out[0], at = *place;
+  to.layout = as_vector(to.layout);
+  at.layout = as_vector(at.layout);
+  Lanes l = lanes_of(&at, d, &to, src);
   run_lanes(&l, body);
   ok = true;
 done:
@@ -298,12 +311,15 @@ static bool forward_overwritten(Call *c, Error *err) {
   bool ok = false;
   Layout x = {.dtype = NB_I64, .ndim = c->args[2].ints.count};
   for (int e = 0; e < x.ndim; e++) x.shape[e] = c->args[2].ints.items[e];
+  x = as_vector(x);
   nb_scope_open(&s, err);
   if (!nb_dim(c->args[1].integer, x.ndim, &d, err)) goto done;
   Tensor *place = nb_places(&s, c->args[0].tensor, x.shape[d], d);
   Tensor *last = place ? nb_scope_own(&s, nb_tensor_new(&x, err)) : NULL;
   if (!last) goto done;
-  Lanes l = lanes_of(place, d, last, place);
+  Tensor at = *place;
+  at.layout = as_vector(at.layout);
+  Lanes l = lanes_of(&at, d, last, &at);
   run_lanes(&l, overwritten_lanes);
   l.from = nb_tensor_data(c->out[0]);  // of the index's shape and contiguous, as the places are
   run_lanes(&l, still_lanes);

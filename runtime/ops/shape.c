@@ -172,12 +172,12 @@ static bool shape_flatten(Call *c, Error *err) {
 static bool shape_squeeze(Call *c, Error *err) {
   const Layout *x = &c->args[0].tensor->layout;
   Layout *out = &c->layout[0];
-  int only = -1;
-  if (c->args[1].integer && !nb_dim(c->args[1].integer, x->ndim, &only, err)) return false;
+  bool mask[NB_MAX_DIMS];
+  if (nb_dims(&c->args[1], x->ndim, mask, err) < 0) return false;
   *out = *x;
   out->ndim = 0;
   for (int d = 0; d < x->ndim; d++) {
-    if (x->shape[d] == 1 && (only < 0 || only == d)) continue;
+    if (x->shape[d] == 1 && mask[d]) continue;
     out->shape[out->ndim] = x->shape[d];
     out->strides[out->ndim++] = x->strides[d];
   }
@@ -207,10 +207,19 @@ static bool backward_reshape(Backward *b) {
 
 // ---- transpose, permute, expand ----
 
+// The dimension that a scalar may be said to have.
+static bool is_only(int64_t dim) {
+  return dim == 1 || dim == -1;
+}
+
 static bool shape_transpose(Call *c, Error *err) {
   const Layout *x = &c->args[0].tensor->layout;
   Layout *out = &c->layout[0];
   int d, e;
+  if (x->ndim == 0 && is_only(c->args[1].integer) && is_only(c->args[2].integer)) {
+    *out = *x;
+    return true;
+  }
   if (!nb_dim(c->args[1].integer, x->ndim, &d, err) || !nb_dim(c->args[2].integer, x->ndim, &e, err)) return false;
   *out = *x;
   out->shape[d] = x->shape[e];
@@ -470,12 +479,12 @@ static const Op ops[] = {
      .shape = shape_permute,
      .backward = backward_permute},
     {.name = "squeeze",
-     .doc = "Drops the dimensions of size 1, or only dimension dim if its size is 1; a view.",
+     .doc = "Drops the dimensions of size 1, or those of one or several if their size is 1; a view.",
      .example = "nb.tensor{{1, 2}}:squeeze()  --> {1, 2}",
      .derivative = "∂/∂x = 1, in x's shape",
-     .sample = {.args = "f(1,3,1,2); f(1,3,1,2), 1; f(1,3,1,2), -2; f(2,3), 1"},
+     .sample = {.args = "f(1,3,1,2); f(1,3,1,2), 1; f(1,3,1,2), -2; f(2,3), 1; f(1,3,1,2), {1, 2, -2}"},
      .role = NB_ROLE_STRUCTURE,
-     .params = {TENSOR("x"), OPTIONAL_DIM("dim")},
+     .params = {TENSOR("x"), OPTIONAL_DIMS("dim")},
      .view = true,
      .shape = shape_squeeze,
      .backward = backward_reshape},

@@ -266,7 +266,7 @@ static bool write_sorted(Scope *s, const Sorted *r, int d, Tensor *values, Tenso
 // Without dim, the last dimension; a scalar is one lane of one.
 static bool sort_dim(const Layout *x, int64_t dim, int *d, Error *err) {
   *d = x->ndim ? x->ndim - 1 : 0;
-  return (x->ndim == 0 && dim == 0) || dim == 0 || nb_dim(dim, x->ndim, d, err);
+  return dim == 0 || (x->ndim == 0 && (dim == 1 || dim == -1)) || nb_dim(dim, x->ndim, d, err);
 }
 
 static bool run_sort(Call *c, int64_t dim, bool descending, int64_t k, Tensor *values, Tensor *places, Error *err) {

@@ -39,7 +39,8 @@ static bool shape_qr(Call *c, Error *err) {
   Matrices m;
   const Layout *x = &c->args[0].tensor->layout;
   if (!nb_matrices(x, &m, err)) return false;
-  int k = m.rows < m.columns ? m.rows : m.columns;
+  int k = m.rows < m.columns && !c->args[1].choice ? m.rows : m.columns;
+  if (c->args[1].choice || m.rows < k) k = m.rows;
   c->layout[0] = with_matrices(x, m.rows, k);
   c->layout[1] = with_matrices(x, k, m.columns);
   return true;
@@ -54,31 +55,39 @@ static bool qr_forward(Call *c, Error *err) {
   const Lapack *lapack = nb_lapack(dtype, err);
   if (!lapack || !nb_matrices(&c->args[0].tensor->layout, &m, err)) return false;
   int rows = m.rows, columns = m.columns, k = rows < columns ? rows : columns, info = 0, ask = -1;
+  int whole = c->args[1].choice ? rows : k;  // columns of q
   nb_scope_open(&s, err);
+  if (k == 0) {
+    Tensor *one = nb_identity(&s, whole, dtype);
+    one = one && nb_layout_numel(&c->out[0]->layout) ? nb_expand_like(&s, one, &c->out[0]->layout) : NULL;
+    if (one) nb_copy(c->out[0], one);
+    nb_scope_close(&s);
+    return true;
+  }
   Tensor *a = nb_columns_of(&s, c->args[0].tensor, dtype);
-  Layout turned_q = with_matrices(&c->args[0].tensor->layout, k, rows);
+  Layout turned_q = with_matrices(&c->args[0].tensor->layout, whole, rows);
   Tensor *q = nb_full(&s, &turned_q, 0), *r = NULL;
   void *tau = nb_scratch(&s, (size_t)(k + 1) * size);
   if (!a || !q || !tau) goto done;
   if (k > 0) {
     double first = 0, second = 0;
     lapack->geqrf(&rows, &columns, nb_tensor_data(a), &rows, tau, &first, &ask, &info);
-    lapack->orgqr(&rows, &k, &k, nb_tensor_data(a), &rows, tau, &second, &ask, &info);
+    lapack->orgqr(&rows, &whole, &k, nb_tensor_data(q), &rows, tau, &second, &ask, &info);
     int length = nb_work_size(&first, dtype), other = nb_work_size(&second, dtype);
     if (other > length) length = other;
     void *work = nb_scratch(&s, (size_t)length * size);
     if (!work) goto done;
     for (int64_t i = 0; i < m.batch; i++) {
       void *matrix = nb_matrix(a, &m, i);
-      char *orthogonal = (char *)nb_tensor_data(q) + (size_t)(i * rows * k) * size;
+      char *orthogonal = (char *)nb_tensor_data(q) + (size_t)(i * rows * whole) * size;
       lapack->geqrf(&rows, &columns, matrix, &rows, tau, work, &length, &info);
       memcpy(orthogonal, matrix, (size_t)rows * (size_t)k * size);
-      lapack->orgqr(&rows, &k, &k, orthogonal, &rows, tau, work, &length, &info);
+      lapack->orgqr(&rows, &whole, &k, orthogonal, &rows, tau, work, &length, &info);
       if (!nb_poll(err)) goto done;
     }
   }
   if (!(r = nb_transposed(&s, a))) goto done;
-  r = nb_op(&s, "narrow", (Value[NB_MAX_PARAMS]){{.tensor = r}, {.integer = -2}, {.integer = 1}, {.integer = k}});
+  r = nb_op(&s, "narrow", (Value[NB_MAX_PARAMS]){{.tensor = r}, {.integer = -2}, {.integer = 1}, {.integer = whole}});
   r = nb_triangle(&s, r, "triu", 0);
   q = nb_transposed(&s, q);
   if (!(ok = q && r)) goto done;
@@ -99,8 +108,9 @@ static Tensor *columns_of(Scope *s, Tensor *x, int64_t first, int64_t count) {
 static Tensor *times_inverse_transposed(Scope *s, Tensor *x, Tensor *r) {
   Tensor *right = nb_transposed(s, x);
   if (!right || !r) return NULL;
-  return nb_transposed(
-      s, nb_op(s, "solve_triangular", (Value[NB_MAX_PARAMS]){{.tensor = r}, {.tensor = right}, {.flag = true}}));
+  return nb_transposed(s,
+                       nb_op(s, "solve_triangular",
+                             (Value[NB_MAX_PARAMS]){{.tensor = r}, {.tensor = right}, {.flag = true}, {.flag = true}}));
 }
 
 // With M = r·δrᵀ − δqᵀ·q, its lower triangle copied to the upper: (δq + q·M)·r⁻ᵀ, for a square r.
@@ -117,6 +127,10 @@ static bool qr_backward(Backward *b) {
   Tensor *gq = b->grad[0] ? b->grad[0] : nb_full(s, &q->layout, 0);
   Tensor *gr = b->grad[1] ? b->grad[1] : nb_full(s, &r->layout, 0);
   int64_t rows = x->layout.shape[x->layout.ndim - 2], columns = x->layout.shape[x->layout.ndim - 1];
+  if (nb_arg(b, 1)->choice && rows > columns)
+    return nb_fail(s->err, NB_ERROR_ARGUMENT,
+                   "backward: qr with mode=\"complete\" of more rows than columns has no gradient: what completes q is "
+                   "not determined by x");
   if (columns <= rows) return nb_give(b, 0, qr_square(s, q, r, gq, gr));
   // Wide: x = (a | z), r = (u | v) with a = q·u and z = q·v.
   Tensor *z = columns_of(s, x, rows + 1, columns - rows), *gv = columns_of(s, gr, rows + 1, columns - rows);
@@ -134,12 +148,28 @@ static bool shape_svd(Call *c, Error *err) {
   const Layout *x = &c->args[0].tensor->layout;
   if (!nb_matrices(x, &m, err)) return false;
   int k = m.rows < m.columns ? m.rows : m.columns;
-  c->layout[0] = with_matrices(x, m.rows, k);
+  bool full = c->args[1].flag;
+  c->layout[0] = with_matrices(x, m.rows, full ? m.rows : k);
   c->layout[1] = with_matrices(x, 1, k);
   c->layout[1].ndim--;
   c->layout[1].shape[c->layout[1].ndim - 1] = k;
-  c->layout[2] = with_matrices(x, m.columns, k);
+  c->layout[2] = with_matrices(x, m.columns, full ? m.columns : k);
   return true;
+}
+
+// Of matrices without elements u and v are, when they are whole, identities.
+static bool identities(Call *c, Scope *s) {
+  bool ok = true;
+  for (int i = 0; ok && i < 3; i += 2) {
+    Layout *l = &c->out[i]->layout;
+    if (nb_layout_numel(l) == 0) continue;
+    Tensor *one = nb_identity(s, l->shape[l->ndim - 1], l->dtype);
+    one = nb_expand_like(s, one, l);
+    ok = one;
+    if (ok) nb_copy(c->out[i], one);
+  }
+  nb_scope_close(s);
+  return ok;
 }
 
 // To LAPACK x is xᵀ = v·s·uᵀ, so that it writes u row by row where it means its right side.
@@ -152,23 +182,25 @@ static bool svd_forward(Call *c, Error *err) {
   const Lapack *lapack = nb_lapack(dtype, err);
   if (!lapack || !nb_matrices(&c->args[0].tensor->layout, &m, err)) return false;
   int rows = m.rows, columns = m.columns, k = rows < columns ? rows : columns, info = 0, length = -1;
-  if (k == 0) return true;
+  bool full = c->args[1].flag;
+  int left = full ? rows : k, right_columns = full ? columns : k;
   nb_scope_open(&s, err);
-  Layout turned_v = with_matrices(&c->args[0].tensor->layout, k, columns);
+  if (k == 0) return identities(c, &s);
+  Layout turned_v = with_matrices(&c->args[0].tensor->layout, right_columns, columns);
   Tensor *a = nb_rows_of(&s, c->args[0].tensor, dtype), *v = nb_full(&s, &turned_v, 0);
   int *whole = nb_scratch(&s, 8 * (size_t)k * sizeof *whole);
   if (!a || !v || !whole || !all_finite(a, err)) goto done;
   double answer = 0;
   char *u = nb_tensor_data(c->out[0]), *values = nb_tensor_data(c->out[1]), *right = nb_tensor_data(v);
-  lapack->gesdd("S", &columns, &rows, nb_tensor_data(a), &columns, values, right, &columns, u, &k, &answer, &length,
-                whole, &info, 1);
+  lapack->gesdd(full ? "A" : "S", &columns, &rows, nb_tensor_data(a), &columns, values, right, &columns, u, &left,
+                &answer, &length, whole, &info, 1);
   length = nb_work_size(&answer, dtype);
   void *work = nb_scratch(&s, (size_t)length * size);
   if (!work) goto done;
   for (int64_t i = 0; i < m.batch; i++) {
-    lapack->gesdd("S", &columns, &rows, nb_matrix(a, &m, i), &columns, values + (size_t)(i * k) * size,
-                  right + (size_t)(i * k * columns) * size, &columns, u + (size_t)(i * k * rows) * size, &k, work,
-                  &length, whole, &info, 1);
+    lapack->gesdd(full ? "A" : "S", &columns, &rows, nb_matrix(a, &m, i), &columns, values + (size_t)(i * k) * size,
+                  right + (size_t)(i * right_columns * columns) * size, &columns, u + (size_t)(i * left * rows) * size,
+                  &left, work, &length, whole, &info, 1);
     if (info != 0) {
       no_convergence(&m, i, err);
       goto done;
@@ -216,6 +248,11 @@ static bool svd_backward(Backward *b) {
   Tensor *gu = b->grad[0], *gs = b->grad[1], *gv = b->grad[2];
   int64_t rows = x->layout.shape[x->layout.ndim - 2], columns = x->layout.shape[x->layout.ndim - 1];
   if (!u || !values || !v) return false;
+  int64_t k = values->layout.shape[values->layout.ndim - 1];
+  if (nb_arg(b, 1)->flag) {  // what completes them is not determined by x
+    u = columns_of(s, u, 1, k), v = columns_of(s, v, 1, k);
+    gu = columns_of(s, gu, 1, k), gv = columns_of(s, gv, 1, k);
+  }
   Tensor *row = as_row(s, values), *inner = NULL, *e = NULL, *vt = nb_transposed(s, v);
   if (gs)
     inner = nb_mul(s, as_row(s, gs), nb_identity(s, values->layout.shape[values->layout.ndim - 1], gs->layout.dtype));
@@ -357,7 +394,12 @@ static const Op ops[] = {
      .source = "S. Walter, L. Lehmann, Algorithmic differentiation of linear algebra functions, 2010",
      .sample = {.args = "w(3); f(4,2); f(2,4); f(2,3,2)"},
      .flops = nb_flops_qr,
-     .params = {TENSOR("x")},
+     .params = {TENSOR("x"),
+                {.name = "mode",
+                 .kind = NB_PARAM_CHOICE,
+                 .choices = "reduced|complete",
+                 .optional = true,
+                 .doc = "complete makes q square"}},
      .outputs = 2,
      .saves = NB_SAVE_IN(0) | NB_SAVE_OUT(0) | NB_SAVE_OUT(1),
      .shape = shape_qr,
@@ -370,7 +412,12 @@ static const Op ops[] = {
      .source = "J. Townsend, Differentiating the singular value decomposition, 2016",
      .sample = {.args = "f(3,3); f(4,2); f(2,4); f(2,3,2)"},
      .flops = nb_flops_singular,
-     .params = {TENSOR("x")},
+     .params = {TENSOR("x"),
+                {.name = "full_matrices",
+                 .kind = NB_PARAM_FLAG,
+                 .optional = true,
+                 .named = true,
+                 .doc = "complete u and v to square matrices; what completes them has no gradient"}},
      .outputs = 3,
      .saves = NB_SAVE_IN(0) | NB_SAVE_OUT(0) | NB_SAVE_OUT(1) | NB_SAVE_OUT(2),
      .shape = shape_svd,

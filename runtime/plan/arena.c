@@ -35,6 +35,7 @@ typedef struct Host {
 } Host;
 
 static const size_t least_host = (size_t)1 << 16;
+static const size_t large_arena = (size_t)1 << 20;
 
 typedef struct Survey {
   Plan *p;
@@ -273,6 +274,8 @@ static bool move_in(Survey *v, Error *err) {
   if (!p->moved) return false;
   for (int i = 0; i < v->count; i++)
     if (v->place[i].storage && !v->place[i].outside) nb_storage_drop_data(v->place[i].storage);
+  // The steps that were recorded worked in blocks that are cached now: the arena is in their place, not beside them.
+  if (p->arena_bytes >= large_arena) nb_memory_trim();
   if (p->arena_bytes && !(p->arena = nb_alloc(p->arena_bytes, err))) return false;
   for (int i = 0; i < v->count; i++) {
     Place *q = &v->place[i];

@@ -122,7 +122,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     known(&f, data[1], data + 2, size - 2);
   struct itimerval soon = {.it_value = {.tv_usec = 50000}, .it_interval = {.tv_usec = 50000}}, never = {0};
   setitimer(ITIMER_VIRTUAL, &soon, NULL);
-  request_handle(&kernel, data[0] & 2 ? CONTROL : SHELL, &f, runs);
+  request_handle(&kernel, data[0] & 2 ? CONTROL : SHELL, &(Job){.frames = f, .number = runs});
   setitimer(ITIMER_VIRTUAL, &never, NULL);
   atomic_store(&kernel.stopping, false);
   kernel.abort_through = 0;

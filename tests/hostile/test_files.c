@@ -425,6 +425,34 @@ static void test_temporaries_of_others_stay(void **state) {
   assert_int_equal(now.size, 1);
 }
 
+// A line that is added is there as a whole or not at all, whatever fails; one that was left unfinished is ended first.
+static void test_lines_that_are_added(void **state) {
+  static const char *const contents[] = {"one\n", "one\nhal"};
+  (void)state;
+  char path[PATH], whole[TEXT];
+  snprintf(path, sizeof path, "%s/lines", folder);
+  for (int i = 0; i < 2; i++) {
+    bool all = false;
+    for (uint64_t n = 1; !all; n++) {
+      Error err;
+      assert_true(n < 20);
+      old.size = (size_t)snprintf(old.bytes, sizeof old.bytes, "%s", contents[i]);
+      put_old(path);
+      nb_file_fail_at(n, ENOSPC);
+      bool ok = nb_append_line(path, "two\n", 4, &err);
+      all = nb_file_failing();
+      nb_file_fail_at(0, 0);
+      read_content(path, &now);
+      snprintf(whole, sizeof whole, "%s%stwo\n", contents[i], i ? "\n" : "");
+      bool is_old = now.size == old.size && memcmp(now.bytes, old.bytes, now.size) == 0;
+      assert_true(is_old || (now.size == strlen(whole) && memcmp(now.bytes, whole, now.size) == 0));
+      assert_int_equal(ok, all);
+      if (!ok) assert_non_null(strstr(err.message, "cannot write"));
+    }
+  }
+  unlink(path);
+}
+
 static int setup(void **state) {
   (void)state;
   char reason[256];
@@ -442,10 +470,14 @@ static int teardown(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_models),      cmocka_unit_test(test_pictures),
-      cmocka_unit_test(test_checkpoints), cmocka_unit_test(test_connection_file),
-      cmocka_unit_test(test_kernelspec),  cmocka_unit_test(test_temporaries_of_others_stay),
-      cmocka_unit_test(test_inputs),      cmocka_unit_test(test_rights_without_their_owner)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_models),
+                                     cmocka_unit_test(test_pictures),
+                                     cmocka_unit_test(test_checkpoints),
+                                     cmocka_unit_test(test_connection_file),
+                                     cmocka_unit_test(test_kernelspec),
+                                     cmocka_unit_test(test_temporaries_of_others_stay),
+                                     cmocka_unit_test(test_lines_that_are_added),
+                                     cmocka_unit_test(test_inputs),
+                                     cmocka_unit_test(test_rights_without_their_owner)};
   return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -31,7 +31,7 @@ class Protocol(unittest.TestCase):
 
     def test_every_row_of_the_table_answers_on_its_channels(self):
         with open(os.path.join(ROOT, "kernel/jupyter/requests.c"), encoding="utf-8") as f:
-            rows = re.findall(r'\{"(\w+)", (?:"(\w+)"|NULL), ON_(SHELL|CONTROL|BOTH), \w+\}', f.read())
+            rows = re.findall(r'\{"(\w+)", (?:"(\w+)"|NULL), ON_(SHELL|CONTROL|BOTH), \w+[,}]', f.read())
         self.assertGreater(len(rows), 10)
         for request, reply, channels in rows:
             if not reply or request == "shutdown_request":
@@ -268,7 +268,7 @@ class Protocol(unittest.TestCase):
     def test_kernel_info(self):
         info = self.client.request("kernel_info_request", {})
         self.assertEqual(info["protocol_version"], "5.5")
-        self.assertEqual((info["debugger"], info["supported_features"]), (False, []))
+        self.assertEqual((info["debugger"], info["supported_features"]), (False, ["kernel subshells"]))
         self.assertEqual(info["language_info"]["mimetype"], "text/x-lua")
         self.assertEqual(info, self.client.request("kernel_info_request", {}, "control"))
 

@@ -21,6 +21,7 @@ BELOW = {
     "runtime/ops": ["runtime/base", "runtime/graph", "runtime/kernels"],
     "runtime/plan": ["runtime/base", "runtime/graph", "runtime/kernels", "runtime/ops"],
     "runtime/files": ["runtime/base", "runtime/graph"],
+    "lua/dist": [],
     "lua/binding": ["runtime/base", "runtime/graph", "runtime/kernels", "runtime/ops", "runtime/plan", "runtime/files"],
     "kernel/session": ["lua/binding", "runtime/base", "runtime/files"],
     "kernel/repl": ["kernel/session"],

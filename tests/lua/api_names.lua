@@ -22,12 +22,28 @@ return {
     conv1d conv2d conv_transpose2d max_pool2d avg_pool2d adaptive_avg_pool2d unfold
     scaled_dot_product_attention]] },
   { "nb.", "einsum" },
+  { "nb.|t:", [[
+    log2 log10 exp2 asinh acosh atanh erfc erfinv lgamma digamma polygamma sinc logit deg2rad rad2deg trunc frac signbit
+    nan_to_num logaddexp logaddexp2 hypot copysign fmod fmax fmin heaviside xlogy isclose allclose equal positive lerp
+    addcmul addcdiv addmm addmv addr addbmm baddbmm mv bmm vdot inner
+    amax amin median nanmedian mode kthvalue quantile nanquantile nansum nanmean count_nonzero aminmax std_mean var_mean
+    cumprod cummax cummin logcumsumexp diff trapezoid cumulative_trapezoid cov corrcoef bincount histc histogram
+    searchsorted bucketize isin unique_consecutive
+    movedim moveaxis swapaxes swapdims unflatten rot90 atleast_1d atleast_2d atleast_3d diagonal diag_embed diagflat
+    tensor_split hsplit vsplit dsplit combinations vander index_put put take take_along_dim index_copy index_fill
+    masked_scatter scatter_reduce windows as_strided select_scatter slice_scatter diagonal_scatter]] },
+  { "nb.|t:", [[
+    tensordot kron cross vecdot cdist matrix_power matrix_exp matrix_norm cond matrix_rank logdet cholesky_solve
+    cholesky_inverse lstsq normalize cosine_similarity pairwise_distance]] },
+  { "nb.", "multi_dot block_diag hstack vstack dstack column_stack broadcast_tensors meshgrid cartesian_prod" },
+  { "nb.", "logspace tril_indices triu_indices" },
+  { "t:", "index_put_ put_ index_copy_ index_fill_ masked_scatter_ lerp_ addcmul_ addcdiv_" },
   { "t:", "add_ sub_ mul_ div_ fill_ copy_ zero_ clamp_ exp_ relu_ masked_fill_ scatter_add_ index_add_" },
   { "t:", "backward detach retain_grad register_hook" },
   { "nb.", "operator anomaly grad no_grad seed threads memory" },
   { "nn.", "module is_module fit clip_grad_norm clip_grad_value" },
   { "net:", [[
-    parameters named_parameters named_modules train eval apply zero_grad state load_state to kind
+    parameters named_parameters named_modules requires_grad train eval apply zero_grad state load_state to kind
     register_forward_hook register_forward_pre_hook register_backward_hook]] },
   { "nn.", [[
     Linear Conv1d Conv2d ConvTranspose2d MaxPool2d AvgPool2d AdaptiveAvgPool2d BatchNorm1d BatchNorm2d LayerNorm
@@ -35,12 +51,35 @@ return {
     Sequential ModuleList Lambda Sigmoid Tanh ReLU LeakyReLU ELU GELU SiLU Softplus Softmax LogSoftmax
     MSELoss L1Loss HuberLoss BCELoss BCEWithLogitsLoss CrossEntropyLoss NLLLoss KLDivLoss HingeLoss
     mse l1 huber bce bce_with_logits cross_entropy nll kl_div hinge]] },
+  { "nn.", [[
+    ReLU6 PReLU SELU CELU Mish Hardsigmoid Hardtanh Hardswish Hardshrink Softshrink Tanhshrink Softsign Softmin
+    Softmax2d LogSigmoid Threshold GLU SwiGLU
+    SmoothL1Loss GaussianNLLLoss PoissonNLLLoss HingeEmbeddingLoss MarginRankingLoss CosineEmbeddingLoss
+    MultiMarginLoss MultiLabelMarginLoss MultiLabelSoftMarginLoss SoftMarginLoss TripletMarginLoss CTCLoss
+    MaxPool1d MaxPool3d AvgPool1d AvgPool3d AdaptiveAvgPool1d AdaptiveAvgPool3d AdaptiveMaxPool1d AdaptiveMaxPool2d
+    AdaptiveMaxPool3d LPPool1d LPPool2d MaxUnpool1d MaxUnpool2d MaxUnpool3d Conv3d ConvTranspose1d ConvTranspose3d
+    BatchNorm3d InstanceNorm1d InstanceNorm2d InstanceNorm3d LocalResponseNorm Dropout1d Dropout2d Dropout3d
+    AlphaDropout FeatureAlphaDropout ZeroPad1d ZeroPad2d ZeroPad3d ConstantPad1d ConstantPad2d ConstantPad3d
+    ReflectionPad1d ReflectionPad2d ReflectionPad3d ReplicationPad1d ReplicationPad2d ReplicationPad3d CircularPad1d
+    CircularPad2d CircularPad3d Upsample PixelShuffle PixelUnshuffle ChannelShuffle Unflatten Bilinear EmbeddingBag
+    RNNCell LSTMCell GRUCell TransformerDecoderLayer TransformerDecoder Transformer CosineSimilarity PairwiseDistance
+    ModuleDict ParameterList ParameterDict
+    parameters_to_vector vector_to_parameters pad_sequence weight_norm spectral_norm AveragedModel
+    smooth_l1 gaussian_nll poisson_nll hinge_embedding margin_ranking cosine_embedding multi_margin multi_label_margin
+    multi_label_soft_margin soft_margin triplet_margin ctc]] },
   { "init.", [[
     xavier_uniform xavier_normal kaiming_uniform kaiming_normal orthogonal constant uniform normal trunc_normal zeros
     ones eye dirac gain]] },
   { "optim.", "SGD Adam AdamW RMSprop Adagrad LBFGS StepLR CosineLR OneCycleLR ReduceLROnPlateau WarmupLR" },
+  { "optim.", "NAdam RAdam Adamax Adadelta Rprop ASGD Adafactor Muon Lion MultiStepLR ExponentialLR LambdaLR" },
+  { "optim.", "MultiplicativeLR ConstantLR PolynomialLR CyclicLR CosineAnnealingWarmRestarts ChainedScheduler" },
   { "opt:", "step zero_grad state load_state add_group" },
   { "schedule:", "step state load_state" },
   { "nb.", "save load random_state help pretty progress" },
+  { "metrics.", "Accuracy ConfusionMatrix Precision Recall F1Score AUROC R2Score" },
+  { "metric:", "update compute reset" },
+  { "nb.distributions.", [[Normal Bernoulli Categorical Uniform Exponential Gamma Beta MultivariateNormal
+    kl_divergence]] },
+  { "d:", "sample rsample log_prob entropy" },
   { "data.", "batches split normalize csv image images resize idx fashion_mnist xor moons spirals circles blobs" },
 }

@@ -79,7 +79,8 @@ end
 local function put(net, path, t)
   local owner = net
   for part in path:gmatch("([^.]+)%.") do owner = owner[math.tointeger(part) or part] end
-  owner[path:match("[^.]+$")] = t
+  local last = path:match("[^.]+$")
+  owner[math.tointeger(last) or last] = t
 end
 
 -- What has other sizes than t: twice as much in each dimension, one element, one dimension more or less.
@@ -101,7 +102,7 @@ function T.test_weights_of_another_shape_are_refused()
   local function check(name, m, call)
     local own = {}
     for path, t in pairs(m:state()) do
-      if t:dim() > 0 then own[path] = t end
+      if t:dim() > 0 and path ~= "beside" then own[path] = t end  -- that one is no part of the layer
     end
     for _, training in ipairs { true, false } do
       m:train(training)
@@ -129,7 +130,9 @@ function T.test_weights_of_another_shape_are_refused()
   end
   for name, layer in pairs(every.others) do
     local m = layer[1]()
-    check(name, m, function() return layer[2](m:to("f64")) end)
+    if name ~= "Transformer" and name ~= "TransformerDecoder" then  -- all of whose parts are here by themselves
+      check(name, m, function() return layer[2](m:to("f64")) end)
+    end
   end
   lu.assertTrue(tried > 100)
   for _, bad in ipairs { 0, -1, 4, 1.5, 0 / 0 } do

@@ -114,6 +114,19 @@ function T.test_every_loss_passes()
     BCELoss = { shares, function(z) return z:sigmoid() end }, BCEWithLogitsLoss = { shares },
     CrossEntropyLoss = { labels }, NLLLoss = { labels, function(z) return z:log_softmax(2) end },
     KLDivLoss = { shares, function(z) return z:log_softmax(2) end },
+    SmoothL1Loss = { numbers }, PoissonNLLLoss = { shares }, SoftMarginLoss = { signs }, HingeEmbeddingLoss = { signs },
+    GaussianNLLLoss = { numbers, nil, function(loss, z) return loss(z, numbers, z:exp()) end },
+    MarginRankingLoss = { signs, nil, function(loss, z) return loss(z, z:sin(), signs) end },
+    CosineEmbeddingLoss = { signs, nil, function(loss, z)
+      return loss(z, z:sin(), signs:narrow(2, 1, 1):squeeze(2))
+    end },
+    TripletMarginLoss = { numbers, nil, function(loss, z) return loss(z, numbers, z:sin()) end },
+    MultiMarginLoss = { labels }, MultiLabelSoftMarginLoss = { shares },
+    MultiLabelMarginLoss = {
+      nb.tensor { { 1, 0, 0 }, { 3, 1, 0 }, { 0, 1, 2 }, { 2, 2, 0 }, { 1, 2, 3 }, { 2, 0, 1 } } },
+    CTCLoss = { labels, nil, function(loss, z)
+      return loss(z:view(3, 2, 3):log_softmax(-1), nb.tensor { { 2, 0 }, { 3, 2 } })
+    end },
   }
   assert_complete(losses, function(name) return name:find("Loss$") end)
   local checks = {}
@@ -121,7 +134,8 @@ function T.test_every_loss_passes()
     for _, reduction in ipairs { "mean", "sum", "none" } do
       checks[#checks + 1] = { name .. " " .. reduction, function()
         local loss, prepare = nn[name] { reduction = reduction }, given[2] or function(z) return z end
-        return inspect.gradcheck(function(z) return loss(prepare(z), given[1]) end, { nb.randn(6, 3) })
+        local call = given[3] or function(f, z) return f(prepare(z), given[1]) end
+        return inspect.gradcheck(function(z) return call(loss, z) end, { nb.randn(6, 3) })
       end }
     end
   end

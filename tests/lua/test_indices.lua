@@ -224,4 +224,45 @@ function T.test_slices_by_every_step()
   end
 end
 
+-- ---- several index tensors at once ----
+
+-- What nested loops read at x[i][j] ..., in the shape of the indices.
+local function by_loops(x, i, j)
+  local out = {}
+  for k = 1, #i do out[k] = x[i[k]][j[k]] end
+  return out
+end
+
+function T.test_several_index_tensors_read_element_by_element()
+  local x = nb.arange(1, 12):reshape(3, 4)
+  local i, j = { 3, 1, -1 }, { 4, -4, 2 }
+  local want = by_loops({ x[1]:totable(), x[2]:totable(), x[3]:totable() }, { 3, 1, 3 }, { 4, 1, 2 })
+  lu.assertEquals(x[{ nb.tensor(i), nb.tensor(j) }]:totable(), want)
+  -- They broadcast, and stand where the first stood; with others between, in front.
+  local y = nb.arange(1, 24):reshape(2, 3, 4)
+  lu.assertEquals(y[{ nb.ALL, nb.tensor { { 1 }, { 3 } }, nb.tensor { 2, 4 } }].shape, { 2, 2, 2 })
+  lu.assertEquals(y[{ nb.ALL, nb.tensor { { 1 }, { 3 } }, nb.tensor { 2, 4 } }][2]:totable(), { { 14, 16 }, { 22, 24 } })
+  lu.assertEquals(y[{ nb.tensor { 1, 2 }, nb.ALL, nb.tensor { 4, 1 } }]:totable(), { { 4, 8, 12 }, { 13, 17, 21 } })
+  lu.assertEquals(y[{ 2, nb.tensor { 1, 3 }, nb.tensor { 1, 2 } }]:totable(), { 13, 22 })
+  lu.assertEquals(x[{ nb.tensor { true, false, true }, 2 }]:totable(), { 2, 10 })
+  lu.assertErrorMsgContains("out of range", function() return x[{ nb.tensor { 4 }, nb.tensor { 1 } }] end)
+  lu.assertErrorMsgContains("broadcast", function() return x[{ nb.tensor { 1, 2 }, nb.tensor { 1, 2, 3 } }] end)
+end
+
+function T.test_several_index_tensors_write_element_by_element()
+  local x = nb.zeros(3, 4)
+  x[{ nb.tensor { 3, 1 }, nb.tensor { 4, -4 } }] = nb.tensor { 5, 6 }
+  lu.assertEquals(x:totable(), { { 6, 0, 0, 0 }, { 0, 0, 0, 0 }, { 0, 0, 0, 5 } })
+  x.T[{ nb.tensor { 2, 3 }, 2 }] = 9
+  lu.assertEquals(x[2]:totable(), { 0, 9, 9, 0 })
+  local w = nb.tensor({ 1, 2 }, { requires_grad = true })
+  local z = nb.zeros(2, 2)
+  z[{ nb.tensor { 1, 2 }, nb.tensor { 2, 2 } }] = w;
+  (z * nb.tensor { { 1, 10 }, { 100, 1000 } }):sum():backward()
+  lu.assertEquals(w.grad:totable(), { 10, 1000 })
+  lu.assertErrorMsgContains("does not broadcast", function()
+    x[{ nb.tensor { 1, 2 }, nb.tensor { 1, 2 } }] = nb.zeros(3)
+  end)
+end
+
 return T

@@ -160,4 +160,120 @@ function T.test_options_must_be_a_table()
   numeric.assert_error({ "nn.mse", "options" }, nn.mse, nb.ones(2), nb.ones(2), nb.ones(2))
 end
 
+-- ---- the rarer ones, by their formulas ----
+
+function T.test_losses_of_pairs_and_margins_by_hand()
+  local p, y = nb.tensor { 3, 0.5 }, nb.tensor { 0, 0 }
+  assert_close(nn.smooth_l1(p, y), ((3 - 0.5) + 0.125) / 2)
+  assert_close(nn.smooth_l1(p, y, { beta = 2 }), ((3 - 1) + 0.25 / 4) / 2)
+  assert_close(nn.smooth_l1(p, y, { beta = 0 }), nn.l1(p, y))
+  local rate, count = nb.tensor { 0.3, -1, 2 }, nb.tensor { 0, 1, 5 }
+  local plain, full = 0, 0
+  for i = 1, 3 do
+    local x, k = rate:at(i), count:at(i)
+    plain = plain + (math.exp(x) - k * x) / 3
+    if k > 1 then full = full + (k * math.log(k) - k + math.log(2 * math.pi * k) / 2) / 3 end
+  end
+  assert_close(nn.poisson_nll(rate, count), plain)
+  assert_close(nn.poisson_nll(rate, count, { full = true }), plain + full)
+  assert_close(nn.poisson_nll(rate:exp(), count, { log_input = false }), plain)
+  assert_close(nn.gaussian_nll(p, y, nb.tensor { 4, 1 }), ((math.log(4) + 9 / 4) / 2 + 0.25 / 2) / 2)
+  assert_close(nn.gaussian_nll(p, y, nb.tensor { 4, 1 }, { full = true }),
+    ((math.log(4) + 9 / 4) / 2 + 0.25 / 2 + math.log(2 * math.pi)) / 2)
+  assert_close(nn.soft_margin(p, nb.tensor { -1, 1 }), (math.log(1 + math.exp(3)) + math.log(1 + math.exp(-0.5))) / 2)
+  assert_close(nn.soft_margin(nb.tensor { 1000 }, nb.tensor { -1 }), 1000)
+  assert_close(nn.hinge_embedding(p, nb.tensor { 1, -1 }, { margin = 2 }), (3 + 1.5) / 2)
+  assert_close(nn.margin_ranking(p, nb.tensor { 1, 1 }, nb.tensor { -1, 1 }, { margin = 0.5 }), ((2 + 0.5) + 1) / 2)
+  local a, b = nb.tensor { { 1, 0 }, { 3, 4 } }, nb.tensor { { 1, 1 }, { 4, 3 } }
+  assert_close(nn.cosine_embedding(a, b, nb.tensor { 1, -1 }, { margin = 0.5 }), (1 - math.sqrt(0.5) + 0.96 - 0.5) / 2)
+  assert_close(nn.triplet_margin(a, b, -a), ((1 - 2 + 1) + 0) / 2, 1e-4)
+  assert_close(nn.triplet_margin(a, b, a, { margin = 2 }), ((1 + 2) + (math.sqrt(2) + 2)) / 2, 1e-4)
+end
+
+function T.test_margins_of_classes_by_hand()
+  local x = nb.tensor { { 0.1, 0.2, 0.4, 0.8 } }
+  -- Labels 4 and 1, none of 2 and 3.
+  assert_close(nn.multi_label_margin(x, nb.tensor { { 4, 1, 0, 2 } }),
+    (1 - (0.1 - 0.2) + 1 - (0.1 - 0.4) + 1 - (0.8 - 0.2) + 1 - (0.8 - 0.4)) / 4)
+  assert_close(nn.multi_label_margin(x, nb.tensor { { 0, 1, 2, 3 } }), 0)
+  assert_close(nn.multi_label_margin(x[1], nb.tensor { 4, 1, 0, 2 }), 0.85)
+  assert_close(nn.multi_margin(x, nb.tensor { 4 }), (1 - 0.7 + 1 - 0.6 + 1 - 0.4) / 4)
+  assert_close(nn.multi_margin(x, nb.tensor { 4 }, { p = 2, weight = nb.tensor { 1, 1, 1, 3 } }),
+    3 * (0.3 ^ 2 + 0.4 ^ 2 + 0.6 ^ 2) / 4)
+  assert_close(nn.multi_margin(x[1], nb.tensor(4)), 1.3 / 4)
+  assert_close(nn.multi_label_soft_margin(x, nb.tensor { { 0, 1, 1, 0 } }),
+    nn.bce_with_logits(x, nb.tensor { { 0, 1, 1, 0 } }))
+end
+
+-- The sum over all ways to spell the target, one by one.
+local function ctc_by_hand(p, target, blank)
+  local steps, classes, total = #p, #p[1], 0
+  local function walk(t, way, product)
+    if t > steps then
+      local spelt, last = {}, nil
+      for _, k in ipairs(way) do
+        if k ~= blank and k ~= last then spelt[#spelt + 1] = k end
+        last = k
+      end
+      if table.concat(spelt, ",") == table.concat(target, ",") then total = total + product end
+      return
+    end
+    for k = 1, classes do
+      way[t] = k
+      walk(t + 1, way, product * p[t][k])
+    end
+    way[t] = nil
+  end
+  walk(1, {}, 1)
+  return -math.log(total)
+end
+
+function T.test_ctc_counts_every_way_to_spell()
+  nb.seed(4)
+  local z = nb.randn(5, 3, 3, { dtype = "f64" })
+  local p, targets = z:softmax(-1), { { 2, 3, 3 }, { 3 }, { 2, 2 } }
+  local want = {}
+  for blank = 1, 2 do
+    for i, target in ipairs(targets) do
+      local own, p_rows = {}, {}
+      for k, label in ipairs(target) do own[k] = label == blank and 1 or label end
+      for t = 1, 5 do p_rows[t] = p[t][i]:totable() end
+      want[i] = ctc_by_hand(p_rows, own, blank)
+    end
+    local padded = nb.tensor { { 2, 3, 3 }, { 3, 0, 0 }, { 2, 2, 0 } }
+    local flat = nb.tensor { 2, 3, 3, 3, 2, 2 }
+    if blank == 2 then padded, flat = nb.where(padded:eq(2), 1, padded), nb.where(flat:eq(2), 1, flat) end
+    assert_close(nn.ctc(z:log_softmax(-1), padded, { blank = blank, reduction = "none" }), want, 1e-12)
+    assert_close(nn.ctc(z:log_softmax(-1), flat, nil, { 3, 1, 2 }, { blank = blank, reduction = "none" }), want, 1e-12)
+    assert_close(nn.CTCLoss { blank = blank }(z:log_softmax(-1), padded),
+      (want[1] / 3 + want[2] + want[3] / 2) / 3, 1e-12)
+    assert_close(nn.ctc(z:log_softmax(-1), padded, { 4, 5, 5 }, { 3, 1, 2 }, { blank = blank, reduction = "none" })[2],
+      want[2], 1e-12)
+  end
+  -- Three labels, two of them alike, need four steps.
+  local short = nn.ctc(z:log_softmax(-1), nb.tensor { { 2, 2, 3 }, { 2, 0, 0 }, { 2, 3, 0 } }, { 3, 5, 5 }, { 3, 1, 2 },
+    { reduction = "none" })
+  assert_close(short[1], math.huge)
+  z.requires_grad = true
+  local J = nn.ctc(z:log_softmax(-1), nb.tensor { { 2, 2, 3 }, { 2, 0, 0 }, { 2, 3, 0 } }, { 3, 5, 5 }, { 3, 1, 2 },
+    { zero_infinity = true })
+  J:backward()
+  assert_close(z.grad:transpose(1, 2)[1], nb.zeros(5, 3))
+end
+
+function T.test_errors_of_the_rarer_losses()
+  local x = nb.ones(2, 3)
+  assert_error({ "var", "at least 0" }, nn.gaussian_nll, x, x, -x)
+  assert_error({ "var", "2×3", "3×2" }, nn.gaussian_nll, x, x, nb.ones(3, 2))
+  assert_error({ "target", "at least 0" }, nn.poisson_nll, x, -x)
+  assert_error({ "same shape" }, nn.triplet_margin, x, x, nb.ones(3))
+  assert_error({ "input2 must be a tensor" }, nn.margin_ranking, x)
+  assert_error({ "log_probs", "length × batch × classes" }, nn.ctc, nb.ones(3), nb.tensor { 1 })
+  assert_error({ "target_lengths", "sum to their number 3" }, nn.ctc, nb.zeros(4, 2, 3), nb.tensor { 2, 2, 3 }, nil,
+    { 1, 1 })
+  assert_error({ "input_lengths", "from 0 to 4" }, nn.ctc, nb.zeros(4, 1, 3), nb.tensor { { 2 } }, { 5 })
+  assert_error({ "blank" }, nn.ctc, nb.zeros(4, 1, 3), nb.tensor { { 2 } }, { blank = 4 })
+  assert_error({ "p must be one of 1, 2" }, nn.multi_margin, x, nb.tensor { 1, 2 }, { p = 3 })
+end
+
 return T

@@ -124,6 +124,123 @@ function T.test_rmsprop_and_adagrad()
   end)
 end
 
+-- The rules of the other papers, in plain numbers.
+function T.test_relatives_of_adam()
+  local b1, b2, eps = 0.9, 0.999, 1e-8
+  assert_follows("NAdam", { lr = 0.1 }, function(w, g, s, t)
+    local mu, after = b1 * (1 - 0.5 * 0.96 ^ (t * 0.004)), b1 * (1 - 0.5 * 0.96 ^ ((t + 1) * 0.004))
+    s.product = (s.product or 1) * mu
+    s.m, s.v = b1 * (s.m or 0) + (1 - b1) * g, b2 * (s.v or 0) + (1 - b2) * g * g
+    local mean = after * s.m / (1 - s.product * after) + (1 - mu) * g / (1 - s.product)
+    return w - 0.1 * mean / (math.sqrt(s.v / (1 - b2 ^ t)) + eps)
+  end)
+  for _, beta2 in ipairs { 0.999, 0.9 } do  -- of the second the average is never long enough, of the first from step 6
+    assert_follows("RAdam", { lr = 0.1, betas = { b1, beta2 }, eps = 0 }, function(w, g, s, t)
+      s.m, s.v = b1 * (s.m or 0) + (1 - b1) * g, beta2 * (s.v or 0) + (1 - beta2) * g * g
+      local longest = 2 / (1 - beta2) - 1
+      local length = longest - 2 * t * beta2 ^ t / (1 - beta2 ^ t)
+      local mean = s.m / (1 - b1 ^ t)
+      if length <= 5 then return w - 0.1 * mean end
+      local r = ((length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length)) ^ 0.5
+      return w - 0.1 * r * mean / math.sqrt(s.v / (1 - beta2 ^ t))
+    end)
+  end
+  assert_follows("Adamax", { lr = 0.1 }, function(w, g, s, t)
+    s.m, s.u = b1 * (s.m or 0) + (1 - b1) * g, math.max(b2 * (s.u or 0), math.abs(g) + eps)
+    return w - 0.1 / (1 - b1 ^ t) * s.m / s.u
+  end)
+  assert_follows("Lion", { lr = 0.1, weight_decay = 0.2 }, function(w, g, s)
+    local c = 0.9 * (s.m or 0) + 0.1 * g
+    s.m = 0.99 * (s.m or 0) + 0.01 * g
+    return w - 0.1 * ((c > 0 and 1 or c < 0 and -1 or 0) + 0.2 * w)
+  end)
+end
+
+function T.test_adadelta_rprop_and_averaged_descent()
+  assert_follows("Adadelta", nil, function(w, g, s)
+    s.v = 0.9 * (s.v or 0) + 0.1 * g * g
+    local d = math.sqrt((s.d or 0) + 1e-6) / math.sqrt(s.v + 1e-6) * g
+    s.d = 0.9 * (s.d or 0) + 0.1 * d * d
+    return w - d
+  end)
+  assert_follows("Rprop", { lr = 2 }, function(w, g, s)  -- large, so that gradients turn
+    s.size = s.size or 2
+    local turn = g * (s.g or 0)
+    if turn > 0 then s.size = math.min(50, s.size * 1.2) end
+    if turn < 0 then s.size, g = math.max(1e-6, s.size * 0.5), 0 end
+    s.g = g
+    return w - (g > 0 and 1 or g < 0 and -1 or 0) * s.size
+  end)
+  assert_follows("ASGD", { lr = 0.1, lambd = 0.01, alpha = 0.5 }, function(w, g, _, t)
+    local rate = 0.1 / (1 + 0.01 * 0.1 * (t - 1)) ^ 0.5
+    return w * (1 - 0.01 * rate) - rate * g
+  end)
+  local w = weight { 4 }
+  local opt, sum = optim.ASGD({ w }, { lr = 0.1, t0 = 1, lambd = 0 }), 0
+  for t = 1, 6 do
+    opt:zero_grad()
+    w:square():sum():backward()
+    opt:step()
+    if t >= 3 then sum = sum + w:at(1) end  -- until the second step after t0 the mean is the weight
+  end
+  lu.assertAlmostEquals(opt:state()["1.average"]:at(1), sum / 4, 1e-12)
+end
+
+-- What stands in Adafactor's place of the whole matrix of squares: rows·columns over their mean.
+function T.test_adafactor_keeps_rows_and_columns()
+  local w = weight { { 1, -2, 0.5 }, { 2, 1, -1 } }
+  local opt = optim.Adafactor({ w }, { lr = 0.5, d = 1e9 })
+  local start = w:totable()
+  w.grad = weight { { 1, 2, 3 }, { -1, 0.5, 2 } }:detach()
+  opt:step()
+  local g, size = { { 1, 2, 3 }, { -1, 0.5, 2 } }, math.sqrt((1 + 4 + 0.25 + 4 + 1 + 1) / 6)
+  for i = 1, 2 do
+    for j = 1, 3 do
+      local row = (g[i][1] ^ 2 + g[i][2] ^ 2 + g[i][3] ^ 2) / 3
+      local column = (g[1][j] ^ 2 + g[2][j] ^ 2) / 2
+      local mean = 0
+      for _, v in ipairs { 1, 2, 3, -1, 0.5, 2 } do mean = mean + v * v / 6 end
+      local want = start[i][j] - 0.5 * size * g[i][j] / math.sqrt(row * column / mean)
+      lu.assertAlmostEquals(w:at(i, j), want, 1e-12)
+    end
+  end
+  local state = opt:state()
+  lu.assertEquals(state["1.row"].shape, { 2, 1 })
+  lu.assertEquals(state["1.column"].shape, { 1, 3 })
+  lu.assertNil(state["1.square"])
+  opt:load_state(state)
+  state["1.row"] = nil
+  assert_error({ "1.row", "Adafactor" }, opt.load_state, opt, state)
+end
+
+-- The singular values of a step of Muon are all near lr, whatever those of the gradient were.
+function T.test_muon_steps_are_orthogonal()
+  nb.seed(3)
+  for _, shape in ipairs { { 4, 6 }, { 6, 4 } } do
+    local w = nb.zeros(shape, { dtype = "f64", requires_grad = true })
+    local u, v = nb.qr(nb.randn(6, 4, { dtype = "f64" })), nb.qr(nb.randn(4, 4, { dtype = "f64" }))
+    local g = u:matmul(nb.diag(nb.tensor({ 5, 1, 0.2, 0.1 }, { dtype = "f64" }))):matmul(v.T)
+    w.grad = shape[1] == 6 and g or g.T
+    optim.Muon({ w }, { lr = 1, weight_decay = 0 }):step()
+    local scale = math.sqrt(math.max(1, shape[1] / shape[2]))
+    local _, s = nb.svd(w:detach())
+    for _, value in ipairs(s:totable()) do
+      lu.assertTrue(value / scale > 0.65 and value / scale < 1.25, tostring(value / scale))
+    end
+    -- It goes down, along the same singular vectors.
+    lu.assertTrue((w:detach() * w.grad):sum():item() < 0)
+    local inner = (shape[1] == 6 and u.T:matmul(w:detach()):matmul(v) or v.T:matmul(w:detach()):matmul(u))
+    lu.assertTrue((inner - nb.diag(nb.diag(inner))):abs():max():item() < 1e-12)
+  end
+  assert_error({ "optim.Muon", "matrices", "shape 3" }, function()
+    local b = weight { 1, 2, 3 }
+    b.grad = weight { 1, 1, 1 }:detach()
+    optim.Muon({ b }):step()
+  end)
+  assert_error({ "etas" }, optim.Rprop, { weight { 1 } }, { etas = { 1.5, 2 } })
+  assert_error({ "step_sizes" }, optim.Rprop, { weight { 1 } }, { step_sizes = { 2, 1 } })
+end
+
 function T.test_parameters_without_gradient_stay()
   local a, b = weight { 1 }, weight { 2 }
   local opt = optim.SGD({ a, b }, { lr = 1, weight_decay = 1 })
@@ -534,6 +651,50 @@ function T.test_a_step_is_a_write_that_backward_notices()
     opt:step()
     lu.assertErrorMsgContains("changed in place", function() J:backward() end)
   end
+end
+
+-- The rates that schedules of functions and chains of schedules give, and what of them a state holds.
+function T.test_schedules_of_functions_and_chains()
+  local function rates_of(opt, schedule, n)
+    local list = { opt.lr }
+    for t = 1, n do
+      schedule:step()
+      list[t + 1] = opt.lr
+    end
+    return list
+  end
+  local function sgd() return optim.SGD({ weight { 1 } }, { lr = 1 }) end
+  local opt = sgd()
+  local halves = optim.LambdaLR(opt, { lr_lambda = function(t) return 2 ^ -t end })
+  lu.assertEquals(rates_of(opt, halves, 3), { 1, 0.5, 0.25, 0.125 })
+  opt = sgd()
+  local factorials = optim.MultiplicativeLR(opt, { lr_lambda = function(t) return t end })
+  lu.assertEquals(rates_of(opt, factorials, 4), { 1, 1, 2, 6, 24 })
+  local two = optim.SGD({ { params = { weight { 1 } } }, { params = { weight { 1 } } } }, { lr = 1 })
+  local each = optim.LambdaLR(two, { lr_lambda = { function() return 2 end, function(t) return t end } })
+  each:step()
+  each:step()
+  lu.assertEquals({ two.groups[1].lr, two.groups[2].lr }, { 2, 2 })
+  assert_error({ "lr_lambda", "each of 2 groups" }, optim.LambdaLR, two, { lr_lambda = { math.abs } })
+  assert_error({ "lr_lambda", "function" }, optim.LambdaLR, sgd(), { lr_lambda = 3 })
+  assert_error({ "lr_lambda must give", "-1" }, optim.LambdaLR, sgd(), { lr_lambda = function() return -1 end })
+
+  local function chain(o)
+    return optim.ChainedScheduler(o, { schedulers = { optim.ConstantLR(o, { factor = 0.5, total_iters = 2 }),
+      optim.ExponentialLR(o, { gamma = 0.5 }) } })
+  end
+  opt = sgd()
+  local chained = chain(opt)
+  lu.assertEquals(rates_of(opt, chained, 3), { 0.5, 0.25, 0.25, 0.125 })
+  local other = sgd()
+  local again = chain(other)
+  again:load_state(chained:state())
+  other:load_state(opt:state())
+  again:step()
+  chained:step()
+  lu.assertEquals(other.lr, opt.lr)
+  assert_error({ "schedules of the same optimizer" }, optim.ChainedScheduler, sgd(), { schedulers = { chained } })
+  assert_error({ "load_state", "2 schedules" }, chained.load_state, chained, { base = { 1 }, steps = 1, parts = {} })
 end
 
 return T

@@ -2,147 +2,16 @@
 -- Runs: wherever one goes, forward or back, the bits are those of the first time; what would make them others is said.
 local nb = require "nablua"
 local lu = require "luaunit"
+local running = require "running"
 local nn, optim, data = nb.nn, nb.optim, nb.data
+local standing, same_bits, differences, walk = running.standing, running.same_bits, running.differences, running.walk
+local nets, optimizers, schedules, make = running.nets, running.optimizers, running.schedules, running.make
+local samples, sorted, dense = running.samples, running.sorted, running.nets.dense
 
 local T = {}
 
 local PROVE = os.getenv "NABLUA_PROVE" == "1"
 local WALKS = PROVE and 200 or 12
-
--- ---- where a run stands, as tensors by name ----
-
-local function standing(run)
-  local all = { random = nb.tensor(0) }
-  for path, t in pairs(run.net:state()) do all["net." .. path] = t end
-  for path, t in pairs(run.opt:state()) do all["opt." .. path] = t end
-  if run.schedule then
-    for name, v in pairs(run.schedule:state()) do
-      if type(v) == "number" then all["schedule." .. name] = nb.tensor(v, { dtype = "f64" }) end
-    end
-  end
-  return all
-end
-
-local function same_bits(a, b)
-  return a.dtype == b.dtype and nb.no_grad(function() return (a:eq(b) | (a:ne(a) & b:ne(b))):all():item() end)
-end
-
-local function differences(a, b)
-  local list = {}
-  for name, t in pairs(a) do
-    if not b[name] or not same_bits(t, b[name]) then list[#list + 1] = name end
-  end
-  for name in pairs(b) do
-    if not a[name] then list[#list + 1] = name end
-  end
-  table.sort(list)
-  return table.concat(list, ", ")
-end
-
--- Does all steps and remembers each place; then walks about and compares.
-local function walk(name, run, walks)
-  local places = { [0] = standing(run) }
-  while true do
-    local before = run.step
-    run:next()
-    if run.step == before then break end
-    places[run.step] = standing(run)
-  end
-  lu.assertTrue(run.last > 3, name)
-  local losses = table.move(run.history.loss, 1, run.last, 1, {})
-  for i = 1, walks do
-    local way, k = math.random(4), math.random(0, run.last)
-    if way == 1 then
-      k = math.max(run.step - math.random(3), 0)
-      run:back(run.step - k)
-    elseif way == 2 then
-      k = math.min(run.step + math.random(3), run.last)
-      run:next(k - run.step)
-    else
-      run:to(k)
-    end
-    lu.assertEquals(run.step, k)
-    lu.assertEquals(differences(places[k], standing(run)), "", ("%s, walk %d, step %d"):format(name, i, k))
-  end
-  lu.assertEquals(run.history.loss, losses)
-end
-
--- ---- nets, optimizers, schedules, ways to have data ----
-
-local function samples(n, shape, classes)
-  local x = nb.randn(n, table.unpack(shape))
-  return x, classes and nb.randint(1, classes, { n }) or nb.randn(n, 1)
-end
-
-local function dense()
-  return nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1)), nn.MSELoss(), { 4 }
-end
-
-local nets = {
-  dense = dense,
-  dropout = function()
-    return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.4), nn.Linear(8, 1)),
-      nn.MSELoss(), { 4 }
-  end,
-  convolution = function()
-    return nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(27, 3)),
-      nn.CrossEntropyLoss(), { 1, 5, 5 }, 3
-  end,
-  attention = function()
-    return nn.Sequential(nn.TransformerEncoderLayer(4, 2, { dim_feedforward = 8, dropout = 0.1 }), nn.Flatten(),
-      nn.Linear(12, 1)), nn.MSELoss(), { 3, 4 }
-  end,
-  shared = function()
-    local layer = nn.Linear(4, 4)
-    return nn.Sequential(layer, nn.Tanh(), layer, nn.Tanh(), nn.Linear(4, 1)), nn.MSELoss(), { 4 }
-  end,
-  recurrent = function()
-    local Last = nn.module("Last", { init = function(self)
-      self.lstm, self.out = nn.LSTM(4, 5), nn.Linear(5, 1)
-    end, forward = function(self, x)
-      local h = self.lstm(x)
-      return self.out(h:select(2, -1))
-    end })
-    return Last(), nn.MSELoss(), { 3, 4 }
-  end,
-}
-
-local optimizers = {
-  SGD = function(p) return optim.SGD(p, { lr = 0.05 }) end,
-  momentum = function(p) return optim.SGD(p, { lr = 0.05, momentum = 0.9, nesterov = true }) end,
-  Adam = function(p) return optim.Adam(p, { lr = 0.01 }) end,
-  amsgrad = function(p) return optim.Adam(p, { lr = 0.01, amsgrad = true }) end,
-  AdamW = function(p) return optim.AdamW(p, { lr = 0.01 }) end,
-  RMSprop = function(p) return optim.RMSprop(p, { lr = 0.01, centered = true, momentum = 0.5 }) end,
-  Adagrad = function(p) return optim.Adagrad(p, { lr = 0.01 }) end,
-  LBFGS = function(p) return optim.LBFGS(p, { lr = 0.1, max_iter = 3 }) end,
-}
-
-local schedules = {
-  none = function() end,
-  StepLR = function(opt) return optim.StepLR(opt, { step_size = 2 }) end,
-  OneCycleLR = function(opt) return optim.OneCycleLR(opt, { max_lr = 0.1, total_steps = 100 }) end,
-  ReduceLROnPlateau = function(opt) return optim.ReduceLROnPlateau(opt, { patience = 0 }) end,
-}
-
-local function sorted(t)
-  local names = {}
-  for name in pairs(t) do names[#names + 1] = name end
-  table.sort(names)
-  return names
-end
-
-local function make(net_name, opt_name, schedule_name, given)
-  nb.seed(7)
-  local net, loss, shape, classes = nets[net_name]()
-  local opt = optimizers[opt_name](net:parameters())
-  local x, y = samples(22, shape, classes)
-  local o = { net = net, loss = loss, opt = opt, data = { x, y }, size = 4, epochs = 4, seed = 3,
-    schedule = schedules[schedule_name](opt), schedule_per = schedule_name == "OneCycleLR" and "batch" or "epoch" }
-  for name, value in pairs(given or {}) do o[name] = value end
-  return nb.run(o)
-end
-
 
 function T.setUp() math.randomseed(11) end
 
@@ -459,6 +328,25 @@ function T.test_looking_changes_nothing()
   lu.assertEquals(differences(standing(twin), standing(run:to(3):to(24))), "")
 end
 
+-- A film that was moved, and the random numbers of whoever forks or keeps.
+function T.test_forking_and_keeping_while_a_film_is_open()
+  local run, path = make("dropout", "Adam", "none"), os.tmpname() .. ".safetensors"
+  run:next(5)
+  local before = standing(run)
+  run:look():run()
+  local random = nb.random_state()
+  local twin = run:fork()
+  lu.assertEquals(nb.random_state(), random)
+  lu.assertEquals(differences(before, standing(twin)), "")
+  run:look():run()
+  random = nb.random_state()
+  run:keep(path)
+  lu.assertEquals(nb.random_state(), random)
+  lu.assertEquals(differences(before, standing(make("dropout", "Adam", "none", { resume = path }))), "")
+  os.remove(path)
+  lu.assertEquals(run:fork { clip = 0.1 }:next(2).step, 7)
+end
+
 function T.test_the_film_moves_the_weights_as_the_step_does()
   local run = make("dense", "Adam", "none")
   run:next(5)
@@ -518,6 +406,33 @@ function T.test_it_shows_where_it_stands()
   local run = make("dense", "SGD", "none")
   run:next(8):back(2)
   lu.assertStrContains(tostring(run), "after step 6 of 8 done, epoch 1/4")
+end
+
+local function display_of(run, settings) return getmetatable(run).__display(run, settings) end
+
+function T.test_its_card_has_the_curve_and_the_forks()
+  local run = make("dense", "SGD", "none", { name = "cold" })
+  lu.assertStrContains(display_of(run, { width = 80 })["text/plain"], "run cold  after step 0")
+  run:next(8)
+  local hot = run:fork { opt = { lr = 0.3 }, name = "<hot>" }
+  local hotter = hot:next(3):fork { name = "hotter" }
+  run:go():to(5)
+  for _, width in ipairs { 20, 40, 80, 200 } do
+    local text = display_of(run, { width = width })["text/plain"]
+    for _, words in ipairs { "step 5 of 24 done", "┤", "●", "└ <hot>", "from step 8", "  └ hotter", "from step 11" } do
+      lu.assertStrContains(text, words)
+    end
+  end
+  local page = display_of(run, { width = 80, rich = true })["text/html"]
+  lu.assertStrContains(page, "&lt;hot&gt;")
+  lu.assertNotStrContains(page, "<hot>")
+  lu.assertEquals({ hot.step, hotter.step }, { 11, 11 })
+  hot, hotter = nil, nil  -- luacheck: ignore 311
+  collectgarbage() collectgarbage()
+  lu.assertNotStrContains(display_of(run, { width = 80 })["text/plain"], "hot")
+  nb.no_grad(function() run:to(24).net[1].weight:fill_(0 / 0) end)
+  run:cut()
+  lu.assertStrContains(display_of(run, { width = 80 })["text/plain"], "after step 24")
 end
 
 function T.test_a_loss_that_is_no_number_goes_on()

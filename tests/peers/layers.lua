@@ -143,6 +143,179 @@ local function batch_norm(name, shapes)
   end
 end
 
+layers.BatchNorm3d = batch_norm("BatchNorm3d", { { 2, 3, 2, 2 }, { 1, 2, 1, 2 } })
+
+local function instance_norm(dims)
+  return function(dtype)
+    local channels, name = random(1, 4), ("InstanceNorm%dd"):format(dims)
+    local shape = { pick { 1, 3 }, channels, 4, 3, 2 }
+    for d = dims + 3, 5 do shape[d] = nil end
+    add_layer(name, dtype, { channels }, { eps = pick { 1e-5, 1e-2 }, momentum = pick { 0.1, 0.5 }, affine = flag(),
+      track_running_stats = flag() }, { floats(dtype, table.unpack(shape)) }, nil, flag())
+  end
+end
+
+for dims = 1, 3 do layers[("InstanceNorm%dd"):format(dims)] = instance_norm(dims) end
+
+function layers.LocalResponseNorm(dtype)
+  add_layer("LocalResponseNorm", dtype, { random(1, 4) }, { alpha = pick { 1e-4, 1 }, beta = pick { 0.75, 2 },
+    k = pick { 1, 2 } }, { floats(dtype, 2, random(1, 5), table.unpack(pick { { 4 }, { 3, 2 }, { 2, 2, 2 } })) })
+end
+
+-- The first `dims` of some sizes behind batch and channels, or without a batch.
+local function input_of(dtype, dims, sizes, channels)
+  local shape = { pick { 1, 2 }, channels or random(1, 3), table.unpack(sizes, 1, dims) }
+  if flag() then table.remove(shape, 1) end
+  return floats(dtype, table.unpack(shape))
+end
+
+for dims = 1, 3 do
+  local sizes = { 7, 6, 5 }
+  local function each(list)
+    if flag() or dims == 1 then return pick(list) end
+    return { pick(list), pick(list), dims == 3 and pick(list) or nil }
+  end
+  local function named(format) return format:format(dims) end
+  if dims ~= 2 then
+    layers[named "MaxPool%dd"] = function(dtype)
+      local kernel = each { 2, 3 }
+      add_layer(named "MaxPool%dd", dtype, { kernel }, { stride = pick { 1, 2, kernel }, padding = each { 0, 1 } },
+        { input_of(dtype, dims, sizes) })
+    end
+    layers[named "AvgPool%dd"] = function(dtype)
+      local kernel = each { 2, 3 }
+      add_layer(named "AvgPool%dd", dtype, { kernel }, { stride = pick { 1, 2, kernel }, padding = each { 0, 1 },
+        count_include_pad = flag() }, { input_of(dtype, dims, sizes) })
+    end
+    layers[named "AdaptiveAvgPool%dd"] = function(dtype)
+      add_layer(named "AdaptiveAvgPool%dd", dtype, { each { 1, 2, 3, 9 } }, nil, { input_of(dtype, dims, sizes) })
+    end
+    local name = named "ConvTranspose%dd"
+    layers[name] = function(dtype)
+      local options = { stride = dims == 1 and pick { 2, 3 } or { 2, 3, 2 }, padding = each { 0, 1 },
+        output_padding = each { 0, 1 }, dilation = each { 1, 2 }, groups = pick { 1, 2 }, bias = flag() }
+      local channels = 2 * size()
+      add_layer(name, dtype, { channels, 2 * size(), each { 2, 3 } }, options,
+        { input_of(dtype, dims, { 4, 3, 4 }, channels) })
+    end
+  end
+  layers[named "AdaptiveMaxPool%dd"] = function(dtype)
+    add_layer(named "AdaptiveMaxPool%dd", dtype, { each { 1, 2, 3, 9 } }, nil, { input_of(dtype, dims, sizes) })
+  end
+  layers[named "MaxUnpool%dd"] = function(dtype)
+    local shape, count = { 2, 2, 2, 3, 2 }, ({ 2, 6, 12 })[dims]
+    for d = dims + 3, 5 do shape[d] = nil end
+    local numel, places = count * 2 ^ dims, {}
+    for k = 1, 4 do places[k] = nb.randperm(math.tointeger(numel)):narrow(1, 1, count) end
+    add_layer(named "MaxUnpool%dd", dtype, { 2 }, nil, { floats(dtype, table.unpack(shape)),
+      nb.stack(places, 1):view(shape) })
+  end
+  if dims < 3 then
+    layers[named "LPPool%dd"] = function(dtype)
+      local kernel = each { 2, 3 }
+      local x = input_of(dtype, dims, sizes):detach():abs() + 0.1
+      x.requires_grad = true
+      add_layer(named "LPPool%dd", dtype, { pick { 1, 2, 3 }, kernel }, { stride = pick { 1, 2, kernel } }, { x })
+    end
+  end
+  for kind in ("Zero Constant Reflection Replication Circular"):gmatch "%a+" do
+    local name = kind .. named "Pad%dd"
+    layers[name] = function(dtype)
+      local amounts = pick { 1, 0, 2 }
+      if flag() then
+        amounts = {}
+        for k = 1, 2 * dims do amounts[k] = random(0, 3) end
+      end
+      add_layer(name, dtype, { amounts, kind == "Constant" and 0.5 or nil }, nil,
+        { input_of(dtype, dims, { 4, 5, 6 }) })
+    end
+  end
+end
+
+layers.Conv3d = convolution("Conv3d", 3)
+
+function layers.Upsample(dtype)
+  local mode = pick { "nearest", "nearest-exact", "linear", "bilinear", "trilinear", "bicubic" }
+  local dims = ({ linear = 1, bilinear = 2, bicubic = 2, trilinear = 3 })[mode] or random(1, 3)
+  local options = { mode = mode }
+  if not mode:find "nearest" then options.align_corners = flag() end
+  local function list(make)
+    local values = {}
+    for d = 1, dims do values[d] = make() end
+    return values
+  end
+  if flag() then
+    options.size = flag() and random(1, 9) or list(function() return random(1, 9) end)
+  else
+    options.scale_factor = flag() and pick { 2, 1.5, 0.5 } or list(function() return pick { 2, 3, 0.5, 1.5 } end)
+  end
+  add_layer("Upsample", dtype, {}, options, { floats(dtype, 2, 2, table.unpack({ 4, 5, 3 }, 1, dims)) })
+end
+
+function layers.PixelShuffle(dtype)
+  local r = pick { 2, 3 }
+  add_layer("PixelShuffle", dtype, { r }, nil, { input_of(dtype, 2, { 2, 3 }, r * r * size()) })
+end
+
+function layers.PixelUnshuffle(dtype)
+  local r = pick { 2, 3 }
+  add_layer("PixelUnshuffle", dtype, { r }, nil, { input_of(dtype, 2, { 2 * r, 3 * r }, size()) })
+end
+
+function layers.ChannelShuffle(dtype)
+  local g = pick { 2, 3 }
+  add_layer("ChannelShuffle", dtype, { g }, nil,
+    { floats(dtype, 2, g * size(), table.unpack(pick { { 3 }, { 2, 2 } })) })
+end
+
+function layers.Unflatten(dtype)
+  add_layer("Unflatten", dtype, { pick { 2, -2 }, pick { { 2, 3 }, { -1, 2 }, { 6 }, { 1, 3, 2 } } }, nil,
+    { floats(dtype, 2, 6, 3) })
+end
+
+function layers.Bilinear(dtype)
+  local a, b = random(1, 4), random(1, 4)
+  local lead = pick { {}, { 3 }, { 2, 2 } }
+  local function input(n)
+    local shape = table.move(lead, 1, #lead, 1, {})
+    shape[#shape + 1] = n
+    return floats(dtype, table.unpack(shape))
+  end
+  add_layer("Bilinear", dtype, { a, b, size() }, { bias = flag() }, { input(a), input(b) })
+end
+
+function layers.CosineSimilarity(dtype)
+  add_layer("CosineSimilarity", dtype, {}, { dim = pick { 1, 2, -1 } },
+    { floats(dtype, 3, 4, 2), floats(dtype, 3, 4, 2) })
+end
+
+function layers.PairwiseDistance(dtype)
+  add_layer("PairwiseDistance", dtype, {}, { p = pick { 1, 2, 3 }, keepdim = flag() },
+    { floats(dtype, 3, 4), floats(dtype, 3, 4) })
+end
+
+function layers.EmbeddingBag(dtype)
+  local n = random(3, 6)
+  local options = { mode = pick { "mean", "sum", "max" }, padding_idx = flag() and random(1, n) or nil }
+  local x, offsets = nb.randint(1, n, { 3, 4 }), nil
+  if flag() then x, offsets = x:view(-1), nb.tensor(pick { { 1, 4, 9 }, { 1, 1, 5, 13 }, { 1 } }):to("i64") end
+  add_layer("EmbeddingBag", dtype, { n, size() }, options, { x, offsets })
+end
+
+for name in ("RNNCell LSTMCell GRUCell"):gmatch "%a+" do
+  layers[name] = function(dtype)
+    local a, b, n = random(1, 4), random(1, 4), random(1, 3)
+    local inputs = { floats(dtype, n, a) }
+    if flag() then
+      inputs[2] = floats(dtype, n, b)
+      if name == "LSTMCell" then inputs[3] = floats(dtype, n, b) end
+    end
+    local options = { bias = flag(), nonlinearity = name == "RNNCell" and pick { "tanh", "relu" } or nil }
+    add_layer(name, dtype, { a, b }, options,
+      inputs)
+  end
+end
+
 layers.BatchNorm1d = batch_norm("BatchNorm1d", { { 5 }, { 2, 4 }, { 3, 1 } })
 layers.BatchNorm2d = batch_norm("BatchNorm2d", { { 2, 3, 4 }, { 1, 5, 1 } })
 
@@ -246,10 +419,37 @@ function layers.TransformerEncoderLayer(dtype)
   add_layer("TransformerEncoderLayer", dtype, { width, heads }, options, { x }, call)
 end
 
+function layers.TransformerDecoderLayer(dtype)
+  local heads = random(1, 2)
+  local width, n, length, columns = heads * random(2, 3), random(1, 3), random(2, 4), random(2, 4)
+  local options = { dim_feedforward = random(2, 5), dropout = 0, activation = pick { "relu", "gelu" },
+    layer_norm_eps = pick { 1e-5, 1e-2 }, batch_first = flag(), norm_first = flag() }
+  local function input(l)
+    return floats(dtype, options.batch_first and n or l, options.batch_first and l or n, width)
+  end
+  local call = {}
+  if flag() then call.tgt_mask = mask(dtype, length, length) end
+  if flag() then call.memory_mask = mask(dtype, length, columns) end
+  if flag() then call.tgt_key_padding_mask = mask(nil, n, length) end
+  if flag() then call.memory_key_padding_mask = mask(nil, n, columns) end
+  add_layer("TransformerDecoderLayer", dtype, { width, heads }, options, { input(length), input(columns) }, call)
+end
+
+function layers.Transformer(dtype)
+  local options = { num_encoder_layers = random(1, 2), num_decoder_layers = random(1, 2), dim_feedforward = 3,
+    dropout = 0, norm_first = flag(), batch_first = flag(), layer_norm_eps = 1e-2 }
+  local src = floats(dtype, 3, 2, 4)
+  local tgt = floats(dtype, options.batch_first and 3 or 2, 2, 4)
+  add_layer("Transformer", dtype, { 4, 2 }, options, { src, tgt }, flag() and { tgt_mask = mask(dtype, 2, 2) } or nil)
+end
+
 local activations = {
   Sigmoid = {}, Tanh = {}, ReLU = {}, SiLU = {}, GELU = { "approximate", "none", "tanh" },
   LeakyReLU = { "negative_slope", 0.01, 0.3 }, ELU = { "alpha", 1, 0.5 }, Softplus = { "beta", 1, 2 },
   Softmax = { "dim", -1, 1, 2 }, LogSoftmax = { "dim", -1, 1, 2 },
+  ReLU6 = {}, Mish = {}, Hardsigmoid = {}, Hardswish = {}, Tanhshrink = {}, Softsign = {}, LogSigmoid = {}, SELU = {},
+  CELU = { "alpha", 1, 0.25, 2 }, Hardtanh = { "max_val", 1, 0.25 }, Hardshrink = { "lambd", 0.5, 0 },
+  Softshrink = { "lambd", 0.5, 0.1 }, Softmin = { "dim", -1, 1, 2 },
 }
 
 for name, choices in pairs(activations) do
@@ -258,6 +458,27 @@ for name, choices in pairs(activations) do
     if #choices > 0 then options[choices[1]] = choices[random(2, #choices)] end
     add_layer(name, dtype, {}, options, { floats(dtype, batch(), random(1, 5), 3) })
   end
+end
+
+function layers.GLU(dtype)
+  add_layer("GLU", dtype, {}, { dim = pick { -1, 1, 2 } }, { floats(dtype, 4, 2 * size(), 6) })
+end
+
+function layers.SwiGLU(dtype)
+  add_layer("SwiGLU", dtype, {}, { dim = pick { -1, 1, 2 } }, { floats(dtype, 4, 2 * size(), 6) })
+end
+
+function layers.Softmax2d(dtype)
+  add_layer("Softmax2d", dtype, {}, nil, { floats(dtype, table.unpack(pick { { 3, 2, 2 }, { 2, 3, 1, 4 } })) })
+end
+
+function layers.Threshold(dtype)
+  add_layer("Threshold", dtype, { pick { 0, 0.5 }, pick { -1, 0 } }, nil, { floats(dtype, batch(), 5) })
+end
+
+function layers.PReLU(dtype)
+  local n = pick { 1, 3 }
+  add_layer("PReLU", dtype, {}, { num_parameters = n }, { floats(dtype, table.unpack(pick { { 2, 3 }, { 2, 3, 4 } })) })
 end
 
 -- ---- losses ----
@@ -355,6 +576,91 @@ function losses.NLLLoss(dtype)
   local scores, target = classes(dtype, k)
   ignoring(target, options)
   add_loss("NLLLoss", options, scores, target)
+end
+
+losses.SmoothL1Loss = elementwise("SmoothL1Loss", two_floats, { beta = { 1, 0.25, 2, 0 } })
+losses.PoissonNLLLoss = elementwise("PoissonNLLLoss", function(dtype, dims, options)
+  local rate = floats(dtype, table.unpack(dims))
+  if not options.log_input then rate = draw.laid_out(nb.rand(dims, { dtype = dtype }) + 0.1) end
+  rate.requires_grad = true
+  return rate, nb.randint(0, 5, dims):to(dtype)
+end, { log_input = { true, false }, full = { true, false } })
+local function signs(dtype, dims)
+  return floats(dtype, table.unpack(dims)), nb.randn(dims, { dtype = dtype }):sign()
+end
+losses.SoftMarginLoss = elementwise("SoftMarginLoss", signs)
+losses.HingeEmbeddingLoss = elementwise("HingeEmbeddingLoss", signs, { margin = { 1, 0.25 } })
+losses.MultiLabelSoftMarginLoss = elementwise("MultiLabelSoftMarginLoss", function(dtype, dims, options)
+  if flag() then options.weight = shares(dtype, { dims[#dims] }) end
+  return floats(dtype, table.unpack(dims)), shares(dtype, dims)
+end)
+
+-- What takes more than a prediction and a target.
+local function add_loss_of(name, options, ...)
+  record:add("nn." .. name, { options, ... }, { nn[name](options)(...) })
+end
+
+function losses.GaussianNLLLoss(dtype)
+  local dims = pick { { 4, 3 }, { 2, 1, 3 } }
+  local var = floats(dtype, table.unpack(pick { dims, #dims == 3 and { 2, 1, 1 } or { 4, 1 } }))
+    :detach():square()
+  var.requires_grad = true
+  add_loss_of("GaussianNLLLoss", { reduction = reduction(), full = flag() }, floats(dtype, table.unpack(dims)),
+    floats(dtype, table.unpack(dims)), var)
+end
+
+function losses.MarginRankingLoss(dtype)
+  local x, y = signs(dtype, shape())
+  add_loss_of("MarginRankingLoss", { reduction = reduction(), margin = pick { 0, 0.5 } }, x,
+    floats(dtype, table.unpack(x.shape)), y)
+end
+
+function losses.CosineEmbeddingLoss(dtype)
+  local n, k = random(1, 4), random(1, 5)
+  add_loss_of("CosineEmbeddingLoss", { reduction = reduction(), margin = pick { 0, 0.5 } }, floats(dtype, n, k),
+    floats(dtype, n, k), nb.randn({ n }, { dtype = dtype }):sign())
+end
+
+function losses.TripletMarginLoss(dtype)
+  local dims = pick { { 4, 3 }, { 2, 1, 3 }, { 5 } }
+  local function t() return floats(dtype, table.unpack(dims)) end
+  add_loss_of("TripletMarginLoss", { reduction = reduction(), margin = pick { 1, 2.5 }, p = pick { 2, 1, 3 },
+    swap = flag() }, t(), t(), t())
+end
+
+function losses.MultiMarginLoss(dtype)
+  local k = random(2, 5)
+  local options = { reduction = reduction(), p = pick { 1, 2 }, margin = pick { 1, 0.5 } }
+  if flag() then options.weight = shares(dtype, { k }) + 0.1 end
+  local n = random(1, 4)
+  add_loss("MultiMarginLoss", options, floats(dtype, n, k), nb.randint(1, k, { n }))
+end
+
+function losses.MultiLabelMarginLoss(dtype)
+  local n, k = random(1, 4), random(2, 5)
+  local rows = {}
+  for i = 1, n do rows[i] = nb.randperm(k) end
+  local labels = nb.stack(rows, 1)
+  labels = nb.where(nb.arange(k):gt(nb.randint(0, k, { n, 1 })), 0, labels)
+  add_loss("MultiLabelMarginLoss", { reduction = reduction() }, floats(dtype, n, k), labels)
+end
+
+function losses.CTCLoss(dtype)
+  local steps, n, k, most = random(4, 9), random(1, 3), random(2, 5), random(1, 3)
+  local blank = random(1, k)
+  local targets = nb.randint(1, k - 1, { n, most })
+  targets = nb.where(targets:ge(blank), targets + 1, targets)
+  local lengths, inputs = nb.randint(1, most, { n }), nb.randint(2 * most, math.max(steps, 2 * most), { n })
+  inputs = inputs:clamp { max = steps }
+  local options = { blank = blank, reduction = reduction(), zero_infinity = true }
+  if flag() then
+    local rows = {}
+    for i = 1, n do rows[i] = targets[i]:narrow(1, 1, lengths:at(i)) end
+    targets = nb.cat(rows, 1)
+  end
+  local z = floats(dtype, steps, n, k)
+  record:add("nn.CTCLoss", { options, z, targets, inputs, lengths },
+    { nn.CTCLoss(options)(z:log_softmax(-1), targets, inputs, lengths) })
 end
 
 -- ---- all ----

@@ -17,6 +17,7 @@ def from_zero(d):
 def install(module, state):
     """Puts the recorded tensors in the place of the module's own, so that gradients reach them."""
     for path, tensor in state.items():
+        path = ".".join(str(int(part) - 1) if part.isdigit() else part for part in path.split("."))
         owner, _, name = path.rpartition(".")
         owner = module.get_submodule(owner)
         if name in owner._buffers:
@@ -55,6 +56,23 @@ class LayerNorm(torch.nn.LayerNorm):
             self.bias = None
 
 
+class Hardsigmoid(torch.nn.Module):
+    """PyTorch's gradient has 1/6 in f32 only."""
+    def forward(self, x):
+        return (x / 6 + 0.5).clamp(0, 1)
+
+
+class SwiGLU(torch.nn.Module):
+    """PyTorch has none."""
+    def __init__(self, dim):
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, x):
+        a, b = x.chunk(2, self.dim)
+        return F.silu(a) * b
+
+
 def momentum(options):
     return {**options, "momentum": options["momentum"] or None}
 
@@ -65,13 +83,22 @@ def ignore(options):
 
 CONSTRUCT = {
     "RMSNorm": RMSNorm,
+    "Hardsigmoid": Hardsigmoid,
     "LayerNorm": LayerNorm,
+    "BatchNorm3d": lambda n, **o: torch.nn.BatchNorm3d(n, **momentum(o)),
+    "Upsample": lambda **o: torch.nn.Upsample(**{k: tuple(v) if isinstance(v, list) else v for k, v in o.items()}),
+    "Unflatten": lambda dim, sizes: torch.nn.Unflatten(from_zero(dim), sizes),
+    "CosineSimilarity": lambda dim: torch.nn.CosineSimilarity(from_zero(dim)),
+    "EmbeddingBag": lambda *n, **o: torch.nn.EmbeddingBag(*n, **ignore(o)),
     "BatchNorm1d": lambda n, **o: torch.nn.BatchNorm1d(n, **momentum(o)),
     "BatchNorm2d": lambda n, **o: torch.nn.BatchNorm2d(n, **momentum(o)),
     "Embedding": lambda *n, **o: torch.nn.Embedding(*n, **ignore(o)),
     "Flatten": lambda *dims: torch.nn.Flatten(*[from_zero(d) for d in dims]),
     "Softmax": lambda dim: torch.nn.Softmax(from_zero(dim)),
     "LogSoftmax": lambda dim: torch.nn.LogSoftmax(from_zero(dim)),
+    "Softmin": lambda dim: torch.nn.Softmin(from_zero(dim)),
+    "GLU": lambda dim: torch.nn.GLU(from_zero(dim)),
+    "SwiGLU": lambda dim: SwiGLU(from_zero(dim)),
 }
 
 
@@ -96,6 +123,13 @@ def transformer(module, inputs, call):
 
 CALL = {
     "Embedding": lambda module, inputs, call: module(inputs[0] - 1),
+    "EmbeddingBag": lambda module, inputs, call: module(*[x - 1 for x in inputs]),
+    "MaxUnpool1d": lambda module, inputs, call: module(inputs[0], inputs[1] - 1),
+    "MaxUnpool2d": lambda module, inputs, call: module(inputs[0], inputs[1] - 1),
+    "MaxUnpool3d": lambda module, inputs, call: module(inputs[0], inputs[1] - 1),
+    "LSTMCell": lambda module, inputs, call: module(inputs[0], tuple(inputs[1:]) or None),
+    "TransformerDecoderLayer": lambda module, inputs, call: module(*inputs, **call),
+    "Transformer": lambda module, inputs, call: module(*inputs, **call),
     "LSTM": lambda module, inputs, call: module(inputs[0], tuple(inputs[1:]) or None),
     "MultiheadAttention": attention,
     "TransformerEncoderLayer": transformer,
@@ -125,7 +159,16 @@ def hinge(prediction, target, margin, reduction):
 
 
 def loss(name):
-    def call(options, prediction, target):
+    def call(options, prediction, target, *more):
+        if name == "MultiMarginLoss" or name == "MultiLabelMarginLoss":
+            target = target - 1
+        if name == "CTCLoss":
+            options = {**options, "blank": options["blank"] - 1}
+            return torch.nn.CTCLoss(**options)(prediction.log_softmax(-1), target - 1, *more)
+        if name == "GaussianNLLLoss" and more[0].shape != prediction.shape and more[0].dim() == 1:
+            more = [more[0][:, None]]
+        if more:
+            return getattr(torch.nn, name)(**options)(prediction, target, *more)
         if name == "HingeLoss":
             return hinge(prediction, target, **options)
         if name in ("CrossEntropyLoss", "NLLLoss") and target.dim() < prediction.dim():

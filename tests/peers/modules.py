@@ -19,31 +19,61 @@ module_db = comparison.database("common_modules", "module_db")
 POSITIONAL = {
     "Linear": ["in_features", "out_features"],
     "Embedding": ["num_embeddings", "embedding_dim"],
-    "AdaptiveAvgPool2d": ["output_size"],
+    **dict.fromkeys(
+        """AdaptiveAvgPool1d AdaptiveAvgPool2d AdaptiveAvgPool3d AdaptiveMaxPool1d AdaptiveMaxPool2d
+        AdaptiveMaxPool3d""".split(),
+        ["output_size"],
+    ),
+    **dict.fromkeys(
+        [k + "Pad%dd" % d for k in ("Zero", "Reflection", "Replication", "Circular") for d in (1, 2, 3)], ["padding"]
+    ),
+    **dict.fromkeys(["ConstantPad%dd" % d for d in (1, 2, 3)], ["padding", "value"]),
+    **dict.fromkeys(["LPPool1d", "LPPool2d"], ["norm_type", "kernel_size"]),
+    "LocalResponseNorm": ["size"],
+    "PixelShuffle": ["upscale_factor"],
+    "PixelUnshuffle": ["downscale_factor"],
+    "ChannelShuffle": ["groups"],
+    "Bilinear": ["in1_features", "in2_features", "out_features"],
+    "EmbeddingBag": ["num_embeddings", "embedding_dim"],
+    "TransformerDecoderLayer": ["d_model", "nhead"],
+    **dict.fromkeys(["RNNCell", "GRUCell", "LSTMCell"], ["input_size", "hidden_size"]),
     "GroupNorm": ["num_groups", "num_channels"],
     "MultiheadAttention": ["embed_dim", "num_heads"],
     "TransformerEncoderLayer": ["d_model", "nhead"],
-    **dict.fromkeys(["AvgPool2d", "MaxPool2d"], ["kernel_size"]),
-    **dict.fromkeys(["BatchNorm1d", "BatchNorm2d"], ["num_features"]),
-    **dict.fromkeys(["Conv1d", "Conv2d", "ConvTranspose2d"], ["in_channels", "out_channels", "kernel_size"]),
+    "Threshold": ["threshold", "value"],
+    **dict.fromkeys([k + "Pool%dd" % d for k in ("Avg", "Max") for d in (1, 2, 3)], ["kernel_size"]),
+    **dict.fromkeys([k + "Norm%dd" % d for k in ("Batch", "Instance") for d in (1, 2, 3)], ["num_features"]),
+    **dict.fromkeys([k + "%dd" % d for k in ("Conv", "ConvTranspose") for d in (1, 2, 3)], ["in_channels", "out_channels", "kernel_size"]),
     **dict.fromkeys(["LayerNorm", "RMSNorm"], ["normalized_shape"]),
     **dict.fromkeys(["RNN", "GRU", "LSTM"], ["input_size", "hidden_size"]),
     **dict.fromkeys(
-        """ELU GELU ReLU LeakyReLU Sigmoid SiLU Softmax LogSoftmax Softplus Tanh L1Loss KLDivLoss MSELoss NLLLoss
-        HuberLoss BCELoss BCEWithLogitsLoss CrossEntropyLoss""".split(),
+        """ELU GELU ReLU LeakyReLU Sigmoid SiLU Softmax LogSoftmax Softplus Tanh
+        ReLU6 PReLU SELU CELU Mish Hardsigmoid Hardtanh Hardswish Hardshrink Softshrink Tanhshrink Softsign Softmin
+        Softmax2d LogSigmoid GLU L1Loss KLDivLoss MSELoss NLLLoss HuberLoss BCELoss BCEWithLogitsLoss
+        CrossEntropyLoss SmoothL1Loss GaussianNLLLoss PoissonNLLLoss HingeEmbeddingLoss MarginRankingLoss
+        CosineEmbeddingLoss MultiMarginLoss MultiLabelMarginLoss MultiLabelSoftMarginLoss SoftMarginLoss
+        TripletMarginLoss CTCLoss Dropout AlphaDropout FeatureAlphaDropout Dropout1d Dropout2d Dropout3d Upsample
+        CosineSimilarity PairwiseDistance Transformer Identity Flatten""".split(),
         [],
     ),
 }
 
 REFUSALS = [
     ("a scalar has no dimension", "a dimension of a tensor that has none"),
+    ("target .* expected -1 or 1", "targets that are no signs"),
     ("probabilities of sample", "targets that are no probabilities"),
     ("expected (the logarithm of )?a probability", "targets that are no probabilities"),
     ("training needs more than one value", "statistics of an empty batch"),
     ("no option", "an option that is not here"),
 ]
 OWN_DTYPES = []
-DELIBERATE = []
+DELIBERATE = [
+    ("^CTCLoss .*gradient", "PyTorch's gradient of CTC's log_probs is that of the scores behind LogSoftmax"),
+]
+
+
+def counted_from_one(path):
+    return ".".join(str(int(part) + 1) if part.isdigit() else part for part in path.split("."))
 
 
 def option(name, key, v):
@@ -52,7 +82,7 @@ def option(name, key, v):
         return v.__name__
     if key == "dim":
         return from_one(v)
-    if key == "padding_idx" or key == "ignore_index" and v >= 0:
+    if key == "padding_idx" or key == "blank" or key == "ignore_index" and v >= 0:
         return v + 1
     return v
 
@@ -74,12 +104,20 @@ def constructor(name, cls, args, options):
 
 def inputs_of(name, args, options):
     """The text of what the module is called with."""
+    if name == "CTCLoss":  # lengths are lists
+        args = [raw("{%s}" % ", ".join(map(str, a))) if isinstance(a, (tuple, list)) else a for a in args]
     args = [x for a in args for x in (a if isinstance(a, (tuple, list)) else [a])]
     options = {key: v for key, v in options.items() if v is not None}
     if name == "Embedding":
         args = [places(args[0])]
     if name in ("NLLLoss", "CrossEntropyLoss") and not args[1].value.is_floating_point():
         args[1] = raw("nb.where(%s:lt(0), %s, %s + 1)" % (args[1], args[1], args[1]))
+    if name == "MultiMarginLoss":
+        args[1] = places(args[1])
+    if name == "MultiLabelMarginLoss":
+        args[1] = raw("(%s + 1)" % args[1])
+    if name == "CTCLoss":
+        args[1] = raw("(%s + 1)" % args[1])
     if "input" in options:
         args.insert(0, options.pop("input"))
     return ", ".join([exchange.lua(a) for a in args] + ([exchange.lua(options)] if options else []))
@@ -112,7 +150,7 @@ def make_case(entry, label, sample, training, dtype, seed):
     make = "install(%s:to(%s), {%s}):train(%s)" % (
         constructor(name, cls, args, options),
         '"f32"' if dtype == torch.float32 else '"f64"',
-        ", ".join('["%s"] = %s' % pair for pair in placed.items()),
+        ", ".join('["%s"] = %s' % (counted_from_one(key), v) for key, v in placed.items()),
         exchange.lua(training),
     )
     text = "made(%s)" % inputs_of(name, own_args, own_options)

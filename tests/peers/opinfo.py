@@ -12,6 +12,7 @@ from torch.utils import _pytree as tree
 
 import comparison
 import exchange
+import functions
 from comparison import Skip
 from wording import T, Call, call, from_one, needs, places, raw
 
@@ -526,6 +527,8 @@ TABLE = {
 
 DTYPES = [torch.float32, torch.float64, torch.int64, torch.uint8, torch.bool]
 
+NAMES = {torch.float32: "f32", torch.float64: "f64", torch.int64: "i64", torch.uint8: "u8", torch.bool: "bool"}
+
 SHARE = 0.16  # of all cases in a normal run; NABLUA_PEERS=all takes them all
 
 # What nablua refuses with a sentence, and why.
@@ -552,6 +555,12 @@ OWN_DTYPES = [
 DELIBERATE = []
 
 
+TABLE.update(functions.TABLE)
+REFUSALS += functions.REFUSALS
+OWN_DTYPES += functions.OWN_DTYPES
+DELIBERATE += functions.DELIBERATE
+
+
 def is_tensor(v):
     return isinstance(v, torch.Tensor)
 
@@ -574,7 +583,8 @@ def make_case(op, make, label, sample, dtype, seed):
         else:
             needs(not isinstance(v, complex), "complex numbers")
             if isinstance(v, torch.dtype):
-                raise Skip("dtype=")
+                needs(v in NAMES, "dtypes that are not here")
+                v = NAMES[v]
             named.append(v)
     first, args, options = tree.tree_unflatten(named, spec)
     try:

@@ -26,10 +26,12 @@ end
 
 -- ---- optimizers ----
 
-local function parameters(dtype, count)
+local function parameters(dtype, count, name)
   local list = {}
   for k = 1, count do
-    list[k] = draw.laid_out(nb.randn(pick { { 3 }, { 2, 3 }, { 1 }, { 2, 1, 2 }, { 0 } }, { dtype = dtype }))
+    local shape = name == "Muon" and pick { { 3, 2 }, { 2, 3 }, { 1, 4 } } or
+      pick { { 3 }, { 2, 3 }, { 1 }, { 2, 1, 2 }, name == "Adafactor" and { 4, 1 } or { 0 } }
+    list[k] = draw.laid_out(nb.randn(shape, { dtype = dtype }))
     list[k].requires_grad = true
   end
   return list
@@ -69,10 +71,47 @@ local options_of = {
 }
 options_of.AdamW = options_of.Adam
 
+local function adam_like(more)
+  return function()
+    local o = { lr = pick { 1e-3, 0.1 }, betas = pick { { 0.9, 0.999 }, { 0.5, 0.9 } }, eps = pick { 1e-8, 1e-3 },
+      weight_decay = pick { 0, 0.1 }, maximize = flag() }
+    for key, choices in pairs(more) do o[key] = pick(choices) end
+    return o
+  end
+end
+options_of.NAdam = adam_like { momentum_decay = { 4e-3, 0.1 }, decoupled_weight_decay = { true, false } }
+options_of.RAdam = adam_like { decoupled_weight_decay = { true, false } }
+options_of.Adamax = adam_like {}
+options_of.Lion = function()
+  return { lr = pick { 1e-3, 0.1 }, betas = pick { { 0.9, 0.99 }, { 0.5, 0.9 } }, weight_decay = pick { 0, 0.1 } }
+end
+options_of.Adadelta = function()
+  return { lr = pick { 1, 0.1 }, rho = pick { 0.9, 0.5 }, eps = pick { 1e-6, 1e-3 }, weight_decay = pick { 0, 0.1 },
+    maximize = flag() }
+end
+options_of.Rprop = function()
+  return { lr = pick { 1e-2, 0.1 }, etas = pick { { 0.5, 1.2 }, { 0.3, 2 } },
+    step_sizes = pick { { 1e-6, 50 }, { 0.01, 0.2 } }, maximize = flag() }
+end
+options_of.ASGD = function()
+  return { lr = pick { 1e-2, 0.1 }, lambd = pick { 1e-4, 0.1 }, alpha = pick { 0.75, 1 }, t0 = pick { 1e6, 3 },
+    weight_decay = pick { 0, 0.1 }, maximize = flag() }
+end
+options_of.Adafactor = function()
+  return { lr = pick { 1e-2, 0.5 }, beta2_decay = pick { -0.8, -0.5 }, eps2 = pick { 1e-3, 0.1 }, d = pick { 1, 2 },
+    weight_decay = pick { 0, 0.1 }, maximize = flag() }
+end
+options_of.Muon = function()
+  return { lr = pick { 1e-2, 0.1 }, weight_decay = pick { 0, 0.1 }, momentum = pick { 0.95, 0.5 }, nesterov = flag(),
+    ns_steps = pick { 5, 2 }, adjust_lr_fn = pick { "original", "match_rms_adamw" } }
+end
+
 local function add_optimizer(name, dtype)
   local options = options_of[name]()
-  local groups = { { params = parameters(dtype, 2) } }
-  if flag() then groups[2] = { params = parameters(dtype, 1), lr = 0.05, weight_decay = 0.2 } end
+  local groups = { { params = parameters(dtype, 2, name) } }
+  if flag() then
+    groups[2] = { params = parameters(dtype, 1, name), lr = 0.05, weight_decay = name ~= "Rprop" and 0.2 or nil }
+  end
   local start, all = values(groups), {}
   for _, group in ipairs(groups) do table.move(group.params, 1, #group.params, #all + 1, all) end
   local opt, gradients = optim[name](groups, options), {}
@@ -137,6 +176,18 @@ local schedules = {
       threshold = pick { 1e-4, 0.05 }, threshold_mode = pick { "rel", "abs" }, cooldown = random(0, 3),
       min_lr = pick { 0, 0.01 } }
   end,
+  MultiStepLR = function() return { milestones = { random(1, 5), random(6, 12), random(13, 40) }, gamma = 0.5 } end,
+  ExponentialLR = function() return { gamma = pick { 0.9, 0.5, 1.1 } } end,
+  ConstantLR = function() return { factor = pick { 0.25, 0.5 }, total_iters = random(1, 12) } end,
+  PolynomialLR = function() return { total_iters = random(1, 40), power = pick { 1, 2, 0.5 } } end,
+  CosineAnnealingWarmRestarts = function()
+    return { T_0 = random(1, 9), T_mult = random(1, 3), eta_min = pick { 0, 0.01 } }
+  end,
+  CyclicLR = function()
+    return { base_lr = pick { 0.01, 0.1 }, max_lr = pick { 0.3, 1 }, step_size_up = random(1, 9),
+      step_size_down = pick { nil, random(1, 9) } or nil, mode = pick { "triangular", "triangular2", "exp_range" },
+      gamma = pick { 1, 0.95 }, cycle_momentum = flag() }
+  end,
 }
 
 local function add_schedule(name, after)
@@ -160,12 +211,14 @@ end
 -- ---- all ----
 
 for _, dtype in ipairs { "f32", "f64" } do
-  for _, name in ipairs { "SGD", "Adam", "AdamW", "RMSprop", "Adagrad" } do
+  for _, name in ipairs { "SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "NAdam", "RAdam", "Adamax", "Lion", "Adadelta",
+    "Rprop", "ASGD", "Adafactor", "Muon" } do
     for _ = 1, 2 * ROUNDS do add_optimizer(name, dtype) end
   end
   for _ = 1, 2 * ROUNDS do add_lbfgs(dtype) end
 end
-for _, name in ipairs { "StepLR", "CosineLR", "WarmupLR", "OneCycleLR", "ReduceLROnPlateau" } do
+for _, name in ipairs { "StepLR", "CosineLR", "WarmupLR", "OneCycleLR", "ReduceLROnPlateau", "MultiStepLR",
+  "ExponentialLR", "ConstantLR", "PolynomialLR", "CosineAnnealingWarmRestarts", "CyclicLR" } do
   for _ = 1, 2 * ROUNDS do add_schedule(name) end
 end
 for _ = 1, ROUNDS do

@@ -6,15 +6,57 @@ import torch
 
 warnings.simplefilter("ignore", UserWarning)  # of schedules stepped before their optimizer
 
-at_least = 200
+at_least = 400
+
+# Some optimizers hold numbers that they remember in the default dtype.
+torch.set_default_dtype(torch.float64)
 
 LR = torch.optim.lr_scheduler
+
+
+class Lion(torch.optim.Optimizer):
+    """PyTorch has none: algorithm 2 of Chen et al."""
+    def __init__(self, params, **options):
+        super().__init__(params, options)
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            b1, b2 = group["betas"]
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                m = self.state[p].setdefault("m", torch.zeros_like(p))
+                p -= group["lr"] * ((b1 * m + (1 - b1) * p.grad).sign() + group["weight_decay"] * p)
+                m.copy_(b2 * m + (1 - b2) * p.grad)
+
+
+def adafactor(groups, eps2, **options):
+    return torch.optim.Adafactor(groups, eps=(None, eps2), **options)
+
+
+def muon(groups, **options):
+    """PyTorch's iterations are in bfloat16: these are in the matrix's own dtype."""
+    def orthogonal(g, coefficients, steps, eps):
+        x = g.T if g.size(0) > g.size(1) else g
+        x = x / x.norm().clamp(min=eps)
+        for _ in range(steps):
+            a, b, c = coefficients
+            s = x @ x.T
+            x = a * x + (b * s + c * s @ s) @ x
+        return x.T if g.size(0) > g.size(1) else x
+
+    torch.optim._muon._zeropower_via_newtonschulz = orthogonal
+    return torch.optim.Muon(groups, **options)
+
+
+OPTIMIZERS = {"Lion": Lion, "Adafactor": adafactor, "Muon": muon}
 
 
 def optimizer(name):
     def call(options, groups, gradients):
         groups = [{**g, "params": [p.clone().requires_grad_(True) for p in g["params"]]} for g in groups]
-        opt = getattr(torch.optim, name)(groups, **options)
+        opt = (OPTIMIZERS.get(name) or getattr(torch.optim, name))(groups, **options)
         parameters = [p for g in groups for p in g["params"]]
         for step in gradients:
             for p, g in zip(parameters, step):
@@ -73,4 +115,4 @@ def peers(name):
     short = name.split(".")[-1]
     if short == "LBFGS":
         return lbfgs
-    return schedule(short) if short in SCHEDULES or short.endswith("LR") else optimizer(short)
+    return schedule(short) if short in SCHEDULES or short.endswith(("LR", "Restarts")) else optimizer(short)

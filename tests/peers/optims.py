@@ -22,6 +22,13 @@ REMEMBERED = {
     "AdamW": {"exp_avg": "mean", "exp_avg_sq": "square", "max_exp_avg_sq": "largest"},
     "RMSprop": {"square_avg": "square", "momentum_buffer": "momentum", "grad_avg": "mean"},
     "Adagrad": {"sum": "total"},
+    "NAdam": {"exp_avg": "mean", "exp_avg_sq": "square"},
+    "RAdam": {"exp_avg": "mean", "exp_avg_sq": "square"},
+    "Adamax": {"exp_avg": "mean", "exp_inf": "largest"},
+    "Adadelta": {"square_avg": "square", "acc_delta": "steps"},
+    "Rprop": {"prev": "before", "step_size": "size"},
+    "ASGD": {"ax": "average"},
+    "Adafactor": {"row_var": "row", "col_var": "column", "variance": "square"},
     "LBFGS": {"d": "direction", "prev_flat_grad": "gradient"},
 }
 

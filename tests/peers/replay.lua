@@ -169,7 +169,7 @@ local function run(case)
   local leaves = leaves_of(case, t)
   local grads
   result.outputs = keep_all(list, list.n)
-  ok, grads = pcall(gradients, weighed(list, case.weights), leaves)
+  ok, grads = pcall(function() return gradients(weighed(list, case.weights), leaves) end)
   if not ok then return { refused = tostring(grads) } end
   result.gradients = keep_all(grads, #leaves)
   if #case.directions > 0 then

@@ -136,6 +136,18 @@ class CommandLine(unittest.TestCase):
         r = run("-e", "io.open('/proc/self/status'):read('a'):match('VmHWM:%s*(%d+) kB')")
         self.assertLess(int(r.stdout.strip().strip('"')), 16 * 1024)
 
+    def test_a_compiled_step_takes_no_more_memory_than_an_eager_one(self):
+        if SANITIZED:
+            self.skipTest("sanitizers take memory")
+        # Adam on 1.5 M weights and 30 MB of activations: what the recorded steps worked in must not stay beside the arena.
+        code = """local net = nn.Sequential { nn.Linear(1000, 1000), nn.GELU(), nn.Linear(1000, 500), nn.GELU() }
+          local opt, x = optim.AdamW(net:parameters(), {}), nb.randn(2000, 1000)
+          local function step() opt:zero_grad() local J = net(x):square():mean() J:backward() opt:step() return J end
+          %s for _ = 1, 6 do step() end
+          print(io.open('/proc/self/status'):read('a'):match('VmHWM:%%s*(%%d+) kB'))"""
+        eager, compiled = (int(run("-e", code % how).stdout) for how in ("", "step = nb.compile(step)"))
+        self.assertLess(compiled, 1.1 * eager)
+
     def test_modules_load_when_they_are_used(self):
         loaded = "local n = 0 for name in pairs(package.loaded) do if name:match('^nablua.%s') then n = n + 1 end end n"
         for module in ("nn", "plot", "inspect", "optim", "data"):

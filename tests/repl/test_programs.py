@@ -67,6 +67,11 @@ class Programs(unittest.TestCase):
             self.t.type("\x03")
             self.t.wait_for(r"interrupted(\n.*){0,3}\n%d>\Z" % number)
 
+    def test_one_that_gets_control_c_as_it_starts_owns_it_too(self):
+        self.t.type("for i = 1, 100 do os.execute [[trap '' INT; kill -INT 0; sleep 0.01]] end print 'all'\r")
+        self.t.wait_for(r"\nall(\n.*){0,2}\n2>\Z")
+        self.assertNotIn("interrupted", self.t.text())
+
     def test_a_program_that_is_written_to_owns_it_while_it_is_waited_for(self):
         self.t.type("p = io.popen('cat > /dev/null; sh %s < /dev/tty', 'w') p:write('x') p:close()\r" % self.interpreter())
         self.t.wait_for("ready")

@@ -275,18 +275,26 @@ static void test_modes_are_set_aside_and_put_back(void **state) {
   nb_random_set((RandomState){7, 3});
   nb_set_grad_enabled(false);
   ear_open(&outer, NB_OUTER);
-  Modes before = nb_modes_set_aside((RandomState){99, 0});
+  Ear second, late;
+  Modes before;
+  ear_open(&second, NB_OUTER);
+  nb_modes_set_aside(&before, (RandomState){99, 0});
   assert_true(nb_grad_enabled());
+  ear_open(&late, NB_OUTER);  // hears from here on, until the modes are put back
   nb_random_take(5);
   Tensor *x = leaf(1), *y = apply("twice", x, NULL, &err);
   assert_true(nb_tensor_tracked(y));
   assert_int_equal(outer.applied, 0);
+  assert_int_equal(late.applied, 1);
+  nb_unlisten(&second.listener);  // one that was set aside
   nb_modes_put_back(&before);
   assert_false(nb_grad_enabled());
   assert_int_equal(nb_random_get().seed, 7);
   assert_int_equal(nb_random_get().counter, 3);
   Tensor *z = apply("twice", x, NULL, &err);
   assert_int_equal(outer.applied, 1);
+  assert_int_equal(late.applied, 1);
+  assert_int_equal(second.applied, 0);
   nb_unlisten(&outer.listener);
   nb_set_grad_enabled(true);
   release(x, y, z);

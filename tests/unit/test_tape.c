@@ -360,6 +360,50 @@ static void test_a_step_that_is_refused_has_not_begun(void **state) {
   }
 }
 
+// ---- arrivals ----
+
+static const Tensor *arrivals[8];
+static int arrived, at_walk;
+static double arrival_values[8];
+
+static bool note_arrival(void *user, Tensor *leaf, Tensor **grad, Error *err) {
+  (void)user, (void)err;
+  arrival_values[arrived] = value(*grad);
+  arrivals[arrived++] = leaf;
+  assert_null(leaf->grad);  // it is deposited later
+  Tensor *twice = apply("add", *grad, *grad);
+  nb_tensor_release(grad);
+  *grad = twice;
+  return true;
+}
+
+static bool note_walk(void *user, bool whole, Error *err) {
+  (void)user, (void)err;
+  at_walk = whole ? arrived : -1;
+  return true;
+}
+
+// d(x·y + y·z)/dy has two parts: y comes when both are there, and x, whose product was made first, last.
+static void test_a_leaf_arrives_once_with_all_its_parts(void **state) {
+  Error err;
+  Listener listener = {.voice = NB_INNER, .arrived = note_arrival, .walked = note_walk};
+  Tensor *x = number(2, true), *y = number(3, true), *z = number(5, true);
+  (void)state;
+  Tensor *xy = apply("mul", x, y), *yz = apply("mul", y, z), *J = apply("add", xy, yz);
+  arrived = 0, at_walk = 0;
+  nb_listen(&listener);
+  assert_true(nb_backward(J, NULL, plainly, &err));
+  nb_unlisten(&listener);
+  assert_int_equal(arrived, 3);
+  assert_int_equal(at_walk, 3);
+  assert_ptr_equal(arrivals[0], z);
+  assert_true(arrivals[1] != arrivals[2]);
+  for (int i = 1; i < 3; i++) assert_true(arrival_values[i] == (arrivals[i] == y ? 7 : 3));
+  assert_true(value(x->grad) == 6 && value(y->grad) == 14 && value(z->grad) == 6);  // as the listener replaced them
+  Tensor *all[] = {x, y, z, xy, yz, J};
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++) nb_tensor_release(&all[i]);
+}
+
 // ---- counting operations ----
 
 static Tensor *zeros(int ndim, int64_t a, int64_t b, int64_t c) {
@@ -423,6 +467,7 @@ int main(void) {
       CASE(test_a_walk_stops_between_nodes),
       CASE(test_hooks_change_gradients_until_they_are_removed),
       CASE(test_a_step_that_is_refused_has_not_begun),
+      CASE(test_a_leaf_arrives_once_with_all_its_parts),
       CASE(test_operations_of_backward_rows_are_counted),
       CASE(test_what_a_row_cannot_do_is_a_sentence),
   };

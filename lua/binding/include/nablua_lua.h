@@ -3,6 +3,8 @@
 #ifndef NABLUA_LUA_H
 #define NABLUA_LUA_H
 
+#include <stdbool.h>
+
 struct lua_State;
 
 __attribute__((visibility("default"))) int luaopen_nablua(struct lua_State *L);
@@ -10,5 +12,28 @@ __attribute__((visibility("default"))) int luaopen_nablua(struct lua_State *L);
 // Where the trace goes that NABLUA_TRACE asks for, unless NABLUA_TRACE_FILE names a file; the standard error at first.
 // Before the module is opened.
 void nablua_trace_to(int descriptor);
+
+// The rank, from 1, where this process is one of a group; else 0.
+int nablua_rank(void);
+
+// Ends all processes of the group, as one has failed; does nothing where there is none.
+void nablua_abandon(int status);
+
+// ---- visits ----
+//
+// Work that is done between two instructions of what runs, on a Lua thread of its own: all that the library knows of
+// what runs is set aside for it, and put back afterwards.
+
+// False, and nothing, when too many are under way or there is no memory.  What is on V's stack then stays below what
+// the visitor puts there.
+bool nablua_begin_visit(struct lua_State *V);
+void nablua_end_visit(struct lua_State *V);
+
+// Sets who is called where a visit may begin, with the state that runs: while nb.sleep waits, every 20 ms, and at each
+// call of a function that is being recorded for nb.compile, whose hook stays where it is.
+void nablua_on_wait(void (*serve)(struct lua_State *L));
+
+// Whether the hook of this state is that of a recording.
+bool nablua_is_recorded(struct lua_State *L);
 
 #endif

@@ -57,6 +57,15 @@ return function(command, commands)
     return time(commands.need("%time CODE", code))
   end, { code = true, cell = below(time, "%time") })
 
+  local function profile(code)
+    local seen = table.pack(require("nablua.core").inspect.profile(session.evaluate, code))
+    require("nablua.display").show(seen[1])
+    return table.unpack(seen, 2, seen.n)
+  end
+  command("profile", "%profile CODE", "Runs the code once and tells where the time went, by operator and by layer.",
+    function(code) return profile(commands.need("%profile CODE", code)) end,
+    { code = true, cell = below(profile, "%profile") })
+
   command("bench", "%bench CODE", "Runs the code many times and tells the median time of a run.", function(code)
     return bench(commands.need("%bench CODE", code))
   end, { code = true, cell = below(bench, "%bench"), aliases = { "timeit" } })

@@ -14,6 +14,7 @@ local left_out = { ["nb.sleep"] = "it waits as long as it is told",
 
 local PRELUDE = [[
 local nb = require "nablua"
+local native = require "nablua.native"
 local registry = require "nablua.registry"
 local numeric = require "numeric"
 local values = require "values"
@@ -43,6 +44,10 @@ local function list_targets()
       targets[#targets + 1] = { entry = entry }
     end
   end
+  for name, row in pairs(registry.rows()) do
+    if row.internal then targets[#targets + 1] = { internal = name } end
+  end
+  table.sort(targets, function(a, b) return (a.internal or a.entry.name) < (b.internal or b.entry.name) end)
   local methods = {}
   for name in pairs(native.methods) do methods[#methods + 1] = name end
   table.sort(methods)
@@ -88,6 +93,11 @@ local function call_target(target)
   if target.method then
     return ("try(%s[%q]%s)"):format(pick { 'V"leaf"', 'V"f32 matrix"', 'V"tracked"', 'V"vector"' }, target.method,
       arguments(nil, 1))
+  end
+  -- What layers call, with all but one of its arguments right.
+  if target.internal then
+    local one, two = sample(target.internal), sample(target.internal)
+    return one and ("try(native[%q]%s)\ntry(native[%q]%s)"):format(target.internal, one, target.internal, two) or ""
   end
   local entry = target.entry
   local short = entry.name:match("^nb%.([%w_]+)$")

@@ -50,6 +50,10 @@ bool nb_replace_close(Replacement *r, bool ok, Error *err);
 // All of that at once.
 bool nb_replace_file(const char *path, const void *data, uint64_t size, Rights rights, Error *err);
 
+// Adds bytes, which end in a line feed, to the end of a file, or makes it.  Those of several processes do not mix, and
+// where it fails the file is as it was, unless it cannot even be cut again.
+bool nb_append_line(const char *path, const void *data, uint64_t size, Error *err);
+
 // ---- for tests ----
 
 // The nth operation on files from now (1 = the next one) fails with errno `code`; 0 turns this off.

@@ -48,6 +48,18 @@ typedef struct Listener {
 
   // Inner, from here on.
 
+  // An operator's forward is about to compute (it is told of as applied when it has), or with NULL: an optimizer's step
+  // is done.
+  void (*computing)(void *user, const Op *op);
+  // The backward rule of a node is about to run, or with NULL: has run.
+  void (*visiting)(void *user, const Node *n);
+  // A walk that will deposit its gradients has brought all that it has for a leaf.  `grad`, owned, is what will be
+  // added to the leaf's gradient, and may be replaced by another tensor of its shape.  In the order of the walk, while
+  // it goes on, but for leaves with hooks, which are told at its end.  One that returns false ends the walk.
+  bool (*arrived)(void *user, Tensor *leaf, Tensor **grad, Error *err);
+  // Such a walk has ended: all is deposited, or with `whole` false nothing.
+  bool (*walked)(void *user, bool whole, Error *err);
+
   // A leaf's gradient, which was `before`, is another.  `cleared`: whatever it was before.
   void (*deposited)(void *user, Tensor *leaf, const Tensor *before, bool cleared);
   // A tensor was asked whether it has a gradient, or whether it requires grad.
@@ -70,10 +82,11 @@ void nb_unlisten(Listener *l);  // one that does not listen is ignored
 
 // ---- for those to whom things happen ----
 
-// The first listener of each voice, and how many reasons there are not to tell it.
+// The first listener of each voice, how many reasons there are not to tell it, and those that are set aside: modes.h.
 typedef struct Voices {
   Listener *list[NB_VOICES];
   int deaf[NB_VOICES];
+  struct Voices *aside;
 } Voices;
 extern Voices nb_voices;
 
@@ -84,12 +97,19 @@ static inline bool nb_is_heard(Voice voice) {
 // How many listeners hold what leaves receive.
 int nb_holders(void);
 
+// Whether somebody wants to be told of arrivals.
+bool nb_awaits_arrivals(void);
+
 bool nb_tell_applied(Voice voice, const Applied *a, Error *err);
 bool nb_tell_writing(Tensor *target, Error *err);
 bool nb_tell_overwriting(Storage *s, Error *err);
 bool nb_tell_visited(Node *node, Tensor *const *grad, Tensor *const *given, Error *err);
+bool nb_tell_arrived(Tensor *leaf, Tensor **grad, Error *err);
+bool nb_tell_walked(bool whole, Error *err);
 
 // These ask themselves whether somebody hears.
+void nb_tell_computing(const Op *op);
+void nb_tell_visiting(const Node *n);
 void nb_tell_deposited(Tensor *leaf, const Tensor *before, bool cleared);
 void nb_tell_looked(Tensor *t, bool of_grad);
 void nb_tell_stepped(const struct OptimizerRule *rule, const union OptimizerSlot *slots, int count);

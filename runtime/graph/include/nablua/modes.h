@@ -10,14 +10,15 @@
 #include "nablua/random.h"
 
 typedef struct Modes {
-  bool grad;            // gradients are recorded
-  int deaf[NB_VOICES];  // reasons not to tell listeners
-  RandomState random;   // the stream that operators draw from
+  bool grad;           // gradients are recorded
+  Voices voices;       // who listens to what is applied; who listens to writes hears all
+  RandomState random;  // the stream that operators draw from
 } Modes;
 
-// The modes as a program finds them, but that outer and inner listeners do not hear, and a random stream of its own;
-// returns those before.
-Modes nb_modes_set_aside(RandomState random);
+// Sets the modes as a program finds them: nobody listens to what is applied, and the random stream is the one given.
+// Keeps those before in `before`, which stays where it is until they are put back; what is set aside last is put back
+// first.  Who began to listen in between has ceased to then.
+void nb_modes_set_aside(Modes *before, RandomState random);
 
 void nb_modes_put_back(const Modes *before);
 

@@ -217,6 +217,7 @@ static inline int nb_op_outputs(const Op *op) {
 // make or test values; what depends on values is not known before the call and counts as none.  NaN where the shape
 // rule refuses the arguments.
 double nb_op_flops(const Op *op, const Value *args);
+double nb_call_flops(const Call *c);  // the same of a call whose shape rule has run
 
 // How many results a call with these arguments gives.
 int nb_op_results(const Op *op, const Value *args);

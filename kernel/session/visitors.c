@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: MIT
+// Visitors: a hook at the next instruction of what runs, which has the front end do what waits.
+//
+// Each runs on a Lua thread of its own, which takes the place of the session's for so long: all that the session knows
+// of what it evaluates is set aside, as the library does with what it knows.  The hook is there for one instruction
+// only; nothing costs anything while nobody visits.
+#include "visitors.h"
+
+#include <lauxlib.h>
+#include <signal.h>
+#include <string.h>
+
+#include "call.h"
+#include "interrupts.h"
+#include "nablua/clock.h"
+#include "nablua/interrupt.h"
+#include "nablua_lua.h"
+
+static const double at_a_time = 0.005;  // seconds that visitors may take before what runs goes on
+
+// ---- setting aside ----
+
+// What the session knows of what it evaluates.
+typedef struct Evaluation {
+  lua_State *L, *running;
+  sig_atomic_t active, interrupted;
+  double peace_until;
+  bool owed, unwinding;
+  Resumed *resumed;
+  Sink sink;
+  SessionLevel level;
+  bool serving, captured, apart, more_follows, deaf;
+  int command_line, beside;
+  Hooked hooked;
+  Chunk *chunk;
+  Text text, printed;
+} Evaluation;
+
+// A visitor and what it has interrupted.
+typedef struct Stay {
+  Visit visit;
+  Evaluation before;
+} Stay;
+
+static Evaluation evaluation_of(const Session *s) {
+  return (Evaluation){.L = s->L,
+                      .running = s->running,
+                      .active = s->active,
+                      .interrupted = s->interrupted,
+                      .peace_until = s->peace_until,
+                      .owed = s->owed,
+                      .unwinding = s->unwinding,
+                      .resumed = s->resumed,
+                      .sink = s->sink,
+                      .level = s->level,
+                      .serving = s->serving,
+                      .captured = s->captured,
+                      .apart = s->apart,
+                      .more_follows = s->more_follows,
+                      .deaf = s->deaf,
+                      .command_line = s->command_line,
+                      .beside = s->beside,
+                      .hooked = s->hooked,
+                      .chunk = s->chunk,
+                      .text = s->text,
+                      .printed = s->printed};
+}
+
+static void set_evaluation(Session *s, const Evaluation *e) {
+  s->L = e->L;
+  s->running = e->running;
+  s->active = e->active;
+  s->interrupted = e->interrupted;
+  s->peace_until = e->peace_until;
+  s->owed = e->owed;
+  s->unwinding = e->unwinding;
+  s->resumed = e->resumed;
+  s->sink = e->sink;
+  s->level = e->level;
+  s->serving = e->serving;
+  s->captured = e->captured;
+  s->apart = e->apart;
+  s->more_follows = e->more_follows;
+  s->deaf = e->deaf;
+  s->command_line = e->command_line;
+  s->beside = e->beside;
+  s->hooked = e->hooked;
+  s->chunk = e->chunk;
+  s->text = e->text;
+  s->printed = e->printed;
+}
+
+// Handlers of signals see the session before or after, never between.
+static void hold_signals(sigset_t *before) {
+  sigset_t all;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, before);
+}
+
+static void let_signals(const sigset_t *before) {
+  pthread_sigmask(SIG_SETMASK, before, NULL);
+}
+
+static bool begin(Session *s, Stay *stay, SessionLevel level) {
+  lua_State *V = s->visitors[s->depth];
+  sigset_t signals;
+  problem_aside(V);
+  if (!nablua_begin_visit(V)) {
+    problem_back(V);
+    return false;
+  }
+  *stay = (Stay){.visit = {.level = level, .begun = nb_clock(), .outer = s->visit}, .before = evaluation_of(s)};
+  hold_signals(&signals);
+  set_evaluation(s, &(Evaluation){.L = V, .running = V, .sink = s->front, .level = level, .apart = true, .deaf = true});
+  s->visit = &stay->visit;
+  s->depth++;
+  let_signals(&signals);
+  return true;
+}
+
+static void end(Session *s, Stay *stay) {
+  lua_State *V = s->L;
+  sigset_t signals;
+  hold_signals(&signals);
+  text_free(&s->printed);
+  nb_interrupt_clear();
+  set_evaluation(s, &stay->before);
+  s->visit = stay->visit.outer;
+  s->depth--;
+  nablua_end_visit(V);
+  problem_back(V);
+  let_signals(&signals);
+  for (; stay->visit.passed > 0; stay->visit.passed--) session_interrupt(s);
+}
+
+bool session_visit(Session *s, SessionLevel level, void (*run)(void *user), void *user) {
+  Stay stay;
+  if (!s->serving) {
+    SessionLevel before = s->level;
+    s->level = level;
+    run(user);
+    s->level = before;
+    return true;
+  }
+  if (level >= s->level || s->depth == MOST_VISITS || !begin(s, &stay, level)) return false;
+  run(user);
+  end(s, &stay);
+  return true;
+}
+
+// ---- serving ----
+
+// Whether a finalizer is among the functions that run in a state.
+static bool has_finalizer(lua_State *L) {
+  enum { LEVELS_A_LOOK = 200 };
+  lua_Debug ar;
+  for (int level = 0; level < LEVELS_A_LOOK && lua_getstack(L, level, &ar); level++) {
+    lua_getinfo(L, "n", &ar);
+    if (ar.name && strcmp(ar.namewhat, "metamethod") == 0 && strcmp(ar.name, "__gc") == 0) return true;
+  }
+  return false;
+}
+
+// Whether what runs may be left for a while: it is not being unwound, nothing is written as a whole, and no finalizer
+// runs.
+static bool may_visit(const Session *s, lua_State *L) {
+  return s->active && !s->interrupted && !nb_interrupt_is_held() && !has_finalizer(L) && !any_waiting(s, has_finalizer);
+}
+
+// Has visitors served before what runs in L goes on; what only waits has all the time.
+static void serve(Session *s, lua_State *L, bool waits) {
+  double begun = nb_clock(), now = begun;
+  if (!s->front.visit || !may_visit(s, L) || (!waits && begun < s->rest_until)) return;
+  SessionLevel level = s->captured ? SESSION_HANDLE : s->level;
+  s->called = 0;
+  s->serving = true;
+  while (!s->interrupted && s->front.visit(s->front.user, level)) {
+    now = nb_clock();
+    if (!waits && now - begun > at_a_time) {
+      s->called = 1;
+      break;
+    }
+  }
+  s->serving = false;
+  s->rest_until = now + (now - begun);
+}
+
+void session_serve(Session *s) {
+  if (s->called && s->running) serve(s, s->running, true);
+}
+
+// The library waits, or a function is recorded that is about to call another.
+static void on_wait(lua_State *L) {
+  Session *s = session_of(L);
+  if (s->called && L == s->running) serve(s, L, !nablua_is_recorded(L));
+}
+
+static void serve_between(Session *s, lua_State *L) {
+  serve(s, L, false);
+}
+
+void open_visitors(lua_State *L) {
+  Session *s = session_of(L);
+  s->serve = serve_between;
+  push_session_table(L, "visitors");
+  for (int i = 0; i < MOST_VISITS; i++) {
+    s->visitors[i] = lua_newthread(L);
+    lua_rawseti(L, -2, i + 1);
+  }
+  lua_pop(L, 1);
+  nablua_on_wait(on_wait);
+}

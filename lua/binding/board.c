@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: MIT
+// The board of a group, and the thread that keeps our part of it.
+#include "board.h"
+
+#include <errno.h>
+#include <math.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "nablua/clock.h"
+#include "nablua/environment.h"
+
+enum { BEAT = 100 /* ms */, SLOT = 512 };
+static const double SILENT = 3;   // seconds without a heartbeat, after which a process is said to give no sign
+static const double WORK = 0.01;  // seconds of computing between two looks that count as going on
+static const double STALL = 30;   // seconds, without NABLUA_STALL
+static const double GRACE = 2;    // seconds between asking all to end and ending them
+
+// One process.  The text is written before the state and may be read half-written: it is only shown.
+typedef struct Slot {
+  atomic_int pid, rank, state;
+  atomic_uint_least64_t beat, work, number;  // heartbeats; µs of the computing thread; exchanges begun or behind
+  atomic_int ends;                           // somebody found the second stall
+  char text[BOARD_TEXT];
+} Slot;
+_Static_assert(sizeof(Slot) <= SLOT, "a slot must fit its place");
+
+// What the thread saw of a slot when it last moved.
+typedef struct Seen {
+  uint64_t beat, work, number;
+  double beaten;  // when the heart last beat
+} Seen;
+
+static struct {
+  char *slots;
+  int count, mine, rank;
+  bool all_here, running;
+  void (*abandon)(int);
+  pthread_t thread;
+  clockid_t clock;  // the computing thread's
+  atomic_bool stop;
+  double stall;
+} board;
+
+enum { MOST = 1024 };
+static Seen seen[MOST];
+
+size_t nb_board_slot_bytes(void) {
+  return SLOT;
+}
+
+static Slot *slot_at(int i) {
+  return (Slot *)(void *)(board.slots + (size_t)i * SLOT);
+}
+
+void nb_board_say(const char *format, ...) {
+  char line[2000];
+  int used = board.slots ? snprintf(line, sizeof line, "[rank %d] ", board.rank + 1) : 0;
+  va_list ap;
+  va_start(ap, format);
+  int n = vsnprintf(line + used, sizeof line - (size_t)used - 1, format, ap);
+  va_end(ap);
+  used = n < (int)sizeof line - used - 1 ? used + n : (int)sizeof line - 2;
+  line[used++] = '\n';
+  if (write(STDERR_FILENO, line, (size_t)used) < 0) return;  // nobody listens
+}
+
+static void copy_text(const Slot *s, char text[BOARD_TEXT]) {
+  memcpy(text, s->text, BOARD_TEXT);
+  text[BOARD_TEXT - 1] = '\0';
+}
+
+// A process that ended without a word is gone from the system, or its parent has not looked yet.
+static bool is_dead(const Slot *s) {
+  int pid = atomic_load(&s->pid);
+  char path[64], text[256];
+  if (pid <= 0) return false;
+  if (kill(pid, 0) != 0) return errno == ESRCH;
+  snprintf(path, sizeof path, "/proc/%d/stat", pid);
+  FILE *f = fopen(path, "re");
+  if (!f) return true;
+  size_t n = fread(text, 1, sizeof text - 1, f);
+  fclose(f);
+  text[n] = '\0';
+  const char *after = strrchr(text, ')');
+  return after && (after[1] == ' ' && (after[2] == 'Z' || after[2] == 'X'));
+}
+
+bool nb_board_missing(uint64_t number, char *text, size_t size) {
+  for (int i = 0; i < board.count; i++) {
+    const Slot *s = slot_at(i);
+    if (i == board.mine) continue;
+    int rank = atomic_load(&s->rank) + 1;
+    bool left = atomic_load(&s->state) == BOARD_LEFT;
+    if (left && atomic_load(&s->number) < number) {
+      snprintf(text, size, "rank %d has ended its program and will not come", rank);
+      return true;
+    }
+    if (!left && is_dead(s)) {
+      snprintf(text, size, "rank %d (process %d) has died", rank, atomic_load(&s->pid));
+      return true;
+    }
+  }
+  return false;
+}
+
+// ---- the thread ----
+
+// "rank 2 waits in ...", "rank 3 has not come: ..."
+static void tell_of(int i, double now, char *line, size_t size) {
+  const Slot *s = slot_at(i);
+  char text[BOARD_TEXT];
+  int rank = atomic_load(&s->rank) + 1;
+  copy_text(s, text);
+  bool silent = now - seen[i].beaten > SILENT;
+  if (is_dead(s))
+    snprintf(line, size, "rank %d (process %d) has died", rank, atomic_load(&s->pid));
+  else if (silent)
+    snprintf(line, size,
+             "rank %d (process %d) gives no sign of life: it is stopped, or its machine overloaded; last: %s", rank,
+             atomic_load(&s->pid), *text ? text : "nothing");
+  else if (atomic_load(&s->state) == BOARD_WAITS)
+    snprintf(line, size, "rank %d waits in %s (exchange %llu)", rank, text,
+             (unsigned long long)atomic_load(&s->number));
+  else if (atomic_load(&s->state) == BOARD_LEFT)
+    snprintf(line, size, "rank %d has ended its program", rank);
+  else
+    snprintf(line, size, "rank %d has not come: it neither computes nor exchanges; its last was %s", rank,
+             *text ? text : "nothing");
+}
+
+static void tell_stall(double seconds, int times, double now) {
+  char line[BOARD_TEXT + 200];
+  nb_board_say("dist: nobody has gone on for %.3g s:", seconds);
+  for (int i = 0; i < board.count; i++) {
+    tell_of(i, now, line, sizeof line);
+    nb_board_say("  %s", line);
+  }
+  if (!board.all_here) nb_board_say("  what ranks on other machines do is not known here");
+  if (times > 1 && board.all_here) nb_board_say("dist: that is twice the time of NABLUA_STALL; ending all ranks");
+}
+
+// Whether anybody of the machine has gone on since the last look.
+static bool look(double now) {
+  bool moved = false;
+  for (int i = 0; i < board.count; i++) {
+    const Slot *s = slot_at(i);
+    uint64_t beat = atomic_load(&s->beat), work = atomic_load(&s->work), number = atomic_load(&s->number);
+    if (beat != seen[i].beat) seen[i].beaten = now;
+    seen[i].beat = beat;
+    moved = moved || number != seen[i].number;
+    seen[i].number = number;
+    if (atomic_load(&s->state) == BOARD_WAITS) {
+      seen[i].work = work;  // a wait takes time of the processor, too
+    } else if ((double)(work - seen[i].work) > WORK * 1e6) {
+      seen[i].work = work;
+      moved = true;
+    }
+  }
+  return moved;
+}
+
+// Of those who wait, and live, the first speaks.
+static bool speaks(double now) {
+  for (int i = 0; i < board.count; i++)
+    if (atomic_load(&slot_at(i)->state) == BOARD_WAITS && now - seen[i].beaten <= SILENT) return i == board.mine;
+  return false;
+}
+
+static void beat(void) {
+  Slot *s = slot_at(board.mine);
+  struct timespec used;
+  if (clock_gettime(board.clock, &used) == 0)
+    atomic_store(&s->work, (uint64_t)used.tv_sec * 1000000 + (uint64_t)used.tv_nsec / 1000);
+  atomic_fetch_add(&s->beat, 1);
+}
+
+static void *keep(void *user) {
+  double moved = nb_clock(), ending = 0;
+  int times = 0;
+  (void)user;
+  while (!atomic_load(&board.stop)) {
+    struct timespec pause = {0, BEAT * 1000000L};
+    nanosleep(&pause, NULL);
+    beat();
+    double now = nb_clock();
+    if (look(now)) {
+      moved = now;
+      times = 0;
+    }
+    if (now - moved >= board.stall * (times + 1)) {
+      times++;
+      if (speaks(now)) {
+        tell_stall(now - moved, times, now);
+        if (times > 1 && board.all_here)
+          for (int i = 0; i < board.count; i++) atomic_store(&slot_at(i)->ends, 1);
+      }
+    }
+    if (!ending && atomic_load(&slot_at(board.mine)->ends)) ending = now + GRACE * (board.mine > 0);
+    if (ending > 0 && now >= ending) board.abandon(1);
+  }
+  return NULL;
+}
+
+// ---- ours ----
+
+static double stall_of(void) {
+  const char *text = nb_environment("NABLUA_STALL");
+  double seconds = text ? strtod(text, NULL) : 0;
+  return seconds > 0 && seconds < 1e9 ? seconds : STALL;
+}
+
+bool nb_board_open(void *slots, int count, int mine, int rank, bool all_here, void (*abandon)(int), Error *err) {
+  sigset_t all, before;
+  if (count > MOST)
+    return nb_fail(err, NB_ERROR_STATE, "dist: a machine can have at most %d ranks, got %d", MOST, count);
+  board.slots = slots, board.count = count, board.mine = mine, board.rank = rank, board.all_here = all_here;
+  board.abandon = abandon;
+  board.stall = stall_of();
+  pthread_getcpuclockid(pthread_self(), &board.clock);
+  Slot *s = slot_at(mine);
+  atomic_store(&s->pid, getpid());
+  atomic_store(&s->rank, rank);
+  atomic_store(&s->state, BOARD_COMPUTES);
+  for (int i = 0; i < count; i++) seen[i].beaten = nb_clock();
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);  // signals are the main thread's
+  board.running = pthread_create(&board.thread, NULL, keep, NULL) == 0;
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  return board.running || nb_fail(err, NB_ERROR_STATE, "dist: the system gives no thread for the board");
+}
+
+void nb_board_wait(uint64_t number, const char *text) {
+  if (!board.slots) return;
+  Slot *s = slot_at(board.mine);
+  snprintf(s->text, sizeof s->text, "%s", text);
+  atomic_store(&s->number, number);
+  atomic_store(&s->state, BOARD_WAITS);
+}
+
+void nb_board_go(uint64_t number) {
+  if (!board.slots) return;
+  Slot *s = slot_at(board.mine);
+  atomic_store(&s->state, BOARD_COMPUTES);
+  atomic_store(&s->number, number);
+}
+
+void nb_board_leave(void) {
+  if (!board.running) return;
+  atomic_store(&slot_at(board.mine)->state, BOARD_LEFT);
+  atomic_store(&board.stop, true);
+  pthread_join(board.thread, NULL);
+  board.running = false;
+}

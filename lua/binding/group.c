@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: MIT
+// A group of processes: joining it, agreeing, exchanging, leaving.
+#include "group.h"
+
+#include <dlfcn.h>
+#include <sched.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "board.h"
+#include "nablua/clock.h"
+#include "nablua/interrupt.h"
+#include "nablua/map.h"
+#include "nablua/memory.h"
+#include "nablua/tape.h"
+
+static struct {
+  const Transport *transport;
+  TransportPlace place;
+  bool open, left;
+  uint64_t number;    // exchanges begun
+  char broken[1500];  // why nothing more can be exchanged
+} group;
+
+const TransportPlace *nb_group(void) {
+  return group.open ? &group.place : NULL;
+}
+
+// ---- joining ----
+
+static int number_of(const char *variable) {
+  const char *text = getenv(variable);
+  long n = text ? strtol(text, NULL, 10) : 0;
+  return n > 0 && n < 1 << 24 ? (int)n : 0;
+}
+
+// Open MPI's mpirun, MPICH's (and srun with its PMI), and srun with PMIx.
+int nb_group_launched(void) {
+  static const char *const variables[][2] = {{"OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_SIZE"},
+                                             {"PMI_SIZE", "PMI_SIZE"},
+                                             {"PMIX_RANK", "SLURM_STEP_NUM_TASKS"}};
+  for (int i = 0; i < 3; i++)
+    if (getenv(variables[i][0])) return number_of(variables[i][1]);
+  return 0;
+}
+
+static bool load(const char *path, Error *err) {
+  // Open MPI opens parts of itself, which look for its symbols among the global ones.
+  void *module = dlopen(path, RTLD_NOW | RTLD_GLOBAL);
+  if (!module)
+    return nb_fail(err, NB_ERROR_STATE,
+                   "dist: %s cannot be opened (%s); install the MPI that it was built with (Debian: openmpi-bin)", path,
+                   dlerror());
+  union {
+    void *address;
+    TransportFunction function;
+  } found = {dlsym(module, TRANSPORT_FUNCTION)};
+  const Transport *t = found.address ? found.function() : NULL;
+  if (!t || t->version != TRANSPORT_VERSION)
+    return nb_fail(err, NB_ERROR_STATE, "dist: %s belongs to another version of nablua", path);
+  group.transport = t;
+  return true;
+}
+
+bool nb_group_open(const char *path, Error *err) {
+  char why[300] = "";
+  if (group.open) return true;
+  int launched = nb_group_launched();
+  if (!group.transport && !load(path, err)) return false;
+  if (!group.transport->open(&group.place, why, sizeof why)) return nb_fail(err, NB_ERROR_STATE, "dist: %s", why);
+  if (group.place.size == 1 && launched > 1)
+    return nb_fail(err, NB_ERROR_STATE,
+                   "dist: the launcher started %d ranks, but this process finds itself alone: its MPI is %s, and the "
+                   "mpirun is another's; use the mpirun of that MPI, or build nablua with the other one (mpicc)",
+                   launched, group.place.library);
+  void *slots = group.transport->shared(nb_board_slot_bytes(), why, sizeof why);
+  if (!slots) return nb_fail(err, NB_ERROR_STATE, "dist: there is no memory that ranks share: %s", why);
+  if (!nb_board_open(slots, group.place.node_size, group.place.node_rank, group.place.rank,
+                     group.place.node_size == group.place.size, group.transport->abandon, err))
+    return false;
+  return group.open = true;
+}
+
+void nb_group_leave(void) {
+  if (!group.open || group.left) return;
+  group.left = true;
+  nb_board_leave();
+  // Who waits in what has failed would wait for ever.
+  if (*group.broken)
+    group.transport->abandon(1);
+  else
+    group.transport->close();
+}
+
+void nb_group_abandon(int status) {
+  if (!group.open || group.left) return;
+  group.left = true;
+  group.transport->abandon(status);
+}
+
+// ---- waiting ----
+
+void nb_group_break(const char *why) {
+  if (!*group.broken) snprintf(group.broken, sizeof group.broken, "%s", why);
+}
+
+static bool breaks(Error *err, ErrorKind kind, const char *text) {
+  nb_group_break(text);
+  return nb_fail(err, kind, "%s", text);
+}
+
+static bool is_whole(Error *err) {
+  if (group.left) return nb_fail(err, NB_ERROR_STATE, "dist: this rank has left its group");
+  return !*group.broken ||
+         nb_fail(err, NB_ERROR_STATE, "dist: the group exchanges nothing more since this failed: %s", group.broken);
+}
+
+static char waits_in[INTENT_TEXT + 100];
+
+Wait nb_wait_begin(const char *text) {
+  snprintf(waits_in, sizeof waits_in, "%s", text);
+  nb_board_wait(group.number, text);
+  return (Wait){.begun = nb_clock(), .looked = nb_clock()};
+}
+
+void nb_wait_end(void) {
+  nb_board_go(group.number);
+}
+
+bool nb_pause(Wait *w, Error *err) {
+  // Large tensors come in pieces, which move on only when somebody asks: at first a wait asks all the time, but lets
+  // others have the core.
+  static const double BUSY = 0.02, LIGHT = 1, LOOK = 0.05;
+  double now = nb_clock(), waited = now - w->begun;
+  if (waited < BUSY)
+    sched_yield();
+  else
+    nanosleep(&(struct timespec){0, waited < LIGHT ? 50000 : 500000}, NULL);
+  if (++w->turns % 16) return true;
+  Error stop;
+  if (!nb_poll(&stop)) {
+    breaks(err, stop.kind, stop.message);
+    return false;
+  }
+  if (now - w->looked < LOOK) return true;
+  w->looked = now;
+  char missing[200], text[INTENT_TEXT + 400];
+  if (!nb_board_missing(group.number, missing, sizeof missing)) return true;
+  snprintf(text, sizeof text, "%s: %s", waits_in, missing);
+  return breaks(err, NB_ERROR_STATE, text);
+}
+
+bool nb_request_begin(const Exchange *x, Request *r, Error *err) {
+  char why[300];
+  return group.transport->start(x, r, why, sizeof why) || breaks(err, NB_ERROR_STATE, why);
+}
+
+bool nb_request_test(Request *r, bool *done, Error *err) {
+  char why[300];
+  return group.transport->test(r, done, why, sizeof why) || breaks(err, NB_ERROR_STATE, why);
+}
+
+static bool complete(Request *r, const char *text, Error *err) {
+  bool done = false, ok = nb_request_test(r, &done, err);
+  if (ok && done) return true;
+  Wait w = nb_wait_begin(text);
+  while (ok && !done) ok = nb_pause(&w, err) && nb_request_test(r, &done, err);
+  nb_wait_end();
+  return ok;
+}
+
+bool nb_exchange(const Exchange *x, const char *text, Error *err) {
+  Request r;
+  return is_whole(err) && nb_request_begin(x, &r, err) && complete(&r, text, err);
+}
+
+// ---- agreeing ----
+
+void nb_intend(Intent *intent, const char *format, ...) {
+  va_list ap;
+  memset(intent, 0, sizeof *intent);  // the texts of ranks are compared byte by byte
+  va_start(ap, format);
+  vsnprintf(intent->text, sizeof intent->text, format, ap);
+  va_end(ap);
+  intent->hash = nb_hash_text(intent->text);
+  Site site = nb_site_now();
+  size_t used = strlen(intent->text);
+  if (site.source) snprintf(intent->text + used, sizeof intent->text - used, " at %s:%d", site.source, site.line);
+}
+
+bool nb_agree_begin(Agreement *a, const Intent *intent, Error *err) {
+  if (!is_whole(err)) return false;
+  uint64_t hash = intent->hash ^ ++group.number * 0x9E3779B97F4A7C15u;  // the same thing later is another
+  *a = (Agreement){.intent = *intent, .mine = {hash, ~hash}, .number = group.number};
+  return nb_request_begin(&(Exchange){.motion = MOTION_ALLREDUCE,
+                                      .channel = CHANNEL_CONTROL,
+                                      .element = ELEMENT_U64,
+                                      .reduction = REDUCTION_MAX,
+                                      .from = a->mine,
+                                      .to = a->all,
+                                      .count = 2},
+                          &a->request, err);
+}
+
+// "ranks 1, 2 and 4"
+static void name_ranks(const bool *in, char *text, size_t size) {
+  int count = 0, shown = 0;
+  size_t used = 0;
+  for (int r = 0; r < group.place.size; r++) count += in[r];
+  used += (size_t)snprintf(text, size, count > 1 ? "ranks " : "rank ");
+  for (int r = 0; r < group.place.size && used < size; r++) {
+    if (!in[r]) continue;
+    const char *before = shown == 0 ? "" : shown == count - 1 ? " and " : ", ";
+    if (++shown > 16) {
+      snprintf(text + used, size - used, " and others");
+      return;
+    }
+    used += (size_t)snprintf(text + used, size - used, "%s%d", before, r + 1);
+  }
+}
+
+// All ranks know that they differ: each hears what all are about to do.
+static bool tell_difference(const Agreement *a, Error *err) {
+  int size = group.place.size, kinds = 0;
+  size_t bytes = (size_t)size * (INTENT_TEXT + sizeof(bool));
+  char *texts = nb_alloc(bytes, err), message[1200], ranks[200];
+  if (!texts) return breaks(err, err->kind, err->message);
+  bool *in = (bool *)(texts + (size_t)size * INTENT_TEXT);
+  Exchange x = {.motion = MOTION_ALLGATHER,
+                .channel = CHANNEL_CONTROL,
+                .element = ELEMENT_U8,
+                .from = a->intent.text,
+                .to = texts,
+                .count = INTENT_TEXT};
+  if (!nb_exchange(&x, a->intent.text, err)) {
+    nb_free(texts, bytes);
+    return false;
+  }
+  size_t used = (size_t)snprintf(message, sizeof message, "dist: the ranks do not meet in exchange %llu",
+                                 (unsigned long long)a->number);
+  for (int r = 0; r < size && used < sizeof message - 1; r++) {
+    bool told = false;
+    for (int q = 0; q < r; q++)
+      told = told || memcmp(texts + (size_t)q * INTENT_TEXT, texts + (size_t)r * INTENT_TEXT, INTENT_TEXT) == 0;
+    if (told) continue;
+    for (int q = 0; q < size; q++)
+      in[q] = memcmp(texts + (size_t)q * INTENT_TEXT, texts + (size_t)r * INTENT_TEXT, INTENT_TEXT) == 0;
+    name_ranks(in, ranks, sizeof ranks);
+    if (++kinds > 4) {
+      snprintf(message + used, sizeof message - used, "; ...");
+      break;
+    }
+    int n = snprintf(message + used, sizeof message - used, "%s %s: %s", kinds == 1 ? ":" : ";", ranks,
+                     texts + (size_t)r * INTENT_TEXT);
+    used = used + (size_t)n < sizeof message ? used + (size_t)n : sizeof message - 1;
+  }
+  nb_free(texts, bytes);
+  return breaks(err, NB_ERROR_STATE, message);
+}
+
+bool nb_agree_test(Agreement *a, Error *err) {
+  if (a->done) return true;
+  bool done;
+  if (!nb_request_test(&a->request, &done, err)) return false;
+  if (!done) return true;
+  a->done = true;
+  return (a->all[0] == a->mine[0] && a->all[1] == a->mine[1]) || tell_difference(a, err);
+}
+
+bool nb_agree(const Intent *intent, Error *err) {
+  Agreement a;
+  if (!nb_agree_begin(&a, intent, err) || !nb_agree_test(&a, err)) return false;
+  if (a.done) return true;
+  bool ok = true;
+  Wait w = nb_wait_begin(intent->text);
+  while (ok && !a.done) ok = nb_pause(&w, err) && nb_agree_test(&a, err);
+  nb_wait_end();
+  return ok;
+}

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: MIT
+// A group of processes that compute together: joining it, agreeing on what is exchanged, exchanging, leaving.
+//
+// Every exchange begins with an agreement: the ranks compare a hash of what each is about to do, and where they differ
+// all of them fail with the same sentence, before a byte of data has moved.  What has failed leaves the group broken:
+// nothing more is exchanged.  Ranks are counted from 0 here and from 1 in sentences.
+#ifndef NABLUA_GROUP_H
+#define NABLUA_GROUP_H
+
+#include "nablua/error.h"
+#include "transport.h"
+
+enum { INTENT_TEXT = 240 };
+
+// What a rank is about to do.
+typedef struct Intent {
+  char text[INTENT_TEXT];  // "allreduce_ (sum) of f32 2×3 at train.lua:7"
+  uint64_t hash;           // of what must be equal
+} Intent;
+
+// An agreement under way.
+typedef struct Agreement {
+  Intent intent;
+  uint64_t mine[2], all[2];
+  uint64_t number;  // of the exchange
+  Request request;
+  bool done;
+} Agreement;
+
+// How many processes the launcher's environment says that there are; 0 when this was not launched so.
+int nb_group_launched(void);
+
+// Joins the group through the module at `path`.
+bool nb_group_open(const char *path, Error *err);
+
+// The place in it; NULL while it is not open.
+const TransportPlace *nb_group(void);
+
+// Fills an intent: `what` with its words, and the place in the user's code.
+void nb_intend(Intent *intent, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+bool nb_agree_begin(Agreement *a, const Intent *intent, Error *err);
+bool nb_agree_test(Agreement *a, Error *err);  // moves on; a->done when all agree
+bool nb_agree(const Intent *intent, Error *err);
+
+// One exchange, to its end.  `text` says what waits.
+bool nb_exchange(const Exchange *x, const char *text, Error *err);
+
+bool nb_request_begin(const Exchange *x, Request *r, Error *err);
+bool nb_request_test(Request *r, bool *done, Error *err);
+
+// A wait: nb_pause between two tests of something; false when it cannot end well.
+typedef struct Wait {
+  double begun, looked;
+  int turns;
+} Wait;
+Wait nb_wait_begin(const char *text);
+bool nb_pause(Wait *w, Error *err);
+void nb_wait_end(void);
+
+// Nothing more is exchanged from now on; `why` is said to whoever tries.
+void nb_group_break(const char *why);
+
+// Leaves the group, once all do; ends all processes of it.
+void nb_group_leave(void);
+void nb_group_abandon(int status);
+
+#endif

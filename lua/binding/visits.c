@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: MIT
+// Visits: work done in the middle of what runs, which neither notices.  All that the binding and the library know of
+// what runs is set aside, in one stack, and put back afterwards; what the registry holds of it lies on the visitor's
+// Lua stack meanwhile.
+#include "visits.h"
+
+#include <lua.h>
+
+#include "nablua/modes.h"
+#include "nablua_lua.h"
+#include "open.h"
+#include "sites.h"
+
+enum { MOST_VISITS = 8 };
+
+typedef struct Visit {
+  Modes modes;
+  lua_State *entered;
+  int top;  // behind what lies on the visitor's stack
+} Visit;
+
+static Visit visits[MOST_VISITS];
+static int count;
+static RandomState stream;  // that visitors draw from, one after the other
+static void (*serve)(lua_State *L);
+
+// Each pushes what a file knows, and pops it again.
+static struct {
+  void (*aside)(lua_State *V), (*back)(lua_State *V);
+} const parts[] = {{nb_mode_aside, nb_mode_back},
+                   {nb_calls_aside, nb_calls_back},
+                   {nb_observe_aside, nb_observe_back},
+                   {nb_anomaly_aside, nb_anomaly_back},
+                   {nb_kept_aside, nb_kept_back}};
+enum { PARTS = sizeof parts / sizeof *parts };
+
+bool nablua_begin_visit(lua_State *V) {
+  if (count == MOST_VISITS || !lua_checkstack(V, 40)) return false;
+  Visit *v = &visits[count];
+  v->entered = nb_entered();
+  for (int i = 0; i < PARTS; i++) parts[i].aside(V);
+  if (stream.seed == 0) stream.seed = nb_random_get().seed ^ 0x9E3779B97F4A7C15u;
+  nb_modes_set_aside(&v->modes, stream);
+  v->top = lua_gettop(V);
+  nb_return_to(V);
+  count++;
+  return true;
+}
+
+void nablua_end_visit(lua_State *V) {
+  Visit *v = &visits[--count];
+  stream = nb_random_get();
+  nb_modes_put_back(&v->modes);
+  lua_settop(V, v->top);
+  for (int i = PARTS - 1; i >= 0; i--) parts[i].back(V);
+  nb_return_to(v->entered);
+}
+
+bool nb_visiting(void) {
+  return count > 0;
+}
+
+void nablua_on_wait(void (*function)(lua_State *L)) {
+  serve = function;
+}
+
+void nb_wait(lua_State *L) {
+  if (serve) serve(L);
+}
+
+// native.visiting(): whether what runs was begun in the middle of something else.
+static int visiting(lua_State *L) {
+  lua_pushboolean(L, nb_visiting());
+  return 1;
+}
+
+void nb_open_visits(lua_State *L) {
+  lua_pushcfunction(L, visiting);
+  lua_setfield(L, -2, "visiting");
+}

@@ -1,0 +1,68 @@
+-- SPDX-License-Identifier: MIT
+-- A rank's share of every batch, and what its gradients count for because of it.
+--
+-- A batch of the whole is cut into as many parts as there are ranks, in the order of the samples; where they do not
+-- divide, sizes differ by one.  The mean over ranks is then not that of the samples: a rank's gradients are weighed by
+-- its samples times ranks over the samples of all.  A rank without a sample takes part with one of weight 0.
+local native = require "nablua.native"
+local nb = require "nablua.core"
+local group = require "nablua.dist.group"
+
+local share = { weight = 1 }
+local are_sums  -- losses are sums over samples, of which each counts as it is
+
+-- What a rank's loss counts for in the loss of all, but for a factor.
+local function weight_of_loss()
+  return are_sums and share.weight > 0 and 1 or share.weight
+end
+
+-- Whether losses are sums in place of means.
+function share.losses_are_sums(on) are_sums = on end
+
+-- What gradients, statistics and means of this rank count for from now on.
+function share.weigh(weight)
+  if weight == share.weight then return end
+  share.weight = weight
+  native.dist_weigh(weight)
+end
+
+-- The first and last sample of this rank's part of those from `first` to `last`, which is weighed.
+function share.part(first, last)
+  local all, n, r = last - first + 1, group.size, group.rank
+  local from, to = all * (r - 1) // n, all * r // n
+  share.weigh((to - from) * n / all)
+  if from == to then return first, first end
+  return first + from, first + to - 1
+end
+
+-- A random order that all ranks share: rank 1's.
+function share.order(count)
+  if group.size == 1 then return nb.randperm(count) end
+  local order = group.rank == 1 and nb.randperm(count) or nb.zeros(count, { dtype = "i64" })
+  return native.dist_move("broadcast_", order, 0, 1, " of the order of the samples")
+end
+
+-- Sums of numbers over the ranks: a list.
+function share.sums(numbers)
+  if group.size == 1 or #numbers == 0 then return numbers end
+  return native.dist_move("allreduce_", nb.tensor(numbers, { dtype = "f64" }), 0, 0, " (sum of figures)"):totable()
+end
+
+-- Whether it is so on any rank.
+function share.any(condition)
+  return share.sums { condition and 1 or 0 }[1] > 0
+end
+
+-- The sum of a tensor over the ranks, through which gradients flow: each rank's loss depends on all ranks' numbers.
+-- The ranks' gradients are added as they are weighed, so that what weighs the sum afterwards finds it so.
+share.sum = native.custom("sum_over_ranks", 1, function(ctx, x)
+  ctx.weight = weight_of_loss()
+  if group.size == 1 then return x:clone() end
+  return native.dist_move("allreduce_", ctx.weight == 0 and x * 0 or x, 0, 0, " (sum of statistics)")
+end, function(ctx, g)
+  if group.size == 1 then return g end
+  local all = native.dist_move("allreduce_", g * ctx.weight, 0, 0, " (gradient of statistics)")
+  return ctx.weight == 0 and all * 0 or all / ctx.weight
+end)
+
+return share

@@ -1,0 +1,91 @@
+-- SPDX-License-Identifier: MIT
+-- How functions that are made of operators join nb, the methods of tensors and the registry: what they take is one
+-- list, by which arguments are read and help is written.
+local native = require "nablua.native"
+local nb = require "nablua.core"
+local options = require "nablua.options"
+local registry = require "nablua.registry"
+
+local define = {}
+
+local function is_list(v)
+  return type(v) == "table" and not nb.is_tensor(v) and getmetatable(v) == nil
+end
+
+-- define.operator(name, { family=, doc=, example=, params=, derivative= or no_grad=, sample=, function(o) }): the
+-- function gets the arguments by name.  Where the first parameter is a tensor it is a method, too.  The
+-- sample is that of a row.
+function define.operator(name, entry)
+  local params, body = entry.params, entry[1]
+  entry.kind, entry.composed = "operator", true
+  entry[1] = function(...) return body(options.read(name, params, ...)) end
+  entry.code = function() return body end
+  if params[1] and params[1].type == "tensor" then native.methods[name] = entry[1] end
+  return registry.define(nb, "nb.", name, entry)
+end
+
+-- The same of tensors that stand one by one or in a table: function(list, o).
+function define.of_tensors(name, entry)
+  local params, body = entry.params or {}, entry[1]
+  entry.kind, entry.composed = "operator", true
+  entry.params = { { name = "tensors", type = "tensors", doc = "or one by one" } }
+  for _, p in ipairs(params) do table.insert(entry.params, p) end
+  entry[1] = function(...)
+    local list, rest = {}, table.pack(...)
+    local first = 1
+    if is_list(rest[1]) then
+      list, first = table.move(rest[1], 1, #rest[1], 1, {}), 2
+    else
+      while nb.is_tensor(rest[first]) do
+        list[first] = rest[first]
+        first = first + 1
+      end
+    end
+    return body(options.read(name, entry.params, list, table.unpack(rest, first, rest.n)).tensors,
+      options.read(name, params, table.unpack(rest, first, rest.n)))
+  end
+  entry.code = function() return body end
+  return registry.define(nb, "nb.", name, entry)
+end
+
+-- The entry of a form that writes into its first argument.
+function define.in_place(name, f, entry)
+  registry.add { name = "t:" .. name .. "_", kind = "method", value = f, see = { "nb." .. name },
+    signature = ("t:%s_(...)"):format(name), doc = ("As nb.%s, written into t itself."):format(name),
+    example = entry.example }
+end
+
+-- A sentence for what cannot be: fail("cov", "x must be ...", ...)
+function define.fail(name, format, ...)
+  native.raise(name .. ": " .. format:format(...))
+end
+
+-- Parameters that many share.
+function define.x(doc)
+  return { name = "x", type = "tensor", doc = doc }
+end
+
+function define.tensor(name, doc)
+  return { name = name, type = "tensor", doc = doc }
+end
+
+-- A dimension that may be left out.
+function define.dim(default, doc)
+  return { name = "dim", type = "integer", default = default, optional = true, positional = true, doc = doc }
+end
+
+define.keepdim = { name = "keepdim", type = "boolean", default = false }
+
+-- The dimension from the front, and its size; a scalar has one of size 1.
+function define.dimension(name, x, dim, what)
+  local n = x:dim()
+  if dim == 0 or math.abs(dim) > math.max(n, 1) then
+    define.fail(name, "there is no dimension %d%s in a tensor of %d (count from 1, or from -1 at the end)", dim,
+      what or "", n)
+  end
+  if n == 0 then return 1, 1 end
+  dim = dim < 0 and dim + n + 1 or dim
+  return dim, x:size(dim)
+end
+
+return define

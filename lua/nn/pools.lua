@@ -1,0 +1,227 @@
+-- SPDX-License-Identifier: MIT
+-- Pooling layers of one and three dimensions, adaptive ones, of norms, and back; those of images that are one operator
+-- are in pooling.lua.
+--
+-- A window of three dimensions is one of two and then one of one: maxima of maxima, means of means.
+local native = require "nablua.native"
+local nb = require "nablua.core"
+local module = require "nablua.nn.module"
+local options = require "nablua.options"
+local shared = require "nablua.nn.shared"
+
+local M = {}
+
+local SHAPES = { "(batch ×) channels × length", "(batch ×) channels × height × width",
+  "(batch ×) channels × depth × height × width" }
+
+local function define(name, spec) M[name] = module.define("nn." .. name, spec) end
+
+local function check(self, x, dims) shared.check_rank(self, x, SHAPES[dims], dims + 2, true) end
+
+-- f(x), where x = ... × a × b × c becomes ... × a × (b·c): the third dimension from the end is a pooled one.
+local function over_depth(x, f)
+  local shape = x.shape
+  local n = #shape
+  local y = f(x:flatten(n - 1, n))
+  shape[n - 2] = y:size(n - 2)
+  return y:reshape(shape)
+end
+
+-- Operator `pool` of windows over the last 1 or 3 dimensions.
+local function pooled(pool, self, x, dims)
+  local kernel = shared.each_of(self.kernel_size, dims)
+  local stride = shared.each_of(self.stride or kernel, dims)
+  local padding = shared.each_of(self.padding or 0, dims)
+  local more = pool == nb.avg_pool2d and { count_include_pad = self.count_include_pad or false } or {}
+  local function over(v, a, b)  -- the dimensions a and b; none is a window of one element
+    return pool(v, { kernel[a] or 1, kernel[b] or 1 }, { stride = { stride[a] or 1, stride[b] or 1 },
+      padding = { padding[a] or 0, padding[b] or 0 }, count_include_pad = more.count_include_pad })
+  end
+  if dims == 1 then return over(x:unsqueeze(-2), 0, 1):squeeze(-2) end
+  return over_depth(over(x, 2, 3), function(v) return over(v, 1, 0) end)
+end
+
+local function window_params(more)
+  return {
+    { name = "kernel_size", type = "sizes", doc = "size of a window; one number serves for all dimensions" },
+    { name = "stride", type = "sizes", optional = true, positional = true,
+      doc = "step between windows; the kernel's size when left out" },
+    { name = "padding", type = "counts", default = 0, positional = true }, more,
+  }
+end
+
+local function window(name, dims, spec)
+  spec.init = function(_, o) shared.check_lists("nn." .. name, o, dims, "kernel_size", "stride", "padding") end
+  local pool = spec.pool
+  spec.pool = nil
+  spec.forward = function(self, x)
+    check(self, x, dims)
+    return pooled(pool, self, x, dims)
+  end
+  define(name, spec)
+end
+
+local count_pads = { name = "count_include_pad", type = "boolean", default = true, doc = "padded zeros count" }
+
+window("MaxPool1d", 1, {
+  doc = "The largest element of each window of the last dimension.", params = window_params(), pool = nb.max_pool2d,
+  see = { "nn.MaxPool2d" }, example = "nn.MaxPool1d(2)(nb.tensor{{{1, 2, 4, 3}}})  --> {{{2, 4}}}",
+})
+window("MaxPool3d", 3, {
+  doc = "The largest element of each window of the last three dimensions.", params = window_params(),
+  pool = nb.max_pool2d, see = { "nn.MaxPool2d" },
+  example = "nn.MaxPool3d(2)(nb.ones(1, 3, 4, 6, 8)).shape  --> {1, 3, 2, 3, 4}",
+})
+window("AvgPool1d", 1, {
+  doc = "The mean of each window of the last dimension.", params = window_params(count_pads), pool = nb.avg_pool2d,
+  see = { "nn.AvgPool2d" }, example = "nn.AvgPool1d(2)(nb.tensor{{{1, 2, 4, 3}}})  --> {{{1.5, 3.5}}}",
+})
+window("AvgPool3d", 3, {
+  doc = "The mean of each window of the last three dimensions.", params = window_params(count_pads),
+  pool = nb.avg_pool2d, see = { "nn.AvgPool2d" },
+  example = "nn.AvgPool3d(2)(nb.ones(1, 3, 4, 6, 8)).shape  --> {1, 3, 2, 3, 4}",
+})
+
+-- ---- norms ----
+
+local norm_type = { name = "norm_type", type = "positive", doc = "the norm's power p" }
+
+for dims = 1, 2 do
+  local name = ("LPPool%dd"):format(dims)
+  local params = window_params()
+  params[3] = nil
+  table.insert(params, 1, norm_type)
+  define(name, {
+    doc = ("(Σ x^p)^(1/p) over each window of the last %s."):format(dims == 1 and "dimension" or "two dimensions"),
+    params = params, see = { dims == 1 and "nn.MaxPool1d" or "nn.MaxPool2d" },
+    example = dims == 1 and "nn.LPPool1d(2, 2)(nb.tensor{{{3, 4}}})  --> {{{5}}}" or
+      "nn.LPPool2d(1, 2)(nb.tensor{{{{1, 2}, {3, 4}}}})  --> {{{{10}}}}",
+    init = function(_, o) shared.check_lists("nn." .. name, o, dims, "kernel_size", "stride") end,
+    forward = function(self, x)
+      check(self, x, dims)
+      local kernel, p = shared.each_of(self.kernel_size, dims), self.norm_type
+      local count = kernel[1] * (kernel[2] or 1)
+      local powers = p == 1 and x or x ^ p
+      local means = dims == 1 and pooled(nb.avg_pool2d, self, powers, 1) or
+        nb.avg_pool2d(powers, kernel, { stride = self.stride })
+      return p == 1 and means * count or nb.relu(means * count) ^ (1 / p)
+    end,
+  })
+end
+
+-- ---- windows that give sizes asked for ----
+
+local function sizes_param(dims)
+  return { { name = "output_size", type = dims == 1 and "sizes" or "sizes or inputs'", doc = dims == 1 and
+    "length of the result" or "sizes of the result; one number serves for all dimensions, nil is the input's" } }
+end
+
+local function adaptive(name, dims, pool, spec)
+  spec.params = sizes_param(dims)
+  spec.init = function(_, o)
+    local given = o.output_size
+    for d = dims + 1, 3 do
+      if type(given) == "table" and given[d] then
+        native.raise(("nn.%s: output_size must be one number or %d, got %d"):format(name, dims, d))
+      end
+    end
+  end
+  spec.forward = function(self, x)
+    check(self, x, dims)
+    local sizes, given = {}, shared.each_of(self.output_size, dims)
+    for d = 1, dims do sizes[d] = given[d] or x:size(x:dim() - dims + d) end
+    return pool(x, sizes)
+  end
+  define(name, spec)
+end
+
+adaptive("AdaptiveAvgPool1d", 1, function(x, sizes)
+  return nb.adaptive_avg_pool2d(x:unsqueeze(-2), { 1, sizes[1] }):squeeze(-2)
+end, {
+  doc = "Means over windows chosen so that the last dimension gets the given size.", see = { "nn.AdaptiveAvgPool2d" },
+  example = "nn.AdaptiveAvgPool1d(2)(nb.tensor{{{1, 2, 3, 4}}})  --> {{{1.5, 3.5}}}",
+})
+
+adaptive("AdaptiveAvgPool3d", 3, function(x, sizes)
+  local y = nb.adaptive_avg_pool2d(x, { sizes[2], sizes[3] })
+  return over_depth(y, function(v) return nb.adaptive_avg_pool2d(v, { sizes[1], v:size(-1) }) end)
+end, {
+  doc = "Means over windows chosen so that the last three dimensions get the given sizes.",
+  see = { "nn.AdaptiveAvgPool2d" },
+  example = "nn.AdaptiveAvgPool3d(2)(nb.ones(1, 3, 4, 5, 6)).shape  --> {1, 3, 2, 2, 2}",
+})
+
+-- Maxima of `count` windows of a dimension of size n: window i takes the elements from ⌊(i−1)·n/count⌋ + 1 to
+-- ⌈i·n/count⌉, the last one again where it is shorter than others.
+local function adaptive_max(x, dim, count)
+  local n = x:size(dim)
+  if n == 0 then native.raise("there are no elements to take the largest of") end
+  local first = nb.floordiv((nb.arange(count, { dtype = "i64" }) - 1) * n, count) + 1
+  local last = nb.floordiv(nb.arange(count, { dtype = "i64" }) * n + (count - 1), count)
+  local width = math.min(n, -(-n // count) + 1)
+  local index = nb.minimum(first:unsqueeze(2) + (nb.arange(width, { dtype = "i64" }) - 1), last:unsqueeze(2))
+  local shape = x.shape
+  table.remove(shape, dim)
+  table.insert(shape, dim, count)
+  table.insert(shape, dim + 1, width)
+  return (x:index_select(dim, index:view(-1)):view(shape):max(dim + 1))
+end
+
+for dims = 1, 3 do
+  adaptive(("AdaptiveMaxPool%dd"):format(dims), dims, function(x, sizes)
+    local rank = x:dim()
+    for d = 1, dims do x = adaptive_max(x, rank - dims + d, sizes[d]) end
+    return x
+  end, {
+    doc = ("The largest elements of windows chosen so that the last %s the given size%s."):format(
+      ({ "dimension gets", "two dimensions get", "three dimensions get" })[dims], dims > 1 and "s" or ""),
+    see = { ("nn.AdaptiveAvgPool%dd"):format(dims) },
+    example = ({ "nn.AdaptiveMaxPool1d(2)(nb.tensor{{{1, 2, 3, 4, 5}}})  --> {{{3, 5}}}",
+      "nn.AdaptiveMaxPool2d(2)(nb.ones(1, 3, 5, 7)).shape  --> {1, 3, 2, 2}",
+      "nn.AdaptiveMaxPool3d(1)(nb.ones(1, 3, 5, 7, 2)).shape  --> {1, 3, 1, 1, 1}" })[dims],
+  })
+end
+
+-- ---- back ----
+
+for dims = 1, 3 do
+  local name = ("MaxUnpool%dd"):format(dims)
+  define(name, {
+    doc = "Puts each element at the place that it was pooled from, all else is 0: unpool(x, indices, " ..
+      "{output_size=}).  indices count each channel's elements from 1, row by row.",
+    params = window_params(), see = { ("nn.MaxPool%dd"):format(dims) },
+    example = ({ "nn.MaxUnpool1d(2)(nb.tensor{{{7}}}, nb.tensor{{{2}}})  --> {{{0, 7}}}",
+      "nn.MaxUnpool2d(2)(nb.tensor{{{{7}}}}, nb.tensor{{{{3}}}})  --> {{{{0, 0}, {7, 0}}}}",
+      "nn.MaxUnpool3d(2)(nb.ones(1, 1, 1, 1, 1), nb.ones(1, 1, 1, 1, 1)):sum()  --> 1" })[dims],
+    init = function(_, o) shared.check_lists("nn." .. name, o, dims, "kernel_size", "stride", "padding") end,
+    forward = function(self, x, indices, given)
+      check(self, x, dims)
+      if not nb.is_tensor(indices) or options.shape(indices) ~= options.shape(x) then
+        native.raise(("%s: indices must have the input's shape %s, got %s"):format(name, options.shape(x),
+          options.describe(indices)))
+      end
+      local o = options.check(name, { { name = "output_size", type = "sizes", optional = true } }, given)
+      local kernel, shape, numel = shared.each_of(self.kernel_size, dims), x.shape, 1
+      local stride = shared.each_of(self.stride or kernel, dims)
+      local padding, rank = shared.each_of(self.padding, dims), x:dim()
+      local wanted = o.output_size and shared.each_of(o.output_size, dims)
+      for d = 1, dims do
+        local at = rank - dims + d
+        local size = (shape[at] - 1) * stride[d] - 2 * padding[d] + kernel[d]
+        shape[at] = wanted and wanted[#wanted - dims + d] or size
+        if wanted and math.abs(shape[at] - size) >= stride[d] then
+          native.raise(("%s: output_size %s is too far from %d in dimension %d"):format(name, options.shape(wanted),
+            size, at))
+        end
+        numel = numel * shape[at]
+      end
+      local places = shared.within(name, indices, { kind = "labels", most = numel }):flatten(rank - dims + 1, rank)
+      local flat = x.shape
+      for _ = 1, dims - 1 do flat[#flat] = nil end
+      flat[#flat] = numel
+      return nb.zeros(flat, { dtype = x.dtype }):scatter(-1, places, x:flatten(rank - dims + 1, rank)):view(shape)
+    end,
+  })
+end
+
+return M

@@ -1,0 +1,172 @@
+-- SPDX-License-Identifier: MIT
+-- One step of a run: the batch, forward, loss, backward, update; and what of it is noted, so that doing it again can be
+-- compared with the first time.
+--
+-- Of each step are kept its loss and rate, a sample of the bits that it left in weights and buffers, the threads, and
+-- how calls of compiled functions went: "" (there were none), "r" (all replayed a plan), "e" (all ran as they are), or
+-- "e" and the numbers of the calls that did, each with a comma.  Where a plan and the function itself differ in the
+-- last bits, the step is repeated the way it went.
+local native = require "nablua.native"
+local nb = require "nablua.core"
+local log = require "nablua.run.log"
+local options = require "nablua.options"
+local states = require "nablua.optim.state"
+
+local step = {}
+
+local function fail(format, ...)
+  native.raise("run: " .. format:format(...))
+end
+
+function step.open(self)
+  self.sums, self.how, self.threads = self.sums or {}, self.how or log.new(), self.threads or log.new()
+  self.way = self.way or native.way()
+end
+
+-- Forgets the steps after the kth.
+function step.cut(self, k)
+  for i = k + 1, self.head do
+    for _, list in pairs(self.history) do list[i] = nil end
+    self.sums[i] = nil
+  end
+  self.how:cut(k)
+  self.threads:cut(k)
+end
+
+-- What a fork at step k goes on from.
+function step.copy_notes(self, k)
+  local history = {}
+  for name, list in pairs(self.history) do history[name] = table.move(list, 1, k, 1, {}) end
+  return { history = history, means = table.move(self.means, 1, #self.means, 1, {}),
+    sums = table.move(self.sums, 1, k, 1, {}), how = self.how:copy(k), threads = self.threads:copy(k) }
+end
+
+-- ---- training ----
+
+local function number_of(J)
+  local value = nb.is_tensor(J) and J:numel() == 1 and J:item()
+  if not value then fail("the loss must be a tensor of one number, got %s", options.describe(J)) end
+  return value
+end
+
+function step.loss_of(self, batch)
+  if self.step then return self.step(table.unpack(batch, 1, batch.n)) end
+  return self.loss(self.net(table.unpack(batch, 1, batch.n - 1)), batch[batch.n])
+end
+
+-- A compiled step does all of it, and what it gives has no history.
+local function train_whole(self, batch)
+  local before = self.frames:writes()
+  self.opt:zero_grad()
+  local J = self.step(table.unpack(batch, 1, batch.n))
+  if self.frames:writes() == before and not states.memory(self.opt)[self.opt.groups[1].params[1]] then
+    fail("the compiled step moved no weights; it must do all of it: zero_grad, the loss, backward, opt:step()")
+  end
+  return number_of(J)
+end
+
+-- What counts of an optimizer that asks for the loss several times is the first.
+local function train(self, batch)
+  if native.compiled_of(self.step) then return train_whole(self, batch) end
+  local value
+  self.opt:step(function()
+    self.opt:zero_grad()
+    local J = step.loss_of(self, batch)
+    value = value or number_of(J)
+    J:backward()
+    if self.clip then require("nablua.nn").clip_grad_norm(self.net:parameters(), self.clip) end
+    return J
+  end)
+  return value
+end
+
+-- ---- how compiled functions are called ----
+
+local calls = {}
+
+-- f(n): whether the nth call ran as it is the first time.
+local function script_of(how)
+  if how == "e" then return function() return true end end
+  if how == "" or how == "r" then return nil end
+  local eager = {}
+  for n in how:gmatch "%d+" do eager[tonumber(n)] = true end
+  return function(n) return eager[n] end
+end
+
+local function how_they_went()
+  local replays = native.plans_replayed() - calls.start
+  if not calls.eager then return replays > 0 and "r" or "" end
+  return replays == 0 and "e" or "e" .. table.concat(calls.eager, ",") .. ","
+end
+
+-- The loss of a step, and how its calls went.  A step that is repeated goes in the way `how`, with so many threads.
+local function follow(self, k, batch, how, threads)
+  local script, now = how and script_of(how), nb.threads()
+  calls.start, calls.eager, calls.within, calls.script = native.plans_replayed(), nil, false, script
+  calls.threads = threads ~= now and now or nil
+  native.compiled_calls = calls
+  native.run_step, native.run_name = k, self.name
+  if calls.threads then nb.threads(threads) end
+  if script then native.plans_hold(true) end
+  local value = train(self, batch)
+  return value, how_they_went()
+end
+
+-- After follow, however it ended.
+function step.unfollow()
+  if not native.compiled_calls then return end
+  native.compiled_calls, native.run_step, native.run_name = nil, nil, nil
+  native.plans_hold(false)
+  if calls.threads then nb.threads(calls.threads) end
+end
+
+-- ---- comparing with the first time ----
+
+local function same_number(a, b)
+  return a == b or a ~= a and b ~= b
+end
+
+local function said_of(how)
+  return how == "" and "no compiled function" or how == "r" and "replays of plans" or how == "e" and
+    "compiled functions that ran as they are" or "some replays of plans"
+end
+
+local function difference(self, k, value, sum, how)
+  local what
+  if not same_number(self.history.loss[k], value) then
+    what = ("gave the loss %.17g the first time and %.17g now"):format(self.history.loss[k], value)
+  elseif self.sums[k] ~= sum then
+    what = ("had the same loss of %.6g as the first time, but left other weights"):format(value)
+  else
+    return
+  end
+  local why = "it reads something that is neither data nor state of the training, such as a clock, a file or a " ..
+    "variable that was changed, or the data was"
+  if how ~= self.how:get(k) then
+    why = ("it had %s then, and %s now"):format(said_of(self.how:get(k)), said_of(how))
+  elseif self.way ~= native.way() then
+    why = ("it was computed by %s then, and by %s now"):format(self.way, native.way())
+  end
+  return ("step %d %s: %s; the run stands after step %d"):format(k, what, why, self.at)
+end
+
+-- Does step k with a batch; its loss.  One that was done before is compared, and raises an error when it differs.
+function step.once(self, k, batch)
+  local rate, again = self.opt.lr, k <= self.head
+  local threads = again and self.threads:get(k) or nb.threads()
+  local value, how = follow(self, k, batch, again and self.how:get(k) or nil, threads)
+  step.unfollow()
+  if self.schedule and self.schedule_per == "batch" then self.schedule:step(value) end
+  local sum = native.sample(self.sampled, k)
+  if again then
+    local message = difference(self, k, value, sum, how)
+    if message then fail("%s", message) end
+  else
+    self.how:put(k, how)
+    self.threads:put(k, threads)
+    self.history.loss[k], self.history.lr[k], self.sums[k] = value, rate, sum
+  end
+  return value
+end
+
+return step

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: MIT
+"""Training on several ranks is training on one: batches in shares, nn.fit, statistics over all, checkpoints."""
+import os
+import re
+import signal
+import tempfile
+import time
+import unittest
+
+from mpi import ROOT, Program, numbers, run
+
+FIT = """
+local what, path = arg[1], arg[2]
+nb.seed(5)
+local x = nb.randn(203, 6):to("f64")
+local y = x:mm(nb.randn(6, 1):to("f64")):tanh()
+local norm = what == "norm" and nn.BatchNorm1d(16, { sync = true }) or nn.Tanh()
+local net = nn.Sequential(nn.Linear(6, 16, { bias = false }), norm, nn.ReLU(), nn.Linear(16, 1)):to("f64")
+local opt = what == "LBFGS" and optim.LBFGS(net:parameters()) or
+  optim.SGD(net:parameters(), { lr = what == "sum" and 1e-3 or 0.05, momentum = 0.9 })
+local schedule = optim.ReduceLROnPlateau(opt, { patience = 0 })
+local history = nn.fit(net, nn.MSELoss { reduction = what == "sum" and "sum" or "mean" }, opt, { x, y }, {
+  epochs = 6, size = what == "few" and 50 or what == "LBFGS" and 203 or 24, valid = { x[{ { 1, 51 } }], y[{ { 1, 51 } }] }, clip = what ~= "LBFGS" and 5 or nil,
+  schedule = schedule, schedule_per = what == "few" and "batch" or "epoch",
+  metrics = { off = function(o, t) return (o - t):abs():mean():item() end } })
+if dist.rank == 1 then
+  local state, all, paths = net:state(), {}, {}
+  for p in pairs(state) do paths[#paths + 1] = p end
+  table.sort(paths)
+  for i, p in ipairs(paths) do all[i] = state[p]:to("f64"):reshape(-1) end
+  local function list(name) return nb.tensor(history[name], { dtype = "f64" }) end
+  nb.save(path, { state = nb.cat(all), loss = list "loss", valid = list "valid_loss", off = list "valid_off" })
+end
+"""
+
+# nn.fit with dropout and a checkpoint, for as long as it takes; says each batch's end.
+LONG = """
+local path, epochs, wait = arg[1], tonumber(arg[2]), tonumber(arg[3])
+nb.seed(3)
+local x, y = nb.randn(60, 4), nb.randn(60, 1)
+local net = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 1))
+local opt = optim.Adam(net:parameters(), { lr = 1e-2 })
+local n = 0
+local loss = nn.MSELoss()
+nn.fit(net, function(output, target)
+  n = n + 1
+  if n > 25 and wait > 0 then
+    if dist.rank == 1 then
+      local f = io.open("/proc/self/stat") io.write("pid ", f:read("n"), "\\n") io.flush() f:close()
+    end
+    nb.sleep(wait)
+  end
+  return loss(output, target)
+end, opt, { x, y }, { epochs = epochs, size = 10, checkpoint = path, checkpoint_every = 2, progress = false })
+if dist.rank == 1 then
+  local all = {}
+  for i, p in ipairs(net:parameters()) do all[i] = p:detach():reshape(-1) end
+  print(table.concat(nb.cat(all):totable(), " "))
+end
+"""
+
+
+class Fit(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+
+    def tearDown(self):
+        self.folder.cleanup()
+
+    def path(self, name):
+        return os.path.join(self.folder.name, name + ".safetensors")
+
+    def train(self, n, what):
+        status, out, err = run(n, FIT, what, self.path(str(n)))
+        self.assertEqual(status, 0, err)
+        return out, err
+
+    def compare(self, n, most):
+        status, out, err = run(1, """
+        local a, b = nb.load(arg[1]), nb.load(arg[2])
+        for _, name in ipairs { "state", "loss", "valid", "off" } do print((a[name] - b[name]):abs():max():item()) end
+        """, self.path("1"), self.path(str(n)))
+        self.assertEqual(status, 0, err)
+        for difference in numbers(out):
+            self.assertLess(difference, most)
+        self.assertEqual(len(numbers(out)), 4)
+
+    def check(self, what, most=1e-9):
+        self.train(1, what)
+        for n in (2, 3):
+            out, err = self.train(n, what)
+            self.assertEqual(len(re.findall(r"epoch \d/6  loss", out)), 6, out)  # one rank speaks
+            self.compare(n, most)
+
+    def test_an_uneven_last_batch(self):
+        self.check("plain")
+
+    def test_synchronised_batch_norm(self):
+        self.check("norm")
+
+    def test_losses_that_are_sums(self):
+        self.check("sum")
+
+    def test_a_last_batch_with_fewer_samples_than_ranks(self):
+        self.check("few")  # 203 is 4 batches of 50 and one of 3; of the valid ones the last has one sample
+
+    def test_a_search_along_a_line(self):
+        self.check("LBFGS", 1e-6)
+
+    def test_shares_are_disjoint_and_together_all(self):
+        status, out, err = run(3, """
+        local x = nb.arange(10, { dtype = "i64" })
+        for epoch = 1, 2 do
+          for bx in data.batches { x, size = 4, shuffle = true, shard = true } do
+            io.write(epoch, ":", table.concat(bx:totable(), ","), "\\n")
+          end
+        end
+        """)
+        self.assertEqual(status, 0, err)
+        for epoch in "12":
+            rows = [line[2:].split(",") for line in out.splitlines() if line[0] == epoch]
+            self.assertEqual(len(rows), 9)  # 3 batches on each rank
+            # 4 = 1+1+2 twice, and the last 2 = 0+1+1: rank 1 repeats one there, of weight 0
+            self.assertEqual(sorted(len(row) for row in rows), [1] * 7 + [2] * 2)
+            self.assertEqual({int(v) for row in rows for v in row}, set(range(1, 11)))
+        status, out, _ = run(1, """
+        for bx in data.batches { nb.arange(5, { dtype = "i64" }), size = 2, shard = true } do print(#bx, bx[1]:item()) end
+        """)
+        self.assertEqual(out, "2\t1\n2\t3\n1\t5\n")
+
+    def test_dropout_differs_and_weights_do_not(self):
+        status, out, err = run(2, """
+        local net = dist.parallel(nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5)))
+        print(net[1].weight:sum():item())
+        print(table.concat(net[2](nb.ones(40)):totable(), ""))
+        """)
+        self.assertEqual(status, 0, err)
+        lines = out.splitlines()
+        self.assertEqual(len(set(lines)), 3)  # one sum, two masks
+
+    def test_a_killed_training_goes_on_to_the_same_bits(self):
+        for n in (1, 3):
+            whole = self.path("whole%d" % n)
+            status, want, err = run(n, LONG, whole, "8", "0")
+            self.assertEqual(status, 0, err)
+            broken = self.path("broken%d" % n)
+            p = Program(n, LONG, broken, "8", "30")
+            for line in p.process.stdout:
+                if line.startswith("pid "):
+                    break
+            os.kill(int(line.split()[1]), signal.SIGKILL)
+            status, _, _ = p.end()
+            self.assertNotEqual(status, 0)
+            status, got, err = run(n, LONG, broken, "8", "0")
+            self.assertEqual((status, got), (0, want), err)
+
+    def test_another_number_of_ranks_goes_on(self):
+        path = self.path("x")
+        status, _, err = run(2, LONG, path, "2", "0")
+        self.assertEqual(status, 0, err)
+        for n in (3, 1):
+            status, out, err = run(n, LONG, path, str(6 - n), "0")
+            self.assertEqual(status, 0, err)
+            self.assertEqual(len(numbers(out)), 49)
+
+    def test_the_example(self):
+        example = open(os.path.join(ROOT, "examples/parallel.lua"), encoding="utf-8").read()
+        losses = []
+        for n in (1, 2):
+            status, out, err = run(n, example, "1", "1280")
+            self.assertEqual(status, 0, err)
+            losses.append(re.search(r"epoch 1/1  loss ([\d.]+)", out).group(1))
+            self.assertRegex(out, r"%d process(es)?: accuracy 0\.\d+" % n)
+        self.assertAlmostEqual(float(losses[0]), float(losses[1]), delta=2e-4)
+
+    def test_the_bench_finds_times_that_grow(self):
+        status, out, err = run(2, """
+        local b = dist.bench()
+        assert(b[7].bytes == 16777216 and b[7].seconds > b[1].seconds and b.bandwidth > 0 and b.latency >= 0)
+        local all = dist.gather(nb.tensor({ b.latency }, { dtype = "f64" }))
+        assert(all:eq(b.latency):all():item(), "ranks say other things")
+        if dist.rank == 1 then print(b) end
+        """)
+        self.assertEqual(status, 0, err)
+        self.assertRegex(out, r"about [\d.]+ µs \+ bytes / [\d.]+ GB/s")
+
+    def test_an_iterator_of_ones_own_is_said(self):
+        status, _, err = run(2, """
+        local net = nn.Linear(1, 1)
+        local function batches(_, previous)
+          if not previous then return nb.full({ 2, 1 }, dist.rank), nb.ones(2, 1) end
+        end
+        nn.fit(net, nn.MSELoss(), optim.SGD(net:parameters(), { lr = 0.1 }), batches, { progress = false })
+        """)
+        self.assertEqual(status, 0, err)
+        self.assertEqual(err.count("train is an iterator of its own"), 1)
+
+
+if __name__ == "__main__":
+    unittest.main()
