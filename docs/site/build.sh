@@ -41,7 +41,8 @@ lecture() {
     printf '\n---\n\nNext: %s\n' "$next" >>"$source/lecture/$name.md"
   done <<'TEXT'
 backpropagation [vanishing gradients](vanishing_gradients.md)
-vanishing_gradients [sixty thousand pictures of clothes](fashion_mnist.md)
+vanishing_gradients [why a training exploded](time.md)
+time [sixty thousand pictures of clothes](fashion_mnist.md)
 fashion_mnist [train a net of your own](../guides/train.md)
 TEXT
 }
@@ -49,6 +50,7 @@ TEXT
 "$nablua" "$here/docs/site/reference.lua" "$source" "$here/docs/pytorch.tsv"
 (cd "$here" && "$nablua" examples/pictures.lua "$source/pictures" >/dev/null)
 lecture
-mkdocs build --quiet -f "$work/mkdocs.yml" -d "$out/site" || die "MkDocs refuses the pages, see above."
+mkdocs build -f "$work/mkdocs.yml" -d "$out/site" >"$work/mkdocs.log" 2>&1 ||
+  { grep -E 'WARNING|ERROR' "$work/mkdocs.log" >&2; die "MkDocs refuses the pages, see above."; }
 rm -rf "$work"/jupyter "$work"/runtime "$work"/ipython "$work"/state "$work"/config
 python3 "$here/docs/site/check.py" "$out/site" "$nablua"

@@ -89,6 +89,14 @@ for line in io.lines(table_path) do
 end
 -- ---- pages ----
 
+local chapters, paged = reference.chapters(), {}
+for _, chapter in ipairs(chapters) do
+  for _, section in ipairs(chapter.sections) do
+    for _, entry in ipairs(section) do paged[entry.name] = true end
+  end
+end
+
+
 local function page_of(entry, chapter, following)
   local lines = { "# " .. entry.name, "" }
   local function add(...)
@@ -115,7 +123,7 @@ local function page_of(entry, chapter, following)
   local see = {}
   for _, name in ipairs(entry.see or {}) do
     local found = registry.find(name)
-    see[#see + 1] = found and found.kind ~= "topic" and link(found.name) or ("`%s`"):format(name)
+    see[#see + 1] = found and paged[found.name] and link(found.name) or ("`%s`"):format(name)
   end
   if #see > 0 then add("See also " .. table.concat(see, ", ") .. ".", "") end
   add("---", "", ("Chapter [%s](%s)"):format(chapter.title, "index-" .. file_of(chapter.topic.name)) ..
@@ -145,7 +153,6 @@ local function chapter_page(chapter, following)
   return table.concat(lines, "\n")
 end
 
-local chapters = reference.chapters()
 local index = { "# Reference", "",
   "Each public name has a page; the search finds it. At the prompt `?name` shows the same.", "" }
 for c, chapter in ipairs(chapters) do
