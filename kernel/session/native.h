@@ -46,8 +46,10 @@ int leave(lua_State *L);
 // json_error(text): what is wrong with a text as JSON, nil when nothing is.  comms.c
 int json_error(lua_State *L);
 
-// send_comm(kind, id, target, json, buffers), and new_comm_id(): a name that no other comm has.  comms.c
+// send_comm(kind, id, target, json, buffers, metadata); has_client(): whether somebody could hear it; and
+// new_comm_id(): a name that no other comm has.  comms.c
 int send_comm(lua_State *L);
+int has_client(lua_State *L);
 int new_comm_id(lua_State *L);
 
 #endif

@@ -50,6 +50,7 @@ static int open_native(lua_State *L) {
                                        {"files", matching_files},
                                        {"ask", ask_user},
                                        {"send_comm", send_comm},
+                                       {"has_client", has_client},
                                        {"new_comm_id", new_comm_id},
                                        {"json_error", json_error},
                                        {"leave", leave},
@@ -80,7 +81,7 @@ void session_ignore_environment(void) {
 }
 
 static int open_library(lua_State *L) {
-  static const char *const modules[] = {"nn", "optim", "data", "inspect", "plot", "help", NULL};
+  static const char *const modules[] = {"nn", "optim", "data", "inspect", "plot", "ui", "help", NULL};
   lua_pushboolean(L, without_environment);
   lua_setfield(L, LUA_REGISTRYINDEX, "LUA_NOENV");  // where Lua's package library looks
   luaL_openlibs(L);

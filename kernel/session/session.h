@@ -37,6 +37,7 @@ typedef struct Comm {
   CommKind kind;
   const char *id, *target;  // the target of an opening
   const char *data;         // JSON
+  const char *metadata;     // of the message to the client, JSON; or NULL
   size_t length;
   const Mime *buffers;  // bytes that came along; their types do not count
   int buffer_count;
