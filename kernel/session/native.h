@@ -37,6 +37,9 @@ int next_input(lua_State *L);
 int execute_program(lua_State *L);
 int open_pipe(lua_State *L);
 
+// set_alarm([seconds]): when nablua.ui.clock.run is to be called; without, never.  alarm.c
+int set_alarm(lua_State *L);
+
 // watch(on): whether commands.before_input is called before each input.  evaluate.c
 int watch_inputs(lua_State *L);
 

@@ -6,6 +6,7 @@
 #include <lualib.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "input.h"
 #include "interrupts.h"
@@ -62,6 +63,7 @@ static int open_native(lua_State *L) {
                                        {"stamp", file_stamp},
                                        {"capture", capture},
                                        {"watch", watch_inputs},
+                                       {"set_alarm", set_alarm},
                                        {"execute", execute_program},
                                        {"popen", open_pipe},
                                        {NULL, NULL}};
@@ -171,6 +173,7 @@ Session *session_new(const Sink *sink, char *reason, size_t size) {
 
 void session_free(Session *s) {
   if (!s) return;
+  if (s->has_timer) timer_delete(s->timer);
   lua_close(s->L);
   session_history_close(s);
   forget_chunk(s);

@@ -174,6 +174,29 @@ class Widgets(unittest.TestCase):
             self.assertIn(says, [m for m in messages if m["msg_type"] == "error"][0]["content"]["evalue"])
             self.assertEqual(self.client.reply(cell)["content"]["status"], "ok")
 
+    def test_the_clock_ticks_while_something_runs_and_at_rest(self):
+        c = self.client
+        c.text("n = 0 timer = ui.every(0.05, function() n = n + 1 end)")
+        for code in ("nb.sleep(1)", "local s = n while n < s + 10 do end"):
+            before = int(c.text("n"))
+            begun = time.monotonic()
+            c.text(code)
+            took = time.monotonic() - begun
+            ticks = int(c.text("n")) - before
+            self.assertTrue(3 <= ticks <= (took + 1) / 0.05, (code, ticks, took))
+        before = int(c.text("n"))
+        time.sleep(1)
+        self.assertGreater(int(c.text("n")), before + 3)
+        c.text("timer:close()")
+        before = c.text("n")
+        time.sleep(0.3)
+        self.assertEqual(c.text("n"), before)
+        cell = c.execute("timer = ui.every(0.05, function() error 'ticked wrong' end) nb.sleep(0.5) return 'whole'")
+        errors = [m for m in c.outputs(cell) if m["msg_type"] == "error"]
+        self.assertEqual(len(errors), 1)
+        self.assertIn("ticked wrong", errors[0]["content"]["evalue"])
+        self.assertEqual(c.reply(cell)["content"]["status"], "ok")
+
     def test_a_thousand_controls(self):
         many = 1000 if not SANITIZED else 100
         _, _, opened = self.show("local list = {} for i = 1, %d do list[i] = ui.slider{} end return ui.column(list)" % many)
