@@ -1,8 +1,10 @@
 -- SPDX-License-Identifier: MIT
 -- The module `nablua`: what `require "nablua"` returns.
 local nb = require "nablua.core"
+local json = require "nablua.json"
 local registry = require "nablua.registry"
 
+nb.null, nb.array = json.null, json.list
 require "nablua.tensor"
 require "nablua.einsum"
 require "nablua.operator"
@@ -39,6 +41,7 @@ nb.distributions = registry.late "nablua.distributions"
 nb.plot = registry.late "nablua.plot"
 nb.inspect = registry.late "nablua.inspect"
 nb.dist = registry.late "nablua.dist"
+nb.ui = registry.late "nablua.ui"
 local runs = registry.late "nablua.run"
 function nb.run(...) return runs.new(...) end
 function nb.compare(...) return runs.compare(...) end
