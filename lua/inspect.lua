@@ -111,6 +111,16 @@ define("stop", "stop", {
     "as they are.",
   signature = "inspect.stop{op=, layer=, phase=, when=, loss=}", family = "Runs",
   see = { "inspect.stops", "stop:remove", "nb.anomaly", "run:look" },
+  params = { { name = "op", type = "string", optional = true, doc = "an operator's name, or a list of them" },
+    { name = "layer", type = "string", optional = true,
+      doc = "a layer's path, such as \"3\", or the module; what is inside it counts" },
+    { name = "phase", choices = { "forward", "backward" }, optional = true,
+      doc = "without it forward, but backward for |grad| and |given|, and both for nan and inf" },
+    { name = "when", type = "function", optional = true,
+      doc = "f(e), or \"nan\", \"inf\", \"|output| > 10\", \"|grad| < 1e-6\", \"output > 5\" (some element), and so " ..
+        "of input and of given, what a rule gives to its inputs; |x| is the root mean square" },
+    { name = "loss", type = "string", optional = true,
+      doc = "\"> 10\", \"nan\", or f(loss), asked when a backward begins" } },
   example = [[
 local s = inspect.stop{op="relu", when=function(e) return e.output:eq(0):any() end}
 local ok, e = pcall(function() local x = nb.tensor{-1, 3}; return x:relu() end)
@@ -126,9 +136,10 @@ define("stops", "stop", {
 define("diff", "diff", {
   doc = "The first operator where two programs part, and by how much.  Functions and nets are called with copies of " ..
     "`input` and the same random numbers, and compared operator by operator, backward rules included; runs are " ..
-    "compared in the first step that differs; tables of tensors, .safetensors and .npz files by name; a net with a " ..
-    "file of activations by the paths of its layers (\"output\" for all of it).  Of compiled functions only the " ..
-    "results are known.  Fields: same kind op layer phase site far how a b weights step.",
+    "compared in the first step that differs, and one with itself by doing its next step twice; tables of tensors, " ..
+    ".safetensors and .npz files by name; a net with a file of activations by the paths of its layers (\"output\" " ..
+    "for all of it).  Of compiled functions only the results are known.  Fields: same kind op layer phase site far " ..
+    "how a b weights step.",
   signature = "inspect.diff(a, b, {input=, tol=, from=})", see = { "nb.compare", "inspect.gradcheck" },
   params = { { name = "a", type = "function, net, run, file or table" }, { name = "b", type = "the same" },
     { name = "input", type = "any", optional = true,
