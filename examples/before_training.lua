@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- Before training: a set-up with several mistakes in it, none of which is an error; what inspect.check says of them, one
--- after the other; then the learning rate, the training, and the samples that cost most.
+-- Before training: a set-up with several mistakes in it, none of which is an error; what inspect.check says of them,
+-- one after the other; then the learning rate, the training, and the samples that cost most.
 local nb = require "nablua"
 local nn, optim, inspect, data = nb.nn, nb.optim, nb.inspect, nb.data
 

@@ -271,8 +271,8 @@ local function rich(self)
   end
   local at, of = count_of(self, g)
   local passed = passage(self)
-  local head = (passed and html.line("<b>" .. html.escape(passed):gsub("   +", " &emsp; ") .. "</b>") or "") .. html.badge(COLORS[g.phase],
-    ("%s %d/%d"):format(g.phase, at, of)) ..
+  passed = passed and html.line("<b>" .. html.escape(passed):gsub("   +", " &emsp; ") .. "</b>") or ""
+  local head = passed .. html.badge(COLORS[g.phase], ("%s %d/%d"):format(g.phase, at, of)) ..
     html.span("font-size:125%", html.math(g.formula))
   local body = g.phase == "forward" and forward_html(g) or g.phase == "backward" and backward_html(g) or
     update_html(self, g)
