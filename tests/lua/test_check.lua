@@ -75,6 +75,11 @@ local PLANTED = {
     local net = custom({ a = mlp(2, 16, 2) }, function(self, v) return self.a(v):softmax(2) end)
     return net, CE, adam(net), { x, y }
   end },
+  { "softmax twice, in the loss", "loss/activation mismatch", "loss", function()
+    local x, y = data.moons(100)
+    local net = mlp(2, 16, 2)
+    return net, function(z, t) return nn.cross_entropy(z:softmax(2), t) end, adam(net), { x, y }
+  end },
   { "pixels from 0 to 255", "unscaled inputs", "x", function()
     local x, y = nb.rand(100, 1, 8, 8) * 255, nb.randint(1, 3, 100)
     local net = nn.Sequential { nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 3) }

@@ -99,14 +99,15 @@ local FROM_WHAT_IT_GIVES = {
 }
 local GIVES = { Sigmoid = { 0, 1 }, Tanh = { -1, 1 }, ReLU = { 0, math.huge }, Softmax = { 0, 1 } }
 
--- What gave the net's output: its kind, its path where it is a layer, and how it is called.
+-- What gave the scores: its kind, its path where it is a layer, how it is called, and whether the loss itself did it.
 local function source(p)
   local last = patient.last_layer(p)
   local kind = p.maker and p.maker.layer
-  if last and nb.is_tensor(p.output) and (last.leaves == native.id(p.output) or kind == last.kind or
-    not p.maker) then
+  local by_last = last and nb.is_tensor(p.output) and last.leaves == native.id(p.output)
+  if last and nb.is_tensor(p.output) and (not p.maker or kind == last.kind or not kind and by_last) then
     return last.kind, last.path, "layer " .. last.path
   end
+  if by_last then return kind, nil, "the loss's own operator before it", true end
   return kind, nil, "the net's last operator"
 end
 
@@ -119,11 +120,12 @@ local function look_at_last_layer(p, report)
     end
     return
   end
-  local kind, path, called = source(p)
+  local kind, path, called, in_loss = source(p)
   if not kind then return end
-  local remedy = path and expression(path) .. " = nn.Identity()" or (FROM_WHAT_IT_GIVES[kind] or {})[p.kind] or
+  local remedy = in_loss and ("loss = nn.%s()"):format(p.kind) or path and expression(path) .. " = nn.Identity()" or
+    (FROM_WHAT_IT_GIVES[kind] or {})[p.kind] or
     ("print(net)  -- and return from its forward what goes into %s"):format(p.maker and p.maker.name or kind)
-  local place = path or "net"
+  local place = in_loss and "loss" or path or "net"
   if p.kind == "BCELoss" and (kind == "Linear" or kind == "Conv2d" or p.maker and p.maker.role == "product") then
     report("loss", ("BCELoss takes probabilities from 0 to 1, but nothing keeps %s there"):format(path and
       called .. ", a " .. kind .. "," or "the net's output"), "loss = nn.BCEWithLogitsLoss()")
