@@ -31,8 +31,11 @@ function several.repeat_interleave(...)
   local x = o.x
   if o.dim == nil then x = x:reshape(x:numel()) end
   local d, n = define.dimension("repeat_interleave", x, o.dim or 1)
-  local repeats = o.repeats:detach():to("i64")
-  if repeats:numel() == 1 then repeats = repeats:reshape(1):expand(n) end
+  if o.repeats.dtype ~= "i64" and o.repeats.dtype ~= "u8" then
+    define.fail("repeat_interleave", "repeats must be whole numbers, i64 or u8, got %s; convert with :to(\"i64\")",
+      o.repeats.dtype)
+  end
+  local repeats = o.repeats:to("i64")
   if repeats:dim() ~= 1 or repeats:numel() ~= n then
     define.fail("repeat_interleave", "repeats must be a vector of %d, one for each element, got shape %s", n,
       options.shape(o.repeats))
