@@ -58,6 +58,7 @@ function several.unique(...)
   local o = options.read("unique", along, ...)
   local x, d, n = o.x:detach(), define.dimension("unique", o.x, o.dim)
   if x:dim() == 0 then x = x:reshape(1) end
+  if n == 0 then return x, nb.zeros(0, { dtype = "i64" }), nb.zeros(0, { dtype = "i64" }) end
   if x:numel() == 0 then define.fail("unique", "there are no elements to compare, of shape %s", options.shape(x)) end
   local rows = nb.movedim(x, d, 1):reshape(n, x:numel() // n)
   local order = nb.arange(1, n, { dtype = "i64" })
