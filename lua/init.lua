@@ -1,8 +1,10 @@
 -- SPDX-License-Identifier: MIT
 -- The module `nablua`: what `require "nablua"` returns.
 local nb = require "nablua.core"
+local json = require "nablua.json"
 local registry = require "nablua.registry"
 
+nb.null, nb.array = json.null, json.list
 require "nablua.tensor"
 require "nablua.einsum"
 require "nablua.operator"
@@ -22,6 +24,11 @@ registry.later("nablua.functions.linalg",
   "tensordot kron cross vecdot cdist multi_dot matrix_power matrix_exp matrix_norm cond matrix_rank logdet " ..
   "cholesky_solve cholesky_inverse lstsq")
 registry.later("nablua.functions.nearness", "normalize cosine_similarity pairwise_distance")
+registry.later("nablua.functions.random",
+  "normal exponential multinomial randint_like gumbel_softmax uniform_ normal_ exponential_ bernoulli_ random_")
+registry.later("nablua.functions.making", "new_zeros new_ones new_full new_empty new_tensor")
+registry.later("nablua.functions.derivatives", "jacobian hessian vjp jvp hvp vmap")
+registry.later("nablua.functions.images", "interpolate grid_sample affine_grid")
 registry.later("nablua.functions.compare", "allclose equal positive")
 require "nablua.files"
 nb.progress = require("nablua.progress").progress
@@ -34,6 +41,7 @@ nb.distributions = registry.late "nablua.distributions"
 nb.plot = registry.late "nablua.plot"
 nb.inspect = registry.late "nablua.inspect"
 nb.dist = registry.late "nablua.dist"
+nb.ui = registry.late "nablua.ui"
 local runs = registry.late "nablua.run"
 function nb.run(...) return runs.new(...) end
 function nb.compare(...) return runs.compare(...) end

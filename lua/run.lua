@@ -41,6 +41,8 @@ local params = {
   { name = "schedule", type = "table", optional = true, doc = "a learning rate schedule, stepped by the run" },
   { name = "schedule_per", choices = { "epoch", "batch" }, default = "epoch", doc = "what a step of the schedule is" },
   { name = "clip", type = "positive or huge", optional = true, doc = "largest norm of all gradients together" },
+  { name = "norms", type = "boolean", default = false,
+    doc = "keeps the norm of all gradients together, before clip, in history.grad" },
   { name = "seed", type = "integer", optional = true,
     doc = "where its random numbers begin; without it, where nb's stand now" },
   { name = "memory", type = "size", optional = true,
@@ -172,6 +174,7 @@ local function forward(self, last, told)
       disk.note(self, true)
       break
     end
+    frames.pass(self)
     disk.note(self)
     frames.learn(self, native.clock() - began)
     if told then told() end
@@ -196,7 +199,7 @@ local function look_away_outside(self)
 end
 
 local function begin_drive(self)
-  self.driven = true
+  self.driven, native.stops_muted = true, nil
   nb.random_state(self.random)
   look_away(self)
   local change = state.change(self)

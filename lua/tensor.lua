@@ -126,15 +126,17 @@ define("chunk", {
 -- Where the second argument is no number, a function of a module that is loaded then does it.
 local function also(name)
   local plain = nb[name]
-  local function both(x, a, ...)
-    if type(a) ~= "table" and not nb.is_tensor(a) then return plain(x, a, ...) end
-    return require("nablua.functions.several")[name](x, a, ...)
+  local function both(...)
+    local _, a = ...
+    if type(a) ~= "table" and not nb.is_tensor(a) then return plain(...) end
+    return require("nablua.functions.several")[name](...)
   end
   nb[name], methods[name] = both, both
 end
 
 also "roll"
 also "repeat_interleave"
+also "unique"
 
 -- ---- methods made here ----
 
@@ -265,6 +267,12 @@ document {
       { name = "reset_peak", type = "boolean", default = false } },
     example = "nb.memory().live >= 0  --> true" },
   { name = "nb.sleep", signature = "nb.sleep(seconds)", doc = "Waits; an interrupt ends it.", example = "nb.sleep(0)" },
+  { name = "nb.null", kind = "field", value = nb.null,
+    doc = "JSON's null, where nil would be no entry at all: for comms.",
+    example = "tostring(nb.null)  --> \"null\"", see = { "nb.array" } },
+  { name = "nb.array", signature = "nb.array(list)", value = nb.array,
+    doc = "Marks a table as a list of JSON's, also where it is empty, and returns it: for comms.",
+    example = "#nb.array{}  --> 0", see = { "nb.null" } },
   { name = "nb.ALL", family = "Indexing",
     kind = "field", value = nb.ALL, doc = "In an index: the whole dimension, t[{nb.ALL, 2}].",
     example = "nb.tensor{{1, 2}, {3, 4}}[{nb.ALL, 2}]  --> {2, 4}" },
@@ -330,6 +338,14 @@ document {
   { name = "t:dim", signature = "t:dim()", doc = "The number of dimensions.", example = "nb.zeros(2, 3):dim()  --> 2" },
   { name = "t:numel", signature = "t:numel()", doc = "The number of elements.",
     example = "nb.zeros(2, 3):numel()  --> 6" },
+  { name = "t:element_size", signature = "t:element_size()", doc = "The bytes of an element.",
+    example = "nb.zeros(2):element_size()  --> 4" },
+  { name = "t:stride", signature = "t:stride([dim])", see = { "t:is_contiguous", "t:storage_offset" },
+    doc = "How many elements of the memory a step in a dimension passes; without one, of all dimensions.",
+    example = "nb.zeros(2, 3):stride()  --> {3, 1}" },
+  { name = "t:storage_offset", signature = "t:storage_offset()",
+    doc = "How many elements of the memory come before the first.",
+    example = "nb.zeros(2, 3)[2]:storage_offset()  --> 3" },
   { name = "t:is_contiguous", signature = "t:is_contiguous()",
     doc = "Whether the elements lie in memory in row-major order.",
     example = "nb.zeros(2, 3).T:is_contiguous()  --> false" },

@@ -111,9 +111,27 @@ static void take_out(Kernel *k, Job *job, Job *before) {
     k->begun_input = job->number;
 }
 
+static struct timespec in_seconds(double seconds) {
+  struct timespec t;
+  clock_gettime(CLOCK_REALTIME, &t);
+  long long ns = t.tv_nsec + (long long)((seconds < 1e6 ? seconds : 1e6) * 1e9);
+  return (struct timespec){t.tv_sec + ns / 1000000000, ns % 1000000000};
+}
+
 Job *queue_next(Kernel *k) {
   pthread_mutex_lock(&k->lock);
-  while (!k->first && !atomic_load(&k->stopping)) pthread_cond_wait(&k->changed, &k->lock);
+  while (!k->first && !atomic_load(&k->stopping)) {
+    double due = session_due(k->session);
+    if (due < 0) {
+      pthread_cond_wait(&k->changed, &k->lock);
+      continue;
+    }
+    struct timespec until = in_seconds(due);
+    if (due > 0) pthread_cond_timedwait(&k->changed, &k->lock, &until);
+    pthread_mutex_unlock(&k->lock);
+    session_tick(k->session);
+    pthread_mutex_lock(&k->lock);
+  }
   Job *job = atomic_load(&k->stopping) ? NULL : k->first;
   if (job) take_out(k, job, NULL);
   pthread_mutex_unlock(&k->lock);

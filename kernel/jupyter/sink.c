@@ -156,7 +156,8 @@ static void comm(void *user, const Comm *c) {
     json_object_set_new(content, "target_name", json_text(c->target, strlen(c->target)));
   outbox_flush(k->outbox);
   frames_add_bytes(&f, types[c->kind], strlen(types[c->kind]));
-  if (!wire_write(k->wire, &f, types[c->kind], k->now.request ? message_header(k->now.request) : NULL, content)) {
+  zmq_msg_t *parent = k->now.request ? message_header(k->now.request) : NULL;
+  if (!wire_write_with(k->wire, &f, types[c->kind], parent, c->metadata ? c->metadata : "{}", content)) {
     frames_free(&f);
     return;
   }

@@ -264,6 +264,10 @@ static void free_text(void *data, void *hint) {
 }
 
 bool wire_write(Wire *w, Frames *out, const char *type, zmq_msg_t *parent, json_t *content) {
+  return wire_write_with(w, out, type, parent, "{}", content);
+}
+
+bool wire_write_with(Wire *w, Frames *out, const char *type, zmq_msg_t *parent, const char *metadata, json_t *content) {
   char header[512], hex[HEX + 1] = "";
   char *text = json_dumps(content, JSON_COMPACT);
   json_decref(content);
@@ -276,7 +280,7 @@ bool wire_write(Wire *w, Frames *out, const char *type, zmq_msg_t *parent, json_
     frames_add_shared(out, parent);
   else
     frames_add_bytes(out, "{}", 2);
-  frames_add_bytes(out, "{}", 2);
+  frames_add_bytes(out, metadata, strlen(metadata));
   if (zmq_msg_init_data(frames_add(out), text, strlen(text), free_text, NULL) != 0) must(NULL);
   if (w->sign) {
     signature_of(w, &out->items[signature + 1], hex);

@@ -62,6 +62,9 @@ zmq_msg_t *message_buffer(Message *m, size_t i);
 // be written as JSON.
 bool wire_write(Wire *w, Frames *out, const char *type, zmq_msg_t *parent, json_t *content);
 
+// The same with metadata, a JSON object.
+bool wire_write_with(Wire *w, Frames *out, const char *type, zmq_msg_t *parent, const char *metadata, json_t *content);
+
 // The parts of a message that come before: an answer's idents, or a topic.
 void frames_add_idents(Frames *out, Message *to);
 

@@ -31,6 +31,11 @@ static void on_sigint(int number) {
 
 static volatile sig_atomic_t leaving;  // the signal that ends the program
 
+static void on_attention(int number) {
+  (void)number;
+  if (session) session_attend(session);
+}
+
 // The terminal is gone, or the machine goes down: what runs is stopped, so that what is to be closed is closed.
 static void on_leave(int number) {
   leaving = number;
@@ -329,6 +334,8 @@ int main(int argc, char **argv) {
   }
   struct sigaction action = {.sa_handler = on_sigint};  // no restart: io.read ends, too
   sigaction(SIGINT, &action, NULL);
+  struct sigaction attention = {.sa_handler = on_attention, .sa_flags = SA_RESTART};
+  sigaction(SIGURG, &attention, NULL);
   action.sa_handler = on_leave;
   if (signal(SIGHUP, SIG_IGN) != SIG_IGN) sigaction(SIGHUP, &action, NULL);  // nohup wants it ignored
   sigaction(SIGTERM, &action, NULL);

@@ -69,7 +69,7 @@ static void push_comms_function(lua_State *L, const char *name) {
   lua_remove(L, -2);
 }
 
-// comms.deliver(kind, id, target, data, buffers)
+// handler(data, buffers, more)
 static int deliver(lua_State *L) {
   Delivery *d = lua_touserdata(L, 1);
   push_comms_function(L, "find");
@@ -85,7 +85,8 @@ static int deliver(lua_State *L) {
     lua_pushlstring(L, d->comm->buffers[i].data, d->comm->buffers[i].length);
     lua_rawseti(L, -2, i + 1);
   }
-  lua_call(L, 2, 0);
+  lua_pushboolean(L, d->comm->more);
+  lua_call(L, 3, 0);
   return 0;
 }
 
@@ -116,7 +117,7 @@ void session_comms(Session *s, void (*see)(void *user, const char *id, const cha
 
 // ---- to the client ----
 
-// send_comm(kind, id, target, json, buffers)
+// send_comm(kind, id, target, json, buffers, metadata)
 int send_comm(lua_State *L) {
   static const char *const options[] = {"open", "message", "close", NULL};
   enum { MOST_BUFFERS = 64 };
@@ -126,6 +127,7 @@ int send_comm(lua_State *L) {
             .id = luaL_checkstring(L, 2),
             .target = luaL_optstring(L, 3, ""),
             .data = luaL_checklstring(L, 4, &c.length),
+            .metadata = luaL_optstring(L, 6, NULL),
             .buffers = buffers};
   luaL_checktype(L, 5, LUA_TTABLE);
   luaL_argcheck(L, lua_rawlen(L, 5) <= MOST_BUFFERS, 5, "at most 64 buffers can be sent");
@@ -137,6 +139,11 @@ int send_comm(lua_State *L) {
   if (!s->sink.comm) return luaL_error(L, "there is no client here that a comm could talk to");
   s->sink.comm(s->sink.user, &c);
   return 0;
+}
+
+int has_client(lua_State *L) {
+  lua_pushboolean(L, session_of(L)->front.comm != NULL);
+  return 1;
 }
 
 int json_error(lua_State *L) {

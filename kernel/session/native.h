@@ -37,6 +37,9 @@ int next_input(lua_State *L);
 int execute_program(lua_State *L);
 int open_pipe(lua_State *L);
 
+// set_alarm([seconds]): when nablua.ui.clock.run is to be called; without, never.  alarm.c
+int set_alarm(lua_State *L);
+
 // watch(on): whether commands.before_input is called before each input.  evaluate.c
 int watch_inputs(lua_State *L);
 
@@ -46,8 +49,10 @@ int leave(lua_State *L);
 // json_error(text): what is wrong with a text as JSON, nil when nothing is.  comms.c
 int json_error(lua_State *L);
 
-// send_comm(kind, id, target, json, buffers), and new_comm_id(): a name that no other comm has.  comms.c
+// send_comm(kind, id, target, json, buffers, metadata); has_client(): whether somebody could hear it; and
+// new_comm_id(): a name that no other comm has.  comms.c
 int send_comm(lua_State *L);
+int has_client(lua_State *L);
 int new_comm_id(lua_State *L);
 
 #endif

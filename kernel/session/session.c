@@ -6,6 +6,7 @@
 #include <lualib.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "input.h"
 #include "interrupts.h"
@@ -50,6 +51,7 @@ static int open_native(lua_State *L) {
                                        {"files", matching_files},
                                        {"ask", ask_user},
                                        {"send_comm", send_comm},
+                                       {"has_client", has_client},
                                        {"new_comm_id", new_comm_id},
                                        {"json_error", json_error},
                                        {"leave", leave},
@@ -61,6 +63,7 @@ static int open_native(lua_State *L) {
                                        {"stamp", file_stamp},
                                        {"capture", capture},
                                        {"watch", watch_inputs},
+                                       {"set_alarm", set_alarm},
                                        {"execute", execute_program},
                                        {"popen", open_pipe},
                                        {NULL, NULL}};
@@ -80,7 +83,7 @@ void session_ignore_environment(void) {
 }
 
 static int open_library(lua_State *L) {
-  static const char *const modules[] = {"nn", "optim", "data", "inspect", "plot", "help", "dist", NULL};
+  static const char *const modules[] = {"nn", "optim", "data", "inspect", "plot", "ui", "help", "dist", NULL};
   lua_pushboolean(L, without_environment);
   lua_setfield(L, LUA_REGISTRYINDEX, "LUA_NOENV");  // where Lua's package library looks
   luaL_openlibs(L);
@@ -170,6 +173,7 @@ Session *session_new(const Sink *sink, char *reason, size_t size) {
 
 void session_free(Session *s) {
   if (!s) return;
+  if (s->has_timer) timer_delete(s->timer);
   lua_close(s->L);
   session_history_close(s);
   forget_chunk(s);

@@ -37,6 +37,7 @@ typedef struct Comm {
   CommKind kind;
   const char *id, *target;  // the target of an opening
   const char *data;         // JSON
+  const char *metadata;     // of the message to the client, JSON; or NULL
   size_t length;
   const Mime *buffers;  // bytes that came along; their types do not count
   int buffer_count;
@@ -149,8 +150,14 @@ bool session_may_read(Session *s);
 // that unwinds, nor in a finalizer.
 
 // Asks that the sink's `visit` be called soon, once.  Safe in a signal handler of the evaluating thread, and cheap: a
-// front end asks again, every 10 ms or so, while work waits.
+// front end asks again, every 10 ms or so, while work waits.  The signal for it is SIGURG, which the session's own
+// clock uses: a front end's handler calls this.
 void session_attend(Session *s);
+
+// What the user wants done by the clock is done while something runs.  For a front end that waits: the seconds until
+// something is due, -1 where nothing is; and doing what is.
+double session_due(const Session *s);
+void session_tick(Session *s);
 
 // The same at once, for what waits in a function of the sink; in functions of C that wait the session does it itself.
 void session_serve(Session *s);

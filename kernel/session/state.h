@@ -6,6 +6,7 @@
 #include <lua.h>
 #include <signal.h>
 #include <sys/types.h>
+#include <time.h>
 
 #include "chunk.h"
 #include "session.h"
@@ -58,8 +59,11 @@ struct Session {
   volatile sig_atomic_t hooking;            // a hook is being set
   bool full_traceback, color, rich;
   int width;
-  int number;              // of the input that runs or ran last
-  int command_line;        // lines of the input before the command that runs
+  int number;        // of the input that runs or ran last
+  int command_line;  // lines of the input before the command that runs
+  double due;        // when something is due by the clock; 0: nothing is
+  timer_t timer;
+  bool has_timer;
   bool apart;              // what runs is no input
   int beside;              // the number of an input beside those of this session, or 0
   bool more_follows;       // of pasted inputs that are one

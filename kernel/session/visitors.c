@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <string.h>
 
+#include "alarm.h"
 #include "call.h"
 #include "interrupts.h"
 #include "nablua/clock.h"
@@ -167,14 +168,24 @@ static bool may_visit(const Session *s, lua_State *L) {
   return s->active && !s->interrupted && !nb_interrupt_is_held() && !has_finalizer(L) && !any_waiting(s, has_finalizer);
 }
 
+// Serves the next visitor: what is due by the clock, or what the front end has.
+static bool visit_next(Session *s, SessionLevel level) {
+  if (level > SESSION_HANDLE && alarm_is_due(s) && session_visit(s, SESSION_HANDLE, alarm_run, s)) return true;
+  return s->front.visit && s->front.visit(s->front.user, level);
+}
+
+void session_tick(Session *s) {
+  if (alarm_is_due(s)) session_visit(s, SESSION_HANDLE, alarm_run, s);
+}
+
 // Has visitors served before what runs in L goes on; what only waits has all the time.
 static void serve(Session *s, lua_State *L, bool waits) {
   double begun = nb_clock(), now = begun;
-  if (!s->front.visit || !may_visit(s, L) || (!waits && begun < s->rest_until)) return;
+  if ((!s->front.visit && s->due == 0) || !may_visit(s, L) || (!waits && begun < s->rest_until)) return;
   SessionLevel level = s->captured ? SESSION_HANDLE : s->level;
   s->called = 0;
   s->serving = true;
-  while (!s->interrupted && s->front.visit(s->front.user, level)) {
+  while (!s->interrupted && visit_next(s, level)) {
     now = nb_clock();
     if (!waits && now - begun > at_a_time) {
       s->called = 1;

@@ -40,7 +40,8 @@ end
 
 registry.define(comms, "comms.", "register", {
   doc = "Calls handler(comm, data, buffers) whenever a client opens a comm of this name.  A comm has :send(data, " ..
-    "buffers), :close() and the fields on_message and on_close, functions of data and buffers.",
+    "buffers), :close() and the fields on_message and on_close, functions of data, buffers and whether " ..
+    "another message for the same comm waits already.",
   signature = "comms.register(target, handler)", see = { "comms.open" },
   example = 'require("nablua.session.comms").register("echo", function(comm) ' ..
     "comm.on_message = function(data) comm:send(data) end end)",
@@ -53,14 +54,15 @@ registry.define(comms, "comms.", "register", {
 })
 
 registry.define(comms, "comms.", "open", {
-  doc = "Opens a comm to what the client has under this name.",
-  signature = "comms.open(target, data)", see = { "comms.register" },
+  doc = "Opens a comm to what the client has under this name; metadata is the message's, a table.",
+  signature = "comms.open(target, data, [buffers, [metadata]])", see = { "comms.register" },
   example = 'pcall(require("nablua.session.comms").open, "plot", {width = 300})',
-  function(target, data)
+  function(target, data, buffers, metadata)
     if type(target) ~= "string" then native.raise "comms.open: expected a name" end
     local text = json.encode(data or {}, "comm")
     local comm = new(session.new_comm_id(), target)
-    local ok, message = pcall(session.send_comm, "open", comm.id, target, text, {})
+    local ok, message = pcall(session.send_comm, "open", comm.id, target, text, buffers or {},
+      metadata and json.encode(metadata, "comm"))
     if ok then return comm end
     open[comm.id] = nil
     error(message, 0)

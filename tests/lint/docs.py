@@ -9,6 +9,7 @@ import sys
 
 PAGES = ["README.md"] + sorted(glob.glob("docs/**/*.md", recursive=True))
 OURS = ("kernel/", "lua/", "runtime/", "tests/", "docs/", "examples/")
+MADE = ("docs/lecture/", "docs/pictures/", "docs/reference/")  # by ./dev docs, which checks links to them
 ENDINGS = (".c", ".h", ".lua", ".md", ".py", ".sh", ".ipynb", ".txt", ".svg")
 
 
@@ -72,7 +73,7 @@ def offences():
             elif function and not defines(path, function):
                 yield f"{page}:{number} names {function} in {path}, which defines no such thing"
         for number, path in links(page):
-            if not os.path.exists(path):
+            if not os.path.exists(path) and not path.startswith(MADE):
                 yield f"{page}:{number} links to {path}, which is not there"
     said = set()
     for number, place in tour():

@@ -14,8 +14,8 @@ report() {  # report RULE OFFENDERS
 c_of() { find "$@" -name '*.[ch]' 2>/dev/null | sort; }
 lua_of() { find "$@" -name '*.lua' 2>/dev/null | sort; }
 mapfile -t c_files < <(c_of runtime lua kernel tests examples)
-mapfile -t lua_files < <(lua_of lua tests examples .packaging)
-mapfile -t scripts < <(find dev .ci .packaging tests -type f \( -name '*.sh' -o -name run -o -name dev \))
+mapfile -t lua_files < <(lua_of lua tests examples docs .packaging)
+mapfile -t scripts < <(find dev .ci .packaging docs tests -type f \( -name '*.sh' -o -name run -o -name dev \))
 
 # ---- layers: runtime/ <- lua/ <- kernel/ ----
 

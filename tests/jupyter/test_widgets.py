@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: MIT
+"""Controls by the widgets' message protocol 2.1, spoken as a page speaks it."""
+import subprocess
+import time
+import unittest
+
+from kernels import SANITIZED, TIMEOUT, kernel
+
+VIEW = "application/vnd.jupyter.widget-view+json"
+
+
+class Widgets(unittest.TestCase):
+    def setUp(self):
+        self.context = kernel(stderr=subprocess.DEVNULL)
+        _, self.client = self.context.__enter__()
+        self.addCleanup(self.context.__exit__, None, None, None)
+
+    def show(self, code):
+        """The state of the widget that a cell shows, its id, and all that were opened for it."""
+        reply, messages = self.client.run(code)
+        self.assertEqual(reply["status"], "ok", reply)
+        opened = {}
+        for m in messages:
+            if m["msg_type"] == "comm_open":
+                self.assertEqual(m["content"]["target_name"], "jupyter.widget")
+                self.assertEqual(m["metadata"], {"version": "2.1.0"})
+                opened[m["content"]["comm_id"]] = m
+        result = [m for m in messages if m["msg_type"] == "execute_result"][-1]["content"]["data"]
+        view = result[VIEW]
+        self.assertEqual((view["version_major"], view["version_minor"]), (2, 0))
+        self.assertIn("text/plain", result)
+        return opened[view["model_id"]]["content"]["data"], view["model_id"], opened
+
+    def update(self, comm, **state):
+        return self.client.send("comm_msg", {"comm_id": comm, "data": {"method": "update", "state": state, "buffer_paths": []}})
+
+    def told(self, messages):
+        return [m["content"]["data"] for m in messages if m["msg_type"] == "comm_msg"]
+
+    def test_a_slider_in_both_directions(self):
+        data, comm, _ = self.show("s = ui.slider{label='rate', min=0, max=10, value=3} s")
+        self.assertEqual(data["buffer_paths"], [])
+        state = data["state"]
+        self.assertEqual((state["_model_name"], state["_view_name"]), ("IntSliderModel", "IntSliderView"))
+        self.assertEqual((state["_model_module"], state["_model_module_version"]), ("@jupyter-widgets/controls", "2.0.0"))
+        self.assertEqual((state["description"], state["value"], state["min"], state["max"]), ("rate", 3, 0, 10))
+        self.client.text("seen = {} s:on_change(function(v) seen[#seen + 1] = v end)")
+        messages = self.client.outputs(self.update(comm, value=7))
+        self.assertEqual(self.told(messages), [{"method": "echo_update", "state": {"value": 7}, "buffer_paths": []}])
+        self.assertEqual(self.client.text("print(table.concat(seen, ' '))"), "7\n")
+        _, messages = self.client.run("s.value = 2")
+        self.assertEqual(self.told(messages), [{"method": "update", "state": {"value": 2}, "buffer_paths": []}])
+        self.assertEqual(self.client.text("print(table.concat(seen, ' '))"), "7 2\n")
+
+    def test_a_logarithmic_slider_speaks_of_exponents_at_its_ends(self):
+        data, comm, _ = self.show("s = ui.slider{min=1e-4, max=1, value=0.01, log=true} s")
+        state = data["state"]
+        self.assertEqual(state["_model_name"], "FloatLogSliderModel")
+        self.assertAlmostEqual(state["min"], -4)
+        self.assertAlmostEqual(state["max"], 0)
+        self.assertEqual(state["value"], 0.01)
+        self.client.outputs(self.update(comm, value=0.1))
+        self.assertEqual(self.client.text("s.value"), "0.1\n")
+
+    def test_states_of_the_wrong_type_are_answered_with_the_right_one(self):
+        _, comm, _ = self.show("s = ui.slider{min=0, max=10, value=3} s")
+        for value in ("x", None, {}, [1], True):
+            messages = self.client.outputs(self.update(comm, value=value))
+            self.assertFalse([m for m in messages if m["msg_type"] == "error"])
+            self.assertEqual(self.client.text("s.value"), "3\n")
+        self.client.outputs(self.update(comm, value=99))
+        self.assertEqual(self.client.text("s.value"), "10\n")
+        for data in ({}, {"method": "update"}, {"method": 3}, {"method": "custom"}, {"method": "update", "state": 5}, 5, [], "x"):
+            messages = self.client.outputs(self.client.send("comm_msg", {"comm_id": comm, "data": data}))
+            self.assertFalse([m for m in messages if m["msg_type"] == "error"], data)
+        self.client.outputs(self.update("nobody", value=1))
+
+    def test_a_choice_has_a_place_from_0(self):
+        data, comm, _ = self.show("c = ui.choice({'sgd', 'adam'}, {value='adam'}) c")
+        self.assertEqual((data["state"]["_options_labels"], data["state"]["index"]), (["sgd", "adam"], 1))
+        self.client.outputs(self.update(comm, index=0))
+        self.assertEqual(self.client.text("print(c.value)"), "sgd\n")
+
+    def test_children_are_open_before_what_holds_them(self):
+        data, comm, opened = self.show("ui.column{ui.label 'a', ui.row{ui.button{label='b'}}}")
+        ids = list(opened)
+        self.assertEqual(ids[-1], comm)
+        self.assertEqual(len(ids), 4)
+        self.assertEqual(data["state"]["children"][0], "IPY_MODEL_" + ids[0])
+        tabs, _, _ = self.show("ui.accordion{ui.label 'a'}")
+        self.assertEqual((tabs["state"]["titles"], tabs["state"]["selected_index"]), (["1"], None))
+
+    def test_a_picture_comes_as_bytes(self):
+        _, _, opened = self.show("p = ui.picture(plot.curve{1, 2, 3}) p")
+        m = list(opened.values())[-1]
+        self.assertEqual(m["content"]["data"]["buffer_paths"], [["value"]])
+        self.assertEqual(m["content"]["data"]["state"]["format"], "svg+xml")
+        self.assertTrue(bytes(m["buffers"][0]).startswith(b"<svg"))
+
+    def test_a_page_that_is_loaded_anew_learns_all_states(self):
+        _, slider, _ = self.show("s = ui.slider{value=0.5} s")
+        _, picture, _ = self.show("p = ui.picture(plot.curve{1, 2, 3}) p")
+        _, gone, _ = self.show("g = ui.toggle{} g")
+        closing = self.client.run("g:close()")[1]
+        self.assertEqual([m["content"]["comm_id"] for m in closing if m["msg_type"] == "comm_close"], [gone])
+        self.client.send("comm_open", {"comm_id": "ctl", "target_name": "jupyter.widget.control", "data": {}})
+        asked = self.client.send("comm_msg", {"comm_id": "ctl", "data": {"method": "request_states"}})
+        answer = [m for m in self.client.outputs(asked) if m["msg_type"] == "comm_msg"][0]
+        data = answer["content"]["data"]
+        self.assertEqual(data["method"], "update_states")
+        self.assertEqual(set(data["states"]), {slider, picture})
+        self.assertEqual(data["states"][slider]["state"]["value"], 0.5)
+        self.assertEqual(data["states"][slider]["model_name"], "FloatSliderModel")
+        self.assertEqual(data["buffer_paths"], [[picture, "state", "value"]])
+        self.assertEqual(len(answer["buffers"]), 1)
+        messages = self.client.outputs(self.client.send("comm_msg", {"comm_id": slider, "data": {"method": "request_state"}}))
+        self.assertEqual(self.told(messages)[0]["state"]["value"], 0.5)
+
+    def test_a_drag_is_echoed_whole_and_handled_as_its_last(self):
+        _, comm, _ = self.show("s = ui.slider{min=0, max=100000, value=0} s")
+        self.client.text("calls = 0 s:on_change(function(v) calls, last = calls + 1, v nb.sleep(0.02) end)")
+        cell = self.client.execute("local t = os.clock() local n = 0 while s.value < 500 do n = n + 1 end nb.sleep(0.5) return 'end'")
+        time.sleep(0.3)
+        ids = [self.update(comm, value=i) for i in range(1, 501)]
+        echoes = {}
+        while True:
+            m = self.client.get_iopub_msg(timeout=TIMEOUT)
+            parent = m["parent_header"].get("msg_id")
+            if m["msg_type"] == "comm_msg":
+                echoes[parent] = m["content"]["data"]["state"]["value"]
+            if parent == cell and m["content"].get("execution_state") == "idle":
+                break
+        self.assertEqual([echoes.get(i) for i in ids], list(range(1, 501)))
+        self.assertEqual(self.client.text("last"), "500\n")
+        calls = int(self.client.text("calls"))
+        print("figure: a drag of 500 messages is %d calls of a handler" % calls, flush=True)
+        self.assertLess(calls, 250)
+
+    def test_a_button_ends_a_loop_and_a_slider_moves_a_rate(self):
+        _, stop, _ = self.show("stop = ui.button{label='stop'} stop")
+        self.client.text("w = nb.zeros(4, {requires_grad=true}) opt = optim.SGD({w}, {lr=0.5})")
+        _, rate, _ = self.show("rate = ui.bind(ui.slider{min=0, max=1}, opt, 'lr') rate")
+        self.assertEqual(self.client.text("rate.value"), "0.5\n")
+        cell = self.client.execute("rates = {} while not stop.pressed do rates[opt.lr] = true nb.sleep(0.01) end")
+        time.sleep(0.3)
+        self.update(rate, value=0.125)
+        time.sleep(0.3)
+        self.client.send("comm_msg", {"comm_id": stop, "data": {"method": "custom", "content": {"event": "click"}}})
+        self.assertEqual(self.client.reply(cell)["content"]["status"], "ok")
+        self.assertEqual(self.client.text("(rates[0.5] and rates[0.125]) == true"), "true\n")
+        self.client.run("opt.lr = 0.25")
+        self.assertEqual(self.client.text("rate.value"), "0.25\n")
+
+    def test_interact_shows_what_the_function_gives(self):
+        data, _, opened = self.show("ui.interact(function(x, name) print('for ' .. name) return 2 * x end, "
+                                    "{x={1, 10}, name={'a', 'b'}})")
+        out = data["state"]["children"][-1].replace("IPY_MODEL_", "")
+        outputs = opened[out]["content"]["data"]["state"]["outputs"]
+        self.assertEqual(outputs[0]["text"], "for a\n")
+        self.assertEqual(outputs[1]["data"]["text/plain"], "2")
+        slider = data["state"]["children"][0].replace("IPY_MODEL_", "")
+        told = self.told(self.client.outputs(self.update(slider, value=4)))
+        drawn = [d["state"]["outputs"] for d in told if "outputs" in d["state"]]
+        self.assertEqual(drawn[-1][1]["data"]["text/plain"], "8")
+
+    def test_handlers_that_misbehave(self):
+        for body, says in (("error 'in a handler'", "in a handler"), ("coroutine.yield()", "yield"),
+                           ("s.value = s.value == 1 and 2 or 1", "over and over"), ("local x = nil + 1", "nil")):
+            _, comm, _ = self.show("s = ui.slider{min=0, max=10, value=3} s")
+            self.client.text("s:on_change(function() %s end)" % body)
+            cell = self.client.execute("nb.sleep(0.5) return 'whole'")
+            time.sleep(0.2)
+            messages = self.client.outputs(self.update(comm, value=1))
+            self.assertIn(says, [m for m in messages if m["msg_type"] == "error"][0]["content"]["evalue"])
+            self.assertEqual(self.client.reply(cell)["content"]["status"], "ok")
+
+    def test_the_clock_ticks_while_something_runs_and_at_rest(self):
+        c = self.client
+        c.text("n = 0 timer = ui.every(0.05, function() n = n + 1 end)")
+        for code in ("nb.sleep(1)", "local s = n while n < s + 10 do end"):
+            before = int(c.text("n"))
+            begun = time.monotonic()
+            c.text(code)
+            took = time.monotonic() - begun
+            ticks = int(c.text("n")) - before
+            self.assertTrue(3 <= ticks <= (took + 1) / 0.05, (code, ticks, took))
+        before = int(c.text("n"))
+        time.sleep(1)
+        self.assertGreater(int(c.text("n")), before + 3)
+        c.text("timer:close()")
+        before = c.text("n")
+        time.sleep(0.3)
+        self.assertEqual(c.text("n"), before)
+        cell = c.execute("timer = ui.every(0.05, function() error 'ticked wrong' end) nb.sleep(0.5) return 'whole'")
+        errors = [m for m in c.outputs(cell) if m["msg_type"] == "error"]
+        self.assertEqual(len(errors), 1)
+        self.assertIn("ticked wrong", errors[0]["content"]["evalue"])
+        self.assertEqual(c.reply(cell)["content"]["status"], "ok")
+
+    def test_a_thousand_controls(self):
+        many = 1000 if not SANITIZED else 100
+        _, _, opened = self.show("local list = {} for i = 1, %d do list[i] = ui.slider{} end return ui.column(list)" % many)
+        self.assertEqual(len(opened), many + 1)
+
+
+if __name__ == "__main__":
+    unittest.main()
