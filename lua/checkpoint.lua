@@ -2,7 +2,7 @@
 -- The checkpoints of nn.fit and of runs: all that a training needs to go on as if nothing had happened, in one file.
 --
 --   net opt schedule best    states of the net (now, and at its best), the optimizer, the schedule
---   random                   the place in the random numbers
+--   random                   the place in the random numbers; of other ranks than the first in `randoms`, a row each
 --   fit                      where the training is; `start` is the place in the random numbers at the epoch's begin,
 --                            from which the batches already seen are drawn once more
 --   history                  what nn.fit returns
@@ -28,7 +28,7 @@ function checkpoint.states(run)
   local tally = run.tally.of_all and run.tally:of_all() or run.tally
   return {
     checkpoint = FORMAT, net = run.net:state(), opt = run.opt:state(), schedule = run.schedule and run.schedule:state(),
-    best = run.best_state, random = nb.random_state(), randoms = together.random_states(), history = run.history,
+    best = run.best_state, random = nb.random_state(), history = run.history,
     fit = { epoch = run.epoch, batch = run.batch, start = run.start, seconds = native.clock() - run.began,
       tally = { n = tally.n, sums = tally.sums, counts = tally.counts }, best = run.best,
       best_epoch = run.best_epoch, waited = run.waited, ended = run.ended },
@@ -38,6 +38,7 @@ end
 -- On all ranks; the first writes.
 local function save(self)
   local state = checkpoint.states(self.run)
+  state.randoms = together.random_states()
   if together.is_first() then files.save(self.path, state) end
   self.saved = native.clock()
 end

@@ -267,6 +267,9 @@ points("blobs", "Gaussian blobs on a circle", { { name = "classes", type = "size
     return nb.stack({ angle:cos(), angle:sin() }, 2), y
   end)
 
+data.transforms = registry.late "nablua.data.transforms"
+registry.late("nablua.data.others", data)  -- read when somebody asks for what is not here
+
 registry.add {
   name = "data", kind = "topic", value = data, doc = "Sets of samples: files, batches, small made ones.",
   example = "for bx, by in data.batches{nb.rand(6, 2), nb.arange(6), size=4} do assert(#bx == #by) end",

@@ -220,6 +220,31 @@ define("figures", {
   function(net) return parallel.figures(net) end,
 })
 
+-- ---- from a prompt ----
+
+local start_params = { { name = "ranks", type = "size", doc = "how many, this prompt among them" } }
+define("start", {
+  doc = "Starts workers beside this prompt or notebook, which becomes rank 1 of a group; %%all and %%on run cells " ..
+    "on its ranks.  They are fresh: they know what cells define on them, and not this prompt's variables.  On this " ..
+    "machine, with Open MPI.",
+  params = start_params, see = { "dist.stop", "dist.where", "dist.parallel" },
+  example = "pcall(dist.start, 1)  --> false",
+  function(...) require("nablua.dist.start").start(read("start", start_params, ...).ranks, dist) end,
+})
+
+define("stop", {
+  doc = "Ends the workers that dist.start has started; what they hold is gone, and this prompt is alone again.",
+  params = {}, see = { "dist.start" }, example = "pcall(dist.stop)  --> false",
+  function() require("nablua.dist.start").stop() end,
+})
+
+define("where", {
+  doc = "What the ranks of this machine do: a list of {rank=, pid=, state=, text=, number=, seconds=, bytes=}, " ..
+    "with the last exchange of each, its place in the program, and what it waits for.", params = {},
+  see = { "dist.start" }, example = "#dist.where()  --> 0",
+  function() return require("nablua.dist.start").where() end,
+})
+
 define("bench", {
   doc = "What an exchange costs between these ranks: the medians of allreduce of 8 bytes to 16 MB, a list of " ..
     "{bytes=, seconds=}, and the line near them: latency in seconds, bandwidth in bytes a second.  On all ranks alike.",

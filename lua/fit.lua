@@ -152,7 +152,9 @@ function Tally:of_all()
   local names = { "loss" }
   for i, m in ipairs(self.metrics) do names[i + 1] = m[1] end
   local sum = module.is(self.loss) and self.loss.reduction == "sum"
-  return setmetatable(together.add_up(self, names, sum), Tally)
+  local all = together.add_up(self, names, sum)
+  all.metrics, all.loss = self.metrics, self.loss
+  return setmetatable(all, Tally)
 end
 
 function Tally:mean(name)

@@ -99,6 +99,29 @@ registry.define(help.help, "nb.help.", "markdown", {
   end,
 })
 
+registry.define(help.help, "nb.help.", "torch", {
+  doc = "The page of what a name of PyTorch's is called here, or why there is no such thing.",
+  signature = "nb.help.torch(name)", see = { "nb.help" },
+  example = "nb.help.torch(\"torch.true_divide\").entry.name  --> \"nb.div\"",
+  function(name)
+    if type(name) ~= "string" then
+      native.raise("help.torch: needs a name of PyTorch's as a text, got " .. options.describe(name))
+    end
+    local entry, sentence = require("nablua.torch").find(name)
+    local shown = name:find("^torch") and name or "torch." .. name
+    if not entry and not sentence then
+      local near = options.nearest(name:match("[^.]*$"), require("nablua.torch").names())
+      native.raise(("help.torch: nothing here is known as %s%s"):format(shown,
+        near and ("; did you mean \"%s\"?"):format(near) or ", under whatever name"))
+    end
+    local first = entry and ("%s is %s here."):format(shown, entry.name) or ("%s: %s."):format(shown, sentence)
+    if not entry then return setmetatable({ text = first, markdown = first }, page) end
+    local markdown = entry.kind == "topic" and reference().topic_markdown(entry) or reference().markdown(entry, 3)
+    return setmetatable({ text = first .. "\n\n" .. reference().text(entry), markdown = first .. "\n\n" .. markdown,
+      entry = entry }, page)
+  end,
+})
+
 registry.define(help.help, "nb.help.", "meta", {
   doc = "The file that lets editors with a Lua Language Server complete and check names; nablua --meta prints it.",
   signature = "nb.help.meta()", example = "nb.help.meta():match(\"^%-%-%-@meta\")  --> \"---@meta\"",

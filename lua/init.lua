@@ -22,6 +22,11 @@ registry.later("nablua.functions.linalg",
   "tensordot kron cross vecdot cdist multi_dot matrix_power matrix_exp matrix_norm cond matrix_rank logdet " ..
   "cholesky_solve cholesky_inverse lstsq")
 registry.later("nablua.functions.nearness", "normalize cosine_similarity pairwise_distance")
+registry.later("nablua.functions.random",
+  "normal exponential multinomial randint_like gumbel_softmax uniform_ normal_ exponential_ bernoulli_ random_")
+registry.later("nablua.functions.making", "new_zeros new_ones new_full new_empty new_tensor")
+registry.later("nablua.functions.derivatives", "jacobian hessian vjp jvp hvp vmap")
+registry.later("nablua.functions.images", "interpolate grid_sample affine_grid")
 registry.later("nablua.functions.compare", "allclose equal positive")
 require "nablua.files"
 nb.progress = require("nablua.progress").progress

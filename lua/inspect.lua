@@ -17,7 +17,8 @@ end
 define("explain", "step", {
   doc = "∂J/∂w as the product of factors along the paths from J to w: symbols, shapes, sizes, and the factor that " ..
     "shrank it.  J's tape must be live (before J:backward, or with retain_graph).  Fields: formula, latex, factors " ..
-    "(symbol, shape, norm, gain, :apply(d)), shrank; :value() is the gradient.",
+    "(symbol, shape, norm, gain, path of a module, :apply(d)), shrank; :value() is the gradient.  In large nets a " ..
+    "module is one factor; e:open(\"encoder.3\") shows what is inside it.",
   signature = "inspect.explain(J, w)", see = { "inspect.step", "nb.grad" },
   params = { { name = "J", type = "tensor", doc = "the loss, or a stepper; without it the last stepper is meant" },
     { name = "w", type = "tensor", doc = "a parameter, or another tensor that J was computed from" } },
@@ -29,7 +30,8 @@ return inspect.explain(J, net[1].weight).formula  --> "∂J/∂W⁽¹⁾ = (ŷ�
 
 define("step", "step", {
   doc = "One training step as a film: forward, loss, backward, update.  The program runs once and is recorded; " ..
-    "s:next(n), s:back(n), s:to(name, \"forward\"|\"backward\") and s:run() move over the record, and " ..
+    "s:next(n), s:back(n), s:to(name, \"forward\"|\"backward\"), s:over() (the next module as one), s:into() " ..
+    "(to its first step) and s:run() move over the record, and " ..
     "parameters, gradients, buffers, optimizer and random numbers follow bit for bit.  Lua variables and printed " ..
     "output do not.  Fields: pos count phase op layer formula inputs output grad_in grad_out deposits J.",
   signature = "inspect.step(net, x, y, {loss=, opt=, lr=})  or  inspect.step(f, ...)", see = { "inspect.explain" },
@@ -109,6 +111,16 @@ define("stop", "stop", {
     "as they are.",
   signature = "inspect.stop{op=, layer=, phase=, when=, loss=}", family = "Runs",
   see = { "inspect.stops", "stop:remove", "nb.anomaly", "run:look" },
+  params = { { name = "op", type = "string", optional = true, doc = "an operator's name, or a list of them" },
+    { name = "layer", type = "string", optional = true,
+      doc = "a layer's path, such as \"3\", or the module; what is inside it counts" },
+    { name = "phase", choices = { "forward", "backward" }, optional = true,
+      doc = "without it forward, but backward for |grad| and |given|, and both for nan and inf" },
+    { name = "when", type = "function", optional = true,
+      doc = "f(e), or \"nan\", \"inf\", \"|output| > 10\", \"|grad| < 1e-6\", \"output > 5\" (some element), and so " ..
+        "of input and of given, what a rule gives to its inputs; |x| is the root mean square" },
+    { name = "loss", type = "string", optional = true,
+      doc = "\"> 10\", \"nan\", or f(loss), asked when a backward begins" } },
   example = [[
 local s = inspect.stop{op="relu", when=function(e) return e.output:eq(0):any() end}
 local ok, e = pcall(function() local x = nb.tensor{-1, 3}; return x:relu() end)
@@ -124,9 +136,10 @@ define("stops", "stop", {
 define("diff", "diff", {
   doc = "The first operator where two programs part, and by how much.  Functions and nets are called with copies of " ..
     "`input` and the same random numbers, and compared operator by operator, backward rules included; runs are " ..
-    "compared in the first step that differs; tables of tensors, .safetensors and .npz files by name; a net with a " ..
-    "file of activations by the paths of its layers (\"output\" for all of it).  Of compiled functions only the " ..
-    "results are known.  Fields: same kind op layer phase site far how a b weights step.",
+    "compared in the first step that differs, and one with itself by doing its next step twice; tables of tensors, " ..
+    ".safetensors and .npz files by name; a net with a file of activations by the paths of its layers (\"output\" " ..
+    "for all of it).  Of compiled functions only the results are known.  Fields: same kind op layer phase site far " ..
+    "how a b weights step.",
   signature = "inspect.diff(a, b, {input=, tol=, from=})", see = { "nb.compare", "inspect.gradcheck" },
   params = { { name = "a", type = "function, net, run, file or table" }, { name = "b", type = "the same" },
     { name = "input", type = "any", optional = true,

@@ -40,7 +40,7 @@ local chapters = {
     "Initial values", "Metrics" },
   { "optim", "Training", "Training", "Optimizers", "Methods of optimizers", "Learning rate schedules",
     "Methods of schedules" },
-  { "data", "Data", "Sets of samples", "Files" },
+  { "data", "Data", "Sets of samples", "Transforms of pictures", "Files" },
   { "nb.distributions", "Distributions", "Distributions" },
   { "inspect", "Inspection", "Inspection" },
   { "plot", "Plots", "Plots" },

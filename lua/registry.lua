@@ -125,7 +125,7 @@ function registry.later(name, names)
     order, loaded = before, ok
     if not ok then error(message, 0) end
   end
-  modules[#modules + 1] = { names = (" %s "):format(names:gsub("%s+", " ")), load = load }
+  modules[#modules + 1] = { names = " " .. names .. " ", load = load }
   late[#late + 1] = load
 end
 

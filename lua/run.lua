@@ -17,6 +17,7 @@ local progress = require "nablua.progress"
 local registry = require "nablua.registry"
 local source = require "nablua.run.source"
 local state = require "nablua.run.state"
+local together = require "nablua.dist.together"
 local step = require "nablua.run.step"
 
 local run = registry.home "nablua.run"
@@ -40,6 +41,8 @@ local params = {
   { name = "schedule", type = "table", optional = true, doc = "a learning rate schedule, stepped by the run" },
   { name = "schedule_per", choices = { "epoch", "batch" }, default = "epoch", doc = "what a step of the schedule is" },
   { name = "clip", type = "positive or huge", optional = true, doc = "largest norm of all gradients together" },
+  { name = "norms", type = "boolean", default = false,
+    doc = "keeps the norm of all gradients together, before clip, in history.grad" },
   { name = "seed", type = "integer", optional = true,
     doc = "where its random numbers begin; without it, where nb's stand now" },
   { name = "memory", type = "size", optional = true,
@@ -171,6 +174,7 @@ local function forward(self, last, told)
       disk.note(self, true)
       break
     end
+    frames.pass(self)
     disk.note(self)
     frames.learn(self, native.clock() - began)
     if told then told() end
@@ -195,7 +199,7 @@ local function look_away_outside(self)
 end
 
 local function begin_drive(self)
-  self.driven = true
+  self.driven, native.stops_muted = true, nil
   nb.random_state(self.random)
   look_away(self)
   local change = state.change(self)
@@ -549,6 +553,10 @@ registry.add {
 function run.new(given)
   local self = options.check("nb.run", params, given)
   check(self)
+  if together.size() > 1 and together.is_first() then
+    notice.say("nb.run: each of the %d ranks trains a run of its own; nn.fit and dist.parallel train one net on all",
+      together.size())
+  end
   self.source = source.of(self.data, self.size, self.shuffle)
   local outer = nb.random_state()
   if self.seed then nb.seed(self.seed) end

@@ -126,15 +126,17 @@ define("chunk", {
 -- Where the second argument is no number, a function of a module that is loaded then does it.
 local function also(name)
   local plain = nb[name]
-  local function both(x, a, ...)
-    if type(a) ~= "table" and not nb.is_tensor(a) then return plain(x, a, ...) end
-    return require("nablua.functions.several")[name](x, a, ...)
+  local function both(...)
+    local _, a = ...
+    if type(a) ~= "table" and not nb.is_tensor(a) then return plain(...) end
+    return require("nablua.functions.several")[name](...)
   end
   nb[name], methods[name] = both, both
 end
 
 also "roll"
 also "repeat_interleave"
+also "unique"
 
 -- ---- methods made here ----
 
@@ -330,6 +332,14 @@ document {
   { name = "t:dim", signature = "t:dim()", doc = "The number of dimensions.", example = "nb.zeros(2, 3):dim()  --> 2" },
   { name = "t:numel", signature = "t:numel()", doc = "The number of elements.",
     example = "nb.zeros(2, 3):numel()  --> 6" },
+  { name = "t:element_size", signature = "t:element_size()", doc = "The bytes of an element.",
+    example = "nb.zeros(2):element_size()  --> 4" },
+  { name = "t:stride", signature = "t:stride([dim])", see = { "t:is_contiguous", "t:storage_offset" },
+    doc = "How many elements of the memory a step in a dimension passes; without one, of all dimensions.",
+    example = "nb.zeros(2, 3):stride()  --> {3, 1}" },
+  { name = "t:storage_offset", signature = "t:storage_offset()",
+    doc = "How many elements of the memory come before the first.",
+    example = "nb.zeros(2, 3)[2]:storage_offset()  --> 3" },
   { name = "t:is_contiguous", signature = "t:is_contiguous()",
     doc = "Whether the elements lie in memory in row-major order.",
     example = "nb.zeros(2, 3).T:is_contiguous()  --> false" },

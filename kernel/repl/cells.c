@@ -2,6 +2,7 @@
 // Reading cells and writing what becomes of them, without a terminal.
 #include "cells.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -110,7 +111,13 @@ void cells_run(Session *s, const char *marker) {
   dup2(STDOUT_FILENO, STDERR_FILENO);
   if (!freopen("/dev/null", "r", stdin) || !cells) return;
   setvbuf(stderr, NULL, _IONBF, 0);
-  while (fscanf(cells, "%zu %zu %d", &length, &more, &interrupt) == 3 && fgetc(cells) == '\n') {
+  for (;;) {
+    int found = fscanf(cells, "%zu %zu %d", &length, &more, &interrupt);
+    if (found != 3 && ferror(cells) && errno == EINTR) {  // an interrupt that came after the cell it was meant for
+      clearerr(cells);
+      continue;
+    }
+    if (found != 3 || fgetc(cells) != '\n') break;
     char *code = take(cells, length);
     free(answers);
     answers = take(cells, more);

@@ -71,7 +71,7 @@ static void next_input(void *user, const char *text, bool replace) {
 static bool prompting;
 
 // Text of others, as a terminal may be sent it: lines and tabs, and what else would steer it as ^G or \x9b.
-static void put_error(const char *text, size_t length) {
+static void put_error(FILE *to, const char *text, size_t length) {
   char shown[16];
   Text out = {0};
   for (size_t i = 0, n; i < length; i += n) {
@@ -81,24 +81,34 @@ static void put_error(const char *text, size_t length) {
     text_add(&out, made ? shown : text + i, made ? made : n);
   }
   bool raw = !isatty(STDERR_FILENO) || out.failed;
-  if (length > 0) fwrite(raw ? text : out.data, 1, raw ? length : out.length, stderr);
+  if (length > 0) fwrite(raw ? text : out.data, 1, raw ? length : out.length, to);
   text_free(&out);
 }
 
-static void show_error(void *user, const Problem *problem) {
-  (void)user;
+static void write_error(FILE *to, const Problem *problem) {
   bool color = prompting && repl_colors();
-  screen_fresh_line();
-  fprintf(stderr, "%s%s", prompting ? "" : "nablua: ", color ? "\033[1;31m" : "");
-  put_error(problem->message, strlen(problem->message));
-  fprintf(stderr, "%s\n", color ? "\033[0m" : "");
+  fprintf(to, "%s%s", prompting ? "" : "nablua: ", color ? "\033[1;31m" : "");
+  put_error(to, problem->message, strlen(problem->message));
+  fprintf(to, "%s\n", color ? "\033[0m" : "");
   for (const char *line = problem->frames; *line;) {
     const char *end = strchrnul(line, '\n');
-    fputs("  ", stderr);
-    put_error(line, (size_t)(end - line));
-    fputc('\n', stderr);
+    fputs("  ", to);
+    put_error(to, line, (size_t)(end - line));
+    fputc('\n', to);
     line = *end ? end + 1 : end;
   }
+}
+
+// In one piece, since ranks of a group have one standard error.
+static void show_error(void *user, const Problem *problem) {
+  char *whole = NULL;
+  size_t length;
+  (void)user;
+  screen_fresh_line();
+  FILE *memory = open_memstream(&whole, &length);
+  write_error(memory ? memory : stderr, problem);
+  if (memory && fclose(memory) == 0) fwrite(whole, 1, length, stderr);
+  free(whole);
 }
 
 static char *ask(void *user, const char *prompt, bool hidden, size_t *length) {

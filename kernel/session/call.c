@@ -251,6 +251,7 @@ static void report(Session *s, bool stopped) {
   }
   if (nablua_rank() > 0) p.message = lua_pushfstring(L, "[rank %d] %s", nablua_rank(), p.message);
   record_problem(L, s, &p);
+  nablua_failed(p.message);
   s->sink.error(s->sink.user, &p);
   lua_settop(L, top);
 }

@@ -28,6 +28,7 @@ typedef struct Slot {
   atomic_int pid, rank, state;
   atomic_uint_least64_t beat, work, number;  // heartbeats; µs of the computing thread; exchanges begun or behind
   atomic_int ends;                           // somebody found the second stall
+  atomic_int abandons;                       // of the first slot: somebody ends all
   char text[BOARD_TEXT];
 } Slot;
 _Static_assert(sizeof(Slot) <= SLOT, "a slot must fit its place");
@@ -98,17 +99,37 @@ bool nb_board_missing(uint64_t number, char *text, size_t size) {
     const Slot *s = slot_at(i);
     if (i == board.mine) continue;
     int rank = atomic_load(&s->rank) + 1;
-    bool left = atomic_load(&s->state) == BOARD_LEFT;
+    int state = atomic_load(&s->state);
+    bool left = state == BOARD_LEFT;
     if (left && atomic_load(&s->number) < number) {
       snprintf(text, size, "rank %d has ended its program and will not come", rank);
       return true;
     }
-    if (!left && is_dead(s)) {
+    if (state == BOARD_FAILED) {
+      char message[BOARD_TEXT];
+      copy_text(s, message);
+      snprintf(text, size, "rank %d has failed: %s", rank, message);
+      return true;
+    }
+    if (is_dead(s)) {
       snprintf(text, size, "rank %d (process %d) has died", rank, atomic_load(&s->pid));
       return true;
     }
   }
   return false;
+}
+
+bool nb_board_row(int i, BoardRow *row) {
+  if (i >= board.count) return false;
+  const Slot *s = slot_at(i);
+  *row = (BoardRow){.rank = atomic_load(&s->rank),
+                    .pid = atomic_load(&s->pid),
+                    .state = (BoardState)atomic_load(&s->state),
+                    .number = atomic_load(&s->number),
+                    .seconds = (double)atomic_load(&s->work) / 1e6,
+                    .dead = is_dead(s)};
+  copy_text(s, row->text);
+  return true;
 }
 
 // ---- the thread ----
@@ -131,6 +152,8 @@ static void tell_of(int i, double now, char *line, size_t size) {
              (unsigned long long)atomic_load(&s->number));
   else if (atomic_load(&s->state) == BOARD_LEFT)
     snprintf(line, size, "rank %d has ended its program", rank);
+  else if (atomic_load(&s->state) == BOARD_FAILED)
+    snprintf(line, size, "rank %d has failed: %s", rank, text);
   else
     snprintf(line, size, "rank %d has not come: it neither computes nor exchanges; its last was %s", rank,
              *text ? text : "nothing");
@@ -203,8 +226,11 @@ static void *keep(void *user) {
           for (int i = 0; i < board.count; i++) atomic_store(&slot_at(i)->ends, 1);
       }
     }
-    if (!ending && atomic_load(&slot_at(board.mine)->ends)) ending = now + GRACE * (board.mine > 0);
-    if (ending > 0 && now >= ending) board.abandon(1);
+    if (!ending && atomic_load(&slot_at(board.mine)->ends)) ending = now + (board.mine > 0 ? GRACE : 0);
+    if (ending > 0 && now >= ending) {
+      if (nb_board_may_abandon()) board.abandon(1);
+      return NULL;
+    }
   }
   return NULL;
 }
@@ -245,6 +271,13 @@ void nb_board_wait(uint64_t number, const char *text) {
   atomic_store(&s->state, BOARD_WAITS);
 }
 
+void nb_board_fail(const char *message) {
+  if (!board.slots) return;
+  Slot *s = slot_at(board.mine);
+  snprintf(s->text, sizeof s->text, "%s", message);
+  atomic_store(&s->state, BOARD_FAILED);
+}
+
 void nb_board_go(uint64_t number) {
   if (!board.slots) return;
   Slot *s = slot_at(board.mine);
@@ -252,10 +285,19 @@ void nb_board_go(uint64_t number) {
   atomic_store(&s->number, number);
 }
 
+// Open MPI 4.1 was seen to take a minute where several processes abort at once.
+bool nb_board_may_abandon(void) {
+  if (!board.slots || atomic_exchange(&slot_at(0)->abandons, 1) == 0) return true;
+  return nanosleep(&(struct timespec){(time_t)SILENT, 0}, NULL) == 0;
+}
+
 void nb_board_leave(void) {
   if (!board.running) return;
   atomic_store(&slot_at(board.mine)->state, BOARD_LEFT);
   atomic_store(&board.stop, true);
   pthread_join(board.thread, NULL);
+  atomic_store(&board.stop, false);
   board.running = false;
+  board.slots = NULL;
+  board.count = 0;
 }

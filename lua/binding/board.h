@@ -17,7 +17,7 @@
 
 enum { BOARD_TEXT = 240 };
 
-typedef enum BoardState { BOARD_COMPUTES, BOARD_WAITS, BOARD_LEFT } BoardState;
+typedef enum BoardState { BOARD_COMPUTES, BOARD_WAITS, BOARD_LEFT, BOARD_FAILED } BoardState;
 
 size_t nb_board_slot_bytes(void);
 
@@ -31,10 +31,29 @@ void nb_board_wait(uint64_t number, const char *text);
 // The wait has ended; `number` exchanges are behind us.
 void nb_board_go(uint64_t number);
 
+// Whether we are to end all: the first of this machine that wants to, and who has waited for that in vain.  False where
+// the end has come meanwhile, as a signal.
+bool nb_board_may_abandon(void);
+
 // We have left; the thread ends.
 void nb_board_leave(void);
 
-// The sentence about somebody who has left or died while we wait in exchange `number`; false when there is nobody.
+// What we run has failed: who waits for us is told, until nb_board_go.
+void nb_board_fail(const char *message);
+
+// What a process of this machine does, `i` counted in the order of the slots; false past the last.
+typedef struct BoardRow {
+  int rank, pid;
+  BoardState state;
+  uint64_t number;
+  double seconds;  // that its computing thread has used
+  bool dead;
+  char text[BOARD_TEXT];
+} BoardRow;
+bool nb_board_row(int i, BoardRow *row);
+
+// The sentence about somebody who has left, failed or died while we wait in exchange `number`; false when there is
+// nobody.
 bool nb_board_missing(uint64_t number, char *text, size_t size);
 
 // A line at the standard error, with the rank in front.

@@ -65,8 +65,10 @@ static int size_of_group(void) {
 
 // ---- layout ----
 
+// What MPI may still write to after a failure stays.
 static void free_buckets(Buckets *b) {
-  for (int i = 0; i < b->buckets; i++) nb_free(b->bucket[i].memory, b->bucket[i].bytes);
+  for (int i = 0; i < b->buckets; i++)
+    nb_group_free(b->bucket[i].memory, b->bucket[i].bytes, !b->bucket[i].begun || b->bucket[i].done);
   nb_free(b->bucket, (size_t)b->parts * sizeof *b->bucket);
   b->bucket = NULL;
   b->buckets = 0;
@@ -144,8 +146,16 @@ static bool move_on(Buckets *b, Error *err) {
   return true;
 }
 
+// After a failure the buckets are others.
+static bool renew(Buckets *b, Error *err) {
+  bool whole = true;
+  for (int i = 0; i < b->buckets; i++) whole = whole && (!b->bucket[i].begun || b->bucket[i].done);
+  return whole || arrange(b, err);
+}
+
 static bool begin_walk(Buckets *b, Error *err) {
   Intent intent;
+  if (!renew(b, err)) return false;
   nb_intend(&intent, "backward of %d parameters, %s of %s first", b->parts, b->options.sum ? "the sum" : "the mean",
             b->part[b->order[0]].name);
   for (int i = 0; i < b->parts; i++) b->part[i].arrived = false;
@@ -277,7 +287,8 @@ static bool write_back(Buckets *b, Error *err) {
 
 // From the first walk on the buckets are in the order in which gradients come on rank 1.
 static bool learn_order(Buckets *b, Error *err) {
-  int64_t *order = nb_alloc((size_t)b->parts * sizeof *order, err);
+  size_t bytes = (size_t)b->parts * sizeof(int64_t);
+  int64_t *order = nb_group_block(bytes, err);
   if (!order) return false;
   int n = 0;
   for (; n < b->came_count; n++) order[n] = b->came[n];
@@ -293,7 +304,7 @@ static bool learn_order(Buckets *b, Error *err) {
                                     .count = b->parts},
                         "the order of the buckets", err);
   for (int k = 0; ok && k < b->parts; k++) b->order[k] = (int)order[k];
-  nb_free(order, (size_t)b->parts * sizeof *order);
+  nb_group_free(order, bytes, ok);
   b->ordered = true;
   return ok && arrange(b, err);
 }
@@ -338,35 +349,44 @@ static bool tell_drift(const Buckets *b, const uint64_t *all, Error *err) {
   return true;
 }
 
+// Gathers all ranks' hashes and names who differs.
+static bool find_drift(Buckets *b, Error *err) {
+  size_t own = (size_t)b->parts * sizeof(uint64_t), bytes = own * ((size_t)size_of_group() + 1);
+  uint64_t *gathered = nb_group_block(bytes, err);
+  if (!gathered) return false;
+  uint64_t *mine = gathered + (size_t)size_of_group() * (size_t)b->parts;
+  memcpy(mine, b->hashes, own);
+  Exchange x = {.motion = MOTION_ALLGATHER,
+                .channel = CHANNEL_BUCKETS,
+                .element = ELEMENT_U64,
+                .from = mine,
+                .to = gathered,
+                .count = b->parts};
+  bool moved = nb_exchange(&x, "the comparison of parameters", err), ok = moved && tell_drift(b, gathered, err);
+  nb_group_free(gathered, bytes, moved);
+  return ok;
+}
+
 static bool compare_parameters(Buckets *b, Error *err) {
-  uint64_t sum = 0, mine[2], all[2];
+  uint64_t sum = 0, *words = nb_group_block(AGREEMENT_BYTES, err);
+  if (!words) return false;
   for (int i = 0; i < b->parts; i++) {
     const Tensor *t = b->part[i].leaf;
     b->hashes[i] = nb_layout_contiguous(&t->layout) ? hash_of(t) : 0;
     sum = (sum ^ b->hashes[i]) * 0x100000001B3u;
   }
-  mine[0] = sum, mine[1] = ~sum;
+  words[0] = sum, words[1] = ~sum;
   Exchange x = {.motion = MOTION_ALLREDUCE,
                 .channel = CHANNEL_BUCKETS,
                 .element = ELEMENT_U64,
                 .reduction = REDUCTION_MAX,
-                .from = mine,
-                .to = all,
+                .from = words,
+                .to = words + 2,
                 .count = 2};
-  if (!nb_exchange(&x, "the comparison of parameters", err)) return false;
-  if (all[0] == mine[0] && all[1] == mine[1]) return true;
-  size_t bytes = (size_t)size_of_group() * (size_t)b->parts * sizeof(uint64_t);
-  uint64_t *gathered = nb_alloc(bytes, err);
-  if (!gathered) return false;
-  x = (Exchange){.motion = MOTION_ALLGATHER,
-                 .channel = CHANNEL_BUCKETS,
-                 .element = ELEMENT_U64,
-                 .from = b->hashes,
-                 .to = gathered,
-                 .count = b->parts};
-  bool ok = nb_exchange(&x, "the comparison of parameters", err) && tell_drift(b, gathered, err);
-  nb_free(gathered, bytes);
-  return ok;
+  bool moved = nb_exchange(&x, "the comparison of parameters", err);
+  bool same = moved && words[2] == words[0] && words[3] == words[1];
+  nb_group_free(words, AGREEMENT_BYTES, moved);
+  return moved && (same || find_drift(b, err));
 }
 
 // Of the first exchange: a net of which nobody uses a part was meant otherwise, as a rule.

@@ -2,6 +2,7 @@
 // Calls of modules, and who hears of them.
 #include "binding.h"
 #include "open.h"
+#include "sites.h"
 #include "visits.h"
 
 static bool traced;  // somebody listens to the calls of modules
@@ -59,8 +60,16 @@ static int module_call(lua_State *L) {
   return lua_gettop(L) - base;
 }
 
+// native.module_number(m): what nodes know the module by whose call made them.
+static int module_number(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TTABLE);
+  nb_push_module_number(L, 1);
+  return 1;
+}
+
 void nb_open_calls(lua_State *L) {
-  static const luaL_Reg functions[] = {{"module_call", module_call}, {"trace", trace}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {
+      {"module_call", module_call}, {"trace", trace}, {"module_number", module_number}, {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
   nb_set_call(L, module_call);
 }

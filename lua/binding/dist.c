@@ -5,9 +5,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "binding.h"
+#include "board.h"
 #include "buckets.h"
 #include "group.h"
 #include "nablua/compose.h"
@@ -17,6 +19,7 @@
 #include "nablua/random.h"
 #include "nablua_lua.h"
 #include "open.h"
+#include "workers.h"
 
 static const char buckets_name[] = "nablua.buckets", member_name[] = "nablua.member";
 
@@ -28,17 +31,17 @@ static int leave(lua_State *L) {
   return 0;
 }
 
-// native.dist_open(path) → rank, size, rank on the machine, ranks on the machine, the library's name
-static int open_group(lua_State *L) {
+// Whatever ends the state or the process leaves the group.
+static void be_member(lua_State *L) {
   static bool registered;
-  Error err;
-  const char *path = luaL_checkstring(L, 1);
-  if (!nb_group_open(path, &err)) return nb_raise(L, &err);
   if (!registered) atexit(nb_group_leave);
   registered = true;
-  lua_newuserdatauv(L, 0, 0);  // leaves when the state closes
+  lua_newuserdatauv(L, 0, 0);
   luaL_setmetatable(L, member_name);
   lua_rawsetp(L, LUA_REGISTRYINDEX, member_name);
+}
+
+static int push_place(lua_State *L) {
   const TransportPlace *p = nb_group();
   lua_pushinteger(L, p->rank + 1);
   lua_pushinteger(L, p->size);
@@ -46,6 +49,83 @@ static int open_group(lua_State *L) {
   lua_pushinteger(L, p->node_size);
   lua_pushstring(L, p->library);
   return 5;
+}
+
+// native.dist_open(path) → rank, size, rank on the machine, ranks on the machine, the library's name
+static int open_group(lua_State *L) {
+  Error err;
+  const char *path = luaL_checkstring(L, 1);
+  if (!nb_group_open(path, &err)) return nb_raise(L, &err);
+  be_member(L);
+  return push_place(L);
+}
+
+// native.dist_spawn(path, commands): likewise, with as many processes more as there are command lines
+static int spawn_group(lua_State *L) {
+  enum { MOST = 256 };
+  const char *commands[MOST];
+  Error err;
+  const char *path = luaL_checkstring(L, 1);
+  luaL_checktype(L, 2, LUA_TTABLE);
+  int count = (int)lua_rawlen(L, 2);
+  luaL_argcheck(L, count >= 1 && count <= MOST, 2, "1 to 256 processes");
+  luaL_checkstack(L, count + 10, NULL);
+  for (int i = 0; i < count; i++) {
+    lua_rawgeti(L, 2, i + 1);
+    commands[i] = luaL_checkstring(L, -1);
+  }
+  // As many as are asked for, whatever the number of cores; Open MPI 4 and 5 read these when MPI begins.
+  setenv("OMPI_MCA_rmaps_base_oversubscribe", "1", 0);
+  setenv("OMPI_MCA_orte_execute_quiet", "1", 0);  // how workers end is said by us
+  setenv("PRTE_MCA_rmaps_default_mapping_policy", ":oversubscribe", 0);
+  if (!nb_group_spawn(path, commands, count, &err)) return nb_raise(L, &err);
+  be_member(L);
+  return push_place(L);
+}
+
+// native.dist_renew(): on all ranks, after a failure on any
+static int renew_group(lua_State *L) {
+  Error err;
+  return nb_group_renew(&err) ? 0 : nb_raise(L, &err);
+}
+
+// native.dist_drop(): alone again
+static int drop_group(lua_State *L) {
+  (void)L;
+  nb_group_drop();
+  return 0;
+}
+
+static const char *const states[] = {"computes", "waits", "left", "failed"};
+
+// native.dist_rows(): what the processes of this machine do, a list of { rank=, pid=, state=, text=, number=, seconds=,
+// dead= }
+static int rows_of_board(lua_State *L) {
+  BoardRow row;
+  lua_newtable(L);
+  for (int i = 0; nb_board_row(i, &row); i++) {
+    lua_createtable(L, 0, 7);
+    lua_pushinteger(L, row.rank + 1);
+    lua_setfield(L, -2, "rank");
+    lua_pushinteger(L, row.pid);
+    lua_setfield(L, -2, "pid");
+    lua_pushstring(L, states[row.state]);
+    lua_setfield(L, -2, "state");
+    lua_pushstring(L, row.text);
+    lua_setfield(L, -2, "text");
+    lua_pushinteger(L, (lua_Integer)row.number);
+    lua_setfield(L, -2, "number");
+    lua_pushnumber(L, row.seconds);
+    lua_setfield(L, -2, "seconds");
+    lua_pushboolean(L, row.dead);
+    lua_setfield(L, -2, "dead");
+    lua_rawseti(L, -2, i + 1);
+  }
+  return 1;
+}
+
+void nablua_failed(const char *message) {
+  if (nb_group_is_spawned()) nb_board_fail(message);
 }
 
 // native.dist_launched(): how many processes the launcher has started; 0 without one.
@@ -78,6 +158,29 @@ static int cores(lua_State *L) {
   lua_pushinteger(L, n > 0 ? n : 1);
   lua_pushstring(L, nb_environment("NABLUA_THREADS"));
   return 2;
+}
+
+// native.root_is_refused(): whether Open MPI would start nothing, since this is root and has not said that it may
+static int root_is_refused(lua_State *L) {
+  static const char *const allow[] = {"OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"};
+  bool allowed = true;
+  for (int i = 0; i < 2; i++) allowed = allowed && getenv(allow[i]) != NULL;
+  lua_pushboolean(L, geteuid() == 0 && !allowed);
+  return 1;
+}
+
+// native.working_folder()
+static int working_folder(lua_State *L) {
+  char path[PATH_MAX];
+  lua_pushstring(L, getcwd(path, sizeof path) ? path : ".");
+  return 1;
+}
+
+// native.pause(seconds): a short sleep that nothing interrupts
+static int pause_seconds(lua_State *L) {
+  lua_Number seconds = luaL_checknumber(L, 1);
+  if (seconds > 0 && seconds < 1) nanosleep(&(struct timespec){0, (long)(seconds * 1e9)}, NULL);
+  return 0;
 }
 
 int nablua_rank(void) {
@@ -147,14 +250,20 @@ typedef struct Move {
 } Move;
 
 static bool exchange_shape(const Move *m, Motion motion, Shape *shape, Error *err) {
+  Shape *block = nb_group_block(sizeof *block, err);
+  if (!block) return false;
+  *block = *shape;
   Exchange x = {.motion = motion,
                 .channel = CHANNEL_DATA,
                 .element = ELEMENT_I64,
-                .from = motion == MOTION_SEND ? shape : NULL,
-                .to = shape,
+                .from = motion == MOTION_SEND ? block : NULL,
+                .to = block,
                 .count = SHAPE_NUMBERS,
                 .peer = m->peer};
-  return nb_exchange(&x, m->intent.text, err);
+  bool ok = nb_exchange(&x, m->intent.text, err);
+  *shape = *block;
+  nb_group_free(block, sizeof *block, ok);
+  return ok;
 }
 
 static bool exchange_data(const Move *m, Motion motion, DType dtype, const void *from, void *to, int64_t count,
@@ -174,7 +283,7 @@ static bool exchange_data(const Move *m, Motion motion, DType dtype, const void 
 static bool move(const Move *m, Tensor **out, Error *err) {
   bool mine = nb_group()->rank == m->peer, ok = true;
   Motion motion = m->kind->motion;
-  Shape shape;
+  Shape shape = {0};
   Layout l = {0};
   *out = NULL;
   if (motion == MOTION_SEND || motion == MOTION_RECEIVE || motion == MOTION_SCATTER) {
@@ -186,7 +295,6 @@ static bool move(const Move *m, Tensor **out, Error *err) {
   }
   int64_t count = nb_layout_numel(&l);
   const void *data = m->t ? nb_tensor_data(m->t) : NULL;
-  if (motion == MOTION_SEND) return exchange_data(m, motion, l.dtype, data, NULL, count, err);
   if (motion == MOTION_SCATTER) {
     for (int d = 1; d < l.ndim; d++) l.shape[d - 1] = l.shape[d];
     l.ndim--;
@@ -197,7 +305,7 @@ static bool move(const Move *m, Tensor **out, Error *err) {
     l.shape[0] = nb_group()->size;
     if (m->peer < 0) motion = MOTION_ALLGATHER;
   }
-  bool gets = motion != MOTION_GATHER || mine;
+  bool gets = motion == MOTION_GATHER ? mine : motion != MOTION_SEND;
   if (gets && !(*out = nb_tensor_new(&l, err))) return false;
   void *to = gets ? nb_tensor_data(*out) : NULL;
   bool in_place = motion == MOTION_ALLREDUCE || motion == MOTION_REDUCE || motion == MOTION_BROADCAST;
@@ -205,6 +313,7 @@ static bool move(const Move *m, Tensor **out, Error *err) {
   ok = exchange_data(m, motion, l.dtype, in_place ? NULL : data, to, count, err);
   // What has failed may still be under way in MPI: its memory stays.
   if (!ok) *out = NULL;
+  if (!ok && m->t) nb_tensor_retain(m->t);
   return ok;
 }
 
@@ -338,9 +447,16 @@ static void make_metatable(lua_State *L, const char *name, lua_CFunction collect
 
 void nb_open_dist(lua_State *L) {
   static const luaL_Reg functions[] = {{"dist_open", open_group},
+                                       {"dist_spawn", spawn_group},
+                                       {"dist_renew", renew_group},
+                                       {"dist_drop", drop_group},
+                                       {"dist_rows", rows_of_board},
                                        {"dist_launched", launched},
                                        {"library_folder", library_folder},
                                        {"cores", cores},
+                                       {"root_is_refused", root_is_refused},
+                                       {"working_folder", working_folder},
+                                       {"pause", pause_seconds},
                                        {"dist_move", dist_move},
                                        {"dist_buckets", new_buckets},
                                        {"dist_forget", forget_buckets},
@@ -351,5 +467,6 @@ void nb_open_dist(lua_State *L) {
   make_metatable(L, buckets_name, collect_buckets);
   make_metatable(L, member_name, leave);
   luaL_setfuncs(L, functions, 0);
+  nb_open_workers(L);
   seed_alike();
 }

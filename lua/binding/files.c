@@ -59,6 +59,56 @@ static int npy_read(lua_State *L) {
   return push_read(L, nb_npy_read);
 }
 
+// ---- rows ----
+
+static const char row_file[] = "nablua.rows";
+
+static int rows_close(lua_State *L) {
+  RowFile **f = luaL_checkudata(L, 1, row_file);
+  nb_rows_close(*f);
+  *f = NULL;
+  return 0;
+}
+
+static RowFile *check_rows(lua_State *L) {
+  RowFile **f = luaL_checkudata(L, 1, row_file);
+  if (!*f) luaL_error(L, "the file is closed");
+  return *f;
+}
+
+// native.rows_open(path): a file of rows, its dtype and its shape.
+static int rows_open(lua_State *L) {
+  Error err;
+  const char *path = path_at(L, 1);
+  RowFile **f = lua_newuserdatauv(L, sizeof(RowFile *), 0);
+  *f = NULL;
+  luaL_setmetatable(L, row_file);
+  if (!(*f = nb_rows_open(path, &err))) return nb_raise(L, &err);
+  const Layout *l = nb_rows_layout(*f);
+  lua_pushstring(L, nb_dtype_name(l->dtype));
+  lua_createtable(L, l->ndim, 0);
+  for (int d = 0; d < l->ndim; d++) {
+    lua_pushinteger(L, l->shape[d]);
+    lua_rawseti(L, -2, d + 1);
+  }
+  return 3;
+}
+
+// native.rows_read(file, places): the rows at the places, a contiguous vector of i64.
+static int rows_read(lua_State *L) {
+  nb_tell_unrepeatable(touches_files);
+  Error err;
+  RowFile *f = check_rows(L);
+  const Tensor *places = nb_check_tensor(L, 2);
+  luaL_argcheck(L, places->layout.dtype == NB_I64 && places->layout.ndim == 1 && nb_layout_contiguous(&places->layout),
+                2, "a contiguous vector of i64");
+  Tensor **slot = nb_new_tensor(L);
+  *slot = nb_rows_read(f, nb_tensor_data(places), places->layout.shape[0], &err);
+  if (!*slot) return nb_raise(L, &err);
+  nb_feed_collector(*slot);
+  return 1;
+}
+
 // native.image_read(path, channels)
 static int image_read(lua_State *L) {
   Error err;
@@ -402,9 +452,18 @@ void nb_open_files(lua_State *L) {
                                        {"npz_write", npz_write},
                                        {"replace", replace},
                                        {"append", append},
+                                       {"rows_close", rows_close},
+                                       {"rows_open", rows_open},
+                                       {"rows_read", rows_read},
                                        {"safetensors_read", safetensors_read},
                                        {"safetensors_write", safetensors_write},
                                        {"text_shown", text_shown},
                                        {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
+  luaL_newmetatable(L, row_file);
+  lua_pushcfunction(L, rows_close);
+  lua_setfield(L, -2, "__gc");
+  lua_pushboolean(L, 0);
+  lua_setfield(L, -2, "__metatable");
+  lua_pop(L, 1);
 }

@@ -4,11 +4,13 @@
 
 #include <dlfcn.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "board.h"
 #include "nablua/clock.h"
@@ -20,7 +22,7 @@
 static struct {
   const Transport *transport;
   TransportPlace place;
-  bool open, left;
+  bool open, left, spawned;
   uint64_t number;    // exchanges begun
   char broken[1500];  // why nothing more can be exchanged
 } group;
@@ -28,6 +30,9 @@ static struct {
 const TransportPlace *nb_group(void) {
   return group.open ? &group.place : NULL;
 }
+
+static bool breaks(Error *err, ErrorKind kind, const char *text);
+static bool complete(Request *r, const char *text, Error *err);
 
 // ---- joining ----
 
@@ -38,13 +43,20 @@ static int number_of(const char *variable) {
 }
 
 // Open MPI's mpirun, MPICH's (and srun with its PMI), and srun with PMIx.
+static const char *const launchers[][2] = {
+    {"OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_SIZE"}, {"PMI_SIZE", "PMI_SIZE"}, {"PMIX_RANK", "SLURM_STEP_NUM_TASKS"}};
+enum { LAUNCHERS = sizeof launchers / sizeof *launchers };
+
 int nb_group_launched(void) {
-  static const char *const variables[][2] = {{"OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_SIZE"},
-                                             {"PMI_SIZE", "PMI_SIZE"},
-                                             {"PMIX_RANK", "SLURM_STEP_NUM_TASKS"}};
-  for (int i = 0; i < 3; i++)
-    if (getenv(variables[i][0])) return number_of(variables[i][1]);
-  return 0;
+  static int launched = -1;
+  for (int i = 0; i < LAUNCHERS && launched < 0; i++)
+    if (getenv(launchers[i][0])) launched = number_of(launchers[i][1]);
+  return launched < 0 ? launched = 0 : launched;
+}
+
+// Programs that this one runs are not ranks.
+static void hide_launch(void) {
+  for (int i = 0; i < LAUNCHERS; i++) unsetenv(launchers[i][0]);
 }
 
 static bool load(const char *path, Error *err) {
@@ -65,6 +77,27 @@ static bool load(const char *path, Error *err) {
   return true;
 }
 
+// A second stall ends the workers of a prompt, and not the prompt.
+static void end_workers(int status) {
+  BoardRow row;
+  (void)status;
+  for (int i = 0; nb_board_row(i, &row); i++)
+    if (row.pid != getpid() && row.pid > 0) kill(row.pid, SIGKILL);
+}
+
+// Opens the board, with which the group is open.
+static bool open_board(void (*abandon)(int), Error *err) {
+  char why[300] = "";
+  void *slots = group.transport->shared(nb_board_slot_bytes(), why, sizeof why);
+  if (!slots) return nb_fail(err, NB_ERROR_STATE, "dist: there is no memory that ranks share: %s", why);
+  if (!nb_board_open(slots, group.place.node_size, group.place.node_rank, group.place.rank,
+                     group.place.node_size == group.place.size, abandon, err))
+    return false;
+  group.number = 0;
+  *group.broken = '\0';
+  return group.open = true;
+}
+
 bool nb_group_open(const char *path, Error *err) {
   char why[300] = "";
   if (group.open) return true;
@@ -76,29 +109,75 @@ bool nb_group_open(const char *path, Error *err) {
                    "dist: the launcher started %d ranks, but this process finds itself alone: its MPI is %s, and the "
                    "mpirun is another's; use the mpirun of that MPI, or build nablua with the other one (mpicc)",
                    launched, group.place.library);
-  void *slots = group.transport->shared(nb_board_slot_bytes(), why, sizeof why);
-  if (!slots) return nb_fail(err, NB_ERROR_STATE, "dist: there is no memory that ranks share: %s", why);
-  if (!nb_board_open(slots, group.place.node_size, group.place.node_rank, group.place.rank,
-                     group.place.node_size == group.place.size, group.transport->abandon, err))
-    return false;
-  return group.open = true;
+  group.spawned = group.place.was_spawned;
+  hide_launch();
+  return open_board(group.transport->abandon, err);
+}
+
+bool nb_group_spawn(const char *path, const char *const *commands, int count, Error *err) {
+  char why[300] = "";
+  if (!group.transport && !load(path, err)) return false;
+  if (!group.transport->spawn(commands, count, &group.place, why, sizeof why))
+    return nb_fail(err, NB_ERROR_STATE, "dist.start: %s", why);
+  group.spawned = true;
+  return open_board(end_workers, err);
+}
+
+bool nb_group_is_spawned(void) {
+  return group.open && group.spawned;
+}
+
+bool nb_group_renew(Error *err) {
+  Request r;
+  char why[300];
+  *group.broken = '\0';
+  group.number = 0;
+  nb_board_go(0);
+  if (!group.transport->renew(&r, why, sizeof why)) return breaks(err, NB_ERROR_STATE, why);
+  if (!complete(&r, "the group to begin anew", err)) return false;
+  group.transport->renewed();
+  return true;
+}
+
+void nb_group_drop(void) {
+  if (!nb_group_is_spawned()) return;
+  end_workers(0);
+  nb_board_leave();
+  group.transport->forget();
+  group.open = false;
+}
+
+void *nb_group_block(size_t bytes, Error *err) {
+  return nb_alloc(bytes, err);
+}
+
+void nb_group_free(void *block, size_t bytes, bool done) {
+  if (done) nb_free(block, bytes);
 }
 
 void nb_group_leave(void) {
   if (!group.open || group.left) return;
+  if (group.spawned && group.place.rank == 0) {
+    nb_group_drop();
+    return;
+  }
   group.left = true;
+  if (*group.broken) {  // who waits in what has failed would wait for ever
+    if (nb_board_may_abandon()) group.transport->abandon(1);
+    return;
+  }
   nb_board_leave();
-  // Who waits in what has failed would wait for ever.
-  if (*group.broken)
-    group.transport->abandon(1);
-  else
-    group.transport->close();
+  group.transport->close();
 }
 
 void nb_group_abandon(int status) {
   if (!group.open || group.left) return;
+  if (group.spawned && group.place.rank == 0) {
+    nb_group_drop();
+    return;
+  }
   group.left = true;
-  group.transport->abandon(status);
+  if (nb_board_may_abandon()) group.transport->abandon(status);
 }
 
 // ---- waiting ----
@@ -194,13 +273,15 @@ void nb_intend(Intent *intent, const char *format, ...) {
 bool nb_agree_begin(Agreement *a, const Intent *intent, Error *err) {
   if (!is_whole(err)) return false;
   uint64_t hash = intent->hash ^ ++group.number * 0x9E3779B97F4A7C15u;  // the same thing later is another
-  *a = (Agreement){.intent = *intent, .mine = {hash, ~hash}, .number = group.number};
+  *a = (Agreement){.intent = *intent, .number = group.number, .words = nb_group_block(AGREEMENT_BYTES, err)};
+  if (!a->words) return false;
+  a->words[0] = hash, a->words[1] = ~hash;
   return nb_request_begin(&(Exchange){.motion = MOTION_ALLREDUCE,
                                       .channel = CHANNEL_CONTROL,
                                       .element = ELEMENT_U64,
                                       .reduction = REDUCTION_MAX,
-                                      .from = a->mine,
-                                      .to = a->all,
+                                      .from = a->words,
+                                      .to = a->words + 2,
                                       .count = 2},
                           &a->request, err);
 }
@@ -235,10 +316,7 @@ static bool tell_difference(const Agreement *a, Error *err) {
                 .from = a->intent.text,
                 .to = texts,
                 .count = INTENT_TEXT};
-  if (!nb_exchange(&x, a->intent.text, err)) {
-    nb_free(texts, bytes);
-    return false;
-  }
+  if (!nb_exchange(&x, a->intent.text, err)) return false;  // the memory stays
   size_t used = (size_t)snprintf(message, sizeof message, "dist: the ranks do not meet in exchange %llu",
                                  (unsigned long long)a->number);
   for (int r = 0; r < size && used < sizeof message - 1; r++) {
@@ -267,7 +345,10 @@ bool nb_agree_test(Agreement *a, Error *err) {
   if (!nb_request_test(&a->request, &done, err)) return false;
   if (!done) return true;
   a->done = true;
-  return (a->all[0] == a->mine[0] && a->all[1] == a->mine[1]) || tell_difference(a, err);
+  bool same = a->words[2] == a->words[0] && a->words[3] == a->words[1];
+  nb_group_free(a->words, AGREEMENT_BYTES, true);
+  a->words = NULL;
+  return same || tell_difference(a, err);
 }
 
 bool nb_agree(const Intent *intent, Error *err) {

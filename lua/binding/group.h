@@ -10,7 +10,7 @@
 #include "nablua/error.h"
 #include "transport.h"
 
-enum { INTENT_TEXT = 240 };
+enum { INTENT_TEXT = 240, AGREEMENT_BYTES = 4 * sizeof(uint64_t) };
 
 // What a rank is about to do.
 typedef struct Intent {
@@ -21,7 +21,7 @@ typedef struct Intent {
 // An agreement under way.
 typedef struct Agreement {
   Intent intent;
-  uint64_t mine[2], all[2];
+  uint64_t *words;  // a hash and its complement, ours and then the largest of all: MPI's while it is under way
   uint64_t number;  // of the exchange
   Request request;
   bool done;
@@ -60,6 +60,23 @@ void nb_wait_end(void);
 
 // Nothing more is exchanged from now on; `why` is said to whoever tries.
 void nb_group_break(const char *why);
+
+// Starts `count` processes, each a command line, which join a group with this one: until they have gone, or
+// nb_group_drop, it is the group.
+bool nb_group_spawn(const char *path, const char *const *commands, int count, Error *err);
+
+// Whether the group was spawned, by this process or with it.
+bool nb_group_is_spawned(void);
+
+// On all ranks, after something has failed on any: the group is whole again, and what was under way is forgotten.
+bool nb_group_renew(Error *err);
+
+// This process is alone again; the others are ended.
+void nb_group_drop(void);
+
+// Memory that MPI may still write to after a failure: freed where all went well.
+void *nb_group_block(size_t bytes, Error *err);
+void nb_group_free(void *block, size_t bytes, bool done);
 
 // Leaves the group, once all do; ends all processes of it.
 void nb_group_leave(void);

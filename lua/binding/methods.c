@@ -106,6 +106,36 @@ static int ends_in(lua_State *L) {
   return 1;
 }
 
+static int element_size(lua_State *L) {
+  lua_pushinteger(L, (lua_Integer)nb_dtype_size(nb_check_tensor(L, 1)->layout.dtype));
+  return 1;
+}
+
+static int storage_offset(lua_State *L) {
+  lua_pushinteger(L, nb_check_tensor(L, 1)->layout.offset);
+  return 1;
+}
+
+// t:stride([dim]): a step of one in each dimension, in elements of the memory.
+static int stride(lua_State *L) {
+  Tensor *t = nb_check_tensor(L, 1);
+  const Layout *l = &t->layout;
+  if (lua_isnoneornil(L, 2)) {
+    lua_createtable(L, l->ndim, 0);
+    for (int d = 0; d < l->ndim; d++) {
+      lua_pushinteger(L, l->strides[d]);
+      lua_rawseti(L, -2, d + 1);
+    }
+    return 1;
+  }
+  int whole;
+  lua_Integer dim = lua_tointegerx(L, 2, &whole), d = dim < 0 ? dim + l->ndim : dim - 1;
+  if (!whole || dim == 0 || d < 0 || d >= l->ndim)
+    return nb_raisef(L, "stride: there is no dimension %s in a tensor of %d", luaL_tolstring(L, 2, NULL), l->ndim);
+  lua_pushinteger(L, l->strides[d]);
+  return 1;
+}
+
 static int is_contiguous(lua_State *L) {
   lua_pushboolean(L, nb_layout_contiguous(&nb_check_tensor(L, 1)->layout));
   return 1;
@@ -351,6 +381,9 @@ static const luaL_Reg methods[] = {{"item", item},
                                    {"detach", detach},
                                    {"retain_grad", retain_grad},
                                    {"is_contiguous", is_contiguous},
+                                   {"element_size", element_size},
+                                   {"storage_offset", storage_offset},
+                                   {"stride", stride},
                                    {NULL, NULL}};
 
 static const luaL_Reg metamethods[] = {{"__tostring", tostring},

@@ -164,6 +164,7 @@ void nb_observe_aside(lua_State *V) {
   bool listens = false;
   for (const Listener *l = nb_voices.list[NB_OUTER]; l; l = l->next) listens = listens || l == &ear;
   if (listens) nb_unlisten(&ear);
+  lua_pushboolean(V, takes_fused);
   lua_pushboolean(V, listens);
   lua_rawgetp(V, LUA_REGISTRYINDEX, &observer_key);
   lua_rawgetp(V, LUA_REGISTRYINDEX, &handler_key);
@@ -173,7 +174,8 @@ void nb_observe_back(lua_State *V) {
   lua_rawsetp(V, LUA_REGISTRYINDEX, &handler_key);
   lua_rawsetp(V, LUA_REGISTRYINDEX, &observer_key);
   if (lua_toboolean(V, -1)) nb_listen(&ear);
-  lua_pop(V, 1);
+  takes_fused = lua_toboolean(V, -2);
+  lua_pop(V, 2);
 }
 
 bool nb_observed(lua_State *L) {

@@ -16,6 +16,7 @@
 #include "nablua/optimize.h"
 #include "nablua/tape.h"
 #include "open.h"
+#include "visits.h"
 
 typedef enum Phase { FORWARD, BACKWARD, UPDATE, PHASES } Phase;
 
@@ -246,7 +247,7 @@ static void forget(void) {
 
 // native.profile_begin(): false where a profile is under way.
 static int begin(lua_State *L) {
-  if (!p.on) {
+  if (!p.on && !p.rows) {
     nb_listen(&ear);
     p.on = true;
     p.begun = p.last = nb_clock();
@@ -304,12 +305,30 @@ static int end(lua_State *L) {
 // native.profile_drop(): ends a profile that nobody wants any more.
 static int drop(lua_State *L) {
   (void)L;
-  if (p.on) forget();
+  if (p.on) forget();  // a visitor finds it off
   return 0;
 }
 
 bool nb_profiled(void) {
   return p.on;
+}
+
+// What a visitor does is not the program's: it is not counted, and neither is its time.
+void nb_profile_aside(lua_State *V) {
+  if (p.on) nb_unlisten(&ear);
+  lua_pushboolean(V, p.on);
+  lua_pushnumber(V, nb_clock());
+  p.on = false;
+}
+
+void nb_profile_back(lua_State *V) {
+  if (lua_toboolean(V, -2)) {
+    double spent = nb_clock() - lua_tonumber(V, -1);
+    p.on = true;
+    p.begun += spent, p.last += spent, p.start += spent;
+    nb_listen(&ear);
+  }
+  lua_pop(V, 2);
 }
 
 void nb_open_profile(lua_State *L) {

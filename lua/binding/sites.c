@@ -67,6 +67,7 @@ typedef struct Calling {
   const void *frame;
   bool known;
   Site site;
+  uint32_t caller;  // the number of its module; 0: nobody has asked yet
 } Calling;
 
 enum { CALLINGS = 8 };
@@ -127,6 +128,61 @@ static Site site_now(void *user) {
   return site;
 }
 
+// ---- the numbers of modules ----
+
+static const char numbers_key;  // module → its number, keys weak
+
+void nb_push_module_number(lua_State *L, int module) {
+  static lua_Integer last;
+  module = lua_absindex(L, module);
+  if (lua_rawgetp(L, LUA_REGISTRYINDEX, &numbers_key) != LUA_TTABLE) {
+    lua_pop(L, 1);
+    lua_newtable(L);
+    lua_createtable(L, 0, 1);
+    lua_pushliteral(L, "k");
+    lua_setfield(L, -2, "__mode");
+    lua_setmetatable(L, -2);
+    lua_pushvalue(L, -1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &numbers_key);
+  }
+  lua_pushvalue(L, module);
+  if (lua_rawget(L, -2) == LUA_TNIL) {
+    lua_pop(L, 1);
+    lua_pushvalue(L, module);
+    lua_pushinteger(L, ++last);
+    lua_rawset(L, -3);
+    lua_pushinteger(L, last);
+  }
+  lua_remove(L, -2);
+}
+
+static int number_of_module(lua_State *L) {
+  nb_push_module_number(L, 1);
+  return 1;
+}
+
+enum { FRAMES = 12 };  // between an operator and the call of its module
+
+static uint32_t caller_now(void) {
+  lua_State *L = current;
+  lua_Debug ar;
+  if (!L || !lua_checkstack(L, 4)) return 0;
+  for (int level = 1; level <= FRAMES && lua_getstack(L, level, &ar); level++) {
+    Calling *c = calling_at(ar.i_ci);
+    if (!c || !is_module_call(L, &ar)) continue;
+    if (c->caller) return c->caller;
+    if (!lua_getlocal(L, &ar, 1)) return 0;
+    // In a protected call: it may have to make the table, and there is no memory for every table.
+    lua_pushcfunction(L, number_of_module);
+    lua_insert(L, -2);
+    bool ok = lua_pcall(L, 1, 1, 0) == LUA_OK;
+    c->caller = ok ? (uint32_t)lua_tointeger(L, -1) : 0;
+    lua_pop(L, 1);
+    return c->caller;
+  }
+  return 0;
+}
+
 int nb_push_modules(lua_State *L) {
   lua_Debug ar;
   int count = 0;
@@ -157,4 +213,5 @@ void nb_set_call(lua_State *L, lua_CFunction call) {
   lua_pushcfunction(L, call);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &call_key);
   nb_set_site_provider(site_now, NULL);
+  nb_set_caller_provider(caller_now);
 }

@@ -27,11 +27,9 @@ static void (*serve)(lua_State *L);
 // Each pushes what a file knows, and pops it again.
 static struct {
   void (*aside)(lua_State *V), (*back)(lua_State *V);
-} const parts[] = {{nb_mode_aside, nb_mode_back},
-                   {nb_calls_aside, nb_calls_back},
-                   {nb_observe_aside, nb_observe_back},
-                   {nb_anomaly_aside, nb_anomaly_back},
-                   {nb_kept_aside, nb_kept_back}};
+} const parts[] = {{nb_mode_aside, nb_mode_back},       {nb_calls_aside, nb_calls_back},
+                   {nb_observe_aside, nb_observe_back}, {nb_profile_aside, nb_profile_back},
+                   {nb_anomaly_aside, nb_anomaly_back}, {nb_kept_aside, nb_kept_back}};
 enum { PARTS = sizeof parts / sizeof *parts };
 
 bool nablua_begin_visit(lua_State *V) {

@@ -19,6 +19,8 @@ void nb_calls_aside(lua_State *V);
 void nb_calls_back(lua_State *V);
 void nb_observe_aside(lua_State *V);
 void nb_observe_back(lua_State *V);
+void nb_profile_aside(lua_State *V);
+void nb_profile_back(lua_State *V);
 void nb_anomaly_aside(lua_State *V);
 void nb_anomaly_back(lua_State *V);
 void nb_kept_aside(lua_State *V);

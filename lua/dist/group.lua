@@ -15,7 +15,7 @@ local function exists(path)
 end
 
 -- Beside the program or the module that holds the library, where a build or an installation puts it, or on Lua's path.
-local function find_module()
+function group.find_module()
   local folder = native.library_folder() or "."
   for _, place in ipairs { "/nablua/dist.so", "/lib/nablua/dist.so", "/../lib/nablua/dist.so" } do
     if exists(folder .. place) then return folder .. place end
@@ -34,20 +34,37 @@ local function share_threads()
   return share
 end
 
-local function open()
-  local launched = native.dist_launched()
-  if launched < 2 then return end
-  local path = find_module()
-  if not path then
-    native.raise(("dist: this is one of %d processes that mpirun has started, and this nablua has no " ..
-      "nablua/dist.so: install MPI (Debian: libopenmpi-dev, openmpi-bin) and build nablua again"):format(launched))
-  end
-  group.rank, group.size, group.node_rank, group.node_size, group.library = native.dist_open(path)
+-- The place that this process has from now on.
+function group.become(rank, size, node_rank, node_size, library)
+  group.rank, group.size, group.node_rank, group.node_size, group.library = rank, size, node_rank, node_size, library
+  group.alone_threads = group.alone_threads or nb.threads()
   group.threads = share_threads()
   if group.rank == 1 then
     notice.say("dist: %d ranks, %d of them on this machine, %d thread%s each; %s", group.size, group.node_size,
       group.threads, group.threads == 1 and "" or "s", group.library)
   end
+end
+
+function group.join(path)
+  if group.size == 1 then group.become(native.dist_open(path)) end
+end
+
+-- Alone again.
+function group.leave()
+  group.rank, group.size, group.node_rank, group.node_size = 1, 1, 1, 1
+  nb.threads(group.alone_threads)
+  group.alone_threads = nil
+end
+
+local function open()
+  local launched = native.dist_launched()
+  if launched < 2 then return end
+  local path = group.find_module()
+  if not path then
+    native.raise(("dist: this is one of %d processes that mpirun has started, and this nablua has no " ..
+      "nablua/dist.so: install MPI (Debian: libopenmpi-dev, openmpi-bin) and build nablua again"):format(launched))
+  end
+  group.join(path)
 end
 
 open()

@@ -12,7 +12,9 @@
 
 _Static_assert(sizeof(MPI_Request) <= TRANSPORT_REQUEST, "a request must have room");
 
-static MPI_Comm channels[CHANNELS], node = MPI_COMM_NULL;
+static MPI_Comm world = MPI_COMM_NULL, channels[CHANNELS], node = MPI_COMM_NULL;
+static MPI_Comm coming[CHANNELS];  // channels that are being made
+static bool spawned;               // the world is not that of a launcher
 static MPI_Win window = MPI_WIN_NULL;
 static TransportPlace joined;
 static char library[MPI_MAX_LIBRARY_VERSION_STRING];
@@ -34,36 +36,109 @@ static void name_library(void) {
   for (char *tab = library; (tab = strchr(tab, '\t')); tab++) *tab = ' ';
 }
 
-static bool join(char *why, size_t size) {
+static bool initialize(char *why, size_t size) {
   int provided, initialized;
   if (!succeeded(MPI_Initialized(&initialized), "MPI_Initialized", why, size)) return false;
-  if (!initialized) {
-    if (!succeeded(MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread", why, size))
-      return false;
-    if (provided < MPI_THREAD_FUNNELED) {
-      snprintf(why, size, "this MPI knows no threads (MPI_THREAD_FUNNELED)");
-      return false;
-    }
-  }
+  if (initialized) return true;
+  if (!succeeded(MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread", why, size))
+    return false;
   MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+  MPI_Comm_set_errhandler(MPI_COMM_SELF, MPI_ERRORS_RETURN);
+  name_library();
+  if (provided >= MPI_THREAD_FUNNELED) return true;
+  snprintf(why, size, "this MPI knows no threads (MPI_THREAD_FUNNELED)");
+  return false;
+}
+
+// Finds the place in a world.
+static bool settle(MPI_Comm in, char *why, size_t size) {
+  world = in;
+  MPI_Comm_set_errhandler(world, MPI_ERRORS_RETURN);
   for (int i = 0; i < CHANNELS; i++)
-    if (!succeeded(MPI_Comm_dup(MPI_COMM_WORLD, &channels[i]), "MPI_Comm_dup", why, size)) return false;
-  MPI_Comm_rank(MPI_COMM_WORLD, &joined.rank);
-  MPI_Comm_size(MPI_COMM_WORLD, &joined.size);
-  if (!succeeded(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, joined.rank, MPI_INFO_NULL, &node),
+    if (!succeeded(MPI_Comm_dup(world, &channels[i]), "MPI_Comm_dup", why, size)) return false;
+  MPI_Comm_rank(world, &joined.rank);
+  MPI_Comm_size(world, &joined.size);
+  if (!succeeded(MPI_Comm_split_type(world, MPI_COMM_TYPE_SHARED, joined.rank, MPI_INFO_NULL, &node),
                  "MPI_Comm_split_type", why, size))
     return false;
   MPI_Comm_rank(node, &joined.node_rank);
   MPI_Comm_size(node, &joined.node_size);
-  name_library();
+  joined.was_spawned = spawned;
   joined.library = library;
   return true;
+}
+
+static bool join(char *why, size_t size) {
+  MPI_Comm parent = MPI_COMM_NULL, merged;
+  if (!initialize(why, size)) return false;
+  MPI_Comm_get_parent(&parent);
+  if (parent == MPI_COMM_NULL) return settle(MPI_COMM_WORLD, why, size);
+  spawned = true;
+  MPI_Comm_set_errhandler(parent, MPI_ERRORS_RETURN);
+  return succeeded(MPI_Intercomm_merge(parent, 1, &merged), "MPI_Intercomm_merge", why, size) &&
+         settle(merged, why, size);
 }
 
 static bool transport_open(TransportPlace *place, char *why, size_t size) {
   if (!joined.library && !join(why, size)) return false;
   *place = joined;
   return true;
+}
+
+enum { MOST_SPAWNED = 256 };
+
+static bool transport_spawn(const char *const *commands, int count, TransportPlace *place, char *why, size_t size) {
+  static char shell[] = "/bin/sh", option[] = "-c";
+  char *programs[MOST_SPAWNED], *words[MOST_SPAWNED][3], **arguments[MOST_SPAWNED];
+  int counts[MOST_SPAWNED];
+  MPI_Info infos[MOST_SPAWNED];
+  MPI_Comm between, merged;
+  if (count > MOST_SPAWNED) {
+    snprintf(why, size, "at most %d processes can be started, got %d", MOST_SPAWNED, count);
+    return false;
+  }
+  for (int i = 0; i < count; i++) {
+    programs[i] = shell;
+    words[i][0] = option;
+    words[i][1] = (char *)(uintptr_t)commands[i];
+    words[i][2] = NULL;
+    arguments[i] = words[i];
+    counts[i] = 1;
+    infos[i] = MPI_INFO_NULL;
+  }
+  if (!initialize(why, size)) return false;
+  if (!succeeded(MPI_Comm_spawn_multiple(count, programs, arguments, counts, infos, 0, MPI_COMM_SELF, &between,
+                                         MPI_ERRCODES_IGNORE),
+                 "MPI_Comm_spawn_multiple", why, size))
+    return false;
+  spawned = true;
+  MPI_Comm_set_errhandler(between, MPI_ERRORS_RETURN);
+  if (!succeeded(MPI_Intercomm_merge(between, 0, &merged), "MPI_Intercomm_merge", why, size) ||
+      !settle(merged, why, size))
+    return false;
+  *place = joined;
+  return true;
+}
+
+// What MPI has begun to duplicate one after the other is done when the last is.
+static bool transport_renew(Request *r, char *why, size_t size) {
+  MPI_Request requests[CHANNELS];
+  for (int i = 0; i < CHANNELS; i++)
+    if (!succeeded(MPI_Comm_idup(world, &coming[i], &requests[i]), "MPI_Comm_idup", why, size)) return false;
+  for (int i = 0; i + 1 < CHANNELS; i++) MPI_Request_free(&requests[i]);
+  memcpy(r->bytes, &requests[CHANNELS - 1], sizeof *requests);
+  return true;
+}
+
+static void transport_renewed(void) {
+  memcpy(channels, coming, sizeof channels);
+}
+
+static void transport_forget(void) {
+  world = MPI_COMM_NULL;
+  node = MPI_COMM_NULL;
+  window = MPI_WIN_NULL;
+  joined.library = NULL;
 }
 
 static void *transport_shared(size_t bytes, char *why, size_t size) {
@@ -158,17 +233,26 @@ static bool transport_test(Request *r, bool *done, char *why, size_t size) {
 static void transport_close(void) {
   int finalized;
   MPI_Finalized(&finalized);
-  if (finalized) return;
+  if (finalized || spawned) return;
   if (window != MPI_WIN_NULL) MPI_Win_free(&window);
   MPI_Finalize();
 }
 
 static void transport_abandon(int status) {
-  MPI_Abort(MPI_COMM_WORLD, status);
+  MPI_Abort(spawned ? MPI_COMM_SELF : MPI_COMM_WORLD, status);
 }
 
 __attribute__((visibility("default"))) const Transport *nablua_transport(void) {
-  static const Transport transport = {TRANSPORT_VERSION, transport_open,  transport_shared, transport_start,
-                                      transport_test,    transport_close, transport_abandon};
+  static const Transport transport = {.version = TRANSPORT_VERSION,
+                                      .open = transport_open,
+                                      .shared = transport_shared,
+                                      .start = transport_start,
+                                      .test = transport_test,
+                                      .spawn = transport_spawn,
+                                      .renew = transport_renew,
+                                      .renewed = transport_renewed,
+                                      .forget = transport_forget,
+                                      .close = transport_close,
+                                      .abandon = transport_abandon};
   return &transport;
 }

@@ -79,6 +79,17 @@ function parallel.make(o)
   return net
 end
 
+-- The group is gone: nets are as any other.
+function parallel.forget()
+  for net, buckets in pairs(buckets_of) do
+    native.dist_forget(buckets)
+    buckets_of[net] = nil
+  end
+  own_stream = nil
+end
+
+function parallel.forget_stream() own_stream = nil end
+
 -- Whether the net's gradients are exchanged.
 function parallel.has(net)
   return buckets_of[net] ~= nil

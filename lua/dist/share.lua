@@ -53,6 +53,49 @@ function share.any(condition)
   return share.sums { condition and 1 or 0 }[1] > 0
 end
 
+local function sorted_names(t)
+  local names = {}
+  for name in pairs(t) do names[#names + 1] = name end
+  table.sort(names)
+  return names
+end
+
+-- The texts of all ranks.
+local function texts(text)
+  local lengths = native.dist_move("gather", nb.tensor({ #text }, { dtype = "i64" }), 0, 0, " of lengths"):totable()
+  local most = 1
+  for _, length in ipairs(lengths) do most = math.max(most, length[1]) end
+  local padded = nb.tensor({ (text .. (" "):rep(most - #text)):byte(1, -1) }, { dtype = "u8" })
+  local all = native.dist_move("gather", padded, 0, 0, " of names"):totable()
+  for r, bytes in ipairs(all) do all[r] = string.char(table.unpack(bytes, 1, lengths[r][1])) end
+  return all
+end
+
+-- The tables of all ranks, each of tensors and booleans by name, which may be others on each.
+function share.tables(own)
+  if group.size == 1 then return { own } end
+  local lines, all = {}, {}
+  for i, name in ipairs(sorted_names(own)) do
+    local value = own[name]
+    lines[i] = ("%s %s %s\n"):format(name, nb.is_tensor(value) and value.dtype or tostring(value),
+      nb.is_tensor(value) and table.concat(value.shape, " ") or "")
+  end
+  for rank, text in ipairs(texts(table.concat(lines))) do
+    all[rank] = {}
+    for name, dtype, sizes in text:gmatch "(%S+) (%S+) ([^\n]*)\n" do
+      if dtype == "true" or dtype == "false" then
+        all[rank][name] = dtype == "true"
+      else
+        local shape = {}
+        for size in sizes:gmatch "%d+" do shape[#shape + 1] = math.tointeger(size) end
+        local t = rank == group.rank and own[name]:detach() or nb.zeros(shape, { dtype = dtype })
+        all[rank][name] = native.dist_move("broadcast_", t, 0, rank, (" of %s of rank %d"):format(name, rank))
+      end
+    end
+  end
+  return all
+end
+
 -- The sum of a tensor over the ranks, through which gradients flow: each rank's loss depends on all ranks' numbers.
 -- The ranks' gradients are added as they are weighed, so that what weighs the sum afterwards finds it so.
 share.sum = native.custom("sum_over_ranks", 1, function(ctx, x)

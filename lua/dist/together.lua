@@ -58,19 +58,24 @@ local function sorted(t)
   return keys
 end
 
--- A tally { n, sums, counts } over all ranks.  `names` of what it may hold, the same on all.
+local function number_in(value) return type(value) == "number" and value or 0 end
+
+-- A tally { n, sums, counts, metrics } over all ranks.  `names` of what it may hold, the same on all.
 function together.add_up(tally, names, is_sum)
   if join() == 1 then return tally end
   local numbers = { tally.n }
   for _, name in ipairs(names) do
-    numbers[#numbers + 1] = tally.sums[name] or 0
-    numbers[#numbers + 1] = tally.counts[name] or 0
+    numbers[#numbers + 1] = number_in(tally.sums[name])
+    numbers[#numbers + 1] = number_in(tally.counts[name])
   end
   numbers = share.sums(numbers)
   local all = { n = numbers[1] // 1, sums = {}, counts = {} }
   for i, name in ipairs(names) do
     all.sums[name], all.counts[name] = numbers[2 * i], numbers[2 * i + 1]
     if name == "loss" and is_sum then all.counts[name] = math.min(all.counts[name], 1) end
+  end
+  for _, m in ipairs(tally.metrics) do
+    if m.metric then all.sums[m[1]] = m.metric:joined(share.tables(tally.sums[m[1]] or {})) end
   end
   return all
 end
@@ -115,6 +120,7 @@ end
 
 function together.take_up(first, states)
   nb.random_state(first)
+  if together.is_first() then return end
   if states and #states == join() then
     return native.random_state(states:at(group.rank, 1), states:at(group.rank, 2))
   end

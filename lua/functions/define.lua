@@ -48,6 +48,23 @@ function define.of_tensors(name, entry)
   return registry.define(nb, "nb.", name, entry)
 end
 
+-- Takes away the method of a name whose first argument may be no tensor.
+function define.methodless(name)
+  native.methods[name] = nil
+end
+
+-- A method of tensors that is no function of nb; `params` are those after the tensor.
+function define.method(name, entry)
+  entry.kind = "method"
+  entry.signature = options.signature("t:" .. name, entry.params)
+  return registry.define(native.methods, "t:", name, entry)
+end
+
+-- A plain function of nb, which reads its arguments itself.
+function define.function_of(prefix, name, entry)
+  return registry.define(nb, prefix, name, entry)
+end
+
 -- The entry of a form that writes into its first argument.
 function define.in_place(name, f, entry)
   registry.add { name = "t:" .. name .. "_", kind = "method", value = f, see = { "nb." .. name },

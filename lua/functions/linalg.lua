@@ -185,7 +185,7 @@ define.of_tensors("multi_dot", {
 -- ---- functions of matrices ----
 
 define.operator("matrix_power", {
-  family = ALGEBRA, sample = "w(3), 3; w(2,2), -2; w(3), 0; w(3), 1",
+  family = ALGEBRA, sample = "w(3), 3; w(2,2), -2; w(3), 1",
   doc = "Each square matrix to a whole power; negative ones are those of the inverse.",
   params = { define.x(), { name = "n", type = "integer" } }, derivative = "as that of the products",
   see = { "nb.matmul", "nb.inverse" },
@@ -291,8 +291,8 @@ define.operator("cond", {
 
 define.operator("matrix_rank", {
   family = ALGEBRA, sample = "f(3,2); w(3), {rtol=0.1}", no_grad = "ranks are whole numbers",
-  doc = "How many singular values are above the larger of atol and rtol times the largest; rtol is the larger side's " ..
-    "size times the dtype's precision, or 0 with an atol.",
+  doc = "How many singular values are above the larger of atol and rtol times the largest; rtol is the larger " ..
+    "side's size times the dtype's precision, or 0 with an atol.",
   params = { define.x(), { name = "rtol", type = "number", optional = true }, { name = "atol", type = "number",
     default = 0 } },
   see = { "nb.svd", "nb.pinv" }, example = "nb.matrix_rank(nb.tensor{{1, 2}, {2, 4}})  --> 1",

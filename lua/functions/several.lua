@@ -47,4 +47,22 @@ function several.repeat_interleave(...)
   return x:index_select(d, ends:searchsorted(nb.arange(1, total, { dtype = "i64" })))
 end
 
+local along = { define.x(), { name = "dim", type = "integer", default = 1 } }
+
+-- The distinct slices along a dimension in the order of their first differing element: sorted by one column after the
+-- other, the last first, which keeps the order of what is equal.
+function several.unique(...)
+  local o = options.read("unique", along, ...)
+  local x, d, n = o.x:detach(), define.dimension("unique", o.x, o.dim)
+  if x:dim() == 0 then x = x:reshape(1) end
+  if x:numel() == 0 then define.fail("unique", "there are no elements to compare, of shape %s", options.shape(x)) end
+  local rows = nb.movedim(x, d, 1):reshape(n, x:numel() // n)
+  local order = nb.arange(1, n, { dtype = "i64" })
+  for k = rows:size(2), 1, -1 do
+    order = order:index_select(1, rows:select(2, k):index_select(1, order):argsort())
+  end
+  local values, run, counts_of = nb.unique_consecutive(x:index_select(d, order), { dim = d })
+  return values, nb.zeros(n, { dtype = "i64" }):scatter(1, order, run), counts_of
+end
+
 return several

@@ -5,8 +5,10 @@
 -- symbol is that of one local derivative; what only reshapes or scales on the way to it belongs to it.
 local native = require "nablua.native"
 local nb = require "nablua.core"
+local folding = require "nablua.inspect.folding"
 local options = require "nablua.options"
 local paths = require "nablua.inspect.paths"
+local places = require "nablua.inspect.places"
 local roles = require "nablua.inspect.roles"
 local symbols = require "nablua.inspect.symbols"
 local tape = require "nablua.inspect.tape"
@@ -14,6 +16,7 @@ local text = require "nablua.inspect.text"
 local looks = require "nablua.inspect.explanation"
 
 local MOST_PATHS = 8  -- of a part that is written out as a sum
+local CANCELS = 2e-6  -- a sum whose size is this of its parts is 0 in f32
 local SHRINKS = 0.5   -- a factor is marked from here down
 
 local explain = {}
@@ -50,7 +53,12 @@ local function branch(self, from, edge, to)
   local i = edge.to
   while i ~= to do
     local over, edges = self.paths.over[i], self.paths.next[i]
-    if #edges == 1 and edges[1].to == over then
+    local path = folding.of(self, self.paths.nodes[i].place)
+    if path then
+      over = folding.leave(self, i, path, to)
+      list[#list + 1] = { symbol = over == paths.END and folding.last_symbol(path, self.symbol) or
+        folding.symbol(path) }
+    elseif #edges == 1 and edges[1].to == over then
       list[#list + 1] = symbols.rule(self.names, self.paths.nodes[i], edges[1].input, i)
     else
       list[#list + 1] = { symbol = sum_of(self, i, over) }
@@ -62,7 +70,7 @@ end
 
 -- The symbol of a part where paths part and meet again: (I + W⁽²⁾·σ'(z⁽²⁾)·W⁽¹⁾).
 function sum_of(self, from, to)
-  local count = self.paths:between(from, to)
+  local count = folding.ways(self, from, to)
   if count > MOST_PATHS then
     local n = count < 1e6 and ("%d"):format(count) or count == math.huge and ">10³⁰⁸" or text.number(count)
     return symbols.new("Σ(" .. n .. " paths)", "\\sum_{" .. text.latex(n) .. "\\,\\mathrm{paths}}")
@@ -224,33 +232,44 @@ local function measure(self, f, r, s, delta, scale)
 end
 
 local function build(self)
-  local grads = start(self.J)
+  local grads = self.start or start(self.J)
   local factors, pending = {}, {}        -- pending: segments without a symbol so far
   local scale, n = 1, 1                  -- the numbers among them
   local before = 1
-  local list = self.paths:segments()
-  local head = true
+  local list = self.units
+  local head = not self.start
   local output = next(grads)
+  if self.start then before = norm(grads) end
+  local arrived = 0  -- how many numbers
+  local current  -- the path of the module that is folded
   local function emit(r, s, symbol, uses)
-    local f = { symbol = symbol.text, latex = symbol.latex, segments = pending, output = output,
-      gain = 0, op = self.paths.nodes[s.from].op, uses = uses, meaning = r.meaning }
+    local f = { path = r.kind == "module" and current or nil, symbol = symbol.text, latex = symbol.latex,
+      segments = pending, output = output, gain = 0, op = self.paths.nodes[s.from].op, uses = uses,
+      meaning = r.meaning }
     measure(self, f, r, s, grads, head and scale / n or scale)
     factors[#factors + 1] = finish(self, f, grads)
     f.gain = before > 0 and f.delta / before or 0
-    before, output, pending, scale, head = f.delta, next(grads), {}, 1, false
+    -- A sum of numbers that cancel: what is left is their rounding, another in another order.
+    f.cancels = f.kind == "other" and f.gain < CANCELS and symbols.numel(f.shape_after) < arrived
+    before, arrived, output, pending, scale, head = f.delta, symbols.numel(f.shape_after), next(grads), {}, 1, false
     if factors[1] == f then self.n, n = n > 1 and n or nil, 1 end
   end
-  for k, s in ipairs(list) do
+  for _, unit in ipairs(list) do
+    local s = unit.segments[#unit.segments]
+    current = unit.path
     s.output = next(grads)
-    local r = segment_rule(self, s)
+    local r = not unit.path and segment_rule(self, s) or { kind = "module", symbol = s.to == paths.END and
+      folding.last_symbol(unit.path, self.symbol) or folding.symbol(unit.path) }
     local node = self.paths.nodes[s.from]
-    local uses = s.to == paths.END and not s.edge and {} or nil
-    pending[#pending + 1] = s
-    grads = self.paths:carry(grads, s.from, s.to, s.edge, uses and function(i, input, g)
-      uses[#uses + 1] = { op = self.paths.nodes[i].op, input = input, norm = norm { g },
-        line = self.paths.nodes[i].line, source = self.paths.nodes[i].source }
-    end)
-    local ends = roles.of(node.op).probability
+    local uses = s.to == paths.END and not s.edge and not unit.path and {} or nil
+    for _, part in ipairs(unit.segments) do
+      pending[#pending + 1] = part
+      grads = self.paths:carry(grads, part.from, part.to, part.edge, uses and function(i, input, g)
+        uses[#uses + 1] = { op = self.paths.nodes[i].op, input = input, norm = norm { g },
+          line = self.paths.nodes[i].line, source = self.paths.nodes[i].source }
+      end)
+    end
+    local ends = not unit.path and roles.of(node.op).probability
     if head and ends and #pending > 1 and is_error(self, pending, grads, 1 / n) then
       local out = node.outputs[1].value:detach()
       r = { kind = "elementwise", values = select(2, next(grads)) * n,
@@ -258,7 +277,8 @@ local function build(self)
       for j = #factors, 1, -1 do factors[j] = nil end
       before, scale = 1, 1
       emit(r, s, with_coefficient(symbols.error, 1, n), uses)
-    elseif head and r.symbol and not (ends and #pending == 1) and self.hold[k] then
+    elseif head and r.symbol and not (ends and #pending == 1) and self.hold[unit.first] and
+      not unit.path then
       scale = scale * (r.scale or 1)  -- may yet turn out to be the error: wait for the σ
       n = n * (r.mean or 1)
     elseif r.symbol then
@@ -333,7 +353,7 @@ local meta = { __name = "explanation", __index = Explanation }
 function Explanation:value()
   local grads = self.inside(function()
     return nb.no_grad(function()
-      local g = start(self.J)
+      local g = self.start or start(self.J)
       for _, f in ipairs(self.factors) do g = carry(f, g) end
       return g
     end)
@@ -350,6 +370,15 @@ end
 local function name_of(self, target)
   if target.node then return self.names:output(target.node) end
   return self.names.leaves[target.id] or symbols.new("w")
+end
+
+-- The place of the module that holds a parameter.
+local function home_of(self, target)
+  if not target.id then return self.read.nodes[target.node].place end
+  local known = tape.parameters()[target.id]
+  for path, info in pairs(known and self.places or {}) do
+    if info.module == known.owner then return path end
+  end
 end
 
 local function refuse(what, ...)
@@ -371,6 +400,89 @@ local function check(J, w)
   end
 end
 
+local FEW, WIDE = 12, 240  -- factors, and columns of a formula, beyond which modules fold
+local MANY = 24            -- factors beyond which lists of modules fold, too
+
+-- Builds the factors of the segments and what is shown of them.
+local function compose(self, segments, left, left_latex)
+  self.left, self.left_latex = left, left_latex
+  self.units = folding.units(self, segments)
+  self.factors = build(self)
+  local function write()
+    local plain, latex = {}, {}
+    for i, f in ipairs(self.factors) do plain[i], latex[i] = f.symbol, f.latex end
+    self.formula = left .. " = " .. table.concat(plain, "·")
+    self.latex = left_latex .. " = " .. table.concat(latex, " \\cdot ")
+  end
+  write()
+  for _, how in ipairs { "most", "all" } do
+    local many = how == "most" and (#self.factors > FEW or text.width(self.formula) > WIDE) or #self.factors > MANY
+    if many and self.by_module ~= "all" then
+      self.by_module, self.n = how, nil
+      self.units = folding.units(self, segments)
+      self.factors = build(self)
+    end
+  end
+  folding.renumber(self.factors, { "symbol", "latex" })
+  write()
+  self.norm = norm(self.grads)
+  self.grads = nil
+  for i = 2, #self.factors - 1 do
+    local f = self.factors[i]
+    f.shrinks = f.gain < SHRINKS
+    if f.shrinks and (not self.shrank or f.gain < self.shrank.gain) then self.shrank = f end
+  end
+  return self
+end
+
+-- The error at what a node makes.
+local function error_at(self, i)
+  local found = paths.find(self.read, { node = i, output = 1 })
+  local grads = start(self.J)
+  for _, s in ipairs(found and found:segments() or {}) do grads = found:carry(grads, s.from, s.to, s.edge) end
+  return grads
+end
+
+-- The modules that lie on the way, those that have others inside first.
+local function on_the_way(self)
+  local list, seen = {}, {}
+  for i = #self.paths.nodes, 1, -1 do
+    local place = self.paths.next[i] and self.paths.nodes[i].place
+    for _, path in ipairs(place and places.prefixes(place) or {}) do
+      if not seen[path] and self.places[path] then
+        seen[path] = true
+        list[#list + 1] = path
+      end
+    end
+  end
+  return list
+end
+
+-- What happens inside a module: its own explanation, whose product leads from the error at the module's output to that
+-- at its input, or to ∂J/∂w where w is inside.
+function Explanation:open(path)
+  if type(path) ~= "string" then
+    refuse("open needs a module's path, such as e:open(\"encoder.3\"), got %s", options.describe(path))
+  end
+  return self.inside(function()
+    return nb.no_grad(function()
+      local entry, segments = folding.inside(self, path)
+      if not entry then
+        local known = on_the_way(self)
+        refuse("there is no module \"%s\" between J and %s; there are %s%s", path, self.symbol.text,
+          #known > 0 and table.concat(known, ", ", 1, math.min(#known, 12)) or "none", #known > 12 and ", …" or "")
+      end
+      local inner = setmetatable({ J = self.J, w = self.w, inside = self.inside, read = self.read, paths = self.paths,
+        names = self.names, symbol = self.symbol, places = self.places, home = self.home, hold = {}, within = path,
+        opened = setmetatable({ [path] = true }, { __index = self.opened }), start = error_at(self, entry) }, meta)
+      for _, prefix in ipairs(places.prefixes(path)) do inner.opened[prefix] = true end
+      inner.ends = segments[#segments].to == paths.END
+      local s = inner.ends and folding.last_symbol(path, self.symbol) or folding.symbol(path)
+      return compose(inner, segments, s.text, s.latex)
+    end)
+  end)
+end
+
 -- Explains ∂J/∂w.  `inside(f)` calls f while the tape's values are what they were.
 function explain.explain(J, w, inside)
   check(J, w)
@@ -389,22 +501,13 @@ function explain.explain(J, w, inside)
       if not self.paths then
         refuse("J does not depend on this tensor (%s); its gradient is zero", w.name or options.describe(w))
       end
+      self.read, self.places, self.opened = read, read.places, {}
       self.names = symbols.name(read)
       self.symbol = name_of(self, target)
+      self.home = home_of(self, target)
       self.hold = find_hold(self)
-      self.factors = build(self)
-      local plain, latex = {}, {}
-      for i, f in ipairs(self.factors) do plain[i], latex[i] = f.symbol, f.latex end
-      self.formula = ("∂J/∂%s = %s"):format(self.symbol.text, table.concat(plain, "·"))
-      self.latex = ("\\frac{\\partial J}{\\partial %s} = %s"):format(self.symbol.latex, table.concat(latex, " \\cdot "))
-      self.norm = norm(self.grads)
-      self.grads = nil
-      for i = 2, #self.factors - 1 do
-        local f = self.factors[i]
-        f.shrinks = f.gain < SHRINKS
-        if f.shrinks and (not self.shrank or f.gain < self.shrank.gain) then self.shrank = f end
-      end
-      return self
+      return compose(self, self.paths:segments(), "∂J/∂" .. self.symbol.text,
+        ("\\frac{\\partial J}{\\partial %s}"):format(self.symbol.latex))
     end)
   end)
 end

@@ -23,7 +23,7 @@ end
 
 local function cells(f, last)
   if f.gap then return { "…", ("%d more"):format(f.gap), "", "", "" } end
-  return { f.symbol, options.shape(f.shape), size_text(f), text.number(f.delta),
+  return { f.symbol, options.shape(f.shape), size_text(f), f.cancels and "≈ 0" or text.number(f.delta),
     last and "" or "×" .. text.number(f.gain) .. (f.shrinks and " ▼" or "") }
 end
 
@@ -35,11 +35,16 @@ local function paint_cell(self, f, k, cell, paint)
   return cell
 end
 
+-- The first factor makes the error and the last one leaves it: they have no gain.  Inside a module all have one.
+local function is_end(self, list, i)
+  return i == 1 and not self.within or i == #list and (not self.within or self.ends)
+end
+
 -- One factor a line.
 local function listed(self, list, settings)
   local paint, rows, lines = text.painter(settings), { { "", table.unpack(HEADINGS, 2) } }, {}
   for i, f in ipairs(list) do
-    rows[i + 1] = cells(f, i == 1 or i == #list)
+    rows[i + 1] = cells(f, is_end(self, list, i))
     rows[i + 1][1] = text.cut(rows[i + 1][1], math.max(8, (settings.width or 80) - 42))
   end
   local widths = {}
@@ -65,7 +70,7 @@ local function side_by_side(self, list, settings)
   while at <= #list do
     local row, total = {}, left
     while at <= #list do
-      local c, w = cells(list[at], at == 1 or at == #list), 0
+      local c, w = cells(list[at], is_end(self, list, at)), 0
       for _, cell in ipairs(c) do w = math.max(w, text.width(cell)) end
       if total + w + 3 > width then break end
       row[#row + 1] = { cells = c, width = w, factor = list[at], last = at == #list }
@@ -97,7 +102,7 @@ end
 -- The formula over several lines where one is too narrow.
 local function formula_lines(self, width)
   if text.width(self.formula) <= width then return { self.formula } end
-  local head = ("∂J/∂%s = "):format(self.symbol.text)
+  local head = self.left .. " = "
   local indent = (" "):rep(text.width(head))
   local lines, line = {}, head
   local list = shown_factors(self)
@@ -166,6 +171,30 @@ local function uses_lines(self)
   return lines
 end
 
+-- What all factors together give: ∂J/∂w, or the error behind the module that was opened.
+local function result_line(self)
+  if self.within and not self.ends then
+    return ("|δ| behind %s = %s"):format(self.within, text.number(self.norm))
+  end
+  local last = self.factors[#self.factors]
+  return ("|∂J/∂%s| = %s   %s"):format(self.symbol.text, last and last.cancels and "0, up to rounding" or
+    text.number(self.norm), options.shape(self.w))
+end
+
+-- How to look into a module that is one factor.
+local function way_in(self)
+  local found
+  for _, f in ipairs(self.factors) do
+    for path in f.symbol:gmatch("([%w_.]+)'") do
+      local info = self.places[path]
+      if info and path ~= self.within and (not found or info.composite and not self.places[found].composite) then
+        found = path
+      end
+    end
+  end
+  return found and ("e:open(%q) shows what is inside"):format(found) or nil
+end
+
 local function form(self, settings)
   local paint, width = text.painter(settings), math.max(settings.width or 80, 20)
   local lines = formula_lines(self, width)
@@ -173,7 +202,7 @@ local function form(self, settings)
   lines[#lines + 1] = ""
   for _, line in ipairs(blocks(self, settings)) do lines[#lines + 1] = line end
   lines[#lines + 1] = ""
-  lines[#lines + 1] = ("|∂J/∂%s| = %s   %s"):format(self.symbol.text, text.number(self.norm), options.shape(self.w))
+  lines[#lines + 1] = result_line(self)
   local sentence = verdict(self)
   for _, line in ipairs(sentence and text.wrap(sentence, math.max(width, 40)) or {}) do
     lines[#lines + 1] = paint("yellow", line)
@@ -181,6 +210,8 @@ local function form(self, settings)
   for _, line in ipairs(uses_lines(self)) do lines[#lines + 1] = line end
   local words = legend(self)
   if #words > 0 then lines[#lines + 1] = paint("dim", text.cut(table.concat(words, "   "), width)) end
+  local hint = way_in(self)
+  if hint then lines[#lines + 1] = paint("dim", text.cut(hint, width)) end
   return table.concat(lines, "\n")
 end
 
@@ -200,7 +231,7 @@ local function rich(self)
   end
   local rows = {}
   for i = 1, #parts, 6 do rows[#rows + 1] = table.concat(parts, " \\cdot ", i, math.min(i + 5, #parts)) end
-  local left = ("\\frac{\\partial J}{\\partial %s}"):format(self.symbol.latex)
+  local left = self.left_latex
   local body = ("%s ={}& %s"):format(left, table.concat(rows, " \\\\[8pt] &\\cdot "))
   return { ["text/latex"] = ("$$\\begin{aligned}%s\\end{aligned}$$"):format(body) }
 end

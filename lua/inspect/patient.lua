@@ -9,7 +9,8 @@
 --              leaves = the ids of the tensors that went in and came out, made = the operator that made the latter
 --   weights    { path=, tensor=, layer=, grad= }      value      J      broken    the error where the program stopped
 --   kind       the loss as nn names it, "MSELoss", however it is written; nil where it is another
---   logits, targets    what that loss compares        last_op    the operator that made logits
+--   logits, targets    what that loss compares; maker = what made logits: { layer = its class in nn, where it is an
+--              activation, role =, name = }
 --   uses       how many operators take what an operator made, by the number of its creation
 --   entering   what the first layer with weights was called with; kind_first: its kind
 local native = require "nablua.native"
@@ -19,6 +20,7 @@ local measure = require "nablua.inspect.measure"
 local modes = require "nablua.modes"
 local module = require "nablua.nn.module"
 local options = require "nablua.options"
+local registry = require "nablua.registry"
 local roles = require "nablua.inspect.roles"
 
 local patient = {}
@@ -70,8 +72,15 @@ local LOSSES = { "MSELoss", "L1Loss", "HuberLoss", "BCELoss", "BCEWithLogitsLoss
 local FUNCTIONS = { mse = "MSELoss", l1 = "L1Loss", huber = "HuberLoss", bce = "BCELoss",
   bce_with_logits = "BCEWithLogitsLoss", cross_entropy = "CrossEntropyLoss", nll = "NLLLoss", kl_div = "KLDivLoss",
   hinge = "HingeLoss" }
-local OPERATORS = { squared_error = "MSELoss", bce_with_logits = "BCEWithLogitsLoss", binary_cross_entropy = "BCELoss",
-  cross_entropy = "CrossEntropyLoss" }
+
+-- The loss that an operator computes, by what its row says of it; nil where it is none.
+local function kind_of(op)
+  local info = roles.of(op)
+  if info.role == "difference" then return info.formula and info.formula:find "²" and "MSELoss" or nil end
+  if info.role ~= "loss" then return nil end
+  if info.symbol.text == "CE" then return "CrossEntropyLoss" end
+  return info.symbol.text == "BCE" and (info.factor and "BCEWithLogitsLoss" or "BCELoss") or nil
+end
 
 local function kind_by_itself(loss)
   if module.is(loss) then
@@ -94,7 +103,7 @@ local function kind_by_error(message)
   for _, kind in ipairs(LOSSES) do
     if kind == name then return kind end
   end
-  return OPERATORS[name] or FUNCTIONS[name]
+  return FUNCTIONS[name] or registry.row(name) and kind_of(name) or nil
 end
 
 local MOST_BEHIND = 16  -- operators of a loss between its comparison and J
@@ -110,6 +119,15 @@ local function read_loss(p, J)
     end
     return node and node.op
   end
+  local function maker(op)
+    local row = op and registry.row(op)
+    if not row then return nil end
+    local layer
+    for _, pair in ipairs(native.layers()) do
+      if pair[2] == op then layer = pair[1] end
+    end
+    return { layer = layer, role = row.role, name = roles.title(op) }
+  end
   p.uses = {}
   for _, node in ipairs(nodes) do
     for _, input in pairs(node.inputs) do
@@ -119,13 +137,14 @@ local function read_loss(p, J)
   end
   for i = #nodes, math.max(1, #nodes - MOST_BEHIND), -1 do
     local node = nodes[i]
-    if OPERATORS[node.op] then
+    local kind = kind_of(node.op)
+    if kind then
       local z, y = node.inputs[1], node.inputs[2]
-      p.kind = p.kind or OPERATORS[node.op]
-      if OPERATORS[node.op] == p.kind then
+      p.kind = p.kind or kind
+      if kind == p.kind then
         p.logits, p.targets = z and z.value or p.logits, y and y.value or p.targets
       end
-      p.last_op = behind(z)
+      p.maker = maker(behind(z))
       break
     end
   end

@@ -122,7 +122,7 @@ end
 
 -- How users know an operator that they never call: "the gradient of ...".
 local function title(op)
-  if op == "" then return BETWEEN end
+  if #op == 0 then return BETWEEN end
   local row = registry.row(op)
   if row and row.internal then
     local base = op:match("^(.-)_grad$") or op:match("^(.-)_weight$")
@@ -265,7 +265,8 @@ local function table_of(head, rows, sides, at)
 end
 
 local function rich(self)
-  local parts = { html.line("<b>" .. html.escape(headline(self)) .. "</b>"), html.line(html.escape(split_line(self))),
+  local function wide(s) return (html.escape(s):gsub("   +", " &emsp; ")) end
+  local parts = { html.line("<b>" .. wide(headline(self)) .. "</b>"), html.line(wide(split_line(self))),
     html.line(flame.svg(self.tree, 736)), table_of(OPERATORS, operator_rows(self), OPERATOR_SIDES, 4) }
   if #self.layers > 1 then parts[#parts + 1] = table_of(LAYERS, layer_rows(self), LAYER_SIDES, 5) end
   parts[#parts + 1] = html.line(html.dim(html.escape(roof_line(self))))

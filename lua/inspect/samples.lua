@@ -258,7 +258,6 @@ local function convolution(node, k, delta)
       local y = nb[node.op](x[{ { i, i } }]:detach(), weight, nil, node.args)
       return nb.grad((y * delta[{ { i, i } }]):sum(), weight)
     end)
-    if type(list[i]) == "table" then list[i] = list[i][1] end
   end
   return nb.stack(list, 1)
 end

@@ -7,6 +7,7 @@ local native = require "nablua.native"
 local nb = require "nablua.core"
 local explain = require "nablua.inspect.explain"
 local modes = require "nablua.modes"
+local moves = require "nablua.inspect.moves"
 local module = require "nablua.nn.module"
 local optim = require "nablua.optim"
 local options = require "nablua.options"
@@ -231,6 +232,13 @@ local function outer_inputs(self, g)
   return ordered
 end
 
+-- What is known of the group's module where that is one thing to a person: a normalisation, an attention.
+local function closed_of(self, g)
+  local place = g.last and self.read.nodes[g.last].place
+  local info = place and self.read.places[place]
+  return g.module and info and info.closed and info or nil
+end
+
 function describe.forward(self, g)
   local e, i = g.events[#g.events], g.last
   local node = i and self.read.nodes[i]
@@ -244,7 +252,11 @@ function describe.forward(self, g)
     end
     made = ("%s(%s)"):format(roles.of(e.op).symbol.text, table.concat(names, ", "))
   end
-  g.formula = ("%s = %s"):format(g.symbol or "·", made)
+  local closed = i and closed_of(self, g)
+  if closed and g.inputs[1] then made = ("%s(%s)"):format(closed.kind, g.inputs[1].name) end
+  g.formula = self.names:here(("%s = %s"):format(g.symbol or "·", made))
+  for _, input in ipairs(g.inputs) do input.name = self.names:here(input.name) end
+  g.symbol = g.symbol and self.names:here(g.symbol)
 end
 
 -- Backward steps: for each forward one that was visited, in reverse, what arrived and what was deposited.
@@ -289,13 +301,20 @@ end
 
 -- What leaves a backward step towards others.
 local function outgoing(self, g)
-  local list = {}
+  local list, merged, closed = {}, {}, closed_of(self, g.of)
   for n, i in ipairs(g.indices) do
     local node = self.read.nodes[i]
     for k = 1, node.edges do
       local input, given = node.inputs[k], g.events[n].given[k]
       if input and given and not input.leaf and not g.nodes[input.node] then
-        list[#list + 1] = { name = self.names:input(node, k).text, grad = given, node = input.node, at = i, input = k }
+        local before = merged[input.node]
+        if before then
+          before.grad = nb.no_grad(function() return before.grad + given end)
+        else
+          list[#list + 1] = { name = self.names:input(node, k).text, grad = given, node = input.node, at = i,
+            input = k }
+          if closed then merged[input.node or 0] = list[#list] end
+        end
       end
     end
   end
@@ -317,10 +336,16 @@ end
 function describe.backward(self, g)
   g.outgoing, g.deposits = outgoing(self, g), g.deposited
   for _, d in ipairs(g.deposits) do d.name = self.names:input(self.read.nodes[d.node], d.input).text end
-  local incoming = text.error_name(g.of.symbol or "·")
+  local incoming, closed = text.error_name(g.of.symbol or "·"), closed_of(self, g.of)
   local lines = {}
   local function line(left, to, at, k)
-    local factor = local_factors(self, g, g.indices[1], to)
+    local factor = not closed and local_factors(self, g, g.indices[1], to)
+    if closed then
+      local what = left:match("^∂J/∂(.*)$")
+      lines[#lines + 1] = k and ("%s = %s·∂%s/∂%s"):format(left, incoming, closed.path, what) or
+        ("%s = %s·%s'"):format(left, incoming, closed.path)
+      return
+    end
     local fits = at == g.indices[1] and g.of.symbol ~= "J" and fitting(self, at, k, incoming)
     if fits then
       lines[#lines + 1] = ("%s = %s"):format(left, fits)
@@ -333,8 +358,10 @@ function describe.backward(self, g)
     line("∂J/∂" .. d.name, function(input) return input.id == d.id end, d.node, d.input)
   end
   for _, o in ipairs(g.outgoing) do
-    line(text.error_name(o.name), function(input) return input.node == o.node end, o.at, o.input)
+    line(text.error_name(o.name), function(input) return input.node == o.node end, o.at, not closed and o.input or nil)
   end
+  for k, l in ipairs(lines) do lines[k] = self.names:here(l) end
+  for _, o in ipairs(g.outgoing) do o.name = self.names:here(o.name) end
   g.formulas = lines
   g.formula = lines[1] or incoming
   g.grad_out = g.outgoing[1] and g.outgoing[1].grad
@@ -413,6 +440,7 @@ end
 
 local function seek(self, pos)
   local steps = self.steps
+  rawset(self, "passed", nil)
   while self.pos < pos do
     local g = steps[self.pos + 1]
     if g.phase == "update" and not g.old then
@@ -478,7 +506,14 @@ function Stepper:to(name, phase)
     native.raise("to: needs the name of a layer or operator, got " .. options.describe(name))
   end
   local at = find(self, is_called, name, phase) or find(self, is_of_symbol, name, phase)
-  if at then return seek(self, at) end
+  local plain = name:match("^layer%s+(.+)$") or name
+  local entry = moves.entry(self, plain, phase)  -- of a module with others inside: where it begins
+  if entry and (not at or self.steps[at].path == plain and self.steps[entry].path ~= plain) then at = entry end
+  if at then
+    seek(self, at)
+    rawset(self, "level", entry == at and plain:match("^(.*)%.[^.]*$") or "")
+    return self
+  end
   local known, seen = {}, {}
   for _, g in ipairs(self.steps) do
     local label = g.path and "layer " .. g.path or g.name or g.op
@@ -489,6 +524,23 @@ function Stepper:to(name, phase)
   end
   native.raise(("to: there is no step \"%s\"%s; there are start, %s, end"):format(name, phase and " " .. phase or "",
     table.concat(known, ", ", 1, math.min(#known, 12))))
+end
+
+-- Over the next module as one: to its last step, forward or backward; from inside one, over the next in it.
+function Stepper:over()
+  local to, passed, level = moves.over(self)
+  seek(self, to)
+  rawset(self, "level", level or self.level)
+  rawset(self, "passed", passed and passed.to > passed.from and passed or nil)
+  return self
+end
+
+-- Into the next module: to its first step, from where over() goes on inside.
+function Stepper:into()
+  local to, level = moves.into(self)
+  seek(self, to)
+  rawset(self, "level", level or self.level)
+  return self
 end
 
 -- f() while the tape's values are what backward needs.

@@ -3,6 +3,7 @@
 local native = require "nablua.native"
 local nb = require "nablua.core"
 local html = require "nablua.inspect.html"
+local moves = require "nablua.inspect.moves"
 local options = require "nablua.options"
 local text = require "nablua.inspect.text"
 
@@ -124,6 +125,57 @@ local function heading(self, g, settings)
   return paint(color, left) .. "   " .. paint("bold", formula) .. gap .. paint("dim", right)
 end
 
+local MARKS = { forward = "▸", backward = "◂", update = "●" }
+
+-- The film of many steps: a mark for each passage through a module, the one under the cursor with its name.
+local function folded_strip(self, paint)
+  local parts = {}
+  for k, p in ipairs(moves.passages(self)) do
+    local here = self.pos >= p.from and self.pos <= p.to
+    parts[k] = here and paint("bold", ("[%s %s]"):format(MARKS[p.phase], p.path == "" and "·" or p.path)) or
+      p.to < self.pos and MARKS[p.phase] or paint("dim", "·")
+  end
+  if #parts > 60 then return ("step %d of %d"):format(self.pos, #self.steps) end
+  return table.concat(parts) .. ("   step %d of %d"):format(self.pos, #self.steps)
+end
+
+-- The error that leaves a passage: all that its steps send to what is before it, summed where they meet.
+local function error_behind(self, p)
+  local inside, sums, list = {}, {}, {}
+  for i = p.from, p.to do
+    for node in pairs(self.steps[i].nodes or {}) do inside[node] = true end
+  end
+  for i = p.from, p.to do
+    for _, o in ipairs(self.steps[i].outgoing or {}) do
+      if o.node and not inside[o.node] then
+        local before = sums[o.node]
+        sums[o.node] = before and nb.no_grad(function() return before + o.grad end) or o.grad
+        if not before then list[#list + 1] = o.node end
+      end
+    end
+  end
+  return #list == 1 and sums[list[1]] or nil
+end
+
+-- What a module did that was passed as one: the size of what came and of what left.
+local function passage(self)
+  local p = self.passed
+  if not p or not p.path then return nil end
+  local first, last = self.steps[p.from], self.steps[p.to]
+  local came, left
+  if first.phase == "forward" then
+    came, left = first.inputs[1] and first.inputs[1].value, last.output
+  elseif first.phase == "backward" then
+    came, left = first.grad_in, error_behind(self, p)
+  end
+  local sizes = {}
+  if came then sizes[1] = text.number(norm(came)) end
+  if left then sizes[#sizes + 1] = text.number(norm(left)) end
+  local gain = came and left and norm(came) > 0 and ("   ×" .. text.number(norm(left) / norm(came))) or ""
+  return ("over %s: steps %d to %d%s%s"):format(p.path, p.from, p.to, #sizes > 0 and ("   |%s| %s"):format(
+    first.phase == "forward" and "a" or "δ", table.concat(sizes, " → ")) or "", gain)
+end
+
 -- The film at a glance: one mark for each step.
 local function strip(self, settings)
   local paint = text.painter(settings)
@@ -132,7 +184,7 @@ local function strip(self, settings)
     local mark = g.phase == "forward" and "▸" or g.phase == "backward" and "◂" or "●"
     parts[i] = i == self.pos and paint("bold", "[" .. mark .. "]") or i < self.pos and mark or paint("dim", "·")
   end
-  if #parts > 60 then return ("step %d of %d"):format(self.pos, #self.steps) end
+  if #parts > 60 then return folded_strip(self, paint) end
   return table.concat(parts) .. ("   step %d of %d"):format(self.pos, #self.steps)
 end
 
@@ -144,6 +196,8 @@ local function form(self, settings)
       strip(self, settings), #self.forward, #self.backward, self.update and ", 1 update" or "")
   end
   local lines = { heading(self, g, settings) }
+  local passed = passage(self)
+  if passed then table.insert(lines, 1, text.painter(settings)("bold", passed)) end
   local more = g.phase == "forward" and forward_lines(g, width) or g.phase == "backward" and backward_lines(g, width) or
     update_lines(self, g)
   append(lines, more)
@@ -158,10 +212,14 @@ local COLORS = { forward = html.GREEN, backward = html.ORANGE, update = html.BLU
 -- The film as a row of boxes, filled as far as it has run.
 local function film(self)
   local parts = {}
-  for i, g in ipairs(#self.steps <= 60 and self.steps or {}) do
-    local width, opacity = i == self.pos and 22 or 10, i <= self.pos and "1" or ".25"
-    parts[i] = html.span(("display:inline-block;width:%dpx;height:10px;margin-right:3px;border-radius:2px;" ..
-      "background:%s;opacity:%s"):format(width, COLORS[g.phase], opacity), "")
+  local list = moves.passages(self)
+  for i, g in ipairs(#self.steps <= 60 and self.steps or #list <= 60 and list or {}) do
+    local from, to = g.from or i, g.to or i
+    local here = self.pos >= from and self.pos <= to
+    local width, opacity = here and 22 or 10, from <= self.pos and "1" or ".25"
+    parts[i] = ('<span title="%s" style="display:inline-block;width:%dpx;height:10px;margin-right:3px;' ..
+      'border-radius:2px;background:%s;opacity:%s"></span>'):format(html.escape(g.path or ""), width, COLORS[g.phase],
+      opacity)
   end
   parts[#parts + 1] = "&nbsp; " .. html.dim(("step %d of %d"):format(self.pos, #self.steps))
   return html.line(table.concat(parts))
@@ -212,7 +270,9 @@ local function rich(self)
         html.code(":run()") .. " to the end") .. film(self)) }
   end
   local at, of = count_of(self, g)
-  local head = html.badge(COLORS[g.phase], ("%s %d/%d"):format(g.phase, at, of)) ..
+  local passed = passage(self)
+  local head = (passed and html.line("<b>" .. html.escape(passed):gsub("   +", " &emsp; ") .. "</b>") or "") .. html.badge(COLORS[g.phase],
+    ("%s %d/%d"):format(g.phase, at, of)) ..
     html.span("font-size:125%", html.math(g.formula))
   local body = g.phase == "forward" and forward_html(g) or g.phase == "backward" and backward_html(g) or
     update_html(self, g)

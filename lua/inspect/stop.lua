@@ -19,15 +19,10 @@ local MOST = 4000  -- nodes whose frames are kept
 
 local Stop = {}                                    -- methods
 local armed = {}                                  -- in the order they were set
-local params = {
-  { name = "op", type = "any", optional = true, doc = "an operator's name, or a list of them" },
-  { name = "layer", type = "any", optional = true, doc = "a layer's path, such as \"3\", or the module" },
-  { name = "phase", choices = { "forward", "backward" }, optional = true,
-    doc = "where; without it forward, but backward for |grad| and |given|, and both for nan and inf" },
-  { name = "when", type = "any", optional = true,
-    doc = "f(e), or \"nan\", \"inf\", \"|output| > 10\", \"|grad| < 1e-6\", \"output > 5\" (some element); also of " ..
-      "input and given, what the rule gives to its inputs; |x| is the root mean square" },
-  { name = "loss", type = "any", optional = true, doc = "\"> 10\", \"nan\", or f(loss), asked when backward begins" },
+local params = {  -- what they mean stands in lua/inspect.lua
+  { name = "op", type = "any", optional = true }, { name = "layer", type = "any", optional = true },
+  { name = "phase", choices = { "forward", "backward" }, optional = true },
+  { name = "when", type = "any", optional = true }, { name = "loss", type = "any", optional = true },
 }
 
 local function fail(format, ...)
@@ -166,7 +161,7 @@ end
 -- ---- listening ----
 
 local made = {}            -- node's number → what is kept of its making
-local order, first = {}, 1 -- their numbers as they came, from `first` on
+local order, first, latest = {}, 1, 0  -- their numbers as they came, at `first` to `latest`
 local last_visited         -- within a walk numbers fall
 
 local function remember(e, list)
@@ -174,8 +169,9 @@ local function remember(e, list)
   local out = e.outputs[1]
   if out and out:numel() == 1 then kept.loss = out end
   made[e.order] = kept
-  order[#order + 1] = e.order
-  if #order - first < MOST then return end
+  latest = latest + 1
+  order[latest] = e.order
+  if latest - first < MOST then return end
   made[order[first]], order[first] = nil, nil
   first = first + 1
 end
@@ -252,7 +248,7 @@ local function rearm(list)
   armed = list
   needs_frames = false
   for _, s in ipairs(list) do needs_frames = needs_frames or s.loss_condition ~= nil or s.wanted ~= "forward" end
-  if not needs_frames then made, order, first = {}, {}, 1 end
+  if not needs_frames then made, order, first, latest = {}, {}, 1, 0 end
   last_visited = nil
   native.stops(#list > 0 and on_event or nil)
 end

@@ -5,6 +5,7 @@
 -- layer they are the values of, one more than the weight's.  What has a name of its own keeps it; the rest is v₁, v₂.
 local native = require "nablua.native"
 local formula = require "nablua.inspect.formula"
+local places = require "nablua.inspect.places"
 local roles = require "nablua.inspect.roles"
 local text = require "nablua.inspect.text"
 
@@ -203,7 +204,7 @@ local function name_node(self, i, node)
     return
   end
   local from = first and first.node
-  if info.role == "structure" and first then
+  if (info.role == "structure" or node.passes) and first then
     self.passed[i] = leaf_behind(self, first)
     self.layer[i] = from and self.layer[from]
     self.nodes[i] = out and out.value and out.value.name and named(out.value.name) or self:input(node, 1)
@@ -218,6 +219,9 @@ local function name_node(self, i, node)
   else
     self.others = self.others + 1
     self.nodes[i] = indexed("v", self.others)
+    local path = node.place or ""
+    self.within[path] = (self.within[path] or 0) + 1
+    self.locals[text.subscript(self.others)] = text.subscript(self.within[path])
   end
   self.plain[#self.plain + 1] = i
 end
@@ -269,10 +273,48 @@ local function name_loss(self, nodes)
   end
 end
 
+-- What a module gives has the module's name, ⟨encoder.3⟩, where it has none of its own.
+local function name_modules(self, tape)
+  local info, leaves = tape.places or {}, {}
+  for i, node in ipairs(tape.nodes) do
+    for _, input in pairs(node.inputs) do
+      local from = input.node and tape.nodes[input.node]
+      local path = from and from.place
+      if path and path ~= "" and not (node.place and places.is_inside(node.place, path)) then
+        local outermost = path  -- of those that it leaves
+        for _, prefix in ipairs(places.prefixes(path)) do
+          if not (node.place and places.is_inside(node.place, prefix)) then
+            outermost = prefix
+            break
+          end
+        end
+        leaves[input.node] = leaves[input.node] and #leaves[input.node] < #outermost and leaves[input.node] or outermost
+      end
+    end
+    if i == #tape.nodes then leaves[i] = nil end
+  end
+  for i, path in pairs(leaves) do
+    if info[path] and self.nodes[i] and self.nodes[i].text:find("^v[\xe2\x82\x80-\x89]+$") then
+      self.nodes[i] = symbol("⟨" .. path .. "⟩", "\\langle " .. text.upright(path) .. "\\rangle ")
+    end
+  end
+end
+
+local FEW = 20  -- hidden values that are numbered through
+
+-- A text about one place: where there are many hidden values, v₃₂₂ is v₂ there, the second of its module.
+function Names:here(s)
+  if self.others <= FEW then return s end
+  return (s:gsub("v([\xe2\x82\x80-\x89]+)", function(number)
+    local mine = self.locals[number]
+    return mine and "v" .. mine
+  end))
+end
+
 -- The names of all that is on the tape.
 function symbols.name(tape)
   local self = setmetatable({ nodes = {}, leaves = {}, constants = {}, layer = {}, passed = {}, made = {}, numbers = {},
-    bias = {}, plain = {}, count = 0, inputs = 0, others = 0 }, Names)
+    bias = {}, plain = {}, within = {}, locals = {}, count = 0, inputs = 0, others = 0 }, Names)
   for _, node in ipairs(tape.nodes) do
     for _, input in pairs(node.inputs) do
       if input.leaf and input.leaf.name then self.leaves[input.id] = named(input.leaf.name) end
@@ -291,6 +333,7 @@ function symbols.name(tape)
       end
     end
   end
+  name_modules(self, tape)
   for _, i in ipairs(self.plain) do self.made[i] = written(self, tape.nodes[i], roles.of(tape.nodes[i].op)) end
   return self
 end
@@ -348,7 +391,7 @@ end
 function symbols.rule(names, node, k, i)
   local info = roles.of(node.op)
   if info.role == "product" then return rule_product(names, node, k) end
-  if info.role == "structure" then return {} end
+  if info.role == "structure" or node.passes then return {} end
   if names.bias[i] == k then return { symbol = ONE, kind = "other" } end
   return rule_written(names, node, k, i, info) or rule_named(names, node, k, info)
 end

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- The tape behind a tensor as plain tables, with the names of its leaves and the layers they belong to.
 --
--- tape.read(J) gives { J = J, nodes = {...} }, the nodes in order of creation:
+-- tape.read(J) gives { J = J, nodes = {...}, places = as places.tell gives them }, the nodes in order of creation:
 --   op        the operator's name           source, line   where the user applied it
 --   args      its arguments that are no tensors, by name
 --   inputs    its tensor arguments in order (lists flattened), each
@@ -12,6 +12,8 @@
 --   flops     floating point operations of the call, as nablua/op.h counts them
 --   edges     how many inputs there are; one that was left out is nil
 --   outputs   [k] = { shape =, dtype =, value = where kept }
+--   place     the path of the module whose call made it (inspect/places.lua)
+--   passes    true of what only chooses among the steps of a recurrent layer that were unfolded
 --   layer     the path of the layer whose parameters it reads, where it does
 --   freed     "file:line" of the backward that freed it, where one did
 --   node      for native.node_backward
@@ -24,6 +26,7 @@ local nb = require "nablua.core"
 local modes = require "nablua.modes"
 local cells = require "nablua.nn.cells"
 local module = require "nablua.nn.module"
+local places = require "nablua.inspect.places"
 local roles = require "nablua.inspect.roles"
 
 local tape = {}
@@ -66,19 +69,19 @@ local function steps_of(node, used)
     end
   end
   local all = outputs[1] and outputs[2] and nb.cat({ outputs[1], outputs[2] }, 1)
-  local list, places = native.tape(all or outputs[1] or outputs[2]), {}
+  local list, found = native.tape(all or outputs[1] or outputs[2]), {}
   if all then list[#list] = nil end
   for k, y in pairs(outputs) do
     local order = native.made_by(y)
     for i, n in ipairs(list) do
       if n.order == order then
-        places[k] = i
+        found[k] = i
         n.order, n.as_output, n.outputs = node.order, k, { node.outputs[k] }
       end
     end
   end
   for _, n in ipairs(list) do
-    n.source, n.line = node.source, node.line
+    n.source, n.line, n.caller = node.source, node.line, node.caller
     for k, input in pairs(n.inputs) do
       local original = node.inputs[ids[input.id]]
       if original then
@@ -87,7 +90,7 @@ local function steps_of(node, used)
       end
     end
   end
-  return list, places
+  return list, found
 end
 
 local function can_unfold(nodes, i)
@@ -110,7 +113,7 @@ local function unfolded(nodes)
     end
   end
   if not any then return nodes end
-  local list, place = {}, {}  -- place: old node → output → new node
+  local list, place, callers = {}, {}, {}  -- place: old node → output → new node
   local function moved(input)
     local to = input.node and place[input.node]
     if type(to) == "table" then
@@ -121,7 +124,7 @@ local function unfolded(nodes)
   end
   for i, node in ipairs(nodes) do
     if can_unfold(nodes, i) then
-      local steps, places = steps_of(node, used[i])
+      local steps, found = steps_of(node, used[i])
       local base = #list
       for _, n in ipairs(steps) do
         for _, input in pairs(n.inputs) do
@@ -134,9 +137,13 @@ local function unfolded(nodes)
         list[#list + 1] = n
       end
       place[i] = {}
-      for k, at in pairs(places) do place[i][k] = at + base end
+      for k, at in pairs(found) do place[i][k] = at + base end
+      callers[node.caller] = node.caller ~= 0 or nil
     else
       for _, input in pairs(node.inputs) do moved(input) end
+      -- The layer's own choice among all states, which is none where the steps stand themselves.
+      local from = node.inputs[1] and list[node.inputs[1].node]
+      node.passes = from and from.as_output and callers[node.caller] and roles.of(node.op).role == "part" or nil
       list[#list + 1] = node
       place[i] = #list
     end
@@ -166,7 +173,7 @@ function tape.read(J)
       end
     end
   end
-  return { J = J, nodes = nodes }
+  return { J = J, nodes = nodes, places = places.tell(nodes) }
 end
 
 -- Which node of a tape that was read made a tensor, and which of its outputs it is.

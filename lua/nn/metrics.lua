@@ -3,7 +3,8 @@
 --
 -- A metric is a table of its options.  What it has gathered is a table of tensors beside it, so that nn.fit keeps one
 -- of the training and one of the validation, and a checkpoint has both: add(self, state, output, target, how) changes
--- it, result(self, state) is the metric's value.  `how` has the loss's threshold for a single score, and the target
+-- it, result(self, state) is the metric's value, join(all, state) adds what another process has gathered, where that is
+-- not the sum of all.  `how` has the loss's threshold for a single score, and the target
 -- that it ignores.
 local native = require "nablua.native"
 local nb = require "nablua.core"
@@ -60,6 +61,22 @@ end
 function Metric:value_of(state)
   if not next(state) then return 0 / 0 end
   return nb.no_grad(self.spec.result, self, state)
+end
+
+local function add_each(all, state)
+  for name, value in pairs(state) do
+    all[name] = nb.is_tensor(value) and all[name] and all[name] + value or value
+  end
+end
+
+-- What several have gathered, as if one had.
+function Metric:joined(states)
+  local all = {}
+  for _, state in ipairs(states) do
+    local join = next(all) and next(state) and self.spec.join or add_each
+    nb.no_grad(join, all, state)
+  end
+  return all
 end
 
 local function method(name, entry)
@@ -264,6 +281,9 @@ return m:compute()  --> 0.75]],
     state.scores = state.scores and nb.cat({ state.scores, scores }, 1) or scores:clone()
     state.truth = state.truth and nb.cat({ state.truth, one_hot }, 1) or one_hot
   end,
+  join = function(all, state)
+    for _, name in ipairs { "scores", "truth" } do all[name] = nb.cat({ all[name], state[name] }, 1) end
+  end,
   result = function(_, state)
     local sum, n = 0, 0
     if state.scores:size(1) < 2 then return 0 / 0 end
@@ -295,6 +315,12 @@ return m:compute()  --> 0.948608]],
       state[name] = state[name] and state[name] + v or v
     end
     state.n = (state.n or nb.zeros(1, { dtype = "f64" })) + y:size(1)
+  end,
+  -- Moments about one mean become those about another: Σ(y + d) and Σ(y + d)².
+  join = function(all, state)
+    local d, n = state.about - all.about, state.n
+    all.second = all.second + state.second + state.first * d * 2 + d:square() * n
+    all.first, all.rest, all.n = all.first + state.first + d * n, all.rest + state.rest, all.n + n
   end,
   result = function(_, state)
     return (1 - state.rest / (state.second - state.first:square() / state.n)):mean():item()

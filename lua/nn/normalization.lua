@@ -136,16 +136,16 @@ local function define_batch_norm(name, ranks, example)
       local mean, variance
       if self.training or not self.running_mean then
         local n = x:numel() / self.num_features
-        local shared = self.training and is_shared(self)
-        if shared then mean, variance, n = moments_of_all(x, dims, n) end
+        local together = self.training and is_shared(self)
+        if together then mean, variance, n = moments_of_all(x, dims, n) end
         if n < 2 and self.training then
           native.raise(("%s: training needs more than one value for each channel, got shape %s"):format(self:kind(),
             options.shape(x)))
         end
         local y  -- one operator, and its parts where operators are looked at
-        if not shared and native.observed() then
+        if not together and native.observed() then
           mean, variance = moments(x, dims)
-        elseif not shared then
+        elseif not together then
           y, mean, variance = native.batch_norm(x, self.weight, self.bias, self.eps)
         end
         if self.running_mean and not native.visiting() then

@@ -1,11 +1,12 @@
 -- SPDX-License-Identifier: MIT
 -- What a run leaves on disk: checkpoints (lua/checkpoint.lua) with what a run has beside.
 --
--- run: step, place (in the data), loss, lr, sums (what is noted of each step, as tensors), how and threads (the logs,
--- as text), way (of the kernels), criterion (the state of a loss that is a module).
+-- run: step, place (in the data), loss, lr, grad (where it is asked for), sums (what is noted of each step, as
+-- tensors), how and threads (the logs, as text), way (of the kernels), criterion (the state of a loss module).
 local checkpoint = require "nablua.checkpoint"
 local files = require "nablua.files"
 local log = require "nablua.run.log"
+local modes = require "nablua.modes"
 local module = require "nablua.nn.module"
 local native = require "nablua.native"
 local nb = require "nablua.core"
@@ -26,18 +27,21 @@ local function numbers(list, n, dtype)
 end
 
 local function states(self)
-  local place, k, zeros = self.place, self.at, {}
+  local place, k, zeros, outer = self.place, self.at, {}, nb.random_state()
   for i = 1, place.epoch - 1 do zeros[i] = 0 end
-  local all = checkpoint.states {
+  local all = modes.restoring(function() nb.random_state(outer) end, function(training)
+    if not self.driven then nb.random_state(self.random) end
+    return checkpoint.states(training)
+  end, {
     net = self.net, opt = self.opt, schedule = self.schedule, epoch = place.epoch, batch = place.batch,
     start = place.start, began = native.clock(), waited = 0,
     tally = { n = place.count, sums = { loss = place.sum }, counts = { loss = place.count } },
     history = { seconds = zeros, loss = table.move(self.means, 1, place.epoch - 1, 1, {}) },
-  }
-  all.random = self.driven and nb.random_state() or self.random
+  })
   all.run = { step = k, place = source.copy(place), way = self.way, how = self.how:text(k),
     threads = self.threads:text(k), loss = numbers(self.history.loss, k, "f64"),
-    lr = numbers(self.history.lr, k, "f64"), sums = numbers(self.sums, k, "i64"),
+    lr = numbers(self.history.lr, k, "f64"),
+    grad = self.history.grad and numbers(self.history.grad, k, "f64"), sums = numbers(self.sums, k, "i64"),
     criterion = module.is(self.loss) and self.loss:state() or nil }
   return all
 end
@@ -84,8 +88,9 @@ end
 
 local function lists_of(found, step)
   local lists = {}
-  for _, name in ipairs { "loss", "lr", "sums" } do
+  for _, name in ipairs { "loss", "lr", "sums", "grad" } do
     local t = found[name]
+    if name == "grad" and t == nil then break end
     if not nb.is_tensor(t) or t:dim() ~= 1 or t:numel() ~= step then return nil end
     lists[name] = t:totable()
   end
@@ -124,11 +129,15 @@ local function tell_differences(self, path, found)
   self.way = native.way()
 end
 
+local function clear(tally)
+  tally.n, tally.sums, tally.counts = 0, {}, {}
+end
+
 -- Puts the run where a checkpoint stands.  A file that is not there yet is no error where it is the journal, too.
 function disk.resume(self)
   local path = self.resume
   if not path or path == self.journal and not native.exists(path) then return end
-  local fit = { net = self.net, opt = self.opt, schedule = self.schedule, tally = {} }
+  local fit = { net = self.net, opt = self.opt, schedule = self.schedule, tally = { clear = clear } }
   local outer = nb.random_state()
   local all = checkpoint.read("run", path, fit)
   nb.random_state(outer)
@@ -151,6 +160,10 @@ function disk.resume(self)
   end
   self.at, self.head, self.sums, self.resumed = step, step, lists.sums, true
   self.history.loss, self.history.lr = lists.loss, lists.lr
+  if self.norms then
+    self.history.grad = lists.grad or {}
+    for k = #self.history.grad + 1, step do self.history.grad[k] = 0 / 0 end
+  end
   self.means = fit.history.loss or {}
   self.written = step
   tell_differences(self, path, found)

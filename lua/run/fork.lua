@@ -168,6 +168,7 @@ function fork.of(self, o)
   end
   for name, value in pairs(o.opt or {}) do new.opt[name] = value end
   new.name, new.head, new.undo, new.built = o.name, self.at, nil, nil
+  new.aside, new.over_after, new.settled, new.undo_frame = nil, nil, nil, nil
   new.clip = o.clip or self.clip
   new.journal, new.noted, new.written = nil, nil, nil
   new.place = source.copy(self.place)

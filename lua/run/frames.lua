@@ -37,6 +37,7 @@ end
 local function remove(self, i)
   local f = table.remove(self.kept, i)
   self.weight = self.weight - f.weight
+  if self.forced[f.step] == f then self.forced[f.step] = nil end
   f.taken.frame:drop()
   if self.source.forget and self.kept[1] then self.source:forget(self.kept[1].step + 1) end
 end
@@ -106,6 +107,7 @@ function frames.take(self, forced)
   local f = { step = self.at, place = source.copy(self.place), taken = taken, forced = forced,
     weight = weight_of(taken) }
   self.kept[#self.kept + 1] = f
+  if forced then self.forced[f.step] = f end
   self.moved = 0
   for _, p in ipairs(self.net:parameters()) do
     self.moved = self.moved + 3 * p:numel() * (p.dtype == "f64" and 8 or 4)
@@ -117,6 +119,7 @@ end
 
 function frames.open(self)
   self.frames, self.kept, self.weight, self.lost, self.seconds = native.keyframes(), {}, 0, 0, 0
+  self.forced = {}  -- of those, by step
   self.memory = self.memory or math.min(1 << 30, nb.memory().limit // 9)
   frames.take(self, true)
 end
@@ -155,6 +158,12 @@ local function put_back(self, f)
     self.at, self.place = f.step, source.copy(f.place)
     state.settle(self)
   end)
+end
+
+-- Where a step that was repeated ends at a forced keyframe, what was changed there then is changed again.
+function frames.pass(self)
+  local f = self.forced[self.at]
+  if f then put_back(self, f) end
 end
 
 -- Goes to the keyframe at or before a step.

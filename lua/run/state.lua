@@ -245,13 +245,7 @@ end
 
 -- Remembers what a step changes before its optimizer moves the weights.
 function state.begin_step(self)
-  if self.built ~= native.built then
-    self.built, self.buffers = native.built, buffers_of(self)
-    self.sampled = table.move(self.buffers, 1, #self.buffers, 1, {})
-    for _, group in ipairs(self.opt.groups) do
-      table.move(group.params, 1, #group.params, #self.sampled + 1, self.sampled)
-    end
-  end
+  if self.built ~= native.built then self.built, self.buffers = native.built, buffers_of(self) end
   self.random_before, self.writes_before = nb.random_state(), self.frames:writes()
   if #self.buffers == 0 then return end
   self.undo = self.undo or native.keyframes()

@@ -2,7 +2,7 @@
 -- One step of a run: the batch, forward, loss, backward, update; and what of it is noted, so that doing it again can be
 -- compared with the first time.
 --
--- Of each step are kept its loss and rate, a sample of the bits that it left in weights and buffers, the threads, and
+-- Of each step are kept its loss and rate, a sample of the bits that it left in the weights, the threads, and
 -- how calls of compiled functions went: "" (there were none), "r" (all replayed a plan), "e" (all ran as they are), or
 -- "e" and the numbers of the calls that did, each with a comma.  Where a plan and the function itself differ in the
 -- last bits, the step is repeated the way it went.
@@ -21,6 +21,7 @@ end
 function step.open(self)
   self.sums, self.how, self.threads = self.sums or {}, self.how or log.new(), self.threads or log.new()
   self.way = self.way or native.way()
+  if self.norms then self.history.grad = self.history.grad or {} end
 end
 
 -- Forgets the steps after the kth.
@@ -54,6 +55,11 @@ function step.loss_of(self, batch)
   return self.loss(self.net(table.unpack(batch, 1, batch.n - 1)), batch[batch.n])
 end
 
+-- The norm of all gradients together, which are scaled to be at most `most`.
+local function norm_of(self, most)
+  return require("nablua.nn").clip_grad_norm(self.net:parameters(), most)
+end
+
 -- A compiled step does all of it, and what it gives has no history.
 local function train_whole(self, batch)
   local before = self.frames:writes()
@@ -62,22 +68,25 @@ local function train_whole(self, batch)
   if self.frames:writes() == before and not states.memory(self.opt)[self.opt.groups[1].params[1]] then
     fail("the compiled step moved no weights; it must do all of it: zero_grad, the loss, backward, opt:step()")
   end
-  return number_of(J)
+  return number_of(J), self.norms and norm_of(self, math.huge) or nil
 end
 
--- What counts of an optimizer that asks for the loss several times is the first.
+-- What counts of an optimizer that asks for the loss several times is the first: the loss, and ‖∂J/∂W‖ where asked for.
 local function train(self, batch)
   if native.compiled_of(self.step) then return train_whole(self, batch) end
-  local value
+  local value, norm
   self.opt:step(function()
     self.opt:zero_grad()
     local J = step.loss_of(self, batch)
     value = value or number_of(J)
     J:backward()
-    if self.clip then require("nablua.nn").clip_grad_norm(self.net:parameters(), self.clip) end
+    if self.clip or self.norms then
+      local before = norm_of(self, self.clip or math.huge)
+      norm = norm or before
+    end
     return J
   end)
-  return value
+  return value, norm
 end
 
 -- ---- how compiled functions are called ----
@@ -108,8 +117,8 @@ local function follow(self, k, batch, how, threads)
   native.run_step, native.run_name = k, self.name
   if calls.threads then nb.threads(threads) end
   if script then native.plans_hold(true) end
-  local value = train(self, batch)
-  return value, how_they_went()
+  local value, norm = train(self, batch)
+  return value, how_they_went(), norm
 end
 
 -- After follow, however it ended.
@@ -141,30 +150,41 @@ local function difference(self, k, value, sum, how)
     return
   end
   local why = "it reads something that is neither data nor state of the training, such as a clock, a file or a " ..
-    "variable that was changed, or the data was"
+    "variable that was changed, or the data was; inspect.diff(run, run) does it twice and names the operator where " ..
+      "that shows"
   if how ~= self.how:get(k) then
     why = ("it had %s then, and %s now"):format(said_of(self.how:get(k)), said_of(how))
+    if native.observed() then why = why .. ", since no plan is replayed while stops are set or somebody looks" end
   elseif self.way ~= native.way() then
     why = ("it was computed by %s then, and by %s now"):format(self.way, native.way())
   end
   return ("step %d %s: %s; the run stands after step %d"):format(k, what, why, self.at)
 end
 
+-- Of what the optimizer moves.
+local function sample_of(opt, k)
+  local sum = 0
+  for i, group in ipairs(opt.groups) do sum = sum ~ native.sample(group.params, k + i) end
+  return sum
+end
+
 -- Does step k with a batch; its loss.  One that was done before is compared, and raises an error when it differs.
 function step.once(self, k, batch)
   local rate, again = self.opt.lr, k <= self.head
   local threads = again and self.threads:get(k) or nb.threads()
-  local value, how = follow(self, k, batch, again and self.how:get(k) or nil, threads)
+  local value, how, norm = follow(self, k, batch, again and self.how:get(k) or nil, threads)
   step.unfollow()
   if self.schedule and self.schedule_per == "batch" then self.schedule:step(value) end
-  local sum = native.sample(self.sampled, k)
+  local sum = sample_of(self.opt, k)
   if again then
     local message = difference(self, k, value, sum, how)
     if message then fail("%s", message) end
   else
     self.how:put(k, how)
     self.threads:put(k, threads)
-    self.history.loss[k], self.history.lr[k], self.sums[k] = value, rate, sum
+    local history = self.history
+    history.loss[k], history.lr[k], self.sums[k] = value, rate, sum
+    if self.norms then history.grad[k] = norm end
   end
   return value
 end

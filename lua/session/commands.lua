@@ -56,7 +56,7 @@ function commands.takes_code(name)
   return entry ~= nil and entry.code == true
 end
 
-for _, name in ipairs { "code", "files", "shell", "inputs", "names" } do
+for _, name in ipairs { "code", "files", "shell", "inputs", "names", "ranks" } do
   require("nablua.session.commands." .. name)(command, commands)
 end
 

@@ -60,6 +60,9 @@ habits.members = {
   length = "the length of x is #x", len = "the length of x is #x",
 }
 
+-- Names of PyTorch's that are called otherwise here.
+setmetatable(habits.members, { __index = function(_, name) return require("nablua.torch").hint(name) end })
+
 -- ---- syntax ----
 --
 -- Each is a pattern of the line that Lua did not understand, without its texts and comments, and what to say; with a

@@ -120,13 +120,17 @@ static void swap_bytes(unsigned char *data, size_t size, int64_t n) {
   }
 }
 
+void nb_stored_convert(const Stored *w, bool swap, void *to, unsigned char *from, int64_t n) {
+  if (swap && w->size > 1) swap_bytes(from, w->size, n);
+  if (w->convert) w->convert(to, from, n);
+}
+
 bool nb_input_tensor(Input *in, const Stored *w, bool swap, Tensor *t, Error *err) {
   int64_t n = nb_layout_numel(&t->layout);
   unsigned char *to = nb_tensor_data(t);
   if (w->size == nb_dtype_size(w->dtype)) {
     if (!nb_input_read(in, to, (uint64_t)n * w->size, err)) return false;
-    if (swap && w->size > 1) swap_bytes(to, w->size, n);
-    if (w->convert) w->convert(to, to, n);
+    nb_stored_convert(w, swap, to, to, n);
     return true;
   }
   unsigned char *buffer = nb_alloc(BUFFER, err);
@@ -135,8 +139,7 @@ bool nb_input_tensor(Input *in, const Stored *w, bool swap, Tensor *t, Error *er
     int64_t part = (int64_t)(BUFFER / w->size) < n ? (int64_t)(BUFFER / w->size) : n;
     ok = nb_input_read(in, buffer, (uint64_t)part * w->size, err);
     if (!ok) break;
-    if (swap) swap_bytes(buffer, w->size, part);
-    w->convert(to, buffer, part);
+    nb_stored_convert(w, swap, to, buffer, part);
     to += (size_t)part * nb_dtype_size(w->dtype);
     n -= part;
   }

@@ -78,6 +78,16 @@ bool nb_output_tensor(Output *out, const Tensor *t, Error *err);
 // When `ok`, puts the file in its place; else, or when that fails, the old one stays.  Returns whether all went well.
 bool nb_output_close(Output *out, bool ok, Error *err);
 
+// ---- heads of files ----
+
+// Read the head of an npy file in C order, or of an IDX file that is not packed: how its elements are stored, and the
+// shape.  The elements follow; the file has as many as it says.
+bool nb_npy_head(Input *in, const Stored **wire, bool *swap, Layout *l, Error *err);
+bool nb_idx_head(Input *in, const Stored **wire, Layout *l, Error *err);
+
+// Turns n stored elements, which lie in `from` where they are of another size and else in `to` itself, into ours.
+void nb_stored_convert(const Stored *w, bool swap, void *to, unsigned char *from, int64_t n);
+
 // ---- npy within other files ----
 
 Tensor *nb_npy_read_from(Input *in, Error *err);

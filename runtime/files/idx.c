@@ -47,6 +47,10 @@ static bool check_size(const Input *in, const Stored *w, const Layout *l, Error 
                  (unsigned long long)(bytes + head), (unsigned long long)in->size);
 }
 
+bool nb_idx_head(Input *in, const Stored **wire, Layout *l, Error *err) {
+  return read_header(in, wire, l, err) && check_size(in, *wire, l, err);
+}
+
 Tensor *nb_idx_read(const char *path, Error *err) {
   Input in;
   const Stored *wire = NULL;

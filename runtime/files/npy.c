@@ -174,6 +174,19 @@ static Tensor *as_fortran(Tensor *t, Error *err) {
   return view;
 }
 
+bool nb_npy_head(Input *in, const Stored **wire, bool *swap, Layout *l, Error *err) {
+  Parser p;
+  if (!read_header(in, &p, err) || !check_size(in, &p, err)) return false;
+  if (p.fortran && p.layout.ndim > 1)
+    return nb_fail(err, NB_ERROR_FILE,
+                   "%s is in Fortran order, whose samples do not lie together; save it from NumPy's ascontiguousarray",
+                   in->path);
+  *wire = p.wire;
+  *swap = p.swap;
+  *l = p.layout;
+  return true;
+}
+
 Tensor *nb_npy_read_from(Input *in, Error *err) {
   Parser p;
   Tensor *t = NULL;

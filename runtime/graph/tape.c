@@ -37,6 +37,12 @@ Site nb_site_now(void) {
   return site_provider ? site_provider(site_user) : (Site){NULL, 0};
 }
 
+static uint32_t (*caller_provider)(void);
+
+void nb_set_caller_provider(uint32_t (*provider)(void)) {
+  caller_provider = provider;
+}
+
 static const char *site_source(Site s) {
   return s.source ? s.source : "?";
 }
@@ -156,6 +162,7 @@ static Node *make_node(Call *c, Error *err) {
   }
   n->order = ++next_order;
   n->site = nb_site_now();
+  n->caller = caller_provider ? caller_provider() : 0;
   return n;
 }
 

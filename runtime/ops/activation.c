@@ -221,7 +221,7 @@ static bool shape_softplus(Call *c, Error *err) {
 
 // ---- softmax ----
 
-// First derivatives of rows: y·(g − Σ g·y), or g − e^y·Σ g.
+// First derivatives of rows: y·(g − Σ g·y), or g − e^y·Σ g.  `out` may be g.
 typedef struct SoftmaxGrad {
   const void *g, *y;
   void *out;
@@ -236,12 +236,14 @@ typedef struct SoftmaxGrad {
     for (int64_t r = begin; r < end; r++) {                                                                            \
       const T *g = (const T *)w->g + r * n, *y = (const T *)w->y + r * n;                                              \
       T *out = (T *)w->out + r * n, total = (T)(w->logarithm ? nb_sum_of(DTYPE, n, g) : nb_dot_of(DTYPE, n, g, y, 0)); \
-      if (w->logarithm) {                                                                                              \
-        EXP(n, out, y);                                                                                                \
-        NB_IVDEP for (int64_t k = 0; k < n; k++) out[k] = g[k] - out[k] * total;                                       \
-      } else {                                                                                                         \
-        NB_IVDEP for (int64_t k = 0; k < n; k++) out[k] = y[k] * (g[k] - total);                                       \
+      T e[NB_ROW];                                                                                                     \
+      for (int64_t at = 0; w->logarithm && at < n; at += NB_ROW) {                                                     \
+        int64_t m = n - at < NB_ROW ? n - at : NB_ROW;                                                                 \
+        EXP(m, e, y + at);                                                                                             \
+        NB_IVDEP for (int64_t k = 0; k < m; k++) out[at + k] = g[at + k] - e[k] * total;                               \
       }                                                                                                                \
+      if (w->logarithm) continue;                                                                                      \
+      NB_IVDEP for (int64_t k = 0; k < n; k++) out[k] = y[k] * (g[k] - total);                                         \
     }                                                                                                                  \
   }
 static void exp_row(int64_t n, double *out, const double *x) {

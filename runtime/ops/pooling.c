@@ -4,6 +4,7 @@
 // An output looks at the window [begin, end) of rows and of columns.  Averages are linear: their
 // backward is a row of its own, whose backward is the average again.  The maximum keeps where it was
 // found; `plane_put` and `plane_take` carry values there and back.
+#include <math.h>
 #include <string.h>
 
 #include "flops.h"
@@ -20,8 +21,9 @@ typedef struct Window {
 typedef struct Pool {
   DType dtype;
   int64_t planes, height, width, out_height, out_width;
-  int64_t kernel[2], stride[2], padding[2];
-  bool include_pad, adaptive;
+  int64_t kernel[2], stride[2], padding[2], step[2];  // step: between the pixels of a window
+  double divisor;                                     // of averages, where it is given; else 0
+  bool include_pad, adaptive, ceil;
   Window *down, *across;  // one for each output row and column
   const char *from;
   char *to;
@@ -44,9 +46,26 @@ static bool planes(const Layout *x, Pool *p, Error *err) {
   return true;
 }
 
-// kernel, stride, padding
-static bool pool_sizes(const Layout *x, const Value *a, Pool *p, Error *err) {
-  *p = (Pool){.include_pad = true};
+// How many pixels a window spans.
+static int64_t span(const Pool *p, int e) {
+  return (p->kernel[e] - 1) * p->step[e] + 1;
+}
+
+// Every window needs a pixel: with steps between them all may lie beside the image.
+static bool windows_hold_pixels(const Pool *p, int e, int64_t have, int64_t n, Error *err) {
+  for (int64_t i = 0; p->step[e] > 1 && i < n; i++) {
+    int64_t begin = i * p->stride[e] - p->padding[e], end = begin + span(p, e);
+    if (begin < 0) begin += (-begin + p->step[e] - 1) / p->step[e] * p->step[e];
+    if (begin >= end || begin >= have)
+      return nb_fail(err, NB_ERROR_ARGUMENT, "window %lld has no pixel of the %lld in its dimension", (long long)i + 1,
+                     (long long)have);
+  }
+  return true;
+}
+
+// kernel, stride, padding, and for some dilation
+static bool pool_sizes(const Layout *x, const Value *a, bool ceil, const Value *dilation, Pool *p, Error *err) {
+  *p = (Pool){.include_pad = true, .ceil = ceil};
   if (!planes(x, p, err)) return false;
   int64_t out[2];
   for (int e = 0; e < 2; e++) {
@@ -54,19 +73,27 @@ static bool pool_sizes(const Layout *x, const Value *a, Pool *p, Error *err) {
     p->kernel[e] = a[0].ints.items[e];
     p->stride[e] = a[1].ints.count > 0 ? a[1].ints.items[e] : p->kernel[e];
     p->padding[e] = a[2].ints.count > 0 ? a[2].ints.items[e] : 0;
+    p->step[e] = dilation && dilation->ints.count > 0 ? dilation->ints.items[e] : 1;
     if (p->kernel[e] < 1 || p->kernel[e] >= 1 << 24)
       return nb_fail(err, NB_ERROR_ARGUMENT, "the kernel must be 1 or more and below 2^24, got %lld",
                      (long long)p->kernel[e]);
     if (p->stride[e] < 1)
       return nb_fail(err, NB_ERROR_ARGUMENT, "the stride must be 1 or more, got %lld", (long long)p->stride[e]);
-    if (p->padding[e] < 0 || p->padding[e] > p->kernel[e] / 2)
+    if (p->step[e] < 1 || p->step[e] >= 1 << 24)
+      return nb_fail(err, NB_ERROR_ARGUMENT, "the dilation must be 1 or more and below 2^24, got %lld",
+                     (long long)p->step[e]);
+    int64_t reach = span(p, e), padded = have + 2 * p->padding[e];
+    if (p->padding[e] < 0 || p->padding[e] > reach / 2)
       return nb_fail(err, NB_ERROR_ARGUMENT, "the padding must be 0 to half the kernel of %lld, got %lld",
-                     (long long)p->kernel[e], (long long)p->padding[e]);
-    if (p->kernel[e] - p->padding[e] > have + p->padding[e])
+                     (long long)reach, (long long)p->padding[e]);
+    int64_t more = ceil && p->stride[e] < MOST ? p->stride[e] - 1 : 0;
+    if (have < 1 || reach > padded + more)
       return nb_fail(err, NB_ERROR_ARGUMENT, "the kernel of %s %lld does not fit into the input of %s %lld%s",
-                     e ? "width" : "height", (long long)p->kernel[e], e ? "width" : "height",
-                     (long long)(have + 2 * p->padding[e]), p->padding[e] ? " (with its padding)" : "");
-    out[e] = (have + 2 * p->padding[e] - p->kernel[e]) / p->stride[e] + 1;
+                     e ? "width" : "height", (long long)reach, e ? "width" : "height", (long long)padded,
+                     p->padding[e] ? " (with its padding)" : "");
+    out[e] = (padded - reach + more) / p->stride[e] + 1;
+    if (ceil && (out[e] - 1) * p->stride[e] >= have + p->padding[e]) out[e]--;  // it would begin behind the image
+    if (!windows_hold_pixels(p, e, have, out[e], err)) return false;
   }
   p->out_height = out[0];
   p->out_width = out[1];
@@ -102,10 +129,10 @@ static void windows(const Pool *p, int e, Window *w) {
       w[i].size = (double)(w[i].end - w[i].begin);
       continue;
     }
-    int64_t begin = i * p->stride[e] - p->padding[e], end = begin + p->kernel[e];
+    int64_t begin = i * p->stride[e] - p->padding[e], end = begin + span(p, e), step = p->step[e];
     if (end > have + p->padding[e]) end = have + p->padding[e];
     double padded = (double)(end - begin);
-    w[i].begin = begin < 0 ? 0 : begin;
+    w[i].begin = begin < 0 ? begin + (-begin + step - 1) / step * step : begin;
     w[i].end = end > have ? have : end;
     w[i].size = p->include_pad ? padded : (double)(w[i].end - w[i].begin);
   }
@@ -129,27 +156,27 @@ static bool with_windows(Pool *p, void (*body)(int64_t, int64_t, void *), Error 
 
 // ---- max_pool2d ----
 
-#define MAX_PLANE(T)                                                                        \
-  do {                                                                                      \
-    const T *x = (const T *)p->from + plane * p->height * p->width;                         \
-    T *y = (T *)p->to + plane * p->out_height * p->out_width;                               \
-    int64_t *place = p->place + plane * p->out_height * p->out_width;                       \
-    for (int64_t i = 0; i < p->out_height; i++) {                                           \
-      for (int64_t j = 0; j < p->out_width; j++) {                                          \
-        int64_t top = p->down[i].begin, left = p->across[j].begin;                          \
-        int64_t at = top * p->width + left;                                                 \
-        T best = x[at];                                                                     \
-        for (int64_t r = top; r < p->down[i].end; r++) {                                    \
-          for (int64_t k = r * p->width + left; k < r * p->width + p->across[j].end; k++) { \
-            bool more = !(x[k] <= best) && best == best;                                    \
-            at = more ? k : at;                                                             \
-            best = more ? x[k] : best;                                                      \
-          }                                                                                 \
-        }                                                                                   \
-        *y++ = best;                                                                        \
-        *place++ = at + 1;                                                                  \
-      }                                                                                     \
-    }                                                                                       \
+#define MAX_PLANE(T)                                                                                    \
+  do {                                                                                                  \
+    const T *x = (const T *)p->from + plane * p->height * p->width;                                     \
+    T *y = (T *)p->to + plane * p->out_height * p->out_width;                                           \
+    int64_t *place = p->place + plane * p->out_height * p->out_width;                                   \
+    for (int64_t i = 0; i < p->out_height; i++) {                                                       \
+      for (int64_t j = 0; j < p->out_width; j++) {                                                      \
+        int64_t top = p->down[i].begin, left = p->across[j].begin;                                      \
+        int64_t at = top * p->width + left;                                                             \
+        T best = x[at];                                                                                 \
+        for (int64_t r = top; r < p->down[i].end; r += p->step[0]) {                                    \
+          for (int64_t k = r * p->width + left; k < r * p->width + p->across[j].end; k += p->step[1]) { \
+            bool more = !(x[k] <= best) && best == best;                                                \
+            at = more ? k : at;                                                                         \
+            best = more ? x[k] : best;                                                                  \
+          }                                                                                             \
+        }                                                                                               \
+        *y++ = best;                                                                                    \
+        *place++ = at + 1;                                                                              \
+      }                                                                                                 \
+    }                                                                                                   \
   } while (0)
 
 // The commonest, windows of 2×2 side by side, without branches: the larger of each pair of a row, then of two rows.  As
@@ -217,7 +244,7 @@ static void max_body(int64_t begin, int64_t end, void *ctx) {
 static bool shape_max_pool(Call *c, Error *err) {
   Pool p;
   const Layout *x = &c->args[0].tensor->layout;
-  if (!pool_sizes(x, &c->args[1], &p, err)) return false;
+  if (!pool_sizes(x, &c->args[1], c->args[4].flag, &c->args[5], &p, err)) return false;
   pooled_layout(&p, x, &c->layout[0]);
   c->layout[1] = c->layout[0];
   c->layout[1].dtype = NB_I64;
@@ -229,17 +256,22 @@ static bool forward_max_pool(Call *c, Error *err) {
   Pool p;
   nb_scope_open(&s, err);
   Tensor *x = nb_contiguous(&s, nb_to(&s, c->args[0].tensor, c->layout[0].dtype));
-  bool ok = x && pool_sizes(&x->layout, &c->args[1], &p, err);
+  bool ok = x && pool_sizes(&x->layout, &c->args[1], c->args[4].flag, &c->args[5], &p, err);
   if (ok) {
     p.from = nb_tensor_data(x);
     p.to = nb_tensor_data(c->out[0]);
     p.place = nb_tensor_data(c->out[1]);
-    bool pairs =
-        p.kernel[0] == 2 && p.kernel[1] == 2 && p.stride[0] == 2 && p.stride[1] == 2 && !p.padding[0] && !p.padding[1];
+    bool pairs = p.kernel[0] == 2 && p.kernel[1] == 2 && p.stride[0] == 2 && p.stride[1] == 2 && !p.padding[0] &&
+                 !p.padding[1] && p.step[0] == 1 && p.step[1] == 1 && 2 * p.out_height <= p.height &&
+                 2 * p.out_width <= p.width;
     ok = with_windows(&p, pairs ? max_pairs_body : max_body, err);
   }
   nb_scope_close(&s);
   return ok;
+}
+
+static int max_pool_returns(const Value *args) {
+  return args[6].flag ? 2 : 1;
 }
 
 static bool backward_max_pool(Backward *b) {
@@ -345,6 +377,10 @@ static bool backward_plane_take(Backward *b) {
 
 // ---- averages ----
 
+static inline double divisor_of(const Pool *p, int64_t i, int64_t j) {
+  return p->divisor != 0 ? p->divisor : p->down[i].size * p->across[j].size;
+}
+
 #define AVERAGE_PLANE(T)                                                                                      \
   do {                                                                                                        \
     const T *x = (const T *)p->from + plane * p->height * p->width;                                           \
@@ -354,7 +390,7 @@ static bool backward_plane_take(Backward *b) {
         double sum = 0;                                                                                       \
         for (int64_t r = p->down[i].begin; r < p->down[i].end; r++)                                           \
           for (int64_t k = p->across[j].begin; k < p->across[j].end; k++) sum += (double)x[r * p->width + k]; \
-        *y++ = (T)(sum / (p->down[i].size * p->across[j].size));                                              \
+        *y++ = (T)(sum / divisor_of(p, i, j));                                                                \
       }                                                                                                       \
     }                                                                                                         \
   } while (0)
@@ -376,7 +412,7 @@ static void average_body(int64_t begin, int64_t end, void *ctx) {
     memset(x, 0, (size_t)(p->height * p->width) * sizeof *x);                                           \
     for (int64_t i = 0; i < p->out_height; i++) {                                                       \
       for (int64_t j = 0; j < p->out_width; j++) {                                                      \
-        T share = (T)((double)*y++ / (p->down[i].size * p->across[j].size));                            \
+        T share = (T)((double)*y++ / divisor_of(p, i, j));                                              \
         for (int64_t r = p->down[i].begin; r < p->down[i].end; r++)                                     \
           for (int64_t k = p->across[j].begin; k < p->across[j].end; k++) x[r * p->width + k] += share; \
       }                                                                                                 \
@@ -423,11 +459,14 @@ static bool check_pooled(const Pool *p, const Layout *g, Error *err) {
          nb_fail(err, NB_ERROR_ARGUMENT, "shape %s is not what pooling gives", nb_shape_text(g, text));
 }
 
-// avg_pool2d: x, kernel, stride, padding, count_include_pad; its transpose has the sizes of x after g.
+// avg_pool2d: x, kernel, stride, padding, count_include_pad, ceil_mode, divisor_override; its transpose has the sizes
+// of x after g.
 static bool average_sizes(const Layout *x, const Value *a, Pool *p, Error *err) {
-  if (!pool_sizes(x, a, p, err)) return false;
+  if (!pool_sizes(x, a, a[4].flag, NULL, p, err)) return false;
   p->include_pad = a[3].flag;
-  return true;
+  p->divisor = a[5].number;
+  return (p->divisor == p->divisor && p->divisor != INFINITY && p->divisor != -INFINITY) ||
+         nb_fail(err, NB_ERROR_ARGUMENT, "the divisor must be a finite number, got %g", p->divisor);
 }
 
 static bool shape_avg_pool(Call *c, Error *err) {
@@ -453,7 +492,9 @@ static bool backward_avg_pool(Backward *b) {
                                  *nb_arg(b, 1),
                                  *nb_arg(b, 2),
                                  *nb_arg(b, 3),
-                                 *nb_arg(b, 4)}));
+                                 *nb_arg(b, 4),
+                                 *nb_arg(b, 5),
+                                 *nb_arg(b, 6)}));
 }
 
 static bool shape_avg_spread(Call *c, Error *err) {
@@ -471,7 +512,13 @@ static bool forward_avg_spread(Call *c, Error *err) {
 static bool backward_avg_spread(Backward *b) {
   return nb_give(b, 0,
                  nb_op(b->scope, "avg_pool2d",
-                       (Value[]){{.tensor = b->grad[0]}, *nb_arg(b, 2), *nb_arg(b, 3), *nb_arg(b, 4), *nb_arg(b, 5)}));
+                       (Value[]){{.tensor = b->grad[0]},
+                                 *nb_arg(b, 2),
+                                 *nb_arg(b, 3),
+                                 *nb_arg(b, 4),
+                                 *nb_arg(b, 5),
+                                 *nb_arg(b, 6),
+                                 *nb_arg(b, 7)}));
 }
 
 static bool shape_adaptive(Call *c, Error *err) {
@@ -524,21 +571,35 @@ static bool backward_adaptive_spread(Backward *b) {
     .name = "stride", .kind = NB_PARAM_INTS, .doc = "the kernel when left out", .optional = true, .named = true, \
     .count = 2                                                                                                   \
   }
+#define CEIL_MODE                                                                \
+  {                                                                              \
+    .name = "ceil_mode", .kind = NB_PARAM_FLAG, .optional = true, .named = true, \
+    .doc = "a last window that reaches over the edge counts"                     \
+  }
+#define DIVISOR                                                                           \
+  {                                                                                       \
+    .name = "divisor_override", .kind = NB_PARAM_NUMBER, .optional = true, .named = true, \
+    .doc = "what sums are divided by, in place of how many pixels count"                  \
+  }
 #define COUNT_INCLUDE_PAD \
   { .name = "count_include_pad", .kind = NB_PARAM_FLAG, .optional = true, .named = true, .fallback = 1 }
 
 static const Op ops[] = {
     {.name = "max_pool2d",
-     .doc = "The largest pixel in each window of the last two dimensions; NaN wins.",
+     .doc =
+         "The largest pixel in each window of the last two dimensions, and with return_indices its place in its plane, "
+         "counted row by row; NaN wins.",
      .example = "nb.max_pool2d(nb.tensor{{1, 2, 5, 3}, {4, 3, 1, 1}}, 2)  --> {{4, 5}}",
      .derivative = "∂/∂x = 1 at the largest pixel of each window",
-     .sample = {.args = "f(2,3,4,6), 2; f(2,5,6), {3,2}, {stride={2,1}, padding=1}"},
+     .sample = {.args = "f(2,3,4,6), 2; f(2,5,6), {3,2}, {stride={2,1}, padding=1}; f(2,5,6), 2, {ceil_mode=true, "
+                        "return_indices=true}; f(2,7,6), {2,3}, {stride=1, dilation={3,2}, padding=1}"},
      .role = NB_ROLE_POOL,
      .symbol = "MaxPool",
      .flops = nb_flops_pool,
-     .params = {TENSOR("x"), PAIR("kernel"), STRIDE, NAMED_INTS("padding", 2, 0)},
+     .params = {TENSOR("x"), PAIR("kernel"), STRIDE, NAMED_INTS("padding", 2, 0), CEIL_MODE,
+                NAMED_INTS("dilation", 2, 1), NAMED_FLAG("return_indices")},
      .outputs = 2,
-     .hidden = 1,
+     .returns = max_pool_returns,
      .saves = NB_SAVE_OUT(1),
      .shape = shape_max_pool,
      .forward = forward_max_pool,
@@ -576,11 +637,12 @@ static const Op ops[] = {
      .example = "nb.avg_pool2d(nb.tensor{{1, 2, 5, 3}, {4, 3, 1, 1}}, 2)  --> {{2.5, 2.5}}",
      .derivative = "∂/∂x = 1/n in each window of n pixels",
      .sample = {.args = "f(2,3,4,6), 2; f(2,5,6), {3,2}, {stride={2,1}, padding=1}; f(2,5,6), 3, {padding=1, "
-                        "count_include_pad=false}"},
+                        "count_include_pad=false}; f(2,5,6), 2, {ceil_mode=true}; f(2,5,6), 2, {divisor_override=3}"},
      .role = NB_ROLE_POOL,
      .symbol = "AvgPool",
      .flops = nb_flops_pool,
-     .params = {TENSOR("x"), PAIR("kernel"), STRIDE, NAMED_INTS("padding", 2, 0), COUNT_INCLUDE_PAD},
+     .params = {TENSOR("x"), PAIR("kernel"), STRIDE, NAMED_INTS("padding", 2, 0), COUNT_INCLUDE_PAD, CEIL_MODE,
+                DIVISOR},
      .shape = shape_avg_pool,
      .forward = forward_avg_pool,
      .backward = backward_avg_pool},
@@ -593,7 +655,8 @@ static const Op ops[] = {
      .sample = {.args = "f(2,2,3), {4,6}, 2; f(2,3,7), {5,6}, {3,2}, {stride={2,1}, padding=1}"},
      .role = NB_ROLE_PART,
      .symbol = "spread",
-     .params = {TENSOR("x"), PAIR("sizes"), PAIR("kernel"), STRIDE, NAMED_INTS("padding", 2, 0), COUNT_INCLUDE_PAD},
+     .params = {TENSOR("x"), PAIR("sizes"), PAIR("kernel"), STRIDE, NAMED_INTS("padding", 2, 0), COUNT_INCLUDE_PAD,
+                CEIL_MODE, DIVISOR},
      .internal = true,
      .shape = shape_avg_spread,
      .forward = forward_avg_spread,

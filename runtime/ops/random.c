@@ -7,6 +7,7 @@
 
 #include "doubles.h"
 #include "loops.h"
+#include "special.h"
 
 // Draws fill a fresh contiguous tensor; item i uses word i of the stream, or for short whole numbers half i.
 typedef struct Draw {
@@ -327,6 +328,58 @@ static bool bernoulli_forward(Call *c, Error *err) {
   return ok;
 }
 
+// ---- poisson ----
+
+// The kth uniform number of element i, of as many as it asks for, above 0.
+static double kth_unit(RandomState s, int64_t i, uint64_t k) {
+  uint64_t word[2];
+  nb_random_block((RandomState){s.seed ^ ((k + 1) * 0x9E3779B97F4A7C15u), s.counter}, (uint64_t)i / 2, word);
+  return 1 - unit_f64(word[i % 2]);
+}
+
+// Small rates: how many uniform numbers multiply to no less than e^−rate (Knuth).  Others: the transformed rejection
+// PTRS of W. Hörmann, "The transformed rejection method for generating Poisson random variables" (1993).
+static double poisson_one(RandomState s, int64_t i, double rate) {
+  uint64_t k = 0;
+  if (rate < 10) {
+    double least = exp(-rate), product = kth_unit(s, i, 0);
+    while (product > least) product *= kth_unit(s, i, ++k);
+    return (double)k;
+  }
+  const double b = 0.931 + 2.53 * sqrt(rate), a = -0.059 + 0.02483 * b;
+  const double inverse = 1.1239 + 1.1328 / (b - 3.4), accept = 0.9277 - 3.6224 / (b - 2), log_rate = log(rate);
+  for (;; k += 2) {
+    double u = kth_unit(s, i, k) - 0.5, v = kth_unit(s, i, k + 1), edge = 0.5 - fabs(u);
+    double n = floor((2 * a / edge + b) * u + rate + 0.43);
+    if (edge >= 0.07 && v <= accept) return n;
+    if (n < 0 || (edge < 0.013 && v > edge)) continue;
+    if (log(v * inverse / (a / (edge * edge) + b)) <= -rate + n * log_rate - special_lgamma(n + 1)) return n;
+  }
+}
+
+static void draw_poisson(int64_t begin, int64_t end, void *ctx) {
+  const Draw *d = ctx;
+  for (int64_t i = begin; i < end && nb_goes_on(i); i++)
+    put(d, i, poisson_one(d->state, i, nb_tensor_get(d->probabilities, i)));
+}
+
+static bool poisson_forward(Call *c, Error *err) {
+  Scope s;
+  nb_scope_open(&s, err);
+  Tensor *rate = nb_contiguous(&s, c->args[0].tensor);
+  int64_t n = nb_layout_numel(&c->out[0]->layout);
+  bool ok = rate;
+  for (int64_t i = 0; ok && i < n; i++) {
+    double v = nb_tensor_get(rate, i);
+    if (!(v >= 0 && v <= 0x1p52))
+      ok = nb_fail(err, NB_ERROR_ARGUMENT, "a rate lies between 0 and 2^52, but element %lld is %g", (long long)i + 1,
+                   v);
+  }
+  if (ok) fill(&(Draw){.out = c->out[0], .probabilities = rate}, draw_poisson);
+  nb_scope_close(&s);
+  return ok;
+}
+
 #define NO_GRAD .no_grad = "it draws numbers and depends on none"
 
 static const Op ops[] = {
@@ -397,5 +450,15 @@ static const Op ops[] = {
      .params = {TENSOR("p")},
      .shape = shape_like,
      .forward = bernoulli_forward},
+    {.name = "poisson",
+     .doc = "Poisson's random numbers, elementwise with the mean that rate holds.",
+     .example = "nb.poisson(nb.tensor{0, 0})  --> {0, 0}",
+     NO_GRAD,
+     .source = "W. Hörmann, The transformed rejection method for generating Poisson random variables, 1993",
+     .sample = {.lo = 0.1, .hi = 20},
+     .role = NB_ROLE_CREATION,
+     .params = {TENSOR("rate")},
+     .shape = shape_like,
+     .forward = poisson_forward},
 };
 const OpFamily ops_random = {"Random numbers", ops, COUNT(ops)};

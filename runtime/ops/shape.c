@@ -479,7 +479,9 @@ static const Op ops[] = {
      .shape = shape_permute,
      .backward = backward_permute},
     {.name = "squeeze",
-     .doc = "Drops the dimensions of size 1, or those of one or several if their size is 1; a view.",
+     .doc =
+         "Drops the dimensions of size 1, or those of one or several if their size is 1; a view.  A tensor keeps its "
+         "shape, so that there is no squeeze_.",
      .example = "nb.tensor{{1, 2}}:squeeze()  --> {1, 2}",
      .derivative = "∂/∂x = 1, in x's shape",
      .sample = {.args = "f(1,3,1,2); f(1,3,1,2), 1; f(1,3,1,2), -2; f(2,3), 1; f(1,3,1,2), {1, 2, -2}"},

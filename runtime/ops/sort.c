@@ -446,7 +446,7 @@ static const Op ops[] = {
      .backward = backward_topk},
     {.name = "unique",
      .doc = "The distinct values of x in ascending order; then for each element which of them it is, and how often "
-            "each occurs.",
+            "each occurs.  With {dim=d} the distinct slices along that dimension.",
      .example = "nb.unique(nb.tensor{3, 1, 3})  --> {1, 3}",
      .no_grad = "which values are equal jumps",
      .role = NB_ROLE_PART,

@@ -16,34 +16,56 @@
 #define OUT NB_SAVE_OUT(0)
 #define BOTH (NB_SAVE_IN(0) | NB_SAVE_IN(1))
 
+// Loops of calls to libm, which no vectors make faster: once, and small.
+#define PLAIN_UNARY(name, In, Out, expr)                                                                     \
+  static void name(int64_t n, char *const *p, const int64_t *s, __attribute__((unused)) const Value *args) { \
+    for (int64_t i = 0; i < n; i++) {                                                                        \
+      In x = *(const In *)(p[1] + i * s[1]);                                                                 \
+      *(Out *)(p[0] + i * s[0]) = (Out)(expr);                                                               \
+    }                                                                                                        \
+  }
+#define PLAIN_BINARY(name, In, Out, expr)                                                                    \
+  static void name(int64_t n, char *const *p, const int64_t *s, __attribute__((unused)) const Value *args) { \
+    for (int64_t i = 0; i < n; i++) {                                                                        \
+      In x = *(const In *)(p[1] + i * s[1]), y = *(const In *)(p[2] + i * s[2]);                             \
+      *(Out *)(p[0] + i * s[0]) = (Out)(expr);                                                               \
+    }                                                                                                        \
+  }
+#define PLAIN_UNARY_FLOATS(name, f32_expr, f64_expr) \
+  PLAIN_UNARY(name##_f32, float, float, f32_expr)    \
+  PLAIN_UNARY(name##_f64, double, double, f64_expr)
+#define PLAIN_BINARY_FLOATS(name, f32_expr, f64_expr) \
+  PLAIN_BINARY(name##_f32, float, float, f32_expr)    \
+  PLAIN_BINARY(name##_f64, double, double, f64_expr)
+
 // ---- of one number ----
 
-NB_UNARY_FLOATS(log2, log2f(x), log2(x))
-NB_UNARY_FLOATS(log10, log10f(x), log10(x))
-NB_UNARY_FLOATS(exp2, exp2f(x), exp2(x))
-NB_UNARY_FLOATS(asinh, asinhf(x), asinh(x))
-NB_UNARY_FLOATS(acosh, acoshf(x), acosh(x))
-NB_UNARY_FLOATS(atanh, atanhf(x), atanh(x))
-NB_UNARY_FLOATS(erfc, erfcf(x), erfc(x))
-NB_UNARY_FLOATS(erfinv, (float)special_erfinv((double)x), special_erfinv(x))
-NB_UNARY_FLOATS(lgamma, (float)special_lgamma((double)x), special_lgamma(x))
-NB_UNARY_FLOATS(digamma, (float)special_digamma((double)x), special_digamma(x))
-NB_UNARY_FLOATS(polygamma, (float)special_polygamma((int)args[1].integer, (double)x),
-                special_polygamma((int)args[1].integer, x))
+PLAIN_UNARY_FLOATS(log2, log2f(x), log2(x))
+PLAIN_UNARY_FLOATS(log10, log10f(x), log10(x))
+PLAIN_UNARY_FLOATS(exp2, exp2f(x), exp2(x))
+PLAIN_UNARY_FLOATS(asinh, asinhf(x), asinh(x))
+PLAIN_UNARY_FLOATS(acosh, acoshf(x), acosh(x))
+PLAIN_UNARY_FLOATS(atanh, atanhf(x), atanh(x))
+PLAIN_UNARY_FLOATS(erfc, erfcf(x), erfc(x))
+PLAIN_UNARY_FLOATS(erfinv, (float)special_erfinv((double)x), special_erfinv(x))
+PLAIN_UNARY_FLOATS(lgamma, (float)special_lgamma((double)x), special_lgamma(x))
+PLAIN_UNARY_FLOATS(digamma, (float)special_digamma((double)x), special_digamma(x))
+PLAIN_UNARY_FLOATS(polygamma, (float)special_polygamma((int)args[1].integer, (double)x),
+                   special_polygamma((int)args[1].integer, x))
 NB_UNARY_FLOATS(deg2rad, x *(float)(PI / 180), x *(PI / 180))
 NB_UNARY_FLOATS(rad2deg, x *(float)(180 / PI), x *(180 / PI))
 
 static inline double sinc_one(double x) {
   return x == 0 ? 1 : sin(PI * x) / (PI * x);
 }
-NB_UNARY_FLOATS(sinc, (float)sinc_one((double)x), sinc_one(x))
+PLAIN_UNARY_FLOATS(sinc, (float)sinc_one((double)x), sinc_one(x))
 
 // log(x/(1 − x)), of x within eps..1 − eps where there is an eps.
 static inline double logit_one(double x, double eps) {
   if (eps >= 0) x = x < eps ? eps : x > 1 - eps ? 1 - eps : x;
   return log(x / (1 - x));
 }
-NB_UNARY_FLOATS(logit, (float)logit_one((double)x, args[1].number), logit_one(x, args[1].number))
+PLAIN_UNARY_FLOATS(logit, (float)logit_one((double)x, args[1].number), logit_one(x, args[1].number))
 
 NB_UNARY_FLOATS(trunc, truncf(x), trunc(x))
 NB_UNARY(trunc_i64, int64_t, int64_t, x)
@@ -63,7 +85,7 @@ NB_UNARY(signbit_u8, uint8_t, uint8_t, 0 * x)
     if (!isinf(x)) return x;                                                          \
     return x > 0 ? (high != high ? most : (T)high) : (low != low ? -(most) : (T)low); \
   }                                                                                   \
-  NB_UNARY(name, T, T, name##_one(x, args))
+  PLAIN_UNARY(name, T, T, name##_one(x, args))
 NAN_TO_NUM(nan_to_num_f32, float, 3.40282346638528859812e+38f)
 NAN_TO_NUM(nan_to_num_f64, double, 1.79769313486231570815e+308)
 
@@ -75,13 +97,13 @@ static inline double logaddexp_one(double x, double y) {
 static inline double logaddexp2_one(double x, double y) {
   return x == y && isinf(x) ? x : x != x || y != y ? x + y : fmax(x, y) + log1p(exp2(-fabs(x - y))) / LN2;
 }
-NB_BINARY_FLOATS(logaddexp, (float)logaddexp_one((double)x, (double)y), logaddexp_one(x, y))
-NB_BINARY_FLOATS(logaddexp2, (float)logaddexp2_one((double)x, (double)y), logaddexp2_one(x, y))
-NB_BINARY_FLOATS(hypot, hypotf(x, y), hypot(x, y))
+PLAIN_BINARY_FLOATS(logaddexp, (float)logaddexp_one((double)x, (double)y), logaddexp_one(x, y))
+PLAIN_BINARY_FLOATS(logaddexp2, (float)logaddexp2_one((double)x, (double)y), logaddexp2_one(x, y))
+PLAIN_BINARY_FLOATS(hypot, hypotf(x, y), hypot(x, y))
 NB_BINARY_FLOATS(copysign, copysignf(x, y), copysign(x, y))
-NB_BINARY_FLOATS(fmod, fmodf(x, y), fmod(x, y))
-NB_BINARY(fmod_i64, int64_t, int64_t, y == 0 || y == -1 ? 0 : x % y)
-NB_BINARY(fmod_u8, uint8_t, uint8_t, y ? x % y : 0)
+PLAIN_BINARY_FLOATS(fmod, fmodf(x, y), fmod(x, y))
+PLAIN_BINARY(fmod_i64, int64_t, int64_t, y == 0 || y == -1 ? 0 : x % y)
+PLAIN_BINARY(fmod_u8, uint8_t, uint8_t, y ? x % y : 0)
 NB_BINARY_FLOATS(fmax, y != y || x >= y ? x : y, y != y || x >= y ? x : y)
 NB_BINARY_FLOATS(fmin, y != y || x <= y ? x : y, y != y || x <= y ? x : y)
 NB_BINARY(fmax_i64, int64_t, int64_t, x > y ? x : y)
@@ -91,17 +113,17 @@ NB_BINARY(fmin_u8, uint8_t, uint8_t, x < y ? x : y)
 NB_BINARY_FLOATS(heaviside, x == 0 ? y : (float)(x > 0), x == 0 ? y : (double)(x > 0))
 NB_BINARY(heaviside_i64, int64_t, int64_t, x == 0 ? y : x > 0)
 NB_BINARY(heaviside_u8, uint8_t, uint8_t, x == 0 ? y : x > 0)
-NB_BINARY_FLOATS(xlogy, y != y ? y : x == 0 ? 0 : x * logf(y), y != y ? y : x == 0 ? 0 : x * log(y))
+PLAIN_BINARY_FLOATS(xlogy, y != y ? y : x == 0 ? 0 : x * logf(y), y != y ? y : x == 0 ? 0 : x * log(y))
 
 static inline uint8_t is_close(double x, double y, const Value *args) {
   if (x == y) return 1;
   if (x != x || y != y) return x != x && y != y && args[4].flag;
   return !isinf(x) && !isinf(y) && fabs(x - y) <= args[3].number + fabs(args[2].number * y);
 }
-NB_BINARY(isclose_f32, float, uint8_t, is_close((double)x, (double)y, args))
-NB_BINARY(isclose_f64, double, uint8_t, is_close(x, y, args))
-NB_BINARY(isclose_i64, int64_t, uint8_t, x == y || is_close((double)x, (double)y, args))
-NB_BINARY(isclose_u8, uint8_t, uint8_t, is_close(x, y, args))
+PLAIN_BINARY(isclose_f32, float, uint8_t, is_close((double)x, (double)y, args))
+PLAIN_BINARY(isclose_f64, double, uint8_t, is_close(x, y, args))
+PLAIN_BINARY(isclose_i64, int64_t, uint8_t, x == y || is_close((double)x, (double)y, args))
+PLAIN_BINARY(isclose_u8, uint8_t, uint8_t, is_close(x, y, args))
 
 // ---- of three numbers ----
 

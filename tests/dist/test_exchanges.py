@@ -147,6 +147,13 @@ class Exchanges(unittest.TestCase):
                     "size": "f32 1.0 1.0"}
         self.assertEqual(lines(1, code), {(1, name): value for name, value in expected.items()})
 
+    def test_programs_that_a_rank_runs_are_alone(self):
+        status, out, err = run(2, """
+        dist.barrier()
+        os.execute(arg[1] .. " -e 'print(dist.size, dist.allreduce_(nb.ones(1)):item())'")
+        """, NABLUA)
+        self.assertEqual((status, out), (0, "1\t1.0\n" * 2), err)
+
     def test_a_stock_interpreter_has_it_too(self):
         code = SHOW.replace("local r", "local nb = require 'nablua' local dist = nb.dist local r") + """
         show("sum", dist.allreduce_(nb.tensor{r}))

@@ -22,14 +22,14 @@ local schedule = optim.ReduceLROnPlateau(opt, { patience = 0 })
 local history = nn.fit(net, nn.MSELoss { reduction = what == "sum" and "sum" or "mean" }, opt, { x, y }, {
   epochs = 6, size = what == "few" and 50 or what == "LBFGS" and 203 or 24, valid = { x[{ { 1, 51 } }], y[{ { 1, 51 } }] }, clip = what ~= "LBFGS" and 5 or nil,
   schedule = schedule, schedule_per = what == "few" and "batch" or "epoch",
-  metrics = { off = function(o, t) return (o - t):abs():mean():item() end } })
+  metrics = { "r2", off = function(o, t) return (o - t):abs():mean():item() end } })
 if dist.rank == 1 then
   local state, all, paths = net:state(), {}, {}
   for p in pairs(state) do paths[#paths + 1] = p end
   table.sort(paths)
   for i, p in ipairs(paths) do all[i] = state[p]:to("f64"):reshape(-1) end
   local function list(name) return nb.tensor(history[name], { dtype = "f64" }) end
-  nb.save(path, { state = nb.cat(all), loss = list "loss", valid = list "valid_loss", off = list "valid_off" })
+  nb.save(path, { state = nb.cat(all), loss = list "loss", valid = list "valid_loss", off = list "valid_off", r2 = list "valid_r2" })
 end
 """
 
@@ -78,12 +78,12 @@ class Fit(unittest.TestCase):
     def compare(self, n, most):
         status, out, err = run(1, """
         local a, b = nb.load(arg[1]), nb.load(arg[2])
-        for _, name in ipairs { "state", "loss", "valid", "off" } do print((a[name] - b[name]):abs():max():item()) end
+        for _, name in ipairs { "state", "loss", "valid", "off", "r2" } do print((a[name] - b[name]):abs():max():item()) end
         """, self.path("1"), self.path(str(n)))
         self.assertEqual(status, 0, err)
         for difference in numbers(out):
             self.assertLess(difference, most)
-        self.assertEqual(len(numbers(out)), 4)
+        self.assertEqual(len(numbers(out)), 5)
 
     def check(self, what, most=1e-9):
         self.train(1, what)
@@ -106,6 +106,26 @@ class Fit(unittest.TestCase):
 
     def test_a_search_along_a_line(self):
         self.check("LBFGS", 1e-6)
+
+    def test_metrics_that_gather_are_those_of_all(self):
+        code = """
+        nb.seed(2)
+        local x, y = nb.randn(103, 4), nb.randint(1, 3, { 103 })
+        local net = nn.Linear(4, 3)
+        local h = nn.fit(net, nn.CrossEntropyLoss(), optim.SGD(net:parameters(), { lr = 0.1 }), { x, y }, { size = 20,
+          progress = false, valid = { x, y }, metrics = { "accuracy", "f1", "auc", "top2" } })
+        if dist.rank == 1 then
+          for _, name in ipairs { "valid_accuracy", "valid_f1", "valid_auc", "valid_top2" } do print(h[name][1]) end
+        end
+        """
+        results = []
+        for n in (1, 3):
+            status, out, err = run(n, code)
+            self.assertEqual(status, 0, err)
+            results.append(numbers(out))
+        self.assertEqual(len(results[0]), 4)
+        for alone, three in zip(*results):
+            self.assertAlmostEqual(alone, three, delta=1e-6)  # accuracy is a mean of f32 of each batch
 
     def test_shares_are_disjoint_and_together_all(self):
         status, out, err = run(3, """
@@ -164,7 +184,8 @@ class Fit(unittest.TestCase):
             self.assertEqual(len(numbers(out)), 49)
 
     def test_the_example(self):
-        example = open(os.path.join(ROOT, "examples/parallel.lua"), encoding="utf-8").read()
+        with open(os.path.join(ROOT, "examples/parallel.lua"), encoding="utf-8") as f:
+            example = f.read()
         losses = []
         for n in (1, 2):
             status, out, err = run(n, example, "1", "1280")
@@ -183,6 +204,16 @@ class Fit(unittest.TestCase):
         """)
         self.assertEqual(status, 0, err)
         self.assertRegex(out, r"about [\d.]+ µs \+ bytes / [\d.]+ GB/s")
+
+    def test_runs_are_said_to_be_a_ranks_own(self):
+        status, out, err = run(2, """
+        local net = nn.Linear(1, 1)
+        local r = nb.run { net = net, loss = nn.MSELoss(), opt = optim.SGD(net:parameters(), { lr = 0.1 }),
+          data = { nb.ones(4, 1), nb.ones(4, 1) }, size = 2 }
+        print(r:next(2).step)
+        """)
+        self.assertEqual((status, out), (0, "2\n2\n"), err)
+        self.assertEqual(err.count("each of the 2 ranks trains a run of its own"), 1)
 
     def test_an_iterator_of_ones_own_is_said(self):
         status, _, err = run(2, """

@@ -35,6 +35,11 @@ return {
   { "nb.|t:", [[
     tensordot kron cross vecdot cdist matrix_power matrix_exp matrix_norm cond matrix_rank logdet cholesky_solve
     cholesky_inverse lstsq normalize cosine_similarity pairwise_distance]] },
+  { "nb.|t:", "interpolate grid_sample affine_grid" },
+  { "nb.", "normal jacobian hessian vjp jvp hvp vmap" },
+  { "nb.|t:", "poisson exponential multinomial randint_like gumbel_softmax" },
+  { "t:", "uniform_ normal_ exponential_ bernoulli_ random_ new_zeros new_ones new_full new_empty new_tensor" },
+  { "t:", "stride storage_offset element_size" },
   { "nb.", "multi_dot block_diag hstack vstack dstack column_stack broadcast_tensors meshgrid cartesian_prod" },
   { "nb.", "logspace tril_indices triu_indices" },
   { "t:", "index_put_ put_ index_copy_ index_fill_ masked_scatter_ lerp_ addcmul_ addcdiv_" },
@@ -76,6 +81,10 @@ return {
   { "opt:", "step zero_grad state load_state add_group" },
   { "schedule:", "step state load_state" },
   { "nb.", "save load random_state help pretty progress" },
+  { "data.", [[loader open concat sequential_sampler random_sampler weighted_sampler stratified_sampler iris wine
+    digits]] },
+  { "transforms.", [[Compose ToFloat Normalize CenterCrop RandomCrop Resize RandomHorizontalFlip RandomVerticalFlip
+    RandomErasing RandomRotation RandomAffine ColorJitter]] },
   { "metrics.", "Accuracy ConfusionMatrix Precision Recall F1Score AUROC R2Score" },
   { "metric:", "update compute reset" },
   { "nb.distributions.", [[Normal Bernoulli Categorical Uniform Exponential Gamma Beta MultivariateNormal

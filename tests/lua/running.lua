@@ -38,11 +38,15 @@ local function differences(a, b)
   return table.concat(list, ", ")
 end
 
--- Does all steps and remembers each place; then walks about and compares.
-local function walk(name, run, walks)
+-- Does all steps and remembers each place, where `change(run)` may change something; then walks about and compares.
+local function walk(name, run, walks, change)
   local places = { [0] = standing(run) }
   while true do
     local before = run.step
+    if change then
+      change(run)
+      places[before] = standing(run)
+    end
     run:next()
     places[run.step] = standing(run)
     if run.step == before then break end

@@ -11,7 +11,7 @@ local T = {}
 local net = nb.nn.Linear(1, 1)
 local opt = nb.optim.SGD(net:parameters())
 local homes = { nb = nb, distributions = nb.distributions, d = nb.distributions.Normal(0, 1),
-  metrics = nb.nn.metrics, metric = nb.nn.metrics.Accuracy(),
+  transforms = nb.data.transforms, metrics = nb.nn.metrics, metric = nb.nn.metrics.Accuracy(),
   nn = nb.nn, init = nb.nn.init, optim = nb.optim, data = nb.data, t = native.methods, net = net,
   opt = opt, schedule = nb.optim.StepLR(opt, { step_size = 1 }), plot = nb.plot, inspect = nb.inspect,
   p = nb.plot.curve { 1 } }

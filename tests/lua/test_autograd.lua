@@ -427,4 +427,24 @@ function T.test_too_many_arguments_of_backward_are_counted()
   lu.assertErrorMsgContains("got 3 arguments", J.backward, J, nil, nil, nil)
 end
 
+-- Large gradients of a walk's own are written over in place; while second derivatives are recorded none is.
+function T.test_gradients_that_are_written_over_are_right()
+  nb.seed(9)
+  for _, dtype in ipairs { "f32", "f64" } do
+    for _, shape in ipairs { { 500, 11 }, { 3, 2000 } } do
+      local x, w = nb.randn(shape, { dtype = dtype, requires_grad = true }), nb.randn(shape, { dtype = dtype })
+      for _, name in ipairs { "softmax", "log_softmax", "sigmoid", "tanh", "relu", "silu", "gelu", "leaky_relu", "elu",
+        "softplus", "exp", "square", "sqrt", "abs", "sin" } do
+        local function value()
+          local y = name:find "softmax" and nb[name](x, -1) or nb[name](name == "sqrt" and x:square() + 1 or x)
+          return (y * w):sum()
+        end
+        local plain, recorded = nb.grad(value(), x), nb.grad(value(), x, { create_graph = true })
+        local wrong = (plain - recorded:detach()):abs():max():item()
+        lu.assertTrue(wrong < (dtype == "f32" and 1e-4 or 1e-12), ("%s: %g"):format(name, wrong))
+      end
+    end
+  end
+end
+
 return T

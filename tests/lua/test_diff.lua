@@ -207,6 +207,29 @@ function T.test_runs()
   lu.assertStrContains(tostring(nb.compare { run, hot }), "the rate first, at step 6")
 end
 
+-- A step that reads a clock: which operator has it.
+function T.test_a_run_with_itself()
+  local calls = 0
+  nb.seed(2)
+  local net = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 1))
+  local x4, y = nb.randn(20, 4), nb.randn(20, 1)
+  local clock = false
+  local run = nb.run { net = net, opt = nb.optim.SGD(net:parameters(), { lr = 0.1 }), data = { x4, y }, size = 5,
+    epochs = 2, seed = 1, step = function(bx, by)
+      calls = calls + 1
+      local out = net(bx)
+      return nn.mse(clock and out * calls or out, by)
+    end }
+  run:next(5):to(3)
+  lu.assertTrue(inspect.diff(run, run).same)
+  clock = true
+  local d = inspect.diff(run, run)
+  lu.assertEquals({ d.op, d.step, d.kind, run.step }, { "mul", 4, "value", 3 })
+  lu.assertErrorMsgContains("inspect.diff(run, run)", run.next, run)
+  clock = false
+  lu.assertEquals(run:to(5).step, 5)
+end
+
 function T.test_bad_input()
   local net, input, acts = of_pytorch()
   lu.assertErrorMsgContains("needs input=", inspect.diff, net, net)

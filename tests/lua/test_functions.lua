@@ -43,6 +43,7 @@ local function call(row, args)
       out[#out + 1] = v
     end
   end
+  if row.entry.family == "Random numbers" then nb.seed(11) end  -- the same numbers at every call
   for _, v in ipairs(table.pack(nb[row.name](table.unpack(args, 1, args.n)))) do add(v) end
   return out
 end
@@ -184,6 +185,15 @@ function T.test_roll_and_repeat_interleave_take_several()
   lu.assertErrorMsgContains("at least 0", x.repeat_interleave, x, nb.tensor { -1, 2 }, 1)
 end
 
+function T.test_unique_slices_are_sorted_by_their_elements()
+  local x = nb.tensor { { 2, 1 }, { 1, 9 }, { 2, 0 }, { 1, 9 } }
+  local values, inverse, counts = x:unique { dim = 1 }
+  lu.assertEquals({ values:totable(), inverse:totable(), counts:totable() },
+    { { { 1, 9 }, { 2, 0 }, { 2, 1 } }, { 3, 1, 2, 1 }, { 2, 1, 1 } })
+  lu.assertEquals((x.T:unique { dim = -1 }):totable(), { { 1, 2, 2 }, { 9, 0, 1 } })
+  lu.assertErrorMsgContains("no dimension 3", x.unique, x, { dim = 3 })
+end
+
 function T.test_decompositions_may_be_completed()
   local x = nb.randn(4, 2, { dtype = "f64" })
   local q, r = nb.qr(x, { mode = "complete" })
@@ -208,6 +218,103 @@ function T.test_a_scalar_has_dimension_1()
   local g = nb.grad(x:gather(1, nb.tensor { 1, 1 }):sum(), x)
   lu.assertEquals(g:item(), 2)
   lu.assertErrorMsgContains("no dimension 2", x.sum, x, 2)
+end
+
+-- ---- numbers that are drawn ----
+
+-- Mean and variance of n numbers against the distribution's, within five standard errors.
+local function assert_moments(x, mean, variance, fourth)
+  local n = x:numel()
+  local off = math.abs(x:mean():item() - mean)
+  lu.assertTrue(off < 5 * math.sqrt(variance / n), ("mean off by %g"):format(off))
+  off = math.abs(x:var():item() - variance)
+  lu.assertTrue(off < 5 * math.sqrt((fourth - variance ^ 2) / n), ("variance off by %g"):format(off))
+end
+
+function T.test_drawn_numbers_have_their_distributions_moments()
+  nb.seed(5)
+  local n = 40000
+  for _, rate in ipairs { 0.3, 4, 9.9, 10.1, 60, 1e4 } do
+    local x = nb.poisson(nb.full({ n }, rate, { dtype = "f64" }))
+    assert_moments(x, rate, rate, rate * (1 + 3 * rate))
+    lu.assertTrue(x:eq(x:floor()):all():item() and x:ge(0):all():item())
+  end
+  assert_moments(nb.exponential(nb.full({ n }, 2, { dtype = "f64" })), 0.5, 0.25, 9 / 16)
+  assert_moments(nb.zeros(n, { dtype = "f64" }):exponential_(2), 0.5, 0.25, 9 / 16)
+  assert_moments(nb.normal(3, 2, { n }), 3, 4, 48)
+  assert_moments(nb.zeros(n):normal_(3, 2), 3, 4, 48)
+  assert_moments(nb.zeros(n, { dtype = "f64" }):uniform_(-1, 3), 1, 16 / 12, 256 / 80)
+  assert_moments(nb.zeros(n):bernoulli_(0.25), 0.25, 3 / 16, 0.25 * 0.75 ^ 4 + 0.75 * 0.25 ^ 4)
+  assert_moments(nb.zeros(n, { dtype = "i64" }):random_(1, 6):to("f64"), 3.5, 35 / 12, 14.73)
+  -- Places in proportion to weights, with and without replacement.
+  local weights = nb.tensor { 1, 0, 2, 5 }
+  local counts = nb.bincount(nb.multinomial(weights, n, true), { minlength = 4 })
+  lu.assertEquals(counts:at(2), 0)
+  for k, p in ipairs { 1 / 8, 0, 1 / 4, 5 / 8 } do
+    lu.assertTrue(math.abs(counts:at(k) - n * p) <= 5 * math.sqrt(n * p * (1 - p)))
+  end
+  local firsts = nb.multinomial(weights:expand(n, 4), 2)
+  lu.assertTrue(firsts:select(2, 1):ne(firsts:select(2, 2)):all():item())
+  lu.assertTrue(math.abs(firsts:select(2, 1):eq(4):sum():item() - n * 5 / 8) <= 5 * math.sqrt(n * 15 / 64))
+  lu.assertErrorMsgContains("without replacement", nb.multinomial, weights, 4)
+  lu.assertErrorMsgContains("at least 0", nb.multinomial, nb.tensor { -1, 2 }, 1)
+  lu.assertErrorMsgContains("a rate lies between", nb.poisson, nb.tensor { -1 })
+end
+
+function T.test_numbers_are_the_same_at_any_number_of_threads()
+  local before = nb.threads()
+  local function draw(threads)
+    nb.threads(threads)
+    nb.seed(9)
+    local x = nb.poisson(nb.full({ 50000 }, 12))
+    return { x:sum():item(), (x * nb.arange(1, 50000)):sum():item(), nb.exponential(nb.ones(50000)):sum():item() }
+  end
+  local one, two = draw(1), draw(2)
+  nb.threads(before)
+  lu.assertEquals(two, one)
+end
+
+-- ---- derivatives of functions ----
+
+function T.test_derivatives_of_functions_agree_with_formulas()
+  local a = nb.tensor({ { 2, 1 }, { 0, 3 } }, { dtype = "f64" })
+  local x = nb.tensor({ 1, -2 }, { dtype = "f64" })
+  local function square(t) return t:mul(t):matmul(a) end  -- yⱼ = Σ xᵢ²·aᵢⱼ
+  lu.assertEquals(nb.jacobian(square, x):totable(), { { 4, 0 }, { 2, -12 } })
+  local y, g = nb.vjp(square, x, nb.tensor({ 1, 10 }, { dtype = "f64" }))
+  lu.assertEquals({ y:totable(), g:totable() }, { { 2, 13 }, { 24, -120 } })
+  y, g = nb.jvp(square, x, nb.tensor({ 1, 10 }, { dtype = "f64" }))
+  lu.assertEquals({ y:totable(), g:totable() }, { { 2, 13 }, { 4, -118 } })
+  local function cubes(t, u) return (t ^ 3):sum() + (t * u):sum() end
+  lu.assertEquals(nb.hessian(function(t) return cubes(t, t) end, x):totable(), { { 8, 0 }, { 0, -10 } })
+  local H = nb.hessian(cubes, { x, a[1] })
+  lu.assertEquals({ H[1][1]:totable(), H[1][2]:totable(), H[2][2]:totable() },
+    { { { 6, 0 }, { 0, -12 } }, { { 1, 0 }, { 0, 1 } }, { { 0, 0 }, { 0, 0 } } })
+  local _, hv = nb.hvp(function(t) return cubes(t, t) end, x, x)
+  lu.assertEquals(hv:totable(), { 8, 20 })
+  -- They compose, and leave gradients and modes alone.
+  local third = nb.jacobian(function(t) return nb.hessian(function(u) return (u ^ 3):sum() end, t,
+    { create_graph = true }):sum() end, x)
+  lu.assertEquals(third:totable(), { 6, 6 })
+  nb.no_grad(function()
+    lu.assertEquals(nb.jacobian(function(t) return t:sum() end, x):totable(), { 1, 1 })
+    lu.assertEquals(nb.grad_enabled(), false)
+  end)
+  lu.assertErrorMsgContains("must return one number", nb.hessian, square, x)
+  lu.assertErrorMsgContains("must be a tensor of f32 or f64", nb.jacobian, square, nb.tensor({ 1 }, { dtype = "i64" }))
+  lu.assertEquals(nb.vmap(function(t, k) return t * k, t:sum() end)(nb.tensor { { 1, 2 }, { 3, 4 } }, 10):totable(),
+    { { 10, 20 }, { 30, 40 } })
+  lu.assertErrorMsgContains("has 3 samples, not 2", nb.vmap(function(p, q) return p + q end), nb.ones(2), nb.ones(3))
+end
+
+function T.test_new_tensors_have_the_dtype()
+  local t = nb.zeros(2, { dtype = "f64" })
+  lu.assertEquals(t:new_ones(2, 3).shape, { 2, 3 })
+  lu.assertEquals(t:new_full({ 2 }, 5, { dtype = "i64" }).dtype, "i64")
+  lu.assertEquals(t:new_zeros({ 2 }, { requires_grad = true }).requires_grad, true)
+  lu.assertEquals(nb.zeros(2, 3).T:stride(), { 1, 3 })
+  lu.assertEquals(nb.zeros(2, 3):stride(-1), 1)
+  lu.assertErrorMsgContains("no dimension 3", t.stride, t, 3)
 end
 
 return T

@@ -56,6 +56,27 @@ function T.test_every_public_name_is_documented()
   end)
 end
 
+-- Every line of the table of PyTorch's names leads to a page, or says why there is none.
+function T.test_names_of_pytorch_lead_to_pages()
+  local torch = require "nablua.torch"
+  local bad = {}
+  for _, name in ipairs(torch.names()) do
+    local entry, sentence = torch.find(name)
+    if not entry and not sentence then bad[#bad + 1] = name end
+  end
+  lu.assertEquals(bad, {})
+  for name, want in pairs { ["torch.mm"] = "nb.mm", ["torch.nn.functional.mse_loss"] = "nn.mse", ["F.relu"] = "nb.relu",
+    ["torch.Tensor.unfold"] = "nb.windows", ["torch.nn.functional.unfold"] = "nb.unfold",
+    ["torch.optim.Adam"] = "optim.Adam", ["torch.nn.Linear"] = "nn.Linear", ["torch.linalg.inv"] = "nb.inverse",
+    ["torch.Tensor.item"] = "t:item", ["torch.clip"] = "nb.clamp" } do
+    lu.assertEquals(nb.help.torch(name).entry.name, want, name)
+    lu.assertStrContains(tostring(nb.help.torch(name)), name:find("^torch") and name or "torch." .. name)
+  end
+  lu.assertStrContains(tostring(nb.help.torch("torch.linalg.eig")), "complex")
+  lu.assertErrorMsgContains("did you mean", nb.help.torch, "torch.true_divid")
+  lu.assertErrorMsgContains("needs a name", nb.help.torch, 5)
+end
+
 function T.test_no_public_name_is_a_keyword()
   each_name(function(name)
     assert(load("local x = " .. name:gsub(":", ".")))

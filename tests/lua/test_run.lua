@@ -89,6 +89,25 @@ function T.test_the_same_steps_as_by_hand()
   for path, t in pairs(net:state()) do lu.assertTrue(same_bits(t, other:state()[path]), path) end
 end
 
+-- ∂J/∂w of (x·w − y)² by hand: 2·x·(x·w − y).
+function T.test_norms_of_gradients_are_part_of_the_history()
+  local net = nn.Linear(1, 1, { bias = false })
+  nb.no_grad(function() net.weight:fill_(0.5) end)
+  local x, y = nb.tensor { { 1 }, { 2 }, { 3 } }, nb.tensor { { 2 }, { 2 }, { 0 } }
+  local path = os.tmpname() .. ".safetensors"
+  local o = { net = net, loss = nn.MSELoss(), opt = optim.SGD(net:parameters(), { lr = 0.01 }), data = { x, y },
+    size = 1, shuffle = false, norms = true, clip = 1 }
+  local run = nb.run(o):go()
+  lu.assertAlmostEquals(run.history.grad[1], 3, 1e-6)            -- 2·1·(0.5 − 2); clipped to 1 afterwards
+  local w = 0.5 + 0.01
+  lu.assertAlmostEquals(run.history.grad[2], 4 * (2 - 2 * w), 1e-6)
+  run:to(1):to(3):keep(path)
+  o.resume = path
+  lu.assertEquals(nb.run(o).history.grad, run.history.grad)
+  lu.assertNil(make("dense", "SGD", "none"):next().history.grad)
+  os.remove(path)
+end
+
 -- ---- what is kept ----
 
 
@@ -169,6 +188,8 @@ function T.test_changes_at_the_end_are_part_of_the_record()
   run:next(5)
   local last, middle = standing(run), standing(run:to(7))
   run:to(2):to(7)
+  lu.assertEquals(differences(middle, standing(run)), "")
+  run:to(2):next(5)  -- past the changes, step by step
   lu.assertEquals(differences(middle, standing(run)), "")
   run:to(10)
   lu.assertEquals(differences(last, standing(run)), "")
@@ -400,6 +421,22 @@ function T.test_bad_input()
   lu.assertErrorMsgContains("with a colon", run.next, 3)
   lu.assertErrorMsgContains("cannot be set", function() run.step = 3 end)
   lu.assertErrorMsgContains("there is no option", function() return run.steps end)
+end
+
+function T.test_a_net_that_was_changed_in_shape()
+  local run = make("dense", "Adam", "none")
+  run:next(6)
+  local before = standing(run)
+  run.net[1] = nn.Linear(5, 8)
+  lu.assertErrorMsgContains("layer 1", run.next, run)
+  lu.assertEquals(run.step, 6)
+  run:to(4)
+  lu.assertErrorMsgContains("layer 1", function() run:to(6):next() end)
+  run:cut()
+  lu.assertEquals(run.step, 6)
+  run:to(2):to(5)
+  lu.assertEquals(run.net[1].in_features, 4)
+  lu.assertEquals(differences(before, standing(run:to(5):cut():next())), "")
 end
 
 function T.test_it_shows_where_it_stands()

@@ -283,6 +283,21 @@ function T.test_a_fork_of_a_compiled_step_trains_its_own_net()
   for k = 9, run.last do lu.assertAlmostEquals(twin.history.loss[k], run.history.loss[k], 1e-5) end
 end
 
+-- Where the run has gone back to before its moments, the fork has none of them.
+function T.test_a_fork_of_the_beginning()
+  local run, step = compiled(plain, "Adam", { lr = 0.01 })
+  run:go()
+  local last, count = standing(run), replays(step)
+  run:to(0)
+  local first = standing(run)
+  local twin = run:fork()
+  twin:next(5)
+  lu.assertEquals(differences(first, standing(run)), "")
+  run:to(run.last)
+  lu.assertEquals(differences(last, standing(run)), "")
+  lu.assertEquals(replays(step), count + run.last - 3)
+end
+
 function T.test_a_compiled_step_that_does_nothing_is_refused()
   nb.seed(7)
   local net = plain()

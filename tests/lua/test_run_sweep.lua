@@ -166,4 +166,40 @@ function T.test_walks()
   if PROVE then print(("figure: %d trainings, %d random moves, every place with its bits"):format(#order, walked)) end
 end
 
+-- What a person at a prompt changes between two steps; each gets the run.
+local changes = {
+  function(run) run.opt.lr = 10 ^ -math.random(1, 4) end,
+  function(run) nb.no_grad(function() run.net:parameters()[1]:mul_(0.5 + math.random()) end) end,
+  function(run) nb.no_grad(function() run.net:parameters()[2]:add_(0.1) end) end,
+  function(run)
+    local p = run.net:parameters()[1]
+    p.requires_grad = false
+    nb.no_grad(function() p[1] = 0.25 end)
+    p.requires_grad = true
+  end,
+  function(run) run.net.frozen = run.net[1].weight run.net.frozen.requires_grad = false end,
+  function(run)
+    if run.net.frozen then run.net.frozen.requires_grad = true end
+  end,
+  function(run) run.net[3] = math.random(2) == 1 and nn.Tanh() or nn.GELU() end,
+  function(run) run.net[4].p = math.random() / 2 end,
+  function(run) run.opt:load_state(run.opt:state()) end,
+  function(run) run.net[2].running_mean:zero_() end,
+  function(run) run.net[2].momentum = 0.1 + math.random() / 2 end,
+}
+
+function T.test_changes_at_the_prompt()
+  math.randomseed(3)
+  local runs, changed = PROVE and 100 or 6, 0
+  for i = 1, runs do
+    local run = running.make("dropout", optimizers[i % #optimizers + 1], schedules[i % #schedules + 1], { seed = i })
+    running.walk(("changed %d"):format(i), run, MOVES, function(r)
+      if math.random(3) > 1 then return end
+      changed = changed + 1
+      changes[math.random(#changes)](r)
+    end)
+  end
+  if PROVE then print(("figure: %d runs with %d changes at the prompt, %d moves each"):format(runs, changed, MOVES)) end
+end
+
 return T

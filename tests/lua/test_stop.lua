@@ -230,7 +230,17 @@ function T.test_frames_that_are_kept_are_bounded()
   end
   local before = passes(10)
   lu.assertTrue(passes(200) < before + 5000)
+  -- Passes that no backward follows: the latest are kept, and those before are let go.
+  for _ = 1, 9000 do
+    local y = w * 2  -- luacheck: ignore 211
+  end
+  collectgarbage()
+  collectgarbage()
+  lu.assertTrue(nb.memory().live < before + 4100 * 600)
   s:remove()
+  collectgarbage()
+  collectgarbage()
+  lu.assertTrue(nb.memory().live < before + 5000)
 end
 
 function T.test_an_error_in_a_condition_is_its_own()

@@ -193,6 +193,67 @@ def matrix_rank(x, rtol=None, atol=None, hermitian=False):
     return call("matrix_rank", x, rtol=rtol, atol=atol)
 
 
+def interpolate(x, size=None, scale_factor=None, mode="nearest", align_corners=None, *args, **options):
+    needs(mode != "area" and not args and not options, "area or further options of interpolate")
+    needs(x.value.is_floating_point(), "images of whole numbers")
+    sizes = list(size) if isinstance(size, (list, tuple)) else size
+    factors = list(scale_factor) if isinstance(scale_factor, (list, tuple)) else scale_factor
+    return call(
+        "interpolate", x, size=sizes, scale_factor=factors, mode=mode, align_corners=True if align_corners else None
+    )
+
+
+def grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=None):
+    if isinstance(mode, int):
+        mode = ("bilinear", "nearest", "bicubic")[mode]
+        padding_mode = ("zeros", "border", "reflection")[padding_mode]
+    needs(x.ndim == 4, "a grid of volumes")
+    return call(
+        "grid_sample", x, grid, mode=mode, padding_mode=padding_mode, align_corners=True if align_corners else None
+    )
+
+
+def single(v):
+    """One number in a list stands for both."""
+    return v[0] if isinstance(v, (list, tuple)) and len(v) == 1 else v or None
+
+
+def max_pool(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
+    made = call(
+        "max_pool2d",
+        x,
+        single(kernel_size),
+        stride=single(stride),
+        padding=single(padding),
+        dilation=dilation,
+        ceil_mode=ceil_mode or None,
+        return_indices=return_indices or None,
+    )
+    return made.then(lambda ys: [y + 1 if k == 1 else y for k, y in enumerate(ys)]) if return_indices else made
+
+
+def avg_pool(x, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None):
+    return call(
+        "avg_pool2d",
+        x,
+        single(kernel_size),
+        stride=single(stride),
+        padding=single(padding),
+        count_include_pad=count_include_pad,
+        ceil_mode=ceil_mode or None,
+        divisor_override=divisor_override,
+    )
+
+
+def unique(x, sorted=True, return_inverse=False, return_counts=False, dim=None):
+    wanted = [0] + [k for k, is_wanted in ((1, return_inverse), (2, return_counts)) if is_wanted]
+    text = "(function(...) local all = {...} return %s end)(%s)" % (
+        ", ".join("all[%d]" % (k + 1) for k in wanted),
+        call("unique", x, **({} if dim is None else {"dim": from_one(dim)})),
+    )
+    return Call(text).then((lambda ys: [y + 1 if k == 1 else y for k, y in enumerate(ys)]) if return_inverse else None)
+
+
 def one_by_one(name):
     """Tensors in a list or one by one."""
 
@@ -309,6 +370,7 @@ TABLE = {
         ] + ["special.polygamma/special_polygamma_n_0"]
     },
     # options of what opinfo.py has
+    "unique": unique,
     "roll": roll,
     "repeat_interleave": lambda x, repeats, dim=None: call("repeat_interleave", x, repeats, from_one(dim)),
     "squeeze/multiple": lambda x, dim: call("squeeze", x, from_one(dim)) if dim else call("clone", x),
@@ -437,6 +499,19 @@ TABLE = {
     "linalg.lstsq/grad_oriented": lambda a, b, **o: Call("(%s)" % call("lstsq", a, b)).by(
         lambda a, b, **o: torch.linalg.lstsq(a, b, driver="gelsd").solution
     ),
+    # images
+    "nn.functional.max_pool2d": max_pool,
+    "nn.functional.avg_pool2d": avg_pool,
+    **{
+        "nn.functional.interpolate/" + mode: interpolate
+        for mode in "nearest nearest-exact linear bilinear trilinear bicubic".split()
+    },
+    "nn.functional.upsample_bilinear": lambda x, size=None, scale_factor=None: interpolate(
+        x, size, scale_factor, "bilinear", True
+    ),
+    "nn.functional.upsample_nearest": lambda x, size=None, scale_factor=None: interpolate(x, size, scale_factor),
+    "nn.functional.grid_sample": grid_sample,
+    "grid_sampler_2d": grid_sample,
     # distances
     "nn.functional.normalize": lambda x, p=2.0, dim=1, eps=1e-12: call("normalize", x, p, from_one(dim), eps),
     "nn.functional.cosine_similarity": lambda x, y, dim=1, eps=1e-8: call("cosine_similarity", x, y, from_one(dim), eps),

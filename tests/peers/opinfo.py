@@ -13,6 +13,7 @@ from torch.utils import _pytree as tree
 import comparison
 import exchange
 import functions
+import named
 from comparison import Skip
 from wording import T, Call, call, from_one, needs, places, raw
 
@@ -555,10 +556,11 @@ OWN_DTYPES = [
 DELIBERATE = []
 
 
-TABLE.update(functions.TABLE)
-REFUSALS += functions.REFUSALS
-OWN_DTYPES += functions.OWN_DTYPES
-DELIBERATE += functions.DELIBERATE
+for more in (functions, named):
+    TABLE.update(more.TABLE)
+    REFUSALS += more.REFUSALS
+    OWN_DTYPES += more.OWN_DTYPES
+    DELIBERATE += more.DELIBERATE
 
 
 def is_tensor(v):

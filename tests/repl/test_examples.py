@@ -5,6 +5,7 @@ import math
 import os
 import random
 import re
+import struct
 import subprocess
 import tempfile
 import unittest
@@ -70,6 +71,16 @@ class Examples(unittest.TestCase):
         losses = re.findall(r"(?m)^(?:by hand|optim.SGD) +step +\d+ +J ([\d.]+)$", text)
         self.assertEqual(losses[:3], losses[3:])
         self.assertIn("The weights agree.", text)
+
+    def test_what_is_wrong_before_training_is_found_one_after_the_other(self):
+        text = run("before_training.lua")
+        self.assertEqual(re.findall(r"(?m)^round \d+: (.*?)(?: \(\w+\))?$", text),
+                         ["labels outside the loss's range", "loss/activation mismatch", "unscaled inputs",
+                          "leaked labels", "no activation between layers", "learning rate too small", "✓ no findings"])
+        before, after, right = map(float, re.search(r"J from ([\d.]+) to ([\d.]+), ([\d.]+) % right", text).groups())
+        self.assertLess(after, before / 5)
+        self.assertGreater(right, 95)
+        self.assertIn("of 400 samples", text)
 
     def test_spirals_separate_and_repeat(self):
         text = run("spirals.lua")
@@ -146,6 +157,54 @@ class Examples(unittest.TestCase):
 
     def test_a_transformer_writes(self):
         self.check_writer("transformer.lua", "60")
+
+    # Textbook programs in a short form: each gets better; run in full they check what they reach.
+    def test_a_u_net_finds_discs(self):
+        overlaps = [float(v) for v in re.findall(r"overlap ([\d.]+)", run("unet.lua", "100"))]
+        self.assertGreater(overlaps[-1], 0.5)
+
+    def test_a_residual_net_learns_from_changed_pictures(self):
+        draw = random.Random(3)
+        with tempfile.TemporaryDirectory() as folder:
+            for part, count in (("train", 640), ("t10k", 200)):
+                labels = bytes(draw.randrange(10) for _ in range(count))
+                pixels = bytearray()
+                for label in labels:  # a bright bar at the label's height
+                    for row in range(28):
+                        low = 200 if row // 2 == label + 2 else 0
+                        pixels += bytes(low + draw.randrange(40) for _ in range(28))
+                with gzip.open(os.path.join(folder, part + "-images-idx3-ubyte.gz"), "wb") as f:
+                    f.write(struct.pack(">IIII", 0x803, count, 28, 28) + bytes(pixels))
+                with gzip.open(os.path.join(folder, part + "-labels-idx1-ubyte.gz"), "wb") as f:
+                    f.write(struct.pack(">II", 0x801, count) + labels)
+            text = run("resnet.lua", "640", "6", folder)
+        first, two = (float(v) for v in re.search(r"accuracy ([\d.]+) %, among the first two ([\d.]+) %", text).groups())
+        self.assertGreater(first, 40)
+        self.assertGreater(two, first)
+
+    def test_an_encoder_and_a_decoder_sort(self):
+        text = run("seq2seq.lua", "100")
+        self.assertGreater(float(re.findall(r"mistake ([\d.]+) %", text)[-1]), 20)
+        for row in re.findall(r"(?m)^([\d ]+)  →  ([\d ]+)$", text):
+            self.assertEqual(len(row[0].split()), len(row[1].split()))
+
+    def test_strips_of_digits_are_read(self):
+        losses = [float(v) for v in re.findall(r"loss ([\d.]+)", run("ctc.lua", "60"))]
+        self.assertLess(losses[-1], losses[0])
+        self.assertLess(losses[-1], 3.5)
+
+    def test_a_variational_autoencoder_finds_places(self):
+        text = run("vae.lua", "400")
+        self.assertLess(float(re.findall(r"error of a pixel ([\d.]+)", text)[-1]), 0.08)
+        self.assertGreater(float(re.search(r"explain ([\d.]+) %", text).group(1)), 80)
+
+    def test_a_gaussian_process_finds_the_curve_and_its_noise(self):
+        text = run("gaussian_process.lua")
+        rms, covered, noise = (float(v) for v in re.search(
+            r"square error ([\d.]+); within two spreads at (\d+) % of places; noise ([\d.]+)", text).groups())
+        self.assertLess(rms, 0.15)
+        self.assertGreater(covered, 80)
+        self.assertAlmostEqual(noise, 0.2, delta=0.05)
 
 
 if __name__ == "__main__":

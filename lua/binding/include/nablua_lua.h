@@ -16,6 +16,9 @@ void nablua_trace_to(int descriptor);
 // The rank, from 1, where this process is one of a group; else 0.
 int nablua_rank(void);
 
+// What this rank ran has failed: ranks that wait for it, of a group that a prompt has started, are told.
+void nablua_failed(const char *message);
+
 // Ends all processes of the group, as one has failed; does nothing where there is none.
 void nablua_abandon(int status);
 

@@ -91,8 +91,6 @@ local TWICE = {
   BCEWithLogitsLoss = { Sigmoid = "σ", Softmax = "σ" },
 }
 local BOUNDED = { ReLU = "no logit can be negative", Tanh = "no logit lies beyond −1 and 1" }
-local BY_OPERATOR = { softmax = "Softmax", log_softmax = "LogSoftmax", sigmoid = "Sigmoid", relu = "ReLU",
-  tanh = "Tanh" }
 -- What computes the same loss from what such a layer gives.
 local FROM_WHAT_IT_GIVES = {
   Softmax = { CrossEntropyLoss = "loss = function(p, y) return nn.nll(p:clamp{min=1e-7}:log(), y) end" },
@@ -104,9 +102,9 @@ local GIVES = { Sigmoid = { 0, 1 }, Tanh = { -1, 1 }, ReLU = { 0, math.huge }, S
 -- What gave the net's output: its kind, its path where it is a layer, and how it is called.
 local function source(p)
   local last = patient.last_layer(p)
-  local kind = BY_OPERATOR[p.last_op]
+  local kind = p.maker and p.maker.layer
   if last and nb.is_tensor(p.output) and (last.leaves == native.id(p.output) or kind == last.kind or
-    not p.last_op) then
+    not p.maker) then
     return last.kind, last.path, "layer " .. last.path
   end
   return kind, nil, "the net's last operator"
@@ -124,9 +122,9 @@ local function look_at_last_layer(p, report)
   local kind, path, called = source(p)
   if not kind then return end
   local remedy = path and expression(path) .. " = nn.Identity()" or (FROM_WHAT_IT_GIVES[kind] or {})[p.kind] or
-    ("print(net)  -- and return from its forward what goes into %s"):format(p.last_op)
+    ("print(net)  -- and return from its forward what goes into %s"):format(p.maker and p.maker.name or kind)
   local place = path or "net"
-  if p.kind == "BCELoss" and (kind == "Linear" or kind == "Conv2d" or p.last_op == "linear") then
+  if p.kind == "BCELoss" and (kind == "Linear" or kind == "Conv2d" or p.maker and p.maker.role == "product") then
     report("loss", ("BCELoss takes probabilities from 0 to 1, but nothing keeps %s there"):format(path and
       called .. ", a " .. kind .. "," or "the net's output"), "loss = nn.BCEWithLogitsLoss()")
     return true

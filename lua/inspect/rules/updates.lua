@@ -36,11 +36,11 @@ local function look_at_small_steps(p, report)
     return
   end
   local list, most = patient.losses_of(p, nil, 5)
-  if not list or #list < 6 or most >= TINY or most == 0 then return end
+  if not list or #list < 6 or most >= TINY then return end
   if math.abs(list[#list] - p.value) > 1e-4 * math.abs(p.value) then return end
   report("opt", ("a step with lr = %s moves no weight by more than %s of its size, and in 5 steps the loss went " ..
     "from %s to %s"):format(number(p.opt.lr), number(most), number(p.value), number(list[#list])),
-    ("opt.lr = %.0e"):format(p.opt.lr * 1e-3 / most))
+    most > 0 and ("opt.lr = %.0e"):format(p.opt.lr * 1e-3 / most) or "opt.lr = 1e-3")
 end
 
 -- The share of each weight that decay takes away in a step.

@@ -56,6 +56,17 @@ bool nb_npz_write(const char *path, const NamedTensor *tensors, size_t count, bo
 // numbers as i64, floats as they are.
 Tensor *nb_idx_read(const char *path, Error *err);
 
+// An npy file (in C order) or an IDX file that stays open, of which some rows of the first dimension are read at a
+// time: only those take memory.
+typedef struct RowFile RowFile;
+RowFile *nb_rows_open(const char *path, Error *err);
+void nb_rows_close(RowFile *f);                  // NULL is fine
+const Layout *nb_rows_layout(const RowFile *f);  // the dtype and shape of the whole
+
+// The rows at n places, counted from 1, as a tensor of n rows: places may come in any order, and again.  Rows that lie
+// one after the other are read together.
+Tensor *nb_rows_read(RowFile *f, const int64_t *places, int64_t n, Error *err);
+
 // Reads a PNG or JPEG picture, whichever it is: u8, channels × height × width.  Channels: 1 grey, 2 grey and alpha,
 // 3 RGB, 4 RGB and alpha; 0 takes those of the file.  Palettes become RGB, 16 bits become 8, CMYK becomes RGB.
 Tensor *nb_image_read(const char *path, int channels, Error *err);

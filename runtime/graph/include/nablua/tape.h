@@ -39,6 +39,7 @@ struct Node {
   struct Hook *hooks;  // owned
   size_t bytes;        // of this block, which holds args, edges and lists too
   bool freed;          // a backward has released the saved values ...
+  uint32_t caller;     // the number of the module that applied the operator; 0: none
   Site freed_at;       // ... from this line
   union {
     intptr_t place;          // 1 + its place among those that the innermost walk has met; 0: no walk has
@@ -53,6 +54,9 @@ void nb_set_grad_enabled(bool on);
 // Tells the library how to learn the user's current line.  NULL turns it off.
 void nb_set_site_provider(Site (*provider)(void *user), void *user);
 Site nb_site_now(void);
+
+// Tells the library how to learn which module is called now, as a number that no other has; 0: none.
+void nb_set_caller_provider(uint32_t (*provider)(void));
 
 typedef struct BackwardOptions {
   bool retain_graph;  // keep the saved values for another backward

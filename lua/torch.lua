@@ -1,0 +1,257 @@
+-- SPDX-License-Identifier: MIT
+-- What PyTorch's names are called here where it is not the same: for nb.help.torch and for hints behind errors.
+--
+-- A line is PyTorch's name, without "torch." in front, then what it is here: a name of the registry's or, after "--",
+-- a sentence.  Where only the last part counts, that alone stands.
+local registry = require "nablua.registry"
+
+local torch = {}
+
+local LINES = [[
+absolute nb.abs
+negative nb.neg
+subtract nb.sub
+rsub -- y - x subtracts
+multiply nb.mul
+divide nb.div
+true_divide nb.div
+floor_divide nb.floordiv
+remainder nb.mod
+float_power -- x:to("f64") ^ y
+arccos nb.acos
+arccosh nb.acosh
+arcsin nb.asin
+arcsinh nb.asinh
+arctan nb.atan
+arctanh nb.atanh
+arctan2 nb.atan2
+clip nb.clamp
+clamp_min -- x:clamp{min=...}, see ?clamp
+clamp_max -- x:clamp{max=...}, see ?clamp
+fix nb.trunc
+greater nb.gt
+greater_equal nb.ge
+less nb.lt
+less_equal nb.le
+not_equal nb.ne
+bitwise_and -- of masks nb.logical_and, x & y; whole numbers have no operators by bits
+bitwise_or -- of masks nb.logical_or, x | y; whole numbers have no operators by bits
+bitwise_xor -- of masks nb.logical_xor; whole numbers have no operators by bits
+bitwise_not -- of masks nb.logical_not, ~x; whole numbers have no operators by bits
+sgn nb.sign
+special.expit nb.sigmoid
+special.gammaln nb.lgamma
+special.psi nb.digamma
+gammaln nb.lgamma
+expit nb.sigmoid
+psi nb.digamma
+isreal -- all tensors are real here
+is_floating_point t.dtype
+is_complex -- all tensors are real here
+real -- all tensors are real here
+imag -- all tensors are real here
+conj -- all tensors are real here
+complex -- all tensors are real here
+view_as_real -- all tensors are real here
+msort -- (x:sort(1)) sorts along the first dimension
+dist -- (x - y):norm()
+trapz nb.trapezoid
+concat nb.cat
+concatenate nb.cat
+row_stack nb.vstack
+t t.T
+adjoint -- x:transpose(-1, -2)
+mT -- x:transpose(-1, -2)
+mH -- x:transpose(-1, -2)
+H -- x:transpose(-1, -2)
+ravel nb.flatten
+reshape_as -- x:reshape(y.shape)
+view_as -- x:view(y.shape)
+expand_as -- x:expand(y.shape)
+type_as -- x:to(y.dtype)
+repeat nb.tile
+flipud -- x:flip(1)
+fliplr -- x:flip(2)
+unbind -- for i, row in x:rows() do walks the first dimension; x:select(dim, i) takes one
+argwhere nb.nonzero
+squeeze_ -- a tensor keeps its shape: x = x:squeeze()
+unsqueeze_ -- a tensor keeps its shape: x = x:unsqueeze(dim)
+transpose_ -- a tensor keeps its shape: x = x:transpose(d, e)
+t_ -- a tensor keeps its shape: x = x.T
+resize_ -- a tensor keeps its shape: x = x:reshape(...)
+Tensor.unfold nb.windows
+nn.functional.unfold nb.unfold
+range nb.arange
+as_tensor nb.tensor
+asarray nb.tensor
+scalar_tensor nb.tensor
+from_numpy -- nb.load reads npy files
+numpy t:totable
+tolist t:totable
+nelement t:numel
+ndimension t:dim
+ndim t:dim
+float -- x:to("f32")
+double -- x:to("f64")
+long -- x:to("i64")
+byte -- x:to("u8")
+half -- there are f32 and f64, no shorter floats
+bfloat16 -- there are f32 and f64, no shorter floats
+int -- x:to("i64"): whole numbers are i64 or u8
+short -- x:to("i64"): whole numbers are i64 or u8
+cuda -- everything is on the CPU here
+cpu -- everything is on the CPU here
+device -- everything is on the CPU here
+ger nb.outer
+chain_matmul nb.multi_dot
+linalg.inv nb.inverse
+inv nb.inverse
+pinverse nb.pinv
+linalg.vector_norm nb.norm
+vector_norm nb.norm
+linalg.matmul nb.matmul
+linalg.eigvalsh -- (nb.eigh(x)): its first value
+eigvalsh -- (nb.eigh(x)): its first value
+linalg.svdvals -- (select(2, nb.svd(x)))
+svdvals -- (select(2, nb.svd(x)))
+linalg.eig -- there are no complex numbers here, as eigenvalues may be; nb.eigh is for symmetric matrices
+eig -- there are no complex numbers here, as eigenvalues may be; nb.eigh is for symmetric matrices
+eigvals -- there are no complex numbers here, as eigenvalues may be; nb.eigh is for symmetric matrices
+lu -- nb.solve, nb.inverse and nb.det factorise by themselves; nb.qr and nb.cholesky give factors
+lu_factor -- nb.solve, nb.inverse and nb.det factorise by themselves; nb.qr and nb.cholesky give factors
+lu_solve nb.solve
+triangular_solve nb.solve_triangular
+symeig nb.eigh
+fft -- there are no complex numbers here, and no Fourier transforms
+rfft -- there are no complex numbers here, and no Fourier transforms
+ifft -- there are no complex numbers here, and no Fourier transforms
+stft -- there are no complex numbers here, and no Fourier transforms
+manual_seed nb.seed
+seed nb.seed
+initial_seed nb.random_state
+get_rng_state nb.random_state
+set_rng_state nb.random_state
+enable_grad nb.set_grad_enabled
+inference_mode nb.no_grad
+is_grad_enabled nb.grad_enabled
+autograd.grad nb.grad
+autograd.Function nb.operator
+autograd.detect_anomaly nb.anomaly
+autograd.set_detect_anomaly nb.anomaly
+detect_anomaly nb.anomaly
+set_detect_anomaly nb.anomaly
+autograd.functional.vhp nb.hvp
+jacrev nb.jacobian
+jacfwd nb.jacobian
+checkpoint_sequential -- nothing is recomputed in backward here; nb.save keeps what training has made
+utils.checkpoint.checkpoint -- nothing is recomputed in backward here; nb.save keeps what training has made
+requires_grad_ t.requires_grad
+data t:detach
+set_num_threads nb.threads
+get_num_threads nb.threads
+set_default_dtype -- a dtype is given where a tensor is made: {dtype="f64"}; a net has net:to("f64")
+get_default_dtype -- f32
+jit.script nb.compile
+jit.trace nb.compile
+nn.functional.mse_loss nn.mse
+mse_loss nn.mse
+l1_loss nn.l1
+huber_loss nn.huber
+cross_entropy nn.cross_entropy
+nll_loss nn.nll
+binary_cross_entropy nn.bce
+binary_cross_entropy_with_logits nn.bce_with_logits
+kl_div nn.kl_div
+upsample nb.interpolate
+upsample_bilinear nb.interpolate
+upsample_nearest nb.interpolate
+softmin -- (-x):softmax(dim)
+embedding nn.Embedding
+dropout nn.Dropout
+layer_norm nn.LayerNorm
+batch_norm nn.BatchNorm2d
+group_norm nn.GroupNorm
+clip_grad_norm_ nn.clip_grad_norm
+clip_grad_value_ nn.clip_grad_value
+DataLoader data.batches
+TensorDataset data.batches
+random_split data.split
+CosineAnnealingLR optim.CosineLR
+LinearLR optim.WarmupLR
+state_dict net:state
+load_state_dict net:load_state
+modules net:named_modules
+children net:named_modules
+Parameter -- a parameter is a tensor with {requires_grad=true}
+Module nn.module
+xavier_uniform_ nn.init.xavier_uniform
+xavier_normal_ nn.init.xavier_normal
+kaiming_uniform_ nn.init.kaiming_uniform
+kaiming_normal_ nn.init.kaiming_normal
+orthogonal_ nn.init.orthogonal
+constant_ nn.init.constant
+trunc_normal_ nn.init.trunc_normal
+eye_ nn.init.eye
+dirac_ nn.init.dirac
+zeros_ nn.init.zeros
+ones_ nn.init.ones
+calculate_gain nn.init.gain
+zero_ t:zero_
+fill_diagonal_ nb.diagonal_scatter
+index_reduce nb.scatter_reduce
+scatter_ t:scatter_
+masked_fill_ t:masked_fill_
+]]
+
+local known
+
+local function read()
+  known = {}
+  for line in LINES:gmatch("[^\n]+") do
+    local name, what = line:match("^(%S+) (.+)$")
+    known[name] = what
+  end
+end
+
+local function last_part(name)
+  return name:match("[^.:]+$") or name
+end
+
+-- What a name of PyTorch's is called here: an entry, or nil and a sentence; nil where neither is known.
+function torch.find(name)
+  if not known then read() end
+  local path = name:gsub("%(.*$", ""):gsub("^torch%.", ""):gsub("^F%.", "nn.functional.")
+  local last = last_part(path)
+  local what = known[path] or not path:find("%.") and known["Tensor." .. path] and nil or known[last]
+  if what then
+    local sentence = what:match("^%-%- (.+)$")
+    if sentence then return nil, sentence end
+    return registry.find(what)
+  end
+  local found = registry.ending(last)
+  local home = path:find("^nn") and "^nn%." or path:find("^optim") and "^optim%." or "^nb%."
+  for _, kind in ipairs { home, "^t[:.]", "" } do
+    for _, e in ipairs(found) do
+      if e.name:find(kind) then return e end
+    end
+  end
+end
+
+-- A hint behind an error about a name that is not there; nil where PyTorch has none that is called otherwise here.
+function torch.hint(name)
+  if not known then read() end
+  local what = type(name) == "string" and known[name]
+  if not what then return nil end
+  return what:match("^%-%- (.+)$") or ("did you mean '%s'?"):format(what)
+end
+
+-- All names of the table, for tests.
+function torch.names()
+  if not known then read() end
+  local names = {}
+  for name in pairs(known) do names[#names + 1] = name end
+  table.sort(names)
+  return names
+end
+
+return torch

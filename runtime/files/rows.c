@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: MIT
+// Rows of files that are larger than memory: the file stays open, and what is asked for is read from its place.
+//
+// Reading by pread, not by mapping: a file that gets shorter meanwhile is an error with a sentence, not a signal.
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "files_private.h"
+#include "nablua/interrupt.h"
+#include "nablua/memory.h"
+
+struct RowFile {
+  Input in;
+  char *path;  // owned, as in.path is read after the opening
+  size_t path_size;
+  const Stored *wire;
+  bool swap;
+  Layout layout;
+  uint64_t start;      // where the first row lies in the file
+  uint64_t row_bytes;  // as stored
+};
+
+// Bytes read between two looks at the interrupt flag.
+enum { PART = 1 << 24 };
+
+static bool read_head(RowFile *f, Error *err) {
+  unsigned char magic[4] = {0};
+  ssize_t got = pread(f->in.fd, magic, sizeof magic, 0);
+  if (got == 4 && magic[0] == 0x1f && magic[1] == 0x8b)
+    return nb_fail(err, NB_ERROR_FILE,
+                   "%s is packed by gzip, so that its rows have no places; unpack it first (gunzip -k)", f->path);
+  bool is_npy = got == 4 && magic[0] == 0x93;
+  bool ok = is_npy ? nb_npy_head(&f->in, &f->wire, &f->swap, &f->layout, err)
+                   : nb_idx_head(&f->in, &f->wire, &f->layout, err);
+  if (!ok) return false;
+  if (!is_npy) f->swap = true;
+  if (f->layout.ndim == 0) return nb_fail(err, NB_ERROR_FILE, "%s holds one number, which has no rows", f->path);
+  f->start = f->in.at;
+  f->row_bytes = f->wire->size;
+  for (int d = 1; d < f->layout.ndim; d++) f->row_bytes *= (uint64_t)f->layout.shape[d];
+  return true;
+}
+
+RowFile *nb_rows_open(const char *path, Error *err) {
+  size_t size = strlen(path) + 1;
+  RowFile *f = nb_alloc(sizeof *f, err);
+  if (!f) return NULL;
+  *f = (RowFile){.in = {.fd = -1}, .path_size = size};
+  if (!(f->path = nb_alloc(size, err))) {
+    nb_free(f, sizeof *f);
+    return NULL;
+  }
+  memcpy(f->path, path, size);
+  if (nb_input_open(&f->in, f->path, err) && read_head(f, err)) return f;
+  nb_rows_close(f);
+  return NULL;
+}
+
+void nb_rows_close(RowFile *f) {
+  if (!f) return;
+  if (f->in.kind) nb_input_close(&f->in);
+  nb_free(f->path, f->path_size);
+  nb_free(f, sizeof *f);
+}
+
+const Layout *nb_rows_layout(const RowFile *f) {
+  return &f->layout;
+}
+
+// Reads `size` bytes that lie at an offset of the file.
+static bool read_at(const RowFile *f, unsigned char *to, uint64_t size, uint64_t offset, Error *err) {
+  while (size > 0) {
+    if (!nb_poll(err)) return false;
+    ssize_t n = pread(f->in.fd, to, size < PART ? (size_t)size : PART, (off_t)offset);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return nb_fail(err, NB_ERROR_FILE, "cannot read %s: %s", f->path, strerror(errno));
+    if (n == 0)
+      return nb_fail(err, NB_ERROR_FILE, "%s has become shorter since it was opened: it ends at byte %llu", f->path,
+                     (unsigned long long)offset);
+    to += n;
+    size -= (uint64_t)n;
+    offset += (uint64_t)n;
+  }
+  return true;
+}
+
+// How many of the places from the first on follow each other.
+static int64_t run_length(const int64_t *places, int64_t n) {
+  int64_t length = 1;
+  while (length < n && places[length] == places[0] + length) length++;
+  return length;
+}
+
+static bool check_places(const RowFile *f, const int64_t *places, int64_t n, Error *err) {
+  for (int64_t i = 0; i < n; i++)
+    if (places[i] < 1 || places[i] > f->layout.shape[0])
+      return nb_fail(err, NB_ERROR_ARGUMENT, "%s: there is no row %lld, rows count from 1 to %lld", f->path,
+                     (long long)places[i], (long long)f->layout.shape[0]);
+  return true;
+}
+
+Tensor *nb_rows_read(RowFile *f, const int64_t *places, int64_t n, Error *err) {
+  Layout l = f->layout;
+  l.shape[0] = n;
+  if (!check_places(f, places, n, err)) return NULL;
+  Tensor *t = nb_tensor_new(&l, err);
+  if (!t) return NULL;
+  size_t raw = (size_t)n * (size_t)f->row_bytes + 1;  // so that there is something to free where there are no rows
+  bool direct = f->wire->size == nb_dtype_size(l.dtype);
+  unsigned char *to = direct ? nb_tensor_data(t) : nb_alloc(raw, err);
+  bool ok = to;
+  for (int64_t i = 0, run; ok && i < n; i += run) {
+    run = run_length(places + i, n - i);
+    ok = read_at(f, to + (size_t)i * f->row_bytes, (uint64_t)run * f->row_bytes,
+                 f->start + (uint64_t)(places[i] - 1) * f->row_bytes, err);
+  }
+  if (ok) nb_stored_convert(f->wire, f->swap, nb_tensor_data(t), to, nb_layout_numel(&l));
+  if (!direct && to) nb_free(to, raw);
+  if (!ok) nb_tensor_release(&t);
+  return t;
+}

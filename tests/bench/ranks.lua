@@ -1,0 +1,58 @@
+-- SPDX-License-Identifier: MIT
+-- What exchanging gradients costs: steps with and without it, in turns, on ranks of one thread each.
+--
+--   mpirun -n 2 nablua tests/bench/ranks.lua [c|d] [rounds]      beside tests/bench/ranks.py under torchrun
+--
+-- Both kinds of steps run on all ranks at once, so that what they share beside the exchange, memory and caches, weighs
+-- on both.  Printed are the least and the median of the rounds of both, and their ratios.
+local nb = require "nablua"
+local nn, optim, dist = nb.nn, nb.optim, nb.dist
+
+local work, rounds = arg[1] or "c", tonumber(arg[2]) or 15
+local STEPS = 3
+
+nb.threads(1)
+local net, x
+if work == "c" then
+  net = nn.Sequential { nn.Linear(784, 1024), nn.ReLU(), nn.Linear(1024, 1024), nn.ReLU(), nn.Linear(1024, 10) }
+  x = nb.rand(512, 784)
+else
+  net = nn.Sequential {
+    nn.Conv2d(1, 6, 5, { padding = 2 }), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2),
+    nn.Flatten(), nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10),
+  }
+  x = nb.rand(64, 1, 28, 28)
+end
+local y = nb.randint(1, 10, { x:size(1) })
+dist.parallel(net, { drift = 0 })
+local opt, loss = optim.SGD(net:parameters(), { lr = 0 }), nn.CrossEntropyLoss()  -- the ranks' nets stay equal
+
+local function step()
+  opt:zero_grad()
+  loss(net(x), y):backward()
+  opt:step()
+end
+
+local native = require "nablua.native"
+local function measure(f)
+  dist.barrier()
+  local begun = native.clock()
+  for _ = 1, STEPS do f() end
+  return (native.clock() - begun) / STEPS
+end
+
+local with, without = {}, {}
+for round = 0, rounds do
+  local a, b = measure(step), measure(function() dist.no_sync(step) end)
+  if round > 0 then with[round], without[round] = a, b end
+end
+table.sort(with)
+table.sort(without)
+if dist.rank == 1 then
+  local m = (rounds + 1) // 2
+  local words = "work %s, %d ranks: a step with exchange %.2f ms (least %.2f), without %.2f ms (least %.2f): " ..
+    "ratio %.3f (%.3f)"
+  print(words:format(work, dist.size, with[m] * 1e3, with[1] * 1e3, without[m] * 1e3, without[1] * 1e3,
+    without[m] / with[m], without[1] / with[1]))
+  print(("%.0f %% of buckets were on their way before backward's end"):format(100 * dist.figures(net).overlap))
+end
