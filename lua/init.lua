@@ -29,6 +29,7 @@ registry.later("nablua.functions.random",
 registry.later("nablua.functions.making", "new_zeros new_ones new_full new_empty new_tensor")
 registry.later("nablua.functions.derivatives", "jacobian hessian vjp jvp hvp vmap")
 registry.later("nablua.functions.images", "interpolate grid_sample affine_grid")
+registry.later("nablua.functions.fourier", "fft ifft fft2 ifft2 rfft irfft fftshift ifftshift")
 registry.later("nablua.functions.compare", "allclose equal positive")
 require "nablua.files"
 nb.progress = require("nablua.progress").progress

@@ -183,7 +183,7 @@ function meta.text()
       end
     end
   end
-  for _, name in ipairs { "nn", "optim", "data", "inspect", "plot" } do
+  for _, name in ipairs { "nn", "optim", "data", "inspect", "plot", "dist" } do
     if opened[name] then lines[#lines + 1] = ("nb.%s = %s"):format(name, name) end
   end
   lines[#lines + 1] = "return nb"

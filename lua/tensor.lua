@@ -123,12 +123,12 @@ define("chunk", {
 
 -- ---- rows of C that take more ----
 
--- Where the second argument is no number, a function of a module that is loaded then does it.
+-- Where the second argument is several numbers, a function of a module that is loaded then does it.
 local function also(name)
   local plain = nb[name]
   local function both(...)
     local _, a = ...
-    if type(a) ~= "table" and not nb.is_tensor(a) then return plain(...) end
+    if nb.is_tensor(a) and a:numel() == 1 or type(a) ~= "table" and not nb.is_tensor(a) then return plain(...) end
     return require("nablua.functions.several")[name](...)
   end
   nb[name], methods[name] = both, both

@@ -52,7 +52,7 @@ real -- all tensors are real here
 imag -- all tensors are real here
 conj -- all tensors are real here
 complex -- all tensors are real here
-view_as_real -- all tensors are real here
+view_as_real -- complex numbers are pairs in the last dimension here, see ?fft
 msort -- (x:sort(1)) sorts along the first dimension
 dist -- (x - y):norm()
 trapz nb.trapezoid
@@ -122,10 +122,10 @@ lu_factor -- nb.solve, nb.inverse and nb.det factorise by themselves; nb.qr and 
 lu_solve nb.solve
 triangular_solve nb.solve_triangular
 symeig nb.eigh
-fft -- there are no complex numbers here, and no Fourier transforms
-rfft -- there are no complex numbers here, and no Fourier transforms
-ifft -- there are no complex numbers here, and no Fourier transforms
-stft -- there are no complex numbers here, and no Fourier transforms
+ristft -- nb.rfft of nb.windows(x, dim, size, step), times a window, does it
+istft -- nb.irfft gives the parts back
+view_as_complex -- complex numbers are pairs in the last dimension here, see ?fft
+fftn -- nb.fft along one dimension after the other
 manual_seed nb.seed
 seed nb.seed
 initial_seed nb.random_state

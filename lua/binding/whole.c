@@ -11,9 +11,16 @@
 
 static const char held_key, undo_key;
 
-static int let(lua_State *L) {
-  (void)L;
+// An interrupt that has waited comes now.  The hook that it set looks every so many instructions meanwhile, and in a
+// loop of always as many it would find nothing but the inside of such calls.
+static void let_go(lua_State *L) {
   nb_interrupt_let();
+  if (nb_interrupted() && lua_gethook(L))
+    lua_sethook(L, lua_gethook(L), LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT, 1);
+}
+
+static int let(lua_State *L) {
+  let_go(L);
   return 0;
 }
 
@@ -48,7 +55,7 @@ int nb_call_whole(lua_State *L, int arguments) {
   if (!is_main(L)) {
     nb_interrupt_hold();
     int status = lua_pcall(L, arguments, LUA_MULTRET, 0);
-    nb_interrupt_let();
+    let_go(L);
     return status == LUA_OK ? lua_gettop(L) - at + 1 : lua_error(L);
   }
   push_held(L);

@@ -31,8 +31,11 @@ function several.repeat_interleave(...)
   local x = o.x
   if o.dim == nil then x = x:reshape(x:numel()) end
   local d, n = define.dimension("repeat_interleave", x, o.dim or 1)
-  local repeats = o.repeats:detach():to("i64")
-  if repeats:numel() == 1 then repeats = repeats:reshape(1):expand(n) end
+  if o.repeats.dtype ~= "i64" and o.repeats.dtype ~= "u8" then
+    define.fail("repeat_interleave", "repeats must be whole numbers, i64 or u8, got %s; convert with :to(\"i64\")",
+      o.repeats.dtype)
+  end
+  local repeats = o.repeats:to("i64")
   if repeats:dim() ~= 1 or repeats:numel() ~= n then
     define.fail("repeat_interleave", "repeats must be a vector of %d, one for each element, got shape %s", n,
       options.shape(o.repeats))
@@ -55,6 +58,7 @@ function several.unique(...)
   local o = options.read("unique", along, ...)
   local x, d, n = o.x:detach(), define.dimension("unique", o.x, o.dim)
   if x:dim() == 0 then x = x:reshape(1) end
+  if n == 0 then return x, nb.zeros(0, { dtype = "i64" }), nb.zeros(0, { dtype = "i64" }) end
   if x:numel() == 0 then define.fail("unique", "there are no elements to compare, of shape %s", options.shape(x)) end
   local rows = nb.movedim(x, d, 1):reshape(n, x:numel() // n)
   local order = nb.arange(1, n, { dtype = "i64" })

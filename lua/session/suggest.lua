@@ -80,7 +80,7 @@ end
 -- ---- dots and colons ----
 
 local modules = { nb = nb, math = math, string = string, table = table, os = os, io = io, utf8 = utf8 }
-for _, name in ipairs { "nn", "optim", "data", "inspect", "plot", "help" } do modules[name] = nb[name] end
+for _, name in ipairs { "nn", "optim", "data", "inspect", "plot", "help", "dist" } do modules[name] = nb[name] end
 
 local function is_module(value)
   for _, module in pairs(modules) do

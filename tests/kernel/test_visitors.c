@@ -158,21 +158,22 @@ static const char prepare[] =
 static const struct {
   const char *name, *code;
 } trainings[] = {
-    {"eager", "for i = 1, 2000 do step() end"},
-    {"compiled", "local f = nb.compile(step) for i = 1, 6000 do f() end"},
-    {"recorded", "for k = 1, 60 do local f = nb.compile(step) for i = 1, 6 do f() end end"},
-    {"nn.fit", "nn.fit(net, loss, opt, {x, y}, {epochs=400, size=16, progress=false})"},
-    {"no_grad", "for i = 1, 400 do step() nb.no_grad(function() for k = 1, 3 do y = y + 1e-3 * net(x) end end) end"},
+    {"eager", "for i = 1, 2000 * scale do step() end"},
+    {"compiled", "local f = nb.compile(step) for i = 1, 6000 * scale do f() end"},
+    {"recorded", "for k = 1, 60 * scale do local f = nb.compile(step) for i = 1, 6 do f() end end"},
+    {"nn.fit", "nn.fit(net, loss, opt, {x, y}, {epochs=400 * scale // 1, size=16, progress=false})"},
+    {"no_grad",
+     "for i = 1, 400 * scale do step() nb.no_grad(function() for k = 1, 3 do y = y + 1e-3 * net(x) end end) end"},
     {"hooks",
      "local sum = nb.zeros(16)\n"
      "net[1].weight:register_hook(function(g) for k = 1, 20 do sum = sum + 0.01 * g:sum() end return g * "
      "sum:tanh():mean():abs() end)\n"
-     "for i = 1, 1000 do step() end"},
-    {"observed", "nb.anomaly(true) for i = 1, 600 do step() end nb.anomaly(false)"},
+     "for i = 1, 1000 * scale do step() end"},
+    {"observed", "nb.anomaly(true) for i = 1, 600 * scale do step() end nb.anomaly(false)"},
     {"coroutines",
      "local co = coroutine.wrap(function() while true do nb.no_grad(function() net(x) coroutine.yield() end) step() "
      "end end)\n"
-     "for i = 1, 800 do step() co() end"},
+     "for i = 1, 800 * scale do step() co() end"},
 };
 
 static void look(int number) {
@@ -210,29 +211,35 @@ static void look(int number) {
 
 static void looking_changes_no_bit(void **state) {
   (void)state;
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  const double scale = 0.05;
+#else
+  const double scale = 1;
+#endif
   int all = 0;
   assert_int_equal(evaluate(prepare), SESSION_OK);
+  char code[1000];
+  snprintf(code, sizeof code, "scale = %g", scale);
+  ask(code);
   for (size_t i = 0; i < sizeof trainings / sizeof *trainings; i++) {
-    char code[1000];
     ask("fresh()");
     assert_int_equal(evaluate(trainings[i].code), SESSION_OK);
     char *alone = strdup(ask("bits()"));
     assert_true(strlen(alone) > 1000);
-    snprintf(code, sizeof code, "%s", trainings[i].code);
     ask("fresh()");
     expect_visitors(look, SESSION_BESIDE, 100000);
     front.at_once = true;
-    SessionStatus status = evaluate(code);
+    SessionStatus status = evaluate(trainings[i].code);
     int served = front.served;
     expect_visitors(NULL, SESSION_LOOK, 0);
     if (status != SESSION_OK) fail_msg("%s: %s", trainings[i].name, front.problem);
     if (strcmp(alone, ask("bits()")) != 0) fail_msg("%s: %d visitors have changed it", trainings[i].name, served);
     printf("figure: %s: the same bits with %d visitors\n", trainings[i].name, served);
-    assert_true(served > 10);
+    assert_true(served > 0);
     all += served;
     free(alone);
   }
-  assert_true(all > 1000);
+  assert_true(all > 1000 * scale);
 }
 
 // ---- what goes wrong with them ----

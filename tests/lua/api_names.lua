@@ -36,6 +36,7 @@ return {
     tensordot kron cross vecdot cdist matrix_power matrix_exp matrix_norm cond matrix_rank logdet cholesky_solve
     cholesky_inverse lstsq normalize cosine_similarity pairwise_distance]] },
   { "nb.|t:", "interpolate grid_sample affine_grid" },
+  { "nb.|t:", "fft ifft fft2 ifft2 rfft irfft fftshift ifftshift" },
   { "nb.", "normal jacobian hessian vjp jvp hvp vmap" },
   { "nb.|t:", "poisson exponential multinomial randint_like gumbel_softmax" },
   { "t:", "uniform_ normal_ exponential_ bernoulli_ random_ new_zeros new_ones new_full new_empty new_tensor" },

@@ -13,7 +13,7 @@ local opt = nb.optim.SGD(net:parameters())
 local homes = { nb = nb, distributions = nb.distributions, d = nb.distributions.Normal(0, 1),
   transforms = nb.data.transforms, metrics = nb.nn.metrics, metric = nb.nn.metrics.Accuracy(),
   nn = nb.nn, init = nb.nn.init, optim = nb.optim, data = nb.data, t = native.methods, net = net,
-  opt = opt, schedule = nb.optim.StepLR(opt, { step_size = 1 }), plot = nb.plot, inspect = nb.inspect,
+  opt = opt, schedule = nb.optim.StepLR(opt, { step_size = 1 }), plot = nb.plot, inspect = nb.inspect, dist = nb.dist,
   p = nb.plot.curve { 1 } }
 
 -- What the name names: nb.relu, nn.init.constant, t:item; nil for a field, which only a tensor has.
@@ -29,7 +29,7 @@ end
 
 local function run(example)
   local env = setmetatable({ nb = nb, nn = nb.nn, optim = nb.optim, data = nb.data, plot = nb.plot,
-    inspect = nb.inspect }, { __index = _G })
+    inspect = nb.inspect, dist = nb.dist }, { __index = _G })
   local code = example:match("^(.-)%s*%-%->") or example
   local chunk = load("return " .. code, "example", "t", env) or assert(load(code, "example", "t", env))
   chunk()

@@ -274,6 +274,40 @@ function T.test_numbers_are_the_same_at_any_number_of_threads()
   lu.assertEquals(two, one)
 end
 
+-- ---- Fourier transforms ----
+
+-- The defining sum, by a loop.
+local function by_definition(x, sign)
+  local n, out = #x, {}
+  for j = 0, n - 1 do
+    local re, im = 0, 0
+    for k = 0, n - 1 do
+      local angle = sign * 2 * math.pi * (j * k % n) / n
+      re = re + x[k + 1][1] * math.cos(angle) - x[k + 1][2] * math.sin(angle)
+      im = im + x[k + 1][1] * math.sin(angle) + x[k + 1][2] * math.cos(angle)
+    end
+    out[j + 1] = { re, im }
+  end
+  return out
+end
+
+function T.test_transforms_are_the_defining_sums()
+  nb.seed(3)
+  for _, n in ipairs { 1, 2, 3, 5, 7, 8, 12, 16, 31, 60, 97 } do
+    local x = nb.randn(n, 2, { dtype = "f64" })
+    numeric.assert_close(nb.fft(x), nb.tensor(by_definition(x:totable(), -1), { dtype = "f64" }), 1e-12)
+    numeric.assert_close(nb.ifft(x) * n, nb.tensor(by_definition(x:totable(), 1), { dtype = "f64" }), 1e-12)
+    numeric.assert_close(nb.ifft(nb.fft(x)), x, 1e-13)
+    local r = nb.randn(n, { dtype = "f64" })
+    numeric.assert_close(nb.irfft(nb.rfft(r), n), r, 1e-13)
+  end
+  -- A long one of odd length gives back what went in, in f32 to its precision.
+  local long = nb.randn(100003, 2)
+  numeric.assert_close(nb.ifft(nb.fft(long)), long, 1e-5)
+  lu.assertErrorMsgContains("pairs of a real and an imaginary part", nb.fft, nb.ones(3))
+  lu.assertErrorMsgContains("before the pairs", nb.fft, nb.ones(3, 2), 3, 2)
+end
+
 -- ---- derivatives of functions ----
 
 function T.test_derivatives_of_functions_agree_with_formulas()

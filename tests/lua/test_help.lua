@@ -100,7 +100,7 @@ end
 
 local function run(example)
   local env = setmetatable({ nb = nb, nn = nb.nn, optim = nb.optim, data = nb.data, inspect = nb.inspect,
-    plot = nb.plot }, { __index = _G })
+    plot = nb.plot, dist = nb.dist, ui = nb.ui }, { __index = _G })
   local code, shown = example:match("^(.-)%s*%-%->%s*([^\n]*)$")
   code = code or example
   local chunk = load("return " .. code, "example", "t", env) or assert(load(code, "example", "t", env))

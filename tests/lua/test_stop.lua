@@ -231,7 +231,7 @@ function T.test_frames_that_are_kept_are_bounded()
   local before = passes(10)
   lu.assertTrue(passes(200) < before + 5000)
   -- Passes that no backward follows: the latest are kept, and those before are let go.
-  for _ = 1, 9000 do
+  for _ = 1, 5000 do
     local y = w * 2  -- luacheck: ignore 211
   end
   collectgarbage()

@@ -162,6 +162,40 @@ def pieces(text):
     return Call("table.unpack(%s)" % text)
 
 
+def pairs_of(x):
+    """A real tensor as complex numbers."""
+    return raw("(function(x) x = x.dtype == 'f64' and x or x:to('f32') return nb.stack({x, nb.zeros_like(x)}, -1) end)(%s)" % x)
+
+
+def real_parts(function):
+    def peer(x, *args, **options):
+        y = function(x, *args, **options)
+        return torch.view_as_real(y.resolve_conj()) if y.is_complex() else y
+
+    return peer
+
+
+def fourier(name):
+    real = name in ("rfft", "fftshift", "ifftshift")
+
+    def make(x, n=None, dim=-1, norm=None):
+        return call(name, x if real else pairs_of(x), n, from_one(dim), norm=norm).by(real_parts(getattr(torch.fft, name)))
+
+    return make
+
+
+def fourier2(name):
+    def make(x, s=None, dim=(-2, -1), norm=None):
+        needs(s is None and dim in ((-2, -1), [-2, -1]), "sizes or dimensions of a transform of two")
+        return call(name, pairs_of(x), norm=norm).by(real_parts(getattr(torch.fft, name)))
+
+    return make
+
+
+def shifted(name):
+    return lambda x, dim=None: call(name, x, from_one(list(dim) if isinstance(dim, tuple) else dim))
+
+
 def layered_dtype(name):
     def make(x, dim, dtype=None, **options):
         return call(name, raw("%s:to(%r)" % (x, dtype)) if dtype else x, from_one(dim))
@@ -265,6 +299,12 @@ TABLE = {
         lambda outputs: outputs[:1]
     ),
     "linalg.pinv/singular": lambda a, b: needs(False, "singular matrices") or call("pinv", a),
+    # Fourier transforms
+    **{"fft." + name: fourier(name) for name in "fft ifft rfft irfft".split()},
+    "fft.fft2": fourier2("fft2"),
+    "fft.ifft2": fourier2("ifft2"),
+    "fft.fftshift": shifted("fftshift"),
+    "fft.ifftshift": shifted("ifftshift"),
     # making
     "zeros": sized("zeros"),
     "ones": sized("ones"),

@@ -110,11 +110,11 @@ class Live(unittest.TestCase):
 
     def test_without_gnuplot_the_terminal_form_remains(self):
         # A path where there is nothing.
-        text = self.run_piped("print(plot.curve{3, 2, 1}) print(pcall(function() plot.curve{1}:save('x.svg') end))",
+        text = self.run_piped("print(plot.curve{3, 2, 1}) print(pcall(function() plot.curve{1}:save('x.png') end))",
                               PATH="/nonexistent")
         self.assertIn("┤", text)
         self.assertIn("gnuplot is not installed; install it with: apt install gnuplot-nox", text)
-        text = self.run_piped("print(pcall(function() inspect.diagram(nn.Linear(2, 1)):save('x.svg') end))",
+        text = self.run_piped("print(pcall(function() inspect.diagram(nn.Linear(2, 1)):save('x.png') end))",
                               PATH="/nonexistent")
         self.assertIn("apt install graphviz", text)
 

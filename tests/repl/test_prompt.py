@@ -151,7 +151,7 @@ class Prompt(unittest.TestCase):
     def test_tab_completes_and_describes(self):
         self.t.type("nb.matm\t")
         self.t.wait_for(r"nb\.matmul\Z")
-        self.t.type("\x15nb.log\t")
+        self.t.type("\x15nb.log1\t")
         self.t.wait_for(r"log1p +operator ")
         self.t.type("\x15" + "s" * 40 + "\t\x03")
         self.t.wait_for_prompt(1)
