@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 warnings.simplefilter("ignore", UserWarning)  # of what later versions will do
 
-at_least = 600
+at_least = 1800
 
 
 def from_zero(d):

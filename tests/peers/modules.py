@@ -200,4 +200,4 @@ def main(pattern, seed):
                         cases.append(case)
                     except Skip as rule:
                         skipped[str(rule)] += 1
-    return comparison.judge("modules", cases, skipped, (REFUSALS, OWN_DTYPES, DELIBERATE), 0 if pattern else 500)
+    return comparison.judge("modules", cases, skipped, (REFUSALS, OWN_DTYPES, DELIBERATE), 0 if pattern else 3000)

@@ -125,4 +125,4 @@ def main(pattern, seed):
                     cases.append(case)
                 except Skip as rule:
                     skipped[str(rule)] += 1
-    return comparison.judge("optims", cases, skipped, ([], [], []), 0 if pattern else 60)
+    return comparison.judge("optims", cases, skipped, ([], [], []), 0 if pattern else 140)
