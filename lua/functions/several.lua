@@ -36,6 +36,7 @@ function several.repeat_interleave(...)
       o.repeats.dtype)
   end
   local repeats = o.repeats:to("i64")
+  if repeats:numel() == 1 then repeats = repeats:reshape(1):expand(n) end  -- one count for all
   if repeats:dim() ~= 1 or repeats:numel() ~= n then
     define.fail("repeat_interleave", "repeats must be a vector of %d, one for each element, got shape %s", n,
       options.shape(o.repeats))

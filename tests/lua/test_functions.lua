@@ -176,13 +176,14 @@ end
 
 function T.test_roll_and_repeat_interleave_take_several()
   local x = nb.tensor { { 1, 2, 3 }, { 4, 5, 6 } }
+  local function counts(...) return nb.tensor({ ... }, { dtype = "i64" }) end
   lu.assertEquals(x:roll({ 1, -1 }, { 1, 2 }):totable(), { { 5, 6, 4 }, { 2, 3, 1 } })
-  lu.assertEquals(x:repeat_interleave(nb.tensor { 2, 0, 1 }, 2):totable(), { { 1, 1, 3 }, { 4, 4, 6 } })
-  lu.assertEquals(x:repeat_interleave(nb.tensor { 1, 0, 0, 0, 0, 2 }):totable(), { 1, 6, 6 })
-  lu.assertEquals(nb.repeat_interleave(x, nb.tensor { 0, 0 }, 1).shape, { 0, 3 })
+  lu.assertEquals(x:repeat_interleave(counts(2, 0, 1), 2):totable(), { { 1, 1, 3 }, { 4, 4, 6 } })
+  lu.assertEquals(x:repeat_interleave(counts(1, 0, 0, 0, 0, 2)):totable(), { 1, 6, 6 })
+  lu.assertEquals(nb.repeat_interleave(x, counts(0, 0), 1).shape, { 0, 3 })
   lu.assertErrorMsgContains("a shift for each dimension", x.roll, x, { 1 }, { 1, 2 })
-  lu.assertErrorMsgContains("a vector of 3", x.repeat_interleave, x, nb.tensor { 1, 2 }, 2)
-  lu.assertErrorMsgContains("at least 0", x.repeat_interleave, x, nb.tensor { -1, 2 }, 1)
+  lu.assertErrorMsgContains("a vector of 3", x.repeat_interleave, x, counts(1, 2), 2)
+  lu.assertErrorMsgContains("at least 0", x.repeat_interleave, x, counts(-1, 2), 1)
 end
 
 function T.test_unique_slices_are_sorted_by_their_elements()

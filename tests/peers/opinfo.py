@@ -634,4 +634,4 @@ def main(pattern, seed):
             cases.append(case)
         except Skip as rule:
             skipped[str(rule)] += 1
-    return comparison.judge("opinfo", cases, skipped, (REFUSALS, OWN_DTYPES, DELIBERATE), 0 if pattern else 1200)
+    return comparison.judge("opinfo", cases, skipped, (REFUSALS, OWN_DTYPES, DELIBERATE), 0 if pattern else 4000)
