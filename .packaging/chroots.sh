@@ -107,6 +107,18 @@ library() {
     'cc -std=c17 /usr/share/doc/libnablua-dev/examples/xor.c $(pkg-config --cflags --libs nablua) -o /tmp/xor && /tmp/xor'
 }
 
+# The package is for the Open MPI that it was built with.
+machines() {
+  if ! inside apt-get -s install "$(deb nablua-dist)" >/dev/null 2>&1; then
+    say "$suite: nablua-dist was built for another Open MPI, and is not for this system"
+    return
+  fi
+  apt install "$(deb nablua)" "$(deb nablua-dist)" openmpi-bin
+  # shellcheck disable=SC2016
+  expect "two processes" "^2" env OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1 \
+    mpirun -n 2 nablua -e 'print(require("nablua").dist.size)'
+}
+
 names=(nablua nablua-kernel lua-nablua libnablua0 libnablua-dev)
 
 # What an older version leaves, and what the user wrote, stays or goes as it should.
@@ -141,6 +153,7 @@ for suite in "$@"; do
   module
   kernel
   library
+  machines
   finish
 done
 say "all is well"

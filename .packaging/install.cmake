@@ -2,7 +2,8 @@
 # What `cmake --install BUILD --prefix P` leaves in P: a tree that works from there, and after it was moved.
 #
 #   bin/             nablua, nablua-kernel (which hold the library and the language themselves)
-#   lib/             libnablua.so.0 with its headers and nablua.pc, for C; lua/5.4/nablua.so for a stock interpreter
+#   lib/             libnablua.so.0 with its headers and nablua.pc, for C; lua/5.4/nablua.so for a stock interpreter;
+#                    nablua/dist.so, twice: beside that, too
 #   share/jupyter/   the kernelspec with its logos, which names the kernel by its place beside it
 #   share/nablua/    meta/nablua.lua, for editors with a Lua Language Server (workspace.library)
 #   share/man/       the manual's pages;  share/doc/nablua/   the rest, with the examples
@@ -63,6 +64,13 @@ install(FILES ${faces} DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/nablua)
 
 # For a stock interpreter.
 install(TARGETS nablua_module LIBRARY DESTINATION ${NABLUA_LUADIR})
+
+# What joins processes by MPI, where the programs look for it and where the module does.
+if(TARGET nablua_dist)
+  list(APPEND INSTALLED nablua_dist)
+  install(TARGETS nablua_dist LIBRARY DESTINATION lib/nablua)
+  install(TARGETS nablua_dist LIBRARY DESTINATION ${NABLUA_LUADIR}/nablua)
+endif()
 
 install(FILES LICENSE README.md CHANGELOG.md SECURITY.md DESTINATION ${CMAKE_INSTALL_DOCDIR})
 install(DIRECTORY examples DESTINATION ${CMAKE_INSTALL_DOCDIR} PATTERN ".ipynb_checkpoints" EXCLUDE PATTERN "__pycache__" EXCLUDE)
