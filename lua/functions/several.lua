@@ -31,11 +31,14 @@ function several.repeat_interleave(...)
   local x = o.x
   if o.dim == nil then x = x:reshape(x:numel()) end
   local d, n = define.dimension("repeat_interleave", x, o.dim or 1)
-  if o.repeats.dtype ~= "i64" and o.repeats.dtype ~= "u8" then
-    define.fail("repeat_interleave", "repeats must be whole numbers, i64 or u8, got %s; convert with :to(\"i64\")",
-      o.repeats.dtype)
+  if o.repeats.requires_grad and nb.grad_enabled() then
+    define.fail("repeat_interleave", "repeats are counts, through which no gradient flows, but this tensor requires " ..
+      "grad; pass :detach()")
   end
-  local repeats = o.repeats:to("i64")
+  local repeats = o.repeats:detach():to("i64")
+  if not o.repeats:eq(repeats):all():item() then
+    define.fail("repeat_interleave", "repeats must be whole numbers")
+  end
   if repeats:numel() == 1 then repeats = repeats:reshape(1):expand(n) end  -- one count for all
   if repeats:dim() ~= 1 or repeats:numel() ~= n then
     define.fail("repeat_interleave", "repeats must be a vector of %d, one for each element, got shape %s", n,

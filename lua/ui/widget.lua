@@ -28,7 +28,8 @@ local methods = {}
 -- The comms of a session whose client may have widgets; nil elsewhere.
 local function comms()
   if not display.show then return nil end
-  if not require("nablua.session.native").has_client() then return nil end
+  local session = require "nablua.session.native"
+  if not session.has_client() then return nil end
   return require "nablua.session.comms"
 end
 
