@@ -73,7 +73,8 @@ class Prompt(unittest.TestCase):
         out, err = prompt("dist.start(3)", "%%all", 'if dist.rank == 3 then error("bad luck") end',
                           "dist.allreduce_(nb.ones(2))", "", "%all dist.allreduce_(nb.tensor{dist.rank}):item()")
         self.assertRegex(out, r"\[3\] input \d+:\d+: bad luck\n")
-        self.assertRegex(out, r"\[2\] .*allreduce_ \(sum\) of f32 2 at .*: rank 3 has failed: .*bad luck")
+        # On a busy machine rank 2 may be interrupted before it has found that out.
+        self.assertRegex(out, r"\[2\] (.*allreduce_ \(sum\) of f32 2 at .*: rank 3 has failed: .*bad luck|interrupted)")
         self.assertRegex(err, r"rank 3 has failed: .*bad luck")
         self.assertIn("[2, 3] 6.0", out)
 
