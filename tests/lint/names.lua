@@ -31,8 +31,8 @@ for _, path in ipairs(arg) do
   each_line(path, function(line, number)
     local alias, module = line:match '^%s*local ([%a_][%w_]*) = require%(?%s*"(nablua[%w_.]*)"%)?$'
     if alias then aliases[alias] = module end
-    for module, name in line:gmatch 'require%(?%s*"(nablua[%w_.]-native)"%)?%.([%a_][%w_]*)' do
-      used[module .. "." .. name] = true
+    for home, name in line:gmatch 'require%(?%s*"(nablua[%w_.]-native)"%)?%.([%a_][%w_]*)' do
+      used[home .. "." .. name] = true
     end
     local code = code_of(line)
     for known, home in pairs(aliases) do
