@@ -164,7 +164,7 @@ static Tensor *combined(Backward *b, Tensor *x, Tensor *src, Kind kind, bool sel
                                       *nb_arg(b, DIM),
                                       {.tensor = nb_in(b, INDEX)},
                                       {.tensor = src},
-                                      {.choice = kind},
+                                      {.choice = (int)kind},
                                       {.flag = self}});
 }
 
