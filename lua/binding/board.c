@@ -226,7 +226,7 @@ static void *keep(void *user) {
           for (int i = 0; i < board.count; i++) atomic_store(&slot_at(i)->ends, 1);
       }
     }
-    if (!ending && atomic_load(&slot_at(board.mine)->ends)) ending = now + (board.mine > 0 ? GRACE : 0);
+    if (ending == 0 && atomic_load(&slot_at(board.mine)->ends)) ending = now + (board.mine > 0 ? GRACE : 0);
     if (ending > 0 && now >= ending) {
       if (nb_board_may_abandon()) board.abandon(1);
       return NULL;
