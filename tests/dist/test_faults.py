@@ -132,8 +132,8 @@ class Faults(unittest.TestCase):
         print(pcall(dist.allreduce_, nb.ones(dist.rank)))
         print(select(2, pcall(dist.barrier)))
         """)
-        self.assertEqual(len(re.findall(r"the group exchanges nothing more since this failed: dist: the ranks do not",
-                                        out)), 2, out + err)
+        # The first that comes to its end ends the other, which may not have come to the second line.
+        self.assertIn("the group exchanges nothing more since this failed: dist: the ranks do not", out, err)
 
 
 if __name__ == "__main__":
