@@ -82,10 +82,11 @@ static bool pool_sizes(const Layout *x, const Value *a, bool ceil, const Value *
     if (p->step[e] < 1 || p->step[e] >= 1 << 24)
       return nb_fail(err, NB_ERROR_ARGUMENT, "the dilation must be 1 or more and below 2^24, got %lld",
                      (long long)p->step[e]);
-    int64_t reach = span(p, e), padded = have + 2 * p->padding[e];
+    int64_t reach = span(p, e);
     if (p->padding[e] < 0 || p->padding[e] > reach / 2)
       return nb_fail(err, NB_ERROR_ARGUMENT, "the padding must be 0 to half the kernel of %lld, got %lld",
                      (long long)reach, (long long)p->padding[e]);
+    int64_t padded = have + 2 * p->padding[e];
     int64_t more = ceil && p->stride[e] < MOST ? p->stride[e] - 1 : 0;
     if (have < 1 || reach > padded + more)
       return nb_fail(err, NB_ERROR_ARGUMENT, "the kernel of %s %lld does not fit into the input of %s %lld%s",
