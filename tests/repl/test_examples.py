@@ -12,6 +12,7 @@ import unittest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 NABLUA = os.environ.get("NABLUA", os.path.join(ROOT, "build/release/nablua"))
+SANITIZED = re.search(r"/(asan|tsan|hostile)/", NABLUA)
 
 
 def run(name, *arguments):
@@ -129,7 +130,7 @@ class Examples(unittest.TestCase):
         for name in ("sigmoid", "tanh", "relu"):
             self.assertRegex(text, r"(?m)^.*[⠀-⣿].*%s  [\d.]+$" % name)
 
-    @unittest.skipIf(re.search(r"/(asan|tsan|hostile)/", NABLUA), "slow with sanitizers")
+    @unittest.skipIf(SANITIZED, "slow with sanitizers")
     def test_live_plots_are_shown_once_where_there_is_no_terminal(self):
         text = run("live.lua")
         self.assertEqual((text.count("Loss\n"), text.count("What the net decides")), (1, 1))
@@ -159,10 +160,12 @@ class Examples(unittest.TestCase):
         self.check_writer("transformer.lua", "60")
 
     # Textbook programs in a short form: each gets better; run in full they check what they reach.
+    @unittest.skipIf(SANITIZED, "slow with sanitizers")
     def test_a_u_net_finds_discs(self):
         overlaps = [float(v) for v in re.findall(r"overlap ([\d.]+)", run("unet.lua", "100"))]
         self.assertGreater(overlaps[-1], 0.5)
 
+    @unittest.skipIf(SANITIZED, "slow with sanitizers")
     def test_a_residual_net_learns_from_changed_pictures(self):
         draw = random.Random(3)
         with tempfile.TemporaryDirectory() as folder:
@@ -182,22 +185,26 @@ class Examples(unittest.TestCase):
         self.assertGreater(first, 40)
         self.assertGreater(two, first)
 
+    @unittest.skipIf(SANITIZED, "slow with sanitizers")
     def test_an_encoder_and_a_decoder_sort(self):
         text = run("seq2seq.lua", "100")
         self.assertGreater(float(re.findall(r"mistake ([\d.]+) %", text)[-1]), 20)
         for row in re.findall(r"(?m)^([\d ]+)  →  ([\d ]+)$", text):
             self.assertEqual(len(row[0].split()), len(row[1].split()))
 
+    @unittest.skipIf(SANITIZED, "slow with sanitizers")
     def test_strips_of_digits_are_read(self):
         losses = [float(v) for v in re.findall(r"loss ([\d.]+)", run("ctc.lua", "60"))]
         self.assertLess(losses[-1], losses[0])
         self.assertLess(losses[-1], 3.5)
 
+    @unittest.skipIf(SANITIZED, "slow with sanitizers")
     def test_a_variational_autoencoder_finds_places(self):
         text = run("vae.lua", "400")
         self.assertLess(float(re.findall(r"error of a pixel ([\d.]+)", text)[-1]), 0.08)
         self.assertGreater(float(re.search(r"explain ([\d.]+) %", text).group(1)), 80)
 
+    @unittest.skipIf(SANITIZED, "slow with sanitizers")
     def test_a_gaussian_process_finds_the_curve_and_its_noise(self):
         text = run("gaussian_process.lua")
         rms, covered, noise = (float(v) for v in re.search(
