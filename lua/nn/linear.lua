@@ -42,14 +42,7 @@ local Embedding = module.define("nn.Embedding", {
   },
   example = "nn.Embedding(10, 3)(nb.tensor{1, 10}).shape  --> {2, 3}",
   init = function(self, o)
-    if o.padding_idx and o.padding_idx > o.num_embeddings then
-      native.raise(("nn.Embedding: padding_idx must be a number from 1 to %d, got %d"):format(o.num_embeddings,
-        o.padding_idx))
-    end
-    local weight = nb.randn(o.num_embeddings, o.embedding_dim)
-    if o.padding_idx then weight[o.padding_idx] = 0 end
-    weight.requires_grad = true
-    self.weight = weight
+    self.weight = shared.embedding_weight("nn.Embedding", o)
   end,
   forward = function(self, x)
     local weight = self.weight

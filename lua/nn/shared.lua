@@ -25,6 +25,18 @@ function shared.check_sizes(self, field, ...)
   fitting[t] = self
 end
 
+-- A vector for each of num_embeddings numbers, that of padding_idx zeros, as options of a layer say.
+function shared.embedding_weight(where, o)
+  if o.padding_idx and o.padding_idx > o.num_embeddings then
+    native.raise(("%s: padding_idx must be a number from 1 to %d, got %d"):format(where, o.num_embeddings,
+      o.padding_idx))
+  end
+  local weight = nb.randn(o.num_embeddings, o.embedding_dim)
+  if o.padding_idx then weight[o.padding_idx] = 0 end
+  weight.requires_grad = true
+  return weight
+end
+
 -- What a name or a function of the user's says about an activation.
 function shared.activation_of(where, given)
   if given == "relu" or given == "gelu" then return nb[given] end
