@@ -36,6 +36,12 @@ static void on_attention(int number) {
   if (session) session_attend(session);
 }
 
+// Ctrl-\ at a prompt's terminal; of a script it ends the program, as always.
+static void on_pause(int number) {
+  (void)number;
+  if (session) session_pause(session);
+}
+
 // The terminal is gone, or the machine goes down: what runs is stopped, so that what is to be closed is closed.
 static void on_leave(int number) {
   leaving = number;
@@ -121,6 +127,11 @@ static char *ask(void *user, const char *prompt, bool hidden, size_t *length) {
   char *line = repl_ask(prompt, hidden);
   *length = line ? strlen(line) : 0;
   return line;
+}
+
+static bool paused(void *user, const char *prompt, char **input, size_t *length) {
+  (void)user;
+  return repl_paused(session, prompt, input, length);
 }
 
 static const char usage[] =
@@ -287,6 +298,8 @@ static int run(const Options *o, int argc, char **argv) {
   if (prompt) {
     if (o->banner) printf("%s   ?name or help(name) explains, Ctrl-D leaves\n", version);
     prompting = true;
+    struct sigaction pause = {.sa_handler = on_pause, .sa_flags = SA_RESTART};
+    sigaction(SIGQUIT, &pause, NULL);
     repl_run(session);
     return 0;
   }
@@ -320,7 +333,8 @@ int main(int argc, char **argv) {
                .program = program,
                .next_input = isatty(STDIN_FILENO) ? next_input : NULL,
                .error = show_error,
-               .ask = ask};
+               .ask = ask,
+               .paused = paused};
   if (argc == 6 && strcmp(argv[1], "--cells") == 0) return serve_cells(argv);
   bool checks = argc > 1 && strcmp(argv[1], "check") == 0;
   int status = read_command_line(argc, argv, &options);

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: MIT
+"""The debugger's panels of JupyterLab 4, as a person uses them.
+
+Needs what test_jupyterlab.py needs.
+"""
+import os
+import re
+import time
+import unittest
+
+import test_jupyterlab as lab
+
+expect, SECONDS = lab.expect, lab.SECONDS
+
+CELL = """function forward(x, w)
+  local h = x * w
+  local y = h:tanh()
+  return y
+end
+rate = 0.5
+for i = 1, 3 do
+  local y = forward(nb.ones(2, 3) * i, rate)
+  print(i, y[1][1]:item())
+end"""
+MODULE = """local net = {}
+function net.forward(x)
+  local z = x + 1
+  return z * 2
+end
+return net
+"""
+
+
+class Panels(unittest.TestCase):
+    setUpClass = classmethod(lab.Lab.setUpClass.__func__)
+    tearDownClass = classmethod(lab.Lab.tearDownClass.__func__)
+    open, run_cell, output, shoot, menu = lab.Lab.open, lab.Lab.run_cell, lab.Lab.output, lab.Lab.shoot, lab.Lab.menu
+
+    def debug(self, name, *cells):
+        """A notebook whose debugger is on, its panel open."""
+        page = self.open(name, lab.notebook(*cells))
+        page.locator(".jp-DebuggerBugButton").first.click()
+        expect(page.locator(".jp-DebuggerBugButton[aria-pressed=true]")).to_be_visible()
+        expect(page.locator("#jp-debugger-sidebar, .jp-DebuggerSidebar").first).to_be_visible()
+        return page
+
+    def gutter(self, page, cell, line):
+        """Clicks beside a line, where breakpoints are set."""
+        gutter = page.locator(".jp-CodeCell").nth(cell).locator(".cm-breakpoint-gutter .cm-gutterElement")
+        gutter.nth(line).click(force=True)
+
+    def stopped(self, page, line):
+        expect(page.locator(".jp-DebuggerCallstackFrame-location").first).to_have_text(re.compile(":%d$" % line))
+
+    def press(self, page, what):
+        page.locator(".jp-DebuggerCallstack button[title^='%s'], .jp-DebuggerCallstack jp-button[title^='%s']" % (what, what)).first.click()
+
+    def variable(self, page, name):
+        return page.locator(".jp-DebuggerVariables-body .jp-DebuggerVariables-name", has_text=re.compile("^%s$" % name)).first
+
+    def done(self, page, index, number):
+        expect(page.locator(".jp-CodeCell .jp-InputPrompt").nth(index)).to_have_text("[%d]:" % number, timeout=60 * SECONDS)
+
+    def test_a_breakpoint_in_a_cell(self):
+        page = self.debug("cell.ipynb", CELL)
+        time.sleep(1)
+        self.gutter(page, 0, 3)
+        expect(page.locator(".jp-DebuggerBreakpoint")).to_have_count(1)
+        self.run_cell(page, 0)
+        self.stopped(page, 3)
+        self.shoot(page, "debugger_stopped")
+        page.wait_for_timeout(500)
+        print(page.locator(".jp-DebuggerVariables-body").inner_text())
+        print(page.locator(".jp-DebuggerCallstack-body").inner_text())
+        print([b.get_attribute("title") for b in page.locator(".jp-DebuggerCallstack button, .jp-DebuggerCallstack jp-button").all()])
+
+
+if __name__ == "__main__":
+    unittest.main()
