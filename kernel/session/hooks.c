@@ -21,6 +21,7 @@ typedef struct Wanted {
 _Static_assert(sizeof(Wanted) <= LUA_EXTRASPACE, "what is wanted fits beside a state");
 
 static lua_Hook stop, user_hook;
+static bool (*is_dull)(const lua_Debug *ar);
 static void (*debug_hook)(Session *s, lua_State *L, lua_Debug *ar);
 
 static Wanted *wanted(lua_State *L) {
@@ -33,6 +34,10 @@ void know_stop_hook(lua_Hook hook) {
 
 void know_debug_hook(void (*hook)(Session *s, lua_State *L, lua_Debug *ar)) {
   debug_hook = hook;
+}
+
+void know_dull_calls(bool (*is)(const lua_Debug *ar)) {
+  is_dull = is;
 }
 
 void arm_stop(lua_State *L) {
@@ -80,8 +85,9 @@ static int mask_of(int event) {
 }
 
 static void share_hook(lua_State *L, lua_Debug *ar) {
-  Session *s = session_of(L);
   Wanted w = *wanted(L);
+  if (w.debugger == LUA_MASKCALL && !w.visit && w.user == 0 && is_dull(ar)) return;
+  Session *s = session_of(L);
   if (w.visit && ar->event == LUA_HOOKCOUNT) {
     settle_hooks(s, L);
     if (s->called) s->serve(s, L);

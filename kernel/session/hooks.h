@@ -14,6 +14,8 @@ void arm_stop(lua_State *L);
 void arm_visit(Session *s, lua_State *L);
 
 // The events of a state that the debugger wants, a mask as lua_sethook's; at a count, of every instruction.
+// Calls of functions for which `is_dull` is true are none of its business, while it wants no more than calls.
+void know_dull_calls(bool (*is_dull)(const lua_Debug *ar));
 void know_debug_hook(void (*hook)(Session *s, lua_State *L, lua_Debug *ar));
 void arm_debugger(Session *s, lua_State *L, int mask);
 int debugger_mask(lua_State *L);

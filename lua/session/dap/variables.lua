@@ -78,10 +78,14 @@ local function text_of(value)
   return tostring(value)
 end
 
+-- By these names JupyterLab knows what it can show as it is; of all else it shows the type alone, which tells more than
+-- a word therefore.
+local types = { string = "str", boolean = "bool", ["nil"] = "nil" }
+
 local function type_of(value)
-  if nb.is_tensor(value) then return "tensor" end
-  if module.is(value) then return value:kind() end
-  return math.type(value) or type(value)
+  local kind = math.type(value)
+  if kind then return kind == "integer" and "int" or "float" end
+  return types[type(value)] or text_of(value)
 end
 
 -- ---- children ----
