@@ -508,8 +508,9 @@ void debugger_pause(Session *s, lua_State *L, bool waits) {
   debugger_rearm(s);
 }
 
-bool debugger_wants_raised(const Session *s) {
-  return s->debugger->raised;
+bool debugger_wants_raised(const Session *s, lua_State *L) {
+  lua_Debug ar;
+  return s->debugger->raised && lua_getstack(L, 1, &ar) && is_lua(L, &ar) && is_users(&ar);
 }
 
 void debugger_error(Session *s, lua_State *L, bool caught, const char *message) {
@@ -615,6 +616,14 @@ static int stop(lua_State *L) {
   return 1;
 }
 
+// can_ask(): whether somebody is there who would see that it pauses.
+static int can_ask(lua_State *L) {
+  const Session *s = session_of(L);
+  bool prompt = !s->deaf && (s->may_leave || s->rich);
+  lua_pushboolean(L, s->front.paused && s->level > SESSION_LOOK && (s->debugger->attached || prompt));
+  return 1;
+}
+
 static int attach(lua_State *L) {
   session_of(L)->debugger->attached = lua_toboolean(L, 1);
   return 0;
@@ -702,7 +711,7 @@ static int compile_text(lua_State *L) {
 static int open_functions(lua_State *L) {
   static const luaL_Reg functions[] = {{"mark", mark},     {"go", go},
                                        {"stop", stop},     {"pause_below", pause_below},
-                                       {"attach", attach}, {"catch", catch_errors},
+                                       {"attach", attach}, {"can_ask", can_ask}, {"catch", catch_errors},
                                        {"event", event},   {"real_path", real_path},
                                        {"compile", compile_text}, {"catches", catches},
                                        {"evaluate", evaluate_there}, {"process", process}, {NULL, NULL}};
@@ -719,12 +728,18 @@ typedef struct Request {
   size_t length;
   char *answer;
   size_t answer_length;
+  bool stopped;  // by an interrupt: it is refused
 } Request;
+
+// What goes wrong stands in the answer.
+static void say_nothing(void *user, const Problem *problem) {
+  (void)user, (void)problem;
+}
 
 static int answer(lua_State *L) {
   Request *r = lua_touserdata(L, 1);
   push_module(L, "nablua.session.dap");
-  lua_getfield(L, -1, "answer");
+  lua_getfield(L, -1, r->stopped ? "refuse" : "answer");
   lua_pushlstring(L, r->text, r->length);
   lua_call(L, 1, 1);
   const char *text = lua_tolstring(L, -1, &r->answer_length);
@@ -733,14 +748,22 @@ static int answer(lua_State *L) {
 }
 
 char *session_debug(Session *s, const char *request, size_t length, size_t *answer_length) {
-  Request r = {request, length, NULL, 0};
+  Request r = {request, length, NULL, 0, false};
+  Sink sink = s->sink;
   bool apart = s->apart;
   s->apart = true;
+  s->sink.error = say_nothing;
   if (s->visit && !s->held) s->visit->level = SESSION_HANDLE;  // it may run code: an interrupt can mean it alone
   lua_pushcfunction(s->L, answer);
   lua_pushlightuserdata(s->L, &r);
-  protected_call(s, 1, 0);
+  if (protected_call(s, 1, 0) != SESSION_OK && !r.answer) {
+    r.stopped = true;
+    lua_pushcfunction(s->L, answer);
+    lua_pushlightuserdata(s->L, &r);
+    protected_call(s, 1, 0);
+  }
   s->apart = apart;
+  s->sink = sink;
   *answer_length = r.answer_length;
   return r.answer;
 }
@@ -776,7 +799,21 @@ void debugger_free(Session *s) {
   free(d);
 }
 
+// native.pause_here(reason, message [, frames, names]): the library pauses, in frames that are over where they are given.
+// False where nobody would see it.
+static int pause_here(lua_State *L) {
+  lua_settop(L, 4);
+  push_pause_function(L, "here");
+  lua_insert(L, 1);
+  lua_call(L, 4, 1);
+  return 1;
+}
+
 void open_debugger(lua_State *L) {
+  push_module(L, "nablua.native");
+  lua_pushcfunction(L, pause_here);
+  lua_setfield(L, -2, "pause_here");
+  lua_pop(L, 1);
   luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
   lua_pushcfunction(L, open_functions);
   lua_setfield(L, -2, "nablua.session.engine");

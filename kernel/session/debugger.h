@@ -31,7 +31,7 @@ void debugger_pause(Session *s, lua_State *L, bool waits);
 // An error is on its way, and the functions that it leaves are still there; whether somebody will catch it.
 void debugger_error(Session *s, lua_State *L, bool caught, const char *message);
 
-// Whether errors that somebody will catch stop.
-bool debugger_wants_raised(const Session *s);
+// Whether errors stop that the caller of the function of C that runs in L is about to catch: code of the user's.
+bool debugger_wants_raised(const Session *s, lua_State *L);
 
 #endif

@@ -352,7 +352,7 @@ static int after_protected(lua_State *L, int status, lua_KContext below) {
   return 2;
 }
 
-// The message handler of pcall while errors that somebody catches stop: upvalue 1 is that of xpcall, if there is one.
+// The message handler of pcall while errors that somebody catches stop.
 static int see_error(lua_State *L) {
   Session *s = session_of(L);
   luaL_tolstring(L, 1, NULL);
@@ -364,16 +364,16 @@ static int see_error(lua_State *L) {
 // pcall(f, ...) then.
 static int call_seen(lua_State *L) {
   int arguments = lua_gettop(L) - 1;
-  lua_pushboolean(L, 1);
   lua_pushcfunction(L, see_error);
+  lua_pushboolean(L, 1);
   lua_rotate(L, 1, 2);
-  return after_protected(L, lua_pcallk(L, arguments, LUA_MULTRET, 2, 1, after_protected), 1);
+  return after_protected(L, lua_pcallk(L, arguments, LUA_MULTRET, 1, 1, after_protected), 1);
 }
 
 // pcall(f, ...)
 static int call_protected(lua_State *L) {
   luaL_checkany(L, 1);
-  if (debugger_wants_raised(session_of(L))) return call_seen(L);
+  if (debugger_wants_raised(session_of(L), L)) return call_seen(L);
   lua_pushboolean(L, 1);
   lua_insert(L, 1);
   return after_protected(L, lua_pcallk(L, lua_gettop(L) - 2, LUA_MULTRET, 0, 0, after_protected), 0);

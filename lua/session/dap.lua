@@ -499,4 +499,11 @@ function dap.answer(text)
     message = message_of(encoded), body = {} }, "debugger")
 end
 
+-- The answer to one that an interrupt has stopped.
+function dap.refuse(text)
+  local request = json.decode(text)
+  return json.encode({ type = "response", command = request.command, request_seq = request.seq, success = false,
+    message = "interrupted", body = {} }, "debugger")
+end
+
 return dap

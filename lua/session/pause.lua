@@ -37,10 +37,11 @@ local function own_value(hold, name)
 end
 
 -- An environment in which the variables of the chosen frame are names.
-function pause.environment(frame_now)
+function pause.environment(frame_now, names)
   return setmetatable({}, {
     __index = function(_, name)
       local frame = frame_now()
+      if names and names[name] ~= nil then return names[name] end
       if frame and frames_of.has(frame, name) then return frames_of.value(frame, name) end
       if session.kept[name] then return session.local_value(name) end
       return _G[name]
@@ -77,7 +78,7 @@ end
 local function is_variable(hold, name)
   local frame = hold.frames[hold.at]
   local global = rawget(_G, name)
-  return is_ours(hold, name) or frame and frames_of.has(frame, name) or session.kept[name] or
+  return hold.names[name] ~= nil or is_ours(hold, name) or frame and frames_of.has(frame, name) or session.kept[name] or
     global ~= nil and global ~= session.standard[name]  -- Lua's own next is not meant
 end
 
@@ -114,7 +115,8 @@ local words, by_word
 
 local function dead(hold)
   if not hold.over then return false end
-  print "these frames are over: they can be looked into, and do not go on"
+  print(hold.reason == "post mortem" and "these frames are over: they can be looked into, and do not go on" or
+    "these frames made the node and are over; :continue goes on")
   return true
 end
 
@@ -206,7 +208,7 @@ words = {
   { name = "break", letter = "b", doc = "stops there from now on, :break 12 or :break net.lua:12 if x > 3",
     run = set_breakpoint },
   { name = "quit", letter = "q", doc = "ends what is paused", run = function(hold)
-    engine.go(hold.over and "continue" or "quit")
+    engine.go(hold.reason == "post mortem" and "continue" or "quit")
   end },
   { name = "help", letter = "h", doc = "these words", run = help },
 }
@@ -264,10 +266,12 @@ end
 local told = false  -- what can be typed
 
 function pause.begin(reason, asks, message, ...)
-  local over = reason == "post mortem"
-  local hold = { reason = reason, message = message, over = over, at = 1, slot = #engine.frames + 1,
-    frames = over and pause.frames_of_error or frames_of.of_threads { ... }, before = complete.frame }
-  engine.frames[hold.slot] = { kept = {}, env = pause.environment(function() return hold.frames[hold.at] end) }
+  local given = pause.given or {}
+  pause.given = nil
+  local hold = { reason = reason, message = message, over = given.frames ~= nil, names = given.names or {}, at = 1,
+    slot = #engine.frames + 1, frames = given.frames or frames_of.of_threads { ... }, before = complete.frame }
+  engine.frames[hold.slot] = { kept = {},
+    env = pause.environment(function() return hold.frames[hold.at] end, hold.names) }
   holds[#holds + 1] = hold
   choose(hold, 1)
   if pause.on_begin then pause.on_begin(hold) end
@@ -308,8 +312,15 @@ end
 
 -- Looks into the frames of the last error; they were kept when it happened.
 function pause.post_mortem(failed)
-  pause.frames_of_error = failed
+  pause.given = { frames = failed }
   engine.stop("post mortem", failed.message)
+end
+
+-- The library pauses where somebody would see it; false elsewhere.
+function pause.here(reason, message, frames, names)
+  if not engine.can_ask() then return false end
+  pause.given = { frames = frames, names = names }
+  return engine.stop(reason, message)
 end
 
 -- An input is about to run.

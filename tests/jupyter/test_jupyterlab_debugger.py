@@ -53,13 +53,20 @@ class Panels(unittest.TestCase):
         expect(page.locator(".jp-DebuggerCallstackFrame-location").first).to_have_text(re.compile(":%d$" % line))
 
     def press(self, page, what):
-        page.locator(".jp-DebuggerCallstack button[title^='%s'], .jp-DebuggerCallstack jp-button[title^='%s']" % (what, what)).first.click()
+        page.get_by_role("toolbar", name="Callstack panel toolbar").get_by_role("button", name=re.compile("^" + what)).click()
 
     def variable(self, page, name):
         return page.locator(".jp-DebuggerVariables-body .jp-DebuggerVariables-name", has_text=re.compile("^%s$" % name)).first
 
     def done(self, page, index, number):
         expect(page.locator(".jp-CodeCell .jp-InputPrompt").nth(index)).to_have_text("[%d]:" % number, timeout=60 * SECONDS)
+
+    def location(self, page):
+        return page.locator(".jp-DebuggerCallstackFrame-location").first.inner_text()
+
+    def theme(self, page, name):
+        page.evaluate("name => window.jupyterapp && window.jupyterapp.commands.execute('apputils:change-theme', {theme: name})", name)
+        page.wait_for_timeout(800)
 
     def test_a_breakpoint_in_a_cell(self):
         page = self.debug("cell.ipynb", CELL)
@@ -68,12 +75,36 @@ class Panels(unittest.TestCase):
         expect(page.locator(".jp-DebuggerBreakpoint")).to_have_count(1)
         self.run_cell(page, 0)
         self.stopped(page, 3)
-        self.shoot(page, "debugger_stopped")
-        page.wait_for_timeout(500)
-        print(page.locator(".jp-DebuggerVariables-body").inner_text())
-        print(page.locator(".jp-DebuggerCallstack-body").inner_text())
-        print([b.get_attribute("title") for b in page.locator(".jp-DebuggerCallstack button, .jp-DebuggerCallstack jp-button").all()])
-
-
+        expect(self.variable(page, "h")).to_be_visible()
+        names = page.locator(".jp-DebuggerCallstackFrame-name").all_inner_texts()
+        self.assertEqual([n.strip() for n in names], ["forward", "main chunk"])
+        # A tensor says what it is, and has rows that have elements.
+        tensor = page.locator(".jp-DebuggerVariables-body jp-tree-item, .jp-DebuggerVariables-body .jp-TreeItem").filter(
+            has=page.locator(".jp-DebuggerVariables-name", has_text=re.compile("^h$"))).first
+        expect(tensor).to_contain_text("f32")
+        tensor.click()
+        expect(page.locator(".jp-DebuggerVariables-name", has_text=re.compile(r"^\[1\]$")).first).to_be_visible()
+        self.shoot(page, "debugger_light")
+        self.press(page, "Next")
+        self.stopped(page, 4)
+        expect(self.variable(page, "y")).to_be_visible()
+        # The rate is another from here on: at the console below, in the frame.
+        self.press(page, "Evaluate")
+        page.locator(".jp-Dialog .cm-content").click()
+        page.keyboard.type("rate = 2")
+        page.locator(".jp-Dialog button.jp-mod-accept").click()
+        self.press(page, "Continue")
+        self.stopped(page, 3)
+        self.press(page, "Step Out")
+        expect(page.locator(".jp-DebuggerCallstackFrame-location").first).to_have_text(re.compile(":8$"))
+        self.press(page, "Continue")
+        self.stopped(page, 3)
+        self.gutter(page, 0, 3)
+        expect(page.locator(".jp-DebuggerBreakpoint")).to_have_count(0)
+        self.press(page, "Continue")
+        self.done(page, 0, 1)
+        shown = page.locator(".jp-CodeCell").first.locator(".jp-OutputArea-output").first.inner_text()
+        self.assertIn("0.4621", shown)  # tanh 0.5
+        self.assertIn("0.9993", shown)  # tanh 4
 if __name__ == "__main__":
     unittest.main()
