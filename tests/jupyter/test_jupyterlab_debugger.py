@@ -11,6 +11,7 @@ import unittest
 import test_jupyterlab as lab
 
 expect, SECONDS = lab.expect, lab.SECONDS
+expect.set_options(timeout=60 * SECONDS)
 
 CELL = """function forward(x, w)
   local h = x * w
@@ -90,7 +91,10 @@ class Panels(unittest.TestCase):
         expect(self.variable(page, "y")).to_be_visible()
         # The rate is another from here on: at the console below, in the frame.
         self.press(page, "Evaluate")
-        page.locator(".jp-Dialog .cm-content").click()
+        page.wait_for_timeout(1500)
+        self.shoot(page, "debugger_evaluate")
+        print(page.locator(".jp-Dialog").inner_html()[:3000])
+        page.locator(".jp-Dialog .cm-content").click(timeout=9000)
         page.keyboard.type("rate = 2")
         page.locator(".jp-Dialog button.jp-mod-accept").click()
         self.press(page, "Continue")
