@@ -14,7 +14,7 @@ local module = { Module = Module }
 
 native.built = native.built or 0  -- counts the parameters that modules were given: who remembers it sees changes
 
-local records = setmetatable({}, { __mode = "k" })  -- module → { keys =, known =, state =, built = }
+local records = setmetatable({}, { __mode = "k" })  -- module → { keys =, known =, state =, built =, since = }
 
 -- Whether v is a module (an instance, not a class).
 function module.is(v)
@@ -33,7 +33,8 @@ end
 -- no hooks.
 function module.copy(m, map, copy)
   local record = records[m]
-  local own = { keys = table.move(record.keys, 1, #record.keys, 1, {}), known = {}, state = {}, built = record.built }
+  local own = { keys = table.move(record.keys, 1, #record.keys, 1, {}), known = {}, state = {}, built = record.built,
+    since = native.last_order() }
   for key in next, record.known do own.known[key] = true end
   for key in next, record.state do own.state[key] = true end
   records[copy] = own
@@ -49,6 +50,9 @@ function module.learn(m, key)
   records[m].state[key] = true
   native.built = native.built + 1
 end
+
+-- The order of the last node of a tape that was made before the module.
+function module.since(m) return records[m].since end
 
 -- Iterates over all live modules, in no order.
 function module.live()
@@ -515,7 +519,7 @@ local function construct(class, ...)
   local meta = class.meta
   local spec = meta.spec
   local self = setmetatable({}, meta)
-  local record = { keys = {}, known = {}, state = {}, built = false }
+  local record = { keys = {}, known = {}, state = {}, built = false, since = native.last_order() }
   records[self] = record
   if spec.params then
     local values = options.read(spec.name, spec.params, ...)
