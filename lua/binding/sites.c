@@ -65,27 +65,51 @@ static const char *intern(const char *source) {
 // look for it again.  A call's frame is known by its place, and every call takes its place anew.
 typedef struct Calling {
   const void *frame;
+  lua_State *thread;
   bool known;
   Site site;
   uint32_t caller;  // the number of its module; 0: nobody has asked yet
 } Calling;
 
-enum { CALLINGS = 8 };
+enum { CALLINGS = 32 };
 static Calling callings[CALLINGS];
+static int callings_used;
+static bool forgotten;  // that there were more at once
 
 static Calling *calling_at(const void *frame) {
-  for (int i = 0; i < CALLINGS; i++)
+  for (int i = 0; i < callings_used; i++)
     if (callings[i].frame == frame) return &callings[i];
   return NULL;
 }
 
-void nb_note_call(lua_State *L) {
+// Where a call is noted whose frame is new: over one of this thread that has ended.  Lua's collector gives frames back
+// and makes them elsewhere, so that without looking those of calls that still run would soon be written over.
+static Calling *place_of_ended(lua_State *L) {
   static int next;
+  bool runs[CALLINGS] = {false};
+  lua_Debug ar;
+  int outermost = 0;
+  for (int level = 0; lua_getstack(L, level, &ar); level++) {
+    Calling *c = calling_at(ar.i_ci);
+    if (c) runs[outermost = (int)(c - callings)] = true;
+  }
+  for (int i = 0; i < callings_used; i++)
+    if (!runs[i] && callings[i].thread == L) return &callings[i];
+  if (callings_used < CALLINGS) return &callings[callings_used++];
+  for (int i = 0; i < CALLINGS; i++) {  // of threads, which may have ended too
+    next = (next + 1) % CALLINGS;
+    if (!runs[next]) return &callings[next];
+  }
+  forgotten = true;
+  return &callings[outermost];
+}
+
+void nb_note_call(lua_State *L) {
   lua_Debug ar;
   if (!lua_getstack(L, 0, &ar)) return;
   Calling *c = calling_at(ar.i_ci);
-  if (!c) c = &callings[next++ % CALLINGS];
-  *c = (Calling){.frame = ar.i_ci};
+  if (!c) c = place_of_ended(L);
+  *c = (Calling){.frame = ar.i_ci, .thread = L};
 }
 
 // Whether the frame, which stands where one was noted, is that of a module's call and not one that came later.
@@ -168,8 +192,9 @@ static uint32_t caller_now(void) {
   lua_Debug ar;
   if (!L || !lua_checkstack(L, 4)) return 0;
   for (int level = 1; level <= FRAMES && lua_getstack(L, level, &ar); level++) {
-    Calling *c = calling_at(ar.i_ci);
-    if (!c || !is_module_call(L, &ar)) continue;
+    Calling *c = calling_at(ar.i_ci), once = {0};
+    if ((!c && !forgotten) || !is_module_call(L, &ar)) continue;
+    if (!c) c = &once;
     if (c->caller) return c->caller;
     if (!lua_getlocal(L, &ar, 1)) return 0;
     // In a protected call: it may have to make the table, and there is no memory for every table.
