@@ -79,8 +79,8 @@ local function share_left(p)
   return now < 0 and math.min(least / now, 1) or 0
 end
 
--- The smallest loss that some steps of Adam on a few samples reach, that of the start, and the least there is; nil where
--- time was too short.
+-- The smallest loss that some steps of Adam on a few samples reach, that of the start, and the least there is; nil
+-- where time was too short.
 local function learned(p, x, y, lr)
   local optim = require "nablua.optim"
   local before = p.net:state()
