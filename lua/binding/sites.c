@@ -65,27 +65,51 @@ static const char *intern(const char *source) {
 // look for it again.  A call's frame is known by its place, and every call takes its place anew.
 typedef struct Calling {
   const void *frame;
+  lua_State *thread;
   const void *module;
   bool known;
   Site site;
 } Calling;
 
-enum { CALLINGS = 8 };
+enum { CALLINGS = 32 };
 static Calling callings[CALLINGS];
+static int callings_used;
+static bool forgotten;  // that there were more at once
 
 static Calling *calling_at(const void *frame) {
-  for (int i = 0; i < CALLINGS; i++)
+  for (int i = 0; i < callings_used; i++)
     if (callings[i].frame == frame) return &callings[i];
   return NULL;
 }
 
-void nb_note_call(lua_State *L) {
+// Where a call is noted whose frame is new: over one of this thread that has ended.  Lua's collector gives frames back
+// and makes them elsewhere, so that without looking those of calls that still run would soon be written over.
+static Calling *place_of_ended(lua_State *L) {
   static int next;
+  bool runs[CALLINGS] = {false};
+  lua_Debug ar;
+  int outermost = 0;
+  for (int level = 0; lua_getstack(L, level, &ar); level++) {
+    Calling *c = calling_at(ar.i_ci);
+    if (c) runs[outermost = (int)(c - callings)] = true;
+  }
+  for (int i = 0; i < callings_used; i++)
+    if (!runs[i] && callings[i].thread == L) return &callings[i];
+  if (callings_used < CALLINGS) return &callings[callings_used++];
+  for (int i = 0; i < CALLINGS; i++) {  // of threads, which may have ended too
+    next = (next + 1) % CALLINGS;
+    if (!runs[next]) return &callings[next];
+  }
+  forgotten = true;
+  return &callings[outermost];
+}
+
+void nb_note_call(lua_State *L) {
   lua_Debug ar;
   if (!lua_getstack(L, 0, &ar)) return;
   Calling *c = calling_at(ar.i_ci);
-  if (!c) c = &callings[next++ % CALLINGS];
-  *c = (Calling){.frame = ar.i_ci, .module = lua_topointer(L, 1)};
+  if (!c) c = place_of_ended(L);
+  *c = (Calling){.frame = ar.i_ci, .thread = L, .module = lua_topointer(L, 1)};
 }
 
 // Whether the frame, which stands where one was noted, is that of a module's call and not one that came later.
@@ -94,6 +118,14 @@ static bool is_module_call(lua_State *L, lua_Debug *ar) {
   bool is = lua_tocfunction(L, -1) == call_function;
   lua_pop(L, 1);
   return is;
+}
+
+// The module of a module's call that is under way.
+static const void *module_of(lua_State *L, const lua_Debug *ar) {
+  if (!lua_getlocal(L, ar, 1)) return NULL;
+  const void *module = lua_topointer(L, -1);
+  lua_pop(L, 1);
+  return module;
 }
 
 enum { FRAMES = 12 };  // at most, between an operator and the call of its module
@@ -109,14 +141,14 @@ static Site site_now(const void **module) {
   // Level 0 is a C function that called the library.
   for (int level = 1; (!known || (module && !*module && level <= FRAMES)) && lua_getstack(L, level, &ar); level++) {
     Calling *c = calling_at(ar.i_ci);
-    if (c && is_module_call(L, &ar)) {
-      if (module && !*module) *module = c->module;
+    if ((c || forgotten) && is_module_call(L, &ar)) {
+      if (module && !*module) *module = c ? c->module : module_of(L, &ar);
       if (known) break;
-      if (c->known) {
+      if (c && c->known) {
         site = c->site;
         break;
       }
-      if (count < CALLINGS) passed[count++] = c;
+      if (c && count < CALLINGS) passed[count++] = c;
       continue;
     }
     if (known) continue;
