@@ -19,6 +19,7 @@ PYTHON = os.environ.get("NABLUA_PEER_PYTHON", "/usr/bin/python3")
 WORKS = [
     ("a", "XOR 2-4-1, MSE, SGD"), ("a_100", "the same, 100 steps a call where that differs"),
     ("b_sgd", "MLP 784-256-128-10, batch 64, SGD"), ("b_adam", "the same, Adam"),
+    ("b_dead", "the same late, half of the units dead"), ("rows", "embedding of 10,000 late, 500 used, Adam"),
     ("c", "MLP 784-1024-1024-10, batch 512"), ("d", "LeNet, batch 64, SGD"),
     ("e", "tanh(ax+b)·σ(x), 10⁶, with gradient"), ("f", "LSTM 128, 64 × 32, Adam")]
 
