@@ -90,7 +90,7 @@ local function move(self, spec, k)
     end
   else
     native.plan_refuse("it steps an optimizer rule by rule, whose numbers may change")
-    native.whole(nb.no_grad, step_by_rules, self, spec, o)
+    native.settle(nb.no_grad, step_by_rules, self, spec, o)
   end
 end
 

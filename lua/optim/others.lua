@@ -152,7 +152,7 @@ define("Rprop", {
     m.size:mul_(factor):clamp_(o.step_sizes[1], o.step_sizes[2])
     g = g:masked_fill(turned, 0)
     p:sub_(g:sign() * m.size)
-    before:copy_(g)
+    before:copy_(g):mul_(1)  -- which flushes what came below the least normal number
   end,
 })
 

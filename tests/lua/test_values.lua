@@ -232,6 +232,15 @@ function T.test_products_and_norms_agree_with_a_loop()
   lu.assertAlmostEquals(factors:prod():item(), 1, 1e-4)
   lu.assertAlmostEquals(nb.tensor { 3e30, 4e30 }:norm():item() / 5e30, 1, 1e-6)
   lu.assertEquals(nb.cat({ nb.ones(40), nb.zeros(1) }, 1):prod():item(), 0)
+  for n = 40, 110 do  -- the powers of two are exact, however far one side of them is out of range
+    local far = nb.cat({ nb.full({ n }, 2 ^ 100), nb.full({ n + 1 }, -(2 ^ -100)), nb.full({ 1 }, 3 * 2 ^ 90) }, 1)
+    lu.assertEquals(far:prod():item(), (n % 2 == 0 and -3 or 3) * 2 ^ -10)
+    lu.assertEquals(1 / nb.cat({ far, nb.tensor { -0.0 } }, 1):prod():item(), n % 2 == 0 and 1 / 0 or -1 / 0)
+    lu.assertEquals(nb.cat({ far, nb.tensor { 1 / 0 } }, 1):prod():item(), n % 2 == 0 and -1 / 0 or 1 / 0)
+    lu.assertTrue(nb.cat({ far, nb.tensor { 1 / 0, 0 } }, 1):prod():isnan():item())
+  end
+  lu.assertEquals(nb.full({ 3000 }, 0.5):prod():item(), 0)
+  lu.assertEquals(nb.full({ 3001 }, -2):prod():item(), -1 / 0)
   lu.assertTrue(nb.cat({ nb.zeros(40), nb.tensor { 0 / 0 } }, 1):prod():isnan():item())
   lu.assertEquals(nb.full({ 40 }, 1e30):prod():item(), 1 / 0)
   local halves, ones = nb.full({ 2000 }, 0.5), nb.ones(9)  -- 2⁻²⁰⁰⁰ is 0, whose sign and fate later factors decide
