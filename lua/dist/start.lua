@@ -1,9 +1,9 @@
 -- SPDX-License-Identifier: MIT
 -- A group from a prompt or notebook: dist.start, and cells that run on its ranks.
 --
--- The prompt is rank 1.  The others are `nablua --cells` (kernel/repl/cells.h), which MPI starts; cells go to them and
--- their outputs come back by channels of our own (workers.c), so that the prompt waits for them without MPI, and a
--- worker that is gone is a sentence.
+-- The prompt is rank 1.  It starts MPI's launcher, whose first process carries the prompt's exchanges (relay.h): so the
+-- prompt itself calls no MPI, which could block or end it.  The others are `nablua --cells` (kernel/repl/cells.h); cells
+-- go to them and their outputs come back by channels of our own (workers.c), and a worker that is gone is a sentence.
 local native = require "nablua.native"
 local notice = require "nablua.notice"
 local nb = require "nablua.core"
@@ -24,10 +24,10 @@ end
 
 -- ---- on a worker ----
 
--- The first cell of a worker.
-function start.join(path)
+-- The first cell of a worker, which has joined its group when this was loaded.
+function start.join()
   local dist = require "nablua.dist"
-  group.join(path)
+  if group.size == 1 then fail "start: this worker was started alone; mpirun is of another MPI than nablua/dist.so" end
   dist.rank, dist.size = group.rank, group.size
   start.share_stream()
 end
@@ -85,11 +85,13 @@ local function drop()
   home.rank, home.size = 1, 1
 end
 
--- The first rank that has died.
-local function dead_rank()
+-- What has ended the group, as a clause.
+local function death()
   for _, row in ipairs(native.dist_rows()) do
-    if row.dead then return row.rank, row.pid end
+    if row.dead then return ("rank %d (process %d) has died"):format(row.rank, row.pid) end
   end
+  local said = native.dist_ended()
+  if said then return "the workers' launcher has ended" .. (said ~= "" and " (" .. said .. ")" or "") end
 end
 
 -- Where a worker's output of its cell ends; nil while it does not.
@@ -109,22 +111,23 @@ local function collect(ranks, seconds)
       end
     end
     if left == 0 or native.clock() > until_ then break end
-    local rank, pid = dead_rank()
-    if rank then
+    local dead = death()
+    if dead then
       drop()
-      fail("start: rank %d (process %d) has died, and the group with it; what it held is lost, and dist.start(n) " ..
-        "makes a new one", rank, pid)
+      fail("start: %s, and the group with it; what it held is lost, and dist.start(n) makes a new one", dead)
     end
     if seconds then native.pause(TURN) else nb.sleep(TURN) end
   end
   return got
 end
 
-local function workers()
+local function ranks_to(n)
   local ranks = {}
-  for rank = 2, group.size do ranks[#ranks + 1] = rank end
+  for rank = 2, n do ranks[#ranks + 1] = rank end
   return ranks
 end
+
+local function workers() return ranks_to(group.size) end
 
 -- After a failure on any rank, so that all can go on; where one does not, the group is ended.
 local function renew()
@@ -228,32 +231,59 @@ end
 
 start.workers = workers
 
+-- The launcher of the MPI that the module at `path` was built with.
+local function launcher(path)
+  local names = native.dist_launchers(path)
+  if names[1] == "mpirun.openmpi" and native.root_is_refused() then
+    fail("start: Open MPI starts nothing for root unless OMPI_ALLOW_RUN_AS_ROOT=1 and " ..
+      "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 are set in the environment of this program")
+  end
+  for _, name in ipairs(names) do
+    for folder in (os.getenv "PATH" or ""):gmatch "[^:]+" do
+      local f <close> = io.open(folder .. "/" .. name, "rb")
+      if f then return folder .. "/" .. name end
+    end
+  end
+  fail "start: there is no mpirun here, which starts the workers: install MPI's programs (Debian: openmpi-bin or mpich)"
+end
+
+-- What each process runs, by its number: the carrier, which is 0, or a worker.  (Several command lines in one would say
+-- the same, but the launcher of Debian 13's Open MPI ends with a segmentation fault then.)
+local script = [[
+n=${OMPI_COMM_WORLD_RANK:-$PMI_RANK}
+if [ "$n" = 0 ]; then exec %s -E -e %s; fi
+cd %s
+exec <in.$n >>out.$n 2>&1
+rm -f in.$n out.$n
+rmdir "$PWD" 2>/dev/null
+exec %s --cells '%s' plain 100 %s
+]]
+
+-- The command line that starts the carrier and the workers 2 to n.
+local function command_line(path, n)
+  local binary, pid, fd = quoted(program()), native.dist_relay()
+  -- What is open needs no name: nothing is left behind, however this ends.
+  return { launcher(path), "-n", tostring(n), "/bin/sh", "-c", script:format(binary,
+    quoted(("require('nablua.native').dist_carry(%q, %d, %d)"):format(path, pid, fd)), quoted(channels:place()), binary,
+    marker, quoted(native.working_folder())) }
+end
+
+local JOIN = "require('nablua.native').dist_serve_prompt() require('nablua.dist.start').join()"
+
 function start.start(n, dist)
   if channels then fail("start: there is a group of %d already; dist.stop() ends it", group.size) end
   if group.size > 1 then fail("start: this is one of %d ranks that mpirun has started", group.size) end
   if n < 2 then fail("start: a group has at least 2 ranks, this prompt among them, got %d", n) end
-  if native.root_is_refused() then
-    fail("start: Open MPI starts nothing for root unless OMPI_ALLOW_RUN_AS_ROOT=1 and " ..
-      "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 are set in the environment of this program")
-  end
   local path = group.find_module()
   if not path then
     fail("start: this nablua has no nablua/dist.so: install MPI (Debian: libopenmpi-dev, openmpi-bin) and build it " ..
       "again")
   end
-  local binary = program()
   channels, marker, home = native.dist_channels(n - 1), new_marker(), dist
-  local commands, folder = {}, channels:place()
-  for rank = 2, n do
-    -- What is open needs no name: nothing is left behind, however this ends.
-    local fifo, file = ("%s/in.%d"):format(folder, rank - 1), ("%s/out.%d"):format(folder, rank - 1)
-    commands[rank - 1] = ("exec <%s >>%s 2>&1; rm -f %s %s; rmdir %s 2>/dev/null; exec %s --cells '%s' plain 100 %s")
-      :format(quoted(fifo), quoted(file), quoted(fifo), quoted(file), quoted(folder), quoted(binary), marker,
-        quoted(native.working_folder()))
-    send(rank, ("require('nablua.dist.start').join(%q)"):format(path))
-  end
   local ok, message = pcall(function()
-    group.become(native.dist_spawn(path, commands))
+    local words = command_line(path, n)
+    for _, rank in ipairs(ranks_to(n)) do send(rank, JOIN) end
+    group.become(native.dist_spawn(words))
     dist.rank, dist.size = group.rank, group.size
     start.share_stream()
     collect(workers(), 30)
@@ -285,14 +315,7 @@ function Where:__tostring()
 end
 
 function start.where()
-  local rows = native.dist_rows()
-  for _, row in ipairs(rows) do
-    local f <close> = io.open(("/proc/%d/statm"):format(row.pid))
-    local _, resident = (f and f:read "l" or ""):match("(%d+) (%d+)")
-    row.bytes = (tonumber(resident) or 0) * 4096
-  end
-  table.sort(rows, function(a, b) return a.rank < b.rank end)
-  return setmetatable(rows, Where)
+  return setmetatable(native.dist_rows(), Where)
 end
 
 return start
