@@ -488,15 +488,6 @@ static int weigh(lua_State *L) {
   return 0;
 }
 
-static void make_metatable(lua_State *L, const char *name, lua_CFunction collect) {
-  luaL_newmetatable(L, name);
-  lua_pushcfunction(L, collect);
-  lua_setfield(L, -2, "__gc");
-  lua_pushboolean(L, 0);
-  lua_setfield(L, -2, "__metatable");
-  lua_pop(L, 1);
-}
-
 void nb_open_dist(lua_State *L) {
   static const luaL_Reg functions[] = {{"dist_open", open_group},
                                        {"dist_relay", open_relay},
@@ -521,8 +512,8 @@ void nb_open_dist(lua_State *L) {
                                        {"dist_state", state_of_buckets},
                                        {"dist_weigh", weigh},
                                        {NULL, NULL}};
-  make_metatable(L, buckets_name, collect_buckets);
-  make_metatable(L, member_name, leave);
+  nb_make_class(L, buckets_name, collect_buckets, NULL);
+  nb_make_class(L, member_name, leave, NULL);
   luaL_setfuncs(L, functions, 0);
   nb_open_workers(L);
   seed_alike();

@@ -8,11 +8,13 @@ local native = require "nablua.native"
 local notice = require "nablua.notice"
 local nb = require "nablua.core"
 local group = require "nablua.dist.group"
+local hosts = require "nablua.dist.hosts"
 local parallel = require "nablua.dist.parallel"
 
 local start = {}
 
 local channels, marker, home  -- of the group that was started; where the table dist is kept up to date
+local machines                -- rank → the machine that a worker was asked for, where that is another one
 local partial = {}            -- rank → what it has said of a cell that is not done
 
 local PATIENCE = 5  -- seconds for ranks to end after an interrupt
@@ -79,7 +81,7 @@ end
 local function drop()
   native.dist_drop()
   channels:shut()
-  channels = nil
+  channels, machines = nil, nil
   parallel.forget()
   group.leave()
   home.rank, home.size = 1, 1
@@ -89,6 +91,9 @@ end
 local function death()
   for _, row in ipairs(native.dist_rows()) do
     if row.dead then return ("rank %d (process %d) has died"):format(row.rank, row.pid) end
+    if machines[row.rank] and channels:gone(row.rank - 1) then
+      return ("rank %d on %s has gone"):format(row.rank, machines[row.rank])
+    end
   end
   local said = native.dist_ended()
   if said then return "the workers' launcher has ended" .. (said ~= "" and " (" .. said .. ")" or "") end
@@ -215,7 +220,7 @@ function start.run(name, ranks, code, own)
     native.protected(collect, others, 0.3)  -- who waits for what will not come finds that out
     if not channels then return end
     for _, rank in ipairs(others) do
-      if not ending(rank) then channels:interrupt(row_of(rank).pid or 0) end
+      if not ending(rank) then channels:interrupt(rank - 1, row_of(rank).pid or 0) end
     end
     local ok, got = native.protected(collect, others, PATIENCE)
     if not ok then return notice.say("%s", got) end
@@ -232,8 +237,7 @@ end
 start.workers = workers
 
 -- The launcher of the MPI that the module at `path` was built with.
-local function launcher(path)
-  local names = native.dist_launchers(path)
+local function launcher(names)
   if names[1] == "mpirun.openmpi" and native.root_is_refused() then
     fail("start: Open MPI starts nothing for root unless OMPI_ALLOW_RUN_AS_ROOT=1 and " ..
       "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 are set in the environment of this program")
@@ -252,6 +256,7 @@ end
 local script = [[
 n=${OMPI_COMM_WORLD_RANK:-$PMI_RANK}
 if [ "$n" = 0 ]; then exec %s -E -e %s; fi
+case "$n" in %s) exec %s --cells '%s' plain 100 %s '%s' "$n" ;; esac
 cd %s
 exec <in.$n >>out.$n 2>&1
 rm -f in.$n out.$n
@@ -259,18 +264,23 @@ rmdir "$PWD" 2>/dev/null
 exec %s --cells '%s' plain 100 %s
 ]]
 
--- The command line that starts the carrier and the workers 2 to n.
-local function command_line(path, n)
-  local binary, pid, fd = quoted(program()), native.dist_relay()
+-- The command line that starts the carrier and the workers 2 to n.  `wanted`: the machines for them, in turns.
+local function command_line(path, n, wanted)
+  local names, binary, pid, fd = native.dist_launchers(path), quoted(program()), native.dist_relay()
+  local words, folder, far = { launcher(names), "-n", tostring(n) }, quoted(native.working_folder()), {}
+  for rank in pairs(machines) do far[#far + 1] = tostring(rank - 1) end
+  if wanted then table.move(hosts.options(names, n, wanted), 1, 2, #words + 1, words) end
   -- What is open needs no name: nothing is left behind, however this ends.
-  return { launcher(path), "-n", tostring(n), "/bin/sh", "-c", script:format(binary,
-    quoted(("require('nablua.native').dist_carry(%q, %d, %d)"):format(path, pid, fd)), quoted(channels:place()), binary,
-    marker, quoted(native.working_folder())) }
+  table.move({ "/bin/sh", "-c", script:format(binary,
+    quoted(("require('nablua.native').dist_carry(%q, %d, %d)"):format(path, pid, fd)),
+    #far > 0 and table.concat(far, "|") or "none", binary, marker, folder, channels:door(),
+    quoted(channels:place()), binary, marker, folder) }, 1, 3, #words + 1, words)
+  return words
 end
 
 local JOIN = "require('nablua.native').dist_serve_prompt() require('nablua.dist.start').join()"
 
-function start.start(n, dist)
+function start.start(n, dist, wanted)
   if channels then fail("start: there is a group of %d already; dist.stop() ends it", group.size) end
   if group.size > 1 then fail("start: this is one of %d ranks that mpirun has started", group.size) end
   if n < 2 then fail("start: a group has at least 2 ranks, this prompt among them, got %d", n) end
@@ -279,9 +289,13 @@ function start.start(n, dist)
     fail("start: this nablua has no nablua/dist.so: install MPI (Debian: libopenmpi-dev, openmpi-bin) and build it " ..
       "again")
   end
-  channels, marker, home = native.dist_channels(n - 1), new_marker(), dist
+  machines = wanted and hosts.of_ranks(n, wanted) or {}
+  hosts.look(machines, program())
+  local far = {}
+  for rank in pairs(machines) do far[#far + 1] = rank - 1 end
+  channels, marker, home = native.dist_channels(n - 1, far), new_marker(), dist
   local ok, message = pcall(function()
-    local words = command_line(path, n)
+    local words = command_line(path, n, wanted)
     for _, rank in ipairs(ranks_to(n)) do send(rank, JOIN) end
     group.become(native.dist_spawn(words))
     dist.rank, dist.size = group.rank, group.size
@@ -308,14 +322,16 @@ function Where:__tostring()
     local what = row.dead and "has died" or row.state == "waits" and "waits in " .. row.text or
       row.state == "failed" and "failed: " .. row.text or row.state == "left" and "has left" or
       row.number > 0 and "after " .. row.text or "has exchanged nothing"
-    lines[i] = ("rank %d  process %d  exchange %d  %.1f s of its processor  %.0f MB  %s"):format(row.rank, row.pid,
-      row.number, row.seconds, row.bytes / 1e6, what)
+    lines[i] = ("rank %d  process %d%s  exchange %d  %.1f s of its processor  %.0f MB  %s"):format(row.rank, row.pid,
+      self.several and " on " .. row.host or "", row.number, row.seconds, row.bytes / 1e6, what)
   end
   return #lines > 0 and table.concat(lines, "\n") or "one rank, this"
 end
 
 function start.where()
-  return setmetatable(native.dist_rows(), Where)
+  local rows = setmetatable(native.dist_rows(), Where)
+  for _, row in ipairs(rows) do rows.several = rows.several or not row.here or nil end
+  return rows
 end
 
 return start
