@@ -11,39 +11,47 @@ local function fail(format, ...)
   native.raise("dist.start: " .. format:format(...))
 end
 
--- Which machine each of the workers 2 to n was asked for: in blocks, as launchers fill them.
+-- { { machine, how many workers }, ... } in the order in which launchers fill them: this machine, where the prompt is,
+-- comes first.
 local function spread(n, wanted)
-  local list, each, more = {}, (n - 1) // #wanted, (n - 1) % #wanted
+  local order, place = { { "localhost", 0 } }, { localhost = 1 }
   for i, host in ipairs(wanted) do
-    for _ = 1, each + (i <= more and 1 or 0) do list[#list + 1] = host end
+    if not place[host] then
+      order[#order + 1] = { host, 0 }
+      place[host] = #order
+    end
+    local o = order[place[host]]
+    o[2] = o[2] + (n - 1) // #wanted + (i <= (n - 1) % #wanted and 1 or 0)
   end
-  return list
+  return order
 end
 
 -- { rank = machine } of those that are not this one.
 function hosts.of_ranks(n, wanted)
-  if #wanted == 0 then fail("hosts must be a list of names, got %s", options.describe(wanted)) end
+  if #wanted == 0 then fail "hosts must be a list of names of machines, got an empty one" end
   for _, host in ipairs(wanted) do
     if type(host) ~= "string" or not host:match "^[%w_.:%-]+$" or host:match "^%-" then
       fail("hosts must be names of machines, got %s", options.describe(host))
     end
   end
-  local far = {}
-  for i, host in ipairs(spread(n, wanted)) do
-    if host ~= "localhost" then far[i + 1] = host end
+  local far, rank = {}, 1
+  for i, o in ipairs(spread(n, wanted)) do
+    for _ = 1, o[2] do
+      rank = rank + 1
+      if i > 1 then far[rank] = o[1] end
+    end
   end
   return far
 end
 
 -- What the launcher, known by these names, is told of them: the prompt's carrier is here.
 function hosts.options(names, n, wanted)
-  local counts, order = { localhost = 1 }, { "localhost" }
-  for _, host in ipairs(spread(n, wanted)) do
-    if not counts[host] then order[#order + 1] = host end
-    counts[host] = (counts[host] or 0) + 1
+  local list = {}
+  for i, o in ipairs(spread(n, wanted)) do
+    local count = o[2] + (i == 1 and 1 or 0)
+    if count > 0 then list[#list + 1] = ("%s:%d"):format(o[1], count) end
   end
-  for i, host in ipairs(order) do order[i] = ("%s:%d"):format(host, counts[host]) end
-  return { names[1] == "mpirun.openmpi" and "--host" or "-hosts", table.concat(order, ",") }
+  return { names[1] == "mpirun.openmpi" and "--host" or "-hosts", table.concat(list, ",") }
 end
 
 -- What reaches a machine: the launcher's own way where one is set.
