@@ -334,10 +334,5 @@ void nb_open_inspect(lua_State *L) {
       {"tape", tape},       {"node_backward", node_backward}, {"id", id},  {"storage", storage},
       {"made_by", made_by}, {"overwrite", overwrite},         {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
-  luaL_newmetatable(L, node_name);
-  lua_pushcfunction(L, collect_node);
-  lua_setfield(L, -2, "__gc");
-  lua_pushboolean(L, 0);
-  lua_setfield(L, -2, "__metatable");
-  lua_pop(L, 1);
+  nb_make_class(L, node_name, collect_node, NULL);
 }
