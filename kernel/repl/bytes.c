@@ -105,6 +105,12 @@ static size_t read_some(int fd, char *bytes, size_t size) {
   return 0;
 }
 
+void bytes_unread(char byte) {
+  if (!make_room()) return;
+  if (ahead.at == ahead.end) ahead.at = ahead.end = 0;
+  if (ahead.end < ahead.size) ahead.bytes[ahead.end++] = byte;
+}
+
 int bytes_waiting(void) {
   int typed = 0;
   if (ioctl(fileno(rl_instream ? rl_instream : stdin), FIONREAD, &typed) != 0) typed = 0;

@@ -24,6 +24,9 @@ void bytes_open(const BytesEvents *events);
 void bytes_begin(void);
 void bytes_end(void);
 
+// A byte that somebody else has read: it comes behind what was read already.
+void bytes_unread(char byte);
+
 // How many bytes were typed and not yet read.
 int bytes_waiting(void);
 

@@ -10,6 +10,7 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "footer.h"
 #include "plain.h"
 #include "screen.h"
 #include "stop.h"
@@ -68,6 +69,10 @@ void editor_prefill(const char *text) {
   puts(text);
 }
 
+void editor_unread(char byte) {
+  (void)byte;
+}
+
 void editor_remember(const char *input) {
 #ifdef NABLUA_EDITOR_LIBEDIT
   add_history(input);
@@ -111,6 +116,10 @@ static int insert_prefilled(void) {
 void editor_prefill(const char *text) {
   free(prefilled);
   prefilled = strdup(text);
+}
+
+void editor_unread(char byte) {
+  bytes_unread(byte);
 }
 
 // Whether a terminal is there that can be drawn on.
@@ -165,6 +174,7 @@ void editor_open(Session *s, bool color) {
                                              {"comment-begin", "--"}};
   session = s;
   if (!edits()) return;
+  rl_instream = fdopen(STDIN_FILENO, "r");  // its descriptor is what is read
   bool utf8 = terminal_is_utf8();
   char *locale = strdup(setlocale(LC_CTYPE, NULL));
   canvas_open(color, utf8);
@@ -261,7 +271,7 @@ static char *edited_line(const char *prompt) {
 
 // ---- asking ----
 
-char *editor_ask(const char *prompt, bool hidden) {
+static char *ask(const char *prompt, bool hidden) {
   struct termios before, silent;
   bool quiet = hidden && tcgetattr(STDIN_FILENO, &before) == 0;
   if (quiet) {
@@ -287,5 +297,12 @@ char *editor_ask(const char *prompt, bool hidden) {
     tcsetattr(STDIN_FILENO, TCSANOW, &before);
     putchar('\n');
   }
+  return line;
+}
+
+char *editor_ask(const char *prompt, bool hidden) {
+  footer_wait();
+  char *line = ask(prompt, hidden);
+  footer_go_on();
   return line;
 }

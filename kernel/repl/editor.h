@@ -17,6 +17,9 @@ char *editor_read(int number);
 // A line for the program that runs, without history; NULL at the end of input or when given up.
 char *editor_ask(const char *prompt, bool hidden);
 
+// A byte that was read and is for the next input.
+void editor_unread(char byte);
+
 // Puts an input into the history that the arrow keys bring back.
 void editor_remember(const char *input);
 

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "footer.h"
 #include "editor.h"
 #include "folders.h"
 #include "screen.h"
@@ -91,7 +92,9 @@ void repl_run(Session *s) {
       screen_begin();
       double begin = session_clock();
       asked_for = 0;
+      footer_begin(s);
       session_eval(s, input, strlen(input));
+      footer_end();
       screen_finish();
       screen_fresh_line();
       double took = session_clock() - begin - asked_for;

@@ -6,6 +6,7 @@
 //                                      top + n └
 //                                              lines printed since
 //                                      row       █ cursor
+//                                      lowest + 1  the footer, while the cursor is in the lowest row
 #include "screen.h"
 
 #include <errno.h>
@@ -34,6 +35,10 @@ static int row, column;
 static int width;          // of the terminal when the rows were counted
 static int pending_input;  // bytes typed ahead by then
 static bool clear_first;   // before the next output
+static int lowest;         // the row below which nothing was written
+static bool placed;        // somebody has moved the cursor to an absolute place: what is below it is not known
+static Text footer;        // what stands below the lowest row; empty: nothing
+static bool footer_drawn;
 
 // ---- the terminal ----
 
@@ -51,7 +56,10 @@ ScreenSize screen_size(void) {
   return (ScreenSize){size.ws_row, size.ws_col};
 }
 
-static void write_all(const char *data, size_t length) {
+static Text batch;  // what is written in one go
+static int batches;
+
+static void write_now(const char *data, size_t length) {
   while (length > 0) {
     ssize_t n = write(STDOUT_FILENO, data, length);
     if (n < 0 && errno == EINTR) continue;
@@ -61,9 +69,51 @@ static void write_all(const char *data, size_t length) {
   }
 }
 
+static void write_all(const char *data, size_t length) {
+  if (batches > 0)
+    text_add(&batch, data, length);
+  else
+    write_now(data, length);
+}
+
+// ---- the footer ----
+
+// Makes room for what is to be written: what stands below is cleared.
+static void lift_footer(void) {
+  static const char clear[] = "\0337\033[B\r\033[J\0338";
+  if (batches++ == 0) batch.length = 0;
+  if (footer_drawn) write_all(clear, sizeof clear - 1);
+  footer_drawn = false;
+}
+
+// Puts it back, in the row below the cursor; one that waits at the margin for the next row would lose its place.
+static void lower_footer(void) {
+  static const char down[] = "\033D\033[A\0337\033[B\r", back[] = "\033[K\0338";
+  if (row > lowest) lowest = row;
+  if (batches == 1 && footer.length > 0 && row == lowest && column < width && !placed) {
+    write_all(down, sizeof down - 1);
+    write_all(footer.data, footer.length);
+    write_all(back, sizeof back - 1);
+    footer_drawn = true;
+  }
+  if (--batches > 0) return;
+  write_now(batch.data ? batch.data : "", batch.length);
+  text_free(&batch);
+}
+
+void screen_set_footer(const char *text) {
+  if (!terminal || (!text && footer.length == 0)) return;
+  if (text && footer_drawn && footer.length == strlen(text) && memcmp(text, footer.data, footer.length) == 0) return;
+  lift_footer();
+  text_free(&footer);
+  if (text) text_put(&footer, text);
+  lower_footer();
+}
+
 // ---- following the cursor ----
 
 static void forget_places(void) {
+  lowest = row;
   for (Panel *p = panels; p; p = p->next) p->reachable = false;
 }
 
@@ -116,6 +166,7 @@ static void follow_escape(const char *text, size_t length) {
     case 'f':
     case 'd':
       forget_places();
+      placed = true;
       break;  // an absolute place
     case 'J':
       if (n > 0) forget_places();
@@ -194,8 +245,10 @@ static void clear_now(void) {
 
 static ssize_t write_followed(void *cookie, const char *data, size_t length) {
   (void)cookie;
+  lift_footer();
   if (clear_first) clear_now();
   follow_and_write(data, length);
+  lower_footer();
   return (ssize_t)length;
 }
 
@@ -232,7 +285,8 @@ static int typed_ahead(void) {
 
 void screen_begin(void) {
   flush();
-  row = column = 0;
+  row = column = lowest = 0;
+  placed = false;
   width = screen_size().columns;
   pending_input = typed_ahead();
   clear_first = false;
@@ -254,8 +308,11 @@ void screen_clear(bool wait) {
   if (!terminal) return;
   if (wait)
     clear_first = true;
-  else
+  else {
+    lift_footer();
     clear_now();
+    lower_footer();
+  }
 }
 
 // ---- panels ----
@@ -359,7 +416,8 @@ static void append(Panel *p, const Text *rows, int height) {
 
 static void show_panel(Panel *p, const char *text, size_t length, bool update) {
   ScreenSize size = screen_size();
-  if (size.columns != width || typed_ahead() != pending_input) {
+  if (footer.length > 0) size.rows--;
+  if (size.columns != width || (footer.length == 0 && typed_ahead() != pending_input)) {
     forget_places();
     width = size.columns;
     pending_input = typed_ahead();
@@ -398,8 +456,10 @@ void screen_show(const char *text, size_t length, const char *id, bool update) {
     if (p) p->reachable = true;
   } else {
     flush();
+    lift_footer();
     if (clear_first) clear_now();
     show_panel(p, text, length, update);
+    lower_footer();
   }
   flush();
 }

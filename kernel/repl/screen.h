@@ -24,6 +24,10 @@ void screen_finish(void);
 // Shows a text of whole lines; one with an id in the place of the text that was shown with it, if that is an update.
 void screen_show(const char *text, size_t length, const char *id, bool update);
 
+// A line that stands below all that is written until another takes its place, or none: NULL.  It may hold colours, and
+// is narrower than the terminal.
+void screen_set_footer(const char *text);
+
 // Goes to the beginning of a line.
 void screen_fresh_line(void);
 

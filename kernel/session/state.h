@@ -79,6 +79,7 @@ struct Session {
   long long history_session;  // the row of this session, 0 before its first input
   bool history_held;          // another process holds the file and was waited for in vain
   Mime mimes[MOST_MIMES];
+  int waits_for_programs;                  // how many are waited for, one in the visit of another
   volatile sig_atomic_t ending;            // the programs that run are to end
   volatile pid_t programs[MOST_PROGRAMS];  // that were started and not waited for to their end; 0: none
 };

@@ -53,6 +53,24 @@ local function decode_number(w, field, sent)
   return sent + 0.0
 end
 
+-- So many steps on; of a logarithmic slider by equal ratios.
+local function move_number(_, o, by)
+  local step, value = o.step or 1, nil
+  if o.log then
+    value = 10 ^ (math.log(o.value, 10) + by * step)
+  else
+    value = o.value + by * step
+  end
+  if not o.min then return value end
+  return math.max(o.min, math.min(o.max, value))
+end
+
+local function typed_number(w, text)
+  local value = tonumber(text)
+  if not is_finite(value) then fail(widget.private(w).kind, "value must be a number, got %s", options.describe(text)) end
+  return decode_number(w, "value", value)
+end
+
 local function check_limits(kind, o)
   if not (is_finite(o.min) and is_finite(o.max) and o.min < o.max) then
     fail(kind, "min must be below max, got %s and %s", options.show(o.min), options.show(o.max))
@@ -124,6 +142,7 @@ define {
     return w
   end,
   check = check_range, decode = decode_number, encode = encode_slider, text = range_text,
+  move = move_number, typed = typed_number,
 }
 
 define {
@@ -135,7 +154,7 @@ define {
     { name = "step", type = "number", optional = true, fixed = true, doc = "of its arrows" },
   },
   example = "nb.ui.number{label=\"epochs\", value=10}.value  --> 10",
-  make = make_number, check = check_range, decode = decode_number,
+  make = make_number, check = check_range, decode = decode_number, move = move_number, typed = typed_number,
   encode = function(_, field, value)
     if field == "whole" then return nil end
     return value
@@ -159,6 +178,9 @@ define {
     return w
   end,
   check = check_range, decode = decode_number, text = range_text,
+  brief = function(_, o)
+    return ("%s%.0f %%"):format(o.label ~= "" and o.label .. " " or "", 100 * (o.value - o.min) / (o.max - o.min))
+  end,
 }
 
 define {
@@ -178,7 +200,7 @@ define {
     o.value = check_range(w, "value", o.value)
     return w
   end,
-  check = check_range, decode = decode_number,
+  check = check_range, decode = decode_number, move = move_number,
   encode = function(_, field, value)
     if field == "whole" then return nil end
     return value
@@ -186,6 +208,13 @@ define {
 }
 
 -- ---- pressed or not ----
+
+local function press_button(w)
+  local p = widget.private(w)
+  p.values.pressed, p.values.value = true, p.values.value + 1
+  widget.changed(w)
+  widget.call_handlers(w)
+end
 
 define {
   name = "button", model = "Button",
@@ -208,21 +237,16 @@ define {
   end,
   decode = function() return nil end,
   custom = function(w, content)
-    local p = widget.private(w)
-    if content.event ~= "click" or p.values.disabled then return end
-    p.values.pressed, p.values.value = true, p.values.value + 1
-    widget.call_handlers(w)
+    if content.event == "click" and not widget.private(w).values.disabled then press_button(w) end
   end,
-  methods = {
-    press = function(w)
-      local p = widget.private(w)
-      p.values.pressed, p.values.value = true, p.values.value + 1
-      widget.call_handlers(w)
+  press = press_button, methods = { press = press_button },
+  set = {
+    pressed = function(w, value)
+      widget.private(w).values.pressed = value and true or false
+      widget.changed(w)
     end,
   },
-  set = {
-    pressed = function(w, value) widget.private(w).values.pressed = value and true or false end,
-  },
+  brief = function(_, o) return ("(%s%s)"):format(o.label, o.pressed and " ✓" or "") end,
   text = function(_, o) return ("button %s%s"):format(o.label, o.pressed and ", pressed" or "") end,
 }
 
@@ -241,6 +265,8 @@ define {
     if field == "box" then return nil end
     return value
   end,
+  move = function(_, o) return not o.value end,
+  press = function(w) w.value = not w.value end,
 }
 
 -- ---- one of several ----
@@ -289,6 +315,11 @@ define {
     if field == "value" then return math.type(sent) == "integer" and o.options[sent + 1] or nil end
     return type(sent) == type(o[field]) and field ~= "options" and sent or nil
   end,
+  move = function(_, o, by) return o.options[(place_of(o, o.value) - 1 + by) % #o.options + 1] end,
+  press = function(w)
+    local o = widget.private(w).values
+    w.value = o.options[place_of(o, o.value) % #o.options + 1]
+  end,
 }
 
 -- ---- text ----
@@ -322,6 +353,11 @@ define {
     local shown = o.password and "(hidden)" or ("%q"):format(o.value)
     return ("text%s = %s"):format(o.label ~= "" and " " .. o.label or "", shown)
   end,
+  brief = function(_, o)
+    local text = o.password and ("•"):rep(utf8.len(o.value) or #o.value) or ("%q"):format(o.value)
+    return (o.label ~= "" and o.label .. " " or "") .. text
+  end,
+  typed = function(_, text) return text end,
 }
 
 define {
@@ -336,12 +372,14 @@ define {
   params = { { name = "value", type = "string", default = "", positional = true } },
   example = "nb.ui.html(\"<b>ready</b>\").value  --> \"<b>ready</b>\"",
   text = function(_, o) return (o.value:gsub("<[^>]*>", "")) end,
+  brief = false,
 }
 
 define {
   name = "colour", model = "ColorPicker", doc = "A colour, as \"#rrggbb\" or by its name in HTML.",
   params = { { name = "value", type = "string", default = "#000000" } },
   example = "nb.ui.colour{value=\"#ff0000\"}.value  --> \"#ff0000\"",
+  typed = function(_, text) return text end,
 }
 
 local function date_parts(value)
@@ -377,6 +415,7 @@ define {
       math.type(sent.date) == "integer" and ("%04d-%02d-%02d"):format(sent.year, sent.month + 1, sent.date)
     return text and date_parts(text) and text or nil
   end,
+  typed = function(_, text) return text end,
 }
 
 -- ---- pictures ----
@@ -422,6 +461,7 @@ define {
   end,
   decode = function() return nil end,
   text = function(_, o) return ("picture, %d bytes of %s"):format(#o.value, o.format) end,
+  brief = false,
 }
 
 return controls

@@ -5,6 +5,8 @@
 -- A kind is { name=, model=, view=, package=, version=, params=, keys=, encode=, decode=, check= }: `keys` tells how
 -- what users call a field is called in messages; encode(w, field, value) and decode(w, field, sent) translate values,
 -- decode gives nil for what is none; check(w, field, value) raises what is wrong with a value that the user assigns.
+-- For a terminal's line (line.lua): brief(w, values) is its text, move(w, values, by) the value so many steps on,
+-- press(w) what Enter does, typed(w, text) the value that a text stands for.
 local native = require "nablua.native"
 local nb = require "nablua.core"
 local display = require "nablua.display"
@@ -22,6 +24,9 @@ local shown = {}                                -- id → control that a page kn
 
 local Control = { __name = "control" }
 local methods = {}
+
+-- Told of each control that has changed; what draws controls puts another here.
+function widget.changed() end
 
 -- ---- messages ----
 
@@ -186,6 +191,7 @@ function Control:__display(settings)
   local bundle = { ["text/plain"] = widget.text(self) }
   local id = settings.rich and widget.open(self)
   if id then bundle[VIEW] = { version_major = 2, version_minor = 0, model_id = id } end
+  if display.show and not comms() then require("nablua.ui.line").show(self) end
   return bundle
 end
 
@@ -204,6 +210,7 @@ function widget.set(w, field, value)
   if rawequal(p.values[field], value) or (type(value) ~= "table" and p.values[field] == value) then return false end
   p.values[field] = value
   send(w, { [field] = true })
+  widget.changed(w)
   return true
 end
 
@@ -258,6 +265,7 @@ document(":close", {
   function(self)
     local p = own[self]
     p.closed = true
+    widget.changed(self)
     if not p.comm then return end
     shown[p.comm.id] = nil
     p.comm:close()
