@@ -105,10 +105,20 @@ static size_t read_some(int fd, char *bytes, size_t size) {
   return 0;
 }
 
-void bytes_unread(char byte) {
+void bytes_unread(const char *bytes, size_t length) {
   if (!make_room()) return;
   if (ahead.at == ahead.end) ahead.at = ahead.end = 0;
-  if (ahead.end < ahead.size) ahead.bytes[ahead.end++] = byte;
+  if (length > ahead.size - ahead.end) return;
+  memcpy(ahead.bytes + ahead.end, bytes, length);
+  ahead.end += length;
+}
+
+size_t bytes_take(char *bytes, size_t size) {
+  size_t n = ahead.end - ahead.at;
+  if (n > size) n = size;
+  if (n > 0) memcpy(bytes, ahead.bytes + ahead.at, n);
+  ahead.at += n;
+  return n;
 }
 
 int bytes_waiting(void) {

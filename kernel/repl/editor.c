@@ -69,8 +69,13 @@ void editor_prefill(const char *text) {
   puts(text);
 }
 
-void editor_unread(char byte) {
-  (void)byte;
+void editor_unread(const char *bytes, size_t length) {
+  (void)bytes, (void)length;
+}
+
+ssize_t editor_take(char *bytes, size_t size) {
+  (void)bytes, (void)size;
+  return 0;
 }
 
 void editor_remember(const char *input) {
@@ -118,8 +123,12 @@ void editor_prefill(const char *text) {
   prefilled = strdup(text);
 }
 
-void editor_unread(char byte) {
-  bytes_unread(byte);
+void editor_unread(const char *bytes, size_t length) {
+  bytes_unread(bytes, length);
+}
+
+ssize_t editor_take(char *bytes, size_t size) {
+  return (ssize_t)bytes_take(bytes, size);
 }
 
 // Whether a terminal is there that can be drawn on.

@@ -24,6 +24,7 @@ static const double at_once = 0.15;  // seconds that an input may run before the
 
 static Session *session;  // while something runs
 static double begun;
+static bool prompts;                        // a prompt follows
 static bool wanted;                         // there are controls
 static bool dirty;                          // the line is not what it should say
 static bool keys_are_given, paused;         // keys are for the line; what runs waits
@@ -141,13 +142,17 @@ static bool read_byte(char *byte) {
   return comes(0) && read(STDIN_FILENO, byte, 1) == 1;
 }
 
-// Whether keys are given to the line: a Tab is all that was typed.
+// Whether keys are given to the line: a Tab is what was typed first.  Where it comes late there may be more behind it,
+// and nobody can look without reading; what is not for the line goes back, which is possible at a prompt alone.
 static bool is_asked(void) {
+  enum { FEW = 8 };
+  char line[FEW];
   int bytes = 0;
-  char byte;
-  if (ioctl(STDIN_FILENO, FIONREAD, &bytes) != 0 || bytes != 1 || !read_byte(&byte)) return false;
-  if (byte != '\t') editor_unread(byte);
-  return byte == '\t';
+  if (ioctl(STDIN_FILENO, FIONREAD, &bytes) != 0 || bytes < 1 || bytes > (prompts ? FEW : 1)) return false;
+  ssize_t n = read(STDIN_FILENO, line, sizeof line);  // up to the first Tab or the line's end
+  if (n == 1 && *line == '\t') return true;
+  if (n > 0) editor_unread(line, (size_t)n);
+  return false;
 }
 
 // The name of the key that begins with a byte; "" for one that has none.
@@ -237,8 +242,9 @@ bool footer_visit(SessionLevel level) {
   return false;
 }
 
-void footer_begin(Session *s) {
+void footer_begin(Session *s, bool prompt) {
   session = s;
+  prompts = prompt;
   begun = session_clock();
   dirty = true;
   if (wanted) tick(true);
@@ -256,8 +262,9 @@ void footer_end(void) {
 // Standard input for what runs: the line is not there meanwhile, and visitors come.
 static ssize_t read_typed(void *cookie, char *data, size_t size) {
   bool asked = stop_is_asked();
-  ssize_t n = -1;
+  ssize_t n = editor_take(data, size);
   (void)cookie;
+  if (n > 0) return n;
   fflush(stdout);
   if (session && !session_may_read(session)) {
     errno = EIO;
@@ -268,6 +275,7 @@ static ssize_t read_typed(void *cookie, char *data, size_t size) {
     if (session) session_serve(session);
     if (!asked && stop_is_asked()) {
       errno = EINTR;
+      n = -1;
       goto done;
     }
   }

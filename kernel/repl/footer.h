@@ -18,8 +18,8 @@ void footer_open(void);
 // The line is to be drawn anew: of a sink.
 void footer_changed(void);
 
-// Something runs from now on, or no more.
-void footer_begin(Session *s);
+// Something runs from now on, or no more.  `prompt`: what was typed meanwhile is an editor's.
+void footer_begin(Session *s, bool prompt);
 void footer_end(void);
 
 // Somebody else writes to the terminal or reads from it: it is as if there were no line.  Until what runs has visitors

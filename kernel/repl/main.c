@@ -9,8 +9,8 @@
 #include <unistd.h>
 
 #include "cells.h"
-#include "footer.h"
 #include "editor.h"
+#include "footer.h"
 #include "repl.h"
 #include "screen.h"
 #include "session.h"
@@ -67,7 +67,7 @@ static void clear(void *user, bool wait) {
 static void program(void *user) {
   (void)user;
   footer_rest();
-  screen_begin();
+  screen_lend();
 }
 
 static bool visit(void *user, SessionLevel level) {
@@ -290,7 +290,7 @@ static int run(const Options *o, int argc, char **argv) {
   SessionStatus status = o->no_environment ? SESSION_OK : run_init();
   if (status == SESSION_OK) status = run_steps(o);
   if (status == SESSION_OK && o->script) {
-    footer_begin(session);
+    footer_begin(session, false);
     status = session_run_file(session, o->from_stdin ? NULL : argv[o->script], true);
     footer_end();
   } else if (status == SESSION_OK && !o->has_code && !o->script && !o->version) {

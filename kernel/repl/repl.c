@@ -8,9 +8,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "footer.h"
 #include "editor.h"
 #include "folders.h"
+#include "footer.h"
 #include "screen.h"
 #include "stop.h"
 
@@ -92,7 +92,7 @@ void repl_run(Session *s) {
       screen_begin();
       double begin = session_clock();
       asked_for = 0;
-      footer_begin(s);
+      footer_begin(s, true);
       session_eval(s, input, strlen(input));
       footer_end();
       screen_finish();

@@ -6,7 +6,7 @@
 //                                      top + n └
 //                                              lines printed since
 //                                      row       █ cursor
-//                                      lowest + 1  the footer, while the cursor is in the lowest row
+//                                              footer: in the cursor's row, or below it where something stands there
 #include "screen.h"
 
 #include <errno.h>
@@ -37,8 +37,9 @@ static int pending_input;  // bytes typed ahead by then
 static bool clear_first;   // before the next output
 static int lowest;         // the row below which nothing was written
 static bool placed;        // somebody has moved the cursor to an absolute place: what is below it is not known
+static bool astray;        // another program has moved it: its column is not known
 static Text footer;        // what stands below the lowest row; empty: nothing
-static bool footer_drawn;
+static enum { FOOTER_NOT_DRAWN, FOOTER_IN_ROW, FOOTER_BELOW } footer_place;
 
 // ---- the terminal ----
 
@@ -80,21 +81,25 @@ static void write_all(const char *data, size_t length) {
 
 // Makes room for what is to be written: what stands below is cleared.
 static void lift_footer(void) {
-  static const char clear[] = "\0337\033[B\r\033[J\0338";
+  static const char *const clear[] = {
+      [FOOTER_NOT_DRAWN] = "", [FOOTER_IN_ROW] = "\r\033[J", [FOOTER_BELOW] = "\0337\033[B\r\033[J\0338"};
   if (batches++ == 0) batch.length = 0;
-  if (footer_drawn) write_all(clear, sizeof clear - 1);
-  footer_drawn = false;
+  write_all(clear[footer_place], strlen(clear[footer_place]));
+  footer_place = FOOTER_NOT_DRAWN;
 }
 
-// Puts it back, in the row below the cursor; one that waits at the margin for the next row would lose its place.
+// Puts it back, where the cursor is in the lowest row.  At the margin the cursor waits for the next row, which it would
+// forget.
 static void lower_footer(void) {
-  static const char down[] = "\033D\033[A\0337\033[B\r", back[] = "\033[K\0338";
   if (row > lowest) lowest = row;
   if (batches == 1 && footer.length > 0 && row == lowest && column < width && !placed) {
-    write_all(down, sizeof down - 1);
+    footer_place = column > 0 || astray ? FOOTER_BELOW : FOOTER_IN_ROW;
+    if (footer_place == FOOTER_BELOW) write_all("\033D\033[A", 5);  // there is a row below
+    write_all("\0337", 2);
+    if (footer_place == FOOTER_BELOW) write_all("\033[B", 3);
+    write_all("\r", 1);
     write_all(footer.data, footer.length);
-    write_all(back, sizeof back - 1);
-    footer_drawn = true;
+    write_all("\033[K\0338", 5);
   }
   if (--batches > 0) return;
   write_now(batch.data ? batch.data : "", batch.length);
@@ -103,7 +108,9 @@ static void lower_footer(void) {
 
 void screen_set_footer(const char *text) {
   if (!terminal || (!text && footer.length == 0)) return;
-  if (text && footer_drawn && footer.length == strlen(text) && memcmp(text, footer.data, footer.length) == 0) return;
+  if (text && footer_place != FOOTER_NOT_DRAWN && footer.length == strlen(text) &&
+      memcmp(text, footer.data, footer.length) == 0)
+    return;
   lift_footer();
   text_free(&footer);
   if (text) text_put(&footer, text);
@@ -185,9 +192,11 @@ static size_t follow(const char *text, size_t length) {
     switch (text[i]) {
       case '\n':
         row++, column = 0;
+        astray = false;
         continue;
       case '\r':
         column = 0;
+        astray = false;
         continue;
       case '\b':
         column -= column > 0;
@@ -286,11 +295,16 @@ static int typed_ahead(void) {
 void screen_begin(void) {
   flush();
   row = column = lowest = 0;
-  placed = false;
+  placed = astray = false;
   width = screen_size().columns;
   pending_input = typed_ahead();
   clear_first = false;
   forget_places();
+}
+
+void screen_lend(void) {
+  screen_begin();
+  astray = true;
 }
 
 void screen_fresh_line(void) {
@@ -351,6 +365,9 @@ static int put_rows(Text *d, const char *text, size_t length, int most) {
       if (bytes == 0) bytes = length - i;
     } else if (!end && (unsigned char)text[i] >= ' ') {
       bytes = unicode_character(text + i, length - i, &wide);
+    } else if (!end && text[i] == '\t') {
+      for (int stop = columns / 8 * 8 + 8; columns < stop && columns < width; columns++) text_put(d, " ");
+      continue;
     } else if (!end) {
       continue;  // a control character would move the cursor
     }

@@ -15,8 +15,11 @@
 void screen_open(void);
 
 // Lets a value's place in the output be updated no more, and clear_output reach no further back than here: an input
-// begins, or a program that writes to the terminal itself.
+// begins.
 void screen_begin(void);
+
+// The same for a program that writes to the terminal itself.
+void screen_lend(void);
 
 // Writes the last states of what was updated, where that could not be done in place.
 void screen_finish(void);

@@ -55,19 +55,17 @@ end
 
 -- So many steps on; of a logarithmic slider by equal ratios.
 local function move_number(_, o, by)
-  local step, value = o.step or 1, nil
-  if o.log then
-    value = 10 ^ (math.log(o.value, 10) + by * step)
-  else
-    value = o.value + by * step
-  end
+  local step = o.step or 1
+  local value = o.log and 10 ^ (math.log(o.value, 10) + by * step) or o.value + by * step
   if not o.min then return value end
   return math.max(o.min, math.min(o.max, value))
 end
 
 local function typed_number(w, text)
   local value = tonumber(text)
-  if not is_finite(value) then fail(widget.private(w).kind, "value must be a number, got %s", options.describe(text)) end
+  if not is_finite(value) then
+    fail(widget.private(w).kind, "value must be a number, got %s", options.describe(text))
+  end
   return decode_number(w, "value", value)
 end
 

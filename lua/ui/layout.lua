@@ -105,7 +105,8 @@ define_titled("accordion", "Accordion", "Controls above each other that fold.", 
 -- ---- what is shown ----
 
 local Output = {
-  name = "output", model = "Output", package = "@jupyter-widgets/output", version = "1.0.0", plain = true, brief = false,
+  name = "output", model = "Output", package = "@jupyter-widgets/output", version = "1.0.0", plain = true,
+  brief = false, redrawn = true,
   doc = "A place for what is shown: w:show(value) replaces what stands there, w:run(f, ...) does so by what f " ..
     "prints and returns.",
   params = {}, see = { "ui.interact" },

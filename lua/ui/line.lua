@@ -1,6 +1,8 @@
 -- SPDX-License-Identifier: MIT
 -- The controls of a terminal, in one line below what is printed while something runs: their text, and what keys do.
+-- What ui.output holds is redrawn where it stands.
 local native = require "nablua.native"
+local display = require "nablua.display"
 local session = require "nablua.session.native"
 local widget = require "nablua.ui.widget"
 
@@ -9,39 +11,63 @@ local line = {}
 local GAP, HINT = "  ", "Tab: keys"
 local HELP = "←→ change  Tab next  Enter press  Space pause  q stop  Esc back"
 
-local shown = setmetatable({}, { __mode = "v" })  -- in the order in which they were shown first; with holes
-local last = 0
-local known = setmetatable({}, { __mode = "k" })  -- control → its place
+local shown = {}   -- the controls, in the order in which they were shown first
+local known = {}   -- control → which showing it came with
+local showings = 0
+local places, outputs = setmetatable({}, { __mode = "k" }), 0  -- output → its name among what is shown; how many
 local chosen       -- the control that keys are for
 local help = false
 local typing       -- the text that is being typed into the chosen one, or nil
 
 -- ---- which ----
 
--- Adds a control, or what it holds, as it is shown to the user.
-function line.show(w)
+local function drop(w)
+  known[w] = nil
+  for i = #shown, 1, -1 do
+    if shown[i] == w then table.remove(shown, i) end
+  end
+end
+
+-- One of the same kind and label takes the place of an earlier one, as where an input is run again.
+local function supersede(w)
+  local p = widget.private(w)
+  for i = #shown, 1, -1 do
+    local other = widget.private(shown[i])
+    if known[shown[i]] < showings and other.kind.name == p.kind.name and p.values.label and p.values.label ~= "" and
+      other.values.label == p.values.label then
+      drop(shown[i])
+    end
+  end
+end
+
+local function add(w)
   local p = widget.private(w)
   if p.children then
-    for _, child in ipairs(p.children) do line.show(child) end
-  elseif p.kind.brief ~= false and not known[w] then
-    last = last + 1
-    shown[last], known[w] = w, last
+    for _, child in ipairs(p.children) do add(child) end
+  elseif p.kind.redrawn then
+    if not places[w] then
+      outputs = outputs + 1
+      places[w] = "output " .. outputs
+    end
+  elseif p.kind.brief ~= false and not known[w] and not p.closed then
+    supersede(w)
+    shown[#shown + 1], known[w] = w, showings
     session.controls_changed()
   end
 end
 
-function widget.changed(w)
-  if known[w] then session.controls_changed() end
+-- Adds a control, or what it holds, as it is shown to the user: it stays until it is closed.
+function line.show(w)
+  showings = showings + 1
+  add(w)
 end
 
--- Those that are not closed, in their order.
-local function controls()
-  local list = {}
-  for i = 1, last do
-    local w = shown[i]
-    if w and not widget.private(w).closed then list[#list + 1] = w end
+function widget.changed(w)
+  if known[w] then
+    if widget.private(w).closed then drop(w) end
+    session.controls_changed()
   end
-  return list
+  if places[w] and display.live() and not widget.private(w).closed then display.update(w, places[w]) end
 end
 
 local function takes_keys(w)
@@ -106,7 +132,7 @@ end
 -- The line, `columns` wide at most, nil where there is nothing to show; `given`: keys are for it; `paused`: what runs
 -- waits.
 function line.text(columns, given, paused, color)
-  local list = controls()
+  local list = shown
   if #list == 0 then return nil end
   if given and not (chosen and takes_keys(chosen)) then choose(list, 1) end
   if not given then chosen, help, typing = nil, false, nil end
@@ -169,7 +195,7 @@ function line.key(key)
     help = false
     return
   end
-  local list = controls()
+  local list = shown
   if not (chosen and takes_keys(chosen)) then choose(list, 1) end
   if key == "escape" then return "leave" end
   if key == "space" then return "pause" end
