@@ -54,6 +54,10 @@ struct Session {
   bool serving;                      // the front end does so now
   bool captured;                     // what is written goes elsewhere
   double rest_until;                 // visitors have had their time, and wait
+  unsigned steps;                    // of a training in what runs that have begun
+  bool at_border;                    // between two of them
+  unsigned waited_in;                // the step within which who may change something began to wait for its end
+  double waits_since;                // and when, by what this thread has computed
   Hooked hooked;
   void (*serve)(Session *s, lua_State *L);  // has visitors served before what runs goes on
   volatile sig_atomic_t hooking;            // a hook is being set
