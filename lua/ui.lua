@@ -16,7 +16,7 @@ registry.add {
   example = "local w = nb.ui.slider{label=\"lr\", min=0, max=1, value=0.5}; return w.value  --> 0.5", see = see,
 }
 
-for _, part in ipairs { "controls", "layout", "bind", "clock" } do
+for _, part in ipairs { "controls", "media", "layout", "bind", "clock" } do
   local entries = require("nablua.ui." .. part)
   for _, entry in ipairs(entries) do
     local name = entry.name
@@ -24,6 +24,6 @@ for _, part in ipairs { "controls", "layout", "bind", "clock" } do
     see[#see + 1] = "ui." .. name
   end
 end
-table.move({ "w.value", "w:on_change", "w:close" }, 1, 3, #see + 1, see)
+table.move({ "w.value", "w:on_change", "w:on_click", "w:close" }, 1, 4, #see + 1, see)
 
 return ui

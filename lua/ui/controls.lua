@@ -280,13 +280,15 @@ define {
   params = {
     { name = "options", type = "table", fixed = true, doc = "the values, in their order" },
     { name = "value", type = "any", optional = true, doc = "the one it begins with; the first" },
-    { name = "as", choices = { "list", "buttons", "radio" }, default = "list", fixed = true, doc = "how it looks" },
+    { name = "as", choices = { "list", "buttons", "radio", "slider" }, default = "list", fixed = true,
+      doc = "how it looks" },
   },
   keys = { value = "index", options = "_options_labels" },
   example = "nb.ui.choice{\"sgd\", \"adam\"}.value  --> \"sgd\"",
   make = function(kind, o)
     if #o.options == 0 then fail(kind, "options must be a list of at least one value") end
-    local models = { list = "Dropdown", buttons = "ToggleButtons", radio = "RadioButtons" }
+    local models = { list = "Dropdown", buttons = "ToggleButtons", radio = "RadioButtons",
+      slider = "SelectionSlider" }
     if o.value == nil then o.value = o.options[1] end
     local w = widget.new(setmetatable({ model = models[o.as] }, { __index = kind }), o)
     o.value = kind.check(w, "value", o.value)
@@ -359,6 +361,17 @@ define {
 }
 
 define {
+  name = "valid", model = "Valid", doc = "A mark that says whether something is right.",
+  params = {
+    { name = "value", type = "boolean", default = false },
+    { name = "text", type = "string", default = "", doc = "what stands beside a mark that says it is not" },
+  },
+  keys = { text = "readout" },
+  example = "nb.ui.valid{label=\"converged\", value=true}.value  --> true",
+  brief = function(_, o) return (o.label ~= "" and o.label .. " " or "") .. (o.value and "✓" or "✗ " .. o.text) end,
+}
+
+define {
   name = "label", model = "Label", doc = "A line of text, which may hold $TeX$.",
   params = { { name = "value", type = "string", default = "", positional = true } },
   example = "nb.ui.label(\"ready\").value  --> \"ready\"",
@@ -414,52 +427,6 @@ define {
     return text and date_parts(text) and text or nil
   end,
   typed = function(_, text) return text end,
-}
-
--- ---- pictures ----
-
--- The bytes and format of a picture: PNG or JPEG bytes, SVG, or what shows itself as one of these.
-local function picture_of(kind, value)
-  if type(value) ~= "string" then
-    local bundle = display.bundle(value, { rich = true })
-    local data = bundle["image/svg+xml"] or bundle["image/png"]
-    if type(data) ~= "string" then
-      fail(kind, "value must be a picture or bytes of one, got %s", options.describe(value))
-    end
-    value = data
-  end
-  if value:sub(1, 4) == "\137PNG" then return value, "png" end
-  if value:sub(1, 2) == "\255\216" then return value, "jpeg" end
-  local svg = value:find("<svg", 1, true)
-  if svg then return value:sub(svg), "svg+xml" end
-  fail(kind, "value must be bytes of a PNG or JPEG picture, or SVG")
-end
-
-define {
-  name = "picture", model = "Image",
-  doc = "A picture: bytes of PNG or JPEG, SVG, or a plot; assign another to redraw it.",
-  params = {
-    { name = "value", type = "any", doc = "the picture" },
-    { name = "width", type = "string", default = "", doc = "in pixels; its own" },
-  },
-  example = "nb.ui.picture(nb.plot.curve{1, 2, 3}).format  --> \"svg+xml\"",
-  make = function(kind, o)
-    o.value, o.format = picture_of(kind, o.value)
-    return widget.new(kind, o)
-  end,
-  check = function(w, field, value)
-    if field ~= "value" then return value end
-    local bytes, format = picture_of(widget.private(w).kind, value)
-    widget.set(w, "format", format)
-    return bytes
-  end,
-  encode = function(_, field, value)
-    if field == "value" then return { bytes = value } end
-    return value
-  end,
-  decode = function() return nil end,
-  text = function(_, o) return ("picture, %d bytes of %s"):format(#o.value, o.format) end,
-  brief = false,
 }
 
 return controls

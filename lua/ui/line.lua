@@ -42,7 +42,7 @@ end
 
 local function add(w)
   local p = widget.private(w)
-  if p.children then
+  if p.children and p.kind.brief ~= false then
     for _, child in ipairs(p.children) do add(child) end
   elseif p.kind.redrawn then
     if not places[w] then
