@@ -107,6 +107,7 @@ end
 
 -- Does the next step; false when there is none.
 local function advance(self)
+  native.border()
   native.whole(begin_step, self)
   local batch = next_batch(self)
   if not batch then

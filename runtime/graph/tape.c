@@ -17,6 +17,7 @@
 
 static bool grad_enabled = true;
 static uint64_t next_order;
+static Node *latest;  // the first of all nodes that live
 static Site (*site_provider)(const void **module);
 
 bool nb_grad_enabled(void) {
@@ -44,6 +45,20 @@ static const char *site_source(Site s) {
 }
 
 // ---- nodes ----
+
+static void join_living(Node *n) {
+  n->after = latest;
+  if (latest) latest->before = n;
+  latest = n;
+}
+
+static void leave_living(const Node *n) {
+  if (n->after) n->after->before = n->before;
+  if (n->before)
+    n->before->after = n->after;
+  else
+    latest = n->after;
+}
 
 Node *nb_node_retain(Node *n) {
   n->refs++;
@@ -76,6 +91,7 @@ void nb_node_release(Node **slot) {
     dead = n->next_dead;
     Object *life = n->op->life;
     drop_values(n);
+    leave_living(n);
     nb_free(n, n->bytes);
     if (life) nb_object_release(&life);
   }
@@ -113,6 +129,7 @@ static Node *node_new(const Op *op, const Value *args, Error *err) {
   n->args = (Value *)(n + 1);
   n->edges = (Edge *)(n->args + params);
   n->versions = nb_args_copy(op, n->args, args, n->edges + edges, false);
+  join_living(n);
   return n;
 }
 
@@ -342,6 +359,30 @@ static bool check_unchanged(const Node *n, Error *err) {
     if (n->saved_out[i] && n->saved_out[i]->storage->version != n->out_version[i])
       return changed(n, n->saved_out[i], err);
   return true;
+}
+
+// Whether the node's rule reads what a storage holds now.
+static bool needs(const Node *n, const Storage *s) {
+  int edge = 0;
+  for (int i = 0; i < NB_MAX_PARAMS && n->op->params[i].name; i++) {
+    Tensor **list;
+    for (int j = 0, count = nb_arg_tensors(&n->op->params[i], &n->args[i], &list); j < count; j++, edge++)
+      if (list[j] && (n->op->saves & NB_SAVE_IN(i)) && list[j]->storage == s && n->versions[edge] == s->version)
+        return true;
+  }
+  for (int i = 0; i < NB_MAX_OUTPUTS; i++)
+    if (n->saved_out[i] && n->saved_out[i]->storage == s && n->out_version[i] == s->version) return true;
+  return false;
+}
+
+uint64_t nb_tape_order(void) {
+  return next_order;
+}
+
+const Node *nb_tape_needs(const Storage *s, uint64_t order) {
+  for (const Node *n = latest; n; n = n->after)
+    if (!n->freed && n->order <= order && needs(n, s)) return n;
+  return NULL;
 }
 
 // The node's own rule: what `grad` of the outputs makes of each edge.

@@ -41,6 +41,7 @@ struct Node {
   bool freed;          // a backward has released the saved values ...
   Site freed_at;       // ... from this line
   const void *module;  // whose call applied the operator, as the provider of sites knows it; not owned
+  struct Node *before, *after;  // of all that live, the latest first
   union {
     intptr_t place;          // 1 + its place among those that the innermost walk has met; 0: no walk has
     struct Node *next_dead;  // when nobody holds it any more: the next to destroy
@@ -104,6 +105,13 @@ bool nb_hooks_left(const Hook *hooks);
 // which must be NULL, becomes the owned gradient of edge i where somebody wants it.  Fails on a freed tape
 // and on values that were changed in place.
 bool nb_node_backward(Node *n, Tensor *const *grad, Tensor **given, Error *err);
+
+// The number of the node that was made last.
+uint64_t nb_tape_order(void);
+
+// A node made so early or earlier whose backward, still to come, reads what the storage holds now; NULL when there is
+// none.  Looks at all nodes.
+const Node *nb_tape_needs(const Storage *s, uint64_t order);
 
 Node *nb_node_retain(Node *n);
 
