@@ -11,6 +11,7 @@
 
 #include "editor.h"
 #include "folders.h"
+#include "footer.h"
 #include "screen.h"
 #include "stop.h"
 
@@ -48,7 +49,9 @@ bool repl_paused(void *user, const char *prompt, char **input, size_t *length) {
   screen_finish();
   screen_fresh_line();
   sigaction(SIGINT, &at_prompt, &evaluating);
+  footer_wait();
   *input = editor_read_paused(user, prompt);
+  footer_go_on();
   sigaction(SIGINT, &evaluating, NULL);
   if (*input && **input) editor_remember(*input);
   screen_begin();
@@ -117,7 +120,9 @@ void repl_run(Session *s) {
       screen_begin();
       double begin = session_clock();
       asked_for = 0;
+      footer_begin(s, true);
       session_eval(s, input, strlen(input));
+      footer_end();
       screen_finish();
       screen_fresh_line();
       double took = session_clock() - begin - asked_for;
