@@ -6,7 +6,6 @@ local options = require "nablua.options"
 local parts = require "nablua.optim.parts"
 local registry = require "nablua.registry"
 
-local optim = registry.home "nablua.optim.others"
 local define, lr, eps, betas, weight_decay = parts.define, parts.lr, parts.eps, parts.betas, parts.weight_decay
 local decayed, remembered, one_step = parts.decayed, parts.remembered, parts.one_step
 
@@ -275,6 +274,5 @@ define("Muon", {
   end,
 })
 
-for name, class in pairs(require "nablua.optim.other_schedules") do optim[name] = class end
-
-return optim
+registry.load "nablua.optim.schedules"
+return require "nablua.optim.other_schedules"

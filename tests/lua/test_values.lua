@@ -513,4 +513,34 @@ function T.test_floors_of_quotients_are_those_of_exact_ones()
   end
 end
 
+-- A NaN that was not taken gets nothing, and equal ones share, as those of maximum do.
+function T.test_who_gets_the_gradient_of_the_larger_number()
+  local nan = 0 / 0
+  for _, name in ipairs { "fmax", "fmin" } do
+    local x = nb.tensor({ nan, nan, 1, 2, 1 }, { requires_grad = true })
+    local y = nb.tensor({ nan, 1, nan, 2, 3 }, { requires_grad = true })
+    nb[name](x, y):sum():backward()
+    local last = name == "fmax" and 0 or 1
+    lu.assertEquals({ table.unpack(x.grad:totable(), 2) }, { 0, 1, 0.5, last }, name)
+    lu.assertEquals({ table.unpack(y.grad:totable(), 2) }, { 1, 0, 0.5, 1 - last }, name)
+  end
+end
+
+function T.test_logit_has_a_slope_where_it_has_a_value()
+  local x = nb.tensor({ -0.5, 0.5, 1.5 }, { requires_grad = true })
+  nb.logit(x):sum():backward()
+  lu.assertEquals({ x.grad:isnan():totable(), x.grad:at(2) }, { { true, false, true }, 4 })
+  lu.assertErrorMsgContains("eps must be a number from 0 to 1", nb.logit, x, -0.1)
+end
+
+-- Σ 1/(x + k)^(n+1) as it stands, of a million terms on either side of 0.
+function T.test_polygamma_far_below_zero()
+  for _, n in ipairs { 2, 3 } do
+    local x, sum, factorial = -20000.25, 0, n == 2 and 2 or 6
+    for k = 1000000, 0, -1 do sum = sum + 1 / (x + k) ^ (n + 1) end
+    local want = (n % 2 == 0 and -1 or 1) * factorial * sum
+    numeric.assert_close(nb.polygamma(nb.tensor({ x }, { dtype = "f64" }), n), want, 1e-11)
+  end
+end
+
 return T
