@@ -277,6 +277,7 @@ local function train_epoch(run, batches, o, bar)
     local batch, target = next_batch(batches, previous)
     if not batch then break end
     previous = batch[1]
+    native.border()
     train_step(run, batch, target, o)
     run.batch = run.batch + 1
     bar:step(("loss %.4f"):format(run.tally:mean "loss"))

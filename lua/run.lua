@@ -4,6 +4,7 @@
 -- Every now and then a keyframe is taken (run/state.lua); between two of them a step is repeated from its inputs: the
 -- batch (run/source.lua), the place in the random numbers, the settings.  What was changed between two steps by
 -- somebody else forces a keyframe.
+local compile = require "nablua.compile"
 local native = require "nablua.native"
 local nb = require "nablua.core"
 local fork = require "nablua.run.fork"
@@ -106,6 +107,7 @@ end
 
 -- Does the next step; false when there is none.
 local function advance(self)
+  native.border()
   native.whole(begin_step, self)
   local batch = next_batch(self)
   if not batch then
@@ -531,7 +533,7 @@ function run.during_step(proxy, k, f)
     return f(function()
       self.opt:zero_grad()
       local J = step.loss_of(self, batch)
-      if not native.compiled_of(self.step) then J:backward() end
+      if not compile.compiled_of(self.step) then J:backward() end
       return J
     end)
   end)

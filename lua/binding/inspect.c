@@ -176,7 +176,7 @@ static void push_record(lua_State *L, Node *n, int records, int places) {
   lua_setfield(L, -2, "order");
   lua_pushinteger(L, n->edge_count);
   lua_setfield(L, -2, "edges");
-  lua_pushinteger(L, n->caller);
+  lua_pushinteger(L, (lua_Integer)(intptr_t)n->module);
   lua_setfield(L, -2, "caller");
   if (n->freed) {
     lua_pushfstring(L, "%s:%d", n->freed_at.source ? n->freed_at.source : "?", n->freed_at.line);

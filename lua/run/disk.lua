@@ -4,6 +4,7 @@
 -- run: step, place (in the data), loss, lr, grad (where it is asked for), sums (what is noted of each step, as
 -- tensors), how and threads (the logs, as text), way (of the kernels), criterion (the state of a loss module).
 local checkpoint = require "nablua.checkpoint"
+local compile = require "nablua.compile"
 local files = require "nablua.files"
 local log = require "nablua.run.log"
 local modes = require "nablua.modes"
@@ -135,7 +136,7 @@ local function tell_differences(self, path, found)
     notice.say("run: bits may differ from those of the run in %s: it had %d threads, here are %d", path, threads,
       nb.threads())
   end
-  if native.compiled_of(self.step) and self.how:get(found.step) == "r" then
+  if compile.compiled_of(self.step) and self.how:get(found.step) == "r" then
     notice.say "run: the compiled step is recorded anew: until then it runs as it is, whose last bits may differ"
   end
   self.way = native.way()

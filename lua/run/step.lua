@@ -6,6 +6,7 @@
 -- how calls of compiled functions went: "" (there were none), "r" (all replayed a plan), "e" (all ran as they are), or
 -- "e" and the numbers of the calls that did, each with a comma.  Where a plan and the function itself differ in the
 -- last bits, the step is repeated the way it went.
+local compile = require "nablua.compile"
 local native = require "nablua.native"
 local nb = require "nablua.core"
 local disk = require "nablua.run.disk"
@@ -75,7 +76,7 @@ end
 
 -- What counts of an optimizer that asks for the loss several times is the first: the loss, and ‖∂J/∂W‖ where asked for.
 local function train(self, batch)
-  if native.compiled_of(self.step) then return train_whole(self, batch) end
+  if compile.compiled_of(self.step) then return train_whole(self, batch) end
   local value, norm
   self.opt:step(function()
     self.opt:zero_grad()
