@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "hooks.h"
+#include "interrupts.h"
 #include "nablua/interrupt.h"
 #include "nablua_lua.h"
 #include "record.h"
@@ -270,6 +271,10 @@ SessionStatus protected_call(Session *s, int arguments, int results) {
   s->resumed = NULL;
   s->running = L;
   s->active = 1;
+  if (s->awaited) {
+    s->awaited = 0;
+    interrupt_what_runs(s);
+  }
   if (s->called) arm_visit(s, L);
   int status = lua_pcall(L, arguments, results, handler);
   s->active = 0;
