@@ -315,10 +315,11 @@ static int check(int argc, char **argv) {
   return exit_status(status);
 }
 
-// nablua --cells MARKER rich|plain WIDTH FOLDER, see cells.h
-static int serve_cells(char **argv) {
+// nablua --cells MARKER rich|plain WIDTH FOLDER [DOOR NUMBER], see cells.h
+static int serve_cells(int argc, char **argv) {
   char reason[256];
   Sink sink = cells_sink(argv[2]);
+  if (argc == 8 && !cells_connect(argv[6], argv[7])) return EXIT_LUA_ERROR;
   if (chdir(argv[5]) != 0 || !(session = session_new(&sink, reason, sizeof reason))) return EXIT_LUA_ERROR;
   session_set_display(session, false, strcmp(argv[3], "rich") == 0, atoi(argv[4]));
   cells_run(session, argv[2]);
@@ -338,7 +339,7 @@ int main(int argc, char **argv) {
                .ask = ask,
                .visit = visit,
                .controls = see_controls};
-  if (argc == 6 && strcmp(argv[1], "--cells") == 0) return serve_cells(argv);
+  if ((argc == 6 || argc == 8) && strcmp(argv[1], "--cells") == 0) return serve_cells(argc, argv);
   bool checks = argc > 1 && strcmp(argv[1], "check") == 0;
   int status = read_command_line(argc, argv, &options);
   if (status != GO_ON) return status;

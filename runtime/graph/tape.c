@@ -18,8 +18,7 @@
 static bool grad_enabled = true;
 static uint64_t next_order;
 static Node *latest;  // the first of all nodes that live
-static Site (*site_provider)(void *);
-static void *site_user;
+static Site (*site_provider)(const void **module);
 
 bool nb_grad_enabled(void) {
   return grad_enabled;
@@ -29,19 +28,16 @@ void nb_set_grad_enabled(bool on) {
   grad_enabled = on;
 }
 
-void nb_set_site_provider(Site (*provider)(void *), void *user) {
+void nb_set_site_provider(Site (*provider)(const void **module)) {
   site_provider = provider;
-  site_user = user;
 }
 
 Site nb_site_now(void) {
-  return site_provider ? site_provider(site_user) : (Site){NULL, 0};
+  return site_provider ? site_provider(NULL) : (Site){NULL, 0};
 }
 
-static uint32_t (*caller_provider)(void);
-
-void nb_set_caller_provider(uint32_t (*provider)(void)) {
-  caller_provider = provider;
+uint64_t nb_last_order(void) {
+  return next_order;
 }
 
 static const char *site_source(Site s) {
@@ -178,8 +174,7 @@ static Node *make_node(Call *c, Error *err) {
     n->out_version[i] = c->out[i]->storage->version;
   }
   n->order = ++next_order;
-  n->site = nb_site_now();
-  n->caller = caller_provider ? caller_provider() : 0;
+  if (site_provider) n->site = site_provider(&n->module);
   return n;
 }
 

@@ -39,8 +39,8 @@ struct Node {
   struct Hook *hooks;  // owned
   size_t bytes;        // of this block, which holds args, edges and lists too
   bool freed;          // a backward has released the saved values ...
-  uint32_t caller;     // the number of the module that applied the operator; 0: none
   Site freed_at;       // ... from this line
+  const void *module;  // whose call applied the operator, as the provider of sites knows it; not owned
   struct Node *before, *after;  // of all that live, the latest first
   union {
     intptr_t place;          // 1 + its place among those that the innermost walk has met; 0: no walk has
@@ -52,12 +52,13 @@ struct Node {
 bool nb_grad_enabled(void);
 void nb_set_grad_enabled(bool on);
 
-// Tells the library how to learn the user's current line.  NULL turns it off.
-void nb_set_site_provider(Site (*provider)(void *user), void *user);
+// Tells the library how to learn the user's current line and, unless `module` is NULL, which module is called now: by
+// an address, NULL for none, that is no other's as long as the module lives.  A NULL provider turns it off.
+void nb_set_site_provider(Site (*provider)(const void **module));
 Site nb_site_now(void);
 
-// Tells the library how to learn which module is called now, as a number that no other has; 0: none.
-void nb_set_caller_provider(uint32_t (*provider)(void));
+// The order of the last node that was made.
+uint64_t nb_last_order(void);
 
 typedef struct BackwardOptions {
   bool retain_graph;  // keep the saved values for another backward
