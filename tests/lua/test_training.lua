@@ -157,6 +157,10 @@ local MAKE = {
     local first = optim.StepLR(opt, { step_size = 2, gamma = 0.5 })
     return { schedulers = { first, optim.ConstantLR(opt, { total_iters = 3 }) } }
   end,
+  SequentialLR = function(opt)
+    local first = optim.StepLR(opt, { step_size = 2, gamma = 0.5 })
+    return { schedulers = { first, optim.ConstantLR(opt, { total_iters = 3 }) }, milestones = { 3 } }
+  end,
 }
 
 -- These options, for an optimizer.
@@ -169,7 +173,8 @@ local NUMBERS = { number = true, finite = true, positive = true, ["non-negative"
   rates = true, size = true, count = true, ["two fractions"] = true }
 
 -- Schedules of functions or of other schedules have no numbers.
-local FUNCTIONS_ONLY = { LambdaLR = true, MultiplicativeLR = true, ChainedScheduler = true }
+local FUNCTIONS_ONLY = { LambdaLR = true, MultiplicativeLR = true, ChainedScheduler = true,
+  SequentialLR = true }
 
 -- Makes an optimizer or schedule with one option set.
 local function made(kind, name, option, value)
@@ -235,6 +240,38 @@ end
 local function without(state, path)
   state[path] = nil
   return state
+end
+
+-- Of rules that go element by element: what overflows stays infinite, by none of the options that are off, and its
+-- neighbours move as if they were alone.
+function T.test_infinities_stay_what_they_are()
+  local together = { LBFGS = "it searches by the whole gradient", Adafactor = "it divides by means over all",
+    Muon = "it orthogonalizes matrices" }
+  for _, e in ipairs(entries "optimizer") do
+    local name = e[1]
+    for _, given in ipairs(not together[name] and { {}, { momentum = name == "SGD" and 0.9 or nil } } or {}) do
+      local w, alone = nb.tensor({ 1, 1 / 0 }, { requires_grad = true }), weight(1)
+      local o = { lr = 0.1 }
+      for k, v in pairs(given) do o[k] = v end
+      local opt, other = optim[name]({ w }, o), optim[name]({ alone }, o)
+      for _ = 1, 3 do
+        w.grad, alone.grad = nb.tensor { 0.5, 0.25 }, nb.tensor { 0.5 }
+        opt:step()
+        other:step()
+      end
+      lu.assertEquals({ w:at(1), w:at(2) }, { alone:at(1), 1 / 0 }, name)
+    end
+  end
+  for _, o in ipairs { {}, { momentum = 0.9 }, { momentum = 0.9, nesterov = true } } do
+    o.lr = 0.1
+    local w = weight(2)
+    local opt = optim.SGD({ w }, o)
+    for _ = 1, 2 do
+      w.grad = nb.tensor { 1 / 0, 0 }
+      opt:step()
+    end
+    lu.assertEquals(w:totable(), { -1 / 0, 1 })
+  end
 end
 
 function T.test_states_of_every_optimizer_are_those_of_its_like_only()
