@@ -105,25 +105,28 @@ local function tell_layers(nodes)
   end
 end
 
+-- There is no such module: says which there are.
+local function refuse_path(nodes, within)
+  local known, seen = {}, {}
+  for _, node in ipairs(nodes) do
+    for _, path in ipairs(node.place and places.prefixes(node.place) or {}) do
+      if not seen[path] then
+        seen[path] = true
+        known[#known + 1] = path
+      end
+    end
+  end
+  native.raise(("inspect.graph: there is no module \"%s\" in the graph; there are %s%s"):format(within, #known > 0 and
+    table.concat(known, ", ", 1, math.min(#known, 12)) or "none", #known > 12 and ", …" or ""))
+end
+
 -- The graph as a list of boxes in order of creation, each { kind = "operator" | "module" | "parameter" | "input" |
 -- "result", name =, shape =, value =, gradient =, layer =, source =, line =, path = of a module, operators = how many
 -- it has, from = { box's index, 0 for what was left out } }.
 local function boxes_of(self, within)
   local nodes, info = self.nodes, self.info
   local units = units_of(nodes, info, within)
-  if not units then
-    local known, seen = {}, {}
-    for _, node in ipairs(nodes) do
-      for _, path in ipairs(node.place and places.prefixes(node.place) or {}) do
-        if not seen[path] then
-          seen[path] = true
-          known[#known + 1] = path
-        end
-      end
-    end
-    native.raise(("inspect.graph: there is no module \"%s\" in the graph; there are %s%s"):format(within, #known > 0 and
-      table.concat(known, ", ", 1, math.min(#known, 12)) or "none", #known > 12 and ", …" or ""))
-  end
+  if not units then return refuse_path(nodes, within) end
   local skipped = math.max(0, #units - MOST_DRAWN)
   local boxes, of_index, known = {}, {}, {}
   local function put(box)
