@@ -243,5 +243,6 @@ for _, name in ipairs { "graph", "diagram" } do
 end
 require "nablua.inspect.watch"  -- registers the methods of what it gives
 require "nablua.inspect.profile"
+require "nablua.inspect.summary"
 
 return inspect
