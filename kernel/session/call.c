@@ -9,6 +9,7 @@
 
 #include "debugger.h"
 #include "hooks.h"
+#include "interrupts.h"
 #include "nablua/interrupt.h"
 #include "nablua_lua.h"
 #include "record.h"
@@ -274,6 +275,10 @@ SessionStatus protected_call(Session *s, int arguments, int results) {
   s->resumed = NULL;
   s->running = L;
   s->active = 1;
+  if (s->awaited) {
+    s->awaited = 0;
+    interrupt_what_runs(s);
+  }
   if (s->called) arm_visit(s, L);
   if (s->debugging) debugger_enter(s, L, NULL);
   int status = lua_pcall(L, arguments, results, handler);

@@ -307,6 +307,8 @@ static SessionStatus eval(Session *s, const char *code, size_t length, const cha
   lua_State *L = s->L;
   SessionStatus status = SESSION_OK;
   int top = lua_gettop(L);
+  sig_atomic_t outer = s->within;
+  s->within = 1;
   if (s->watched && !s->apart) {
     lua_pushcfunction(L, before_input);
     protected_call(s, 0, 0);
@@ -335,6 +337,8 @@ static SessionStatus eval(Session *s, const char *code, size_t length, const cha
     lua_pcall(L, 1, 0, 0);
   }
   lua_settop(L, top);
+  s->within = outer;
+  if (!outer) s->awaited = 0;  // nothing is left that it could stop
   return status;
 }
 

@@ -149,7 +149,13 @@ static void stop_hook(lua_State *L, lua_Debug *ar) {
 
 void session_interrupt(Session *s) {
   note_interrupt(s);
-  if (!s->active) return;
+  if (s->active)
+    interrupt_what_runs(s);
+  else if (s->within)
+    s->awaited = 1;
+}
+
+void interrupt_what_runs(Session *s) {
   s->interrupted = s->interrupted ? 2 : 1;
   s->interrupts++;
   nb_interrupt();

@@ -33,6 +33,8 @@ struct Session {
   lua_State *volatile running;        // the coroutine that runs: the one a hook must be set on
   volatile sig_atomic_t active;       // evaluating: an interrupt has something to stop
   volatile sig_atomic_t interrupted;  // 1, or 2 after a second interrupt
+  volatile sig_atomic_t within;       // an input is evaluated, part by part: between two nothing is active
+  volatile sig_atomic_t awaited;      // an interrupt has come there, for the next
   unsigned interrupts;                // so far
   double peace_until;                 // after an interrupt, see interrupts.c
   bool owed;                          // its error waits for the end of a __close handler

@@ -27,7 +27,7 @@ static const double a_step = 0.03;      // seconds of computing that who may cha
 // What the session knows of what it evaluates.
 typedef struct Evaluation {
   lua_State *L, *running;
-  sig_atomic_t active, interrupted;
+  sig_atomic_t active, interrupted, within, awaited;
   double peace_until;
   bool owed, unwinding;
   Resumed *resumed;
@@ -55,6 +55,8 @@ static Evaluation evaluation_of(const Session *s) {
                       .running = s->running,
                       .active = s->active,
                       .interrupted = s->interrupted,
+                      .within = s->within,
+                      .awaited = s->awaited,
                       .peace_until = s->peace_until,
                       .owed = s->owed,
                       .unwinding = s->unwinding,
@@ -83,6 +85,8 @@ static void set_evaluation(Session *s, const Evaluation *e) {
   s->running = e->running;
   s->active = e->active;
   s->interrupted = e->interrupted;
+  s->within = e->within;
+  s->awaited = e->awaited;
   s->peace_until = e->peace_until;
   s->owed = e->owed;
   s->unwinding = e->unwinding;
