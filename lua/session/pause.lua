@@ -191,8 +191,8 @@ local function help()
   for _, word in ipairs(words) do
     print((":%-9s %-2s %s"):format(word.name, word.letter or "", word.doc))
   end
-  print "Anything else is Lua, in this frame.  An empty line repeats the last of these words; a word that is a variable's"
-  print "name is the variable, and :word is the word."
+  print "Anything else is Lua, in this frame.  An empty line repeats the last of these words; a word that is a"
+  print "variable's name is the variable, and :word is the word."
 end
 
 words = {
