@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "debugger.h"
 #include "hooks.h"
 #include "interrupts.h"
 #include "nablua/interrupt.h"
@@ -163,7 +162,7 @@ static int explain_error(lua_State *L) {
   Session *s = session_of(L);
   luaL_checkstack(L, 10, NULL);
   push_message(L);
-  debugger_error(s, L, false, lua_tostring(L, -1));
+  s->watcher->error(s, L, false, lua_tostring(L, -1));
   lua_settop(L, 1);
   s->unwinding = true;
   lua_createtable(L, 0, 3);
@@ -280,11 +279,11 @@ SessionStatus protected_call(Session *s, int arguments, int results) {
     interrupt_what_runs(s);
   }
   if (s->called) arm_visit(s, L);
-  if (s->debugging) debugger_enter(s, L, NULL);
+  if (s->debugging) s->watcher->enter(s, L, NULL);
   int status = lua_pcall(L, arguments, results, handler);
   s->active = 0;
   clear_hooks(s, L);
-  if (s->debugging) debugger_over(s);
+  if (s->debugging) s->watcher->over(s);
   nb_interrupt_clear();
   lua_remove(L, handler);
   bool stopped = s->interrupted;

@@ -51,7 +51,7 @@ struct Debugger {
   Step step;
   bool attached;          // somebody hears of stops and says when to go on
   bool uncaught, raised;  // errors stop: those that nobody catches, all
-  bool going, quits;      // what is paused is to go on, or to end
+  bool quits;             // what is paused is to end
   bool stopping;          // somebody is asked whether it stops
 };
 
@@ -195,17 +195,17 @@ static void run_hold(void *user) {
   Debugger *d = s->debugger;
   s->visit->begun = -1e9;  // an interrupt means what is evaluated here alone
   s->held = true;
-  d->going = d->quits = false;
+  s->going = d->quits = false;
   begin_hold(s, h);
   bool there = true;
-  while (!d->going && s->visit->passed == 0 && there) {
+  while (!s->going && s->visit->passed == 0 && there) {
     char *line = NULL;
     size_t length = 0;
     char prompt[32] = "paused> ";
     if (strcmp(h->reason, "post mortem") == 0) strcpy(prompt, "debug> ");
     session_serve(s);
     s->deaf = h->is_deaf;
-    if (d->going || s->visit->passed > 0) break;
+    if (s->going || s->visit->passed > 0) break;
     there = s->front.paused(s->front.user, h->asks ? prompt : NULL, &line, &length);
     if (line) evaluate_line(s, line, length);
     free(line);
@@ -224,7 +224,7 @@ static bool hold(Session *s, lua_State *L, const char *reason, const char *messa
   h.count = waiting_states(s, h.states, LEVELS_A_LOOK);
   end_step(s);
   bool held = visit_at_once(s, s->level, run_hold, &h);
-  d->going = false;
+  s->going = false;
   if (d->step.kind != STEP_NONE) d->step.depth = s->depth;
   update(s);
   debugger_rearm(s);
@@ -438,7 +438,7 @@ static int go(lua_State *L) {
     d->step = (Step){.kind = kinds[how] == STEP_NONE ? STEP_NONE : STEP_INTO};
   }
   d->quits = how == 1;
-  d->going = true;
+  s->going = true;
   return 0;
 }
 
@@ -622,14 +622,13 @@ void debugger_note_source(Session *s, const char *name) {
   protected_call(s, 1, 0);
 }
 
-bool session_is_held(const Session *s) {
-  return s->held && !s->debugger->going && s->visit->passed == 0;
-}
-
 // ---- opening ----
 
 bool debugger_open(Session *s) {
   s->debugger = calloc(1, sizeof *s->debugger);
+  static const Watcher watcher = {debugger_enter, debugger_over,         debugger_pause,      debugger_rearm,
+                                  debugger_error, debugger_wants_raised, debugger_note_source};
+  s->watcher = &watcher;
   know_debug_hook(on_event);
   know_dull_calls(is_dull_call);
   return s->debugger;

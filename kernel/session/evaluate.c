@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "call.h"
-#include "debugger.h"
 #include "history.h"
 #include "input.h"
 #include "native.h"
@@ -236,7 +235,7 @@ static SessionStatus remember(Session *s, const Source *source) {
   lua_pushcfunction(s->L, remember_source);
   lua_pushlightuserdata(s->L, (void *)(uintptr_t)source);
   SessionStatus status = protected_call(s, 1, 0);
-  debugger_note_source(s, source->name);
+  s->watcher->note_source(s, source->name);
   return status;
 }
 

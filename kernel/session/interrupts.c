@@ -11,7 +11,6 @@
 #include <lua.h>
 #include <string.h>
 
-#include "debugger.h"
 #include "hooks.h"
 #include "nablua/clock.h"
 #include "nablua/interrupt.h"
@@ -215,7 +214,7 @@ static void enter(lua_State *L, Session *s, Resumed *r, lua_State *co, bool clos
     arm_stop(co);
   else if (s->called)
     arm_visit(s, co);
-  if (s->debugging) debugger_enter(s, co, NULL);
+  if (s->debugging) s->watcher->enter(s, co, NULL);
 }
 
 static void leave(Session *s, const Resumed *r) {
@@ -225,7 +224,7 @@ static void leave(Session *s, const Resumed *r) {
     arm_stop(r->from);
   else if (s->called)
     arm_visit(s, r->from);
-  if (s->debugging) debugger_enter(s, r->from, r->co);
+  if (s->debugging) s->watcher->enter(s, r->from, r->co);
 }
 
 int waiting_states(const Session *s, lua_State **states, int most) {
@@ -362,7 +361,7 @@ static int after_protected(lua_State *L, int status, lua_KContext below) {
 static int see_error(lua_State *L) {
   Session *s = session_of(L);
   luaL_tolstring(L, 1, NULL);
-  debugger_error(s, L, true, lua_tostring(L, -1));
+  s->watcher->error(s, L, true, lua_tostring(L, -1));
   lua_settop(L, 1);
   return 1;
 }
@@ -379,7 +378,7 @@ static int call_seen(lua_State *L) {
 // pcall(f, ...)
 static int call_protected(lua_State *L) {
   luaL_checkany(L, 1);
-  if (debugger_wants_raised(session_of(L), L)) return call_seen(L);
+  if (session_of(L)->watcher->wants_raised(session_of(L), L)) return call_seen(L);
   lua_pushboolean(L, 1);
   lua_insert(L, 1);
   return after_protected(L, lua_pcallk(L, lua_gettop(L) - 2, LUA_MULTRET, 0, 0, after_protected), 0);

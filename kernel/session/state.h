@@ -25,6 +25,17 @@ typedef struct Visit {
 
 typedef struct Debugger Debugger;  // of debugger.c
 
+// What the debugger is told of; see debugger.h.
+typedef struct Watcher {
+  void (*enter)(Session *s, lua_State *L, lua_State *left);
+  void (*over)(Session *s);
+  void (*pause)(Session *s, lua_State *L, bool waits);
+  void (*rearm)(Session *s);
+  void (*error)(Session *s, lua_State *L, bool caught, const char *message);
+  bool (*wants_raised)(const Session *s, lua_State *L);
+  void (*note_source)(Session *s, const char *name);
+} Watcher;
+
 struct Session {
   lua_State *L;        // what evaluates: the main thread, or a visitor's
   lua_Alloc allocate;  // Lua's own, below the one that counts
@@ -59,6 +70,8 @@ struct Session {
   volatile sig_atomic_t hooking;            // a hook is being set
   // The debugger: debugger.c.
   Debugger *debugger;
+  const Watcher *watcher;
+  bool going;                   // what is paused is to go on
   bool debugging;               // its hooks are wanted: there are breakpoints, or a step is under way
   volatile sig_atomic_t pause;  // somebody wants what runs to pause
   bool held;                    // what runs is paused; this evaluates what is asked for meanwhile

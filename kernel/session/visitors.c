@@ -13,7 +13,6 @@
 
 #include "alarm.h"
 #include "call.h"
-#include "debugger.h"
 #include "interrupts.h"
 #include "nablua/clock.h"
 #include "nablua/interrupt.h"
@@ -152,7 +151,7 @@ static void end(Session *s, Stay *stay) {
   nablua_end_visit(V);
   problem_back(V);
   let_signals(&signals);
-  if (s->armed != s->marks) debugger_rearm(s);
+  if (s->armed != s->marks) s->watcher->rearm(s);
   for (; stay->visit.passed > 0; stay->visit.passed--) session_interrupt(s);
 }
 
@@ -235,7 +234,11 @@ static void serve_visitors(Session *s, lua_State *L, bool waits) {
 // Has visitors served before what runs in L goes on; what only waits has all the time.
 static void serve(Session *s, lua_State *L, bool waits) {
   serve_visitors(s, L, waits);
-  if (s->pause == s->depth + 1 || s->pause == -(s->depth + 1)) debugger_pause(s, L, waits);
+  if (s->pause == s->depth + 1 || s->pause == -(s->depth + 1)) s->watcher->pause(s, L, waits);
+}
+
+bool session_is_held(const Session *s) {
+  return s->held && !s->going && s->visit->passed == 0;
 }
 
 // What is paused does nothing itself: visitors need no room made for them.
