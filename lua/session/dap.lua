@@ -177,13 +177,6 @@ function answers.configurationDone()
   return {}
 end
 
-local function all_filters()
-  local list = {}
-  for name in pairs(filters) do list[#list + 1] = name end
-  table.sort(list)
-  return json.list(list)
-end
-
 function answers.debugInfo()
   local by_path, list = {}, {}
   for _, b in ipairs(breakpoints.all()) do
@@ -256,7 +249,8 @@ end
 
 function answers.exceptionInfo()
   local hold = hold_now "exceptionInfo"
-  return { exceptionId = "Error", description = hold.message or "", breakMode = filters.raised and "always" or "unhandled" }
+  return { exceptionId = "Error", description = hold.message or "",
+    breakMode = filters.raised and "always" or "unhandled" }
 end
 
 function answers.threads()
@@ -487,7 +481,8 @@ function dap.answer(text)
   elseif not started and command ~= "initialize" and command ~= "debugInfo" and command ~= "inspectVariables" and
     command ~= "richInspectVariables" and command ~= "dumpCell" and command ~= "attach" and command ~= "evaluate" and
     command ~= "variables" and command ~= "disconnect" and command ~= "terminate" then
-    answer.success, answer.message = false, ("%s: the debugger is not started; initialize and attach begin"):format(command)
+    answer.success = false
+    answer.message = ("%s: the debugger is not started; initialize and attach begin"):format(command)
   else
     local ok, body = pcall(handler, arguments)
     answer.success = ok

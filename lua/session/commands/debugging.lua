@@ -35,8 +35,8 @@ return function(command, commands)
     end
   end, { paths = true })
 
-  command("pause", "%pause", "Pauses what runs, from a prompt beside it, a subshell of Jupyter's say; Ctrl-\\ does in " ..
-    "the terminal.", function()
+  command("pause", "%pause", "Pauses what runs, from a prompt beside it, a subshell of Jupyter's say; Ctrl-\\ does " ..
+    "in the terminal.", function()
     if pause().current() then native.raise "%pause: it is paused already; %continue lets it go on" end
     if not engine.pause_below() then native.raise "%pause: nothing runs that could pause" end
     print "what runs pauses now: %paused gives its prompt a line, %continue lets it go on"
