@@ -131,13 +131,9 @@ static bool begin(Session *s, Stay *stay, SessionLevel level) {
   }
   *stay = (Stay){.visit = {.level = level, .begun = nb_clock(), .outer = s->visit}, .before = evaluation_of(s)};
   hold_signals(&signals);
-  set_evaluation(s, &(Evaluation){.L = V,
-                                  .running = V,
-                                  .sink = s->front,
-                                  .level = level,
-                                  .apart = true,
-                                  .deaf = true,
-                                  .armed = s->marks});
+  set_evaluation(
+      s, &(Evaluation){
+             .L = V, .running = V, .sink = s->front, .level = level, .apart = true, .deaf = true, .armed = s->marks});
   s->visit = &stay->visit;
   s->depth++;
   let_signals(&signals);
