@@ -19,6 +19,7 @@ local source = require "nablua.run.source"
 local state = require "nablua.run.state"
 local together = require "nablua.dist.together"
 local step = require "nablua.run.step"
+local visits = require "nablua.run.visits"
 
 local run = registry.home "nablua.run"
 
@@ -98,8 +99,7 @@ end
 
 local function end_step(self, k)
   state.end_step(self)
-  state.settle(self)
-  self.at, self.between = k, nil
+  self.at, self.between, self.unsettled = k, nil, true
   if k > self.head then self.head = k end
 end
 
@@ -151,33 +151,51 @@ local function recover(self)
   end
 end
 
--- What has to happen before a step: looking whether somebody else has been there, and keyframes.
-local function prepare(self)
-  local change = state.change(self)
+-- What visitors have written since is written now, where no other steps are known to follow.
+local function let_in(self)
+  if self.unsettled then state.settle(self) end
+  visits.let_in(self)
+end
+
+-- What has to happen before a step: looking whether somebody else has been there, unless that is known, and keyframes.
+local function prepare(self, alone)
+  if self.waiting and self.at == self.head then
+    native.whole(let_in, self)
+    alone = false
+  end
+  local change, list
+  if not alone then change, list = state.change(self) end
   if change and self.at < self.head then
     fail("%s after step %d, so that what follows will not be the steps %d to %d that are kept: go on in run:fork(), " ..
       "or drop them with run:cut()", change, self.at, self.at + 1, self.head)
   end
   if change then
-    frames.take(self, true)
+    frames.note(self, change, list)
   elseif self.at == self.head and frames.due(self) then
     frames.take(self)
   end
 end
 
+-- Does a step with all that goes with it; false when there is none.  `alone`: nobody else has come since the last one.
+local function go_on(self, alone)
+  prepare(self, alone)
+  local began = native.clock()
+  if not advance(self) then
+    disk.note(self, true)
+    return false
+  end
+  frames.pass(self)
+  disk.note(self)
+  frames.learn(self, native.clock() - began)
+  return true
+end
+
 -- Does steps until `self.at` is `last`, calling told() after each.
 local function forward(self, last, told)
-  while self.at < last do
-    prepare(self)
-    local began = native.clock()
-    if not advance(self) then
-      disk.note(self, true)
-      break
-    end
-    frames.pass(self)
-    disk.note(self)
-    frames.learn(self, native.clock() - began)
+  local alone = false
+  while self.at < last and go_on(self, alone) do
     if told then told() end
+    alone = true
   end
 end
 
@@ -200,6 +218,7 @@ end
 
 local function begin_drive(self)
   self.driven, native.stops_muted = true, nil
+  visits.begin(self)
   nb.random_state(self.random)
   look_away(self)
   local change = state.change(self)
@@ -211,11 +230,13 @@ local function end_drive(self, restore_modes, random)
   if not self.driven then return end
   step.unfollow()
   recover(self)
-  local change = state.change(self)
+  local change = not self.unsettled and state.change(self)
   restore_modes()
   if not change then state.settle(self) end
   self.driven, self.random = nil, nb.random_state()
   nb.random_state(random)
+  visits.finish(self)
+  visits.let_in(self)
 end
 
 -- f(self, ...) with the net in training mode and the run's own random numbers; after which the modes and the numbers

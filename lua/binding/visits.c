@@ -6,6 +6,7 @@
 
 #include <lua.h>
 
+#include "nablua/interrupt.h"
 #include "nablua/modes.h"
 #include "nablua_lua.h"
 #include "open.h"
@@ -23,6 +24,8 @@ static Visit visits[MOST_VISITS];
 static int count;
 static RandomState stream;  // that visitors draw from, one after the other
 static void (*serve)(lua_State *L);
+static bool watched;  // Lua wants to be called when a visit begins and ends
+static const char watch_key;
 
 // Each pushes what a file knows, and pops it again.
 static struct {
@@ -31,6 +34,18 @@ static struct {
                    {nb_observe_aside, nb_observe_back}, {nb_profile_aside, nb_profile_back},
                    {nb_anomaly_aside, nb_anomaly_back}, {nb_kept_aside, nb_kept_back}};
 enum { PARTS = sizeof parts / sizeof *parts };
+
+// Calls the function that native.watch_visits was given, which an interrupt waits for; whether it ended well.
+static bool tell_watch(lua_State *V, bool begins) {
+  if (!watched) return true;
+  nb_interrupt_hold();
+  lua_rawgetp(V, LUA_REGISTRYINDEX, &watch_key);
+  lua_pushboolean(V, begins);
+  bool ok = lua_pcall(V, 1, 0, 0) == LUA_OK;
+  if (!ok) lua_pop(V, 1);
+  nb_interrupt_let();
+  return ok;
+}
 
 bool nablua_begin_visit(lua_State *V) {
   if (count == MOST_VISITS || !lua_checkstack(V, 40)) return false;
@@ -42,10 +57,15 @@ bool nablua_begin_visit(lua_State *V) {
   v->top = lua_gettop(V);
   nb_return_to(V);
   count++;
-  return true;
+  if (tell_watch(V, true)) return true;
+  watched = false;
+  nablua_end_visit(V);
+  watched = true;
+  return false;
 }
 
 void nablua_end_visit(lua_State *V) {
+  tell_watch(V, false);
   Visit *v = &visits[--count];
   stream = nb_random_get();
   nb_modes_put_back(&v->modes);
@@ -72,7 +92,17 @@ static int visiting(lua_State *L) {
   return 1;
 }
 
+// native.watch_visits(f): f(true) is called when a visit has begun, and f(false) before it ends; nil: nobody is.
+static int watch_visits(lua_State *L) {
+  lua_settop(L, 1);
+  watched = !lua_isnil(L, 1);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &watch_key);
+  return 0;
+}
+
 void nb_open_visits(lua_State *L) {
+  lua_pushcfunction(L, watch_visits);
+  lua_setfield(L, -2, "watch_visits");
   lua_pushcfunction(L, visiting);
   lua_setfield(L, -2, "visiting");
 }

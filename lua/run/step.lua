@@ -71,22 +71,29 @@ local function train_whole(self, batch)
   return number_of(J), self.norms and norm_of(self, math.huge) or nil
 end
 
--- What counts of an optimizer that asks for the loss several times is the first: the loss, and ‖∂J/∂W‖ where asked for.
-local function train(self, batch)
-  if native.compiled_of(self.step) then return train_whole(self, batch) end
-  local value, norm
-  self.opt:step(function()
+-- The function that the optimizer calls, once or several times.  What counts is the first: the loss, and ‖∂J/∂W‖ where
+-- asked for.
+local function trainer_of(self)
+  return function()
     self.opt:zero_grad()
-    local J = step.loss_of(self, batch)
-    value = value or number_of(J)
+    local J = step.loss_of(self, self.batch)
+    self.value = self.value or number_of(J)
     J:backward()
     if self.clip or self.norms then
       local before = norm_of(self, self.clip or math.huge)
-      norm = norm or before
+      self.norm = self.norm or before
     end
     return J
-  end)
-  return value, norm
+  end
+end
+
+local function train(self, batch)
+  if native.compiled_of(self.step) then return train_whole(self, batch) end
+  self.trainer = self.trainer or trainer_of(self)
+  self.batch, self.value, self.norm = batch, nil, nil
+  self.opt:step(self.trainer)
+  self.batch = nil
+  return self.value, self.norm
 end
 
 -- ---- how compiled functions are called ----
