@@ -19,6 +19,7 @@ local source = require "nablua.run.source"
 local state = require "nablua.run.state"
 local together = require "nablua.dist.together"
 local step = require "nablua.run.step"
+local states = require "nablua.optim.state"
 local visits = require "nablua.run.visits"
 
 local run = registry.home "nablua.run"
@@ -72,22 +73,28 @@ end
 local function end_epoch(self)
   local place = self.place
   self.means[place.epoch] = place.sum / place.count
-  if self.schedule and self.schedule_per == "epoch" then self.schedule:step(place.sum / place.count) end
+  if self.schedule and self.schedule_per == "epoch" and not self.fit then
+    self.schedule:step(place.sum / place.count)
+  end
   self.place = { epoch = place.epoch + 1, batch = 0, sum = 0, count = 0 }
 end
 
--- The batch of the next step, past the end of an epoch; nil at the end of all.
+-- The batch of the next step, past the end of an epoch; nil at the end of all, and in nn.fit of each epoch.
 local function next_batch(self)
   while self.place.epoch <= self.epochs do
     local place = self.place
     if place.batch == 0 then place.start = nb.random_state() end
     local batch = self.source:next(place, self.at + 1, self.at < self.head)
     if batch then
-      if batch.n < 2 and not self.step then fail("a batch must have an input and a target, it has one value") end
+      if batch.n < 2 and not self.step then
+        native.raise((self.by_epochs and "nn.fit" or "run") .. ": a batch must have an input and a target, it has one value")
+      end
       return batch
     end
+    if self.by_epochs and place.batch == 0 then return nil end  -- it says itself what is wrong
     if place.batch == 0 then fail("the data has no batches in epoch %d", place.epoch) end
     end_epoch(self)
+    if self.by_epochs then return nil end
   end
 end
 
@@ -108,7 +115,8 @@ local function advance(self)
   native.whole(begin_step, self)
   local batch = next_batch(self)
   if not batch then
-    self.over_after = self.at  -- a stream says only now that its last epoch has ended; from here on that is known
+    -- A stream says only now that its last epoch has ended; from here on that is known.
+    if self.place.epoch > self.epochs then self.over_after = self.at end
     native.whole(end_step, self, self.at)
     return false
   end
@@ -133,6 +141,7 @@ local function recover(self)
     state.settle(self)
     return
   end
+  if self.fit then return end  -- whoever called it gets the error, and the net as it is
   frames.go_back(self, at)
   native.stops_muted = true
   pcall(function()
@@ -163,17 +172,17 @@ local function prepare(self, alone)
     native.whole(let_in, self)
     alone = false
   end
-  local change, list
-  if not alone then change, list = state.change(self) end
+  local change, list, random
+  if not alone then
+    change, list = state.change(self)
+    random = self.by_epochs and self.at == self.head and state.drawn(self)
+  end
   if change and self.at < self.head then
     fail("%s after step %d, so that what follows will not be the steps %d to %d that are kept: go on in run:fork(), " ..
       "or drop them with run:cut()", change, self.at, self.at + 1, self.head)
   end
-  if change then
-    frames.note(self, change, list)
-  elseif self.at == self.head and frames.due(self) then
-    frames.take(self)
-  end
+  if change or random then frames.note(self, change, list, random) end
+  if self.at == self.head and frames.due(self) then frames.take(self) end
 end
 
 -- Does a step with all that goes with it; false when there is none.  `alone`: nobody else has come since the last one.
@@ -221,20 +230,24 @@ local function begin_drive(self)
   visits.begin(self)
   nb.random_state(self.random)
   look_away(self)
-  local change = state.change(self)
+  local change, list = state.change(self)
   self.net:train()
-  if not change then state.settle(self) end  -- the mode is the run's to set, and no change
+  if change and self.at == self.head then
+    frames.note(self, change, list)
+  elseif not change then
+    state.settle(self)  -- the mode is the run's to set, and no change
+  end
 end
 
 local function end_drive(self, restore_modes, random)
   if not self.driven then return end
-  step.unfollow()
+  step.unfollow(self)
   recover(self)
   local change = not self.unsettled and state.change(self)
   restore_modes()
   if not change then state.settle(self) end
   self.driven, self.random = nil, nb.random_state()
-  nb.random_state(random)
+  if not self.by_epochs then nb.random_state(random) end  -- nn.fit draws from the numbers of all
   visits.finish(self)
   visits.let_in(self)
 end
@@ -419,7 +432,7 @@ method("cut", {
   function(self, proxy)
     frames.cut(self)
     step.cut(self, self.at)
-    if self.at < self.head then self.over_after = nil end
+    if self.at < self.head then self.over_after, self.fit = nil, nil end
     self.head = self.at
     return proxy
   end,
@@ -544,6 +557,48 @@ function run.parting(a, b)
     if first.lr[k] ~= second.lr[k] then return k, "rate" end
     if x.sums[k] ~= y.sums[k] then return k, "weights" end
   end
+end
+
+-- ---- for nn.fit ----
+
+-- A run that nn.fit drives epoch by epoch; `o` has net, loss, opt, data, schedule, schedule_per, clip, epochs, and
+-- seen(output, target, loss), called in each forward pass.  nil where it cannot be recorded.
+function run.of_fit(o, place)
+  if together.size() > 1 or not states.memory(o.opt) then return nil end
+  local self = { fit = true, by_epochs = true, norms = false, random = nb.random_state(), history = { loss = {}, lr = {} },
+    means = {}, place = place, source = source.of(o.data) }
+  for name, value in pairs(o) do self[name] = value end
+  self.at = (place.epoch - 1) * (self.source.count or 0) + (self.source.count and place.batch or 0)
+  self.head = self.at
+  step.open(self)
+  step.fill(self, self.at)
+  return run.of(self)
+end
+
+-- f(next) with the run going, where next() does a step and is false at an epoch's end.
+function run.drive_fit(proxy, f)
+  local self = inner[proxy]
+  local alone, over = false, false  -- over: the epoch's last batch was its last known one
+  local function next_step()
+    local epoch, done = self.place.epoch, not over and go_on(self, alone)
+    over = done and self.place.epoch > epoch
+    alone = done and not over
+    if not alone then state.settle(self) end
+    self.seed_after, self.counter_after = native.random_state()
+    return done
+  end
+  return drive(self, function()
+    local result = f(next_step)
+    self.epochs, self.over_after = math.max(self.place.epoch - 1, 1), self.at
+    native.whole(prepare, self, false)  -- what came after the last step is noted
+    return result
+  end)
+end
+
+-- It is a run as any other from now on.
+function run.end_fit(proxy)
+  local self = inner[proxy]
+  self.by_epochs, self.seen = nil, nil
 end
 
 -- What is known of a run, for those who write it down.

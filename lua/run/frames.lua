@@ -111,7 +111,7 @@ function frames.take(self, forced)
   if forced then events.forget_here(self) end
   local taken = state.take(self)
   local f = { step = self.at, place = source.copy(self.place), taken = taken, forced = forced,
-    weight = weight_of(taken) }
+    weight = weight_of(taken), outside = not self.driven }
   self.kept[#self.kept + 1] = f
   if forced then self.forced[f.step] = f end
   self.moved = 0
@@ -163,6 +163,7 @@ local function put_back(self, f)
   native.whole(function()
     state.put_back(self, f.taken)
     self.at, self.place = f.step, source.copy(f.place)
+    if f.outside then self.net:train() end
     if not events.repeat_here(self) then state.settle(self) end
   end)
 end

@@ -41,6 +41,7 @@ local function order_of(self, place)
 end
 
 function Samples:next(place)
+  if place.batch >= self.count then return nil end
   local first = place.batch * self.size + 1
   local last = math.min(first + self.size - 1, self.samples)
   local order, out = order_of(self, place), { n = #self.tensors }
@@ -69,7 +70,13 @@ end
 local function pass_over(self, place)
   local now = nb.random_state()
   nb.random_state(place.start)
-  for _ = 1, place.batch do self.previous = self.batches(nil, self.previous) end
+  for k = 1, place.batch do
+    self.previous = self.batches(nil, self.previous)
+    if self.previous == nil then
+      native.raise(("run: the checkpoint was made after batch %d of an epoch, but the data has %d"):format(place.batch,
+        k - 1))
+    end
+  end
   nb.random_state(now)
 end
 

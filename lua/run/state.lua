@@ -263,6 +263,13 @@ function state.change(self)
   return more
 end
 
+-- The place in the random numbers where it is another than after the last step, or nil.
+function state.drawn(self)
+  local seed, counter = native.random_state()
+  if not self.seed_after or seed == self.seed_after and counter == self.counter_after then return nil end
+  return { seed = seed, counter = counter }
+end
+
 -- ---- undoing a step that was left before its end ----
 
 -- The tensors of modules that no optimizer moves, which a forward pass may change: running means.

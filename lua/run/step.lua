@@ -24,6 +24,11 @@ function step.open(self)
   if self.norms then self.history.grad = self.history.grad or {} end
 end
 
+-- Of the steps up to the kth nothing is known.
+function step.fill(self, k)
+  for i = 1, k do self.history.loss[i], self.history.lr[i], self.sums[i] = 0 / 0, 0 / 0, 0 end
+end
+
 -- Forgets the steps after the kth.
 function step.cut(self, k)
   for i = k + 1, self.head do
@@ -52,7 +57,11 @@ end
 
 function step.loss_of(self, batch)
   if self.step then return self.step(table.unpack(batch, 1, batch.n)) end
-  return self.loss(self.net(table.unpack(batch, 1, batch.n - 1)), batch[batch.n])
+  if not self.seen then return self.loss(self.net(table.unpack(batch, 1, batch.n - 1)), batch[batch.n]) end
+  local output = self.net(table.unpack(batch, 1, batch.n - 1))
+  local J = self.loss(output, batch[batch.n])
+  self.seen(output, batch[batch.n], J)
+  return J
 end
 
 -- The norm of all gradients together, which are scaled to be at most `most`.
@@ -98,8 +107,6 @@ end
 
 -- ---- how compiled functions are called ----
 
-local calls = {}
-
 -- f(n): whether the nth call ran as it is the first time.
 local function script_of(how)
   if how == "e" then return function() return true end end
@@ -109,7 +116,7 @@ local function script_of(how)
   return function(n) return eager[n] end
 end
 
-local function how_they_went()
+local function how_they_went(calls)
   local replays = native.plans_replayed() - calls.start
   if not calls.eager then return replays > 0 and "r" or "" end
   return replays == 0 and "e" or "e" .. table.concat(calls.eager, ",") .. ","
@@ -118,6 +125,8 @@ end
 -- The loss of a step, and how its calls went.  A step that is repeated goes in the way `how`, with so many threads.
 local function follow(self, k, batch, how, threads)
   local script, now = how and script_of(how), nb.threads()
+  local calls = self.calls or {}
+  self.calls, calls.outer = calls, native.compiled_calls
   calls.start, calls.eager, calls.within, calls.script = native.plans_replayed(), nil, false, script
   calls.threads = threads ~= now and now or nil
   native.compiled_calls = calls
@@ -125,13 +134,14 @@ local function follow(self, k, batch, how, threads)
   if calls.threads then nb.threads(threads) end
   if script then native.plans_hold(true) end
   local value, norm = train(self, batch)
-  return value, how_they_went(), norm
+  return value, how_they_went(calls), norm
 end
 
 -- After follow, however it ended.
-function step.unfollow()
-  if not native.compiled_calls then return end
-  native.compiled_calls, native.run_step, native.run_name = nil, nil, nil
+function step.unfollow(self)
+  local calls = self.calls
+  if not calls or native.compiled_calls ~= calls then return end
+  native.compiled_calls, native.run_step, native.run_name, calls.outer = calls.outer, nil, nil, nil
   native.plans_hold(false)
   if calls.threads then nb.threads(calls.threads) end
 end
@@ -180,7 +190,7 @@ function step.once(self, k, batch)
   local rate, again = self.opt.lr, k <= self.head
   local threads = again and self.threads:get(k) or nb.threads()
   local value, how, norm = follow(self, k, batch, again and self.how:get(k) or nil, threads)
-  step.unfollow()
+  step.unfollow(self)
   if self.schedule and self.schedule_per == "batch" then self.schedule:step(value) end
   local sum = sample_of(self.opt, k)
   if again then

@@ -88,7 +88,21 @@ end
 
 -- ---- visits ----
 
+-- What is known of the step under way, in the library's own table.
+local of_step = { "compiled_calls", "run_step", "run_name", "stops_muted" }
+
+local function set_aside(list)
+  for _, name in ipairs(of_step) do list[name], native[name] = native[name], nil end
+  if list.compiled_calls and list.compiled_calls.script then native.plans_hold(false) end
+end
+
+local function set_back(list)
+  for _, name in ipairs(of_step) do native[name] = list[name] end
+  if list.compiled_calls and list.compiled_calls.script then native.plans_hold(true) end
+end
+
 local function leave(list)
+  set_back(list)
   for i = #list, 1, -1 do
     local self = list[i].run
     self.visited = nil
@@ -98,6 +112,7 @@ local function leave(list)
 end
 
 local function enter(list)
+  set_aside(list)
   for _, self in ipairs(driven) do
     if not self.visited then
       list[#list + 1] = { run = self, before = find(self) }
