@@ -109,43 +109,57 @@ function registry.load(name)
   late[name]()
 end
 
--- ---- functions of nb and methods of tensors that are loaded late ----
+-- ---- names in tables that are loaded late ----
 
-local modules = {}  -- { names = " a b c ", load = }
+local behind = {}  -- table → the modules that fill it: { names =, load = }
 
--- Says that a module, when it is loaded, defines these functions of nb and methods of tensors: "a b c".
-function registry.later(name, names)
+-- Whether the name is among "a b c"; all are where there is no list.
+local function is_listed(names, name)
+  return not names or (" " .. names .. " "):find(" " .. name .. " ", 1, true) ~= nil
+end
+
+local function look_behind(home, key)
+  if type(key) ~= "string" then return nil end
+  for _, module in ipairs(behind[home]) do
+    if is_listed(module.names, key) then
+      module.load()
+      local value = rawget(home, key)
+      if value ~= nil then return value end
+    end
+  end
+end
+
+local function load_all(home)
+  for _, module in ipairs(behind[home]) do module.load() end
+  return next, home, nil
+end
+
+-- Says that a module gives these names, "a b c", when somebody first asks for one of them: functions of nb and methods
+-- of tensors, which it defines, or fields of the table `home`, which it returns.  Without names, which belong after all
+-- others of their table, it is asked for every name that is not there.
+function registry.later(name, names, home)
   local place, loaded = {}, false
   if not rows then order[#order + 1] = place end
   local function load()
     if loaded then return end
     local before = order
     order, loaded = place, true
-    local ok, message = pcall(require, name)
+    local ok, given = pcall(require, name)
     order, loaded = before, ok
-    if not ok then error(message, 0) end
-  end
-  modules[#modules + 1] = { names = " " .. names .. " ", load = load }
-  late[#late + 1] = load
-end
-
-local function look_behind(home, key)
-  if type(key) ~= "string" then return nil end
-  for _, module in ipairs(modules) do
-    if module.names:find(" " .. key .. " ", 1, true) then
-      module.load()
-      return rawget(home, key)
+    if not ok then error(given, 0) end
+    for key, value in pairs(home and given or {}) do
+      if rawget(home, key) == nil and is_listed(names, key) then home[key] = value end
     end
   end
+  for _, t in ipairs { home or core, not home and native.methods or nil } do
+    if not behind[t] then
+      behind[t] = {}
+      setmetatable(t, { __index = look_behind, __pairs = load_all })
+    end
+    table.insert(behind[t], { names = names, load = load })
+  end
+  late[#late + 1], late[name] = load, load
 end
-
-local function load_all(home)
-  for _, module in ipairs(modules) do module.load() end
-  return next, home, nil
-end
-
-setmetatable(core, { __index = look_behind, __pairs = load_all })
-setmetatable(native.methods, { __index = look_behind, __pairs = load_all })
 
 -- Adds a function of `home` (a table such as nb, called `prefix`) together with its documentation.
 function registry.define(home, prefix, name, entry)

@@ -4,6 +4,7 @@
 -- Every now and then a keyframe is taken (run/state.lua); between two of them a step is repeated from its inputs: the
 -- batch (run/source.lua), the place in the random numbers, the settings.  What was changed between two steps by
 -- somebody else forces a keyframe.
+local compile = require "nablua.compile"
 local native = require "nablua.native"
 local nb = require "nablua.core"
 local fork = require "nablua.run.fork"
@@ -13,6 +14,7 @@ local modes = require "nablua.modes"
 local module = require "nablua.nn.module"
 local notice = require "nablua.notice"
 local options = require "nablua.options"
+local params = require "nablua.run.options"
 local progress = require "nablua.progress"
 local registry = require "nablua.registry"
 local source = require "nablua.run.source"
@@ -27,43 +29,6 @@ local run = registry.home "nablua.run"
 local Run = {}                                     -- methods
 local inner = setmetatable({}, { __mode = "k" })  -- run → what it is
 
-local params = {
-  { name = "net", type = "any", optional = true, doc = "the module to train" },
-  { name = "loss", type = "any", optional = true,
-    doc = "a module or function of output and target; or give step=" },
-  { name = "opt", type = "any", optional = true, doc = "the optimizer" },
-  { name = "data", type = "any", optional = true,
-    doc = "{x, y}, what data.batches gives, or an iterator over batches; the last of a batch is the target" },
-  { name = "step", type = "any", optional = true,
-    doc = "called with a batch, returns the loss, a tensor of one number; backward and opt:step follow, but not a " ..
-      "compiled one, which does them itself" },
-  { name = "size", type = "size", default = 32, doc = "samples in a batch, where data is {x, y}" },
-  { name = "shuffle", type = "boolean", default = true, doc = "a new order each epoch, where data is {x, y}" },
-  { name = "epochs", type = "size", default = 1 },
-  { name = "schedule", type = "table", optional = true, doc = "a learning rate schedule, stepped by the run" },
-  { name = "schedule_per", choices = { "epoch", "batch" }, default = "epoch", doc = "what a step of the schedule is" },
-  { name = "clip", type = "positive or huge", optional = true, doc = "largest norm of all gradients together" },
-  { name = "norms", type = "boolean", default = false,
-    doc = "keeps the norm of all gradients together, before clip, in history.grad" },
-  { name = "seed", type = "integer", optional = true,
-    doc = "where its random numbers begin; without it, where nb's stand now" },
-  { name = "memory", type = "size", optional = true,
-    doc = "bytes for what is kept of the past; a tenth of the machine's, at most 1 GB" },
-  { name = "journal", type = "string", optional = true,
-    doc = "a .safetensors file that is written while it goes, so that a run that was killed can be resumed" },
-  { name = "journal_every", type = "non-negative", default = 60, doc = "seconds between two such keyframes, at least" },
-  { name = "resume", type = "string", optional = true,
-    doc = "a journal, what run:keep or nn.fit's checkpoint= wrote: where it begins; not yet there, where it is the " ..
-      "journal, too, at the start" },
-  { name = "name", type = "string", optional = true, doc = "what it is called in pictures" },
-}
-
-local fork_params = {
-  { name = "opt", type = "table", optional = true, doc = "options of the optimizer that are to be others" },
-  { name = "clip", type = "positive or huge", optional = true, doc = "largest norm of all gradients together" },
-  { name = "name", type = "string", optional = true, doc = "what it is called in pictures" },
-}
-
 local function fail(format, ...)
   native.raise("run: " .. format:format(...))
 end
@@ -73,6 +38,7 @@ end
 local function end_epoch(self)
   local place = self.place
   self.means[place.epoch] = place.sum / place.count
+  together.equal_buffers(self.net)
   if self.schedule and self.schedule_per == "epoch" and not self.fit then
     self.schedule:step(place.sum / place.count)
   end
@@ -121,8 +87,8 @@ local function advance(self)
     return false
   end
   local k = self.at + 1
-  local value = step.once(self, k, batch)
-  local place, n = self.place, batch[1]:dim() > 0 and batch[1]:size(1) or 1
+  local value, n = step.once(self, k, batch)
+  local place = self.place
   place.batch, place.sum, place.count = place.batch + 1, place.sum + value * n, place.count + n
   if place.batch == self.source.count or k == self.over_after then end_epoch(self) end
   native.whole(end_step, self, k)
@@ -143,6 +109,10 @@ local function recover(self)
   end
   if self.fit then return end  -- whoever called it gets the error, and the net as it is
   frames.go_back(self, at)
+  if together.size() > 1 then  -- steps are those of all ranks, who are in others: align
+    self.owed = at
+    return
+  end
   native.stops_muted = true
   pcall(function()
     while self.at < at do
@@ -187,6 +157,7 @@ end
 
 -- Does a step with all that goes with it; false when there is none.  `alone`: nobody else has come since the last one.
 local function go_on(self, alone)
+  native.border()
   prepare(self, alone)
   local began = native.clock()
   if not advance(self) then
@@ -195,17 +166,19 @@ local function go_on(self, alone)
   end
   frames.pass(self)
   disk.note(self)
-  frames.learn(self, native.clock() - began)
+  self.lasted = native.clock() - began
+  frames.learn(self, self.lasted_on_all or self.lasted)
   return true
 end
 
 -- Does steps until `self.at` is `last`, calling told() after each.
 local function forward(self, last, told)
   local alone = false
-  while self.at < last and go_on(self, alone) do
+  while self.at < last and not (told and self.asked) and go_on(self, alone) do
     if told then told() end
     alone = true
   end
+  if self.unsettled then state.settle(self) end
 end
 
 -- What a film of the next step has moved is put back.
@@ -242,14 +215,29 @@ end
 local function end_drive(self, restore_modes, random)
   if not self.driven then return end
   step.unfollow(self)
+  together.rest()
   recover(self)
   local change = not self.unsettled and state.change(self)
   restore_modes()
   if not change then state.settle(self) end
-  self.driven, self.random = nil, nb.random_state()
+  self.driven, self.going, self.asked, self.held, self.random = nil, nil, nil, nil, nb.random_state()
   if not self.by_epochs then nb.random_state(random) end  -- nn.fit draws from the numbers of all
   visits.finish(self)
   visits.let_in(self)
+end
+
+-- Ranks of a group that something has stopped in different steps go on from where all have been.
+local function align(self)
+  local at, furthest = together.range(self.owed or self.at)
+  local head, most = together.range(self.head)
+  local owes = together.any(self.owed ~= nil)
+  self.owed = nil
+  if at == furthest and head == most and not owes then return end
+  step.cut(self, head)
+  self.head, self.over_after = math.min(head, self.head), nil
+  frames.cut(self, head)
+  frames.go_back(self, at)
+  forward(self, at)
 end
 
 -- f(self, ...) with the net in training mode and the run's own random numbers; after which the modes and the numbers
@@ -259,6 +247,7 @@ local function drive(self, f, ...)
   local restore_modes, random = modes.of(self.net), nb.random_state()
   return modes.restoring(function() end_drive(self, restore_modes, random) end, function(...)
     native.whole(begin_drive, self)
+    align(self)
     return f(self, ...)
   end, ...)
 end
@@ -271,6 +260,26 @@ local function go_to(self, k)
   frames.approach(self, k)
   forward(self, k)
   if self.at < k then fail("it ends after step %d", self.at) end
+end
+
+-- What somebody in the middle of run:go() has asked for is done between two steps; unless that was to go on, it then
+-- waits for the next.
+local function obey(self, told)
+  repeat
+    local asked = self.asked
+    self.asked = nil
+    if asked then
+      self.held = asked.what ~= "play"
+      if self.at == self.head then prepare(self) end
+      if asked.what == "to" and asked.step <= self.at then
+        go_to(self, math.max(asked.step, self.kept[1].step))
+      elseif asked.what == "to" then
+        forward(self, asked.step)
+      end
+      told()
+    end
+    if self.held and not self.asked then nb.sleep(0.02) end  -- which serves visitors
+  until not self.held
 end
 
 -- The epoch of the last step.
@@ -357,21 +366,33 @@ method("back", {
 })
 
 method("go", {
-  signature = "run:go()", see = { "run:next", "nn.fit" },
-  doc = "Does all steps that are left, with a bar.  An interrupt leaves it after a step, and run:go() goes on.  " ..
-    "Returns the run.", example = sample .. "return run:go().step  --> 6",
+  signature = "run:go()", see = { "run:next", "ui.controls", "nn.fit" },
+  doc = "Does all steps that are left, with a bar.  An interrupt leaves it after a step, and run:go() goes on; " ..
+    "ui.controls(run) moves it meanwhile.  Returns the run.", example = sample .. "return run:go().step  --> 6",
   function(self, proxy)
     local total = self.source.count and self.source.count * self.epochs
     local bar <close> = progress.progress(total, { label = self.name or "run" })
-    bar.done = self.at
+    bar.visible, bar.done = bar.visible and together.is_first(), self.at
+    local function told()
+      bar.done = self.at - 1
+      bar:step(("epoch %d  loss %.4f"):format(epoch_of(self), self.history.loss[self.at] or 0 / 0))
+      if self.told then self.told() end
+    end
     drive(self, function()
-      forward(self, math.maxinteger, function()
-        bar:step(("epoch %d  loss %.4f"):format(epoch_of(self), self.history.loss[self.at]))
-      end)
+      self.going = true
+      forward(self, math.maxinteger, told)
+      while self.asked do
+        obey(self, told)
+        forward(self, math.maxinteger, told)
+      end
     end)
     return proxy
   end,
 })
+
+local function is_sum(self)
+  return module.is(self.loss) and self.loss.reduction == "sum"
+end
 
 -- Those of a run's forks that somebody holds.
 local function living(forks)
@@ -390,9 +411,10 @@ method("fork", {
   function(self, _, given)
     if self.driven then fail "it is going; fork it when the step is done" end
     look_away_outside(self)
-    local o = options.check("run:fork", fork_params, given)
+    local o = options.check("run:fork", params.fork, given)
     local new = fork.of(self, o)
     new.from, new.forks = self.at, nil
+    together.parallel(new.net, is_sum(new))
     local child = run.of(new)
     local list = living(self.forks)
     list[#list + 1] = child
@@ -430,7 +452,7 @@ method("cut", {
   doc = "Drops the steps that were done after the one it stands at, so that others can follow.  Returns the run.",
   example = sample .. "run:next(3):back(2):cut(); return #run.history.loss  --> 1",
   function(self, proxy)
-    frames.cut(self)
+    frames.cut(self, self.at)
     step.cut(self, self.at)
     if self.at < self.head then self.over_after, self.fit = nil, nil end
     self.head = self.at
@@ -538,7 +560,7 @@ function run.during_step(proxy, k, f)
     return f(function()
       self.opt:zero_grad()
       local J = step.loss_of(self, batch)
-      if not native.compiled_of(self.step) then J:backward() end
+      if not compile.compiled_of(self.step) then J:backward() end
       return J
     end)
   end)
@@ -557,6 +579,28 @@ function run.parting(a, b)
     if first.lr[k] ~= second.lr[k] then return k, "rate" end
     if x.sums[k] ~= y.sums[k] then return k, "weights" end
   end
+end
+
+-- ---- for controls ----
+
+-- Asks a run that goes, by run:go(), to do something between two steps: what = "play", "pause", or "to" with a step.
+-- False where it does not go.
+function run.ask(proxy, what, k)
+  local self = inner[proxy]
+  if not self.going then return false end
+  self.asked = { what = what, step = k }
+  return true
+end
+
+-- Where it stands: whether it goes by run:go(), whether it is held there, and its total of steps, where that is known.
+function run.standing(proxy)
+  local self = inner[proxy]
+  return self.going, self.held, self.source.count and math.max(self.source.count * self.epochs, self.head) or nil
+end
+
+-- f() is called after steps of run:go().
+function run.when_it_steps(proxy, f)
+  inner[proxy].told = f
 end
 
 -- ---- for nn.fit ----
@@ -623,19 +667,19 @@ registry.add {
     "stands; run.first and run.last between which steps it can go without training on; run.best is the step of " ..
     "the least loss.",
   signature = "nb.run{net=, loss=, opt=, data=, epochs=1, size=32, shuffle=true, schedule=, seed=, step=, ...}",
-  params = params, example = sample .. "run:next(4):back(); return {run.step, run.last}  --> {3, 4}",
+  params = params.run, example = sample .. "run:next(4):back(); return {run.step, run.last}  --> {3, 4}",
 }
 
 function run.new(given)
-  local self = options.check("nb.run", params, given)
+  local self = options.check("nb.run", params.run, given)
   check(self)
-  if together.size() > 1 and together.is_first() then
-    notice.say("nb.run: each of the %d ranks trains a run of its own; nn.fit and dist.parallel train one net on all",
-      together.size())
-  end
   self.source = source.of(self.data, self.size, self.shuffle)
+  together.parallel(self.net, is_sum(self))
   local outer = nb.random_state()
-  if self.seed then nb.seed(self.seed) end
+  if self.seed then
+    nb.seed(self.seed)
+    together.spread()
+  end
   self.random = nb.random_state()
   nb.random_state(outer)
   self.at, self.head, self.history = 0, 0, { loss = {}, lr = {} }

@@ -114,11 +114,8 @@ linalg.eigvalsh -- (nb.eigh(x)): its first value
 eigvalsh -- (nb.eigh(x)): its first value
 linalg.svdvals -- (select(2, nb.svd(x)))
 svdvals -- (select(2, nb.svd(x)))
-linalg.eig -- there are no complex numbers here, as eigenvalues may be; nb.eigh is for symmetric matrices
-eig -- there are no complex numbers here, as eigenvalues may be; nb.eigh is for symmetric matrices
-eigvals -- there are no complex numbers here, as eigenvalues may be; nb.eigh is for symmetric matrices
-lu -- nb.solve, nb.inverse and nb.det factorise by themselves; nb.qr and nb.cholesky give factors
-lu_factor -- nb.solve, nb.inverse and nb.det factorise by themselves; nb.qr and nb.cholesky give factors
+linalg.eig -- nb.eig where all eigenvalues are real; nb.eigvals gives others in pairs of a real and an imaginary part
+lu_factor -- nb.lu gives p, l and u apart
 lu_solve nb.solve
 triangular_solve nb.solve_triangular
 symeig nb.eigh

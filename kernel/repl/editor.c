@@ -10,6 +10,7 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "footer.h"
 #include "plain.h"
 #include "screen.h"
 #include "stop.h"
@@ -68,6 +69,15 @@ void editor_prefill(const char *text) {
   puts(text);
 }
 
+void editor_unread(const char *bytes, size_t length) {
+  (void)bytes, (void)length;
+}
+
+ssize_t editor_take(char *bytes, size_t size) {
+  (void)bytes, (void)size;
+  return 0;
+}
+
 void editor_remember(const char *input) {
 #ifdef NABLUA_EDITOR_LIBEDIT
   add_history(input);
@@ -111,6 +121,14 @@ static int insert_prefilled(void) {
 void editor_prefill(const char *text) {
   free(prefilled);
   prefilled = strdup(text);
+}
+
+void editor_unread(const char *bytes, size_t length) {
+  bytes_unread(bytes, length);
+}
+
+ssize_t editor_take(char *bytes, size_t size) {
+  return (ssize_t)bytes_take(bytes, size);
 }
 
 // Whether a terminal is there that can be drawn on.
@@ -165,6 +183,7 @@ void editor_open(Session *s, bool color) {
                                              {"comment-begin", "--"}};
   session = s;
   if (!edits()) return;
+  rl_instream = fdopen(STDIN_FILENO, "r");  // its descriptor is what is read
   bool utf8 = terminal_is_utf8();
   char *locale = strdup(setlocale(LC_CTYPE, NULL));
   canvas_open(color, utf8);
@@ -261,7 +280,7 @@ static char *edited_line(const char *prompt) {
 
 // ---- asking ----
 
-char *editor_ask(const char *prompt, bool hidden) {
+static char *ask(const char *prompt, bool hidden) {
   struct termios before, silent;
   bool quiet = hidden && tcgetattr(STDIN_FILENO, &before) == 0;
   if (quiet) {
@@ -287,5 +306,12 @@ char *editor_ask(const char *prompt, bool hidden) {
     tcsetattr(STDIN_FILENO, TCSANOW, &before);
     putchar('\n');
   }
+  return line;
+}
+
+char *editor_ask(const char *prompt, bool hidden) {
+  footer_wait();
+  char *line = ask(prompt, hidden);
+  footer_go_on();
   return line;
 }

@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 
 #include "session.h"
 
@@ -16,6 +17,11 @@ char *editor_read(int number);
 
 // A line for the program that runs, without history; NULL at the end of input or when given up.
 char *editor_ask(const char *prompt, bool hidden);
+
+// What somebody else has read is for the next input, or for whoever takes it before that: of those bytes as many as
+// there are.
+void editor_unread(const char *bytes, size_t length);
+ssize_t editor_take(char *bytes, size_t size);
 
 // Puts an input into the history that the arrow keys bring back.
 void editor_remember(const char *input);

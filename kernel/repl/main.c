@@ -10,6 +10,7 @@
 
 #include "cells.h"
 #include "editor.h"
+#include "footer.h"
 #include "repl.h"
 #include "screen.h"
 #include "session.h"
@@ -33,6 +34,7 @@ static volatile sig_atomic_t leaving;  // the signal that ends the program
 
 static void on_attention(int number) {
   (void)number;
+  footer_attend();
   if (session) session_attend(session);
 }
 
@@ -64,7 +66,18 @@ static void clear(void *user, bool wait) {
 // Another program is about to write to the terminal.
 static void program(void *user) {
   (void)user;
-  screen_begin();
+  footer_rest();
+  screen_lend();
+}
+
+static bool visit(void *user, SessionLevel level) {
+  (void)user;
+  return footer_visit(level);
+}
+
+static void see_controls(void *user) {
+  (void)user;
+  footer_changed();
 }
 
 static void next_input(void *user, const char *text, bool replace) {
@@ -277,7 +290,9 @@ static int run(const Options *o, int argc, char **argv) {
   SessionStatus status = o->no_environment ? SESSION_OK : run_init();
   if (status == SESSION_OK) status = run_steps(o);
   if (status == SESSION_OK && o->script) {
+    footer_begin(session, false);
     status = session_run_file(session, o->from_stdin ? NULL : argv[o->script], true);
+    footer_end();
   } else if (status == SESSION_OK && !o->has_code && !o->script && !o->version) {
     if (isatty(STDIN_FILENO) || o->interactive)
       prompt = true;
@@ -300,10 +315,11 @@ static int check(int argc, char **argv) {
   return exit_status(status);
 }
 
-// nablua --cells MARKER rich|plain WIDTH FOLDER, see cells.h
-static int serve_cells(char **argv) {
+// nablua --cells MARKER rich|plain WIDTH FOLDER [DOOR NUMBER], see cells.h
+static int serve_cells(int argc, char **argv) {
   char reason[256];
   Sink sink = cells_sink(argv[2]);
+  if (argc == 8 && !cells_connect(argv[6], argv[7])) return EXIT_LUA_ERROR;
   if (chdir(argv[5]) != 0 || !(session = session_new(&sink, reason, sizeof reason))) return EXIT_LUA_ERROR;
   session_set_display(session, false, strcmp(argv[3], "rich") == 0, atoi(argv[4]));
   cells_run(session, argv[2]);
@@ -320,14 +336,17 @@ int main(int argc, char **argv) {
                .program = program,
                .next_input = isatty(STDIN_FILENO) ? next_input : NULL,
                .error = show_error,
-               .ask = ask};
-  if (argc == 6 && strcmp(argv[1], "--cells") == 0) return serve_cells(argv);
+               .ask = ask,
+               .visit = visit,
+               .controls = see_controls};
+  if ((argc == 6 || argc == 8) && strcmp(argv[1], "--cells") == 0) return serve_cells(argc, argv);
   bool checks = argc > 1 && strcmp(argv[1], "check") == 0;
   int status = read_command_line(argc, argv, &options);
   if (status != GO_ON) return status;
   if (options.version) printf("%s (Lua %s)\n", version, session_lua_version());
   if (options.no_environment) session_ignore_environment();
   screen_open();
+  footer_open();
   if (!(session = session_new(&sink, reason, sizeof reason))) {
     fprintf(stderr, "nablua: %s\n", reason);
     return EXIT_LUA_ERROR;

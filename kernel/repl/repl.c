@@ -10,6 +10,7 @@
 
 #include "editor.h"
 #include "folders.h"
+#include "footer.h"
 #include "screen.h"
 #include "stop.h"
 
@@ -91,7 +92,9 @@ void repl_run(Session *s) {
       screen_begin();
       double begin = session_clock();
       asked_for = 0;
+      footer_begin(s, true);
       session_eval(s, input, strlen(input));
+      footer_end();
       screen_finish();
       screen_fresh_line();
       double took = session_clock() - begin - asked_for;

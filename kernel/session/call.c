@@ -266,6 +266,7 @@ SessionStatus protected_call(Session *s, int arguments, int results) {
   s->peace_until = 0;
   s->owed = false;
   s->unwinding = false;
+  s->steps = 0;
   s->resumed = NULL;
   s->running = L;
   s->active = 1;

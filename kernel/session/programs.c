@@ -40,6 +40,17 @@ void session_end_programs(Session *s) {
     if (s->programs[i]) kill(-s->programs[i], SIGTERM);
 }
 
+bool session_waits_for_program(const Session *s) {
+  return s->waits_for_programs > 0;
+}
+
+// Serves visitors while a program is waited for.
+static void serve_waiting(Session *s) {
+  s->waits_for_programs++;
+  session_serve(s);
+  s->waits_for_programs--;
+}
+
 // ---- running ----
 
 // How the terminal was before a program ran, and whether this one may set it.
@@ -99,7 +110,7 @@ static int wait_for(Session *s, pid_t child, Waiting *w) {
       if (after == 0) kill(target, SIGTERM);
       if (++after == 50) kill(target, SIGKILL);
     }
-    session_serve(s);
+    serve_waiting(s);
     nanosleep(&nap, NULL);
     waited += 1e-9 * (double)nap.tv_nsec;
     since = seen == s->interrupts ? since + 1e-9 * (double)nap.tv_nsec : 0;
@@ -182,7 +193,7 @@ static ssize_t read_pipe(void *cookie, char *buffer, size_t size) {
   bool before = r->session->interrupted;
   struct pollfd ready = {r->fd, POLLIN, 0};
   for (;;) {
-    session_serve(r->session);
+    serve_waiting(r->session);
     if (poll(&ready, 1, 20) > 0) return read(r->fd, buffer, size);
     // At a terminal what is read was told as well, and may go on.
     if (r->session->interrupted && !before && !isatty(STDIN_FILENO)) {

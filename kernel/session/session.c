@@ -64,6 +64,7 @@ static int open_native(lua_State *L) {
                                        {"capture", capture},
                                        {"watch", watch_inputs},
                                        {"set_alarm", set_alarm},
+                                       {"controls_changed", controls_changed},
                                        {"execute", execute_program},
                                        {"popen", open_pipe},
                                        {NULL, NULL}};

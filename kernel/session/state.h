@@ -54,6 +54,10 @@ struct Session {
   bool serving;                      // the front end does so now
   bool captured;                     // what is written goes elsewhere
   double rest_until;                 // visitors have had their time, and wait
+  unsigned steps;                    // of a training in what runs that have begun
+  bool at_border;                    // between two of them
+  unsigned waited_in;                // the step within which who may change something began to wait for its end
+  double waits_since;                // and when, by what this thread has computed
   Hooked hooked;
   void (*serve)(Session *s, lua_State *L);  // has visitors served before what runs goes on
   volatile sig_atomic_t hooking;            // a hook is being set
@@ -79,6 +83,7 @@ struct Session {
   long long history_session;  // the row of this session, 0 before its first input
   bool history_held;          // another process holds the file and was waited for in vain
   Mime mimes[MOST_MIMES];
+  int waits_for_programs;                  // how many are waited for, one in the visit of another
   volatile sig_atomic_t ending;            // the programs that run are to end
   volatile pid_t programs[MOST_PROGRAMS];  // that were started and not waited for to their end; 0: none
 };

@@ -9,6 +9,7 @@
 #include <lauxlib.h>
 #include <signal.h>
 #include <string.h>
+#include <time.h>
 
 #include "alarm.h"
 #include "call.h"
@@ -18,6 +19,7 @@
 #include "nablua_lua.h"
 
 static const double at_a_time = 0.005;  // seconds that visitors may take before what runs goes on
+static const double a_step = 0.03;      // seconds of computing that who may change something waits for a step's end
 
 // ---- setting aside ----
 
@@ -32,6 +34,8 @@ typedef struct Evaluation {
   SessionLevel level;
   bool serving, captured, apart, more_follows, deaf;
   int command_line, beside;
+  unsigned steps;
+  bool at_border;
   Hooked hooked;
   Chunk *chunk;
   Text text, printed;
@@ -61,6 +65,8 @@ static Evaluation evaluation_of(const Session *s) {
                       .deaf = s->deaf,
                       .command_line = s->command_line,
                       .beside = s->beside,
+                      .steps = s->steps,
+                      .at_border = s->at_border,
                       .hooked = s->hooked,
                       .chunk = s->chunk,
                       .text = s->text,
@@ -85,6 +91,8 @@ static void set_evaluation(Session *s, const Evaluation *e) {
   s->deaf = e->deaf;
   s->command_line = e->command_line;
   s->beside = e->beside;
+  s->steps = e->steps;
+  s->at_border = e->at_border;
   s->hooked = e->hooked;
   s->chunk = e->chunk;
   s->text = e->text;
@@ -178,12 +186,25 @@ void session_tick(Session *s) {
   if (alarm_is_due(s)) session_visit(s, SESSION_HANDLE, alarm_run, s);
 }
 
+// Whether what comes in the middle of a training's step waits for its end: a while, for a step may take long.
+static bool waits_for_step(Session *s) {
+  struct timespec t;
+  if (s->steps == 0 || s->at_border) return false;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+  double now = (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+  if (s->waited_in != s->steps) s->waits_since = now;
+  s->waited_in = s->steps;
+  return now - s->waits_since < a_step;
+}
+
 // Has visitors served before what runs in L goes on; what only waits has all the time.
 static void serve(Session *s, lua_State *L, bool waits) {
   double begun = nb_clock(), now = begun;
   if ((!s->front.visit && s->due == 0) || !may_visit(s, L) || (!waits && begun < s->rest_until)) return;
   SessionLevel level = s->captured ? SESSION_HANDLE : s->level;
-  s->called = 0;
+  bool within = !waits && level > SESSION_HANDLE && waits_for_step(s);
+  if (within) level = SESSION_HANDLE;
+  s->called = within;  // the rest is served when the step ends
   s->serving = true;
   while (!s->interrupted && visit_next(s, level)) {
     now = nb_clock();
@@ -206,6 +227,15 @@ static void on_wait(lua_State *L) {
   if (s->called && L == s->running) serve(s, L, !nablua_is_recorded(L));
 }
 
+// A step of a training has ended, and another begins.
+static void on_border(lua_State *L) {
+  Session *s = session_of(L);
+  s->at_border = true;
+  if (s->called && L == s->running) serve(s, L, false);
+  s->at_border = false;
+  s->steps++;
+}
+
 static void serve_between(Session *s, lua_State *L) {
   serve(s, L, false);
 }
@@ -220,4 +250,5 @@ void open_visitors(lua_State *L) {
   }
   lua_pop(L, 1);
   nablua_on_wait(on_wait);
+  nablua_on_border(on_border);
 }

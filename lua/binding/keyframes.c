@@ -10,6 +10,7 @@
 #include "nablua/kernels.h"
 #include "open.h"
 #include "raise.h"
+#include "visits.h"
 
 static const char sequence_name[] = "nablua keyframes", frame_name[] = "nablua keyframe";
 static const char withdrawn_name[] = "nablua withdrawn";
@@ -112,8 +113,30 @@ static int free_withdrawn(lua_State *L) {
   return 0;
 }
 
+// ---- what will be taken back ----
+
+enum { MOST_COVERS = 32 };
+static const Keyframe *covers[MOST_COVERS];
+static int cover_count;
+
+bool nb_is_covered(const Storage *s) {
+  for (int i = 0; i < cover_count; i++)
+    if (nb_keyframe_holds(covers[i], s)) return true;
+  return false;
+}
+
+// keyframe:cover(): until it is dropped, what somebody in the middle of a run writes into what it holds is let, since
+// it will be withdrawn.
+static int cover(lua_State *L) {
+  const Keyframe *f = check_frame(L, 1);
+  if (cover_count < MOST_COVERS) covers[cover_count++] = f;
+  return 0;
+}
+
 static int drop(lua_State *L) {
   Keyframe **f = luaL_checkudata(L, 1, frame_name);
+  for (int i = 0; i < cover_count; i++)
+    if (covers[i] == *f) covers[i] = covers[--cover_count];
   nb_keyframe_free(*f);
   *f = NULL;
   return 0;
@@ -201,26 +224,15 @@ static int flags_noted(lua_State *L) {
   return 1;
 }
 
-static void make_class(lua_State *L, const char *name, const luaL_Reg *methods, lua_CFunction finalizer) {
-  luaL_newmetatable(L, name);
-  lua_newtable(L);
-  luaL_setfuncs(L, methods, 0);
-  lua_setfield(L, -2, "__index");
-  lua_pushcfunction(L, finalizer);
-  lua_setfield(L, -2, "__gc");
-  lua_pushboolean(L, 0);
-  lua_setfield(L, -2, "__metatable");
-  lua_pop(L, 1);
-}
-
 void nb_open_keyframes(lua_State *L) {
   static const luaL_Reg of_sequence[] = {
       {"take", take}, {"writes", writes}, {"copied", bytes}, {"lost", lost}, {NULL, NULL}};
-  static const luaL_Reg of_frame[] = {{"restore", restore}, {"intact", whole}, {"withdraw", withdraw}, {"drop", drop}, {NULL, NULL}};
+  static const luaL_Reg of_frame[] = {{"restore", restore}, {"intact", whole}, {"withdraw", withdraw},
+                                      {"cover", cover},     {"drop", drop},    {NULL, NULL}};
   static const luaL_Reg of_withdrawn[] = {{"write", write_withdrawn}, {NULL, NULL}};
-  make_class(L, sequence_name, of_sequence, close_sequence);
-  make_class(L, frame_name, of_frame, drop);
-  make_class(L, withdrawn_name, of_withdrawn, free_withdrawn);
+  nb_make_class(L, sequence_name, close_sequence, of_sequence);
+  nb_make_class(L, frame_name, drop, of_frame);
+  nb_make_class(L, withdrawn_name, free_withdrawn, of_withdrawn);
   static const luaL_Reg functions[] = {{"first_other", first_other}, {"keyframes", keyframes},
                                        {"sample", sample},           {"way", way},
                                        {"flags_noted", flags_noted}, {NULL, NULL}};

@@ -24,6 +24,7 @@ void nb_open_process(lua_State *L);
 void nb_open_rows(lua_State *L);
 void nb_open_machine(lua_State *L);
 void nb_open_files(lua_State *L);
+void nb_open_feed(lua_State *L);
 void nb_open_inspect(lua_State *L);
 void nb_open_observe(lua_State *L);
 void nb_open_profile(lua_State *L);

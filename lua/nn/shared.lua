@@ -91,6 +91,19 @@ function shared.check_lists(where, o, dims, ...)
   end
 end
 
+-- What layers of windows take beside kernel, stride and padding.
+local ceil_mode = { name = "ceil_mode", type = "boolean", default = false,
+  doc = "a last window that reaches over the edge counts" }
+shared.pool_params = {
+  maxima = { ceil_mode,
+    { name = "dilation", type = "sizes", default = 1, doc = "steps between the elements of a window" },
+    { name = "return_indices", type = "boolean", default = false,
+      doc = "also gives the places of the elements, counted row by row in each channel: what nn.MaxUnpool takes" } },
+  averages = { { name = "count_include_pad", type = "boolean", default = true, doc = "padded zeros count" }, ceil_mode,
+    { name = "divisor_override", type = "finite", optional = true,
+      doc = "what sums are divided by, in place of how many elements count" } },
+}
+
 local function collect_steps(x, list)
   local n = x:size(1)
   if n == 1 then

@@ -10,6 +10,7 @@ local nb = require "nablua.core"
 local notice = require "nablua.notice"
 local source = require "nablua.run.source"
 local state = require "nablua.run.state"
+local together = require "nablua.dist.together"
 
 local frames = {}
 
@@ -18,6 +19,7 @@ local APART = 500       -- the most steps between two
 local GOTO = 0.2        -- seconds that repeating the steps between two may take
 local SHARE = 0.03      -- of a step's time that copying may take
 local SPEED = 4e9       -- bytes a second that memory copies at least
+local STREAMED = 0.1    -- of the memory that the batches of a stream may take between two
 local FIELD = 40        -- bytes that a field of a table takes, about
 
 -- About how many bytes a keyframe has in Lua.
@@ -88,7 +90,9 @@ end
 local function thin(self)
   drop_lost(self)
   thin_by_age(self)
-  while frames.bytes(self) > self.memory and #self.kept > 1 do
+  -- Of a stream more comes until the next keyframe.
+  local most = self.source.bytes and (1 - STREAMED) * self.memory or self.memory
+  while frames.bytes(self) > most and #self.kept > 1 do
     local streamed = (self.source.bytes or 0) > self.memory / 2  -- batches, which only the first one's going gives back
     local i = streamed and 1 or least_needed(self)
     if not i and not self.said then
@@ -121,13 +125,14 @@ function frames.take(self, forced)
   self.weight = self.weight + f.weight
   state.settle(self)
   thin(self)
+  self.streamed = self.source.bytes
 end
 
 function frames.open(self)
   self.frames, self.kept, self.weight, self.lost, self.seconds = native.keyframes(), {}, 0, 0, 0
   self.forced = {}  -- of those, by step
   events.open(self)
-  self.memory = self.memory or math.min(1 << 30, nb.memory().limit // 9)
+  self.memory = (together.range(self.memory or math.min(1 << 30, nb.memory().limit // 9)))
   frames.take(self, true)
 end
 
@@ -141,6 +146,7 @@ end
 function frames.due(self)
   local since = self.at - (self.kept[#self.kept] and self.kept[#self.kept].step or -APART)
   if self.seconds == 0 or since == 0 then return false end
+  if self.streamed and self.source.bytes - self.streamed > STREAMED * self.memory then return true end
   if since >= APART then return true end
   local cheap = self.moved / SPEED / (SHARE * self.seconds)
   return since >= math.max(cheap, math.min(APART, GOTO / self.seconds))
@@ -200,10 +206,10 @@ function frames.approach(self, step)
   if step < self.at or f.step > self.at then put_back(self, f) end
 end
 
--- Drops those after where the run stands.
-function frames.cut(self)
-  while #self.kept > 1 and self.kept[#self.kept].step > self.at do remove(self, #self.kept) end
-  events.cut(self, self.at)
+-- Drops those after a step.
+function frames.cut(self, step)
+  while #self.kept > 1 and self.kept[#self.kept].step > step do remove(self, #self.kept) end
+  events.cut(self, step)
 end
 
 return frames

@@ -39,6 +39,7 @@ end
 -- How a run is found, from which all can be taken back.
 local function find(self)
   local before = state.take(self)
+  before.frame:cover()
   before.noted, before.threads = native.flags_noted(), nb.threads()
   before.grads, before.of_grads = {}, native.keyframes()
   local list = {}
@@ -49,6 +50,7 @@ local function find(self)
     end
   end
   before.grad_frame = before.of_grads:take(list)
+  before.grad_frame:cover()
   return before
 end
 

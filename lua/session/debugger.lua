@@ -49,6 +49,18 @@ local function syntax_place(message)
   if lines and lines[number] then return lines, number, ("%s:%d"):format(source, number) end
 end
 
+-- The line with a caret below what the message is about, where that stands in it once.
+local function marked(line, message)
+  line = line:match("^%s*(.-)%s*$")
+  local token = message:match("near '(.+)'$")
+  if not token then return line end
+  local pattern = token:gsub("%W", "%%%0")
+  if token:find("^[%w_]+$") then pattern = "%f[%w_]" .. pattern .. "%f[^%w_]" end
+  local at = line:find(pattern)
+  if not at or line:find(pattern, at + 1) then return line end
+  return ("%s\n    %s^"):format(line, (" "):rep(native.width(line:sub(1, at - 1))))
+end
+
 -- What to say of an error whose value has no text of its own: what it holds, in one line.
 local function table_message(value)
   return "the error value is " .. native.fit((display.pretty(value):gsub("%s*\n%s*", " ")), 200)
@@ -74,7 +86,7 @@ function debugger.note_error(message, value)
   local lines, number, where = syntax_place(message)
   if not lines then return message end
   return suggest.of_syntax(message, lines, number) or message,
-    #lines > 1 and lines[number]:find("%S") and ("%s\n    %s"):format(where, lines[number]:match("^%s*(.-)%s*$")) or nil
+    #lines > 1 and lines[number]:find("%S") and ("%s\n    %s"):format(where, marked(lines[number], message)) or nil
 end
 
 -- ---- evaluating in a frame ----

@@ -208,6 +208,12 @@ bool nb_keyframe_whole(const Keyframe *f) {
   return true;
 }
 
+bool nb_keyframe_holds(const Keyframe *f, const Storage *s) {
+  for (int i = 0; i < f->count; i++)
+    if (storage_of(f->part[i].track) == s) return true;
+  return false;
+}
+
 // Whether the tensor holds something else now.
 static bool is_other(const Part *p) {
   return p->track->present != p->content;

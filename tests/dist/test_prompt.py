@@ -9,7 +9,7 @@ import sys
 import time
 import unittest
 
-from mpi import FOLDER, NABLUA, ROOT, environment
+from mpi import FOLDER, NABLUA, ROOT, environment, is_alive, wait_for
 
 sys.path.insert(0, os.path.join(ROOT, "tests/repl"))
 from terminal import Terminal  # noqa: E402
@@ -29,21 +29,6 @@ def processes(name):
         except OSError:
             continue
     return found
-
-
-def is_alive(pid):
-    try:
-        with open("/proc/%d/stat" % pid) as f:
-            return f.read().rsplit(")", 1)[1].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
-def wait_for(condition, seconds=10):
-    end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.1)
-    return condition()
 
 
 def prompt(*lines, **variables):

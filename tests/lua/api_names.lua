@@ -18,7 +18,7 @@ return {
     reshape view transpose permute squeeze unsqueeze expand flatten contiguous cat stack split chunk tile
     repeat_interleave flip roll pad tril triu diag
     gather scatter scatter_add index_select index_add masked_select masked_fill sort topk unique nonzero
-    dot outer trace inverse det slogdet solve solve_triangular cholesky qr svd eigh pinv
+    dot outer trace inverse det slogdet solve solve_triangular cholesky qr svd eigh pinv lu eig eigvals
     conv1d conv2d conv_transpose2d max_pool2d avg_pool2d adaptive_avg_pool2d unfold
     scaled_dot_product_attention]] },
   { "nb.", "einsum" },
@@ -70,6 +70,8 @@ return {
     CircularPad2d CircularPad3d Upsample PixelShuffle PixelUnshuffle ChannelShuffle Unflatten Bilinear EmbeddingBag
     RNNCell LSTMCell GRUCell TransformerDecoderLayer TransformerDecoder Transformer CosineSimilarity PairwiseDistance
     ModuleDict ParameterList ParameterDict
+    LazyLinear LazyConv1d LazyConv2d LazyConv3d LazyConvTranspose1d LazyConvTranspose2d LazyConvTranspose3d
+    LazyBatchNorm1d LazyBatchNorm2d LazyBatchNorm3d LazyInstanceNorm1d LazyInstanceNorm2d LazyInstanceNorm3d
     parameters_to_vector vector_to_parameters pad_sequence weight_norm spectral_norm AveragedModel
     smooth_l1 gaussian_nll poisson_nll hinge_embedding margin_ranking cosine_embedding multi_margin multi_label_margin
     multi_label_soft_margin soft_margin triplet_margin ctc]] },
@@ -79,6 +81,7 @@ return {
   { "optim.", "SGD Adam AdamW RMSprop Adagrad LBFGS StepLR CosineLR OneCycleLR ReduceLROnPlateau WarmupLR" },
   { "optim.", "NAdam RAdam Adamax Adadelta Rprop ASGD Adafactor Muon Lion MultiStepLR ExponentialLR LambdaLR" },
   { "optim.", "MultiplicativeLR ConstantLR PolynomialLR CyclicLR CosineAnnealingWarmRestarts ChainedScheduler" },
+  { "optim.", "SequentialLR" },
   { "opt:", "step zero_grad state load_state add_group" },
   { "schedule:", "step state load_state" },
   { "nb.", "save load random_state help pretty progress" },

@@ -32,6 +32,9 @@ void nb_keyframe_free(Keyframe *f);  // NULL is ignored
 // False when a copy that it needs could not be made.
 bool nb_keyframe_whole(const Keyframe *f);
 
+// Whether it holds what was in a storage.
+bool nb_keyframe_holds(const Keyframe *f, const Storage *s);
+
 // Writes back, in place, what the tensors held.  False, with nothing changed, when the keyframe is not whole.
 bool nb_keyframe_restore(Keyframe *f, Error *err);
 
