@@ -460,23 +460,23 @@ local function open_record(run, train, o)
 end
 
 -- The history, which has the run that made it as the field `run`; what goes through its entries finds numbers alone.
-local function with_run(history, record)
-  return setmetatable(history, { __index = function(_, key) return key == "run" and record or nil end,
+local function with_run(history, recorded)
+  return setmetatable(history, { __index = function(_, key) return key == "run" and recorded or nil end,
     __metatable = false })
 end
 
 local function train_recorded(run, train, valid, metrics, o)
-  local runs, record = require "nablua.run", open_record(run, train, o)
-  if not record then
+  local runs, recorded = require "nablua.run", open_record(run, train, o)
+  if not recorded then
     train_all(run, train, valid, metrics, o)
     return nil
   end
-  runs.drive_fit(record, function(next_step)
+  runs.drive_fit(recorded, function(next_step)
     run.next = next_step
     train_all(run, train, valid, metrics, o)
   end)
-  runs.end_fit(record)
-  return record
+  runs.end_fit(recorded)
+  return recorded
 end
 
 registry.define(fit, "nn.", "fit", {
@@ -513,15 +513,15 @@ return #history.loss  --> 3]],
       batch = 0, began = native.clock(), waited = 0, tally = new_tally(metrics, loss), history = { seconds = {} } }
     coverage.look("nn.fit", net, opt)
     open_checkpoint(run, o)
-    local restore, record = modes.of(net), nil
+    local restore, recorded = modes.of(net), nil
     modes.restoring(function()
       restore()
       opt:zero_grad()
     end, function()
       net:train()
-      record = train_recorded(run, train, valid, metrics, o)
+      recorded = train_recorded(run, train, valid, metrics, o)
     end)
-    return record and with_run(run.history, record) or run.history
+    return recorded and with_run(run.history, recorded) or run.history
   end,
 })
 

@@ -53,7 +53,8 @@ local function next_batch(self)
     local batch = self.source:next(place, self.at + 1, self.at < self.head)
     if batch then
       if batch.n < 2 and not self.step then
-        native.raise((self.by_epochs and "nn.fit" or "run") .. ": a batch must have an input and a target, it has one value")
+        native.raise((self.by_epochs and "nn.fit" or "run") ..
+          ": a batch must have an input and a target, it has one value")
       end
       return batch
     end
@@ -609,8 +610,8 @@ end
 -- seen(output, target, loss), called in each forward pass.  nil where it cannot be recorded.
 function run.of_fit(o, place)
   if together.size() > 1 or not states.memory(o.opt) then return nil end
-  local self = { fit = true, by_epochs = true, norms = false, random = nb.random_state(), history = { loss = {}, lr = {} },
-    means = {}, place = place, source = source.of(o.data) }
+  local self = { fit = true, by_epochs = true, norms = false, random = nb.random_state(), means = {}, place = place,
+    history = { loss = {}, lr = {} }, source = source.of(o.data) }
   for name, value in pairs(o) do self[name] = value end
   self.at = (place.epoch - 1) * (self.source.count or 0) + (self.source.count and place.batch or 0)
   self.head = self.at

@@ -72,15 +72,42 @@ local function norm_of(self, most)
   return require("nablua.nn").clip_grad_norm(self.net:parameters(), most)
 end
 
+-- Whether the optimizer moves all that the net learns, so that the norm comes out of its own pass, where it has one.
+local function moves_all(self)
+  if self.moves_at == native.built then return self.moves_all end
+  local count = 0
+  for _, group in ipairs(self.opt.groups) do count = count + #group.params end
+  self.moves_at, self.moves_all = native.built, count == #self.net:parameters()
+  return self.moves_all
+end
+
+local function gradients(self)
+  local count = 0
+  for _, p in ipairs(self.net:parameters()) do
+    if p.grad then count = count + 1 end
+  end
+  return count
+end
+
+-- f(...) with the norm of the gradients, where the optimizer has read all of them in one pass; nil elsewhere.
+local function measured(self, f, ...)
+  if not self.norms or self.clip or not moves_all(self) then return f(...), nil end
+  native.measure(true)
+  local result = f(...)
+  local norm, count = native.measure()
+  if count ~= self.measures then self.measures = count > 0 and count == gradients(self) and count or nil end
+  return result, self.measures and norm or nil
+end
+
 -- A compiled step does all of it, and what it gives has no history.
 local function train_whole(self, batch)
   local before = self.frames:writes()
   self.opt:zero_grad()
-  local J = self.step(table.unpack(batch, 1, batch.n))
+  local J, norm = measured(self, self.step, table.unpack(batch, 1, batch.n))
   if self.frames:writes() == before and not states.memory(self.opt)[self.opt.groups[1].params[1]] then
     fail("the compiled step moved no weights; it must do all of it: zero_grad, the loss, backward, opt:step()")
   end
-  return number_of(J), self.norms and norm_of(self, math.huge) or nil
+  return number_of(J), norm or self.norms and norm_of(self, math.huge) or nil
 end
 
 -- The function that the optimizer calls, once or several times.  What counts is the first: the loss, and ‖∂J/∂W‖ where
@@ -92,7 +119,7 @@ local function trainer_of(self)
     local value = number_of(J)
     self.value = self.value or value
     J:backward()
-    if self.clip or self.norms then
+    if self.clip or self.norms and not self.measures then
       local before = norm_of(self, self.clip or math.huge)
       self.norm = self.norm or before
     end
@@ -104,9 +131,9 @@ local function train(self, batch)
   if compile.compiled_of(self.step) then return train_whole(self, batch) end
   self.trainer = self.trainer or trainer_of(self)
   self.batch, self.value, self.norm = batch, nil, nil
-  self.opt:step(self.trainer)
+  local _, norm = measured(self, self.opt.step, self.opt, self.trainer)
   self.batch = nil
-  return self.value, self.norm
+  return self.value, norm or self.norm or self.norms and norm_of(self, math.huge) or nil
 end
 
 -- ---- how compiled functions are called ----
@@ -147,6 +174,7 @@ function step.unfollow(self)
   if not calls or native.compiled_calls ~= calls then return end
   native.compiled_calls, native.run_step, native.run_name, calls.outer = calls.outer, nil, nil, nil
   native.plans_hold(false)
+  native.measure()
   if calls.threads then nb.threads(calls.threads) end
 end
 
@@ -204,7 +232,8 @@ local function of_all(self, value, batch)
   return value, count
 end
 
--- Does step k with a batch; its loss and how many samples it had.  One that was done before is compared, and raises an error when it differs.
+-- Does step k with a batch; its loss and how many samples it had.  One that was done before is compared, and raises an
+-- error when it differs.
 function step.once(self, k, batch)
   local rate, again = self.opt.lr, k <= self.head
   local threads = again and self.threads:get(k) or nb.threads()

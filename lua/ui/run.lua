@@ -103,7 +103,7 @@ function Panel:toggle()
   else
     self.timer = clock.every(0.02, function() slice(self) end)
   end
-  self:follow(true)
+  self:follow(false)
 end
 
 -- ---- making them ----
@@ -142,16 +142,16 @@ local function controls_of(run, runs)
   follower.panels[self] = true
   display.pending[follower] = true
   self:follow(true)
-  local all = make("column", { make("row", { self.back, self.play, self.step, self.place, self.rate }), self.said,
-    self.card })
+  local row = make("row", { self.back, self.play, self.step, self.place, self.rate })
+  local all = make("column", { row, self.said, self.card })
   widget.private(all).panel = self  -- lives as long as what is shown
   return all
 end
 
 return { {
   name = "controls", signature = "ui.controls(run)", see = { "nb.run", "run:go" },
-  doc = "Controls of a run: play and pause, a step on and back, a place among all its steps, its rate, and its card, " ..
-    "which follow it.  While run:go() runs they move it between two steps; at rest, in a notebook, they play it by " ..
+  doc = "Controls of a run: play and pause, a step on and back, a place among all its steps, its rate, and its card, which " ..
+    "follow it.  While run:go() runs they move it between two steps; at rest, in a notebook, they play it by " ..
     "the clock.  In a terminal they stand in the line below what run:go() prints.",
   example = [[
 local net, x = nn.Linear(1, 1), nb.rand(8, 1)

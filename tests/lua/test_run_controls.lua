@@ -98,7 +98,7 @@ function T.test_visitors_that_look_change_nothing()
   local seen = 0
   visited(function()
     seen = seen + 1
-    local _ = looked.loss, looked.opt.lr
+    local _ = { looked.loss, looked.opt.lr }
     nb.rand(2)
     nb.no_grad(looked.net, nb.randn(4, 4))
   end, looked.go, looked)
