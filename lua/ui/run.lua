@@ -150,8 +150,8 @@ end
 
 return { {
   name = "controls", signature = "ui.controls(run)", see = { "nb.run", "run:go" },
-  doc = "Controls of a run: play and pause, a step on and back, a place among all its steps, its rate, and its card, which " ..
-    "follow it.  While run:go() runs they move it between two steps; at rest, in a notebook, they play it by " ..
+  doc = "Controls of a run: play and pause, a step on and back, a place among all its steps, its rate and card, " ..
+    "which follow it.  While run:go() runs they move it between two steps; at rest, in a notebook, they play it by " ..
     "the clock.  In a terminal they stand in the line below what run:go() prints.",
   example = [[
 local net, x = nn.Linear(1, 1), nb.rand(8, 1)
