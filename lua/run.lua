@@ -21,7 +21,6 @@ local source = require "nablua.run.source"
 local state = require "nablua.run.state"
 local together = require "nablua.dist.together"
 local step = require "nablua.run.step"
-local states = require "nablua.optim.state"
 local visits = require "nablua.run.visits"
 
 local run = registry.home "nablua.run"
@@ -178,6 +177,13 @@ local function forward(self, last, told)
   while self.at < last and not (told and self.asked) and go_on(self, alone) do
     if told then told() end
     alone = true
+    if self.pausing then
+      self.pausing, alone = nil, false
+      if self.unsettled then state.settle(self) end
+      if not (native.pause_here and native.pause_here("pause", ("the run stands after step %d"):format(self.at))) then
+        break  -- as an interrupt leaves it
+      end
+    end
   end
   if self.unsettled then state.settle(self) end
 end
@@ -391,6 +397,18 @@ method("go", {
   end,
 })
 
+method("pause", {
+  signature = "run:pause()", see = { "run:go", "breakpoint" },
+  doc = "For a handler or a callback while the run goes: it pauses at the end of this step, at the prompt or in the " ..
+    "debugger, and goes on in the same bits.  Where nobody can be asked it stops there, and run:go() goes on.  " ..
+    "Returns the run.",
+  example = sample .. "local ok, message = pcall(run.pause, run); return ok  --> false",
+  function(self, proxy)
+    if not self.driven then fail "it does not go, so that it cannot pause" end
+    self.pausing = true
+    return proxy
+  end,
+})
 local function is_sum(self)
   return module.is(self.loss) and self.loss.reduction == "sum"
 end
@@ -604,48 +622,6 @@ function run.when_it_steps(proxy, f)
   inner[proxy].told = f
 end
 
--- ---- for nn.fit ----
-
--- A run that nn.fit drives epoch by epoch; `o` has net, loss, opt, data, schedule, schedule_per, clip, epochs, and
--- seen(output, target, loss), called in each forward pass.  nil where it cannot be recorded.
-function run.of_fit(o, place)
-  if together.size() > 1 or not states.memory(o.opt) then return nil end
-  local self = { fit = true, by_epochs = true, norms = false, random = nb.random_state(), means = {}, place = place,
-    history = { loss = {}, lr = {} }, source = source.of(o.data) }
-  for name, value in pairs(o) do self[name] = value end
-  self.at = (place.epoch - 1) * (self.source.count or 0) + (self.source.count and place.batch or 0)
-  self.head = self.at
-  step.open(self)
-  step.fill(self, self.at)
-  return run.of(self)
-end
-
--- f(next) with the run going, where next() does a step and is false at an epoch's end.
-function run.drive_fit(proxy, f)
-  local self = inner[proxy]
-  local alone, over = false, false  -- over: the epoch's last batch was its last known one
-  local function next_step()
-    local epoch, done = self.place.epoch, not over and go_on(self, alone)
-    over = done and self.place.epoch > epoch
-    alone = done and not over
-    if not alone then state.settle(self) end
-    self.seed_after, self.counter_after = native.random_state()
-    return done
-  end
-  return drive(self, function()
-    local result = f(next_step)
-    self.epochs, self.over_after = math.max(self.place.epoch - 1, 1), self.at
-    native.whole(prepare, self, false)  -- what came after the last step is noted
-    return result
-  end)
-end
-
--- It is a run as any other from now on.
-function run.end_fit(proxy)
-  local self = inner[proxy]
-  self.by_epochs, self.seen = nil, nil
-end
-
 -- What is known of a run, for those who write it down.
 function run.known_of(proxy)
   return inner[proxy]
@@ -693,6 +669,7 @@ function run.new(given)
 end
 
 require "nablua.run.compare"(run)
+require "nablua.run.fitting"(run, inner, { drive = drive, go_on = go_on, prepare = prepare })
 run.journals = require "nablua.run.journals"
 
 return run
