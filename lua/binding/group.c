@@ -146,20 +146,16 @@ const char *const *nb_group_launchers(const char *path, Error *err) {
   return names;
 }
 
-bool nb_group_spawn(char *const *arguments, Error *err) {
-  if (!nb_relay_start(arguments, &group.place, err)) return false;
+bool nb_group_spawn(const char *path, char **arguments, Error *err) {
+  const char *const *names = nb_group_launchers(path, err);
+  if (!names || !nb_relay_start(names, arguments, &group.place, err)) return false;
   group.transport = nb_relay_transport();
   group.spawned = true;
   return open_board(end_workers, err);
 }
 
-void nb_group_carry(const char *path, int pid, int fd) {
-  Error err;
-  if (!load(path, &err))
-    nb_board_say("%s", err.message);
-  else
-    nb_relay_serve(group.transport, pid, fd);
-  _exit(1);
+bool nb_group_carry(const char *path, int pid, int fd, Error *err) {
+  return load(path, err) && nb_relay_serve(group.transport, pid, fd, err);
 }
 
 void nb_group_serve_prompt(void) {
