@@ -253,8 +253,21 @@ int open_pipe(lua_State *L) {
   return 1;
 }
 
+// os.exit as Lua's own, its upvalue; but what runs below a visitor cannot end within it.
+static int exit_program(lua_State *L) {
+  if (session_of(L)->depth > 0)
+    return luaL_error(L, "os.exit: what is done in the middle of a run cannot end the program; stop the run first");
+  lua_pushvalue(L, lua_upvalueindex(1));
+  lua_insert(L, 1);
+  lua_call(L, lua_gettop(L) - 1, 0);
+  return 0;
+}
+
 void open_programs(lua_State *L) {
   lua_getglobal(L, "os");
+  lua_getfield(L, -1, "exit");
+  lua_pushcclosure(L, exit_program, 1);
+  lua_setfield(L, -2, "exit");
   lua_pushcfunction(L, execute_program);
   lua_setfield(L, -2, "execute");
   lua_getglobal(L, "io");

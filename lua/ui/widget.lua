@@ -68,6 +68,7 @@ local function send(w, fields, method)
   local p = own[w]
   if not p.comm then return end
   local state, paths, buffers = wire_state(w, fields)
+  if next(state) == nil and #buffers == 0 then return end  -- nothing of it concerns the page
   p.comm:send({ method = method or "update", state = state, buffer_paths = paths }, buffers)
 end
 

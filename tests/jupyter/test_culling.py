@@ -96,7 +96,7 @@ class Culling(unittest.TestCase):
                                                      "user_expressions": {}, "allow_stdin": False, "stop_on_error": True})
         time.sleep(1)
         completion = self.reply(socket, self.send(socket, "complete_request", {"code": "nb.ra", "cursor_pos": 5}))
-        self.assertIn("nb.rand", completion["matches"])
+        self.assertIn("rand", completion["matches"])
         answered = time.monotonic() - begun
         while time.monotonic() - begun < TRAINS - 1:
             model = self.lives(kernel)

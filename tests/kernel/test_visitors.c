@@ -27,6 +27,7 @@ static struct {
   int fuse;            // calls of the clock, from the first visitor on, until an interrupt comes; 0: none does
   double interrupted;  // when it came
   int lost;            // how many had to be repeated
+  bool interrupting;   // when what is done before an input has failed
 } front;
 
 static void see_value(void *user, int number, const Bundle *value) {
@@ -45,6 +46,7 @@ static void see_nothing(void *user, bool wait) {
 static void see_error(void *user, const Problem *problem) {
   (void)user;
   snprintf(front.visiting ? front.visitors : front.problem, sizeof front.problem, "%s", problem->message);
+  if (front.interrupting && strstr(problem->message, "before")) raise(SIGINT);
 }
 
 static void run_visitor(void *user) {
@@ -396,6 +398,18 @@ static void interrupts_are_never_swallowed(void **state) {
   assert_true(served > TIMES);
 }
 
+// Between the parts of an input nothing is active for a moment, as where what is done before each input has failed.
+static void an_interrupt_between_two_parts_stops_the_next(void **state) {
+  (void)state;
+  ask("commands = require 'nablua.session.commands' before = commands.before_input\n"
+      "commands.before_input = function() error 'before' end require('nablua.session.native').watch(true)");
+  front.interrupting = true;
+  assert_int_equal(evaluate("for i = 1, 1e9 do end"), SESSION_INTERRUPTED);
+  front.interrupting = false;
+  assert_int_equal(evaluate("return 1"), SESSION_OK);  // it stops nothing later
+  ask("commands.before_input = before require('nablua.session.native').watch(false)");
+}
+
 // ---- where they come ----
 
 static void count(int number) {
@@ -510,6 +524,7 @@ int main(void) {
       cmocka_unit_test(errors_stay_with_the_visitor),
       cmocka_unit_test(an_endless_visitor_is_stopped_alone),
       cmocka_unit_test(interrupts_are_never_swallowed),
+      cmocka_unit_test(an_interrupt_between_two_parts_stops_the_next),
       cmocka_unit_test(waits_serve_visitors_and_take_as_long),
       cmocka_unit_test(none_comes_into_a_finalizer_or_behind_an_interrupt),
       cmocka_unit_test(a_hook_of_the_user_survives),
