@@ -2,8 +2,9 @@
 -- A group from a prompt or notebook: dist.start, and cells that run on its ranks.
 --
 -- The prompt is rank 1.  It starts MPI's launcher, whose first process carries the prompt's exchanges (relay.h): so the
--- prompt itself calls no MPI, which could block or end it.  The others are `nablua --cells` (kernel/repl/cells.h); cells
--- go to them and their outputs come back by channels of our own (workers.c), and a worker that is gone is a sentence.
+-- prompt itself calls no MPI, which could block or end it.  The others are `nablua --cells` (kernel/repl/cells.h);
+-- cells go to them and their outputs come back by channels of our own (workers.c), and a worker that is gone is a
+-- sentence.
 local native = require "nablua.native"
 local notice = require "nablua.notice"
 local nb = require "nablua.core"
@@ -256,7 +257,8 @@ rmdir "$PWD" 2>/dev/null
 exec %s --cells '%s' plain 100 %s
 ]]
 
--- What the launcher, known by `names`, is told to start the carrier and the workers 2 to n.  `wanted`: the machines for them, in turns.
+-- What the launcher, known by `names`, is told to start the carrier and the workers 2 to n.  `wanted`: the
+-- machines for them.
 local function command_line(names, path, n, wanted)
   local binary, pid, fd = quoted(program()), native.dist_relay()
   local words, folder, far = { "-n", tostring(n) }, quoted(native.working_folder()), {}

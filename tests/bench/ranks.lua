@@ -4,8 +4,8 @@
 --   mpirun -n 2 nablua tests/bench/ranks.lua [c|d|g] [rounds]      beside tests/bench/ranks.py under torchrun
 --
 -- c is an MLP, d LeNet, g GPT-2's shape.  Both kinds of steps run on all ranks at once, so that what they share beside
--- the exchange, memory and caches, weighs on both.  Printed are the least and the median of the rounds of both, and their
--- ratios; alone, the step.  tests/bench/ranks.sh does one, two and PyTorch's two in turns.
+-- the exchange, memory and caches, weighs on both.  Printed are the least and the median of the rounds of both, and
+-- their ratios; alone, the step.  tests/bench/ranks.sh does one, two and PyTorch's in turns.
 local nb = require "nablua"
 local nn, optim, dist = nb.nn, nb.optim, nb.dist
 

@@ -5,7 +5,7 @@
 #   NABLUA=build/release/nablua TORCH=~/torch/bin tests/bench/ranks.sh c 5 15
 here=$(dirname "$0") work=${1:-c} turns=${2:-3} rounds=${3:-15}
 program=${NABLUA:-build/release/nablua}
-for turn in $(seq "$turns"); do
+for _ in $(seq "$turns"); do
   NABLUA_THREADS=1 "$program" "$here/ranks.lua" "$work" "$rounds"
   NABLUA_THREADS=2 mpirun -n 2 "$program" "$here/ranks.lua" "$work" "$rounds" 2>/dev/null
   [ -n "$TORCH" ] || continue
