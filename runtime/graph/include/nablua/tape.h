@@ -35,12 +35,12 @@ struct Node {
   uint32_t *versions;  // storage versions of the saved arguments, one for each edge
   Tensor *saved_out[3];
   uint32_t out_version[3];
-  Tensor *watcher[3];  // not owned: the live tensors that stand for the outputs and want their gradient
-  struct Hook *hooks;  // owned
-  size_t bytes;        // of this block, which holds args, edges and lists too
-  bool freed;          // a backward has released the saved values ...
-  Site freed_at;       // ... from this line
-  const void *module;  // whose call applied the operator, as the provider of sites knows it; not owned
+  Tensor *watcher[3];           // not owned: the live tensors that stand for the outputs and want their gradient
+  struct Hook *hooks;           // owned
+  size_t bytes;                 // of this block, which holds args, edges and lists too
+  bool freed;                   // a backward has released the saved values ...
+  Site freed_at;                // ... from this line
+  const void *module;           // whose call applied the operator, as the provider of sites knows it; not owned
   struct Node *before, *after;  // of all that live, the latest first
   union {
     intptr_t place;          // 1 + its place among those that the innermost walk has met; 0: no walk has
