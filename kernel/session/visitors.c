@@ -28,7 +28,7 @@ typedef struct Evaluation {
   lua_State *L, *running;
   sig_atomic_t active, interrupted, within, awaited;
   double peace_until;
-  bool owed, unwinding, raised;
+  bool owed, unwinding, asked;
   Resumed *resumed;
   Sink sink;
   SessionLevel level;
@@ -57,7 +57,7 @@ static Evaluation evaluation_of(const Session *s) {
                       .peace_until = s->peace_until,
                       .owed = s->owed,
                       .unwinding = s->unwinding,
-                      .raised = nb_interrupt_is_raised(),
+                      .asked = nb_interrupted(),
                       .resumed = s->resumed,
                       .sink = s->sink,
                       .level = s->level,
@@ -87,7 +87,7 @@ static void set_evaluation(Session *s, const Evaluation *e) {
   s->owed = e->owed;
   s->unwinding = e->unwinding;
   nb_interrupt_clear();
-  if (e->raised) nb_interrupt();  // one that came just before the visitor, whose calls have cleared it
+  if (e->asked) nb_interrupt();  // one that came just before the visitor, whose calls have cleared it
   s->resumed = e->resumed;
   s->sink = e->sink;
   s->level = e->level;

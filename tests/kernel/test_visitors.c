@@ -24,10 +24,11 @@ static struct {
   char problem[4000];   // the last error
   char visitors[4000];  // the last error of a visitor
   bool visiting;
-  int fuse;            // calls of the clock, from the first visitor on, until an interrupt comes; 0: none does
-  double interrupted;  // when it came
-  int lost;            // how many had to be repeated
-  bool interrupting;   // when what is done before an input has failed
+  int fuse;                // calls of the clock, from the first visitor on, until an interrupt comes; 0: none does
+  double interrupted;      // when it came
+  int lost;                // how many had to be repeated
+  bool interrupts_before;  // just before the next visitor
+  bool interrupting;       // when what is done before an input has failed
 } front;
 
 static void see_value(void *user, int number, const Bundle *value) {
@@ -62,6 +63,8 @@ static bool visit(void *user, SessionLevel level) {
   static bool again;
   if (again && !front.at_once) return again = false;
   if (!front.run || front.level >= level || front.served >= front.most) return false;
+  if (front.interrupts_before) raise(SIGINT);
+  front.interrupts_before = false;
   again = session_visit(session, front.level, run_visitor, NULL);
   return again;
 }
@@ -405,6 +408,16 @@ static void interrupts_are_never_swallowed(void **state) {
   assert_true(served > TIMES);
 }
 
+// What waits in C looks at the library's flag alone, which calls of the visitor have cleared.
+static void an_interrupt_just_before_a_visitor_is_kept(void **state) {
+  (void)state;
+  expect_visitors(handle, SESSION_BESIDE, 3);
+  front.interrupts_before = true;
+  double begun = session_clock();
+  assert_int_equal(evaluate("nb.sleep(60)"), SESSION_INTERRUPTED);
+  assert_true(session_clock() - begun < 30);
+}
+
 // Between the parts of an input nothing is active for a moment, as where what is done before each input has failed.
 static void an_interrupt_between_two_parts_stops_the_next(void **state) {
   (void)state;
@@ -531,6 +544,7 @@ int main(void) {
       cmocka_unit_test(errors_stay_with_the_visitor),
       cmocka_unit_test(an_endless_visitor_is_stopped_alone),
       cmocka_unit_test(interrupts_are_never_swallowed),
+      cmocka_unit_test(an_interrupt_just_before_a_visitor_is_kept),
       cmocka_unit_test(an_interrupt_between_two_parts_stops_the_next),
       cmocka_unit_test(waits_serve_visitors_and_take_as_long),
       cmocka_unit_test(none_comes_into_a_finalizer_or_behind_an_interrupt),
