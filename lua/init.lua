@@ -29,12 +29,15 @@ registry.later("nablua.functions.random",
 registry.later("nablua.functions.making", "new_zeros new_ones new_full new_empty new_tensor")
 registry.later("nablua.functions.derivatives", "jacobian hessian vjp jvp hvp vmap")
 registry.later("nablua.functions.images", "interpolate grid_sample affine_grid")
-registry.later("nablua.functions.fourier", "fft ifft fft2 ifft2 rfft irfft fftshift ifftshift")
+registry.later("nablua.functions.fourier", "fft ifft fft2 ifft2 rfft irfft fftshift ifftshift " ..
+  "rfft2 irfft2 fftn ifftn rfftn irfftn")
+registry.later("nablua.functions.spectra", "stft istft hann_window hamming_window blackman_window bartlett_window")
+registry.later("nablua.functions.recompute", "recompute")
 registry.later("nablua.functions.compare", "allclose equal positive")
 registry.later("nablua.files", "save load")
 registry.later("nablua.progress", "progress", nb)
 registry.later("nablua.bundles", "pretty", nb)
-nb.help = require("nablua.help").help
+nb.help = registry.late("nablua.help", nil, true)
 nb.nn = registry.late "nablua.nn"
 nb.optim = registry.late "nablua.optim"
 nb.data = registry.late "nablua.data"

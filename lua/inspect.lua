@@ -48,8 +48,9 @@ return s:next().formula  --> "z⁽²⁾ = X·W⁽¹⁾ᵀ+b⁽¹⁾"]],
 define("summary", "summary", {
   doc = "A table of a net's layers for an input: path, kind, shapes, parameters, memory.  Where a shape does not " ..
     "fit, the table up to that layer, what it expected, what it got, and the smallest change that fits.  Rows have " ..
-    "path, kind, shape, params, bytes; .total; .failure where there is one.",
-  signature = "inspect.summary(net, input)", see = { "inspect.step" },
+    "path, kind, shape, params, bytes; .total; .failure where there is one.  In large nets a module is one row; " ..
+    "s:open(\"encoder.3\") shows what is inside it.",
+  signature = "inspect.summary(net, input)", see = { "inspect.step", "summary:open" },
   params = { { name = "net", type = "module" },
     { name = "input", type = "tensor", doc = "what the net is called with" } },
   example = [[
@@ -103,9 +104,10 @@ return inspect.diagnose(net, x, y, nn.BCEWithLogitsLoss())[1].remedy  --> "net[4
 })
 
 define("stop", "stop", {
-  doc = "Stops where something happens: an error whose value says where, and %debug looks into the frame that " ..
-    "applied the operator, with its variables as they were.  The condition is asked after each operator, or each " ..
-    "backward rule, that op, layer and phase leave.  Fields of e, and of the error's value: op layer phase inputs " ..
+  doc = "Pauses where something happens, at the prompt or in the debugger that is attached, in the frame that " ..
+    "applied the operator, whose variables are there, with e for what happened; in scripts it is an error whose " ..
+    "value is e.  The condition is asked after each operator, or each " ..
+    "backward rule, that op, layer and phase leave.  Fields of e: op layer phase inputs " ..
     "output outputs grad_in given site step locals loss why.  In a run it stands after the step before, so that " ..
     "run:look() shows that step.  Without stops nothing costs anything; while there are some compiled functions run " ..
     "as they are.",
@@ -241,5 +243,6 @@ for _, name in ipairs { "graph", "diagram" } do
 end
 require "nablua.inspect.watch"  -- registers the methods of what it gives
 require "nablua.inspect.profile"
+require "nablua.inspect.summary"
 
 return inspect

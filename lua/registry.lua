@@ -62,6 +62,20 @@ end
 
 -- ---- modules that are loaded late ----
 
+-- What the module registers when it is loaded, whoever asks for it, stands at this place.
+local function keep_place(name)
+  local place, loader = {}, package.preload[name]
+  if not rows then order[#order + 1] = place end
+  package.preload[name] = loader and function(...)
+    local before = order
+    order = place
+    local ok, given = pcall(loader, ...)
+    order = before
+    if not ok then error(given, 0) end
+    return given
+  end
+end
+
 local homes = {}  -- name of a module → the table that users know
 local late = {}   -- what loads each, in their order and by name
 
@@ -74,16 +88,14 @@ end
 -- The table of a module that is loaded when somebody first looks into it, or asks the registry: programs that do not
 -- use it start sooner.  What it registers stands at this place.  With a table `into` the module fills that one, and is
 -- loaded when somebody asks it for what it does not have.
-function registry.late(name, into)
+-- With `called` it is one that is called, and has a text.
+function registry.late(name, into, called)
   homes[name] = into or homes[name]
-  local home, meta, place = registry.home(name), {}, {}
-  if not rows then order[#order + 1] = place end
+  local home, meta = registry.home(name), {}
+  keep_place(name)
   local function load()
     if getmetatable(home) ~= meta then return end
-    local before = order
-    order = place
     local ok, message = pcall(require, name)
-    order = before
     if ok then return end
     setmetatable(home, meta)
     error(message, 0)
@@ -99,6 +111,16 @@ function registry.late(name, into)
   function meta.__pairs()
     load()
     return pairs(home)
+  end
+  if called then
+    function meta.__call(_, ...)
+      load()
+      return home(...)
+    end
+    function meta.__tostring()
+      load()
+      return tostring(home)
+    end
   end
   late[#late + 1], late[name] = load, load
   return setmetatable(home, meta)
@@ -138,14 +160,13 @@ end
 -- of tensors, which it defines, or fields of the table `home`, which it returns.  Without names, which belong after all
 -- others of their table, it is asked for every name that is not there.
 function registry.later(name, names, home)
-  local place, loaded = {}, false
-  if not rows then order[#order + 1] = place end
+  local loaded = false
+  keep_place(name)
   local function load()
     if loaded then return end
-    local before = order
-    order, loaded = place, true
+    loaded = true
     local ok, given = pcall(require, name)
-    order, loaded = before, ok
+    loaded = ok
     if not ok then error(given, 0) end
     for key, value in pairs(home and given or {}) do
       if rawget(home, key) == nil and is_listed(names, key) then home[key] = value end

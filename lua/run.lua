@@ -186,6 +186,12 @@ local function forward(self, last, told)
     self.lasted = native.clock() - began
     frames.learn(self, self.lasted_on_all or self.lasted)
     if told then told() end
+    if self.pausing then
+      self.pausing = nil
+      if not (native.pause_here and native.pause_here("pause", ("the run stands after step %d"):format(self.at))) then
+        break  -- as an interrupt leaves it
+      end
+    end
   end
 end
 
@@ -363,6 +369,18 @@ method("go", {
   end,
 })
 
+method("pause", {
+  signature = "run:pause()", see = { "run:go", "breakpoint" },
+  doc = "For a handler or a callback while the run goes: it pauses at the end of this step, at the prompt or in the " ..
+    "debugger, and goes on in the same bits.  Where nobody can be asked it stops there, and run:go() goes on.  " ..
+    "Returns the run.",
+  example = sample .. "local ok, message = pcall(run.pause, run); return ok  --> false",
+  function(self, proxy)
+    if not self.driven then fail "it does not go, so that it cannot pause" end
+    self.pausing = true
+    return proxy
+  end,
+})
 local function is_sum(self)
   return module.is(self.loss) and self.loss.reduction == "sum"
 end

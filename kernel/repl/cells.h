@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Cells for another program: `nablua --cells MARKER rich|plain WIDTH FOLDER`, which `nablua check` runs; and the workers
-// of a prompt, which on other machines have `"ADDRESS,ADDRESS PORT SECRET" NUMBER` behind it, where they connect.
+// Cells for another program: `nablua --cells MARKER rich|plain WIDTH FOLDER`, which `nablua check` runs; and the
+// workers of a prompt, which on other machines have `"ADDRESS,ADDRESS PORT SECRET" NUMBER` behind it, where they
+// connect.
 //
 // Standard input has cells: "LENGTH ANSWERS INTERRUPT\n", as many bytes of code, as many of answers to input(), a line
 // each; with INTERRUPT 1 the cell is stopped as by Ctrl-C once it has run for half a second.  All

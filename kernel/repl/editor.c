@@ -55,14 +55,11 @@ void editor_open(Session *s, bool color) {
   session = s;
 }
 
-char *editor_read(int number) {
-  char prompt[256], continued[256];
-  stop_forget();
-  make_prompts(number, prompt, continued, sizeof prompt);
+static char *read_input(Session *s, const char *prompt, const char *continued) {
 #ifdef NABLUA_EDITOR_LIBEDIT
-  if (screen_can_move_cursor() && isatty(STDIN_FILENO)) return plain_read(session, prompt, continued, readline);
+  if (screen_can_move_cursor() && isatty(STDIN_FILENO)) return plain_read(s, prompt, continued, readline);
 #endif
-  return plain_read(session, prompt, continued, plain_line);
+  return plain_read(s, prompt, continued, plain_line);
 }
 
 void editor_prefill(const char *text) {
@@ -138,6 +135,12 @@ static bool edits(void) {
 
 // ---- what readline asks for ----
 
+// What is paused waits for the user, and serves visitors meanwhile.
+static void wait_for_key(void) {
+  session_serve(session);
+  drawing_catch_up();
+}
+
 static void redisplay(void) {
   vi_settle();
   drawing_key();
@@ -172,7 +175,7 @@ static bool terminal_is_utf8(void) {
 }
 
 void editor_open(Session *s, bool color) {
-  static const BytesEvents events = {stop_is_asked, drawing_catch_up, drawing_resized, suspend, resume};
+  static const BytesEvents events = {stop_is_asked, wait_for_key, drawing_resized, suspend, resume};
   static const char *const variables[][2] = {{"bell-style", "none"},
                                              {"bind-tty-special-chars", "off"},
                                              {"keyseq-timeout", "50"},
@@ -223,12 +226,8 @@ static char *read_edited(const char *prompt, const char *continued) {
   return line;
 }
 
-char *editor_read(int number) {
-  char prompt[256], continued[256];
-  stop_forget();
-  make_prompts(number, prompt, continued, sizeof prompt);
-  if (!edits()) return plain_read(session, prompt, continued, plain_line);
-  settings_apply(session);
+static char *read_input(Session *s, const char *prompt, const char *continued) {
+  if (!edits() || !session) return plain_read(s, prompt, continued, plain_line);
   bytes_begin();
   for (;;) {
     char *input = stop_is_for_good() ? NULL : read_edited(prompt, continued);
@@ -277,6 +276,23 @@ static char *edited_line(const char *prompt) {
 }
 
 #endif
+
+char *editor_read(int number) {
+  char prompt[256], continued[256];
+  stop_forget();
+  make_prompts(number, prompt, continued, sizeof prompt);
+#ifdef NABLUA_EDITOR_READLINE
+  if (edits()) settings_apply(session);
+#endif
+  return read_input(session, prompt, continued);
+}
+
+char *editor_read_paused(Session *s, const char *prompt) {
+  char continued[64];
+  stop_forget();
+  snprintf(continued, sizeof continued, "%*s| ", (int)strlen(prompt) - 2, "");
+  return read_input(s, prompt, continued);
+}
 
 // ---- asking ----
 

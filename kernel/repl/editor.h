@@ -15,6 +15,9 @@ void editor_open(Session *s, bool color);
 // The next input, to be freed; NULL at the end of input.  `number` is shown in the prompt.
 char *editor_read(int number);
 
+// The next input at a prompt of what is paused, the same way; a session that editor_open was not given has no editing.
+char *editor_read_paused(Session *s, const char *prompt);
+
 // A line for the program that runs, without history; NULL at the end of input or when given up.
 char *editor_ask(const char *prompt, bool hidden);
 

@@ -38,6 +38,12 @@ static void on_attention(int number) {
   if (session) session_attend(session);
 }
 
+// Ctrl-\ at a prompt's terminal; of a script it ends the program, as always.
+static void on_pause(int number) {
+  (void)number;
+  if (session) session_pause(session);
+}
+
 // The terminal is gone, or the machine goes down: what runs is stopped, so that what is to be closed is closed.
 static void on_leave(int number) {
   leaving = number;
@@ -134,6 +140,11 @@ static char *ask(void *user, const char *prompt, bool hidden, size_t *length) {
   char *line = repl_ask(prompt, hidden);
   *length = line ? strlen(line) : 0;
   return line;
+}
+
+static bool paused(void *user, const char *prompt, char **input, size_t *length) {
+  (void)user;
+  return repl_paused(session, prompt, input, length);
 }
 
 static const char usage[] =
@@ -302,6 +313,8 @@ static int run(const Options *o, int argc, char **argv) {
   if (prompt) {
     if (o->banner) printf("%s   ?name or help(name) explains, Ctrl-D leaves\n", version);
     prompting = true;
+    struct sigaction pause = {.sa_handler = on_pause, .sa_flags = SA_RESTART};
+    sigaction(SIGQUIT, &pause, NULL);
     repl_run(session);
     return 0;
   }
@@ -337,6 +350,7 @@ int main(int argc, char **argv) {
                .next_input = isatty(STDIN_FILENO) ? next_input : NULL,
                .error = show_error,
                .ask = ask,
+               .paused = paused,
                .visit = visit,
                .controls = see_controls};
   if ((argc == 6 || argc == 8) && strcmp(argv[1], "--cells") == 0) return serve_cells(argc, argv);

@@ -13,6 +13,9 @@ void interrupt_what_runs(Session *s);
 // Lets what runs go on: the interrupt was meant for another program.
 void forgive_interrupt(Session *s);
 
+// The states that run or wait for one that does, the innermost first; how many.
+int waiting_states(const Session *s, lua_State **states, int most);
+
 // Whether one of the states that wait for a coroutine is such a one.
 bool any_waiting(const Session *s, bool (*is)(lua_State *L));
 

@@ -69,6 +69,10 @@ typedef struct Sink {
   // Does, by session_visit, the first piece of work that waits and is below a level; false when there is none.  NULL:
   // there is never any.
   bool (*visit)(void *user, SessionLevel level);
+  // While what runs is paused: an input of the user's, from malloc, that is asked for at a prompt; or NULL after a
+  // moment, at once where prompt is NULL.  False when there is no user any more, and it goes on.  NULL: nothing pauses.
+  bool (*paused)(void *user, const char *prompt, char **input, size_t *length);
+  void (*event)(void *user, const char *json, size_t length);  // of the debugger, for who is attached; may be NULL
   void (*controls)(void *user);  // what session_controls gives has changed; may be NULL
 } Sink;
 
@@ -170,6 +174,18 @@ void session_serve(Session *s);
 // An interrupt stops a visitor; what runs below it is stopped as well unless the visitor has taken long enough to be
 // meant alone.
 bool session_visit(Session *s, SessionLevel level, void (*run)(void *user), void *user);
+
+// ---- pausing ----
+
+// Asks what runs to pause: it is held as it is until its user, or a debugger, lets it go on.  Safe in a signal handler
+// of the evaluating thread.
+void session_pause(Session *s);
+
+// Whether something is paused and has not been told to go on: a sink that waits in `paused` returns when not.
+bool session_is_held(const Session *s);
+
+// Answers a request of the Debug Adapter Protocol, JSON; the answer, JSON from malloc, NULL when there is no memory.
+char *session_debug(Session *s, const char *request, size_t length, size_t *answer_length);
 
 // Seconds since some moment that stays the same while the process runs.
 double session_clock(void);

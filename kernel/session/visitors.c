@@ -13,6 +13,7 @@
 
 #include "alarm.h"
 #include "call.h"
+#include "debugger.h"
 #include "interrupts.h"
 #include "nablua/clock.h"
 #include "nablua/interrupt.h"
@@ -34,9 +35,11 @@ typedef struct Evaluation {
   SessionLevel level;
   bool serving, captured, apart, more_follows, deaf;
   int command_line, beside;
+  bool held;
+  int frame;
+  unsigned armed;
   unsigned steps;
   bool at_border;
-  Hooked hooked;
   Chunk *chunk;
   Text text, printed;
 } Evaluation;
@@ -68,9 +71,11 @@ static Evaluation evaluation_of(const Session *s) {
                       .deaf = s->deaf,
                       .command_line = s->command_line,
                       .beside = s->beside,
+                      .held = s->held,
+                      .frame = s->frame,
+                      .armed = s->armed,
                       .steps = s->steps,
                       .at_border = s->at_border,
-                      .hooked = s->hooked,
                       .chunk = s->chunk,
                       .text = s->text,
                       .printed = s->printed};
@@ -98,9 +103,11 @@ static void set_evaluation(Session *s, const Evaluation *e) {
   s->deaf = e->deaf;
   s->command_line = e->command_line;
   s->beside = e->beside;
+  s->held = e->held;
+  s->frame = e->frame;
+  s->armed = e->armed;
   s->steps = e->steps;
   s->at_border = e->at_border;
-  s->hooked = e->hooked;
   s->chunk = e->chunk;
   s->text = e->text;
   s->printed = e->printed;
@@ -127,7 +134,13 @@ static bool begin(Session *s, Stay *stay, SessionLevel level) {
   }
   hold_signals(&signals);
   *stay = (Stay){.visit = {.level = level, .begun = nb_clock(), .outer = s->visit}, .before = evaluation_of(s)};
-  set_evaluation(s, &(Evaluation){.L = V, .running = V, .sink = s->front, .level = level, .apart = true, .deaf = true});
+  set_evaluation(s, &(Evaluation){.L = V,
+                                  .running = V,
+                                  .sink = s->front,
+                                  .level = level,
+                                  .apart = true,
+                                  .deaf = true,
+                                  .armed = s->marks});
   s->visit = &stay->visit;
   s->depth++;
   let_signals(&signals);
@@ -145,11 +158,19 @@ static void end(Session *s, Stay *stay) {
   nablua_end_visit(V);
   problem_back(V);
   let_signals(&signals);
+  if (s->armed != s->marks) debugger_rearm(s);
   for (; stay->visit.passed > 0; stay->visit.passed--) session_interrupt(s);
 }
 
-bool session_visit(Session *s, SessionLevel level, void (*run)(void *user), void *user) {
+bool visit_at_once(Session *s, SessionLevel level, void (*run)(void *user), void *user) {
   Stay stay;
+  if (s->depth == MOST_VISITS || !begin(s, &stay, level)) return false;
+  run(user);
+  end(s, &stay);
+  return true;
+}
+
+bool session_visit(Session *s, SessionLevel level, void (*run)(void *user), void *user) {
   if (!s->serving) {
     SessionLevel before = s->level;
     s->level = level;
@@ -157,10 +178,7 @@ bool session_visit(Session *s, SessionLevel level, void (*run)(void *user), void
     s->level = before;
     return true;
   }
-  if (level >= s->level || s->depth == MOST_VISITS || !begin(s, &stay, level)) return false;
-  run(user);
-  end(s, &stay);
-  return true;
+  return level < s->level && visit_at_once(s, level, run, user);
 }
 
 // ---- serving ----
@@ -176,9 +194,7 @@ static bool has_finalizer(lua_State *L) {
   return false;
 }
 
-// Whether what runs may be left for a while: it is not being unwound, nothing is written as a whole, and no finalizer
-// runs.
-static bool may_visit(const Session *s, lua_State *L) {
+bool may_visit(const Session *s, lua_State *L) {
   return s->active && !s->interrupted && !nb_interrupt_is_held() && !has_finalizer(L) && !any_waiting(s, has_finalizer);
 }
 
@@ -203,8 +219,7 @@ static bool waits_for_step(Session *s) {
   return now - s->waits_since < a_step;
 }
 
-// Has visitors served before what runs in L goes on; what only waits has all the time.
-static void serve(Session *s, lua_State *L, bool waits) {
+static void serve_visitors(Session *s, lua_State *L, bool waits) {
   double begun = nb_clock(), now = begun;
   if ((!s->front.visit && s->due == 0) || !may_visit(s, L) || (!waits && begun < s->rest_until)) return;
   SessionLevel level = s->captured ? SESSION_HANDLE : s->level;
@@ -223,8 +238,23 @@ static void serve(Session *s, lua_State *L, bool waits) {
   s->rest_until = now + (now - begun);
 }
 
+// Has visitors served before what runs in L goes on; what only waits has all the time.
+static void serve(Session *s, lua_State *L, bool waits) {
+  serve_visitors(s, L, waits);
+  if (s->pause == s->depth + 1 || s->pause == -(s->depth + 1)) debugger_pause(s, L, waits);
+}
+
+// What is paused does nothing itself: visitors need no room made for them.
+static void serve_held(Session *s) {
+  s->called = 0;
+  while (session_is_held(s) && visit_next(s, s->level)) continue;
+}
+
 void session_serve(Session *s) {
-  if (s->called && s->running) serve(s, s->running, true);
+  if (s->held && !s->active)
+    serve_held(s);
+  else if (s->called && s->running)
+    serve(s, s->running, true);
 }
 
 // The library waits, or a function is recorded that is about to call another.

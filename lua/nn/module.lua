@@ -184,7 +184,8 @@ method("parameters", {
   signature = "net:parameters()", example = "#nn.Linear(3, 2):parameters()  --> 2",
   function(self)
     refuse_unsettled(self, "parameters")
-    return own_tensors(self)
+    local list = own_tensors(self)  -- not by a tail call: hints on errors look at what parameters was called with
+    return list
   end,
 })
 

@@ -205,13 +205,14 @@ local function reached(self)
 end
 
 add("SequentialLR", {
-  doc = "Steps the first of several schedules of one optimizer until step milestones[1], then the second, and so on, " ..
-    "each from its beginning, as if none had been before.",
+  doc = "Steps the first of several schedules of one optimizer until step milestones[1], then the second, and so " ..
+    "on, each from its beginning, as if none had been before.",
   params = { SCHEDULERS, needed("milestones", "list of sizes", "the steps at which the next one begins, rising") },
   see = { "optim.WarmupLR", "optim.ChainedScheduler" },
   example = "local opt = optim.SGD({nb.zeros(2, {requires_grad=true})}, {lr=1}); " ..
     "local a, b = optim.ConstantLR(opt, {factor=0.5}), optim.ExponentialLR(opt, {gamma=0.5}); " ..
-    "local s = optim.SequentialLR(opt, {schedulers={a, b}, milestones={1}}); s:step(); s:step(); return opt.lr  --> 0.5",
+    "local s = optim.SequentialLR(opt, {schedulers={a, b}, milestones={1}}); s:step(); s:step(); " ..
+    "return opt.lr  --> 0.5",
   check = function(where, self)
     check_schedulers(where, self)
     for _, s in ipairs(self.schedulers) do

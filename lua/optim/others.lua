@@ -4,7 +4,6 @@ local native = require "nablua.native"
 local nb = require "nablua.core"
 local options = require "nablua.options"
 local parts = require "nablua.optim.parts"
-local registry = require "nablua.registry"
 
 local define, lr, eps, betas, weight_decay = parts.define, parts.lr, parts.eps, parts.betas, parts.weight_decay
 local decayed, remembered, one_step = parts.decayed, parts.remembered, parts.one_step
@@ -274,5 +273,5 @@ define("Muon", {
   end,
 })
 
-registry.load "nablua.optim.schedules"
+require "nablua.optim.schedules"
 return require "nablua.optim.other_schedules"

@@ -216,7 +216,9 @@ local function define(name, spec)
       end
       local self = setmetatable(options.check(where, spec.params, given), meta)
       self.optimizer, self.params, self.steps, self.base, self.scale = opt, spec.params, 0, {}, {}
-      for _, key in ipairs { "rate", "watch", "set", "check", "chained", "parts", "active" } do self[key] = spec[key] end
+      for _, key in ipairs { "rate", "watch", "set", "check", "chained", "parts", "active" } do
+        self[key] = spec[key]
+      end
       for k, group in ipairs(opt.groups) do
         self.base[k], self.scale[k], initial[group] = group.lr, 1, initial[group] or group.lr
       end

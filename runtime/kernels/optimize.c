@@ -36,11 +36,10 @@ typedef struct Step {
       }                                                                                    \
     } else {                                                                               \
       const T keep = s->begins ? 0 : momentum, take = s->begins ? 1 : share;               \
-      const T ahead = o->nesterov ? momentum : 1, now = o->nesterov ? 1 : 0;               \
       NB_IVDEP for (int64_t i = begin; i < end; i++) {                                     \
         T d = o->weight_decay == 0 ? g[i] : g[i] + w[i] * decay;                           \
         v[i] = v[i] * keep + d * take;                                                     \
-        w[i] -= (d * now + v[i] * ahead) * lr;                                             \
+        w[i] -= (o->nesterov ? d + v[i] * momentum : v[i]) * lr;                           \
       }                                                                                    \
     }                                                                                      \
   } while (0)
@@ -54,7 +53,7 @@ typedef struct Step {
     const T decay = o->decoupled ? 0 : (T)o->weight_decay;                                      \
     const T shrink = o->decoupled ? (T)(1 - o->lr * o->weight_decay) : 1;                       \
     NB_IVDEP for (int64_t i = begin; i < end; i++) {                                            \
-      T d = g[i] + w[i] * decay;                                                                \
+      T d = decay == 0 ? g[i] : g[i] + w[i] * decay;                                            \
       m[i] = m[i] * b1 + d * c1;                                                                \
       v[i] = v[i] * b2 + d * d * c2;                                                            \
       w[i] = w[i] * shrink - m[i] / (SQRT(v[i]) * scale + eps) * step;                          \
@@ -68,7 +67,7 @@ typedef struct Step {
     const T b2 = (T)o->beta2, c2 = (T)(1 - o->beta2), eps = (T)o->eps, lr = (T)o->lr; \
     const T decay = (T)o->weight_decay, momentum = (T)o->momentum;                    \
     NB_IVDEP for (int64_t i = begin; i < end; i++) {                                  \
-      T d = g[i] + w[i] * decay;                                                      \
+      T d = decay == 0 ? g[i] : g[i] + w[i] * decay;                                  \
       v[i] = v[i] * b2 + d * d * c2;                                                  \
       T move = d / (SQRT(v[i]) + eps);                                                \
       if (m) move = m[i] = m[i] * momentum + move;                                    \

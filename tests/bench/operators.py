@@ -143,7 +143,7 @@ def main():
     parser.add_argument("nablua")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default="")
-    parser.add_argument("--level", default="", choices=("", "avx2", "avx512"))
+    parser.add_argument("--level", default="", choices=("", "avx2"))
     parser.add_argument("--json", default="")
     options = parser.parse_args()
     lua, torch = programs(options.only)

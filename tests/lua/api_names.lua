@@ -36,7 +36,8 @@ return {
     tensordot kron cross vecdot cdist matrix_power matrix_exp matrix_norm cond matrix_rank logdet cholesky_solve
     cholesky_inverse lstsq normalize cosine_similarity pairwise_distance]] },
   { "nb.|t:", "interpolate grid_sample affine_grid" },
-  { "nb.|t:", "fft ifft fft2 ifft2 rfft irfft fftshift ifftshift" },
+  { "nb.|t:", "fft ifft fft2 ifft2 rfft irfft fftshift ifftshift rfft2 irfft2 fftn ifftn rfftn irfftn stft istft" },
+  { "nb.", "hann_window hamming_window blackman_window bartlett_window recompute" },
   { "nb.", "normal jacobian hessian vjp jvp hvp vmap" },
   { "nb.|t:", "poisson exponential multinomial randint_like gumbel_softmax" },
   { "t:", "uniform_ normal_ exponential_ bernoulli_ random_ new_zeros new_ones new_full new_empty new_tensor" },
@@ -72,9 +73,12 @@ return {
     ModuleDict ParameterList ParameterDict
     LazyLinear LazyConv1d LazyConv2d LazyConv3d LazyConvTranspose1d LazyConvTranspose2d LazyConvTranspose3d
     LazyBatchNorm1d LazyBatchNorm2d LazyBatchNorm3d LazyInstanceNorm1d LazyInstanceNorm2d LazyInstanceNorm3d
-    parameters_to_vector vector_to_parameters pad_sequence weight_norm spectral_norm AveragedModel
+    parameters_to_vector vector_to_parameters pad_sequence pack_padded_sequence pad_packed_sequence
+    weight_norm spectral_norm AveragedModel
     smooth_l1 gaussian_nll poisson_nll hinge_embedding margin_ranking cosine_embedding multi_margin multi_label_margin
     multi_label_soft_margin soft_margin triplet_margin ctc]] },
+  { "prune.", [[
+    l1_unstructured random_unstructured ln_structured random_structured custom_from_mask remove is_pruned]] },
   { "init.", [[
     xavier_uniform xavier_normal kaiming_uniform kaiming_normal orthogonal constant uniform normal trunc_normal zeros
     ones eye dirac gain]] },

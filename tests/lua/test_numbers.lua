@@ -344,6 +344,21 @@ function T.test_an_empty_list_of_dimensions_is_none()
   lu.assertEquals(nb.sum(x, {}):totable(), x:totable())
   lu.assertEquals(nb.flip(x):totable(), { { 5, 3 }, { 2, 1 } })
   lu.assertEquals(nb.sum(x, { 1 }, {}):totable(), { 4, 7 })
+  -- Over no dimension nothing is reduced: of all that take several, as rows or made of such.
+  local tried = 0
+  local function check(name)
+    lu.assertEquals(nb[name](x, {}).shape, x.shape, name)
+    tried = tried + 1
+  end
+  for _, row in ipairs(require("nablua.native").rows()) do
+    local p = row.params[2]
+    if p and p.kind == "dimension or table of dimensions" and not row.internal then check(row.name) end
+  end
+  for _, entry in ipairs(require("nablua.registry").all()) do
+    local p = entry.composed and entry.params[2]
+    if p and p.name == "dim" and p.type == "whole numbers" and p.positional then check(entry.name:match "[^.]+$") end
+  end
+  assert(tried > 16, tried)
 end
 
 -- ---- bools ----
@@ -361,6 +376,16 @@ function T.test_bools_are_the_values_of_bool_tensors()
   local chosen = nb.where(m, false, true)
   lu.assertEquals({ chosen.dtype, chosen:at(1), chosen:at(2) }, { "bool", false, true })
   lu.assertEquals(nb.where(true, nb.tensor { 1 }, 2):totable(), { 1 })
+  local second = nb.tensor { 2 }
+  for name, changed in pairs { scatter = nb.scatter(m, 1, second, true), put = nb.put(m, second, true),
+    index_fill = nb.index_fill(m, 1, second, true), index_put = nb.index_put(m, { second }, true) } do
+    lu.assertEquals({ changed.dtype, changed:totable() }, { "bool", { true, true } }, name)
+    lu.assertErrorMsgContains(name == "scatter" and "src must be" or "must be a tensor or a number beside a tensor of f32",
+      nb[name], nb.zeros(2), name == "index_put" and { second } or name == "put" and second or 1,
+      name:find "put" and true or second, true)
+  end
+  lu.assertEquals(nb.isin(m, true):totable(), { true, false })
+  lu.assertEquals(nb.isin(m, 0.5):totable(), { false, false })
   lu.assertErrorMsgContains("fill_: value must be", function() nb.zeros(2):fill_(true) end)
   lu.assertErrorMsgContains("full: value must be a number beside a tensor of f32, got true", nb.full, { 2 }, true,
     { dtype = "f32" })

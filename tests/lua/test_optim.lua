@@ -705,10 +705,10 @@ function T.test_schedules_one_after_the_other()
     return optim.SequentialLR(opt, { schedulers = { first, second, optim.StepLR(opt, { step_size = 1, gamma = 0.1 }) },
       milestones = { 2, 4 } })
   end
-  local opt, rates = sgd(), {}
+  local opt, seen = sgd(), {}
   local s = sequence(opt)
   for t = 0, 5 do
-    rates[t + 1] = opt.lr
+    seen[t + 1] = opt.lr
     if t == 3 then  -- a state goes on in another
       local other = sgd()
       local again = sequence(other)
@@ -720,7 +720,7 @@ function T.test_schedules_one_after_the_other()
     s:step()
   end
   -- Half of 1 for two steps; 1 and its half; 1 again, and a tenth.
-  for t, want in ipairs { 0.5, 0.5, 1, 0.5, 1, 0.1 } do lu.assertAlmostEquals(rates[t], want, 1e-12) end
+  for t, want in ipairs { 0.5, 0.5, 1, 0.5, 1, 0.1 } do lu.assertAlmostEquals(seen[t], want, 1e-12) end
   local one = sgd()
   local step = optim.StepLR(one, { step_size = 1 })
   assert_error({ "2 schedules need 1 milestones", "got 2" }, optim.SequentialLR, one,

@@ -214,6 +214,33 @@ function T.test_functions_in_double_are_rounded_once()
   end
 end
 
+-- Lanes in groups of all sizes, side by side and apart; whole numbers, which are exact.
+function T.test_running_totals_agree_with_a_loop()
+  nb.seed(7)
+  local shapes = { { 1, 5 }, { 7, 3 }, { 8, 4 }, { 17, 30 }, { 3, 6, 65 }, { 2, 4, 131 }, { 3, 0, 2 }, { 70, 300 } }
+  for _, shape in ipairs(shapes) do
+    local x = nb.randint(-3, 3, table.unpack(shape)):to("f32")
+    local function in_rows(t, d) return t:transpose(d, -1):contiguous():view(-1, math.max(shape[d], 1)):totable() end
+    for d = 1, #shape do
+      local lanes = in_rows(x, d)
+      for name, of in pairs { cumsum = function(a, b) return a + b end, cumprod = function(a, b) return a * b end } do
+        if name == "cumsum" or shape[d] <= 12 then
+          for _, dtype in ipairs { "f32", "f64", "i64" } do
+            local have = in_rows(nb[name](x:to(dtype), d), d)
+            for r, lane in ipairs(lanes) do
+              local total
+              for k, v in ipairs(lane) do
+                total = total and of(total, v) or v
+                lu.assertTrue(have[r][k] == total, ("%s of %s along %d"):format(name, dtype, d))
+              end
+            end
+          end
+        end
+      end
+    end
+  end
+end
+
 function T.test_products_and_norms_agree_with_a_loop()
   nb.seed(5)
   for _, n in ipairs { 1, 2, 15, 16, 17, 63, 64, 65, 1000 } do
