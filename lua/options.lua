@@ -122,6 +122,8 @@ local types = {
   ["two whole numbers"] = { "a table of two whole numbers", function(v) return is_list_of(v, whole) and #v == 2 end },
   table = { "a table", function(v) return type(v) == "table" end },
   tensor = { "a tensor", core.is_tensor },
+  value = { "a tensor, a number, or true or false of a mask",
+    function(v) return core.is_tensor(v) or is_number(v) or type(v) == "boolean" end },
   ["tensor or number"] = { "a tensor or a number", function(v) return core.is_tensor(v) or is_number(v) end },
   tensors = { "a table of tensors", function(v) return is_list_of(v, core.is_tensor) end },
   ["whole numbers"] = { "a whole number, or a table of them",
@@ -225,7 +227,16 @@ local function is_options(v)
   return key == nil or type(key) == "string"
 end
 
--- The values of a call's arguments, by name.
+-- Whether the parameter that stands at a position takes a list of whole numbers, which may be an empty one.
+local function takes_list(params, position)
+  for _, p in ipairs(params) do
+    if is_required(p) or p.positional then position = position - 1 end
+    if position == 0 then return p.type == "whole numbers" end
+  end
+  return false
+end
+
+-- The values of a call's arguments, by name.  An empty table is an empty list where a list belongs, else no options.
 function options.read(where, params, ...)
   local args, given, values, required = table.pack(...), nil, {}, 0
   for _, p in ipairs(params) do
@@ -233,7 +244,7 @@ function options.read(where, params, ...)
   end
   local n = args.n
   while n > 0 and args[n] == nil do n = n - 1 end
-  if n > required and is_options(args[n]) then
+  if n > required and is_options(args[n]) and (next(args[n]) ~= nil or not takes_list(params, n)) then
     given, n = args[n], n - 1
   end
   local position = 0

@@ -465,10 +465,5 @@ void nb_open_files(lua_State *L) {
                                        {"text_shown", text_shown},
                                        {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
-  luaL_newmetatable(L, row_file);
-  lua_pushcfunction(L, rows_close);
-  lua_setfield(L, -2, "__gc");
-  lua_pushboolean(L, 0);
-  lua_setfield(L, -2, "__metatable");
-  lua_pop(L, 1);
+  nb_make_class(L, row_file, rows_close, NULL);
 }

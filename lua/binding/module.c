@@ -82,6 +82,7 @@ static int open_native(lua_State *L) {
   nb_open_mode(L);
   nb_open_whole(L);
   nb_open_visits(L);
+  nb_open_code(L);
   nb_open_traces(L);
   nb_open_dist(L);
   lua_newtable(L);

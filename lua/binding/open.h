@@ -40,6 +40,7 @@ void nb_open_optimizer(lua_State *L);
 void nb_open_mode(lua_State *L);
 void nb_open_whole(lua_State *L);
 void nb_open_visits(lua_State *L);
+void nb_open_code(lua_State *L);
 void nb_open_traces(lua_State *L);
 void nb_open_dist(lua_State *L);
 void nb_open_hostile(lua_State *L);      // the library T, in the hostile build alone

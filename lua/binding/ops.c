@@ -128,7 +128,7 @@ static void read_each(Reader *r) {
 static bool operand_dtype(const Reader *r, DType *dtype) {
   bool found = false;
   for (int i = 0; i < NB_MAX_PARAMS && r->op->params[i].name; i++) {
-    if (r->op->params[i].kind > NB_PARAM_INDEX || r->is_number[i] || !r->args[i].tensor) continue;
+    if (r->op->params[i].kind >= NB_PARAM_INDEX || r->is_number[i] || !r->args[i].tensor) continue;
     DType d = r->args[i].tensor->layout.dtype;
     *dtype = found ? nb_dtype_promote(*dtype, d) : d;
     found = true;
@@ -224,6 +224,8 @@ static bool make_operands(Reader *r, Error *err) {
   DType beside = NB_F32, dtype;
   if (!r->has_numbers || stay_plain(r)) return true;
   operand_dtype(r, &beside);
+  for (int i = 0; i < NB_MAX_PARAMS && r->op->params[i].name; i++)
+    if (r->is_number[i]) r->args[i].tensor = NULL;  // all are released, also where one cannot be made
   for (int i = 0; i < NB_MAX_PARAMS && r->op->params[i].name; i++) {
     if (!r->is_number[i]) continue;
     const Value *v = &r->numbers[i];

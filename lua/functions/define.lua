@@ -77,6 +77,16 @@ function define.fail(name, format, ...)
   native.raise(name .. ": " .. format:format(...))
 end
 
+-- A value, as parameters of that type take it, as a tensor of x's dtype where it is a number.  True and false are
+-- values of masks alone.
+function define.value(name, what, x, value)
+  if nb.is_tensor(value) then return value end
+  if type(value) == "boolean" and x.dtype ~= "bool" then
+    define.fail(name, "%s must be a tensor or a number beside a tensor of %s, got %s", what, x.dtype, tostring(value))
+  end
+  return nb.tensor(value, { dtype = x.dtype })
+end
+
 -- Parameters that many share.
 function define.x(doc)
   return { name = "x", type = "tensor", doc = doc }

@@ -84,14 +84,9 @@ local function flat_places(x, key)
   return indexing.get(nb.arange(1, x:numel(), { dtype = "i64" }):reshape(x.shape), key)
 end
 
-local function as_tensor(value, x)
-  return nb.is_tensor(value) and value or nb.tensor(value, { dtype = x.dtype })
-end
-
--- x with value, or with it added, at these places of its elements; in place where `into` says so.
+-- x with value, a tensor, or with it added, at these places of its elements; in place where `into` says so.
 local function put(x, places, value, accumulate, into)
-  value = as_tensor(value, x):expand(places.shape):reshape(places:numel())
-  if value.dtype ~= x.dtype then value = value:to(x.dtype) end
+  value = value:expand(places.shape):reshape(places:numel())
   places = places:reshape(places:numel())
   local name = accumulate and "scatter_add" or "scatter"
   if not into then return x:reshape(x:numel())[name](x:reshape(x:numel()), 1, places, value):reshape(x.shape) end
@@ -106,7 +101,8 @@ end
 
 function indexing.set(x, key, value)
   local places = flat_places(x, key)
-  local ok, fits = pcall(function() return as_tensor(value, x):expand(places.shape) end)
+  value = define.value("index", "the value", x, value)
+  local ok, fits = pcall(value.expand, value, places.shape)
   if not ok then
     define.fail("index", "the value, %s, does not broadcast into the part, which has shape %s", options.describe(value),
       options.shape(places))
@@ -141,12 +137,12 @@ with_in_place("index_put", {
   doc = "x with values at the places that one index tensor for each dimension (or a mask) names, as in x[{i, j}] = " ..
     "values; accumulate=true adds them up where places are named twice, else the last counts.",
   params = { define.x(), { name = "indices", type = "any", doc = "a table of index tensors, numbers, slices, nb.ALL" },
-    { name = "values", type = "tensor or number" },
-    { name = "accumulate", type = "boolean", default = false, positional = true } },
+    { name = "values", type = "value" }, { name = "accumulate", type = "boolean", default = false, positional = true } },
   derivative = "∂/∂x = 1 elsewhere, ∂/∂values = δ at the places", see = { "nb.scatter", "nb.index_copy" },
   example = "nb.index_put(nb.zeros(2, 2), {nb.tensor{1, 2}, nb.tensor{2, 1}}, 7)  --> {{0, 7}, {7, 0}}",
   function(o, into)
-    return put(o.x, flat_places(o.x, key_of("index_put", o.indices)), o.values, o.accumulate, into)
+    local values = define.value("index_put", "values", o.x, o.values)
+    return put(o.x, flat_places(o.x, key_of("index_put", o.indices)), values, o.accumulate, into)
   end,
 })
 
@@ -155,12 +151,12 @@ with_in_place("index_put", {
 with_in_place("put", {
   family = BY_ELEMENTS, sample = "f(3,4), i(12,3), f(3), {accumulate=true}; f(5), nb.tensor{2, 4}, f(2)",
   doc = "x with values at places in the row-major order of all its elements; accumulate=true adds them up.",
-  params = { define.x(), define.tensor("index"), { name = "values", type = "tensor or number" },
+  params = { define.x(), define.tensor("index"), { name = "values", type = "value" },
     { name = "accumulate", type = "boolean", default = false, positional = true } },
   derivative = "∂/∂x = 1 elsewhere, ∂/∂values = δ at the places", see = { "nb.take", "nb.index_put" },
   example = "nb.put(nb.zeros(2, 2), nb.tensor{1, -1}, nb.tensor{5, 6})  --> {{5, 0}, {0, 6}}",
   function(o, into)
-    local values = as_tensor(o.values, o.x)
+    local values = define.value("put", "values", o.x, o.values)
     if values:dim() > 0 then values = values:reshape(values:numel()) end
     return put(o.x, o.index:reshape(o.index:numel()), values, o.accumulate, into)
   end,
@@ -253,20 +249,17 @@ with_in_place("index_fill", {
   family = BY_ROWS, sample = "f(3,4), 1, nb.tensor{3, 1}, 2; f(3,4), 2, nb.tensor{2}, f()",
   doc = "x with one value at the places an index names in dimension dim.",
   params = { define.x(), { name = "dim", type = "integer" }, define.tensor("index"),
-    { name = "value", type = "any", doc = "a number, or true or false of a mask; or a tensor of one" } },
+    { name = "value", type = "value", doc = "or a tensor of one element" } },
   derivative = "∂/∂x = 1 elsewhere, ∂/∂value = the sum of δ there", see = { "nb.masked_fill", "nb.index_copy" },
   example = "nb.index_fill(nb.zeros(3), 1, nb.tensor{3, 1}, 5)  --> {5, 0, 5}",
   function(o, into)
-    local value = o.value
-    if type(value) == "boolean" and o.x.dtype == "bool" then value = nb.tensor(value) end
-    if nb.is_tensor(value) then
-      if value:numel() ~= 1 then
-        define.fail("index_fill", "value must be one number, got shape %s", options.shape(value))
-      end
-      local _, _, _, shape = with_rows("index_fill", o.x, o.dim, o.index)
-      value = value:reshape {}:expand(shape)  -- each place has its share of the gradient, the last of several all
+    local value = define.value("index_fill", "value", o.x, o.value)
+    if value:numel() ~= 1 then
+      define.fail("index_fill", "value must be one number, got shape %s", options.shape(value))
     end
-    return scattered("index_fill", o, value, into)
+    local _, _, _, shape = with_rows("index_fill", o.x, o.dim, o.index)
+    -- each place has its share of the gradient, the last of several all
+    return scattered("index_fill", o, value:reshape {}:expand(shape), into)
   end,
 })
 

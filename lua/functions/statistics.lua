@@ -11,18 +11,13 @@ local function is_float(x)
   return x.dtype == "f32" or x.dtype == "f64"
 end
 
-local function some(list)
-  if type(list) == "table" and #list == 0 then return nil end
-  return list
-end
-
 define.operator("nansum", {
   family = "Reductions", sample = "f(2,3); f(2,3), 2, {keepdim=true}", doc = "The sum of what is not NaN.",
   params = { define.x(), dims, define.keepdim }, derivative = "1, and 0 at NaN", see = { "nb.sum", "nb.nanmean" },
   example = "nb.nansum(nb.tensor{1, 0/0, 3})  --> 4",
   function(o)
     local x = is_float(o.x) and nb.where(o.x:isnan(), 0, o.x) or o.x
-    return x:sum(some(o.dim), { keepdim = o.keepdim })
+    return x:sum(o.dim, { keepdim = o.keepdim })
   end,
 })
 
@@ -32,7 +27,7 @@ define.operator("nanmean", {
   example = "nb.nanmean(nb.tensor{1, 0/0, 3})  --> 2",
   function(o)
     local x = is_float(o.x) and o.x or o.x:to("f32")
-    local nan, dim, keep = x:isnan(), some(o.dim), { keepdim = o.keepdim }
+    local nan, dim, keep = x:isnan(), o.dim, { keepdim = o.keepdim }
     return nb.where(nan, 0, x):sum(dim, keep) / nan:logical_not():sum(dim, keep)
   end,
 })
@@ -41,7 +36,7 @@ define.operator("count_nonzero", {
   family = "Reductions", sample = "f(2,3); f(2,3), 2", doc = "How many elements are not 0, over all or dimensions.",
   params = { define.x(), dims }, no_grad = "counts are whole numbers",
   example = "nb.count_nonzero(nb.tensor{1, 0, 3})  --> 2",
-  function(o) return o.x:ne(0):sum(some(o.dim)) end,
+  function(o) return o.x:ne(0):sum(o.dim) end,
 })
 
 define.operator("aminmax", {
@@ -65,7 +60,7 @@ for _, name in ipairs { "var", "std" } do
     derivative = ("as %s's and mean's"):format(name), see = { "nb." .. name, "nb.mean" },
     example = ("{nb.%s_mean(nb.tensor{1, 2, 3})}  --> {1, 2}"):format(name),
     function(o)
-      local dim = some(o.dim)
+      local dim = o.dim
       return o.x[name](o.x, dim, { keepdim = o.keepdim, correction = o.correction }),
         o.x:mean(dim, { keepdim = o.keepdim })
     end,
@@ -325,14 +320,17 @@ define.operator("bucketize", {
 define.operator("isin", {
   family = "Comparison and logic", sample = "f(2,3), f(4); i(5, 6), i(5, 3), {invert=true}",
   doc = "Where an element of x is one of `values`, as a mask; with invert=true where it is none.",
-  params = { define.x(), { name = "values", type = "tensor or number" },
+  params = { define.x(), { name = "values", type = "value" },
     { name = "invert", type = "boolean", default = false } },
   no_grad = "a mask is not a number", see = { "nb.eq", "nb.unique" },
   example = "nb.isin(nb.tensor{1, 2, 3}, nb.tensor{3, 1})  --> {true, false, true}",
   function(o)
     local x, v = o.x:detach(), o.values
-    if type(v) == "number" then v = nb.tensor { v } end
-    v = v:detach():reshape(v:numel())
+    if type(v) == "number" then
+      v = nb.tensor({ v }, { dtype = is_float(x) and x.dtype or math.type(v) == "integer" and "i64" or "f64" })
+    end
+    v = define.value("isin", "values", x, v):detach()
+    v = v:reshape(v:numel())
     if v:numel() == 0 then return nb.full(x.shape, o.invert, { dtype = "bool" }) end
     local sorted = v:sort()
     local place = sorted:searchsorted(x):clamp(1, v:numel())

@@ -14,7 +14,7 @@ local module = { Module = Module }
 
 native.built = native.built or 0  -- counts the parameters that modules were given: who remembers it sees changes
 
-local records = setmetatable({}, { __mode = "k" })  -- module → { keys =, known =, state =, built = }
+local records = setmetatable({}, { __mode = "k" })  -- module → { keys =, known =, state =, built =, since = }
 
 module.unsettled = setmetatable({}, { __mode = "k" })  -- modules that have no weights before their first call
 
@@ -35,7 +35,8 @@ end
 -- no hooks.
 function module.copy(m, map, copy)
   local record = records[m]
-  local own = { keys = table.move(record.keys, 1, #record.keys, 1, {}), known = {}, state = {}, built = record.built }
+  local own = { keys = table.move(record.keys, 1, #record.keys, 1, {}), known = {}, state = {}, built = record.built,
+    since = native.last_order() }
   for key in next, record.known do own.known[key] = true end
   for key in next, record.state do own.state[key] = true end
   records[copy] = own
@@ -51,6 +52,9 @@ function module.learn(m, key)
   records[m].state[key] = true
   native.built = native.built + 1
 end
+
+-- The order of the last node of a tape that was made before the module.
+function module.since(m) return records[m].since end
 
 -- Iterates over all live modules, in no order.
 function module.live()
@@ -180,7 +184,8 @@ method("parameters", {
   signature = "net:parameters()", example = "#nn.Linear(3, 2):parameters()  --> 2",
   function(self)
     refuse_unsettled(self, "parameters")
-    return own_tensors(self)
+    local list = own_tensors(self)  -- not by a tail call: hints on errors look at what parameters was called with
+    return list
   end,
 })
 
@@ -540,7 +545,7 @@ local function make(class, values, ...)
   local meta = class.meta
   local spec = meta.spec
   local self = setmetatable({}, meta)
-  local record = { keys = {}, known = {}, state = {}, built = false }
+  local record = { keys = {}, known = {}, state = {}, built = false, since = native.last_order() }
   records[self] = record
   if spec.params then
     record.arguments = describe_arguments(spec, values)

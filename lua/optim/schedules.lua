@@ -9,7 +9,6 @@ local parts = require "nablua.optim.parts"
 local registry = require "nablua.registry"
 
 local schedules = {}
-local is_optimizer
 
 local Schedule = {}
 
@@ -207,7 +206,7 @@ local function define(name, spec)
     kind = "scheduler", doc = spec.doc, example = spec.example, see = { "schedule:step" }, source = spec.source,
     params = { optimizer, table.unpack(spec.params) },
     function(opt, given)
-      if not is_optimizer(opt) then
+      if not parts.is_optimizer(opt) then
         native.raise(("%s: needs an optimizer, got %s"):format(where, options.describe(opt)))
       end
       for _, p in ipairs(spec.params) do
@@ -390,7 +389,4 @@ define("ReduceLROnPlateau", {
   end,
 })
 
-return function(test)
-  is_optimizer = test
-  return schedules
-end
+return schedules

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // One-pass optimizer steps.
 //
-// The formulas are those of lua/optim.lua, operation by operation, so that both give the same numbers.
+// The formulas are those of lua/optim.lua, operation by operation, so that both give the same numbers; both take what
+// is below the least normal number for 0.
 #include "nablua/optimize.h"
 
 #include <math.h>
@@ -11,6 +12,7 @@
 #include "nablua/events.h"
 #include "nablua/interrupt.h"
 #include "nablua/tape.h"
+#include "subnormal.h"
 
 typedef struct Step {
   const OptimizerRule *rule;
@@ -34,11 +36,10 @@ typedef struct Step {
       }                                                                                    \
     } else {                                                                               \
       const T keep = s->begins ? 0 : momentum, take = s->begins ? 1 : share;               \
-      const T ahead = o->nesterov ? momentum : 1, now = o->nesterov ? 1 : 0;               \
       NB_IVDEP for (int64_t i = begin; i < end; i++) {                                     \
         T d = o->weight_decay == 0 ? g[i] : g[i] + w[i] * decay;                           \
         v[i] = v[i] * keep + d * take;                                                     \
-        w[i] -= (d * now + v[i] * ahead) * lr;                                             \
+        w[i] -= (o->nesterov ? d + v[i] * momentum : v[i]) * lr;                           \
       }                                                                                    \
     }                                                                                      \
   } while (0)
@@ -52,7 +53,7 @@ typedef struct Step {
     const T decay = o->decoupled ? 0 : (T)o->weight_decay;                                      \
     const T shrink = o->decoupled ? (T)(1 - o->lr * o->weight_decay) : 1;                       \
     NB_IVDEP for (int64_t i = begin; i < end; i++) {                                            \
-      T d = g[i] + w[i] * decay;                                                                \
+      T d = decay == 0 ? g[i] : g[i] + w[i] * decay;                                            \
       m[i] = m[i] * b1 + d * c1;                                                                \
       v[i] = v[i] * b2 + d * d * c2;                                                            \
       w[i] = w[i] * shrink - m[i] / (SQRT(v[i]) * scale + eps) * step;                          \
@@ -66,7 +67,7 @@ typedef struct Step {
     const T b2 = (T)o->beta2, c2 = (T)(1 - o->beta2), eps = (T)o->eps, lr = (T)o->lr; \
     const T decay = (T)o->weight_decay, momentum = (T)o->momentum;                    \
     NB_IVDEP for (int64_t i = begin; i < end; i++) {                                  \
-      T d = g[i] + w[i] * decay;                                                      \
+      T d = decay == 0 ? g[i] : g[i] + w[i] * decay;                                  \
       v[i] = v[i] * b2 + d * d * c2;                                                  \
       T move = d / (SQRT(v[i]) + eps);                                                \
       if (m) move = m[i] = m[i] * momentum + move;                                    \
@@ -141,7 +142,9 @@ bool nb_optimizer_step_at(Site site, const OptimizerRule *rule, const OptimizerS
       s.step = rule->lr / (1 - pow(rule->beta1, t));
       s.scale = 1 / sqrt(1 - pow(rule->beta2, t));
     }
+    uint64_t control = flush_begin();
     nb_parallel_for(nb_layout_numel(&w->layout), NB_GRAIN, w->layout.dtype == NB_F32 ? f32 : f64, &s);
+    float_control_set(control);
     for (int k = 0; k < NB_SLOT_TENSORS; k++)
       if (slots[i].all[k]) nb_storage_change(slots[i].all[k]->storage, site);
   }

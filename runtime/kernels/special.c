@@ -30,22 +30,34 @@ double special_digamma(double x) {
   return sum + log(x) - 0.5 / x - series;
 }
 
-// ψ⁽ⁿ⁾(x) = (−1)^(n+1)·n!·Σ 1/(x + k)^(n+1): the first terms by themselves, the rest as the Euler–Maclaurin series.
-// Below 0 the terms are summed up to where x + k is above 0; further off than that many, it is the reflection of ψ'.
-double special_polygamma(int n, double x) {
-  enum { FAR = 10000 };
-  double sum = 0, factorial = tgamma(n + 1.0), order = n + 1;
-  if (isinf(x)) return x > 0 ? 0 : NAN;
-  if (x < -FAR) return n == 1 ? PI * PI / pow(sin(PI * x), 2) - special_polygamma(1, 1 - x) : NAN;
-  for (; x < 10 + n / 2.0; x++) sum += pow(x, -order);
-  // ∫ from x on, half the first term, and B₂ₖ/(2k)!·(n+1)(n+2)...(n+2k−1)/x^(n+2k)
+// ζ(order, x) = Σ 1/(x + k)^order: the first terms by themselves, the rest as the Euler–Maclaurin series.
+static double hurwitz_zeta(double order, double x) {
+  double sum = 0;
+  for (; x < 9.5 + order / 2; x++) sum += pow(x, -order);
+  // ∫ from x on, half the first term, and B₂ₖ/(2k)!·order(order+1)...(order+2k−2)/x^(order+2k−1)
   sum += pow(x, 1 - order) / (order - 1) + 0.5 * pow(x, -order);
   double factor = order / 2, power = pow(x, -order - 1), square = 1 / (x * x);
   for (int k = 0; k < TERMS; k++, power *= square) {
     sum += bernoulli[k] * factor * power;
     factor *= (order + 2 * k + 1) * (order + 2 * k + 2) / ((2.0 * k + 3) * (2 * k + 4));
   }
-  return (n % 2 ? 1 : -1) * factorial * sum;
+  return sum;
+}
+
+// ψ⁽ⁿ⁾(x) = (−1)^(n+1)·n!·ζ(n + 1, x).  Of many terms below 0 those on both sides of it count: with f = x − ⌊x⌋, all
+// from f on, and all from 1 − f on without those that begin beyond −x.
+double special_polygamma(int n, double x) {
+  enum { MANY = 100 };
+  double order = n + 1, sum;
+  if (isinf(x)) return x > 0 ? 0 : NAN;
+  double f = x - floor(x);
+  if (x > -MANY || f == 0) {
+    sum = f == 0 && x < 0 ? INFINITY : hurwitz_zeta(order, x);
+  } else {
+    double before = hurwitz_zeta(order, 1 - f) - hurwitz_zeta(order, 1 - x);
+    sum = hurwitz_zeta(order, f) + (n % 2 ? before : -before);
+  }
+  return (n % 2 ? 1 : -1) * tgamma(n + 1.0) * sum;
 }
 
 // A start by Winitzki's formula (2008), two thousandths off, and steps of Halley's method for erf or, near ±1, erfc.

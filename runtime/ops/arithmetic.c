@@ -4,6 +4,7 @@
 
 #include "flops.h"
 #include "loops.h"
+#include "vector.h"
 
 NB_BINARY_FLOATS(add, x + y, x + y)
 NB_BINARY(add_i64, int64_t, int64_t, (int64_t)((uint64_t)x + (uint64_t)y))
@@ -43,7 +44,21 @@ NB_BINARY_FLOATS(div, x / y, x / y)
   }
 MULTIPLY_ADD(multiply_add_f32, float)
 MULTIPLY_ADD(multiply_add_f64, double)
-NB_BINARY_FLOATS(power, powf(x, y), pow(x, y))
+NB_BINARY(power_f64, double, double, pow(x, y))
+
+static void power_f32(int64_t n, char *const *p, const int64_t *s, const Value *args) {
+  float first[NB_ROW], second[NB_ROW], out[NB_ROW];
+  bool same = s[2] == 0;
+  (void)args;
+  for (int64_t i = 0; i < n; i += NB_ROW) {
+    int64_t m = n - i < NB_ROW ? n - i : NB_ROW;
+    const float *x = nb_row(first, p[1] + i * s[1], s[1], m);
+    const float *y = same ? (const float *)p[2] : nb_row(second, p[2] + i * s[2], s[2], m);
+    float *o = s[0] == (int64_t)sizeof *o ? (float *)(p[0] + i * s[0]) : out;
+    vector_pow(m, o, x, y, same);
+    nb_put_row(o, p[0] + i * s[0], s[0], m);
+  }
+}
 
 // The commonest exponents by products and quotients, within an ulp and a half.
 NB_UNARY_FLOATS(square, x *x, x *x)
@@ -221,26 +236,41 @@ NB_BINARY(maximum_u8, uint8_t, uint8_t, x > y ? x : y)
 NB_BINARY_FLOATS(minimum, x < y || x != x ? x : y, x < y || x != x ? x : y)
 NB_BINARY(minimum_i64, int64_t, int64_t, x < y ? x : y)
 NB_BINARY(minimum_u8, uint8_t, uint8_t, x < y ? x : y)
+// The same where a number wins against NaN.
+NB_BINARY_FLOATS(fmax, y != y || x >= y ? x : y, y != y || x >= y ? x : y)
+NB_BINARY_FLOATS(fmin, y != y || x <= y ? x : y, y != y || x <= y ? x : y)
 
-static bool extreme_backward(Backward *b, const char *loses) {
+static bool extreme_backward(Backward *b, const char *loses, bool nan_wins) {
   Scope *s = b->scope;
   Tensor *x = nb_in(b, 0), *y = nb_in(b, 1), *g = b->grad[0],
          *zero = nb_full(s, &(Layout){.dtype = g->layout.dtype}, 0);
   Tensor *shared = nb_where(s, nb_binary(s, "eq", x, y), nb_muln(s, g, 0.5), g);
   for (int i = 0; i < 2; i++) {
     if (!nb_wants(b, i)) continue;
-    Tensor *lost = i == 0 ? nb_binary(s, loses, x, y) : nb_binary(s, loses, y, x);
+    Tensor *one = i == 0 ? x : y, *other = i == 0 ? y : x, *lost = nb_binary(s, loses, one, other);
+    if (!nan_wins) {
+      Tensor *is_number = nb_unary(s, "logical_not", nb_unary(s, "isnan", other));
+      lost = nb_binary(s, "logical_or", lost, nb_binary(s, "logical_and", nb_unary(s, "isnan", one), is_number));
+    }
     if (!nb_give(b, i, nb_where(s, lost, zero, shared))) return false;
   }
   return true;
 }
 
 static bool maximum_backward(Backward *b) {
-  return extreme_backward(b, "lt");
+  return extreme_backward(b, "lt", true);
 }
 
 static bool minimum_backward(Backward *b) {
-  return extreme_backward(b, "gt");
+  return extreme_backward(b, "gt", true);
+}
+
+static bool fmax_backward(Backward *b) {
+  return extreme_backward(b, "lt", false);
+}
+
+static bool fmin_backward(Backward *b) {
+  return extreme_backward(b, "gt", false);
 }
 
 // d atan2(y, x): dy·x/(x²+y²) − dx·y/(x²+y²), and 0 at the origin, in every order.
@@ -413,6 +443,42 @@ static const Op ops[] = {
                [NB_I64] = minimum_i64,
                [NB_F32] = minimum_f32,
                [NB_F64] = minimum_f64}},
+    {.name = "fmax",
+     .doc = "The larger of x and y, and of a number and NaN the number; maximum gives NaN.  Where they are equal each "
+            "gets half of the gradient.",
+     .example = "nb.fmax(nb.tensor{1, 0/0}, 0)  --> {1, 0}",
+     .derivative = "∂/∂x = 1[x > y], ∂/∂y = 1[y > x]",
+     .role = NB_ROLE_FORMULA,
+     .formula = "fmax(x, y)",
+     .params = {OPERAND("x"), OPERAND("y")},
+     .inplace = true,
+     .saves = BOTH,
+     .shape = nb_shape_elementwise,
+     .forward = nb_forward_elementwise,
+     .backward = fmax_backward,
+     .loops = {[NB_BOOL] = maximum_u8,
+               [NB_U8] = maximum_u8,
+               [NB_I64] = maximum_i64,
+               [NB_F32] = fmax_f32,
+               [NB_F64] = fmax_f64}},
+    {.name = "fmin",
+     .doc = "The smaller of x and y, and of a number and NaN the number; minimum gives NaN.  Where they are equal each "
+            "gets half of the gradient.",
+     .example = "nb.fmin(nb.tensor{1, 0/0}, 0)  --> {0, 0}",
+     .derivative = "∂/∂x = 1[x < y], ∂/∂y = 1[y < x]",
+     .role = NB_ROLE_FORMULA,
+     .formula = "fmin(x, y)",
+     .params = {OPERAND("x"), OPERAND("y")},
+     .inplace = true,
+     .saves = BOTH,
+     .shape = nb_shape_elementwise,
+     .forward = nb_forward_elementwise,
+     .backward = fmin_backward,
+     .loops = {[NB_BOOL] = minimum_u8,
+               [NB_U8] = minimum_u8,
+               [NB_I64] = minimum_i64,
+               [NB_F32] = fmin_f32,
+               [NB_F64] = fmin_f64}},
     {.name = "atan2",
      .doc = "The angle of the point (x, y) in radians, −π..π.",
      .example = "nb.atan2(nb.tensor{1.0}, nb.tensor{1.0})  --> {0.7854}",

@@ -181,11 +181,28 @@ static bool shape_linspace(Call *c, Error *err) {
   return nb_layout_check(&c->layout[0], err);
 }
 
+// Writes whole numbers between two with all their bits; false where the ends are not whole, or where doubles hold both
+// ends and there are fractions between.
+static bool fill_whole_line(Tensor *out, int64_t n, const Value *first, const Value *last) {
+  if (n < 2 || !is_whole(first) || !is_whole(last)) return false;
+  uint64_t from = (uint64_t)nb_whole(first), to = (uint64_t)nb_whole(last), parts = (uint64_t)n - 1;
+  bool falls = nb_whole(first) > nb_whole(last);
+  uint64_t way = falls ? from - to : to - from, step = way / parts, rest = way % parts;
+  if (rest != 0 && fmax(fabs(first->number), fabs(last->number)) < 0x1p53) return false;
+  int64_t *data = nb_tensor_data(out);
+  for (uint64_t i = 0; i <= parts && nb_goes_on((int64_t)i); i++) {
+    uint64_t gone = step * i + (uint64_t)((double)rest * (double)i / (double)parts);
+    data[i] = (int64_t)(falls ? from - gone : from + gone);
+  }
+  return true;
+}
+
 // From both ends, so that the last number is exact and the middle symmetric.
 static bool linspace_forward(Call *c, Error *err) {
   double first = c->args[0].number, last = c->args[1].number;
   int64_t n = c->args[2].integer;
   double step = n > 1 ? (last - first) / (double)(n - 1) : 0;
+  if (c->out[0]->layout.dtype == NB_I64 && fill_whole_line(c->out[0], n, &c->args[0], &c->args[1])) return true;
   if (!holds_between(c->out[0], first, n > 1 ? last : first, err)) return false;
   for (int64_t i = 0; i < n && nb_goes_on(i); i++)
     nb_tensor_set(c->out[0], i, i < (n + 1) / 2 ? first + step * (double)i : last - step * (double)(n - 1 - i));

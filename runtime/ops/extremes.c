@@ -11,10 +11,7 @@ static bool shape_several(Call *c, Error *err) {
   char text[NB_SHAPE_TEXT];
   bool mask[NB_MAX_DIMS], keepdim = c->args[2].flag;
   const Layout *x = &c->args[0].tensor->layout;
-  const Value *dims = &c->args[1];
-  Value all = {.ints = {NULL, -1}};
-  if (dims->ints.count == 0) dims = &all;
-  if (nb_dims(dims, x->ndim, mask, err) < 0) return false;
+  if (nb_dims(&c->args[1], x->ndim, mask, err) < 0) return false;
   c->layout[0] = (Layout){.dtype = x->dtype};
   for (int d = 0; d < x->ndim; d++) {
     if (mask[d] && x->shape[d] == 0)
@@ -30,10 +27,8 @@ static bool several_forward(Call *c, const char *name, Error *err) {
   Scope s;
   bool mask[NB_MAX_DIMS];
   Tensor *x = c->args[0].tensor;
-  Value dims = c->args[1];
   nb_scope_open(&s, err);
-  if (dims.ints.count == 0) dims.ints.count = -1;
-  if (nb_dims(&dims, x->layout.ndim, mask, err) < 0) x = NULL;
+  if (nb_dims(&c->args[1], x->layout.ndim, mask, err) < 0) x = NULL;
   int ndim = x ? x->layout.ndim : 0;
   for (int d = 0; x && d < ndim; d++) {
     Tensor *out[NB_MAX_OUTPUTS] = {NULL};
@@ -63,10 +58,8 @@ static bool several_backward(Backward *b) {
   bool mask[NB_MAX_DIMS];
   int dims[NB_MAX_DIMS], count = 0;
   Tensor *x = nb_in(b, 0);
-  Value given = *nb_arg(b, 1);
   Layout l = x->layout;
-  if (given.ints.count == 0) given.ints.count = -1;
-  if (nb_dims(&given, l.ndim, mask, s->err) < 0) return false;
+  if (nb_dims(nb_arg(b, 1), l.ndim, mask, s->err) < 0) return false;
   for (int d = 0; d < l.ndim; d++)
     if (mask[d]) l.shape[d] = 1, dims[count++] = d;
   Tensor *y = nb_reshape_like(s, nb_out(b, 0), &l), *g = nb_reshape_like(s, b->grad[0], &l);

@@ -60,6 +60,8 @@ static inline double sinc_one(double x) {
 }
 PLAIN_UNARY_FLOATS(sinc, (float)sinc_one((double)x), sinc_one(x))
 
+#define NO_EPS (-1)
+
 // log(x/(1 − x)), of x within eps..1 − eps where there is an eps.
 static inline double logit_one(double x, double eps) {
   if (eps >= 0) x = x < eps ? eps : x > 1 - eps ? 1 - eps : x;
@@ -104,12 +106,6 @@ NB_BINARY_FLOATS(copysign, copysignf(x, y), copysign(x, y))
 PLAIN_BINARY_FLOATS(fmod, fmodf(x, y), fmod(x, y))
 PLAIN_BINARY(fmod_i64, int64_t, int64_t, y == 0 || y == -1 ? 0 : x % y)
 PLAIN_BINARY(fmod_u8, uint8_t, uint8_t, y ? x % y : 0)
-NB_BINARY_FLOATS(fmax, y != y || x >= y ? x : y, y != y || x >= y ? x : y)
-NB_BINARY_FLOATS(fmin, y != y || x <= y ? x : y, y != y || x <= y ? x : y)
-NB_BINARY(fmax_i64, int64_t, int64_t, x > y ? x : y)
-NB_BINARY(fmax_u8, uint8_t, uint8_t, x > y ? x : y)
-NB_BINARY(fmin_i64, int64_t, int64_t, x < y ? x : y)
-NB_BINARY(fmin_u8, uint8_t, uint8_t, x < y ? x : y)
 NB_BINARY_FLOATS(heaviside, x == 0 ? y : (float)(x > 0), x == 0 ? y : (double)(x > 0))
 NB_BINARY(heaviside_i64, int64_t, int64_t, x == 0 ? y : x > 0)
 NB_BINARY(heaviside_u8, uint8_t, uint8_t, x == 0 ? y : x > 0)
@@ -122,7 +118,12 @@ static inline uint8_t is_close(double x, double y, const Value *args) {
 }
 PLAIN_BINARY(isclose_f32, float, uint8_t, is_close((double)x, (double)y, args))
 PLAIN_BINARY(isclose_f64, double, uint8_t, is_close(x, y, args))
-PLAIN_BINARY(isclose_i64, int64_t, uint8_t, x == y || is_close((double)x, (double)y, args))
+// The distance of whole numbers is exact, also where they are more than doubles hold.
+static inline uint8_t is_close_whole(int64_t x, int64_t y, const Value *args) {
+  uint64_t apart = x > y ? (uint64_t)x - (uint64_t)y : (uint64_t)y - (uint64_t)x;
+  return apart == 0 || (double)apart <= args[3].number + fabs(args[2].number * (double)y);
+}
+PLAIN_BINARY(isclose_i64, int64_t, uint8_t, is_close_whole(x, y, args))
 PLAIN_BINARY(isclose_u8, uint8_t, uint8_t, is_close(x, y, args))
 
 // ---- of three numbers ----
@@ -142,18 +143,13 @@ PLAIN_BINARY(isclose_u8, uint8_t, uint8_t, is_close(x, y, args))
       *(T *)(p[0] + i * s[0]) = (T)(expr);                                                                             \
     }                                                                                                                  \
   }
-// A number that was given as a whole one has its bits; a default has not.
-static inline uint64_t whole_value(const Value *args) {
-  return (uint64_t)(args[3].whole ? args[3].whole : (int64_t)args[3].number);
-}
-
 // From the nearer end, so that both are met exactly.
 TERNARY(lerp_f32, float, z < 0.5f ? x + z * (y - x) : y - (y - x) * (1 - z))
 TERNARY(lerp_f64, double, z < 0.5 ? x + z * (y - x) : y - (y - x) * (1 - z))
 TERNARY(addcmul_f32, float, x + (float)args[3].number * y * z)
 TERNARY(addcmul_f64, double, x + args[3].number * y * z)
-TERNARY(addcmul_i64, int64_t, (uint64_t)x + whole_value(args) * (uint64_t)y * (uint64_t)z)
-TERNARY(addcmul_u8, uint8_t, x + (unsigned)whole_value(args) * y * z)
+TERNARY(addcmul_i64, int64_t, (uint64_t)x + (uint64_t)nb_whole(&args[3]) * (uint64_t)y * (uint64_t)z)
+TERNARY(addcmul_u8, uint8_t, x + (unsigned)nb_whole(&args[3]) * y * z)
 TERNARY(addcdiv_f32, float, x + (float)args[3].number * (y / z))
 TERNARY(addcdiv_f64, double, x + args[3].number * (y / z))
 
@@ -263,21 +259,23 @@ static bool sinc_backward(Backward *b) {
   return give_slope(b, 0, nb_where(s, is_near, near, slope));
 }
 
-// 1/(x(1 − x)); where eps cuts x off it is 0.
+// 1/(x(1 − x)), which is NaN where the value is: outside of 0..1; where eps cuts x off it is 0.
 static bool logit_backward(Backward *b) {
   Scope *s = b->scope;
   double eps = nb_arg(b, 1)->number;
   Tensor *x = nb_in(b, 0), *g = b->grad[0];
-  if (eps < 0) return nb_give(b, 0, nb_div(s, g, nb_mul(s, x, nb_rsub(s, 1, x))));
-  Tensor *low = nb_binary(s, "lt", x, nb_number(s, eps, g->layout.dtype));
-  Tensor *high = nb_binary(s, "gt", x, nb_number(s, 1 - eps, g->layout.dtype));
+  double least = eps < 0 ? 0 : eps;
+  Tensor *low = nb_binary(s, "lt", x, nb_number(s, least, g->layout.dtype));
+  Tensor *high = nb_binary(s, "gt", x, nb_number(s, 1 - least, g->layout.dtype));
   Tensor *off = nb_binary(s, "logical_or", low, high), *safe = nb_where(s, off, nb_number(s, 0.5, g->layout.dtype), x);
-  return nb_give(b, 0, nb_where(s, off, zero_of(s, g), nb_div(s, g, nb_mul(s, safe, nb_rsub(s, 1, safe)))));
+  Tensor *outside = nb_number(s, eps < 0 ? NAN : 0, g->layout.dtype);
+  return nb_give(b, 0, nb_where(s, off, outside, nb_div(s, g, nb_mul(s, safe, nb_rsub(s, 1, safe)))));
 }
 
 static bool shape_logit(Call *c, Error *err) {
   double eps = c->args[1].number;
-  if (eps > 1 || eps != eps) return nb_fail(err, NB_ERROR_ARGUMENT, "eps must be a number from 0 to 1, got %g", eps);
+  if (eps > 1 || eps != eps || (eps < 0 && eps != NO_EPS))
+    return nb_fail(err, NB_ERROR_ARGUMENT, "eps must be a number from 0 to 1, got %g", eps);
   return nb_shape_unary_float(c, err);
 }
 
@@ -349,23 +347,6 @@ static bool fmod_backward(Backward *b) {
   return nb_give(b, 1, nb_neg(s, nb_mul(s, g, turns)));
 }
 
-// To the one that was taken; of equal ones to the first.
-static bool give_to_taken(Backward *b, const char *first) {
-  Scope *s = b->scope;
-  Tensor *x = nb_in(b, 0), *y = nb_in(b, 1), *g = b->grad[0], *zero = zero_of(s, g);
-  Tensor *taken = nb_binary(s, "logical_or", nb_binary(s, first, x, y), nb_unary(s, "isnan", y));
-  if (nb_wants(b, 0) && !nb_give(b, 0, nb_where(s, taken, g, zero))) return false;
-  return !nb_wants(b, 1) || nb_give(b, 1, nb_where(s, taken, zero, g));
-}
-
-static bool fmax_backward(Backward *b) {
-  return give_to_taken(b, "ge");
-}
-
-static bool fmin_backward(Backward *b) {
-  return give_to_taken(b, "le");
-}
-
 // log y, which is taken as 0 where x is 0 and y no logarithm has; x/y.
 static bool xlogy_backward(Backward *b) {
   Scope *s = b->scope;
@@ -409,13 +390,10 @@ static bool addcdiv_backward(Backward *b) {
   return !nb_wants(b, 2) || nb_give(b, 2, nb_neg(s, nb_mul(s, g, nb_div(s, nb_in(b, 1), z))));
 }
 
-// Whole numbers take a whole number as value.
+// Whole numbers take a whole number of their dtype as value.
 static bool shape_addcmul(Call *c, Error *err) {
-  double value = c->args[3].number;
   if (!nb_shape_elementwise(c, err)) return false;
-  if (nb_dtype_is_float(c->compute) || (fabs(value) < 0x1p63 && value == floor(value))) return true;
-  return nb_fail(err, NB_ERROR_ARGUMENT, "value must be a whole number beside tensors of %s, got %g",
-                 nb_dtype_name(c->compute), value);
+  return nb_dtype_is_float(c->compute) || nb_check_number(&c->args[3], c->compute, err);
 }
 
 static bool shape_test(Call *c, Error *err) {
@@ -493,7 +471,7 @@ static const Op ops[] = {
      .example = "nb.logit(nb.tensor{0.5, 0.9})  --> {0, 2.19722}",
      .derivative = "1/(x·(1 − x))",
      .sample = {.lo = 0.2, .hi = 0.8, .args = "f(3,4); f(3,4), 0.1; f(3,4,{lo=0,hi=0.05}), {eps=0.1}"},
-     .params = {TENSOR("x"), OPTIONAL_NUMBER("eps", -1)},
+     .params = {TENSOR("x"), OPTIONAL_NUMBER("eps", NO_EPS)},
      .inplace = true,
      .saves = IN,
      .shape = shape_logit,
@@ -593,34 +571,6 @@ static const Op ops[] = {
      .backward = fmod_backward,
      .narrow = true,
      .loops = WHOLE_LOOPS(fmod)},
-    {.name = "fmax",
-     .doc = "The larger of x and y, and of a number and NaN the number; maximum gives NaN.  Of equal ones x has the "
-            "gradient.",
-     .example = "nb.fmax(nb.tensor{1, 0/0}, 0)  --> {1, 0}",
-     .derivative = "∂/∂x = 1[x ≥ y], ∂/∂y = 1[x < y]",
-     .role = NB_ROLE_FORMULA,
-     .formula = "fmax(x, y)",
-     .params = {OPERAND("x"), OPERAND("y")},
-     .inplace = true,
-     .saves = BOTH,
-     .shape = nb_shape_elementwise,
-     .forward = nb_forward_elementwise,
-     .backward = fmax_backward,
-     .loops = {[NB_BOOL] = fmax_u8, [NB_U8] = fmax_u8, [NB_I64] = fmax_i64, [NB_F32] = fmax_f32, [NB_F64] = fmax_f64}},
-    {.name = "fmin",
-     .doc = "The smaller of x and y, and of a number and NaN the number; minimum gives NaN.  Of equal ones x has the "
-            "gradient.",
-     .example = "nb.fmin(nb.tensor{1, 0/0}, 0)  --> {0, 0}",
-     .derivative = "∂/∂x = 1[x ≤ y], ∂/∂y = 1[x > y]",
-     .role = NB_ROLE_FORMULA,
-     .formula = "fmin(x, y)",
-     .params = {OPERAND("x"), OPERAND("y")},
-     .inplace = true,
-     .saves = BOTH,
-     .shape = nb_shape_elementwise,
-     .forward = nb_forward_elementwise,
-     .backward = fmin_backward,
-     .loops = {[NB_BOOL] = fmin_u8, [NB_U8] = fmin_u8, [NB_I64] = fmin_i64, [NB_F32] = fmin_f32, [NB_F64] = fmin_f64}},
     {.name = "heaviside",
      .doc = "0 where x is below 0, 1 where it is above, and y where it is 0.",
      .example = "nb.heaviside(nb.tensor{-2, 0, 2}, 0.5)  --> {0, 0.5, 1}",

@@ -113,35 +113,52 @@ local EXACT = {
   eq = function(x, y) return b(x == y) end, ne = function(x, y) return b(x ~= y) end,
   lt = function(x, y) return b(x < y) end, le = function(x, y) return b(x <= y) end,
   gt = function(x, y) return b(x > y) end, ge = function(x, y) return b(x >= y) end,
+  fmax = math.max, fmin = math.min, trunc = function(x) return x end, nan_to_num = function(x) return x end,
+  signbit = function(x) return b(x < 0) end, fmod = function(x, y) return y ~= 0 and math.fmod(x, y) or nil end,
+  heaviside = function(x, y) return x == 0 and y or b(x > 0) end,
 }
 
--- Rows of more than two operands, or of a mask.
-local function three_operands(name, x, y)
-  local mask = i64(x):gt(y)
-  if name == "where" then return nb.where(mask, i64(x), i64(y)), nb.where(mask, i64(x), y), math.max(x, y) end
-  local lo, hi = math.min(x, y), math.max(x, y)
-  return nb.clamp(i64(x), i64(y), i64(hi)), nb.clamp(i64(lo), lo, hi), math.max(x, y), lo
-end
+-- Rows of more than two operands, or of a mask: the result of tensors, that of numbers, and both as they should be.
+local OF_SEVERAL = {
+  where = function(x, y)
+    local mask = i64(x):gt(y)
+    return nb.where(mask, i64(x), i64(y)), nb.where(mask, i64(x), y), math.max(x, y)
+  end,
+  clamp = function(x, y)
+    local lo, hi = math.min(x, y), math.max(x, y)
+    return nb.clamp(i64(x), i64(y), i64(hi)), nb.clamp(i64(lo), lo, hi), math.max(x, y), lo
+  end,
+  addcmul = function(x, y)
+    return nb.addcmul(i64(x), i64(y), i64(x)), nb.addcmul(i64(x), i64(y), i64(1), { value = x }), x + y * x
+  end,
+  isclose = function(x, y)
+    local exact = { rtol = 0, atol = 0 }
+    return nb.isclose(i64(x), i64(y), exact), nb.isclose(i64(x), y, exact), x == y
+  end,
+}
 
 function T.test_whole_numbers_are_exact_in_every_loop()
   local tested = {}
   each_row(function(row) return row.has_i64 and not row.internal end, function(row)
     tested[row.name] = true
-    local call, exact = call_of(row), EXACT[row.name]
+    local call, exact, several = call_of(row), EXACT[row.name], OF_SEVERAL[row.name]
+    assert(exact or several, "whole numbers of it are held to nothing")
     for _, x in ipairs(LARGE) do
-      if exact and #row.params == 1 then
+      if exact and not row.params[2] or row.name == "nan_to_num" then
         local y = call(i64(x))
-        assert(y.dtype == "i64" and y:item() == exact(x), ("%s(%d): %s"):format(row.name, x, y:item()))
+        local have = y:item() == true and 1 or y:item() or 0
+        assert(y.dtype == (row.name == "signbit" and "bool" or "i64") and have == exact(x),
+          ("%s(%d): %s"):format(row.name, x, have))
       end
       for _, y in ipairs(LARGE) do
-        if not exact then
-          local of_tensors, of_numbers, want, other = three_operands(row.name, x, y)
+        if several then
+          local of_tensors, of_numbers, want, other = several(x, y)
           assert(of_tensors:item() == want, ("%s of %d, %d"):format(row.name, x, y))
           assert(of_numbers:item() == (other or want), ("%s of %d, %d as numbers"):format(row.name, x, y))
         elseif #row.params == 2 and exact(x, y) ~= nil then
           local want = exact(x, y)
-          local several = call(i64 { x, 1 }, i64 { y, 1 })
-          local forms = { call(i64(x), i64(y)), call(i64(x), y), call(x, i64(y)), several[1] }
+          local two = call(i64 { x, 1 }, i64 { y, 1 })
+          local forms = { call(i64(x), i64(y)), call(i64(x), y), call(x, i64(y)), two[1] }
           for k, z in ipairs(forms) do
             local have = flat(z)[1]
             assert(math.type(have) == "integer" and have == want,
@@ -151,7 +168,9 @@ function T.test_whole_numbers_are_exact_in_every_loop()
       end
     end
   end)
-  for name in pairs(EXACT) do assert(tested[name], name .. " has no loop of i64") end
+  for _, list in ipairs { EXACT, OF_SEVERAL } do
+    for name in pairs(list) do assert(tested[name], name .. " has no loop of i64") end
+  end
 end
 
 -- All other ways of a whole number into a tensor, through operators and out again.
@@ -174,6 +193,23 @@ function T.test_whole_numbers_are_exact_on_every_way()
     local s = i64 { 0, 0 }
     s[1] = v
     check("an element set", s:at(1))
+    for _, place in ipairs { nb.tensor { 1 }, i64 { 1 } } do  -- whatever dtype says where
+      check("scatter", i64 { 0, 0 }:scatter(1, place, v):at(1))
+      check("scatter_add", i64 { 0, 0 }:scatter_add(1, place, v):at(1))
+      check("index_fill", nb.index_fill(i64 { 0, 0 }, 1, place, v):at(1))
+      check("index_put", nb.index_put(i64 { 0, 0 }, { place }, v):at(1))
+      check("put", nb.put(i64 { 0, 0 }, place, v):at(1))
+      check("an indexed element set", (function(z) z[place] = v return z end)(i64 { 0, 0 }):at(1))
+    end
+    check("linspace from it", nb.linspace(v, 0, 2, { dtype = "i64" }):at(1))
+    check("linspace to it", nb.linspace(0, v, 3, { dtype = "i64" }):at(3))
+    check("fmax", nb.fmax(i64 { v, v }, math.mininteger):at(1))
+    check("heaviside", nb.heaviside(i64 { 0 }, v):item())
+    check("addcmul", nb.addcmul(i64 { 0 }, i64 { 1 }, i64 { 1 }, { value = v }):item())
+    check("addcmul of it", nb.addcmul(i64(v), i64 { 0 }, i64 { 1 }):item())
+    check("nan_to_num", nb.nan_to_num(i64 { v }):item())
+    check("isclose", nb.isclose(i64 { v }, v, { rtol = 0, atol = 0 }):item() and v)
+    check("isclose beside it", nb.isclose(i64 { v }, v ~ 1, { rtol = 0, atol = 0 }):item() or v)
     s[mask] = v
     check("a masked element set", s:at(1))
     s[i64 { 2 }] = v
@@ -238,9 +274,14 @@ function T.test_numbers_that_do_not_fit_are_refused()
         fill_ = function() t:fill_(v) end, masked_fill = function() t:masked_fill(t:gt(0), v) end,
         pad = function() nb.pad(t, { 1, 1 }, v) end, set = function() t[1] = v end,
         ["set by a mask"] = function() t[t:gt(0)] = v end, ["set by an index"] = function() t[i64 { 1 }] = v end,
-        ["a table set"] = function() t[{ { 1, 2 } }] = { 1, v } end }
+        ["a table set"] = function() t[{ { 1, 2 } }] = { 1, v } end,
+        scatter = function() nb.scatter(t, 1, nb.tensor { 1 }, v) end,
+        index_fill = function() nb.index_fill(t, 1, nb.tensor { 1 }, v) end,
+        put = function() nb.put(t, nb.tensor { 1 }, v) end,
+        index_put = function() nb.index_put(t, { nb.tensor { 1 } }, v) end }
       if dtype == "u8" and math.type(v) == "integer" then
-        for _, name in ipairs { "add", "sub", "mul", "mod", "floordiv", "maximum", "minimum", "clamp" } do
+        for _, name in ipairs { "add", "sub", "mul", "mod", "floordiv", "maximum", "minimum", "clamp", "fmod", "fmax", "fmin",
+          "heaviside" } do
           ways[name] = function() nb[name](t, v) end
         end
         ways.copy_ = function() t:copy_(v) end
@@ -303,6 +344,21 @@ function T.test_an_empty_list_of_dimensions_is_none()
   lu.assertEquals(nb.sum(x, {}):totable(), x:totable())
   lu.assertEquals(nb.flip(x):totable(), { { 5, 3 }, { 2, 1 } })
   lu.assertEquals(nb.sum(x, { 1 }, {}):totable(), { 4, 7 })
+  -- Over no dimension nothing is reduced: of all that take several, as rows or made of such.
+  local tried = 0
+  local function check(name)
+    lu.assertEquals(nb[name](x, {}).shape, x.shape, name)
+    tried = tried + 1
+  end
+  for _, row in ipairs(require("nablua.native").rows()) do
+    local p = row.params[2]
+    if p and p.kind == "dimension or table of dimensions" and not row.internal then check(row.name) end
+  end
+  for _, entry in ipairs(require("nablua.registry").all()) do
+    local p = entry.composed and entry.params[2]
+    if p and p.name == "dim" and p.type == "whole numbers" and p.positional then check(entry.name:match "[^.]+$") end
+  end
+  assert(tried > 16, tried)
 end
 
 -- ---- bools ----
@@ -320,6 +376,16 @@ function T.test_bools_are_the_values_of_bool_tensors()
   local chosen = nb.where(m, false, true)
   lu.assertEquals({ chosen.dtype, chosen:at(1), chosen:at(2) }, { "bool", false, true })
   lu.assertEquals(nb.where(true, nb.tensor { 1 }, 2):totable(), { 1 })
+  local second = nb.tensor { 2 }
+  for name, changed in pairs { scatter = nb.scatter(m, 1, second, true), put = nb.put(m, second, true),
+    index_fill = nb.index_fill(m, 1, second, true), index_put = nb.index_put(m, { second }, true) } do
+    lu.assertEquals({ changed.dtype, changed:totable() }, { "bool", { true, true } }, name)
+    lu.assertErrorMsgContains(name == "scatter" and "src must be" or "must be a tensor or a number beside a tensor of f32",
+      nb[name], nb.zeros(2), name == "index_put" and { second } or name == "put" and second or 1,
+      name:find "put" and true or second, true)
+  end
+  lu.assertEquals(nb.isin(m, true):totable(), { true, false })
+  lu.assertEquals(nb.isin(m, 0.5):totable(), { false, false })
   lu.assertErrorMsgContains("fill_: value must be", function() nb.zeros(2):fill_(true) end)
   lu.assertErrorMsgContains("full: value must be a number beside a tensor of f32, got true", nb.full, { 2 }, true,
     { dtype = "f32" })

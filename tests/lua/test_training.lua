@@ -242,6 +242,38 @@ local function without(state, path)
   return state
 end
 
+-- Of rules that go element by element: what overflows stays infinite, by none of the options that are off, and its
+-- neighbours move as if they were alone.
+function T.test_infinities_stay_what_they_are()
+  local together = { LBFGS = "it searches by the whole gradient", Adafactor = "it divides by means over all",
+    Muon = "it orthogonalizes matrices" }
+  for _, e in ipairs(entries "optimizer") do
+    local name = e[1]
+    for _, given in ipairs(not together[name] and { {}, { momentum = name == "SGD" and 0.9 or nil } } or {}) do
+      local w, alone = nb.tensor({ 1, 1 / 0 }, { requires_grad = true }), weight(1)
+      local o = { lr = 0.1 }
+      for k, v in pairs(given) do o[k] = v end
+      local opt, other = optim[name]({ w }, o), optim[name]({ alone }, o)
+      for _ = 1, 3 do
+        w.grad, alone.grad = nb.tensor { 0.5, 0.25 }, nb.tensor { 0.5 }
+        opt:step()
+        other:step()
+      end
+      lu.assertEquals({ w:at(1), w:at(2) }, { alone:at(1), 1 / 0 }, name)
+    end
+  end
+  for _, o in ipairs { {}, { momentum = 0.9 }, { momentum = 0.9, nesterov = true } } do
+    o.lr = 0.1
+    local w = weight(2)
+    local opt = optim.SGD({ w }, o)
+    for _ = 1, 2 do
+      w.grad = nb.tensor { 1 / 0, 0 }
+      opt:step()
+    end
+    lu.assertEquals(w:totable(), { -1 / 0, 1 })
+  end
+end
+
 function T.test_states_of_every_optimizer_are_those_of_its_like_only()
   local all = entries "optimizer"
   for _, e in ipairs(all) do

@@ -2,6 +2,8 @@
 # What nablua's operators are called in PyTorch: by the same name where nothing is said here.
 #
 # Dimensions and index tensors arrive counted from 0; indices among the results are expected counted from 1.
+import math
+
 import torch
 import torch.nn.functional as F
 
@@ -93,6 +95,27 @@ def scatter(x, dim, index, src):
     return torch.where(last < 0, x, src.flatten()[last.clamp(min=0)])
 
 
+def polygamma(x, n=1):
+    """By ζ, which is exact: PyTorch's short series of n = 1, which is the gradient of digamma too, is off by 1e-9."""
+    return (-1) ** (n + 1) * math.factorial(n) * torch.special.zeta(n + 1, x)
+
+
+class Digamma(torch.autograd.Function):
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return torch.digamma(x)
+
+    @staticmethod
+    def backward(ctx, g):
+        return g * polygamma(ctx.saved_tensors[0])
+
+
+def scatter_reduce(x, dim, index, src, **options):
+    return x.scatter_reduce(dim, index, source(x, index, src), **options)
+
+
 def masked_fill(x, mask, value):
     return torch.where(mask, value if isinstance(value, torch.Tensor) else torch.tensor(float(value), dtype=x.dtype), x)
 
@@ -141,7 +164,8 @@ def planes(function):
     """A pooling of all last two dimensions; PyTorch knows three or four."""
     def call(x, *rest, **options):
         y = function(x.reshape((-1, 1) + x.shape[-2:]), *rest, **options)
-        return y.reshape(x.shape[:-2] + y.shape[-2:])
+        shaped = lambda t: t.reshape(x.shape[:-2] + t.shape[-2:])
+        return (shaped(y[0]), shaped(y[1]) + 1) if isinstance(y, tuple) else shaped(y)
     return call
 
 
@@ -181,6 +205,8 @@ OWN = {
     "mod": torch.remainder,
     "floordiv": lambda x, y: torch.div(x, y, rounding_mode="floor"),
     "clamp": clamp,
+    "digamma": Digamma.apply,
+    "polygamma": polygamma,
     "squared_error": lambda x, y: F.mse_loss(*torch.broadcast_tensors(x, y), reduction="none"),
     "bce_with_logits": lambda z, y: F.binary_cross_entropy_with_logits(*torch.broadcast_tensors(z, y), reduction="none"),
     "binary_cross_entropy": lambda p, y: F.binary_cross_entropy(*torch.broadcast_tensors(p, y), reduction="none"),
@@ -211,6 +237,10 @@ OWN = {
     "index_add": index_add,
     "scatter": scatter,
     "scatter_add": lambda x, dim, index, src: x.scatter_add(dim, index, source(x, index, src)),
+    "scatter_reduce": scatter_reduce,
+    "cummax": lambda x, dim: found(torch.cummax(x, dim)),
+    "cummin": lambda x, dim: found(torch.cummin(x, dim)),
+    "searchsorted": lambda *a, **o: torch.searchsorted(*a, **o) + 1,
     "masked_fill": masked_fill,
     "nonzero": lambda m: torch.nonzero(m) + 1,
     "sort": lambda x, dim=-1, **o: found(torch.sort(x, dim=dim, stable=True, **o)),
@@ -219,7 +249,7 @@ OWN = {
     "unique": unique,
     # linear algebra; of whole symmetric parts, as nablua takes them
     "solve": of_vectors(torch.linalg.solve),
-    "solve_triangular": of_vectors(lambda a, b, upper=False: torch.linalg.solve_triangular(a, b, upper=upper)),
+    "solve_triangular": of_vectors(lambda a, b, upper=False, **o: torch.linalg.solve_triangular(a, b, upper=upper, **o)),
     "cholesky": lambda x, upper=False: torch.linalg.cholesky((x + x.mT) / 2, upper=upper),
     "qr": torch.linalg.qr,
     "svd": svd,

@@ -5,6 +5,7 @@
 import collections
 import itertools
 import math
+import subprocess
 
 import torch
 import torch.nn.functional as F
@@ -24,8 +25,10 @@ VALUES = {
 }
 
 UNARY = """neg abs square exp expm1 log log1p sqrt rsqrt reciprocal sin cos tan asin acos atan sinh cosh erf sign floor ceil
-    round isnan isinf isfinite sigmoid tanh relu logical_not""".split()
-BINARY = """add sub mul div pow maximum minimum atan2 eq ne lt le gt ge logical_and logical_or logical_xor""".split()
+    round isnan isinf isfinite sigmoid tanh relu logical_not log2 log10 exp2 asinh acosh atanh erfc erfinv lgamma digamma
+    sinc logit deg2rad rad2deg trunc frac signbit nan_to_num""".split()
+BINARY = """add sub mul div pow maximum minimum atan2 eq ne lt le gt ge logical_and logical_or logical_xor logaddexp logaddexp2
+    hypot copysign fmod fmax fmin heaviside xlogy isclose""".split()
 
 FUNCTIONS = {
     **{name: (getattr(torch, name), "nb.%s(t[1])" % name) for name in UNARY},
@@ -36,6 +39,8 @@ FUNCTIONS = {
     "softplus": (F.softplus, "nb.softplus(t[1])"),
     "clamp": (lambda x: x.clamp(1, 3), "nb.clamp(t[1], 1, 3)"),
     "clamp_min": (lambda x: x.clamp(min=1), "nb.clamp(t[1], 1)"),
+    "logit_eps": (lambda x: torch.logit(x, 0.1), "nb.logit(t[1], 0.1)"),
+    "polygamma": (lambda x: torch.polygamma(2, x), "nb.polygamma(t[1], 2)"),
     **{
         "power_%s" % y: (lambda x, y=y: x**y, "nb.pow(t[1], %s)" % exchange.lua(y))
         for y in (0, 1, 2, 3, 0.5, -1.0, -2.0, 2.5)
@@ -45,6 +50,15 @@ PAIRS = {
     **{name: getattr(torch, name) for name in BINARY},
     "mod": torch.remainder,
     "floordiv": torch.floor_divide,
+    "squared_error": lambda x, y: F.mse_loss(x, y, reduction="none"),
+    "bce_with_logits": lambda x, y: F.binary_cross_entropy_with_logits(x, y, reduction="none"),
+    "binary_cross_entropy": lambda x, y: F.binary_cross_entropy(x, y, reduction="none"),
+}
+OF_THREE = {
+    "where": lambda x, y, z: torch.where(x > 0, y, z),
+    "lerp": torch.lerp,
+    "addcmul": torch.addcmul,
+    "addcdiv": torch.addcdiv,
 }
 ROWS = {
     **{name: getattr(torch, name) for name in "sum prod logsumexp any all mean var std cumsum softmax log_softmax".split()},
@@ -53,7 +67,7 @@ ROWS = {
     "sort": lambda x, d: torch.sort(x, dim=d)[0],
 }
 
-REFUSALS = [("does not fit into a tensor of", "a number that the dtype does not hold")]
+REFUSALS = [("expected 0..1", "targets that are no probabilities"), ("does not fit into a tensor of", "a number that the dtype does not hold")]
 OWN_DTYPES = [(r"^(all|any) uint8", "any and all give masks for every dtype")]
 
 # What differs on purpose, and why.
@@ -66,6 +80,14 @@ DELIBERATE = [
     (r"^floordiv .*PyTorch's nan", "⌊∞/y⌋ is infinite, as in Lua"),
     (r"^mod .*PyTorch's nan", "the slope of x mod y, −⌊x/y⌋, is infinite where x is"),
     (r"^prod .*PyTorch's nan", "PyTorch divides the product by infinite factors"),
+    (r"^(digamma .*gradient|lgamma .*second derivative) 1 is -?inf", "a pole, of which rounding leaves PyTorch a number"),
+    (r"^polygamma ", "poles have the sign of their side, and the limit at ∞ is 0"),
+    (r"^fm(ax|in) .*gradient .* is -?0.0,", "a NaN that was not taken has no gradient"),
+    (r"^(sinc|logit|logaddexp2?|addcdiv) .*second derivative .*PyTorch's nan", "a limit, where PyTorch has NaN"),
+    (r"^logit_eps .* is nan, PyTorch's 0.0", "NaN passes a gradient on, as in relu"),
+    (r"^hypot .*PyTorch's nan", "a kink at the origin, whose gradient is 0, as norm's"),
+    (r"^copysign .*gradient .*PyTorch's nan", "the signs alone count, also of infinities"),
+    (r"^lerp .*PyTorch's nan", "beyond the first end it is reckoned from there: 1 − 20·(−∞) is ∞"),
 ]
 
 
@@ -85,11 +107,24 @@ def calls():
             if not dtype.is_floating_point and name in ("mod", "floordiv", "pow"):
                 keep = b >= 0 if name == "pow" else b != 0
             yield name, dtype, "nb.%s(t[1], t[2])" % name, [a[keep], b[keep]], function
+        some = triples(x).unbind(1)
+        for name, function in OF_THREE.items():
+            first = "t[1]:gt(0)" if name == "where" else "t[1]"
+            yield name, dtype, "nb.%s(%s, t[2], t[3])" % (name, first), list(some), function
         for name, function in ROWS.items():
             yield name, dtype, "(nb.%s(t[1], 2))" % name, [triples(x)], lambda t, function=function: function(t, 1)
 
 
+def missing():
+    """Elementwise operators that meet none of these numbers, which ought to be none."""
+    program = 'for _, row in ipairs(require("nablua.native").rows()) do ' \
+        'if row.elementwise and not row.internal then print(row.name) end end'
+    names = subprocess.run([exchange.NABLUA, "-e", program], capture_output=True, check=True, text=True).stdout.split()
+    return [name for name in names if not {name, name + "_min"} & (FUNCTIONS.keys() | PAIRS.keys() | OF_THREE.keys())]
+
+
 def main(pattern, seed):
+    assert not missing(), "no numbers are tried with %s" % ", ".join(missing())
     cases, skipped = [], collections.Counter()
     for name, dtype, text, tensors, function in calls():
         label = "%s %s" % (name, str(dtype).replace("torch.", ""))
