@@ -103,7 +103,7 @@ local function restore(self, state)
   local fit = state.fit
   run.epoch, run.batch, run.start, run.began = fit.epoch, fit.batch, fit.start, native.clock() - fit.seconds
   run.tally.n, run.tally.sums, run.tally.counts = fit.tally.n, fit.tally.sums, fit.tally.counts or {}
-  if not together.is_first() then run.tally:clear() end  -- the first goes on with the sums of all
+  if run.tally.of_all and not together.is_first() then run.tally:clear() end  -- the first goes on with those of all
   for name in pairs(run.tally.sums) do run.tally.counts[name] = run.tally.counts[name] or fit.tally.n end
   run.best, run.best_epoch, run.waited, run.ended = fit.best, fit.best_epoch, fit.waited, fit.ended
   run.best_state, run.history = state.best, state.history

@@ -514,9 +514,11 @@ registry.define(nb, "nb.", "compile", {
   end,
 })
 
+local compile = {}
+
 -- What a compiled function was made of, or nil.
-function native.compiled_of(f)
+function compile.compiled_of(f)
   return state_of[f] and state_of[f].given
 end
 
-return nb.compile
+return compile

@@ -222,14 +222,20 @@ define("figures", {
 
 -- ---- from a prompt ----
 
-local start_params = { { name = "ranks", type = "size", doc = "how many, this prompt among them" } }
+local start_params = { { name = "ranks", type = "size", doc = "how many, this prompt among them" },
+  { name = "hosts", type = "table", optional = true,
+    doc = "names of machines for the workers, which ssh reaches without a password and which have nablua and the " ..
+      "working folder at the same paths; without it this machine" } }
 define("start", {
   doc = "Starts workers beside this prompt or notebook, which becomes rank 1 of a group; %%all and %%on run cells " ..
-    "on its ranks.  They are fresh: they know what cells define on them, and not this prompt's variables.  On this " ..
-    "machine, with Open MPI.",
+    "on its ranks.  They are fresh: they know what cells define on them, and not this prompt's variables.",
+  signature = "dist.start(ranks, {hosts={\"a\", \"b\"}})",
   params = start_params, see = { "dist.stop", "dist.where", "dist.parallel" },
   example = "pcall(dist.start, 1)  --> false",
-  function(...) require("nablua.dist.start").start(read("start", start_params, ...).ranks, dist) end,
+  function(...)
+    local o = read("start", start_params, ...)
+    require("nablua.dist.start").start(o.ranks, dist, o.hosts)
+  end,
 })
 
 define("stop", {
@@ -239,7 +245,7 @@ define("stop", {
 })
 
 define("where", {
-  doc = "What the ranks of this machine do: a list of {rank=, pid=, state=, text=, number=, seconds=, bytes=}, " ..
+  doc = "What the ranks do: a list of {rank=, pid=, host=, state=, text=, number=, seconds=, bytes=}, " ..
     "with the last exchange of each, its place in the program, and what it waits for.", params = {},
   see = { "dist.start" }, example = "#dist.where()  --> 0",
   function() return require("nablua.dist.start").where() end,

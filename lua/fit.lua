@@ -258,10 +258,9 @@ local function train_step(run, batch, target, o)
     if not output then output, value = out, number end
     J:backward()
     if o.clip then require("nablua.nn").clip_grad_norm(run.parameters, o.clip) end
-    -- A search along a line goes as the loss of all ranks says.
-    return run.searches and nb.tensor(together.mean(number), { dtype = "f64" }) or J
+    return together.loss_for(run.opt, J, number)
   end)
-  if run.schedule and o.schedule_per == "batch" then run.schedule:step(together.mean(value)) end
+  if run.schedule and o.schedule_per == "batch" then run.schedule:step((together.loss(value))) end
   run.tally:add(output, target, value)
 end
 
@@ -278,6 +277,7 @@ local function train_epoch(run, batches, o, bar)
     local batch, target = next_batch(batches, previous)
     if not batch then break end
     previous = batch[1]
+    native.border()
     train_step(run, batch, target, o)
     run.batch = run.batch + 1
     bar:step(("loss %.4f"):format(run.tally:mean "loss"))
@@ -460,8 +460,7 @@ return #history.loss  --> 3]],
     if not together.is_first() then o.progress, o.plot = false, false end
     together.parallel(net, module.is(loss) and loss.reduction == "sum")
     local run = { net = net, loss = loss, opt = opt, schedule = o.schedule, parameters = net:parameters(), epoch = 1,
-      batch = 0, began = native.clock(), waited = 0, tally = new_tally(metrics, loss), history = { seconds = {} },
-      searches = together.size() > 1 and tostring(opt):find "^LBFGS" }
+      batch = 0, began = native.clock(), waited = 0, tally = new_tally(metrics, loss), history = { seconds = {} } }
     coverage.look("nn.fit", net, opt)
     open_checkpoint(run, o)
     local restore = modes.of(net)

@@ -2,10 +2,12 @@
 -- The user's frames on the stack, with the values of their variables as they are: for errors, breakpoints and stops.
 --
 -- A frame is { where =, name =, func =, line =, source =, names = of its variables in order, values =, slots = of its
--- locals, upvalues = the places of those by name }.
+-- locals, upvalues = the places of those by name }, and thread and level where it is still there: its values are those
+-- of now then.
 local frames = {}
 
 local getinfo, getlocal, getupvalue = debug.getinfo, debug.getlocal, debug.getupvalue
+local setlocal, setupvalue = debug.setlocal, debug.setupvalue
 
 local MOST_FRAMES, MOST_LEVELS = 12, 100
 
@@ -69,13 +71,50 @@ function frames.capture(most)
   return list
 end
 
+-- The user's frames of threads that wait, each called by the next; innermost first.
+function frames.of_threads(threads)
+  local list = {}
+  for _, thread in ipairs(threads) do
+    for level = 0, MOST_LEVELS do
+      local info = getinfo(thread, level, "Slnf")
+      if not info then break end
+      if frames.is_users(info) then
+        local frame = new_frame(info)
+        frame.thread, frame.level = thread, level
+        for i = 1, 250 do
+          local name, value = getlocal(thread, level, i)
+          if not name then break end
+          add_local(frame, i, name, value)
+        end
+        add_upvalues(frame)
+        list[#list + 1] = frame
+      end
+    end
+  end
+  return list
+end
+
 function frames.has(frame, name)
   return frame.slots[name] or frame.upvalues[name]
 end
 
 function frames.value(frame, name)
-  if frame.slots[name] then return frame.values[name] end
+  local slot = frame.slots[name]
+  if slot and frame.thread then return select(2, getlocal(frame.thread, frame.level, slot)) end
+  if slot then return frame.values[name] end
   return select(2, getupvalue(frame.func, frame.upvalues[name]))
+end
+
+-- Of a frame that is over the value is the frame's alone, but for upvalues, which others have too.
+function frames.assign(frame, name, value)
+  local slot = frame.slots[name]
+  if slot and frame.thread then
+    setlocal(frame.thread, frame.level, slot, value)
+  elseif slot then
+    frame.values[name] = value
+  else
+    setupvalue(frame.func, frame.upvalues[name], value)
+  end
 end
 
 return frames

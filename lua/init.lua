@@ -1,13 +1,13 @@
 -- SPDX-License-Identifier: MIT
 -- The module `nablua`: what `require "nablua"` returns.
 local nb = require "nablua.core"
-local json = require "nablua.json"
+local json_values = require "nablua.json_values"
 local registry = require "nablua.registry"
 
-nb.null, nb.array = json.null, json.list
+nb.null, nb.array = json_values.null, json_values.list
 require "nablua.tensor"
-require "nablua.einsum"
-require "nablua.operator"
+registry.later("nablua.einsum", "einsum")
+registry.later("nablua.operator", "operator")
 registry.later("nablua.functions.products", "addmm addmv addr addbmm baddbmm mv bmm vdot inner")
 registry.later("nablua.functions.order", "kthvalue median nanmedian mode quantile nanquantile")
 registry.later("nablua.functions.statistics",
@@ -29,11 +29,14 @@ registry.later("nablua.functions.random",
 registry.later("nablua.functions.making", "new_zeros new_ones new_full new_empty new_tensor")
 registry.later("nablua.functions.derivatives", "jacobian hessian vjp jvp hvp vmap")
 registry.later("nablua.functions.images", "interpolate grid_sample affine_grid")
-registry.later("nablua.functions.fourier", "fft ifft fft2 ifft2 rfft irfft fftshift ifftshift")
+registry.later("nablua.functions.fourier", "fft ifft fft2 ifft2 rfft irfft fftshift ifftshift " ..
+  "rfft2 irfft2 fftn ifftn rfftn irfftn")
+registry.later("nablua.functions.spectra", "stft istft hann_window hamming_window blackman_window bartlett_window")
+registry.later("nablua.functions.recompute", "recompute")
 registry.later("nablua.functions.compare", "allclose equal positive")
-require "nablua.files"
-nb.progress = require("nablua.progress").progress
-nb.pretty = require("nablua.display").pretty
+registry.later("nablua.files", "save load")
+registry.later("nablua.progress", "progress", nb)
+registry.later("nablua.bundles", "pretty", nb)
 nb.help = require("nablua.help").help
 nb.nn = registry.late "nablua.nn"
 nb.optim = registry.late "nablua.optim"
@@ -49,8 +52,8 @@ function nb.compare(...) return runs.compare(...) end
 function nb.journal(...) return runs.journals.journal(...) end
 function nb.journals(...) return runs.journals.read(...) end
 nb.terminal = registry.late "nablua.terminal"
-require "nablua.compile"
-require "nablua.environment"
+registry.later("nablua.compile", "compile")
+registry.later("nablua.environment", "")
 
 registry.add {
   name = "nb", kind = "topic", value = nb, doc = "Tensors, operators and gradients.",

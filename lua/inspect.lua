@@ -103,9 +103,10 @@ return inspect.diagnose(net, x, y, nn.BCEWithLogitsLoss())[1].remedy  --> "net[4
 })
 
 define("stop", "stop", {
-  doc = "Stops where something happens: an error whose value says where, and %debug looks into the frame that " ..
-    "applied the operator, with its variables as they were.  The condition is asked after each operator, or each " ..
-    "backward rule, that op, layer and phase leave.  Fields of e, and of the error's value: op layer phase inputs " ..
+  doc = "Pauses where something happens, at the prompt or in the debugger that is attached, in the frame that " ..
+    "applied the operator, whose variables are there, with e for what happened; in scripts it is an error whose " ..
+    "value is e.  The condition is asked after each operator, or each " ..
+    "backward rule, that op, layer and phase leave.  Fields of e: op layer phase inputs " ..
     "output outputs grad_in given site step locals loss why.  In a run it stands after the step before, so that " ..
     "run:look() shows that step.  Without stops nothing costs anything; while there are some compiled functions run " ..
     "as they are.",

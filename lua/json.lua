@@ -3,17 +3,10 @@
 local native = require "nablua.native"
 local nb = require "nablua.core"
 
+local values = require "nablua.json_values"
+
 local json = {}
-
--- Stands for null in what is decoded, and makes one where it is encoded; an empty list is marked by `json.list`.
-json.null = setmetatable({}, { __tostring = function() return "null" end })
-
-local list = {}
-
--- The table as a list, also where it is empty.
-function json.list(t)
-  return setmetatable(t, list)
-end
+json.null, json.list = values.null, values.list
 
 -- ---- encoding ----
 
@@ -29,7 +22,7 @@ local encode
 local function encode_table(t, depth, who)
   if depth > 100 then native.raise(who .. ": the data is nested too deeply, or contains itself") end
   local parts = {}
-  if #t > 0 or getmetatable(t) == list then
+  if #t > 0 or values.is_list(t) then
     for i = 1, #t do parts[i] = encode(t[i], depth, who) end
     return "[" .. table.concat(parts, ",") .. "]"
   end

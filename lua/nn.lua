@@ -34,31 +34,48 @@ registry.add {
 
 nn.metrics = registry.late "nablua.nn.metrics"
 
--- Help lists these files' layers in this order.
-local parts, helpers = { "linear", "convolution", "pooling", "normalization", "containers", "activations", "recurrent",
-  "attention", "transformer", "losses", "gradients", "hooks" }, { "init", "module", "modes", "shared", "cells",
-  "reduction", "metrics" }
+-- Help lists these files' layers in this order.  Those with names are read when somebody asks for one of them, so that
+-- the others cost a small program nothing; a name that is missing here is found with all that is left, below.
+local parts = {
+  { "linear" },
+  { "convolution", "Conv1d Conv2d Conv3d ConvTranspose1d ConvTranspose2d ConvTranspose3d" },
+  { "pooling", "AdaptiveAvgPool2d AvgPool2d MaxPool2d" },
+  { "normalization", "BatchNorm1d BatchNorm2d BatchNorm3d GroupNorm InstanceNorm1d InstanceNorm2d InstanceNorm3d " ..
+    "LayerNorm LocalResponseNorm RMSNorm" },
+  { "containers" },
+  { "activations" },
+  { "recurrent", "GRU LSTM RNN" },
+  { "attention", "MultiheadAttention" },
+  { "transformer", "TransformerEncoder TransformerEncoderLayer" },
+  { "losses" },
+  { "gradients", "clip_grad_norm clip_grad_value" },
+  { "hooks" },
+}
+local known = { init = true, module = true, modes = true, shared = true, cells = true, reduction = true,
+  metrics = true }
 
 for _, part in ipairs(parts) do
-  for name, value in pairs(require("nablua.nn." .. part)) do nn[name] = value end
+  local name, names = part[1], part[2]
+  known[name] = true
+  if names then
+    registry.later("nablua.nn." .. name, names, nn)
+  else
+    for key, value in pairs(require("nablua.nn." .. name)) do nn[key] = value end
+  end
 end
-for name, value in pairs(require "nablua.fit") do nn[name] = value end
+registry.later("nablua.fit", "fit", nn)
 
--- All other files of nn/ are read when somebody asks for a name that the first ones do not have.
-local known = {}
-for _, list in ipairs { parts, helpers } do
-  for _, part in ipairs(list) do known[part] = true end
-end
+-- All other files of nn/.
 package.preload["nablua.nn.others"] = function()
-  registry.home "nablua.nn.others"
+  local all = {}
   for _, name in ipairs(native.source_names()) do
     local part = name:match "^nablua%.nn%.([^.]+)$"
     if part and not known[part] then
-      for key, value in pairs(require(name)) do nn[key] = value end
+      for key, value in pairs(require(name)) do all[key] = value end
     end
   end
-  return nn
+  return all
 end
-registry.late("nablua.nn.others", nn)
+registry.later("nablua.nn.others", nil, nn)
 
 return nn

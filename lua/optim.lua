@@ -50,7 +50,8 @@ end
 
 -- False where it does not, or the parameters do not lie in rows.
 local function step_in_one_pass(self, spec, o)
-  return has_one_pass(spec, o) and native.optimize(o.params, memory_of[self], spec.rule(o))
+  if not has_one_pass(spec, o) then return false end
+  return native.optimize(o.params, memory_of[self], spec.rule(o))
 end
 
 -- What a compiled function keeps of such a step: the options, and the numbers of its rule as they are now; none when
@@ -82,14 +83,14 @@ end
 local function move(self, spec, k)
   local o = group_options(self, k)
   if step_in_one_pass(self, spec, o) then
-    local steps = native.recording() and native.recorded_steps
-    if steps then
+    local steps = native.recorded_steps
+    if steps and native.recording() then
       steps[#steps + 1] = recorded_step(self, spec, k)
       native.plan_idle(o.params)
     end
   else
     native.plan_refuse("it steps an optimizer rule by rule, whose numbers may change")
-    native.whole(nb.no_grad, step_by_rules, self, spec, o)
+    native.settle(nb.no_grad, step_by_rules, self, spec, o)
   end
 end
 
@@ -146,7 +147,9 @@ method("zero_grad", {
   signature = "opt:zero_grad()", see = { "opt:step", "net:zero_grad" },
   example = "optim.SGD({nb.zeros(2, {requires_grad=true})}, {lr=0.1}):zero_grad()",
   function(self)
-    for _, group in ipairs(self.groups) do native.clear_grads(group.params) end
+    for _, group in ipairs(self.groups) do
+      native.clear_grads((options_of[group] or group).params)  -- past what the group does when somebody reads it
+    end
   end,
 })
 
@@ -517,13 +520,13 @@ registry.add {
   example = "optim.Adam(nn.Linear(2, 1):parameters(), {lr=1e-3}).lr  --> 0.001",
 }
 
--- Whether a value is an optimizer; for the schedules and nn.fit.
+-- Whether a value is an optimizer.
 local function is_optimizer(x)
   return type(x) == "table" and spec_of[x] ~= nil
 end
 
-for name, class in pairs(require "nablua.optim.schedules" (is_optimizer)) do optim[name] = class end
-
-registry.late("nablua.optim.others", optim)  -- read when somebody asks for what is not here
+parts.is_optimizer = is_optimizer
+registry.later("nablua.optim.schedules", "CosineLR OneCycleLR ReduceLROnPlateau StepLR WarmupLR", optim)
+registry.later("nablua.optim.others", nil, optim)
 
 return optim

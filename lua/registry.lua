@@ -62,6 +62,20 @@ end
 
 -- ---- modules that are loaded late ----
 
+-- What the module registers when it is loaded, whoever asks for it, stands at this place.
+local function keep_place(name)
+  local place, loader = {}, package.preload[name]
+  if not rows then order[#order + 1] = place end
+  package.preload[name] = loader and function(...)
+    local before = order
+    order = place
+    local ok, given = pcall(loader, ...)
+    order = before
+    if not ok then error(given, 0) end
+    return given
+  end
+end
+
 local homes = {}  -- name of a module → the table that users know
 local late = {}   -- what loads each, in their order and by name
 
@@ -76,14 +90,11 @@ end
 -- loaded when somebody asks it for what it does not have.
 function registry.late(name, into)
   homes[name] = into or homes[name]
-  local home, meta, place = registry.home(name), {}, {}
-  if not rows then order[#order + 1] = place end
+  local home, meta = registry.home(name), {}
+  keep_place(name)
   local function load()
     if getmetatable(home) ~= meta then return end
-    local before = order
-    order = place
     local ok, message = pcall(require, name)
-    order = before
     if ok then return end
     setmetatable(home, meta)
     error(message, 0)
@@ -109,43 +120,56 @@ function registry.load(name)
   late[name]()
 end
 
--- ---- functions of nb and methods of tensors that are loaded late ----
+-- ---- names in tables that are loaded late ----
 
-local modules = {}  -- { names = " a b c ", load = }
+local behind = {}  -- table → the modules that fill it: { names =, load = }
 
--- Says that a module, when it is loaded, defines these functions of nb and methods of tensors: "a b c".
-function registry.later(name, names)
-  local place, loaded = {}, false
-  if not rows then order[#order + 1] = place end
-  local function load()
-    if loaded then return end
-    local before = order
-    order, loaded = place, true
-    local ok, message = pcall(require, name)
-    order, loaded = before, ok
-    if not ok then error(message, 0) end
-  end
-  modules[#modules + 1] = { names = " " .. names .. " ", load = load }
-  late[#late + 1] = load
+-- Whether the name is among "a b c"; all are where there is no list.
+local function is_listed(names, name)
+  return not names or (" " .. names .. " "):find(" " .. name .. " ", 1, true) ~= nil
 end
 
 local function look_behind(home, key)
   if type(key) ~= "string" then return nil end
-  for _, module in ipairs(modules) do
-    if module.names:find(" " .. key .. " ", 1, true) then
+  for _, module in ipairs(behind[home]) do
+    if is_listed(module.names, key) then
       module.load()
-      return rawget(home, key)
+      local value = rawget(home, key)
+      if value ~= nil then return value end
     end
   end
 end
 
 local function load_all(home)
-  for _, module in ipairs(modules) do module.load() end
+  for _, module in ipairs(behind[home]) do module.load() end
   return next, home, nil
 end
 
-setmetatable(core, { __index = look_behind, __pairs = load_all })
-setmetatable(native.methods, { __index = look_behind, __pairs = load_all })
+-- Says that a module gives these names, "a b c", when somebody first asks for one of them: functions of nb and methods
+-- of tensors, which it defines, or fields of the table `home`, which it returns.  Without names, which belong after all
+-- others of their table, it is asked for every name that is not there.
+function registry.later(name, names, home)
+  local loaded = false
+  keep_place(name)
+  local function load()
+    if loaded then return end
+    loaded = true
+    local ok, given = pcall(require, name)
+    loaded = ok
+    if not ok then error(given, 0) end
+    for key, value in pairs(home and given or {}) do
+      if rawget(home, key) == nil and is_listed(names, key) then home[key] = value end
+    end
+  end
+  for _, t in ipairs { home or core, not home and native.methods or nil } do
+    if not behind[t] then
+      behind[t] = {}
+      setmetatable(t, { __index = look_behind, __pairs = load_all })
+    end
+    table.insert(behind[t], { names = names, load = load })
+  end
+  late[#late + 1], late[name] = load, load
+end
 
 -- Adds a function of `home` (a table such as nb, called `prefix`) together with its documentation.
 function registry.define(home, prefix, name, entry)

@@ -4,6 +4,7 @@
 -- Every now and then a keyframe is taken (run/state.lua); between two of them a step is repeated from its inputs: the
 -- batch (run/source.lua), the place in the random numbers, the settings.  What was changed between two steps by
 -- somebody else forces a keyframe.
+local compile = require "nablua.compile"
 local native = require "nablua.native"
 local nb = require "nablua.core"
 local fork = require "nablua.run.fork"
@@ -71,6 +72,7 @@ end
 local function end_epoch(self)
   local place = self.place
   self.means[place.epoch] = place.sum / place.count
+  together.equal_buffers(self.net)
   if self.schedule and self.schedule_per == "epoch" then self.schedule:step(place.sum / place.count) end
   self.place = { epoch = place.epoch + 1, batch = 0, sum = 0, count = 0 }
 end
@@ -105,6 +107,7 @@ end
 
 -- Does the next step; false when there is none.
 local function advance(self)
+  native.border()
   native.whole(begin_step, self)
   local batch = next_batch(self)
   if not batch then
@@ -113,8 +116,8 @@ local function advance(self)
     return false
   end
   local k = self.at + 1
-  local value = step.once(self, k, batch)
-  local place, n = self.place, batch[1]:dim() > 0 and batch[1]:size(1) or 1
+  local value, n = step.once(self, k, batch)
+  local place = self.place
   place.batch, place.sum, place.count = place.batch + 1, place.sum + value * n, place.count + n
   if place.batch == self.source.count or k == self.over_after then end_epoch(self) end
   native.whole(end_step, self, k)
@@ -134,6 +137,10 @@ local function recover(self)
     return
   end
   frames.go_back(self, at)
+  if together.size() > 1 then  -- steps are those of all ranks, who are in others: align
+    self.owed = at
+    return
+  end
   native.stops_muted = true
   pcall(function()
     while self.at < at do
@@ -176,8 +183,15 @@ local function forward(self, last, told)
     end
     frames.pass(self)
     disk.note(self)
-    frames.learn(self, native.clock() - began)
+    self.lasted = native.clock() - began
+    frames.learn(self, self.lasted_on_all or self.lasted)
     if told then told() end
+    if self.pausing then
+      self.pausing = nil
+      if not (native.pause_here and native.pause_here("pause", ("the run stands after step %d"):format(self.at))) then
+        break  -- as an interrupt leaves it
+      end
+    end
   end
 end
 
@@ -210,12 +224,27 @@ end
 local function end_drive(self, restore_modes, random)
   if not self.driven then return end
   step.unfollow()
+  together.rest()
   recover(self)
   local change = state.change(self)
   restore_modes()
   if not change then state.settle(self) end
   self.driven, self.random = nil, nb.random_state()
   nb.random_state(random)
+end
+
+-- Ranks of a group that something has stopped in different steps go on from where all have been.
+local function align(self)
+  local at, furthest = together.range(self.owed or self.at)
+  local head, most = together.range(self.head)
+  local owes = together.any(self.owed ~= nil)
+  self.owed = nil
+  if at == furthest and head == most and not owes then return end
+  step.cut(self, head)
+  self.head, self.over_after = math.min(head, self.head), nil
+  frames.cut(self, head)
+  frames.go_back(self, at)
+  forward(self, at)
 end
 
 -- f(self, ...) with the net in training mode and the run's own random numbers; after which the modes and the numbers
@@ -225,6 +254,7 @@ local function drive(self, f, ...)
   local restore_modes, random = modes.of(self.net), nb.random_state()
   return modes.restoring(function() end_drive(self, restore_modes, random) end, function(...)
     native.whole(begin_drive, self)
+    align(self)
     return f(self, ...)
   end, ...)
 end
@@ -329,7 +359,7 @@ method("go", {
   function(self, proxy)
     local total = self.source.count and self.source.count * self.epochs
     local bar <close> = progress.progress(total, { label = self.name or "run" })
-    bar.done = self.at
+    bar.visible, bar.done = bar.visible and together.is_first(), self.at
     drive(self, function()
       forward(self, math.maxinteger, function()
         bar:step(("epoch %d  loss %.4f"):format(epoch_of(self), self.history.loss[self.at]))
@@ -338,6 +368,22 @@ method("go", {
     return proxy
   end,
 })
+
+method("pause", {
+  signature = "run:pause()", see = { "run:go", "breakpoint" },
+  doc = "For a handler or a callback while the run goes: it pauses at the end of this step, at the prompt or in the " ..
+    "debugger, and goes on in the same bits.  Where nobody can be asked it stops there, and run:go() goes on.  " ..
+    "Returns the run.",
+  example = sample .. "local ok, message = pcall(run.pause, run); return ok  --> false",
+  function(self, proxy)
+    if not self.driven then fail "it does not go, so that it cannot pause" end
+    self.pausing = true
+    return proxy
+  end,
+})
+local function is_sum(self)
+  return module.is(self.loss) and self.loss.reduction == "sum"
+end
 
 -- Those of a run's forks that somebody holds.
 local function living(forks)
@@ -359,6 +405,7 @@ method("fork", {
     local o = options.check("run:fork", fork_params, given)
     local new = fork.of(self, o)
     new.from, new.forks = self.at, nil
+    together.parallel(new.net, is_sum(new))
     local child = run.of(new)
     local list = living(self.forks)
     list[#list + 1] = child
@@ -396,7 +443,7 @@ method("cut", {
   doc = "Drops the steps that were done after the one it stands at, so that others can follow.  Returns the run.",
   example = sample .. "run:next(3):back(2):cut(); return #run.history.loss  --> 1",
   function(self, proxy)
-    frames.cut(self)
+    frames.cut(self, self.at)
     step.cut(self, self.at)
     if self.at < self.head then self.over_after = nil end
     self.head = self.at
@@ -504,7 +551,7 @@ function run.during_step(proxy, k, f)
     return f(function()
       self.opt:zero_grad()
       local J = step.loss_of(self, batch)
-      if not native.compiled_of(self.step) then J:backward() end
+      if not compile.compiled_of(self.step) then J:backward() end
       return J
     end)
   end)
@@ -553,13 +600,13 @@ registry.add {
 function run.new(given)
   local self = options.check("nb.run", params, given)
   check(self)
-  if together.size() > 1 and together.is_first() then
-    notice.say("nb.run: each of the %d ranks trains a run of its own; nn.fit and dist.parallel train one net on all",
-      together.size())
-  end
   self.source = source.of(self.data, self.size, self.shuffle)
+  together.parallel(self.net, is_sum(self))
   local outer = nb.random_state()
-  if self.seed then nb.seed(self.seed) end
+  if self.seed then
+    nb.seed(self.seed)
+    together.spread()
+  end
   self.random = nb.random_state()
   nb.random_state(outer)
   self.at, self.head, self.history = 0, 0, { loss = {}, lr = {} }

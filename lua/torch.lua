@@ -114,18 +114,12 @@ linalg.eigvalsh -- (nb.eigh(x)): its first value
 eigvalsh -- (nb.eigh(x)): its first value
 linalg.svdvals -- (select(2, nb.svd(x)))
 svdvals -- (select(2, nb.svd(x)))
-linalg.eig -- there are no complex numbers here, as eigenvalues may be; nb.eigh is for symmetric matrices
-eig -- there are no complex numbers here, as eigenvalues may be; nb.eigh is for symmetric matrices
-eigvals -- there are no complex numbers here, as eigenvalues may be; nb.eigh is for symmetric matrices
-lu -- nb.solve, nb.inverse and nb.det factorise by themselves; nb.qr and nb.cholesky give factors
-lu_factor -- nb.solve, nb.inverse and nb.det factorise by themselves; nb.qr and nb.cholesky give factors
+linalg.eig -- nb.eig where all eigenvalues are real; nb.eigvals gives others in pairs of a real and an imaginary part
+lu_factor -- nb.lu gives p, l and u apart
 lu_solve nb.solve
 triangular_solve nb.solve_triangular
 symeig nb.eigh
-ristft -- nb.rfft of nb.windows(x, dim, size, step), times a window, does it
-istft -- nb.irfft gives the parts back
 view_as_complex -- complex numbers are pairs in the last dimension here, see ?fft
-fftn -- nb.fft along one dimension after the other
 manual_seed nb.seed
 seed nb.seed
 initial_seed nb.random_state
@@ -143,8 +137,9 @@ set_detect_anomaly nb.anomaly
 autograd.functional.vhp nb.hvp
 jacrev nb.jacobian
 jacfwd nb.jacobian
-checkpoint_sequential -- nothing is recomputed in backward here; nb.save keeps what training has made
-utils.checkpoint.checkpoint -- nothing is recomputed in backward here; nb.save keeps what training has made
+checkpoint_sequential nb.recompute
+utils.checkpoint.checkpoint nb.recompute
+fft.fftfreq -- (nb.arange(n) - 1)/(n·d), from the middle on less 1/d
 requires_grad_ t.requires_grad
 data t:detach
 set_num_threads nb.threads

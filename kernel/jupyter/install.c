@@ -109,7 +109,7 @@ static bool write_spec(const Place *place, char *reason) {
   json_t *spec =
       json_pack("{s:[s, s, s], s:o, s:s, s:s, s:{s:b, s:s}}", "argv", program, "-f", "{connection_file}",
                 "display_name", json_sprintf("Lua (nablua%s%s)", *title ? ", " : "", title), "language", "lua",
-                "interrupt_mode", "message", "metadata", "debugger", 0, "supported_encryption", "curve");
+                "interrupt_mode", "message", "metadata", "debugger", 1, "supported_encryption", "curve");
   char *text = json_dumps(spec, JSON_INDENT(2));
   bool ok = write_file(place, "kernel.json", text, text ? strlen(text) : 0, reason);
   free(text);

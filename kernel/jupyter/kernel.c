@@ -110,6 +110,7 @@ static void on_exit_called(void) {
 static bool start_session(Kernel *k, char *reason, size_t size) {
   Sink sink = kernel_sink(k);
   sink.visit = request_visit;
+  sink.paused = kernel_paused;
   if (!(k->session = session_new(&sink, reason, size))) return false;
   session_set_display(k->session, false, true, 100);
   return true;
@@ -139,6 +140,7 @@ int kernel_run(const char *connection_file) {
   k->evaluator = pthread_self();
   k->quit = event_new();
   k->answered = event_new();
+  k->replied = event_new();
   pthread_mutex_init(&k->lock, NULL);
   pthread_cond_init(&k->changed, NULL);
   sigset_t before;

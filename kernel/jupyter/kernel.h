@@ -36,6 +36,8 @@ typedef struct Job {
   struct Job *next;
   Frames frames;
   unsigned long long number;  // from 1
+  Channel channel;
+  bool queued;                // it is the evaluator that answers
   SessionLevel level;         // what it is as a visitor; SESSION_INPUT: it is none
   bool is_comm, is_lost;      // a message of a comm; its subshell is unknown
   Subshell *subshell;         // NULL: the main shell
@@ -52,6 +54,12 @@ typedef struct Answering {
   json_t *payload;  // of the reply to the cell
   json_t *problem;  // of the cell that failed: ename, evalue, traceback
 } Answering;
+
+// What the evaluator answers to a request on control, whose socket is another thread's.
+typedef struct Reply {
+  struct Reply *next;
+  Frames frames;
+} Reply;
 
 typedef struct Kernel {
   Connection connection;
@@ -77,6 +85,9 @@ typedef struct Kernel {
   char *answer;  // to it
   size_t answer_length;
   int answered;  // an event
+  Reply *replies;  // on control, in their order
+  int replied;     // an event
+  bool pausing;    // it is a paused prompt that asks
 
   // The evaluator's own.
   Session *volatile session;
@@ -115,6 +126,16 @@ int kernel_signal_programs(int number);
 
 // Adds a request that came, whose type tells `level` what it is as a visitor; takes the frames over.
 void queue_add(Kernel *k, Frames *frames, SessionLevel (*level)(const char *type, bool is_beside));
+
+// The same of one on control, where it is for the evaluator; otherwise false, and nothing.
+bool queue_add_control(Kernel *k, Frames *frames);
+
+// Waits a moment, or until a request comes.
+void queue_wait(Kernel *k);
+
+// Gives thread control what it is to send; and, there, what that is, false when there is nothing.
+void queue_reply(Kernel *k, Frames *frames);
+bool queue_take_reply(Kernel *k, Frames *frames);
 
 // Waits for the next request, which the caller gives back to job_free; NULL when the kernel ends.
 Job *queue_next(Kernel *k);
@@ -174,6 +195,9 @@ void trace_frames(const char *way, Channel channel, const Frames *f);
 
 // Asks the client for a line and waits for it; see Sink.
 char *kernel_ask(void *kernel, const char *prompt, bool hidden, size_t *length);
+
+// The sink's `paused`.
+bool kernel_paused(void *kernel, const char *prompt, char **input, size_t *length);
 
 // Makes standard input the client: each line that is read asks for one.  False when there is no memory.
 bool kernel_open_input(Kernel *k);

@@ -33,7 +33,8 @@ char *kernel_ask(void *kernel, const char *prompt, bool hidden, size_t *length) 
   pthread_mutex_unlock(&k->lock);
   event_clear(k->answered);
   ask_client(k, prompt, hidden);
-  while (!line && !session_interrupted(k->session) && !atomic_load(&k->stopping)) {
+  while (!line && !session_interrupted(k->session) && !atomic_load(&k->stopping) &&
+         (!k->pausing || session_is_held(k->session))) {
     struct pollfd ready = {k->answered, POLLIN, 0};
     session_serve(k->session);
     if (poll(&ready, 1, 20) > 0) event_clear(k->answered);
@@ -51,6 +52,18 @@ char *kernel_ask(void *kernel, const char *prompt, bool hidden, size_t *length) 
     line = NULL;
   }
   return line;
+}
+
+bool kernel_paused(void *kernel, const char *prompt, char **input, size_t *length) {
+  Kernel *k = kernel;
+  if (!prompt) {
+    queue_wait(k);
+    return true;
+  }
+  k->pausing = true;
+  *input = kernel_ask(k, prompt, false, length);
+  k->pausing = false;
+  return *input || !session_is_held(k->session) || atomic_load(&k->stopping);
 }
 
 // ---- standard input ----

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "event.h"
 #include "kernel.h"
 #include "lenient.h"
 
@@ -45,6 +46,15 @@ static void classify(Kernel *k, Job *job, SessionLevel (*level)(const char *type
   json_decref(header);
 }
 
+static void append(Kernel *k, Job *job) {
+  if (k->last)
+    k->last->next = job;
+  else
+    k->first = job;
+  k->last = job;
+  pthread_cond_broadcast(&k->changed);
+}
+
 void queue_add(Kernel *k, Frames *frames, SessionLevel (*level)(const char *type, bool is_beside)) {
   Job *job = calloc(1, sizeof *job);
   if (!job) {
@@ -53,6 +63,8 @@ void queue_add(Kernel *k, Frames *frames, SessionLevel (*level)(const char *type
     return;
   }
   job->frames = *frames;
+  job->channel = SHELL;
+  job->queued = true;
   pthread_mutex_lock(&k->lock);
   job->number = ++k->jobs;
   classify(k, job, level);
@@ -62,13 +74,50 @@ void queue_add(Kernel *k, Frames *frames, SessionLevel (*level)(const char *type
     k->inputs++;
     k->last_input = job->number;
   }
-  if (k->last)
-    k->last->next = job;
-  else
-    k->first = job;
-  k->last = job;
-  pthread_cond_broadcast(&k->changed);
+  append(k, job);
   pthread_mutex_unlock(&k->lock);
+}
+
+bool queue_add_control(Kernel *k, Frames *frames) {
+  json_t *header = read_part(frames, 2);
+  const char *type = json_string_value(json_object_get(header, "msg_type"));
+  Job *job = type && strcmp(type, "debug_request") == 0 ? calloc(1, sizeof *job) : NULL;
+  json_decref(header);
+  if (!job) return false;
+  *job = (Job){.frames = *frames, .channel = CONTROL, .queued = true, .level = SESSION_LOOK};
+  pthread_mutex_lock(&k->lock);
+  job->number = ++k->jobs;
+  atomic_fetch_add(&k->visitors, 1);
+  append(k, job);
+  pthread_mutex_unlock(&k->lock);
+  queue_attend(k);
+  return true;
+}
+
+void queue_reply(Kernel *k, Frames *frames) {
+  Reply *reply = malloc(sizeof *reply);
+  if (!reply) {
+    kernel_log("out of memory; a reply is lost");
+    frames_free(frames);
+    return;
+  }
+  *reply = (Reply){NULL, *frames};
+  pthread_mutex_lock(&k->lock);
+  Reply **end = &k->replies;
+  while (*end) end = &(*end)->next;
+  *end = reply;
+  pthread_mutex_unlock(&k->lock);
+  event_set(k->replied);
+}
+
+bool queue_take_reply(Kernel *k, Frames *frames) {
+  pthread_mutex_lock(&k->lock);
+  Reply *reply = k->replies;
+  if (reply) k->replies = reply->next;
+  pthread_mutex_unlock(&k->lock);
+  if (reply) *frames = reply->frames;
+  free(reply);
+  return reply != NULL;
 }
 
 void job_free(Kernel *k, Job *job) {
@@ -116,6 +165,13 @@ static struct timespec in_seconds(double seconds) {
   clock_gettime(CLOCK_REALTIME, &t);
   long long ns = t.tv_nsec + (long long)((seconds < 1e6 ? seconds : 1e6) * 1e9);
   return (struct timespec){t.tv_sec + ns / 1000000000, ns % 1000000000};
+}
+
+void queue_wait(Kernel *k) {
+  pthread_mutex_lock(&k->lock);
+  struct timespec until = in_seconds(0.02);
+  if (!atomic_load(&k->stopping)) pthread_cond_timedwait(&k->changed, &k->lock, &until);
+  pthread_mutex_unlock(&k->lock);
 }
 
 Job *queue_next(Kernel *k) {

@@ -290,12 +290,12 @@ static json_t *help_links(void) {
 
 static json_t *kernel_info(Kernel *k, Message *m) {
   (void)k, (void)m;
-  return json_pack("{s:s, s:s, s:s, s:{s:s, s:s, s:s, s:s, s:s, s:s}, s:s, s:b, s:[s], s:o}",                        //
+  return json_pack("{s:s, s:s, s:s, s:{s:s, s:s, s:s, s:s, s:s, s:s}, s:s, s:b, s:[s, s], s:o}",                     //
                    "protocol_version", "5.5", "implementation", "nablua", "implementation_version", NABLUA_VERSION,  //
                    "language_info", "name", "lua", "version", session_lua_version(), "mimetype", "text/x-lua",
                    "file_extension", ".lua", "pygments_lexer", "lua", "codemirror_mode", "lua",  //
-                   "banner", "nablua " NABLUA_VERSION "   ?name or help(name) explains", "debugger", 0,
-                   "supported_features", "kernel subshells", "help_links", help_links());
+                   "banner", "nablua " NABLUA_VERSION "   ?name or help(name) explains", "debugger", 1,
+                   "supported_features", "kernel subshells", "debugger", "help_links", help_links());
 }
 
 static json_t *connect(Kernel *k, Message *m) {
@@ -310,8 +310,13 @@ static json_t *interrupt(Kernel *k, Message *m) {
 }
 
 static json_t *debug(Kernel *k, Message *m) {
-  (void)k, (void)m;
-  return bad_request("this kernel has no debugger; %debug opens a prompt in the frames of the last error");
+  size_t length;
+  char *request = json_dumps(m->content, JSON_COMPACT | JSON_ENCODE_ANY);
+  char *text = request ? session_debug(k->session, request, strlen(request), &length) : NULL;
+  json_t *answer = text ? json_loadb(text, length, JSON_ALLOW_NUL, NULL) : NULL;
+  free(request);
+  free(text);
+  return answer ? answer : bad_request("the debugger could not answer");
 }
 
 static json_t *create_subshell(Kernel *k, Message *m) {
@@ -392,7 +397,7 @@ SessionLevel request_level(const char *type, bool is_beside) {
   return h->answer == execute && !is_beside ? SESSION_INPUT : h->level;
 }
 
-static void reply(Kernel *k, Channel channel, Message *to, const char *type, json_t *content) {
+static void reply(Kernel *k, Channel channel, bool queued, Message *to, const char *type, json_t *content) {
   Frames f = {0};
   if (content && !json_object_get(content, "status")) json_object_set_new(content, "status", json_string("ok"));
   frames_add_idents(&f, to);
@@ -401,7 +406,9 @@ static void reply(Kernel *k, Channel channel, Message *to, const char *type, jso
     frames_add_idents(&f, to);
     wire_write(k->wire, &f, type, message_header(to), bad_request("the answer could not be written as JSON"));
   }
-  if (channel == CONTROL) {
+  if (queued && channel == CONTROL) {
+    queue_reply(k, &f);
+  } else if (channel == CONTROL) {
     trace_frames("out", CONTROL, &f);
     frames_send(&f, k->connection.sockets[CONTROL]);
   } else {
@@ -450,19 +457,20 @@ void request_handle(Kernel *k, Channel channel, Job *job) {
     return;
   }
   const Handler *h = find_handler(m.type, channel);
-  Message *visited = channel == SHELL ? k->now.request : NULL;
-  if (channel == SHELL) atomic_store(&k->evaluating, true);  // before io hears of it: it then looks for what is printed
+  bool evaluates = channel == SHELL || job->queued;
+  Message *visited = evaluates ? k->now.request : NULL;
+  if (evaluates) atomic_store(&k->evaluating, true);  // before io hears of it: it then looks for what is printed
   publish_status(k, &m, "busy");
   json_t *content = NULL;
-  if (channel == SHELL)
+  if (evaluates)
     content = answer(k, h, &m, job);
   else if (h)
     content = h->answer(k, &m);
   if (h && h->reply)
-    reply(k, channel, &m, h->reply, content);
+    reply(k, channel, job->queued, &m, h->reply, content);
   else
     json_decref(content);
-  if (channel == SHELL && !visited) atomic_store(&k->evaluating, false);
+  if (evaluates && !visited) atomic_store(&k->evaluating, false);
   publish_status(k, &m, "idle");
   // Servers take a kernel's state from whatever was said last.
   if (visited) publish_status(k, visited, "busy");
@@ -478,7 +486,7 @@ typedef struct Caller {
 
 static void run_visit(void *user) {
   Caller *c = user;
-  request_handle(c->k, SHELL, c->job);
+  request_handle(c->k, c->job->channel, c->job);
 }
 
 bool request_evaluate(Kernel *k, Job *job) {

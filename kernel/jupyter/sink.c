@@ -170,6 +170,15 @@ static void program(void *user) {
   outbox_expect_programs(k->outbox);
 }
 
+// Of the debugger; clients hear it whatever it is an answer to.
+static void event(void *user, const char *json, size_t length) {
+  Kernel *k = user;
+  json_t *content = json_loadb(json, length, JSON_ALLOW_NUL, NULL);
+  if (!content) return;
+  outbox_flush(k->outbox);
+  outbox_publish(k->outbox, "debug_event", k->now.request ? message_header(k->now.request) : NULL, content);
+}
+
 Sink kernel_sink(Kernel *k) {
   return (Sink){.user = k,
                 .value = value,
@@ -180,5 +189,6 @@ Sink kernel_sink(Kernel *k) {
                 .error = error,
                 .ask = kernel_ask,
                 .program = program,
-                .comm = comm};
+                .comm = comm,
+                .event = event};
 }

@@ -181,18 +181,26 @@ void *control_thread(void *kernel) {
   Kernel *k = kernel;
   void *s = k->connection.sockets[CONTROL];
   int parent = watch_process(k->parent);
-  zmq_pollitem_t items[] = {{s, 0, ZMQ_POLLIN, 0}, {NULL, k->quit, ZMQ_POLLIN, 0}, {NULL, parent, ZMQ_POLLIN, 0}};
+  zmq_pollitem_t items[] = {{s, 0, ZMQ_POLLIN, 0},
+                            {NULL, k->quit, ZMQ_POLLIN, 0},
+                            {NULL, k->replied, ZMQ_POLLIN, 0},
+                            {NULL, parent, ZMQ_POLLIN, 0}};
   for (;;) {
     Frames f;
     // Where a process cannot be watched, its children get another parent.
     bool look = k->parent > 0 && parent < 0;
-    int ready = zmq_poll(items, parent < 0 ? 2 : 3, look ? 1000 : -1);
+    int ready = zmq_poll(items, parent < 0 ? 3 : 4, look ? 1000 : -1);
     if (ready < 0 && zmq_errno() != EINTR) kernel_stop(k);
     while (frames_receive(&f, s)) {
       trace_frames("in", CONTROL, &f);
-      request_handle(k, CONTROL, &(Job){.frames = f});
+      if (!queue_add_control(k, &f)) request_handle(k, CONTROL, &(Job){.frames = f});
     }
-    bool orphan = (parent >= 0 && items[2].revents) || (look && getppid() != k->parent);
+    if (items[2].revents) event_clear(k->replied);
+    while (queue_take_reply(k, &f)) {
+      trace_frames("out", CONTROL, &f);
+      frames_send(&f, s);
+    }
+    bool orphan = (parent >= 0 && items[3].revents) || (look && getppid() != k->parent);
     if (orphan) kernel_log("the process that started this kernel has ended, and so does the kernel");
     if (orphan || atomic_load(&k->stopping)) kernel_end(k);
   }

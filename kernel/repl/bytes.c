@@ -105,6 +105,22 @@ static size_t read_some(int fd, char *bytes, size_t size) {
   return 0;
 }
 
+void bytes_unread(const char *bytes, size_t length) {
+  if (!make_room()) return;
+  if (ahead.at == ahead.end) ahead.at = ahead.end = 0;
+  if (length > ahead.size - ahead.end) return;
+  memcpy(ahead.bytes + ahead.end, bytes, length);
+  ahead.end += length;
+}
+
+size_t bytes_take(char *bytes, size_t size) {
+  size_t n = ahead.end - ahead.at;
+  if (n > size) n = size;
+  if (n > 0) memcpy(bytes, ahead.bytes + ahead.at, n);
+  ahead.at += n;
+  return n;
+}
+
 int bytes_waiting(void) {
   int typed = 0;
   if (ioctl(fileno(rl_instream ? rl_instream : stdin), FIONREAD, &typed) != 0) typed = 0;

@@ -24,6 +24,10 @@ void bytes_open(const BytesEvents *events);
 void bytes_begin(void);
 void bytes_end(void);
 
+// Bytes that somebody else has read: they come behind what was read already.  And taking these instead of readline.
+void bytes_unread(const char *bytes, size_t length);
+size_t bytes_take(char *bytes, size_t size);
+
 // How many bytes were typed and not yet read.
 int bytes_waiting(void);
 

@@ -108,6 +108,7 @@ void cells_run(Session *s, const char *marker) {
   int interrupt;
   session = s;
   sigaction(SIGALRM, &(struct sigaction){.sa_handler = on_alarm}, NULL);
+  sigaction(SIGURG, &(struct sigaction){.sa_handler = on_alarm}, NULL);
   dup2(STDOUT_FILENO, STDERR_FILENO);
   if (!freopen("/dev/null", "r", stdin) || !cells) return;
   setvbuf(stderr, NULL, _IONBF, 0);

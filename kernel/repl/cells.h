@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Cells for another program: `nablua --cells MARKER rich|plain WIDTH`, which `nablua check` runs.
+// Cells for another program: `nablua --cells MARKER rich|plain WIDTH FOLDER`, which `nablua check` runs; and the
+// workers of a prompt, which on other machines have `"ADDRESS,ADDRESS PORT SECRET" NUMBER` behind it, where they
+// connect.
 //
 // Standard input has cells: "LENGTH ANSWERS INTERRUPT\n", as many bytes of code, as many of answers to input(), a line
 // each; with INTERRUPT 1 the cell is stopped as by Ctrl-C once it has run for half a second.  All
@@ -16,6 +18,10 @@
 
 // The sink that writes such events; `marker` must outlive it.
 Sink cells_sink(const char *marker);
+
+// Connects standard input and output to who waits at `door`, telling it the number; false where nobody does.  From then
+// on a byte out of band is an interrupt, and the end of the connection that of the process.
+bool cells_connect(const char *door, const char *number);
 
 // Runs cells until their end.
 void cells_run(Session *s, const char *marker);

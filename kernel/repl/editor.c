@@ -10,6 +10,7 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "footer.h"
 #include "plain.h"
 #include "screen.h"
 #include "stop.h"
@@ -54,18 +55,24 @@ void editor_open(Session *s, bool color) {
   session = s;
 }
 
-char *editor_read(int number) {
-  char prompt[256], continued[256];
-  stop_forget();
-  make_prompts(number, prompt, continued, sizeof prompt);
+static char *read_input(Session *s, const char *prompt, const char *continued) {
 #ifdef NABLUA_EDITOR_LIBEDIT
-  if (screen_can_move_cursor() && isatty(STDIN_FILENO)) return plain_read(session, prompt, continued, readline);
+  if (screen_can_move_cursor() && isatty(STDIN_FILENO)) return plain_read(s, prompt, continued, readline);
 #endif
-  return plain_read(session, prompt, continued, plain_line);
+  return plain_read(s, prompt, continued, plain_line);
 }
 
 void editor_prefill(const char *text) {
   puts(text);
+}
+
+void editor_unread(const char *bytes, size_t length) {
+  (void)bytes, (void)length;
+}
+
+ssize_t editor_take(char *bytes, size_t size) {
+  (void)bytes, (void)size;
+  return 0;
 }
 
 void editor_remember(const char *input) {
@@ -113,12 +120,26 @@ void editor_prefill(const char *text) {
   prefilled = strdup(text);
 }
 
+void editor_unread(const char *bytes, size_t length) {
+  bytes_unread(bytes, length);
+}
+
+ssize_t editor_take(char *bytes, size_t size) {
+  return (ssize_t)bytes_take(bytes, size);
+}
+
 // Whether a terminal is there that can be drawn on.
 static bool edits(void) {
   return isatty(STDIN_FILENO) && screen_can_move_cursor();
 }
 
 // ---- what readline asks for ----
+
+// What is paused waits for the user, and serves visitors meanwhile.
+static void wait_for_key(void) {
+  session_serve(session);
+  drawing_catch_up();
+}
 
 static void redisplay(void) {
   vi_settle();
@@ -154,7 +175,7 @@ static bool terminal_is_utf8(void) {
 }
 
 void editor_open(Session *s, bool color) {
-  static const BytesEvents events = {stop_is_asked, drawing_catch_up, drawing_resized, suspend, resume};
+  static const BytesEvents events = {stop_is_asked, wait_for_key, drawing_resized, suspend, resume};
   static const char *const variables[][2] = {{"bell-style", "none"},
                                              {"bind-tty-special-chars", "off"},
                                              {"keyseq-timeout", "50"},
@@ -165,6 +186,7 @@ void editor_open(Session *s, bool color) {
                                              {"comment-begin", "--"}};
   session = s;
   if (!edits()) return;
+  rl_instream = fdopen(STDIN_FILENO, "r");  // its descriptor is what is read
   bool utf8 = terminal_is_utf8();
   char *locale = strdup(setlocale(LC_CTYPE, NULL));
   canvas_open(color, utf8);
@@ -204,12 +226,8 @@ static char *read_edited(const char *prompt, const char *continued) {
   return line;
 }
 
-char *editor_read(int number) {
-  char prompt[256], continued[256];
-  stop_forget();
-  make_prompts(number, prompt, continued, sizeof prompt);
-  if (!edits()) return plain_read(session, prompt, continued, plain_line);
-  settings_apply(session);
+static char *read_input(Session *s, const char *prompt, const char *continued) {
+  if (!edits() || !session) return plain_read(s, prompt, continued, plain_line);
   bytes_begin();
   for (;;) {
     char *input = stop_is_for_good() ? NULL : read_edited(prompt, continued);
@@ -259,9 +277,26 @@ static char *edited_line(const char *prompt) {
 
 #endif
 
+char *editor_read(int number) {
+  char prompt[256], continued[256];
+  stop_forget();
+  make_prompts(number, prompt, continued, sizeof prompt);
+#ifdef NABLUA_EDITOR_READLINE
+  if (edits()) settings_apply(session);
+#endif
+  return read_input(session, prompt, continued);
+}
+
+char *editor_read_paused(Session *s, const char *prompt) {
+  char continued[64];
+  stop_forget();
+  snprintf(continued, sizeof continued, "%*s| ", (int)strlen(prompt) - 2, "");
+  return read_input(s, prompt, continued);
+}
+
 // ---- asking ----
 
-char *editor_ask(const char *prompt, bool hidden) {
+static char *ask(const char *prompt, bool hidden) {
   struct termios before, silent;
   bool quiet = hidden && tcgetattr(STDIN_FILENO, &before) == 0;
   if (quiet) {
@@ -287,5 +322,12 @@ char *editor_ask(const char *prompt, bool hidden) {
     tcsetattr(STDIN_FILENO, TCSANOW, &before);
     putchar('\n');
   }
+  return line;
+}
+
+char *editor_ask(const char *prompt, bool hidden) {
+  footer_wait();
+  char *line = ask(prompt, hidden);
+  footer_go_on();
   return line;
 }

@@ -10,6 +10,7 @@
 
 #include "cells.h"
 #include "editor.h"
+#include "footer.h"
 #include "repl.h"
 #include "screen.h"
 #include "session.h"
@@ -33,7 +34,14 @@ static volatile sig_atomic_t leaving;  // the signal that ends the program
 
 static void on_attention(int number) {
   (void)number;
+  footer_attend();
   if (session) session_attend(session);
+}
+
+// Ctrl-\ at a prompt's terminal; of a script it ends the program, as always.
+static void on_pause(int number) {
+  (void)number;
+  if (session) session_pause(session);
 }
 
 // The terminal is gone, or the machine goes down: what runs is stopped, so that what is to be closed is closed.
@@ -64,7 +72,18 @@ static void clear(void *user, bool wait) {
 // Another program is about to write to the terminal.
 static void program(void *user) {
   (void)user;
-  screen_begin();
+  footer_rest();
+  screen_lend();
+}
+
+static bool visit(void *user, SessionLevel level) {
+  (void)user;
+  return footer_visit(level);
+}
+
+static void see_controls(void *user) {
+  (void)user;
+  footer_changed();
 }
 
 static void next_input(void *user, const char *text, bool replace) {
@@ -121,6 +140,11 @@ static char *ask(void *user, const char *prompt, bool hidden, size_t *length) {
   char *line = repl_ask(prompt, hidden);
   *length = line ? strlen(line) : 0;
   return line;
+}
+
+static bool paused(void *user, const char *prompt, char **input, size_t *length) {
+  (void)user;
+  return repl_paused(session, prompt, input, length);
 }
 
 static const char usage[] =
@@ -277,7 +301,9 @@ static int run(const Options *o, int argc, char **argv) {
   SessionStatus status = o->no_environment ? SESSION_OK : run_init();
   if (status == SESSION_OK) status = run_steps(o);
   if (status == SESSION_OK && o->script) {
+    footer_begin(session, false);
     status = session_run_file(session, o->from_stdin ? NULL : argv[o->script], true);
+    footer_end();
   } else if (status == SESSION_OK && !o->has_code && !o->script && !o->version) {
     if (isatty(STDIN_FILENO) || o->interactive)
       prompt = true;
@@ -287,6 +313,8 @@ static int run(const Options *o, int argc, char **argv) {
   if (prompt) {
     if (o->banner) printf("%s   ?name or help(name) explains, Ctrl-D leaves\n", version);
     prompting = true;
+    struct sigaction pause = {.sa_handler = on_pause, .sa_flags = SA_RESTART};
+    sigaction(SIGQUIT, &pause, NULL);
     repl_run(session);
     return 0;
   }
@@ -300,10 +328,11 @@ static int check(int argc, char **argv) {
   return exit_status(status);
 }
 
-// nablua --cells MARKER rich|plain WIDTH FOLDER, see cells.h
-static int serve_cells(char **argv) {
+// nablua --cells MARKER rich|plain WIDTH FOLDER [DOOR NUMBER], see cells.h
+static int serve_cells(int argc, char **argv) {
   char reason[256];
   Sink sink = cells_sink(argv[2]);
+  if (argc == 8 && !cells_connect(argv[6], argv[7])) return EXIT_LUA_ERROR;
   if (chdir(argv[5]) != 0 || !(session = session_new(&sink, reason, sizeof reason))) return EXIT_LUA_ERROR;
   session_set_display(session, false, strcmp(argv[3], "rich") == 0, atoi(argv[4]));
   cells_run(session, argv[2]);
@@ -320,14 +349,18 @@ int main(int argc, char **argv) {
                .program = program,
                .next_input = isatty(STDIN_FILENO) ? next_input : NULL,
                .error = show_error,
-               .ask = ask};
-  if (argc == 6 && strcmp(argv[1], "--cells") == 0) return serve_cells(argv);
+               .ask = ask,
+               .paused = paused,
+               .visit = visit,
+               .controls = see_controls};
+  if ((argc == 6 || argc == 8) && strcmp(argv[1], "--cells") == 0) return serve_cells(argc, argv);
   bool checks = argc > 1 && strcmp(argv[1], "check") == 0;
   int status = read_command_line(argc, argv, &options);
   if (status != GO_ON) return status;
   if (options.version) printf("%s (Lua %s)\n", version, session_lua_version());
   if (options.no_environment) session_ignore_environment();
   screen_open();
+  footer_open();
   if (!(session = session_new(&sink, reason, sizeof reason))) {
     fprintf(stderr, "nablua: %s\n", reason);
     return EXIT_LUA_ERROR;

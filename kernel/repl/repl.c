@@ -6,10 +6,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "editor.h"
 #include "folders.h"
+#include "footer.h"
 #include "screen.h"
 #include "stop.h"
 
@@ -29,6 +31,33 @@ char *repl_ask(const char *prompt, bool hidden) {
   char *line = editor_ask(prompt, hidden);
   asked_for += session_clock() - begin;
   return line;
+}
+
+// At a paused prompt an interrupt gives up what was typed, and nothing else.
+static void give_up_line(int number) {
+  (void)number;
+  stop_input();
+}
+
+bool repl_paused(void *user, const char *prompt, char **input, size_t *length) {
+  if (!prompt) {
+    nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
+    return true;
+  }
+  struct sigaction at_prompt = {.sa_handler = give_up_line}, evaluating;
+  double begin = session_clock();
+  screen_finish();
+  screen_fresh_line();
+  sigaction(SIGINT, &at_prompt, &evaluating);
+  footer_wait();
+  *input = editor_read_paused(user, prompt);
+  footer_go_on();
+  sigaction(SIGINT, &evaluating, NULL);
+  if (*input && **input) editor_remember(*input);
+  screen_begin();
+  *length = *input ? strlen(*input) : 0;
+  asked_for += session_clock() - begin;
+  return *input;
 }
 
 bool repl_colors(void) {
@@ -91,7 +120,9 @@ void repl_run(Session *s) {
       screen_begin();
       double begin = session_clock();
       asked_for = 0;
+      footer_begin(s, true);
       session_eval(s, input, strlen(input));
+      footer_end();
       screen_finish();
       screen_fresh_line();
       double took = session_clock() - begin - asked_for;

@@ -6,6 +6,7 @@
 //                                      top + n └
 //                                              lines printed since
 //                                      row       █ cursor
+//                                              footer: in the cursor's row, or below it where something stands there
 #include "screen.h"
 
 #include <errno.h>
@@ -34,6 +35,11 @@ static int row, column;
 static int width;          // of the terminal when the rows were counted
 static int pending_input;  // bytes typed ahead by then
 static bool clear_first;   // before the next output
+static int lowest;         // the row below which nothing was written
+static bool placed;        // somebody has moved the cursor to an absolute place: what is below it is not known
+static bool astray;        // another program has moved it: its column is not known
+static Text footer;        // what stands below the lowest row; empty: nothing
+static enum { FOOTER_NOT_DRAWN, FOOTER_IN_ROW, FOOTER_BELOW } footer_place;
 
 // ---- the terminal ----
 
@@ -51,7 +57,10 @@ ScreenSize screen_size(void) {
   return (ScreenSize){size.ws_row, size.ws_col};
 }
 
-static void write_all(const char *data, size_t length) {
+static Text batch;  // what is written in one go
+static int batches;
+
+static void write_now(const char *data, size_t length) {
   while (length > 0) {
     ssize_t n = write(STDOUT_FILENO, data, length);
     if (n < 0 && errno == EINTR) continue;
@@ -61,9 +70,57 @@ static void write_all(const char *data, size_t length) {
   }
 }
 
+static void write_all(const char *data, size_t length) {
+  if (batches > 0)
+    text_add(&batch, data, length);
+  else
+    write_now(data, length);
+}
+
+// ---- the footer ----
+
+// Makes room for what is to be written: what stands below is cleared.
+static void lift_footer(void) {
+  static const char *const clear[] = {
+      [FOOTER_NOT_DRAWN] = "", [FOOTER_IN_ROW] = "\r\033[J", [FOOTER_BELOW] = "\0337\033[B\r\033[J\0338"};
+  if (batches++ == 0) batch.length = 0;
+  write_all(clear[footer_place], strlen(clear[footer_place]));
+  footer_place = FOOTER_NOT_DRAWN;
+}
+
+// Puts it back, where the cursor is in the lowest row.  At the margin the cursor waits for the next row, which it would
+// forget.
+static void lower_footer(void) {
+  if (row > lowest) lowest = row;
+  if (batches == 1 && footer.length > 0 && row == lowest && column < width && !placed) {
+    footer_place = column > 0 || astray ? FOOTER_BELOW : FOOTER_IN_ROW;
+    if (footer_place == FOOTER_BELOW) write_all("\033D\033[A", 5);  // there is a row below
+    write_all("\0337", 2);
+    if (footer_place == FOOTER_BELOW) write_all("\033[B", 3);
+    write_all("\r", 1);
+    write_all(footer.data, footer.length);
+    write_all("\033[K\0338", 5);
+  }
+  if (--batches > 0) return;
+  write_now(batch.data ? batch.data : "", batch.length);
+  text_free(&batch);
+}
+
+void screen_set_footer(const char *text) {
+  if (!terminal || (!text && footer.length == 0)) return;
+  if (text && footer_place != FOOTER_NOT_DRAWN && footer.length == strlen(text) &&
+      memcmp(text, footer.data, footer.length) == 0)
+    return;
+  lift_footer();
+  text_free(&footer);
+  if (text) text_put(&footer, text);
+  lower_footer();
+}
+
 // ---- following the cursor ----
 
 static void forget_places(void) {
+  lowest = row;
   for (Panel *p = panels; p; p = p->next) p->reachable = false;
 }
 
@@ -116,6 +173,7 @@ static void follow_escape(const char *text, size_t length) {
     case 'f':
     case 'd':
       forget_places();
+      placed = true;
       break;  // an absolute place
     case 'J':
       if (n > 0) forget_places();
@@ -134,9 +192,11 @@ static size_t follow(const char *text, size_t length) {
     switch (text[i]) {
       case '\n':
         row++, column = 0;
+        astray = false;
         continue;
       case '\r':
         column = 0;
+        astray = false;
         continue;
       case '\b':
         column -= column > 0;
@@ -194,8 +254,10 @@ static void clear_now(void) {
 
 static ssize_t write_followed(void *cookie, const char *data, size_t length) {
   (void)cookie;
+  lift_footer();
   if (clear_first) clear_now();
   follow_and_write(data, length);
+  lower_footer();
   return (ssize_t)length;
 }
 
@@ -232,11 +294,17 @@ static int typed_ahead(void) {
 
 void screen_begin(void) {
   flush();
-  row = column = 0;
+  row = column = lowest = 0;
+  placed = astray = false;
   width = screen_size().columns;
   pending_input = typed_ahead();
   clear_first = false;
   forget_places();
+}
+
+void screen_lend(void) {
+  screen_begin();
+  astray = true;
 }
 
 void screen_fresh_line(void) {
@@ -254,8 +322,11 @@ void screen_clear(bool wait) {
   if (!terminal) return;
   if (wait)
     clear_first = true;
-  else
+  else {
+    lift_footer();
     clear_now();
+    lower_footer();
+  }
 }
 
 // ---- panels ----
@@ -294,6 +365,9 @@ static int put_rows(Text *d, const char *text, size_t length, int most) {
       if (bytes == 0) bytes = length - i;
     } else if (!end && (unsigned char)text[i] >= ' ') {
       bytes = unicode_character(text + i, length - i, &wide);
+    } else if (!end && text[i] == '\t') {
+      for (int stop = columns / 8 * 8 + 8; columns < stop && columns < width; columns++) text_put(d, " ");
+      continue;
     } else if (!end) {
       continue;  // a control character would move the cursor
     }
@@ -359,7 +433,8 @@ static void append(Panel *p, const Text *rows, int height) {
 
 static void show_panel(Panel *p, const char *text, size_t length, bool update) {
   ScreenSize size = screen_size();
-  if (size.columns != width || typed_ahead() != pending_input) {
+  if (footer.length > 0) size.rows--;
+  if (size.columns != width || (footer.length == 0 && typed_ahead() != pending_input)) {
     forget_places();
     width = size.columns;
     pending_input = typed_ahead();
@@ -398,8 +473,10 @@ void screen_show(const char *text, size_t length, const char *id, bool update) {
     if (p) p->reachable = true;
   } else {
     flush();
+    lift_footer();
     if (clear_first) clear_now();
     show_panel(p, text, length, update);
+    lower_footer();
   }
   flush();
 }

@@ -15,14 +15,21 @@
 void screen_open(void);
 
 // Lets a value's place in the output be updated no more, and clear_output reach no further back than here: an input
-// begins, or a program that writes to the terminal itself.
+// begins.
 void screen_begin(void);
+
+// The same for a program that writes to the terminal itself.
+void screen_lend(void);
 
 // Writes the last states of what was updated, where that could not be done in place.
 void screen_finish(void);
 
 // Shows a text of whole lines; one with an id in the place of the text that was shown with it, if that is an update.
 void screen_show(const char *text, size_t length, const char *id, bool update);
+
+// A line that stands below all that is written until another takes its place, or none: NULL.  It may hold colours, and
+// is narrower than the terminal.
+void screen_set_footer(const char *text);
 
 // Goes to the beginning of a line.
 void screen_fresh_line(void);

@@ -7,7 +7,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "debugger.h"
 #include "hooks.h"
+#include "interrupts.h"
 #include "nablua/interrupt.h"
 #include "nablua_lua.h"
 #include "record.h"
@@ -160,6 +162,9 @@ static void note_error(lua_State *L) {
 static int explain_error(lua_State *L) {
   Session *s = session_of(L);
   luaL_checkstack(L, 10, NULL);
+  push_message(L);
+  debugger_error(s, L, false, lua_tostring(L, -1));
+  lua_settop(L, 1);
   s->unwinding = true;
   lua_createtable(L, 0, 3);
   int problem = lua_gettop(L);
@@ -266,13 +271,20 @@ SessionStatus protected_call(Session *s, int arguments, int results) {
   s->peace_until = 0;
   s->owed = false;
   s->unwinding = false;
+  s->steps = 0;
   s->resumed = NULL;
   s->running = L;
   s->active = 1;
+  if (s->awaited) {
+    s->awaited = 0;
+    interrupt_what_runs(s);
+  }
   if (s->called) arm_visit(s, L);
+  if (s->debugging) debugger_enter(s, L, NULL);
   int status = lua_pcall(L, arguments, results, handler);
   s->active = 0;
-  lua_sethook(L, NULL, 0, 0);
+  clear_hooks(s, L);
+  if (s->debugging) debugger_over(s);
   nb_interrupt_clear();
   lua_remove(L, handler);
   bool stopped = s->interrupted;

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "call.h"
+#include "debugger.h"
 #include "history.h"
 #include "input.h"
 #include "native.h"
@@ -234,7 +235,9 @@ static int note_undefined_names(lua_State *L) {
 static SessionStatus remember(Session *s, const Source *source) {
   lua_pushcfunction(s->L, remember_source);
   lua_pushlightuserdata(s->L, (void *)(uintptr_t)source);
-  return protected_call(s, 1, 0);
+  SessionStatus status = protected_call(s, 1, 0);
+  debugger_note_source(s, source->name);
+  return status;
 }
 
 // Whether the input is exit, quit, exit() or quit(), and these are no names of the user's.
@@ -304,6 +307,8 @@ static SessionStatus eval(Session *s, const char *code, size_t length, const cha
   lua_State *L = s->L;
   SessionStatus status = SESSION_OK;
   int top = lua_gettop(L);
+  sig_atomic_t outer = s->within;
+  s->within = 1;
   if (s->watched && !s->apart) {
     lua_pushcfunction(L, before_input);
     protected_call(s, 0, 0);
@@ -332,6 +337,8 @@ static SessionStatus eval(Session *s, const char *code, size_t length, const cha
     lua_pcall(L, 1, 0, 0);
   }
   lua_settop(L, top);
+  s->within = outer;
+  if (!outer) s->awaited = 0;  // nothing is left that it could stop
   return status;
 }
 
@@ -352,6 +359,13 @@ SessionStatus session_eval_apart(Session *s, const char *code, size_t length, co
   s->apart = apart;
   s->beside = beside;
   s->sink = before;
+  return status;
+}
+
+SessionStatus eval_in_frame(Session *s, const char *code, size_t length) {
+  s->more_follows = true;  // its value is one of several of the input that is paused
+  SessionStatus status = eval(s, code, length, "=paused");
+  s->more_follows = false;
   return status;
 }
 

@@ -1,66 +1,193 @@
 // SPDX-License-Identifier: MIT
-// Setting hooks from signals.
+// Setting hooks, from signals too.
 //
-// The one that serves visitors stands in the place of the user's own, if there is one, for a single instruction.
+// What each wants of a state stands in the bytes that Lua keeps for that beside it.  Where the user alone wants
+// something, his hook is set as it is; else one that hands each event to whom it is for.
 #include "hooks.h"
+
+#include <lauxlib.h>
+#include <stdint.h>
 
 #include "nablua/clock.h"
 #include "nablua_lua.h"
 
 static const double patience = 0.5;  // seconds, after which an interrupt means the visitor alone
 
-static lua_Hook stop;
+// The masks of the user and the debugger, whether a visitor is to be served, and the user's count.
+typedef struct Wanted {
+  uint8_t user, debugger, visit;
+  int32_t count;
+} Wanted;
+_Static_assert(sizeof(Wanted) <= LUA_EXTRASPACE, "what is wanted fits beside a state");
+
+static lua_Hook stop, user_hook;
+static bool (*is_dull)(const lua_Debug *ar);
+static void (*debug_hook)(Session *s, lua_State *L, lua_Debug *ar);
+
+static Wanted *wanted(lua_State *L) {
+  return lua_getextraspace(L);
+}
 
 void know_stop_hook(lua_Hook hook) {
   stop = hook;
+}
+
+void know_debug_hook(void (*hook)(Session *s, lua_State *L, lua_Debug *ar)) {
+  debug_hook = hook;
+}
+
+void know_dull_calls(bool (*is)(const lua_Debug *ar)) {
+  is_dull = is;
 }
 
 void arm_stop(lua_State *L) {
   lua_sethook(L, stop, LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT, 1);
 }
 
-// Sets a hook, which handlers of signals look at.
-static void set_hook(Session *s, lua_State *L, lua_Hook hook, int mask, int count) {
-  s->hooking = 1;
-  lua_sethook(L, hook, mask, count);
-  s->hooking = 0;
-  if (s->interrupted) arm_stop(L);  // an interrupt in the middle of that has set its own in vain
+static void share_hook(lua_State *L, lua_Debug *ar);
+
+// Sets the hook for what is wanted of a state.  To be called while `hooking` is set, when no handler of a signal sets
+// one; an interrupt has set its own in vain then.
+static void install(lua_State *L) {
+  const Wanted *w = wanted(L);
+  bool each = w->visit || (w->debugger & LUA_MASKCOUNT);
+  int mask = w->user | w->debugger | (each ? LUA_MASKCOUNT : 0);
+  lua_sethook(L, w->debugger || w->visit ? share_hook : user_hook, mask, each ? 1 : w->count);
 }
 
-static void visit_hook(lua_State *L, lua_Debug *ar) {
+static void begin_setting(Session *s) {
+  s->hooking = 1;
+}
+
+static void end_setting(Session *s, lua_State *L) {
+  s->hooking = 0;
+  if (s->active && s->interrupted) arm_stop(L);
+}
+
+void settle_hooks(Session *s, lua_State *L) {
+  begin_setting(s);
+  wanted(L)->visit = 0;
+  install(L);
+  end_setting(s, L);
+}
+
+void clear_hooks(Session *s, lua_State *L) {
+  begin_setting(s);
+  *wanted(L) = (Wanted){0};
+  lua_sethook(L, NULL, 0, 0);
+  end_setting(s, L);
+}
+
+// ---- events ----
+
+static int mask_of(int event) {
+  return event == LUA_HOOKTAILCALL ? LUA_MASKCALL : 1 << event;
+}
+
+static void share_hook(lua_State *L, lua_Debug *ar) {
+  Wanted w = *wanted(L);
+  if (w.debugger == LUA_MASKCALL && !w.visit && w.user == 0 && is_dull(ar)) return;
   Session *s = session_of(L);
-  Hooked h = s->hooked;
-  int mask = lua_gethookmask(L);
-  if (h.L != L) h = (Hooked){NULL, NULL, 0, 0};
-  if (!(mask & LUA_MASKCOUNT)) {  // who had begun to set a hook of his own has set its mask over this one's
-    h.mask = mask;
-    h.count = lua_gethookcount(L);
-  }
-  if (ar->event == LUA_HOOKCOUNT || !(mask & LUA_MASKCOUNT)) {
-    s->hooked.L = NULL;
-    set_hook(s, L, h.hook, h.mask, h.count);
+  if (w.visit && ar->event == LUA_HOOKCOUNT) {
+    settle_hooks(s, L);
     if (s->called) s->serve(s, L);
-  } else {
-    set_hook(s, L, visit_hook, mask, 1);  // Lua may have counted just before it was told to
+    w.user &= (uint8_t)~LUA_MASKCOUNT;  // it was not he who counted
+  } else if (w.visit) {
+    begin_setting(s);
+    install(L);  // Lua may have counted just before it was told to
+    end_setting(s, L);
   }
-  if (ar->event != LUA_HOOKCOUNT && h.hook) h.hook(L, ar);
+  int event = mask_of(ar->event);
+  if (w.debugger & event) debug_hook(s, L, ar);
+  if ((w.user & event) && user_hook) user_hook(L, ar);
 }
 
 void arm_visit(Session *s, lua_State *L) {
-  lua_Hook hook = lua_gethook(L);
-  int mask = lua_gethookmask(L);
-  if (s->hooking || hook == stop || nablua_is_recorded(L)) return;
-  if (hook != visit_hook) s->hooked = (Hooked){L, hook, mask, lua_gethookcount(L)};
-  set_hook(s, L, visit_hook, LUA_MASKCOUNT | mask, 1);
+  if (s->hooking || lua_gethook(L) == stop || nablua_is_recorded(L)) return;
+  begin_setting(s);
+  wanted(L)->visit = 1;
+  install(L);
+  end_setting(s, L);
+}
+
+void arm_debugger(Session *s, lua_State *L, int mask) {
+  if (wanted(L)->debugger == mask && mask == 0) return;
+  begin_setting(s);
+  wanted(L)->debugger = (uint8_t)mask;
+  if (lua_gethook(L) != stop && !nablua_is_recorded(L)) install(L);
+  end_setting(s, L);
+}
+
+int debugger_mask(lua_State *L) {
+  return wanted(L)->debugger;
 }
 
 void session_attend(Session *s) {
   s->called = 1;
   lua_State *running = s->running;
-  if (s->active && running && !s->interrupted && s->rest_until < nb_clock()) arm_visit(s, running);
+  if (s->active && running && !s->interrupted && (s->rest_until < nb_clock() || s->pause)) arm_visit(s, running);
 }
 
 void note_interrupt(Session *s) {
   Visit *v = s->visit;
   if (v && (!s->active || v->level == SESSION_LOOK || nb_clock() - v->begun < patience)) v->passed++;
+}
+
+// ---- the user's ----
+
+// The state that a function of debug is called for.
+static lua_State *state_meant(lua_State *L) {
+  return lua_isthread(L, 1) ? lua_tothread(L, 1) : L;
+}
+
+// Calls Lua's own, which is upvalue 1, with the arguments; the status.
+static int call_own(lua_State *L) {
+  lua_pushvalue(L, lua_upvalueindex(1));
+  lua_insert(L, 1);
+  return lua_pcall(L, lua_gettop(L) - 1, LUA_MULTRET, 0);
+}
+
+// sethook([thread,] hook, mask [, count])
+static int sethook(lua_State *L) {
+  Session *s = session_of(L);
+  lua_State *of = state_meant(L);
+  begin_setting(s);
+  int status = call_own(L);
+  if (status == LUA_OK) {
+    lua_Hook hook = lua_gethook(of);
+    if (hook) user_hook = hook;
+    wanted(of)->user = (uint8_t)lua_gethookmask(of);
+    wanted(of)->count = lua_gethookcount(of);
+    if (wanted(of)->debugger || wanted(of)->visit) install(of);
+  }
+  end_setting(s, of);
+  if (status != LUA_OK) return lua_error(L);
+  if (s->called) arm_visit(s, of);
+  return 0;
+}
+
+// gethook([thread])
+static int gethook(lua_State *L) {
+  Session *s = session_of(L);
+  lua_State *of = state_meant(L);
+  bool shared = lua_gethook(of) == share_hook;
+  begin_setting(s);
+  const Wanted *w = wanted(of);
+  if (shared) lua_sethook(of, user_hook, w->user, w->count);
+  int status = call_own(L);
+  if (shared) install(of);
+  end_setting(s, of);
+  return status == LUA_OK ? lua_gettop(L) : lua_error(L);
+}
+
+void open_hooks(lua_State *L) {
+  static const luaL_Reg functions[] = {{"sethook", sethook}, {"gethook", gethook}, {NULL, NULL}};
+  *wanted(L) = (Wanted){0};  // which new states copy
+  lua_getglobal(L, "debug");
+  for (const luaL_Reg *f = functions; f->name; f++) {
+    lua_getfield(L, -1, f->name);
+    lua_pushcclosure(L, f->func, 1);
+    lua_setfield(L, -2, f->name);
+  }
+  lua_pop(L, 1);
 }

@@ -14,10 +14,24 @@
 //
 // kept[name] = { f, i, constant }: upvalue i of the closure f is the variable.
 
-// keep(f [, name]): the upvalues of f are variables to keep; with a name, a constant one.
+// Pushes the table of those that the next input sees: of a paused frame's own, or of all.
+static void push_kept(lua_State *L, const Session *s) {
+  if (s->frame == 0) {
+    push_session_table(L, "kept");
+    return;
+  }
+  push_session_table(L, "frames");
+  lua_rawgeti(L, -1, s->frame);
+  lua_getfield(L, -1, "kept");
+  lua_replace(L, -3);
+  lua_pop(L, 1);
+}
+
+// keep(f [, name]): the upvalues of f are variables to keep in upvalue 1; with a name, a constant one.
 static int keep(lua_State *L) {
   const char *constant = lua_tostring(L, 2), *name;
-  push_session_table(L, "kept");
+  lua_settop(L, 2);
+  lua_pushvalue(L, lua_upvalueindex(1));
   int kept = lua_gettop(L);
   bool found = false;
   for (int i = 1; (name = lua_getupvalue(L, 1, i)) != NULL; i++) {
@@ -42,7 +56,8 @@ static int keep(lua_State *L) {
   if (luaL_loadstring(L, lua_tostring(L, -1)) != LUA_OK) return lua_error(L);
   lua_pushvalue(L, value);
   lua_call(L, 1, 1);
-  lua_pushcfunction(L, keep);
+  lua_pushvalue(L, kept);
+  lua_pushcclosure(L, keep, 1);
   lua_insert(L, -2);
   lua_pushvalue(L, 2);
   lua_call(L, 2, 0);
@@ -67,10 +82,10 @@ static int is_kept(void *user, const char *name, size_t length) {
 }
 
 // Joins the upvalues of the function on the top to the kept variables of the same names.
-static void join(lua_State *L) {
+static void join(lua_State *L, const Session *s) {
   const char *name;
   int f = lua_gettop(L);
-  push_session_table(L, "kept");
+  push_kept(L, s);
   for (int i = 1; (name = lua_getupvalue(L, f, i)) != NULL; i++) {
     lua_pop(L, 1);
     if (lua_getfield(L, f + 1, name) == LUA_TTABLE) {
@@ -135,21 +150,34 @@ static bool choose(lua_State *L, Session *s, bool *value, const char *source) {
   return check(L, s, false, source);
 }
 
+// The globals of the function on the top are the variables of the paused frame, if there is one.
+static void set_environment(lua_State *L, const Session *s) {
+  if (s->frame == 0) return;
+  push_session_table(L, "frames");
+  lua_rawgeti(L, -1, s->frame);
+  lua_getfield(L, -1, "env");
+  lua_replace(L, -3);
+  lua_pop(L, 1);
+  if (!lua_setupvalue(L, -2, 1)) lua_pop(L, 1);
+}
+
 void compile(lua_State *L, Session *s, const Source *source) {
   bool value;
   begin_chunk(L, s, source->code, source->length);
   if (!choose(L, s, &value, source->name)) lua_error(L);
-  push_session_table(L, "kept");
+  push_kept(L, s);
   s->text.length = 0;
   bool fits = chunk_wrapped(s->chunk, value, is_kept, L, &s->text);
   lua_pop(L, 1);
   if (!fits) luaL_error(L, "the input names more than 240 locals of earlier inputs; use globals or a table for some");
   if (s->text.failed) luaL_error(L, "not enough memory for this input");
   if (luaL_loadbufferx(L, s->text.data, s->text.length, source->name, "t") != LUA_OK) lua_error(L);
-  lua_pushcfunction(L, keep);
+  set_environment(L, s);
+  push_kept(L, s);
+  lua_pushcclosure(L, keep, 1);
   lua_pushcfunction(L, values);
   lua_call(L, 2, 1);
-  join(L);
+  join(L, s);
   push_session_table(L, "inputs");
   lua_pushvalue(L, -2);
   lua_pushboolean(L, 1);

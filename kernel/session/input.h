@@ -14,6 +14,9 @@ typedef struct Source {
 // Leaves the function that an input is; raises an error where it is none.  s->chunk stays until forget_chunk.
 void compile(lua_State *L, Session *s, const Source *source);
 
+// Evaluates an input in the frame s->frame, where that is not 0.
+SessionStatus eval_in_frame(Session *s, const char *code, size_t length);
+
 void forget_chunk(Session *s);
 
 // Where an input begins behind what programs read from files alone: a byte order mark, and a first line such as

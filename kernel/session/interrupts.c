@@ -11,6 +11,7 @@
 #include <lua.h>
 #include <string.h>
 
+#include "debugger.h"
 #include "hooks.h"
 #include "nablua/clock.h"
 #include "nablua/interrupt.h"
@@ -132,7 +133,7 @@ static bool put_off(void *state) {
 static void stop_hook(lua_State *L, lua_Debug *ar) {
   Session *s = session_of(L);
   if (!s->interrupted) {
-    lua_sethook(L, NULL, 0, 0);
+    settle_hooks(s, L);
     return;
   }
   if ((s->interrupted == 1 && must_wait(L, s)) || is_begin_in_c(L, ar)) return;
@@ -148,7 +149,13 @@ static void stop_hook(lua_State *L, lua_Debug *ar) {
 
 void session_interrupt(Session *s) {
   note_interrupt(s);
-  if (!s->active) return;
+  if (s->active)
+    interrupt_what_runs(s);
+  else if (s->within)
+    s->awaited = 1;
+}
+
+void interrupt_what_runs(Session *s) {
   s->interrupted = s->interrupted ? 2 : 1;
   s->interrupts++;
   nb_interrupt();
@@ -171,7 +178,7 @@ bool session_interrupted(const Session *s) {
 // ---- reading where nobody can be asked ----
 
 static void refuse_hook(lua_State *L, lua_Debug *ar) {
-  lua_sethook(L, NULL, 0, 0);
+  settle_hooks(session_of(L), L);
   luaL_where(L, ar->event == LUA_HOOKRET ? 1 : 0);
   lua_pushliteral(L, "standard input cannot be read: this client takes no questions, so nobody can be asked here");
   lua_concat(L, 2);
@@ -208,6 +215,7 @@ static void enter(lua_State *L, Session *s, Resumed *r, lua_State *co, bool clos
     arm_stop(co);
   else if (s->called)
     arm_visit(s, co);
+  if (s->debugging) debugger_enter(s, co, NULL);
 }
 
 static void leave(Session *s, const Resumed *r) {
@@ -217,6 +225,14 @@ static void leave(Session *s, const Resumed *r) {
     arm_stop(r->from);
   else if (s->called)
     arm_visit(s, r->from);
+  if (s->debugging) debugger_enter(s, r->from, r->co);
+}
+
+int waiting_states(const Session *s, lua_State **states, int most) {
+  int count = 0;
+  if (s->running && count < most) states[count++] = s->running;
+  for (const Resumed *r = s->resumed; r && count < most; r = r->outer) states[count++] = r->from;
+  return count;
 }
 
 bool any_waiting(const Session *s, bool (*is)(lua_State *L)) {
@@ -342,9 +358,28 @@ static int after_protected(lua_State *L, int status, lua_KContext below) {
   return 2;
 }
 
+// The message handler of pcall while errors that somebody catches stop.
+static int see_error(lua_State *L) {
+  Session *s = session_of(L);
+  luaL_tolstring(L, 1, NULL);
+  debugger_error(s, L, true, lua_tostring(L, -1));
+  lua_settop(L, 1);
+  return 1;
+}
+
+// pcall(f, ...) then.
+static int call_seen(lua_State *L) {
+  int arguments = lua_gettop(L) - 1;
+  lua_pushcfunction(L, see_error);
+  lua_pushboolean(L, 1);
+  lua_rotate(L, 1, 2);
+  return after_protected(L, lua_pcallk(L, arguments, LUA_MULTRET, 1, 1, after_protected), 1);
+}
+
 // pcall(f, ...)
 static int call_protected(lua_State *L) {
   luaL_checkany(L, 1);
+  if (debugger_wants_raised(session_of(L), L)) return call_seen(L);
   lua_pushboolean(L, 1);
   lua_insert(L, 1);
   return after_protected(L, lua_pcallk(L, lua_gettop(L) - 2, LUA_MULTRET, 0, 0, after_protected), 0);

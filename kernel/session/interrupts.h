@@ -7,8 +7,14 @@
 
 #include "state.h"
 
+// Asks what is active to stop.  Safe in a signal handler of the evaluating thread.
+void interrupt_what_runs(Session *s);
+
 // Lets what runs go on: the interrupt was meant for another program.
 void forgive_interrupt(Session *s);
+
+// The states that run or wait for one that does, the innermost first; how many.
+int waiting_states(const Session *s, lua_State **states, int most);
 
 // Whether one of the states that wait for a coroutine is such a one.
 bool any_waiting(const Session *s, bool (*is)(lua_State *L));

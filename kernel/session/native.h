@@ -40,6 +40,9 @@ int open_pipe(lua_State *L);
 // set_alarm([seconds]): when nablua.ui.clock.run is to be called; without, never.  alarm.c
 int set_alarm(lua_State *L);
 
+// controls_changed(): the line of the controls is to be drawn anew.  controls.c
+int controls_changed(lua_State *L);
+
 // watch(on): whether commands.before_input is called before each input.  evaluate.c
 int watch_inputs(lua_State *L);
 

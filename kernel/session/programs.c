@@ -40,6 +40,17 @@ void session_end_programs(Session *s) {
     if (s->programs[i]) kill(-s->programs[i], SIGTERM);
 }
 
+bool session_waits_for_program(const Session *s) {
+  return s->waits_for_programs > 0;
+}
+
+// Serves visitors while a program is waited for.
+static void serve_waiting(Session *s) {
+  s->waits_for_programs++;
+  session_serve(s);
+  s->waits_for_programs--;
+}
+
 // ---- running ----
 
 // How the terminal was before a program ran, and whether this one may set it.
@@ -99,7 +110,7 @@ static int wait_for(Session *s, pid_t child, Waiting *w) {
       if (after == 0) kill(target, SIGTERM);
       if (++after == 50) kill(target, SIGKILL);
     }
-    session_serve(s);
+    serve_waiting(s);
     nanosleep(&nap, NULL);
     waited += 1e-9 * (double)nap.tv_nsec;
     since = seen == s->interrupts ? since + 1e-9 * (double)nap.tv_nsec : 0;
@@ -182,7 +193,7 @@ static ssize_t read_pipe(void *cookie, char *buffer, size_t size) {
   bool before = r->session->interrupted;
   struct pollfd ready = {r->fd, POLLIN, 0};
   for (;;) {
-    session_serve(r->session);
+    serve_waiting(r->session);
     if (poll(&ready, 1, 20) > 0) return read(r->fd, buffer, size);
     // At a terminal what is read was told as well, and may go on.
     if (r->session->interrupted && !before && !isatty(STDIN_FILENO)) {
@@ -242,8 +253,21 @@ int open_pipe(lua_State *L) {
   return 1;
 }
 
+// os.exit as Lua's own, its upvalue; but what runs below a visitor cannot end within it.
+static int exit_program(lua_State *L) {
+  if (session_of(L)->depth > 0)
+    return luaL_error(L, "os.exit: what is done in the middle of a run cannot end the program; stop the run first");
+  lua_pushvalue(L, lua_upvalueindex(1));
+  lua_insert(L, 1);
+  lua_call(L, lua_gettop(L) - 1, 0);
+  return 0;
+}
+
 void open_programs(lua_State *L) {
   lua_getglobal(L, "os");
+  lua_getfield(L, -1, "exit");
+  lua_pushcclosure(L, exit_program, 1);
+  lua_setfield(L, -2, "exit");
   lua_pushcfunction(L, execute_program);
   lua_setfield(L, -2, "execute");
   lua_getglobal(L, "io");

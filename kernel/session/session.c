@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "debugger.h"
+#include "hooks.h"
 #include "input.h"
 #include "interrupts.h"
 #include "nablua/clock.h"
@@ -64,6 +66,7 @@ static int open_native(lua_State *L) {
                                        {"capture", capture},
                                        {"watch", watch_inputs},
                                        {"set_alarm", set_alarm},
+                                       {"controls_changed", controls_changed},
                                        {"execute", execute_program},
                                        {"popen", open_pipe},
                                        {NULL, NULL}};
@@ -89,6 +92,7 @@ static int open_library(lua_State *L) {
   luaL_openlibs(L);
   lua_warning(L, "@on", 0);
   state_open(L, lua_touserdata(L, 1));
+  open_hooks(L);
   open_interrupts(L);
   open_programs(L);
   open_loading(L);
@@ -115,6 +119,8 @@ static int open_library(lua_State *L) {
   luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
   lua_pushcfunction(L, open_native);
   lua_setfield(L, -2, "nablua.session.native");
+  lua_pop(L, 1);
+  open_debugger(L);
   open_display(L);
   push_session_table(L, "standard");  // to tell the user's globals from these
   lua_pushglobaltable(L);
@@ -149,7 +155,8 @@ static void *allocate(void *user, void *block, size_t before, size_t after) {
 Session *session_new(const Sink *sink, char *reason, size_t size) {
   Session *s = calloc(1, sizeof *s);
   lua_State *L = s ? luaL_newstate() : NULL;
-  if (!L) {
+  if (!L || !debugger_open(s)) {
+    if (L) lua_close(L);
     snprintf(reason, size, "there is no memory for an interpreter");
     free(s);
     return NULL;
@@ -176,6 +183,7 @@ void session_free(Session *s) {
   if (s->has_timer) timer_delete(s->timer);
   lua_close(s->L);
   session_history_close(s);
+  debugger_free(s);
   forget_chunk(s);
   free(s->completions);
   text_free(&s->printed);

@@ -69,6 +69,11 @@ typedef struct Sink {
   // Does, by session_visit, the first piece of work that waits and is below a level; false when there is none.  NULL:
   // there is never any.
   bool (*visit)(void *user, SessionLevel level);
+  // While what runs is paused: an input of the user's, from malloc, that is asked for at a prompt; or NULL after a
+  // moment, at once where prompt is NULL.  False when there is no user any more, and it goes on.  NULL: nothing pauses.
+  bool (*paused)(void *user, const char *prompt, char **input, size_t *length);
+  void (*event)(void *user, const char *json, size_t length);  // of the debugger, for who is attached; may be NULL
+  void (*controls)(void *user);  // what session_controls gives has changed; may be NULL
 } Sink;
 
 typedef enum SessionStatus { SESSION_OK, SESSION_ERROR, SESSION_INTERRUPTED } SessionStatus;
@@ -170,8 +175,43 @@ void session_serve(Session *s);
 // meant alone.
 bool session_visit(Session *s, SessionLevel level, void (*run)(void *user), void *user);
 
+// ---- pausing ----
+
+// Asks what runs to pause: it is held as it is until its user, or a debugger, lets it go on.  Safe in a signal handler
+// of the evaluating thread.
+void session_pause(Session *s);
+
+// Whether something is paused and has not been told to go on: a sink that waits in `paused` returns when not.
+bool session_is_held(const Session *s);
+
+// Answers a request of the Debug Adapter Protocol, JSON; the answer, JSON from malloc, NULL when there is no memory.
+char *session_debug(Session *s, const char *request, size_t length, size_t *answer_length);
+
 // Seconds since some moment that stays the same while the process runs.
 double session_clock(void);
+
+// Whether what runs waits for another program, whose the terminal is then.
+bool session_waits_for_program(const Session *s);
+
+// ---- controls ----
+//
+// For a front end without widgets: the controls that were shown to the user, as one line.  Both are to be called within
+// session_visit.
+
+// The line, of at most so many columns, to be freed; NULL where no control is shown.  `given`: keys are for it;
+// `paused`: what runs waits.
+char *session_controls(Session *s, int columns, bool given, bool paused);
+
+typedef enum SessionKey {
+  SESSION_KEY_TAKEN,  // by a control, or it means nothing
+  SESSION_KEY_LEAVE,  // keys are for the line no more
+  SESSION_KEY_PAUSE,  // what runs is to wait, or to go on
+  SESSION_KEY_STOP,   // what runs is to stop
+} SessionKey;
+
+// Gives the line a key: "tab", "backtab", "left", "right", "up", "down", "enter", "escape", "backspace", "space" or a
+// character.  Handlers run, whose errors go to the sink.
+SessionKey session_controls_key(Session *s, const char *key);
 
 // Such as "5.4".
 const char *session_lua_version(void);

@@ -171,12 +171,13 @@ int ask_user(lua_State *L) {
   return status == LUA_OK ? 1 : lua_error(L);
 }
 
-// breakpoint(): a prompt in the caller's frame.
+// breakpoint{when=}: pauses in the caller's frame.
 static int breakpoint(lua_State *L) {
-  lua_settop(L, 0);
-  push_module(L, "nablua.session.debugger");
+  lua_settop(L, 1);
+  push_module(L, "nablua.session.pause");
   lua_getfield(L, -1, "breakpoint");
-  lua_call(L, 0, 0);
+  lua_pushvalue(L, 1);
+  lua_call(L, 1, 0);
   return 0;
 }
 

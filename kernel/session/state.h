@@ -11,7 +11,7 @@
 #include "chunk.h"
 #include "session.h"
 
-enum { MOST_PROGRAMS = 32, MOST_MIMES = 16, MOST_VISITS = 3 };
+enum { MOST_PROGRAMS = 32, MOST_MIMES = 16, MOST_VISITS = 6 };
 
 typedef struct Resumed Resumed;  // of interrupts.c
 
@@ -23,12 +23,7 @@ typedef struct Visit {
   struct Visit *outer;
 } Visit;
 
-// The hook that a state had before a visitor's took its place.
-typedef struct Hooked {
-  lua_State *L;  // NULL: nothing is kept
-  lua_Hook hook;
-  int mask, count;
-} Hooked;
+typedef struct Debugger Debugger;  // of debugger.c
 
 struct Session {
   lua_State *L;        // what evaluates: the main thread, or a visitor's
@@ -38,6 +33,8 @@ struct Session {
   lua_State *volatile running;        // the coroutine that runs: the one a hook must be set on
   volatile sig_atomic_t active;       // evaluating: an interrupt has something to stop
   volatile sig_atomic_t interrupted;  // 1, or 2 after a second interrupt
+  volatile sig_atomic_t within;       // an input is evaluated, part by part: between two nothing is active
+  volatile sig_atomic_t awaited;      // an interrupt has come there, for the next
   unsigned interrupts;                // so far
   double peace_until;                 // after an interrupt, see interrupts.c
   bool owed;                          // its error waits for the end of a __close handler
@@ -54,9 +51,19 @@ struct Session {
   bool serving;                      // the front end does so now
   bool captured;                     // what is written goes elsewhere
   double rest_until;                 // visitors have had their time, and wait
-  Hooked hooked;
+  unsigned steps;                    // of a training in what runs that have begun
+  bool at_border;                    // between two of them
+  unsigned waited_in;                // the step within which who may change something began to wait for its end
+  double waits_since;                // and when, by what this thread has computed
   void (*serve)(Session *s, lua_State *L);  // has visitors served before what runs goes on
   volatile sig_atomic_t hooking;            // a hook is being set
+  // The debugger: debugger.c.
+  Debugger *debugger;
+  bool debugging;                    // its hooks are wanted: there are breakpoints, or a step is under way
+  volatile sig_atomic_t pause;       // somebody wants what runs to pause
+  bool held;                         // what runs is paused; this evaluates what is asked for meanwhile
+  int frame;                         // of the paused frame that inputs are evaluated in, or 0
+  unsigned marks, armed;             // how often breakpoints changed; and when hooks were set for them
   bool full_traceback, color, rich;
   int width;
   int number;        // of the input that runs or ran last
@@ -79,6 +86,7 @@ struct Session {
   long long history_session;  // the row of this session, 0 before its first input
   bool history_held;          // another process holds the file and was waited for in vain
   Mime mimes[MOST_MIMES];
+  int waits_for_programs;                  // how many are waited for, one in the visit of another
   volatile sig_atomic_t ending;            // the programs that run are to end
   volatile pid_t programs[MOST_PROGRAMS];  // that were started and not waited for to their end; 0: none
 };
@@ -86,7 +94,7 @@ struct Session {
 // Ties the session to its Lua state, and makes its tables there: "kept", the locals of inputs that stay; "sources", the
 // inputs by name; "held", what the front end still reads; "modules", the library's names that are globals; "standard",
 // the globals that are not the user's; "comms"; "outputs", what inputs showed; "inputs", the functions that inputs
-// became, weakly; "visitors", their threads.
+// became, weakly; "visitors", their threads; "frames", in what environment inputs at a paused prompt are evaluated.
 void state_open(lua_State *L, Session *s);
 
 Session *session_of(lua_State *L);

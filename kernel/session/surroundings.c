@@ -89,7 +89,6 @@ static int end_capture(lua_State *L) {
   stderr = c->err;
   c->session->sink = c->sink;
   c->session->captured = c->outer;
-  if (c->sink.program) c->sink.program(c->sink.user);
   fclose(c->file);
   c->file = NULL;
   return 0;

@@ -9,22 +9,25 @@
 #include <lauxlib.h>
 #include <signal.h>
 #include <string.h>
+#include <time.h>
 
 #include "alarm.h"
 #include "call.h"
+#include "debugger.h"
 #include "interrupts.h"
 #include "nablua/clock.h"
 #include "nablua/interrupt.h"
 #include "nablua_lua.h"
 
 static const double at_a_time = 0.005;  // seconds that visitors may take before what runs goes on
+static const double a_step = 0.03;      // seconds of computing that who may change something waits for a step's end
 
 // ---- setting aside ----
 
 // What the session knows of what it evaluates.
 typedef struct Evaluation {
   lua_State *L, *running;
-  sig_atomic_t active, interrupted;
+  sig_atomic_t active, interrupted, within, awaited;
   double peace_until;
   bool owed, unwinding;
   Resumed *resumed;
@@ -32,7 +35,11 @@ typedef struct Evaluation {
   SessionLevel level;
   bool serving, captured, apart, more_follows, deaf;
   int command_line, beside;
-  Hooked hooked;
+  bool held;
+  int frame;
+  unsigned armed;
+  unsigned steps;
+  bool at_border;
   Chunk *chunk;
   Text text, printed;
 } Evaluation;
@@ -48,6 +55,8 @@ static Evaluation evaluation_of(const Session *s) {
                       .running = s->running,
                       .active = s->active,
                       .interrupted = s->interrupted,
+                      .within = s->within,
+                      .awaited = s->awaited,
                       .peace_until = s->peace_until,
                       .owed = s->owed,
                       .unwinding = s->unwinding,
@@ -61,7 +70,11 @@ static Evaluation evaluation_of(const Session *s) {
                       .deaf = s->deaf,
                       .command_line = s->command_line,
                       .beside = s->beside,
-                      .hooked = s->hooked,
+                      .held = s->held,
+                      .frame = s->frame,
+                      .armed = s->armed,
+                      .steps = s->steps,
+                      .at_border = s->at_border,
                       .chunk = s->chunk,
                       .text = s->text,
                       .printed = s->printed};
@@ -72,6 +85,8 @@ static void set_evaluation(Session *s, const Evaluation *e) {
   s->running = e->running;
   s->active = e->active;
   s->interrupted = e->interrupted;
+  s->within = e->within;
+  s->awaited = e->awaited;
   s->peace_until = e->peace_until;
   s->owed = e->owed;
   s->unwinding = e->unwinding;
@@ -85,7 +100,11 @@ static void set_evaluation(Session *s, const Evaluation *e) {
   s->deaf = e->deaf;
   s->command_line = e->command_line;
   s->beside = e->beside;
-  s->hooked = e->hooked;
+  s->held = e->held;
+  s->frame = e->frame;
+  s->armed = e->armed;
+  s->steps = e->steps;
+  s->at_border = e->at_border;
   s->chunk = e->chunk;
   s->text = e->text;
   s->printed = e->printed;
@@ -112,7 +131,13 @@ static bool begin(Session *s, Stay *stay, SessionLevel level) {
   }
   *stay = (Stay){.visit = {.level = level, .begun = nb_clock(), .outer = s->visit}, .before = evaluation_of(s)};
   hold_signals(&signals);
-  set_evaluation(s, &(Evaluation){.L = V, .running = V, .sink = s->front, .level = level, .apart = true, .deaf = true});
+  set_evaluation(s, &(Evaluation){.L = V,
+                                  .running = V,
+                                  .sink = s->front,
+                                  .level = level,
+                                  .apart = true,
+                                  .deaf = true,
+                                  .armed = s->marks});
   s->visit = &stay->visit;
   s->depth++;
   let_signals(&signals);
@@ -131,11 +156,19 @@ static void end(Session *s, Stay *stay) {
   nablua_end_visit(V);
   problem_back(V);
   let_signals(&signals);
+  if (s->armed != s->marks) debugger_rearm(s);
   for (; stay->visit.passed > 0; stay->visit.passed--) session_interrupt(s);
 }
 
-bool session_visit(Session *s, SessionLevel level, void (*run)(void *user), void *user) {
+bool visit_at_once(Session *s, SessionLevel level, void (*run)(void *user), void *user) {
   Stay stay;
+  if (s->depth == MOST_VISITS || !begin(s, &stay, level)) return false;
+  run(user);
+  end(s, &stay);
+  return true;
+}
+
+bool session_visit(Session *s, SessionLevel level, void (*run)(void *user), void *user) {
   if (!s->serving) {
     SessionLevel before = s->level;
     s->level = level;
@@ -143,10 +176,7 @@ bool session_visit(Session *s, SessionLevel level, void (*run)(void *user), void
     s->level = before;
     return true;
   }
-  if (level >= s->level || s->depth == MOST_VISITS || !begin(s, &stay, level)) return false;
-  run(user);
-  end(s, &stay);
-  return true;
+  return level < s->level && visit_at_once(s, level, run, user);
 }
 
 // ---- serving ----
@@ -162,9 +192,7 @@ static bool has_finalizer(lua_State *L) {
   return false;
 }
 
-// Whether what runs may be left for a while: it is not being unwound, nothing is written as a whole, and no finalizer
-// runs.
-static bool may_visit(const Session *s, lua_State *L) {
+bool may_visit(const Session *s, lua_State *L) {
   return s->active && !s->interrupted && !nb_interrupt_is_held() && !has_finalizer(L) && !any_waiting(s, has_finalizer);
 }
 
@@ -178,12 +206,24 @@ void session_tick(Session *s) {
   if (alarm_is_due(s)) session_visit(s, SESSION_HANDLE, alarm_run, s);
 }
 
-// Has visitors served before what runs in L goes on; what only waits has all the time.
-static void serve(Session *s, lua_State *L, bool waits) {
+// Whether what comes in the middle of a training's step waits for its end: a while, for a step may take long.
+static bool waits_for_step(Session *s) {
+  struct timespec t;
+  if (s->steps == 0 || s->at_border) return false;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+  double now = (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+  if (s->waited_in != s->steps) s->waits_since = now;
+  s->waited_in = s->steps;
+  return now - s->waits_since < a_step;
+}
+
+static void serve_visitors(Session *s, lua_State *L, bool waits) {
   double begun = nb_clock(), now = begun;
   if ((!s->front.visit && s->due == 0) || !may_visit(s, L) || (!waits && begun < s->rest_until)) return;
   SessionLevel level = s->captured ? SESSION_HANDLE : s->level;
-  s->called = 0;
+  bool within = !waits && level > SESSION_HANDLE && waits_for_step(s);
+  if (within) level = SESSION_HANDLE;
+  s->called = within;  // the rest is served when the step ends
   s->serving = true;
   while (!s->interrupted && visit_next(s, level)) {
     now = nb_clock();
@@ -196,14 +236,38 @@ static void serve(Session *s, lua_State *L, bool waits) {
   s->rest_until = now + (now - begun);
 }
 
+// Has visitors served before what runs in L goes on; what only waits has all the time.
+static void serve(Session *s, lua_State *L, bool waits) {
+  serve_visitors(s, L, waits);
+  if (s->pause == s->depth + 1 || s->pause == -(s->depth + 1)) debugger_pause(s, L, waits);
+}
+
+// What is paused does nothing itself: visitors need no room made for them.
+static void serve_held(Session *s) {
+  s->called = 0;
+  while (session_is_held(s) && visit_next(s, s->level)) continue;
+}
+
 void session_serve(Session *s) {
-  if (s->called && s->running) serve(s, s->running, true);
+  if (s->held && !s->active)
+    serve_held(s);
+  else if (s->called && s->running)
+    serve(s, s->running, true);
 }
 
 // The library waits, or a function is recorded that is about to call another.
 static void on_wait(lua_State *L) {
   Session *s = session_of(L);
   if (s->called && L == s->running) serve(s, L, !nablua_is_recorded(L));
+}
+
+// A step of a training has ended, and another begins.
+static void on_border(lua_State *L) {
+  Session *s = session_of(L);
+  s->at_border = true;
+  if (s->called && L == s->running) serve(s, L, false);
+  s->at_border = false;
+  s->steps++;
 }
 
 static void serve_between(Session *s, lua_State *L) {
@@ -220,4 +284,5 @@ void open_visitors(lua_State *L) {
   }
   lua_pop(L, 1);
   nablua_on_wait(on_wait);
+  nablua_on_border(on_border);
 }

@@ -60,16 +60,25 @@ static int module_call(lua_State *L) {
   return lua_gettop(L) - base;
 }
 
-// native.module_number(m): what nodes know the module by whose call made them.
-static int module_number(lua_State *L) {
+// native.module_address(m): what nodes know the module by whose call made them; another may have it when this one is
+// gone.
+static int module_address(lua_State *L) {
   luaL_checktype(L, 1, LUA_TTABLE);
-  nb_push_module_number(L, 1);
+  lua_pushinteger(L, (lua_Integer)(intptr_t)lua_topointer(L, 1));
+  return 1;
+}
+
+// native.last_order(): the order of the node that was made last.
+static int last_order(lua_State *L) {
+  lua_pushinteger(L, (lua_Integer)nb_last_order());
   return 1;
 }
 
 void nb_open_calls(lua_State *L) {
   static const luaL_Reg functions[] = {
-      {"module_call", module_call}, {"trace", trace}, {"module_number", module_number}, {NULL, NULL}};
+      {"module_call", module_call}, {"trace", trace}, {"module_address", module_address},
+      {"last_order", last_order},   {NULL, NULL},
+  };
   luaL_setfuncs(L, functions, 0);
   nb_set_call(L, module_call);
 }

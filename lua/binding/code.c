@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#include "open.h"
+
 // Lua 5.4's numbers of instructions, which its formats 0x54 keep.
 enum { OP_GETUPVAL = 9, OP_GETTABUP = 11, OP_GETFIELD = 14, OP_SETTABUP = 15, OP_SETFIELD = 18 };
 // And of constants.
@@ -16,6 +18,7 @@ typedef struct Reader {
   const unsigned char *at, *end;
   bool bad;
   int names, all;  // tables to fill
+  int lines;       // the same, or 0
 } Reader;
 
 // ---- dumping ----
@@ -172,15 +175,38 @@ static void read_code(Reader *r, const unsigned char *code, size_t count, const 
   }
 }
 
+// Notes in which lines the instructions of a function are: each has its distance from the one before, or, where that is
+// -128, its line in a table of its own.  The first of one with varargs is none that lines stop at.
+static void read_lines(Reader *r, size_t line, bool varargs) {
+  enum { ELSEWHERE = -128 };
+  size_t count = read_size(r);
+  const signed char *distances = (const signed char *)skip(r, count);
+  size_t left = read_size(r);
+  for (size_t i = 0; i < count && distances && !r->bad; i++) {
+    if (distances[i] == ELSEWHERE && left > 0) {
+      read_size(r);  // which instruction's it is: they come in order
+      line = read_size(r);
+      left--;
+    } else {
+      line = (size_t)((long long)line + distances[i]);
+    }
+    if (r->lines == 0 || (varargs && i == 0)) continue;
+    lua_pushboolean(r->L, 1);
+    lua_rawseti(r->L, r->lines, (lua_Integer)line);
+  }
+  for (; left > 0 && !r->bad; left--) read_size(r), read_size(r);
+}
+
 static void read_function(Reader *r, const int *of_parent, int depth) {
   lua_State *L = r->L;
   int up[MOST_UPVALUES + 1];
   for (int i = 0; i <= MOST_UPVALUES; i++) up[i] = of_parent ? -1 : i;
   luaL_checkstack(L, 12, "functions within functions");
   skip_string(r);  // its source
+  size_t line = read_size(r);
   read_size(r);
-  read_size(r);
-  skip(r, 3);
+  const unsigned char *kind = skip(r, 3);  // its parameters, whether there may be more, its registers
+  bool varargs = kind && kind[1];
   size_t count = read_size(r);
   const unsigned char *code = count <= SIZE_MAX / 8 ? skip(r, count * sizeof(uint32_t)) : NULL;
   push_constants(r);
@@ -195,8 +221,7 @@ static void read_function(Reader *r, const int *of_parent, int depth) {
   size_t functions = read_size(r);
   for (size_t i = 0; i < functions && !r->bad; i++) read_function(r, up, depth + 1);
   // What only a debugger reads; a stripped dump has none.
-  skip(r, read_size(r));
-  for (size_t n = read_size(r); n > 0 && !r->bad; n--) read_size(r), read_size(r);
+  read_lines(r, line, varargs);
   for (size_t n = read_size(r); n > 0 && !r->bad; n--) skip_string(r), read_size(r), read_size(r);
   for (size_t n = read_size(r); n > 0 && !r->bad; n--) skip_string(r);
 }
@@ -210,26 +235,47 @@ static void read_header(Reader *r) {
   skip(r, sizeof(lua_Integer) + sizeof(lua_Number) + 1);  // a number of each kind; how many upvalues
 }
 
-bool nb_push_code_names(lua_State *L, int f) {
+// Pushes the tables of names, of all constants and, where lines are wanted, of these; nothing where it cannot be read.
+static bool read_code_of(lua_State *L, int f, bool lines) {
   f = lua_absindex(L, f);
   luaL_checkstack(L, 20, "compile");
   Dump d = {.begun = false};
-  int top = lua_gettop(L);
-  lua_newtable(L);
-  lua_newtable(L);
+  int top = lua_gettop(L), tables = lines ? 3 : 2;
+  for (int i = 0; i < tables; i++) lua_newtable(L);
   lua_pushvalue(L, f);
-  if (lua_dump(L, write_dump, &d, 1) != 0 || !d.begun) {
+  if (lua_dump(L, write_dump, &d, !lines) != 0 || !d.begun) {
     lua_settop(L, top);
     return false;
   }
   luaL_pushresult(&d.buffer);
   size_t size;
   const char *bytes = lua_tolstring(L, -1, &size);
-  Reader r = {L, (const unsigned char *)bytes, (const unsigned char *)bytes + size, false, top + 1, top + 2};
+  Reader r = {.L = L,
+              .at = (const unsigned char *)bytes,
+              .end = (const unsigned char *)bytes + size,
+              .names = top + 1,
+              .all = top + 2,
+              .lines = lines ? top + 3 : 0};
   read_header(&r);
   if (!r.bad) read_function(&r, NULL, 0);
-  lua_settop(L, r.bad ? top : top + 2);
+  lua_settop(L, r.bad ? top : top + tables);
   return !r.bad;
+}
+
+bool nb_push_code_names(lua_State *L, int f) {
+  return read_code_of(L, f, false);
+}
+
+// native.code_lines(f): the lines that a Lua function and those within it have instructions in, { [line] = true }; nil
+// where that cannot be read.
+static int code_lines(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TFUNCTION);
+  return !lua_iscfunction(L, 1) && read_code_of(L, 1, true);
+}
+
+void nb_open_code(lua_State *L) {
+  lua_pushcfunction(L, code_lines);
+  lua_setfield(L, -2, "code_lines");
 }
 
 bool nb_is_library_function(lua_State *L, int index) {

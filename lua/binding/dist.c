@@ -19,6 +19,7 @@
 #include "nablua/random.h"
 #include "nablua_lua.h"
 #include "open.h"
+#include "relay.h"
 #include "workers.h"
 
 static const char buckets_name[] = "nablua.buckets", member_name[] = "nablua.member";
@@ -60,27 +61,71 @@ static int open_group(lua_State *L) {
   return push_place(L);
 }
 
-// native.dist_spawn(path, commands): likewise, with as many processes more as there are command lines
-static int spawn_group(lua_State *L) {
-  enum { MOST = 256 };
-  const char *commands[MOST];
+// native.dist_relay() → what a carrier finds this process by: its number, and a descriptor
+static int open_relay(lua_State *L) {
   Error err;
-  const char *path = luaL_checkstring(L, 1);
-  luaL_checktype(L, 2, LUA_TTABLE);
-  int count = (int)lua_rawlen(L, 2);
-  luaL_argcheck(L, count >= 1 && count <= MOST, 2, "1 to 256 processes");
-  luaL_checkstack(L, count + 10, NULL);
-  for (int i = 0; i < count; i++) {
-    lua_rawgeti(L, 2, i + 1);
-    commands[i] = luaL_checkstring(L, -1);
+  int pid, fd;
+  if (!nb_relay_open(&pid, &fd, &err)) return nb_raise(L, &err);
+  lua_pushinteger(L, pid);
+  lua_pushinteger(L, fd);
+  return 2;
+}
+
+// native.dist_launchers(path) → the names of the launcher
+static int launchers(lua_State *L) {
+  Error err;
+  const char *const *names = nb_group_launchers(luaL_checkstring(L, 1), &err);
+  if (!names) return nb_raise(L, &err);
+  lua_newtable(L);
+  for (int i = 0; names[i]; i++) {
+    lua_pushstring(L, names[i]);
+    lua_rawseti(L, -2, i + 1);
   }
-  // As many as are asked for, whatever the number of cores; Open MPI 4 and 5 read these when MPI begins.
+  return 1;
+}
+
+// native.dist_spawn(arguments): starts a launcher, and returns as dist_open does
+static int spawn_group(lua_State *L) {
+  enum { MOST = 4096 };
+  Error err;
+  luaL_checktype(L, 1, LUA_TTABLE);
+  int count = (int)lua_rawlen(L, 1);
+  luaL_argcheck(L, count >= 1 && count <= MOST, 1, "1 to 4096 arguments");
+  char **arguments = lua_newuserdatauv(L, (size_t)(count + 1) * sizeof *arguments, 0);
+  for (int i = 0; i < count; i++) {
+    lua_rawgeti(L, 1, i + 1);
+    arguments[i] = (char *)(uintptr_t)luaL_checkstring(L, -1);  // the table keeps it
+    lua_pop(L, 1);
+  }
+  arguments[count] = NULL;
+  // As many as are asked for on whatever cores; Open MPI 4 and 5 read these.
   setenv("OMPI_MCA_rmaps_base_oversubscribe", "1", 0);
-  setenv("OMPI_MCA_orte_execute_quiet", "1", 0);  // how workers end is said by us
+  setenv("OMPI_MCA_hwloc_base_binding_policy", "none", 0);
   setenv("PRTE_MCA_rmaps_default_mapping_policy", ":oversubscribe", 0);
-  if (!nb_group_spawn(path, commands, count, &err)) return nb_raise(L, &err);
+  setenv("PRTE_MCA_hwloc_default_binding_policy", "none", 0);
+  if (!nb_group_spawn(arguments, &err)) return nb_raise(L, &err);
   be_member(L);
   return push_place(L);
+}
+
+// native.dist_carry(path, pid, fd): serves a prompt, and does not return
+static int carry(lua_State *L) {
+  nb_group_carry(luaL_checkstring(L, 1), (int)luaL_checkinteger(L, 2), (int)luaL_checkinteger(L, 3));
+}
+
+// native.dist_serve_prompt(): this process will be in a prompt's group
+static int serve_prompt(lua_State *L) {
+  (void)L;
+  nb_group_serve_prompt();
+  return 0;
+}
+
+// native.dist_ended() → nil, or the last words of the launcher that has ended
+static int launcher_ended(lua_State *L) {
+  char why[400];
+  if (!nb_relay_has_ended(why, sizeof why)) return 0;
+  lua_pushstring(L, why);
+  return 1;
 }
 
 // native.dist_renew(): on all ranks, after a failure on any
@@ -93,18 +138,19 @@ static int renew_group(lua_State *L) {
 static int drop_group(lua_State *L) {
   (void)L;
   nb_group_drop();
+  nb_relay_close();
   return 0;
 }
 
 static const char *const states[] = {"computes", "waits", "left", "failed"};
 
-// native.dist_rows(): what the processes of this machine do, a list of { rank=, pid=, state=, text=, number=, seconds=,
-// dead= }
+// native.dist_rows(): what the processes do, a list of { rank=, pid=, state=, text=, number=, seconds=, dead=, bytes=,
+// host=, here= }
 static int rows_of_board(lua_State *L) {
   BoardRow row;
   lua_newtable(L);
   for (int i = 0; nb_board_row(i, &row); i++) {
-    lua_createtable(L, 0, 7);
+    lua_createtable(L, 0, 10);
     lua_pushinteger(L, row.rank + 1);
     lua_setfield(L, -2, "rank");
     lua_pushinteger(L, row.pid);
@@ -119,6 +165,12 @@ static int rows_of_board(lua_State *L) {
     lua_setfield(L, -2, "seconds");
     lua_pushboolean(L, row.dead);
     lua_setfield(L, -2, "dead");
+    lua_pushinteger(L, (lua_Integer)row.bytes);
+    lua_setfield(L, -2, "bytes");
+    lua_pushstring(L, row.host);
+    lua_setfield(L, -2, "host");
+    lua_pushboolean(L, row.here);
+    lua_setfield(L, -2, "here");
     lua_rawseti(L, -2, i + 1);
   }
   return 1;
@@ -436,18 +488,14 @@ static int weigh(lua_State *L) {
   return 0;
 }
 
-static void make_metatable(lua_State *L, const char *name, lua_CFunction collect) {
-  luaL_newmetatable(L, name);
-  lua_pushcfunction(L, collect);
-  lua_setfield(L, -2, "__gc");
-  lua_pushboolean(L, 0);
-  lua_setfield(L, -2, "__metatable");
-  lua_pop(L, 1);
-}
-
 void nb_open_dist(lua_State *L) {
   static const luaL_Reg functions[] = {{"dist_open", open_group},
+                                       {"dist_relay", open_relay},
+                                       {"dist_launchers", launchers},
                                        {"dist_spawn", spawn_group},
+                                       {"dist_carry", carry},
+                                       {"dist_serve_prompt", serve_prompt},
+                                       {"dist_ended", launcher_ended},
                                        {"dist_renew", renew_group},
                                        {"dist_drop", drop_group},
                                        {"dist_rows", rows_of_board},
@@ -464,8 +512,8 @@ void nb_open_dist(lua_State *L) {
                                        {"dist_state", state_of_buckets},
                                        {"dist_weigh", weigh},
                                        {NULL, NULL}};
-  make_metatable(L, buckets_name, collect_buckets);
-  make_metatable(L, member_name, leave);
+  nb_make_class(L, buckets_name, collect_buckets, NULL);
+  nb_make_class(L, member_name, leave, NULL);
   luaL_setfuncs(L, functions, 0);
   nb_open_workers(L);
   seed_alike();

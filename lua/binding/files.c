@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Files of tensors, for the Lua sources that make nb.load, nb.save and data.
-#include "nablua/files.h"
+#include "files.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -9,7 +9,6 @@
 
 #include "binding.h"
 #include "nablua/events.h"
-#include "nablua/files.h"
 #include "nablua/printable.h"
 #include "nablua/replace.h"
 #include "open.h"
@@ -74,6 +73,12 @@ static RowFile *check_rows(lua_State *L) {
   RowFile **f = luaL_checkudata(L, 1, row_file);
   if (!*f) luaL_error(L, "the file is closed");
   return *f;
+}
+
+RowFile *nb_rows_at(lua_State *L, int i) {
+  RowFile **f = luaL_testudata(L, i, row_file);
+  if (f && !*f) luaL_error(L, "the file is closed");
+  return f ? *f : NULL;
 }
 
 // native.rows_open(path): a file of rows, its dtype and its shape.
@@ -460,10 +465,5 @@ void nb_open_files(lua_State *L) {
                                        {"text_shown", text_shown},
                                        {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
-  luaL_newmetatable(L, row_file);
-  lua_pushcfunction(L, rows_close);
-  lua_setfield(L, -2, "__gc");
-  lua_pushboolean(L, 0);
-  lua_setfield(L, -2, "__metatable");
-  lua_pop(L, 1);
+  nb_make_class(L, row_file, rows_close, NULL);
 }

@@ -3,12 +3,14 @@
 #include "group.h"
 
 #include <dlfcn.h>
+#include <errno.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -18,6 +20,7 @@
 #include "nablua/map.h"
 #include "nablua/memory.h"
 #include "nablua/tape.h"
+#include "relay.h"
 
 static struct {
   const Transport *transport;
@@ -82,20 +85,40 @@ static void end_workers(int status) {
   BoardRow row;
   (void)status;
   for (int i = 0; nb_board_row(i, &row); i++)
-    if (row.pid != getpid() && row.pid > 0) kill(row.pid, SIGKILL);
+    if (row.here && row.pid != getpid() && row.pid > 0) kill(row.pid, SIGKILL);
+  nb_relay_kill();
+}
+
+// Where there are several machines, all boards learn where rank 1 is.
+static bool link_boards(Error *err) {
+  if (group.place.machines == 1) return true;
+  HubPlace *place = nb_alloc(sizeof *place, err);
+  if (!place) return false;
+  *place = group.place.rank == 0 ? nb_hub_found() : (HubPlace){0};
+  Exchange x = {.motion = MOTION_BROADCAST,
+                .channel = CHANNEL_CONTROL,
+                .element = ELEMENT_U8,
+                .to = place,
+                .count = sizeof *place};
+  bool ok = nb_exchange(&x, "the place where machines tell of their ranks", err);
+  if (ok)
+    nb_board_link(place);  // without it the ranks of other machines are unknown, and it is said so where it matters
+  nb_group_free(place, sizeof *place, ok);
+  return ok;
 }
 
 // Opens the board, with which the group is open.
 static bool open_board(void (*abandon)(int), Error *err) {
   char why[300] = "";
-  void *slots = group.transport->shared(nb_board_slot_bytes(), why, sizeof why);
-  if (!slots) return nb_fail(err, NB_ERROR_STATE, "dist: there is no memory that ranks share: %s", why);
-  if (!nb_board_open(slots, group.place.node_size, group.place.node_rank, group.place.rank,
-                     group.place.node_size == group.place.size, abandon, err))
-    return false;
+  size_t bytes = nb_board_bytes(group.place.size);
+  int fd = group.transport->shared(bytes, why, sizeof why);
+  void *slots = fd >= 0 ? mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) : MAP_FAILED;
+  if (fd >= 0 && slots == MAP_FAILED) snprintf(why, sizeof why, "%s", strerror(errno));
+  if (slots == MAP_FAILED) return nb_fail(err, NB_ERROR_STATE, "dist: there is no memory that ranks share: %s", why);
+  if (!nb_board_open(slots, group.place.size, group.place.rank, abandon, err)) return false;
   group.number = 0;
   *group.broken = '\0';
-  return group.open = true;
+  return link_boards(err) && (group.open = true);
 }
 
 bool nb_group_open(const char *path, Error *err) {
@@ -109,18 +132,36 @@ bool nb_group_open(const char *path, Error *err) {
                    "dist: the launcher started %d ranks, but this process finds itself alone: its MPI is %s, and the "
                    "mpirun is another's; use the mpirun of that MPI, or build nablua with the other one (mpicc)",
                    launched, group.place.library);
-  group.spawned = group.place.was_spawned;
   hide_launch();
   return open_board(group.transport->abandon, err);
 }
 
-bool nb_group_spawn(const char *path, const char *const *commands, int count, Error *err) {
-  char why[300] = "";
-  if (!group.transport && !load(path, err)) return false;
-  if (!group.transport->spawn(commands, count, &group.place, why, sizeof why))
-    return nb_fail(err, NB_ERROR_STATE, "dist.start: %s", why);
+const char *const *nb_group_launchers(const char *path, Error *err) {
+  const Transport *before = group.transport;
+  if (!load(path, err)) return NULL;
+  const char *const *names = group.transport->launchers;
+  group.transport = before;
+  return names;
+}
+
+bool nb_group_spawn(char *const *arguments, Error *err) {
+  if (!nb_relay_start(arguments, &group.place, err)) return false;
+  group.transport = nb_relay_transport();
   group.spawned = true;
   return open_board(end_workers, err);
+}
+
+void nb_group_carry(const char *path, int pid, int fd) {
+  Error err;
+  if (!load(path, &err))
+    nb_board_say("%s", err.message);
+  else
+    nb_relay_serve(group.transport, pid, fd);
+  _exit(1);
+}
+
+void nb_group_serve_prompt(void) {
+  group.spawned = true;
 }
 
 bool nb_group_is_spawned(void) {
@@ -132,7 +173,7 @@ bool nb_group_renew(Error *err) {
   char why[300];
   *group.broken = '\0';
   group.number = 0;
-  nb_board_go(0);
+  nb_board_renew();
   if (!group.transport->renew(&r, why, sizeof why)) return breaks(err, NB_ERROR_STATE, why);
   if (!complete(&r, "the group to begin anew", err)) return false;
   group.transport->renewed();
@@ -143,8 +184,9 @@ void nb_group_drop(void) {
   if (!nb_group_is_spawned()) return;
   end_workers(0);
   nb_board_leave();
-  group.transport->forget();
-  group.open = false;
+  nb_relay_close();
+  group.transport = NULL;
+  group.open = group.spawned = false;
 }
 
 void *nb_group_block(size_t bytes, Error *err) {
@@ -167,7 +209,7 @@ void nb_group_leave(void) {
     return;
   }
   nb_board_leave();
-  group.transport->close();
+  if (!group.spawned) group.transport->close();  // a prompt ends its group without waiting for anybody
 }
 
 void nb_group_abandon(int status) {

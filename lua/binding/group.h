@@ -61,11 +61,20 @@ void nb_wait_end(void);
 // Nothing more is exchanged from now on; `why` is said to whoever tries.
 void nb_group_break(const char *why);
 
-// Starts `count` processes, each a command line, which join a group with this one: until they have gone, or
-// nb_group_drop, it is the group.
-bool nb_group_spawn(const char *path, const char *const *commands, int count, Error *err);
+// The names of the launcher of the MPI at `path`, NULL at the end.
+const char *const *nb_group_launchers(const char *path, Error *err);
 
-// Whether the group was spawned, by this process or with it.
+// Starts a launcher, arguments[0] its path, whose first process is a carrier (relay.h) of this one: until nb_group_drop
+// what it starts is the group, of which this process is the first.
+bool nb_group_spawn(char *const *arguments, Error *err);
+
+// Serves the prompt `pid` as its carrier; ends the process.
+_Noreturn void nb_group_carry(const char *path, int pid, int fd);
+
+// Before it is joined: the group is a prompt's, which this process serves.
+void nb_group_serve_prompt(void);
+
+// Whether the group is a prompt's, of this process or another.
 bool nb_group_is_spawned(void);
 
 // On all ranks, after something has failed on any: the group is whole again, and what was under way is forgotten.

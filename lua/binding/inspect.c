@@ -176,7 +176,7 @@ static void push_record(lua_State *L, Node *n, int records, int places) {
   lua_setfield(L, -2, "order");
   lua_pushinteger(L, n->edge_count);
   lua_setfield(L, -2, "edges");
-  lua_pushinteger(L, n->caller);
+  lua_pushinteger(L, (lua_Integer)(intptr_t)n->module);
   lua_setfield(L, -2, "caller");
   if (n->freed) {
     lua_pushfstring(L, "%s:%d", n->freed_at.source ? n->freed_at.source : "?", n->freed_at.line);
@@ -334,10 +334,5 @@ void nb_open_inspect(lua_State *L) {
       {"tape", tape},       {"node_backward", node_backward}, {"id", id},  {"storage", storage},
       {"made_by", made_by}, {"overwrite", overwrite},         {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
-  luaL_newmetatable(L, node_name);
-  lua_pushcfunction(L, collect_node);
-  lua_setfield(L, -2, "__gc");
-  lua_pushboolean(L, 0);
-  lua_setfield(L, -2, "__metatable");
-  lua_pop(L, 1);
+  nb_make_class(L, node_name, collect_node, NULL);
 }

@@ -170,24 +170,12 @@ static int flags_noted(lua_State *L) {
   return 1;
 }
 
-static void make_class(lua_State *L, const char *name, const luaL_Reg *methods, lua_CFunction finalizer) {
-  luaL_newmetatable(L, name);
-  lua_newtable(L);
-  luaL_setfuncs(L, methods, 0);
-  lua_setfield(L, -2, "__index");
-  lua_pushcfunction(L, finalizer);
-  lua_setfield(L, -2, "__gc");
-  lua_pushboolean(L, 0);
-  lua_setfield(L, -2, "__metatable");
-  lua_pop(L, 1);
-}
-
 void nb_open_keyframes(lua_State *L) {
   static const luaL_Reg of_sequence[] = {
       {"take", take}, {"writes", writes}, {"copied", bytes}, {"lost", lost}, {NULL, NULL}};
   static const luaL_Reg of_frame[] = {{"restore", restore}, {"intact", whole}, {"drop", drop}, {NULL, NULL}};
-  make_class(L, sequence_name, of_sequence, close_sequence);
-  make_class(L, frame_name, of_frame, drop);
+  nb_make_class(L, sequence_name, close_sequence, of_sequence);
+  nb_make_class(L, frame_name, drop, of_frame);
   static const luaL_Reg functions[] = {{"first_other", first_other}, {"keyframes", keyframes},
                                        {"sample", sample},           {"way", way},
                                        {"flags_noted", flags_noted}, {NULL, NULL}};

@@ -66,6 +66,7 @@ static int open_native(lua_State *L) {
   nb_open_rows(L);
   nb_open_machine(L);
   nb_open_files(L);
+  nb_open_feed(L);
   nb_open_inspect(L);
   nb_open_observe(L);
   nb_open_stops(L);
@@ -81,6 +82,7 @@ static int open_native(lua_State *L) {
   nb_open_mode(L);
   nb_open_whole(L);
   nb_open_visits(L);
+  nb_open_code(L);
   nb_open_traces(L);
   nb_open_dist(L);
   lua_newtable(L);

@@ -24,6 +24,7 @@ void nb_open_process(lua_State *L);
 void nb_open_rows(lua_State *L);
 void nb_open_machine(lua_State *L);
 void nb_open_files(lua_State *L);
+void nb_open_feed(lua_State *L);
 void nb_open_inspect(lua_State *L);
 void nb_open_observe(lua_State *L);
 void nb_open_profile(lua_State *L);
@@ -39,6 +40,7 @@ void nb_open_optimizer(lua_State *L);
 void nb_open_mode(lua_State *L);
 void nb_open_whole(lua_State *L);
 void nb_open_visits(lua_State *L);
+void nb_open_code(lua_State *L);
 void nb_open_traces(lua_State *L);
 void nb_open_dist(lua_State *L);
 void nb_open_hostile(lua_State *L);      // the library T, in the hostile build alone

@@ -28,6 +28,7 @@ typedef struct Text {
   Format f;
   int columns;
   bool elide;
+  int64_t block[NB_MAX_DIMS];  // where the rows under way are, by the dimensions before the last two
 } Text;
 
 static void cell(const Tensor *t, int64_t offset, const Format *f, char out[CELL]) {
@@ -134,8 +135,23 @@ static void add_row(Text *x, int depth, int64_t offset) {
   luaL_addchar(x->b, '\n');
 }
 
+// [1, 2, :, :] above its rows, as one would ask for them: with four dimensions and more it cannot be counted by eye.
+static void add_label(Text *x) {
+  enum { LABELLED = 4 };
+  int ndim = x->t->layout.ndim;
+  char number[CELL];
+  if (ndim < LABELLED) return;
+  luaL_addchar(x->b, '[');
+  for (int d = 0; d < ndim - 2; d++) {
+    snprintf(number, sizeof number, "%lld, ", (long long)x->block[d] + 1);
+    luaL_addstring(x->b, number);
+  }
+  luaL_addstring(x->b, ":, :]\n");
+}
+
 static void add_rows(Text *x, int depth, int64_t offset) {
   const Layout *l = &x->t->layout;
+  if (depth == l->ndim - 2) add_label(x);
   if (depth == l->ndim - 1) {
     add_row(x, depth, offset);
     return;
@@ -148,6 +164,7 @@ static void add_rows(Text *x, int depth, int64_t offset) {
       i = n - EDGE;
     }
     if (i > 0 && depth < l->ndim - 2) luaL_addchar(x->b, '\n');
+    x->block[depth] = i;
     add_rows(x, depth + 1, offset + i * l->strides[depth]);
   }
 }

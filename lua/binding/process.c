@@ -226,14 +226,7 @@ static int exchange(lua_State *L) {
 
 void nb_open_process(lua_State *L) {
   static const luaL_Reg methods[] = {{"exchange", exchange}, {"alive", alive}, {"close", close_process}, {NULL, NULL}};
-  luaL_newmetatable(L, metatable);
-  lua_pushcfunction(L, close_process);
-  lua_setfield(L, -2, "__gc");
-  lua_pushboolean(L, 0);
-  lua_setfield(L, -2, "__metatable");
-  luaL_newlib(L, methods);
-  lua_setfield(L, -2, "__index");
-  lua_pop(L, 1);
+  nb_make_class(L, metatable, close_process, methods);
   lua_pushcfunction(L, spawn);
   lua_setfield(L, -2, "spawn");
 }

@@ -65,27 +65,51 @@ static const char *intern(const char *source) {
 // look for it again.  A call's frame is known by its place, and every call takes its place anew.
 typedef struct Calling {
   const void *frame;
+  lua_State *thread;
+  const void *module;
   bool known;
   Site site;
-  uint32_t caller;  // the number of its module; 0: nobody has asked yet
 } Calling;
 
-enum { CALLINGS = 8 };
+enum { CALLINGS = 32 };
 static Calling callings[CALLINGS];
+static int callings_used;
+static bool forgotten;  // that there were more at once
 
 static Calling *calling_at(const void *frame) {
-  for (int i = 0; i < CALLINGS; i++)
+  for (int i = 0; i < callings_used; i++)
     if (callings[i].frame == frame) return &callings[i];
   return NULL;
 }
 
-void nb_note_call(lua_State *L) {
+// Where a call is noted whose frame is new: over one of this thread that has ended.  Lua's collector gives frames back
+// and makes them elsewhere, so that without looking those of calls that still run would soon be written over.
+static Calling *place_of_ended(lua_State *L) {
   static int next;
+  bool runs[CALLINGS] = {false};
+  lua_Debug ar;
+  int outermost = 0;
+  for (int level = 0; lua_getstack(L, level, &ar); level++) {
+    Calling *c = calling_at(ar.i_ci);
+    if (c) runs[outermost = (int)(c - callings)] = true;
+  }
+  for (int i = 0; i < callings_used; i++)
+    if (!runs[i] && callings[i].thread == L) return &callings[i];
+  if (callings_used < CALLINGS) return &callings[callings_used++];
+  for (int i = 0; i < CALLINGS; i++) {  // of threads, which may have ended too
+    next = (next + 1) % CALLINGS;
+    if (!runs[next]) return &callings[next];
+  }
+  forgotten = true;
+  return &callings[outermost];
+}
+
+void nb_note_call(lua_State *L) {
   lua_Debug ar;
   if (!lua_getstack(L, 0, &ar)) return;
   Calling *c = calling_at(ar.i_ci);
-  if (!c) c = &callings[next++ % CALLINGS];
-  *c = (Calling){.frame = ar.i_ci};
+  if (!c) c = place_of_ended(L);
+  *c = (Calling){.frame = ar.i_ci, .thread = L, .module = lua_topointer(L, 1)};
 }
 
 // Whether the frame, which stands where one was noted, is that of a module's call and not one that came later.
@@ -96,91 +120,50 @@ static bool is_module_call(lua_State *L, lua_Debug *ar) {
   return is;
 }
 
-static Site site_now(void *user) {
+// The module of a module's call that is under way.
+static const void *module_of(lua_State *L, const lua_Debug *ar) {
+  if (!lua_getlocal(L, ar, 1)) return NULL;
+  const void *module = lua_topointer(L, -1);
+  lua_pop(L, 1);
+  return module;
+}
+
+enum { FRAMES = 12 };  // at most, between an operator and the call of its module
+
+static Site site_now(const void **module) {
   lua_State *L = current;
   lua_Debug ar;
   Calling *passed[CALLINGS];
   Site site = {NULL, 0};
+  bool known = false;  // the line; the module is looked for a little further
   int count = 0;
-  (void)user;
   if (!L || !lua_checkstack(L, 1)) return site;
-  for (int level = 1; lua_getstack(L, level, &ar); level++) {  // level 0 is a C function that called the library
+  // Level 0 is a C function that called the library.
+  for (int level = 1; (!known || (module && !*module && level <= FRAMES)) && lua_getstack(L, level, &ar); level++) {
     Calling *c = calling_at(ar.i_ci);
-    if (c && is_module_call(L, &ar)) {
-      if (c->known) {
+    if ((c || forgotten) && is_module_call(L, &ar)) {
+      if (module && !*module) *module = c ? c->module : module_of(L, &ar);
+      if (known) break;
+      if (c && c->known) {
         site = c->site;
         break;
       }
-      if (count < CALLINGS) passed[count++] = c;
+      if (c && count < CALLINGS) passed[count++] = c;
       continue;
     }
+    if (known) continue;
     lua_getinfo(L, "S", &ar);
     if (*ar.what == 'C' || is_ours(&ar)) continue;
     lua_getinfo(L, "l", &ar);
     if (ar.currentline <= 0) continue;
     site = (Site){intern(ar.short_src), ar.currentline};
-    break;
+    known = true;
   }
   for (int i = 0; i < count; i++) {
     passed[i]->known = true;
     passed[i]->site = site;
   }
   return site;
-}
-
-// ---- the numbers of modules ----
-
-static const char numbers_key;  // module → its number, keys weak
-
-void nb_push_module_number(lua_State *L, int module) {
-  static lua_Integer last;
-  module = lua_absindex(L, module);
-  if (lua_rawgetp(L, LUA_REGISTRYINDEX, &numbers_key) != LUA_TTABLE) {
-    lua_pop(L, 1);
-    lua_newtable(L);
-    lua_createtable(L, 0, 1);
-    lua_pushliteral(L, "k");
-    lua_setfield(L, -2, "__mode");
-    lua_setmetatable(L, -2);
-    lua_pushvalue(L, -1);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, &numbers_key);
-  }
-  lua_pushvalue(L, module);
-  if (lua_rawget(L, -2) == LUA_TNIL) {
-    lua_pop(L, 1);
-    lua_pushvalue(L, module);
-    lua_pushinteger(L, ++last);
-    lua_rawset(L, -3);
-    lua_pushinteger(L, last);
-  }
-  lua_remove(L, -2);
-}
-
-static int number_of_module(lua_State *L) {
-  nb_push_module_number(L, 1);
-  return 1;
-}
-
-enum { FRAMES = 12 };  // between an operator and the call of its module
-
-static uint32_t caller_now(void) {
-  lua_State *L = current;
-  lua_Debug ar;
-  if (!L || !lua_checkstack(L, 4)) return 0;
-  for (int level = 1; level <= FRAMES && lua_getstack(L, level, &ar); level++) {
-    Calling *c = calling_at(ar.i_ci);
-    if (!c || !is_module_call(L, &ar)) continue;
-    if (c->caller) return c->caller;
-    if (!lua_getlocal(L, &ar, 1)) return 0;
-    // In a protected call: it may have to make the table, and there is no memory for every table.
-    lua_pushcfunction(L, number_of_module);
-    lua_insert(L, -2);
-    bool ok = lua_pcall(L, 1, 1, 0) == LUA_OK;
-    c->caller = ok ? (uint32_t)lua_tointeger(L, -1) : 0;
-    lua_pop(L, 1);
-    return c->caller;
-  }
-  return 0;
 }
 
 int nb_push_modules(lua_State *L) {
@@ -212,6 +195,5 @@ void nb_set_call(lua_State *L, lua_CFunction call) {
   call_function = call;
   lua_pushcfunction(L, call);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &call_key);
-  nb_set_site_provider(site_now, NULL);
-  nb_set_caller_provider(caller_now);
+  nb_set_site_provider(site_now);
 }

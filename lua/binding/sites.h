@@ -25,9 +25,6 @@ void nb_set_call(lua_State *L, lua_CFunction call);
 // Called by it at its beginning: the user's line behind it is looked for once for all operators in it.
 void nb_note_call(lua_State *L);
 
-// Pushes the number of the module at a stack index, which no other module has or will have.
-void nb_push_module_number(lua_State *L, int module);
-
 // Pushes a list of the modules whose calls are on the stack, outermost first, with what the outermost was called with
 // in its field `input`; returns their number.
 int nb_push_modules(lua_State *L);

@@ -26,6 +26,20 @@ void nb_set_methods(lua_State *L) {
   lua_rawsetp(L, LUA_REGISTRYINDEX, &methods_key);
 }
 
+void nb_make_class(lua_State *L, const char *name, lua_CFunction finalizer, const luaL_Reg *methods) {
+  luaL_newmetatable(L, name);
+  if (methods) {
+    lua_newtable(L);
+    luaL_setfuncs(L, methods, 0);
+    lua_setfield(L, -2, "__index");
+  }
+  lua_pushcfunction(L, finalizer);
+  lua_setfield(L, -2, "__gc");
+  lua_pushboolean(L, 0);
+  lua_setfield(L, -2, "__metatable");
+  lua_pop(L, 1);
+}
+
 // A tensor's userdata.  The tag tells it from others' faster than its metatable would.
 //
 // A scalar begins as its bare value, in a userdata without a finalizer: a finalizer costs more than a small training

@@ -81,4 +81,8 @@ void nb_open_scalar_metatable(lua_State *L);  // makes that of scalars of all th
 void nb_push_methods(lua_State *L);
 void nb_set_methods(lua_State *L);  // takes the table on top for it
 
+// Makes the metatable of a kind of userdata, registered under `name`: its finalizer, and the functions that its values
+// have as methods (NULL: none).
+void nb_make_class(lua_State *L, const char *name, lua_CFunction finalizer, const luaL_Reg *methods);
+
 #endif

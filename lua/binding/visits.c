@@ -6,7 +6,10 @@
 
 #include <lua.h>
 
+#include "nablua/events.h"
 #include "nablua/modes.h"
+#include "nablua/op.h"
+#include "nablua/tape.h"
 #include "nablua_lua.h"
 #include "open.h"
 #include "sites.h"
@@ -15,14 +18,15 @@ enum { MOST_VISITS = 8 };
 
 typedef struct Visit {
   Modes modes;
-  lua_State *entered;
-  int top;  // behind what lies on the visitor's stack
+  lua_State *entered, *L;
+  int top;         // behind what lies on the visitor's stack
+  uint64_t order;  // of the last node that is not its own
 } Visit;
 
 static Visit visits[MOST_VISITS];
 static int count;
 static RandomState stream;  // that visitors draw from, one after the other
-static void (*serve)(lua_State *L);
+static void (*serve)(lua_State *L), (*serve_at_border)(lua_State *L);
 
 // Each pushes what a file knows, and pops it again.
 static struct {
@@ -32,6 +36,27 @@ static struct {
                    {nb_anomaly_aside, nb_anomaly_back}, {nb_kept_aside, nb_kept_back}};
 enum { PARTS = sizeof parts / sizeof *parts };
 
+// ---- writing ----
+
+// What a backward of the visited still needs keeps its value: the error would be the visited's, who has done nothing
+// wrong.  Garbage needs nothing.
+static bool refuse_write(void *user, Storage *s, Error *err) {
+  const Visit *v = &visits[count - 1];
+  (void)user;
+  if (!nb_tape_needs(s, v->order)) return true;
+  lua_gc(v->L, LUA_GCCOLLECT);
+  const Node *n = nb_tape_needs(s, v->order);
+  if (!n) return true;
+  return nb_fail(err, NB_ERROR_ARGUMENT,
+                 "the backward of %s at %s:%d is still to come and needs this tensor's value, so what is done in the "
+                 "middle of a run cannot write it now; write when that backward is done",
+                 n->op->name, n->site.source ? n->site.source : "?", n->site.line);
+}
+
+static Listener guard = {.voice = NB_WRITE, .overwriting = refuse_write};
+
+// ---- visits ----
+
 bool nablua_begin_visit(lua_State *V) {
   if (count == MOST_VISITS || !lua_checkstack(V, 40)) return false;
   Visit *v = &visits[count];
@@ -40,13 +65,17 @@ bool nablua_begin_visit(lua_State *V) {
   if (stream.seed == 0) stream.seed = nb_random_get().seed ^ 0x9E3779B97F4A7C15u;
   nb_modes_set_aside(&v->modes, stream);
   v->top = lua_gettop(V);
+  v->L = V;
+  v->order = nb_tape_order();
   nb_return_to(V);
   count++;
+  nb_listen(&guard);
   return true;
 }
 
 void nablua_end_visit(lua_State *V) {
   Visit *v = &visits[--count];
+  if (count == 0) nb_unlisten(&guard);
   stream = nb_random_get();
   nb_modes_put_back(&v->modes);
   lua_settop(V, v->top);
@@ -66,6 +95,16 @@ void nb_wait(lua_State *L) {
   if (serve) serve(L);
 }
 
+void nablua_on_border(void (*function)(lua_State *L)) {
+  serve_at_border = function;
+}
+
+// native.border(): one step of a training has ended, and the next has not begun.
+static int border(lua_State *L) {
+  if (serve_at_border) serve_at_border(L);
+  return 0;
+}
+
 // native.visiting(): whether what runs was begun in the middle of something else.
 static int visiting(lua_State *L) {
   lua_pushboolean(L, nb_visiting());
@@ -73,6 +112,8 @@ static int visiting(lua_State *L) {
 }
 
 void nb_open_visits(lua_State *L) {
+  lua_pushcfunction(L, border);
+  lua_setfield(L, -2, "border");
   lua_pushcfunction(L, visiting);
   lua_setfield(L, -2, "visiting");
 }

@@ -4,6 +4,7 @@ local native = require "nablua.native"
 local nb = require "nablua.core"
 local options = require "nablua.options"
 local registry = require "nablua.registry"
+local steps = require "nablua.data.steps"
 
 local data = registry.home "nablua.data.others"
 
@@ -287,16 +288,80 @@ local function fetch(self, index)
   return out
 end
 
+-- What threads beside the evaluator can make: rows of files, and pictures; others have nothing that takes long.  A
+-- tensor with gradients, or whose rows are scattered, is the evaluator's.
+local function is_for_threads(self)
+  local tensors = self.source.tensors
+  if not tensors or #tensors > 8 then return false end
+  local reads = #self.steps > 0
+  for _, t in ipairs(tensors) do
+    if not nb.is_tensor(t) then
+      reads = true
+    elseif t.requires_grad or not t:is_contiguous() then
+      return false
+    end
+  end
+  return reads
+end
+
+local function new_epoch(self)
+  local epoch = { at = 1, order = self.sampler() }
+  if is_for_threads(self) then
+    epoch.order = nb.no_grad(function() return epoch.order:to("i64"):contiguous() end)
+    epoch.key, epoch.ahead, epoch.feed = steps.key(self.steps), 1, native.feed_open(self.workers)
+  end
+  return epoch
+end
+
+-- The last sample of the batch that begins at a number of the epoch; nil where there is none.
+local function last_of(self, epoch, first)
+  local n = #epoch.order
+  local last = math.min(first + self.size - 1, n)
+  return first <= n and (self.last == "keep" or last - first + 1 == self.size) and last or nil
+end
+
+local function submit(self, epoch)
+  local first = epoch.ahead
+  local last = last_of(self, epoch, first)
+  if not last then return end
+  local columns = {}
+  for k, t in ipairs(self.source.tensors) do
+    if not nb.is_tensor(t) and not handle_of[t] then native.raise("rows: the file is closed") end
+    columns[k] = nb.is_tensor(t) and t or handle_of[t]
+  end
+  epoch.feed:submit(columns, epoch.order:narrow(1, first, last - first + 1), self.steps, epoch.key, first)
+  epoch.ahead = last + 1
+end
+
+-- The next batch of an epoch, to the sample `last`.
+local function made(self, epoch, last)
+  if not epoch.feed then
+    local out = fetch(self, epoch.order:narrow(1, epoch.at, last - epoch.at + 1))
+    if self.transform then out[1] = self.transform(out[1]) end
+    return out
+  end
+  -- As many batches as threads shall be ahead of this one.
+  while epoch.ahead <= last do submit(self, epoch) end
+  for _ = 1, self.workers > 0 and self.prefetch or 0 do
+    if epoch.ahead - last > self.prefetch * self.size then break end
+    submit(self, epoch)
+  end
+  local out = table.pack(epoch.feed:take())
+  for _, t in ipairs(self.rest) do out[1] = t(out[1]) end
+  return out
+end
+
 -- The next batch of the epoch whose state stands beside the batch before, as with data.batches.
 function Loader:__call(_, previous)
   local epoch = previous and self.epochs[previous]
   if previous then self.epochs[previous] = nil end
-  if not epoch then epoch = { at = 1, order = self.sampler() } end
-  local n = #epoch.order
-  local first, last = epoch.at, math.min(epoch.at + self.size - 1, n)
-  if first > n or (self.last == "drop" and last - first + 1 < self.size) then return nil end
-  local out = fetch(self, epoch.order:narrow(1, first, last - first + 1))
-  if self.transform then out[1] = self.transform(out[1]) end
+  if not epoch then epoch = new_epoch(self) end
+  local last = last_of(self, epoch, epoch.at)
+  if not last then
+    if epoch.feed then epoch.feed:close() end
+    return nil
+  end
+  local out = made(self, epoch, last)
   epoch.at = last + 1
   self.epochs[out[1]] = epoch
   return table.unpack(out)
@@ -331,8 +396,11 @@ end
 define("loader", {
   doc = "Batches of samples, for `for bx, by in loader do` and nn.fit: of tensors {x, y}, of files opened by " ..
     "data.open, of an object of yours with # and [i], or of a function with n=; each loop is a new epoch.  " ..
-    "transform changes the first of a batch, collate makes a batch of a list of samples.",
-  signature = "data.loader(source, {size=64, shuffle=false, sampler=, transform=, collate=, last=\"keep\", n=})",
+    "transform changes the first of a batch, collate makes a batch of a list of samples.  Reading files and " ..
+    "data.transforms go on in threads beside the step, some batches ahead; the same seed gives the same batches " ..
+    "whatever their number.  Functions of yours run where the batch is used.",
+  signature = "data.loader(source, {size=64, shuffle=false, sampler=, transform=, collate=, last=\"keep\", n=, " ..
+    "workers=1, prefetch=2})",
   see = { "data.batches", "data.transforms.Compose", "data.weighted_sampler" },
   params = {
     { name = "source", type = "any", doc = "{x, y}, an object, or a function of the number of a sample" },
@@ -343,6 +411,8 @@ define("loader", {
     { name = "collate", type = "function", optional = true, doc = "of a list of samples, each a list of its parts" },
     { name = "last", choices = { "keep", "drop" }, default = "keep", doc = "what becomes of a smaller last batch" },
     { name = "n", type = "count", optional = true, doc = "the number of samples of a function" },
+    { name = "workers", type = "count", default = 1, doc = "threads that make batches ready; 0: none" },
+    { name = "prefetch", type = "size", default = 2, doc = "batches that they are ahead" },
   },
   example = [[
 local squares = data.loader(function(i) return nb.tensor{i}, i * i end, {n=5, size=2, last="drop"})
@@ -363,7 +433,10 @@ return #squares  --> 2]],
     if o.sampler and o.shuffle then
       native.raise(where .. ": a sampler gives the order; shuffle=true does not go with it")
     end
+    if o.workers > 64 then native.raise(("%s: workers must be at most 64, got %d"):format(where, o.workers)) end
+    local list, rest = steps.of(o.transform)
     return setmetatable({ source = source, sampler = order, size = o.size, last = o.last, transform = o.transform,
+      workers = o.workers, prefetch = o.prefetch, steps = list, rest = rest,
       collate = o.collate, epochs = setmetatable({}, { __mode = "k" }) }, Loader)
   end,
 })

@@ -3,10 +3,16 @@
 //
 // It asks for MPI_THREAD_FUNNELED: one thread calls.  Every communicator returns its errors, so that they become
 // sentences.
+#define _GNU_SOURCE  // memfd_create
+
+#include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <mpi.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "transport.h"
 
@@ -14,8 +20,6 @@ _Static_assert(sizeof(MPI_Request) <= TRANSPORT_REQUEST, "a request must have ro
 
 static MPI_Comm world = MPI_COMM_NULL, channels[CHANNELS], node = MPI_COMM_NULL;
 static MPI_Comm coming[CHANNELS];  // channels that are being made
-static bool spawned;               // the world is not that of a launcher
-static MPI_Win window = MPI_WIN_NULL;
 static TransportPlace joined;
 static char library[MPI_MAX_LIBRARY_VERSION_STRING];
 
@@ -28,12 +32,17 @@ static bool succeeded(int code, const char *what, char *why, size_t size) {
   return false;
 }
 
-// "Open MPI v4.1.4, package: ..." without what follows.
+// "Open MPI v4.1.4, package: ..." without what follows, and "MPICH Version:      4.2.1\n..." with one blank.
 static void name_library(void) {
   int length;
+  char *to = library;
   MPI_Get_library_version(library, &length);
   library[strcspn(library, ",\n")] = '\0';
-  for (char *tab = library; (tab = strchr(tab, '\t')); tab++) *tab = ' ';
+  for (const char *from = library; *from; from++) {
+    bool blank = *from == ' ' || *from == '\t';
+    if (!blank || (to > library && to[-1] != ' ')) *to++ = blank ? ' ' : *from;
+  }
+  *to = '\0';
 }
 
 static bool initialize(char *why, size_t size) {
@@ -63,59 +72,19 @@ static bool settle(MPI_Comm in, char *why, size_t size) {
     return false;
   MPI_Comm_rank(node, &joined.node_rank);
   MPI_Comm_size(node, &joined.node_size);
-  joined.was_spawned = spawned;
+  int first = joined.node_rank == 0;
+  if (!succeeded(MPI_Allreduce(&first, &joined.machines, 1, MPI_INT, MPI_SUM, world), "MPI_Allreduce", why, size))
+    return false;
   joined.library = library;
   return true;
 }
 
 static bool join(char *why, size_t size) {
-  MPI_Comm parent = MPI_COMM_NULL, merged;
-  if (!initialize(why, size)) return false;
-  MPI_Comm_get_parent(&parent);
-  if (parent == MPI_COMM_NULL) return settle(MPI_COMM_WORLD, why, size);
-  spawned = true;
-  MPI_Comm_set_errhandler(parent, MPI_ERRORS_RETURN);
-  return succeeded(MPI_Intercomm_merge(parent, 1, &merged), "MPI_Intercomm_merge", why, size) &&
-         settle(merged, why, size);
+  return initialize(why, size) && settle(MPI_COMM_WORLD, why, size);
 }
 
 static bool transport_open(TransportPlace *place, char *why, size_t size) {
   if (!joined.library && !join(why, size)) return false;
-  *place = joined;
-  return true;
-}
-
-enum { MOST_SPAWNED = 256 };
-
-static bool transport_spawn(const char *const *commands, int count, TransportPlace *place, char *why, size_t size) {
-  static char shell[] = "/bin/sh", option[] = "-c";
-  char *programs[MOST_SPAWNED], *words[MOST_SPAWNED][3], **arguments[MOST_SPAWNED];
-  int counts[MOST_SPAWNED];
-  MPI_Info infos[MOST_SPAWNED];
-  MPI_Comm between, merged;
-  if (count > MOST_SPAWNED) {
-    snprintf(why, size, "at most %d processes can be started, got %d", MOST_SPAWNED, count);
-    return false;
-  }
-  for (int i = 0; i < count; i++) {
-    programs[i] = shell;
-    words[i][0] = option;
-    words[i][1] = (char *)(uintptr_t)commands[i];
-    words[i][2] = NULL;
-    arguments[i] = words[i];
-    counts[i] = 1;
-    infos[i] = MPI_INFO_NULL;
-  }
-  if (!initialize(why, size)) return false;
-  if (!succeeded(MPI_Comm_spawn_multiple(count, programs, arguments, counts, infos, 0, MPI_COMM_SELF, &between,
-                                         MPI_ERRCODES_IGNORE),
-                 "MPI_Comm_spawn_multiple", why, size))
-    return false;
-  spawned = true;
-  MPI_Comm_set_errhandler(between, MPI_ERRORS_RETURN);
-  if (!succeeded(MPI_Intercomm_merge(between, 0, &merged), "MPI_Intercomm_merge", why, size) ||
-      !settle(merged, why, size))
-    return false;
   *place = joined;
   return true;
 }
@@ -134,24 +103,24 @@ static void transport_renewed(void) {
   memcpy(channels, coming, sizeof channels);
 }
 
-static void transport_forget(void) {
-  world = MPI_COMM_NULL;
-  node = MPI_COMM_NULL;
-  window = MPI_WIN_NULL;
-  joined.library = NULL;
-}
-
-static void *transport_shared(size_t bytes, char *why, size_t size) {
-  void *mine, *base;
-  MPI_Aint length;
-  int unit;
-  if (!succeeded(MPI_Win_allocate_shared((MPI_Aint)bytes, 1, MPI_INFO_NULL, node, &mine, &window),
-                 "MPI_Win_allocate_shared", why, size) ||
-      !succeeded(MPI_Win_shared_query(window, 0, &length, &unit, &base), "MPI_Win_shared_query", why, size))
-    return NULL;
-  memset(mine, 0, bytes);
-  MPI_Barrier(node);
-  return base;
+// The first of the machine makes the memory, the others find it by its process.
+static int transport_shared(size_t bytes, char *why, size_t size) {
+  int from[2] = {0, -1}, fd = -1;
+  char path[64];
+  if (joined.node_rank == 0) {
+    fd = memfd_create("nablua-board", MFD_CLOEXEC);
+    if (fd >= 0 && ftruncate(fd, (off_t)bytes) != 0) close(fd), fd = -1;
+    from[0] = getpid(), from[1] = fd;
+  }
+  if (!succeeded(MPI_Bcast(from, 2, MPI_INT, 0, node), "MPI_Bcast", why, size)) return -1;
+  snprintf(path, sizeof path, "/proc/%d/fd/%d", from[0], from[1]);
+  if (joined.node_rank > 0 && from[1] >= 0) fd = open(path, O_RDWR | O_CLOEXEC);
+  int ok = fd >= 0, all;
+  if (!ok) snprintf(why, size, "%s: %s", path, strerror(errno));
+  // All know whether all have it, and the first keeps it open until then.
+  if (MPI_Allreduce(&ok, &all, 1, MPI_INT, MPI_MIN, node) == MPI_SUCCESS && all) return fd;
+  if (ok) snprintf(why, size, "another rank cannot open it");
+  return -1;
 }
 
 static MPI_Datatype type_of(Element e) {
@@ -233,25 +202,27 @@ static bool transport_test(Request *r, bool *done, char *why, size_t size) {
 static void transport_close(void) {
   int finalized;
   MPI_Finalized(&finalized);
-  if (finalized || spawned) return;
-  if (window != MPI_WIN_NULL) MPI_Win_free(&window);
-  MPI_Finalize();
+  if (!finalized) MPI_Finalize();
 }
 
 static void transport_abandon(int status) {
-  MPI_Abort(spawned ? MPI_COMM_SELF : MPI_COMM_WORLD, status);
+  MPI_Abort(MPI_COMM_WORLD, status);
 }
 
 __attribute__((visibility("default"))) const Transport *nablua_transport(void) {
+#ifdef OPEN_MPI
+  static const char *const launchers[] = {"mpirun.openmpi", "mpirun", "mpiexec", NULL};
+#else
+  static const char *const launchers[] = {"mpirun.mpich", "mpiexec.hydra", "mpirun", "mpiexec", NULL};
+#endif
   static const Transport transport = {.version = TRANSPORT_VERSION,
+                                      .launchers = launchers,
                                       .open = transport_open,
                                       .shared = transport_shared,
                                       .start = transport_start,
                                       .test = transport_test,
-                                      .spawn = transport_spawn,
                                       .renew = transport_renew,
                                       .renewed = transport_renewed,
-                                      .forget = transport_forget,
                                       .close = transport_close,
                                       .abandon = transport_abandon};
   return &transport;

@@ -35,10 +35,10 @@ function share.part(first, last)
   return first + from, first + to - 1
 end
 
--- A random order that all ranks share: rank 1's.
+-- A random order that all ranks share: rank 1's.  All draw one, so that their places in the random numbers move alike.
 function share.order(count)
-  if group.size == 1 then return nb.randperm(count) end
-  local order = group.rank == 1 and nb.randperm(count) or nb.zeros(count, { dtype = "i64" })
+  local order = nb.randperm(count)
+  if group.size == 1 then return order end
   return native.dist_move("broadcast_", order, 0, 1, " of the order of the samples")
 end
 
@@ -46,6 +46,14 @@ end
 function share.sums(numbers)
   if group.size == 1 or #numbers == 0 then return numbers end
   return native.dist_move("allreduce_", nb.tensor(numbers, { dtype = "f64" }), 0, 0, " (sum of figures)"):totable()
+end
+
+-- The loss over the samples of all ranks, whose own is `value`, and the sums of other numbers over the ranks.
+function share.loss(value, ...)
+  if group.size == 1 then return value, ... end
+  local weight = weight_of_loss()
+  local sums = share.sums { weight > 0 and value * weight or 0, ... }
+  return are_sums and sums[1] or sums[1] / group.size, table.unpack(sums, 2)
 end
 
 -- Whether it is so on any rank.

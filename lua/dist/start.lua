@@ -1,18 +1,20 @@
 -- SPDX-License-Identifier: MIT
 -- A group from a prompt or notebook: dist.start, and cells that run on its ranks.
 --
--- The prompt is rank 1.  The others are `nablua --cells` (kernel/repl/cells.h), which MPI starts; cells go to them and
--- their outputs come back by channels of our own (workers.c), so that the prompt waits for them without MPI, and a
--- worker that is gone is a sentence.
+-- The prompt is rank 1.  It starts MPI's launcher, whose first process carries the prompt's exchanges (relay.h): so the
+-- prompt itself calls no MPI, which could block or end it.  The others are `nablua --cells` (kernel/repl/cells.h); cells
+-- go to them and their outputs come back by channels of our own (workers.c), and a worker that is gone is a sentence.
 local native = require "nablua.native"
 local notice = require "nablua.notice"
 local nb = require "nablua.core"
 local group = require "nablua.dist.group"
+local hosts = require "nablua.dist.hosts"
 local parallel = require "nablua.dist.parallel"
 
 local start = {}
 
 local channels, marker, home  -- of the group that was started; where the table dist is kept up to date
+local machines                -- rank → the machine that a worker was asked for, where that is another one
 local partial = {}            -- rank → what it has said of a cell that is not done
 
 local PATIENCE = 5  -- seconds for ranks to end after an interrupt
@@ -24,10 +26,10 @@ end
 
 -- ---- on a worker ----
 
--- The first cell of a worker.
-function start.join(path)
+-- The first cell of a worker, which has joined its group when this was loaded.
+function start.join()
   local dist = require "nablua.dist"
-  group.join(path)
+  if group.size == 1 then fail "start: this worker was started alone; mpirun is of another MPI than nablua/dist.so" end
   dist.rank, dist.size = group.rank, group.size
   start.share_stream()
 end
@@ -79,17 +81,22 @@ end
 local function drop()
   native.dist_drop()
   channels:shut()
-  channels = nil
+  channels, machines = nil, nil
   parallel.forget()
   group.leave()
   home.rank, home.size = 1, 1
 end
 
--- The first rank that has died.
-local function dead_rank()
+-- What has ended the group, as a clause.
+local function death()
   for _, row in ipairs(native.dist_rows()) do
-    if row.dead then return row.rank, row.pid end
+    if row.dead then return ("rank %d (process %d) has died"):format(row.rank, row.pid) end
+    if machines[row.rank] and channels:gone(row.rank - 1) then
+      return ("rank %d on %s has gone"):format(row.rank, machines[row.rank])
+    end
   end
+  local said = native.dist_ended()
+  if said then return "the workers' launcher has ended" .. (said ~= "" and " (" .. said .. ")" or "") end
 end
 
 -- Where a worker's output of its cell ends; nil while it does not.
@@ -109,22 +116,23 @@ local function collect(ranks, seconds)
       end
     end
     if left == 0 or native.clock() > until_ then break end
-    local rank, pid = dead_rank()
-    if rank then
+    local dead = death()
+    if dead then
       drop()
-      fail("start: rank %d (process %d) has died, and the group with it; what it held is lost, and dist.start(n) " ..
-        "makes a new one", rank, pid)
+      fail("start: %s, and the group with it; what it held is lost, and dist.start(n) makes a new one", dead)
     end
     if seconds then native.pause(TURN) else nb.sleep(TURN) end
   end
   return got
 end
 
-local function workers()
+local function ranks_to(n)
   local ranks = {}
-  for rank = 2, group.size do ranks[#ranks + 1] = rank end
+  for rank = 2, n do ranks[#ranks + 1] = rank end
   return ranks
 end
+
+local function workers() return ranks_to(group.size) end
 
 -- After a failure on any rank, so that all can go on; where one does not, the group is ended.
 local function renew()
@@ -212,7 +220,7 @@ function start.run(name, ranks, code, own)
     native.protected(collect, others, 0.3)  -- who waits for what will not come finds that out
     if not channels then return end
     for _, rank in ipairs(others) do
-      if not ending(rank) then channels:interrupt(row_of(rank).pid or 0) end
+      if not ending(rank) then channels:interrupt(rank - 1, row_of(rank).pid or 0) end
     end
     local ok, got = native.protected(collect, others, PATIENCE)
     if not ok then return notice.say("%s", got) end
@@ -228,32 +236,68 @@ end
 
 start.workers = workers
 
-function start.start(n, dist)
-  if channels then fail("start: there is a group of %d already; dist.stop() ends it", group.size) end
-  if group.size > 1 then fail("start: this is one of %d ranks that mpirun has started", group.size) end
-  if n < 2 then fail("start: a group has at least 2 ranks, this prompt among them, got %d", n) end
-  if native.root_is_refused() then
+-- The launcher of the MPI that the module at `path` was built with.
+local function launcher(names)
+  if names[1] == "mpirun.openmpi" and native.root_is_refused() then
     fail("start: Open MPI starts nothing for root unless OMPI_ALLOW_RUN_AS_ROOT=1 and " ..
       "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 are set in the environment of this program")
   end
+  for _, name in ipairs(names) do
+    for folder in (os.getenv "PATH" or ""):gmatch "[^:]+" do
+      local f <close> = io.open(folder .. "/" .. name, "rb")
+      if f then return folder .. "/" .. name end
+    end
+  end
+  fail "start: there is no mpirun here, which starts the workers: install MPI's programs (Debian: openmpi-bin or mpich)"
+end
+
+-- What each process runs, by its number: the carrier, which is 0, or a worker.  (Several command lines in one would say
+-- the same, but the launcher of Debian 13's Open MPI ends with a segmentation fault then.)
+local script = [[
+n=${OMPI_COMM_WORLD_RANK:-$PMI_RANK}
+if [ "$n" = 0 ]; then exec %s -E -e %s; fi
+case "$n" in %s) exec %s --cells '%s' plain 100 %s '%s' "$n" ;; esac
+cd %s
+exec <in.$n >>out.$n 2>&1
+rm -f in.$n out.$n
+rmdir "$PWD" 2>/dev/null
+exec %s --cells '%s' plain 100 %s
+]]
+
+-- The command line that starts the carrier and the workers 2 to n.  `wanted`: the machines for them, in turns.
+local function command_line(path, n, wanted)
+  local names, binary, pid, fd = native.dist_launchers(path), quoted(program()), native.dist_relay()
+  local words, folder, far = { launcher(names), "-n", tostring(n) }, quoted(native.working_folder()), {}
+  for rank in pairs(machines) do far[#far + 1] = tostring(rank - 1) end
+  if wanted then table.move(hosts.options(names, n, wanted), 1, 2, #words + 1, words) end
+  -- What is open needs no name: nothing is left behind, however this ends.
+  table.move({ "/bin/sh", "-c", script:format(binary,
+    quoted(("require('nablua.native').dist_carry(%q, %d, %d)"):format(path, pid, fd)),
+    #far > 0 and table.concat(far, "|") or "none", binary, marker, folder, channels:door(),
+    quoted(channels:place()), binary, marker, folder) }, 1, 3, #words + 1, words)
+  return words
+end
+
+local JOIN = "require('nablua.native').dist_serve_prompt() require('nablua.dist.start').join()"
+
+function start.start(n, dist, wanted)
+  if channels then fail("start: there is a group of %d already; dist.stop() ends it", group.size) end
+  if group.size > 1 then fail("start: this is one of %d ranks that mpirun has started", group.size) end
+  if n < 2 then fail("start: a group has at least 2 ranks, this prompt among them, got %d", n) end
   local path = group.find_module()
   if not path then
     fail("start: this nablua has no nablua/dist.so: install MPI (Debian: libopenmpi-dev, openmpi-bin) and build it " ..
       "again")
   end
-  local binary = program()
-  channels, marker, home = native.dist_channels(n - 1), new_marker(), dist
-  local commands, folder = {}, channels:place()
-  for rank = 2, n do
-    -- What is open needs no name: nothing is left behind, however this ends.
-    local fifo, file = ("%s/in.%d"):format(folder, rank - 1), ("%s/out.%d"):format(folder, rank - 1)
-    commands[rank - 1] = ("exec <%s >>%s 2>&1; rm -f %s %s; rmdir %s 2>/dev/null; exec %s --cells '%s' plain 100 %s")
-      :format(quoted(fifo), quoted(file), quoted(fifo), quoted(file), quoted(folder), quoted(binary), marker,
-        quoted(native.working_folder()))
-    send(rank, ("require('nablua.dist.start').join(%q)"):format(path))
-  end
+  machines = wanted and hosts.of_ranks(n, wanted) or {}
+  hosts.look(machines, program())
+  local far = {}
+  for rank in pairs(machines) do far[#far + 1] = rank - 1 end
+  channels, marker, home = native.dist_channels(n - 1, far), new_marker(), dist
   local ok, message = pcall(function()
-    group.become(native.dist_spawn(path, commands))
+    local words = command_line(path, n, wanted)
+    for _, rank in ipairs(ranks_to(n)) do send(rank, JOIN) end
+    group.become(native.dist_spawn(words))
     dist.rank, dist.size = group.rank, group.size
     start.share_stream()
     collect(workers(), 30)
@@ -278,21 +322,16 @@ function Where:__tostring()
     local what = row.dead and "has died" or row.state == "waits" and "waits in " .. row.text or
       row.state == "failed" and "failed: " .. row.text or row.state == "left" and "has left" or
       row.number > 0 and "after " .. row.text or "has exchanged nothing"
-    lines[i] = ("rank %d  process %d  exchange %d  %.1f s of its processor  %.0f MB  %s"):format(row.rank, row.pid,
-      row.number, row.seconds, row.bytes / 1e6, what)
+    lines[i] = ("rank %d  process %d%s  exchange %d  %.1f s of its processor  %.0f MB  %s"):format(row.rank, row.pid,
+      self.several and " on " .. row.host or "", row.number, row.seconds, row.bytes / 1e6, what)
   end
   return #lines > 0 and table.concat(lines, "\n") or "one rank, this"
 end
 
 function start.where()
-  local rows = native.dist_rows()
-  for _, row in ipairs(rows) do
-    local f <close> = io.open(("/proc/%d/statm"):format(row.pid))
-    local _, resident = (f and f:read "l" or ""):match("(%d+) (%d+)")
-    row.bytes = (tonumber(resident) or 0) * 4096
-  end
-  table.sort(rows, function(a, b) return a.rank < b.rank end)
-  return setmetatable(rows, Where)
+  local rows = setmetatable(native.dist_rows(), Where)
+  for _, row in ipairs(rows) do rows.several = rows.several or not row.here or nil end
+  return rows
 end
 
 return start

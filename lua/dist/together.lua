@@ -35,11 +35,15 @@ function together.shares(what, batches)
   if join() == 1 then return batches end
   local meta = getmetatable(batches)
   local shared = type(meta) == "table" and meta.in_shares and batches:in_shares()
-  if not shared and group.rank == 1 then
-    notice.say("nn.fit: %s is an iterator of its own, so every rank takes what its own gives; data.batches would " ..
-      "give each its share", what)
-  end
+  if not shared then together.tell_own("nn.fit: " .. what) end
   return shared or batches
+end
+
+-- Of batches that nobody can cut into shares.
+function together.tell_own(what)
+  if join() == 1 or group.rank > 1 then return end
+  notice.say("%s is an iterator of its own, so every rank takes what its own gives; data.batches would give each its " ..
+    "share", what)
 end
 
 -- Makes the net parallel, unless it is already.
@@ -80,10 +84,44 @@ function together.add_up(tally, names, is_sum)
   return all
 end
 
--- A loss over the samples of all ranks.
-function together.mean(value)
-  if join() == 1 then return value end
-  return share.sums { share.weight > 0 and value * share.weight or 0 }[1] / group.size
+-- A loss over the samples of all ranks, and the sums of other numbers over the ranks.
+function together.loss(value, ...)
+  join()
+  return share.loss(value, ...)
+end
+
+-- The loss that an optimizer is given, whose number is `value`: a search along a line goes as that of all ranks says.
+function together.loss_for(opt, J, value)
+  if join() == 1 or not tostring(opt):find "^LBFGS" then return J end
+  return nb.tensor(share.loss(value), { dtype = "f64" })
+end
+
+-- The least of the ranks' whole numbers, and the largest.
+function together.range(value)
+  if join() == 1 then return value, value end
+  local both = native.dist_move("allreduce_", nb.tensor({ value, -value }, { dtype = "i64" }), 2, 0, " (range)"):totable()
+  return both[1], -both[2]
+end
+
+-- This rank's part of the samples from `first` to `last`, whose gradients count accordingly until together.rest.
+function together.part(first, last)
+  if join() == 1 then return first, last end
+  return share.part(first, last)
+end
+
+function together.rest()
+  if join() > 1 then share.weigh(1) end
+end
+
+-- A random order that all ranks share.
+function together.order(count)
+  join()
+  return share.order(count)
+end
+
+-- From a place in the random numbers that all ranks have alike, each goes on with a stream of its own.
+function together.spread()
+  if join() > 1 then require("nablua.dist.parallel").spread_streams() end
 end
 
 -- What layers have learned beside parameters becomes rank 1's.
@@ -103,7 +141,7 @@ function together.exists(path)
   if join() == 1 then return there end
   local count = share.sums { there and 1 or 0 }[1]
   if count > 0 and count < group.size then
-    native.raise(("nn.fit: the checkpoint %s is seen by %d of %d ranks; it must lie in a folder that all share"):format(
+    native.raise(("the checkpoint %s is seen by %d of %d ranks; it must lie in a folder that all share"):format(
       path, count // 1, group.size))
   end
   return there
@@ -124,7 +162,7 @@ function together.take_up(first, states)
   if states and #states == join() then
     return native.random_state(states:at(group.rank, 1), states:at(group.rank, 2))
   end
-  require("nablua.dist.parallel").spread_streams()
+  together.spread()
 end
 
 return together

@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { TRANSPORT_VERSION = 2, TRANSPORT_REQUEST = 16 /* bytes */ };
+enum { TRANSPORT_VERSION = 3, TRANSPORT_REQUEST = 16 /* bytes */ };
 
 typedef enum Element { ELEMENT_U8, ELEMENT_I64, ELEMENT_U64, ELEMENT_F32, ELEMENT_F64, ELEMENTS } Element;
 
@@ -52,30 +52,25 @@ typedef struct Request {
 typedef struct TransportPlace {
   int rank, size;            // in the group
   int node_rank, node_size;  // among the processes of this machine
-  bool was_spawned;          // by another process, which is in the group
-  const char *library;       // "Open MPI v4.1.4"
+  int machines;
+  const char *library;  // "Open MPI v4.1.4"
 } TransportPlace;
 
 typedef struct Transport {
   int version;
-  // Joins the group of the launcher, or of who has spawned this process; false with a sentence.  What was joined
-  // already is only told again.
+  // The launcher's names, the likeliest first, NULL at the end.
+  const char *const *launchers;
+  // Joins the group of the launcher; false with a sentence.  What was joined already is only told again.
   bool (*open)(TransportPlace *place, char *why, size_t size);
-  // Memory that the processes of this machine share, `bytes` of each, one after the other in the order of node_rank,
-  // filled with zeros; NULL with a sentence.
-  void *(*shared)(size_t bytes, char *why, size_t size);
+  // A descriptor of memory that the processes of this machine share, so many bytes of zeros; -1 with a sentence.
+  int (*shared)(size_t bytes, char *why, size_t size);
   // Begins an exchange, whose memory stays until it is done; false with a sentence.
   bool (*start)(const Exchange *x, Request *r, char *why, size_t size);
   bool (*test)(Request *r, bool *done, char *why, size_t size);
-  // Starts `count` processes, each a command line of /bin/sh, which join a group with this one, the first; each of them
-  // calls open.  From then on it is the group.
-  bool (*spawn)(const char *const *commands, int count, TransportPlace *place, char *why, size_t size);
   // Begins to make new channels on all ranks: what is under way on the old ones stays there.  `test` says when they are
   // made, and then `renewed` is to be called.
   bool (*renew)(Request *r, char *why, size_t size);
   void (*renewed)(void);
-  // Leaves a group that was spawned, without a word to the others.
-  void (*forget)(void);
   // Waits for the others and leaves the group.
   void (*close)(void);
   // Ends all processes of the group.

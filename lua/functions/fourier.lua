@@ -76,18 +76,6 @@ for _, name in ipairs { "fft", "ifft" } do
       return transformed(o.n and fitted(o.x, d, o.n) or o.x, d, inverse, o.norm)
     end,
   })
-  define.operator(name .. "2", {
-    family = FAMILY, sample = "f(2,3,2); f(2,2,3,2), {norm=\"forward\"}",
-    doc = ("The %sFourier transform along two dimensions, the last before the pairs, of complex numbers."):format(
-      inverse and "inverse " or ""),
-    params = { define.x(PAIRS), norm }, derivative = "the transform of δ with the other sign", see = { "nb." .. name },
-    example = ("nb.%s2(nb.tensor{{{1, 0}}})  --> {{{1, 0}}}"):format(name),
-    function(o)
-      check_pairs(name .. "2", o.x)
-      local d = place(name .. "2", o.x, -2, 1)
-      return transformed(transformed(o.x, d + 1, inverse, o.norm), d, inverse, o.norm)
-    end,
-  })
 end
 
 define.operator("rfft", {
@@ -148,4 +136,99 @@ for _, name in ipairs { "fftshift", "ifftshift" } do
       return x
     end,
   })
+end
+
+-- ---- several dimensions ----
+
+local sizes = { name = "s", type = "sizes", optional = true, positional = true,
+  doc = "sizes that the dimensions are cut or padded to" }
+local function dims_param(default)
+  return { name = "dim", type = "whole numbers", optional = true, positional = true, default = default,
+    doc = "the dimensions" }
+end
+
+-- The dimensions from the front and their sizes, where they are given: dim, or the last ones, or all.
+local function several(name, x, o, more)
+  local dims, n = {}, x:dim() - more
+  local given = type(o.s) == "number" and { o.s } or o.s
+  if o.dim then
+    for i, d in ipairs(type(o.dim) == "table" and o.dim or { o.dim }) do dims[i] = place(name, x, d, more) end
+  else
+    local count = given and #given or n
+    for i = 1, count do dims[i] = place(name, x, i - count - 1, more) end
+  end
+  local seen = {}
+  for _, d in ipairs(dims) do
+    if seen[d] then define.fail(name, "dimension %d is named twice", d) end
+    seen[d] = true
+  end
+  if #dims == 0 then define.fail(name, "there is no dimension to transform") end
+  if given and #given ~= #dims then
+    define.fail(name, "s must have a size for each of %d dimensions, got %d", #dims, #given)
+  end
+  return dims, given or {}
+end
+
+local FORMS = {
+  fft = function(name, o)
+    local dims, s = several(name, o.x, o, 1)
+    local x = o.x
+    for i, d in ipairs(dims) do x = transformed(s[i] and fitted(x, d, s[i]) or x, d, false, o.norm) end
+    return x
+  end,
+  ifft = function(name, o)
+    local dims, s = several(name, o.x, o, 1)
+    local x = o.x
+    for i, d in ipairs(dims) do x = transformed(s[i] and fitted(x, d, s[i]) or x, d, true, o.norm) end
+    return x
+  end,
+  rfft = function(name, o)
+    local dims, s = several(name, o.x, o, 0)
+    local x = nb.rfft(o.x, s[#dims], dims[#dims], { norm = o.norm })
+    for i = #dims - 1, 1, -1 do
+      x = transformed(s[i] and fitted(x, dims[i], s[i]) or x, dims[i], false, o.norm)
+    end
+    return x
+  end,
+  irfft = function(name, o)
+    local dims, s = several(name, o.x, o, 1)
+    local x = o.x
+    for i = 1, #dims - 1 do
+      x = transformed(s[i] and fitted(x, dims[i], s[i]) or x, dims[i], true, o.norm)
+    end
+    return nb.irfft(x, s[#dims], dims[#dims], { norm = o.norm })
+  end,
+}
+
+local DOCS = {
+  fft = "The Fourier transform along %s of complex numbers, pairs in the last dimension.",
+  ifft = "The inverse Fourier transform along %s of complex numbers, pairs in the last dimension.",
+  rfft = "The Fourier transform along %s of real numbers; of the last one its first n//2 + 1 complex numbers.",
+  irfft = "The real numbers whose transform along %s the function without i gives.",
+}
+local SAMPLES = {
+  fft = "f(2,3,2); f(2,2,3,2), {norm=\"forward\"}; f(3,2,2,2), {2, 4}, {1, 3}",
+  rfft = "f(2,3); f(2,2,3), {norm=\"forward\"}; f(3,2,2), {2, 4}, {1, 3}",
+}
+local EXAMPLES = {
+  fft = "nb.%s(nb.tensor{{{1, 0}}})  --> {{{1, 0}}}", ifft = "nb.%s(nb.tensor{{{1, 0}}})  --> {{{1, 0}}}",
+  rfft = "nb.%s(nb.tensor{{1, 3}})  --> {{{4, 0}, {-2, 0}}}",
+  irfft = "nb.%s(nb.tensor{{{4, 0}, {-2, 0}}})  --> {{1, 3}}",
+}
+
+for _, form in ipairs { "fft", "ifft", "rfft", "irfft" } do
+  for _, how in ipairs { "2", "n" } do
+    local name = form .. how
+    define.operator(name, {
+      family = FAMILY, sample = SAMPLES[form == "rfft" and form or "fft"],
+      doc = DOCS[form]:format(how == "2" and "two dimensions, the last" or "several dimensions, all"),
+      params = { define.x(form ~= "rfft" and PAIRS or nil), sizes, dims_param(how == "2" and { -2, -1 } or nil), norm },
+      derivative = "the transform of δ with the other sign", see = { "nb." .. form },
+      example = EXAMPLES[form]:format(name),
+      function(o)
+        if form ~= "rfft" then check_pairs(name, o.x) end
+        return FORMS[form](name, o)
+      end,
+    })
+  end
 end

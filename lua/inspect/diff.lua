@@ -3,6 +3,7 @@
 --
 -- A trace is a list of entries { op =, layer =, site =, phase =, name =, out = copies of what came out }, in the order
 -- in which it happened.  Two traces are compared entry by entry.
+local compile = require "nablua.compile"
 local native = require "nablua.native"
 local nb = require "nablua.core"
 local calls = require "nablua.inspect.calls"
@@ -210,7 +211,7 @@ end
 local function compare_programs(a, b, o)
   local args, start = list_of(o.input), nb.random_state()
   local weights = weights_apart(a, b)
-  local compiled = native.compiled_of(a) or native.compiled_of(b)
+  local compiled = compile.compiled_of(a) or compile.compiled_of(b)
   local function trace(f)
     return from_one_place(function()
       nb.random_state(start)

@@ -6,6 +6,7 @@
 local native = require "nablua.native"
 local nb = require "nablua.core"
 local folding = require "nablua.inspect.folding"
+local measure = require "nablua.inspect.measure"
 local options = require "nablua.options"
 local paths = require "nablua.inspect.paths"
 local places = require "nablua.inspect.places"
@@ -95,7 +96,7 @@ end
 local function norm(grads)
   local total = 0
   for _, g in pairs(grads) do
-    local n = g:detach():to("f64"):norm():item()
+    local n = measure.norm(g)
     total = total + n * n
   end
   return math.sqrt(total)
@@ -116,6 +117,32 @@ end
 local function carry(self, grads, uses)
   for _, s in ipairs(self.segments) do grads = self.whole.paths:carry(grads, s.from, s.to, s.edge, uses) end
   return grads
+end
+
+-- What is expensive and asked for again: the errors behind segments, their sizes, those of weights.  An explanation is
+-- put together up to three times until it is short enough, each time from the same segments.
+local function remember(self)
+  self.memory = { carried = {}, uses = {}, norms = {}, sizes = {} }
+end
+
+local function norm_of(self, grads)
+  local norms = self.memory.norms
+  norms[grads] = norms[grads] or norm(grads)
+  return norms[grads]
+end
+
+-- The error behind the segment at which `grads` arrives, and of the last segment how each use of w adds to it.
+local function advance(self, grads, s, wants_uses)
+  local memory = self.memory
+  local uses = wants_uses and memory.uses[s.from] == nil and {} or nil
+  if not memory.carried[s.from] or uses then
+    memory.carried[s.from] = self.paths:carry(grads, s.from, s.to, s.edge, uses and function(i, input, g)
+      local node = self.paths.nodes[i]
+      uses[#uses + 1] = { op = node.op, input = input, norm = norm { g }, line = node.line, source = node.source }
+    end)
+    memory.uses[s.from] = uses or memory.uses[s.from]
+  end
+  return memory.carried[s.from], wants_uses and memory.uses[s.from] or nil
 end
 
 -- The error this factor makes of the arriving one.
@@ -190,7 +217,7 @@ end
 
 local function finish(self, f, delta)
   f.whole = self
-  f.delta = norm(delta)
+  f.delta = norm_of(self, delta)
   f.shape_after = (select(2, next(delta)) or nb.zeros(1)).shape
   f.output_after = next(delta)
   return setmetatable(f, Factor)
@@ -216,17 +243,24 @@ local function with_coefficient(s, scale, n)
   return symbols.new(sign .. s.text .. join .. plain, (negative and "-" or "") .. s.latex .. "\\," .. latex)
 end
 
--- Measures a factor: the shape and size of its own values.
-local function measure(self, f, r, s, delta, scale)
+-- The shape and size of a factor's own values.
+local function weigh(self, f, r, s, delta, scale)
+  local sizes = self.memory.sizes
   f.kind = r.kind or "other"
   if r.kind == "elementwise" then
-    local d = r.values or local_derivative(self, s)
+    local known = not r.values and sizes[s.from]
+    local d = not known and (r.values or local_derivative(self, s))
     if d then
-      f.shape, f.norm = d.shape, d:detach():to("f64"):abs():mean():item() * math.abs(scale or 1)
+      known = { shape = d.shape, mean = d:detach():to("f64"):abs():mean():item() }
+      if not r.values then sizes[s.from] = known end
     end
+    if known then f.shape, f.norm = known.shape, known.mean * math.abs(scale or 1) end
   elseif r.kind == "matrix" then
     f.shape = r.shape
-    if r.value then f.norm = r.value:detach():to("f64"):norm():item() end
+    if r.value then
+      sizes[r.value] = sizes[r.value] or measure.norm(r.value)
+      f.norm = sizes[r.value]
+    end
   end
   f.shape = f.shape or (select(2, next(delta)) or nb.zeros(1)).shape
 end
@@ -239,14 +273,14 @@ local function build(self)
   local list = self.units
   local head = not self.start
   local output = next(grads)
-  if self.start then before = norm(grads) end
+  if self.start then before = norm_of(self, grads) end
   local arrived = 0  -- how many numbers
   local current  -- the path of the module that is folded
   local function emit(r, s, symbol, uses)
     local f = { path = r.kind == "module" and current or nil, symbol = symbol.text, latex = symbol.latex,
       segments = pending, output = output, gain = 0, op = self.paths.nodes[s.from].op, uses = uses,
       meaning = r.meaning }
-    measure(self, f, r, s, grads, head and scale / n or scale)
+    weigh(self, f, r, s, grads, head and scale / n or scale)
     factors[#factors + 1] = finish(self, f, grads)
     f.gain = before > 0 and f.delta / before or 0
     -- A sum of numbers that cancel: what is left is their rounding, another in another order.
@@ -261,13 +295,10 @@ local function build(self)
     local r = not unit.path and segment_rule(self, s) or { kind = "module", symbol = s.to == paths.END and
       folding.last_symbol(unit.path, self.symbol) or folding.symbol(unit.path) }
     local node = self.paths.nodes[s.from]
-    local uses = s.to == paths.END and not s.edge and not unit.path and {} or nil
+    local several, uses = s.to == paths.END and not s.edge and not unit.path, nil
     for _, part in ipairs(unit.segments) do
       pending[#pending + 1] = part
-      grads = self.paths:carry(grads, part.from, part.to, part.edge, uses and function(i, input, g)
-        uses[#uses + 1] = { op = self.paths.nodes[i].op, input = input, norm = norm { g },
-          line = self.paths.nodes[i].line, source = self.paths.nodes[i].source }
-      end)
+      grads, uses = advance(self, grads, part, several and part == s)
     end
     local ends = not unit.path and roles.of(node.op).probability
     if head and ends and #pending > 1 and is_error(self, pending, grads, 1 / n) then
@@ -327,7 +358,7 @@ local function find_hold(self)
       local segments, grads, n = {}, start(self.J), 1
       for j = 1, k do
         segments[j] = list[j]
-        grads = self.paths:carry(grads, list[j].from, list[j].to, list[j].edge)
+        grads = advance(self, grads, list[j])
         n = n * (list[j].edge and segment_rule(self, list[j]).mean or 1)
       end
       if not is_error(self, segments, grads, 1 / n) then return {} end
@@ -425,8 +456,8 @@ local function compose(self, segments, left, left_latex)
   end
   folding.renumber(self.factors, { "symbol", "latex" })
   write()
-  self.norm = norm(self.grads)
-  self.grads = nil
+  self.norm = norm_of(self, self.grads)
+  self.grads, self.memory = nil, nil
   for i = 2, #self.factors - 1 do
     local f = self.factors[i]
     f.shrinks = f.gain < SHRINKS
@@ -476,6 +507,7 @@ function Explanation:open(path)
         names = self.names, symbol = self.symbol, places = self.places, home = self.home, hold = {}, within = path,
         opened = setmetatable({ [path] = true }, { __index = self.opened }), start = error_at(self, entry) }, meta)
       for _, prefix in ipairs(places.prefixes(path)) do inner.opened[prefix] = true end
+      remember(inner)
       inner.ends = segments[#segments].to == paths.END
       local s = inner.ends and folding.last_symbol(path, self.symbol) or folding.symbol(path)
       return compose(inner, segments, s.text, s.latex)
@@ -505,6 +537,7 @@ function explain.explain(J, w, inside)
       self.names = symbols.name(read)
       self.symbol = name_of(self, target)
       self.home = home_of(self, target)
+      remember(self)
       self.hold = find_hold(self)
       return compose(self, self.paths:segments(), "∂J/∂" .. self.symbol.text,
         ("\\frac{\\partial J}{\\partial %s}"):format(self.symbol.latex))

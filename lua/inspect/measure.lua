@@ -34,4 +34,12 @@ function measure.rms(t, other, factor)
   return native.rms(plain(t), other and plain(other), factor)
 end
 
+-- The norm, as a number; in the tensor's own dtype, whose kernel scales what would overflow.
+function measure.norm(t)
+  return nb.no_grad(function()
+    t = t:detach()
+    return (t.dtype == "f32" or t.dtype == "f64") and t:norm():item() or t:to("f64"):norm():item()
+  end)
+end
+
 return measure

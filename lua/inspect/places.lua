@@ -16,16 +16,23 @@ local CLOSED = { MultiheadAttention = true, LayerNorm = true, RMSNorm = true, Gr
 -- Modules that are one where the way only passes: their steps are looked at where w is inside.
 local PASSED = { RNN = true, LSTM = true, GRU = true }
 
--- Number → { root, path, module }, of all live nets.
+-- Address → { root, path, module }, of all live nets.
 local function all_modules()
   local found = {}
   for root in pairs(module.roots()) do
     for path, m in root:named_modules() do
-      local number = native.module_number(m)
-      found[number] = found[number] or { root = root, path = path, module = m }
+      local address = native.module_address(m)
+      found[address] = found[address] or { root = root, path = path, module = m }
     end
   end
   return found
+end
+
+-- The module whose call made the node.  One that is younger than the node only has the place in memory of one that is
+-- gone.
+local function maker(known, node)
+  local at = known and known[node.caller]
+  return at and node.order > module.since(at.module) and at or nil
 end
 
 function places.tell(nodes)
@@ -33,7 +40,7 @@ function places.tell(nodes)
   for _, node in ipairs(nodes) do
     if node.caller ~= 0 then
       known = known or all_modules()
-      local at = known[node.caller]
+      local at = maker(known, node)
       if at and at.path ~= "" and not roots[at.root] then
         count = count + 1
         roots[at.root] = count
@@ -45,7 +52,7 @@ function places.tell(nodes)
     return count > 1 and ("%s%d.%s"):format(at.root:kind(), roots[at.root], at.path) or at.path
   end
   for _, node in ipairs(nodes) do
-    local at = known and known[node.caller]
+    local at = maker(known, node)
     if at and at.path ~= "" then
       node.place = name_of(at)
     elseif at and module.has_children(at.module) then

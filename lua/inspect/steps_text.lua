@@ -3,15 +3,14 @@
 local native = require "nablua.native"
 local nb = require "nablua.core"
 local html = require "nablua.inspect.html"
+local measure = require "nablua.inspect.measure"
 local moves = require "nablua.inspect.moves"
 local options = require "nablua.options"
 local text = require "nablua.inspect.text"
 
 local ROWS = 6  -- of values shown of a tensor
 
-local function norm(t)
-  return nb.no_grad(function() return t:detach():to("f64"):norm():item() end)
-end
+local norm = measure.norm
 
 local function sized(name, t)
   return ("%s %s"):format(name, t:dim() == 0 and text.number(t:item() + 0.0) or options.shape(t))

@@ -2,8 +2,8 @@
 -- inspect.stop: a training that stops where something happens on the tape, in the frame that made the node.
 --
 -- While stops are armed C tells of every operator that is applied and of every backward rule (binding/stops.c).  A stop
--- is an error whose value says what happened; the frames that it holds are those that stood when the operator was
--- applied, and %debug looks into them.  Those of nodes that a backward may still visit are kept, the latest of them.
+-- pauses what runs where there is somebody to ask.  Elsewhere it is an error whose value says what happened; the frames
+-- that it holds are those that stood when the operator was applied.  Those of nodes that a backward may still visit are kept, the latest of them.
 local native = require "nablua.native"
 local nb = require "nablua.core"
 local frames = require "nablua.frames"
@@ -191,8 +191,11 @@ end
 local function raise(s, e, why)
   s.hits = s.hits + 1
   e.why, e.stop = why or s.text, s
-  if not e.frames then e.frames = frames.capture() end
-  error(setmetatable(e, Event), 0)
+  setmetatable(e, Event)
+  local kept = e.frames
+  if not kept then e.frames = frames.capture() end
+  if native.pause_here and native.pause_here("stop", tostring(e), kept, { e = e }) then return end
+  error(e, 0)
 end
 
 local function ask(s, e)

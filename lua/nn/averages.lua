@@ -178,7 +178,7 @@ M.AveragedModel.update_parameters = registry.add {
     if not module.is(net) then
       native.raise("update_parameters: takes the net, got " .. options.describe(net))
     end
-    native.whole(nb.no_grad, average_into, self, net)
+    native.settle(nb.no_grad, average_into, self, net)
   end,
 }
 

@@ -14,7 +14,9 @@ local module = { Module = Module }
 
 native.built = native.built or 0  -- counts the parameters that modules were given: who remembers it sees changes
 
-local records = setmetatable({}, { __mode = "k" })  -- module → { keys =, known =, state =, built = }
+local records = setmetatable({}, { __mode = "k" })  -- module → { keys =, known =, state =, built =, since = }
+
+module.unsettled = setmetatable({}, { __mode = "k" })  -- modules that have no weights before their first call
 
 -- Whether v is a module (an instance, not a class).
 function module.is(v)
@@ -33,7 +35,8 @@ end
 -- no hooks.
 function module.copy(m, map, copy)
   local record = records[m]
-  local own = { keys = table.move(record.keys, 1, #record.keys, 1, {}), known = {}, state = {}, built = record.built }
+  local own = { keys = table.move(record.keys, 1, #record.keys, 1, {}), known = {}, state = {}, built = record.built,
+    since = native.last_order() }
   for key in next, record.known do own.known[key] = true end
   for key in next, record.state do own.state[key] = true end
   records[copy] = own
@@ -49,6 +52,9 @@ function module.learn(m, key)
   records[m].state[key] = true
   native.built = native.built + 1
 end
+
+-- The order of the last node of a tape that was made before the module.
+function module.since(m) return records[m].since end
 
 -- Iterates over all live modules, in no order.
 function module.live()
@@ -139,6 +145,17 @@ local function walk_state(self, visit)
   end, true)
 end
 
+-- What asks for the weights of a net that has not all of them yet would miss some in silence.
+local function refuse_unsettled(self, what)
+  if next(module.unsettled) == nil then return end
+  for path, m in self:named_modules() do
+    if module.unsettled[m] then
+      native.raise(("%s: %s has no weights before it is called, since its size was left out; call the net once with " ..
+        "an input first"):format(what, path == "" and m:kind() or ("layer %s, %s,"):format(path, m:kind())))
+    end
+  end
+end
+
 -- ---- methods ----
 
 local function method(name, entry)
@@ -147,14 +164,27 @@ local function method(name, entry)
   Module[name] = registry.add(entry)
 end
 
+-- Pairs of a path and a tensor that requires grad, as far as they are there.
+local function own_parameters(self)
+  local list = {}
+  walk(self, function(path, value)
+    if nb.is_tensor(value) and is_parameter(value) then list[#list + 1] = { path, value } end
+  end)
+  return list
+end
+
+local function own_tensors(self)
+  local list = own_parameters(self)
+  for i, pair in ipairs(list) do list[i] = pair[2] end
+  return list
+end
+
 method("parameters", {
   doc = "The tensors that require grad, of this module and those inside it, in order of first assignment.",
   signature = "net:parameters()", example = "#nn.Linear(3, 2):parameters()  --> 2",
   function(self)
-    local list = {}
-    walk(self, function(_, value)
-      if nb.is_tensor(value) and is_parameter(value) then list[#list + 1] = value end
-    end)
+    refuse_unsettled(self, "parameters")
+    local list = own_tensors(self)  -- not by a tail call: hints on errors look at what parameters was called with
     return list
   end,
 })
@@ -173,11 +203,8 @@ method("named_parameters", {
   signature = "for path, tensor in net:named_parameters() do",
   example = "nn.Sequential(nn.Linear(3, 2)):named_parameters()()  --> \"1.weight\"",
   function(self)
-    local list = {}
-    walk(self, function(path, value)
-      if nb.is_tensor(value) and is_parameter(value) then list[#list + 1] = { path, value } end
-    end)
-    return iterate(list)
+    refuse_unsettled(self, "named_parameters")
+    return iterate(own_parameters(self))
   end,
 })
 
@@ -228,7 +255,7 @@ method("zero_grad", {
   doc = "Clears the gradients of all parameters (sets them to nil).",
   signature = "net:zero_grad()", see = { "opt:zero_grad" }, example = "nn.Linear(3, 2):zero_grad()",
   function(self)
-    native.clear_grads(self:parameters())
+    native.clear_grads(own_tensors(self))
   end,
 })
 
@@ -265,6 +292,7 @@ method("state", {
   signature = "net:state()", see = { "net:load_state", "nb.save" },
   example = "nn.Linear(3, 2):state().weight.shape  --> {2, 3}",
   function(self)
+    refuse_unsettled(self, "state")
     local state, copies = {}, {}
     nb.no_grad(function()
       walk_state(self, function(path, value)
@@ -350,6 +378,7 @@ method("load_state", {
     if type(state) ~= "table" then
       native.raise("load_state: the state must be a table, got " .. options.describe(state))
     end
+    refuse_unsettled(self, "load_state")
     local o = options.check("load_state", load_params, given)
     if o.from == "pytorch" then state = renumbered(state, 1) end
     local complaint, mine = compare_state(self, state, o.strict)
@@ -415,7 +444,7 @@ method("kind", {
 
 local function own_numel(self)
   local n = 0
-  for _, p in ipairs(self:parameters()) do n = n + p:numel() end
+  for _, p in ipairs(own_tensors(self)) do n = n + p:numel() end
   return n
 end
 
@@ -482,7 +511,7 @@ local function to_tree(self)
     by_path[child[1]] = node(child[2], name)
     table.insert(owner.children, by_path[child[1]])
   end
-  for path, p in self:named_parameters() do
+  for path, p in iterate(own_parameters(self)) do
     local owner, name = above(path)
     table.insert(owner.parameters, { name, p })
   end
@@ -511,14 +540,14 @@ local function describe_arguments(spec, values)
   return table.concat(parts, ", ")
 end
 
-local function construct(class, ...)
+-- A module of the class: with params of the values that options.read has made of them, else of arguments.
+local function make(class, values, ...)
   local meta = class.meta
   local spec = meta.spec
   local self = setmetatable({}, meta)
-  local record = { keys = {}, known = {}, state = {}, built = false }
+  local record = { keys = {}, known = {}, state = {}, built = false, since = native.last_order() }
   records[self] = record
   if spec.params then
-    local values = options.read(spec.name, spec.params, ...)
     record.arguments = describe_arguments(spec, values)
     if spec.init then spec.init(self, values) end
     for _, p in ipairs(spec.params) do
@@ -534,6 +563,24 @@ local function construct(class, ...)
   end
   record.built = true
   return self
+end
+module.make = make
+
+local function construct(class, ...)
+  local spec = class.meta.spec
+  return make(class, spec.params and options.read(spec.name, spec.params, ...), ...)
+end
+
+-- A module takes the class, fields and record of another, which is no module any more; its mode and its hooks stay.
+function module.become(self, other)
+  local training = rawget(self, "training")
+  records[self], records[other] = records[other], nil
+  for key in next, self do rawset(self, key, nil) end
+  for key, value in next, other do rawset(self, key, value) end
+  rawset(self, "training", training)
+  module.unsettled[self] = nil
+  native.built = native.built + 1
+  return setmetatable(self, getmetatable(other))
 end
 
 local function arguments_of(self)

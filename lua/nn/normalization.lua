@@ -149,7 +149,7 @@ local function define_batch_norm(name, ranks, example)
           y, mean, variance = native.batch_norm(x, self.weight, self.bias, self.eps)
         end
         if self.running_mean and not native.visiting() then
-          native.whole(nb.no_grad, learn_running, self, mean, variance, n)
+          native.settle(nb.no_grad, learn_running, self, mean, variance, n)
         end
         if y then return y end
       else
@@ -195,7 +195,7 @@ local function define_instance_norm(name, text, rank, example)
       end
       if own and self.running_mean then
         local mean, variance = moments(x:reshape(shape[1], shape[2], size), { -1 })
-        native.whole(nb.no_grad, learn_running, self, mean:mean(1), variance:mean(1), size)
+        native.settle(nb.no_grad, learn_running, self, mean:mean(1), variance:mean(1), size)
       end
       if not own then
         local channels = { 1, self.num_features }

@@ -2,32 +2,35 @@
 -- Pooling layers.
 local nb = require "nablua.core"
 local module = require "nablua.nn.module"
+local shared = require "nablua.nn.shared"
 
-local function params(more)
+local function params(...)
   return {
     { name = "kernel_size", type = "sizes", doc = "rows and columns of a window; one number serves for both" },
     { name = "stride", type = "sizes", optional = true, doc = "step between windows; the kernel's size when left out" },
     { name = "padding", type = "counts", default = 0 },
-    more,
+    ...,
   }
 end
 
 return {
   MaxPool2d = module.define("nn.MaxPool2d", {
     doc = "The largest element of each window of the last two dimensions.",
-    params = params(), see = { "nb.max_pool2d" },
+    params = params(table.unpack(shared.pool_params.maxima)), see = { "nb.max_pool2d" },
     example = "nn.MaxPool2d(2)(nb.tensor{{{{1, 2}, {3, 4}}}})  --> {{{{4}}}}",
     forward = function(self, x)
-      return nb.max_pool2d(x, self.kernel_size, { stride = self.stride, padding = self.padding })
+      return nb.max_pool2d(x, self.kernel_size, { stride = self.stride, padding = self.padding,
+        ceil_mode = self.ceil_mode or nil, dilation = self.dilation, return_indices = self.return_indices or nil })
     end,
   }),
   AvgPool2d = module.define("nn.AvgPool2d", {
     doc = "The mean of each window of the last two dimensions.", see = { "nb.avg_pool2d" },
-    params = params { name = "count_include_pad", type = "boolean", default = true, doc = "padded zeros count" },
+    params = params(table.unpack(shared.pool_params.averages)),
     example = "nn.AvgPool2d(2)(nb.tensor{{{{1, 2}, {3, 4}}}})  --> {{{{2.5}}}}",
     forward = function(self, x)
       return nb.avg_pool2d(x, self.kernel_size,
-        { stride = self.stride, padding = self.padding, count_include_pad = self.count_include_pad or false })
+        { stride = self.stride, padding = self.padding, count_include_pad = self.count_include_pad or false,
+          ceil_mode = self.ceil_mode or nil, divisor_override = self.divisor_override })
     end,
   }),
   AdaptiveAvgPool2d = module.define("nn.AdaptiveAvgPool2d", {

@@ -27,31 +27,61 @@ local function over_depth(x, f)
   return y:reshape(shape)
 end
 
--- Operator `pool` of windows over the last 1 or 3 dimensions.
+-- Where each window of three dimensions has its largest element, counted row by row in the whole: at the place that
+-- the second pass chose among those of the first.
+local function places_of_both(first, second, plane)
+  local flat = first:flatten(-2, -1)
+  local width = flat:size(-1)
+  local at = second:flatten(-2, -1)
+  local inside = flat:flatten(-2, -1):gather(-1, at)
+  return (nb.floordiv(at - 1, width) * plane + inside):reshape(second.shape)
+end
+
+-- Operator `pool` of windows over the last 1 or 3 dimensions, with these options; of maxima also their places.
 local function pooled(pool, self, x, dims)
   local kernel = shared.each_of(self.kernel_size, dims)
   local stride = shared.each_of(self.stride or kernel, dims)
-  local padding = shared.each_of(self.padding or 0, dims)
-  local more = pool == nb.avg_pool2d and { count_include_pad = self.count_include_pad or false } or {}
-  local function over(v, a, b)  -- the dimensions a and b; none is a window of one element
-    return pool(v, { kernel[a] or 1, kernel[b] or 1 }, { stride = { stride[a] or 1, stride[b] or 1 },
-      padding = { padding[a] or 0, padding[b] or 0 }, count_include_pad = more.count_include_pad })
+  local padding, dilation = shared.each_of(self.padding or 0, dims), shared.each_of(self.dilation or 1, dims)
+  local function over(v, a, b, divisor)  -- the dimensions a and b; none is a window of one element
+    local o = { stride = { stride[a] or 1, stride[b] or 1 }, padding = { padding[a] or 0, padding[b] or 0 },
+      ceil_mode = self.ceil_mode or nil }
+    if pool == nb.avg_pool2d then
+      o.count_include_pad, o.divisor_override = self.count_include_pad or false, divisor
+    else
+      o.dilation, o.return_indices = { dilation[a] or 1, dilation[b] or 1 }, self.return_indices or nil
+    end
+    return pool(v, { kernel[a] or 1, kernel[b] or 1 }, o)
   end
-  if dims == 1 then return over(x:unsqueeze(-2), 0, 1):squeeze(-2) end
-  return over_depth(over(x, 2, 3), function(v) return over(v, 1, 0) end)
+  local divisor = self.divisor_override
+  if dims == 1 then
+    local y, at = over(x:unsqueeze(-2), 0, 1, divisor)
+    if not at then return y:squeeze(-2) end
+    return y:squeeze(-2), at:squeeze(-2)
+  end
+  local y, at = over(x, 2, 3, divisor and 1)
+  local at_depth
+  local z = over_depth(y, function(v)
+    local w
+    w, at_depth = over(v, 1, 0, divisor)
+    return w
+  end)
+  if not at then return z end
+  return z, places_of_both(at, at_depth, x:size(-1) * x:size(-2)):reshape(z.shape)
 end
 
-local function window_params(more)
+local function window_params(...)
   return {
     { name = "kernel_size", type = "sizes", doc = "size of a window; one number serves for all dimensions" },
     { name = "stride", type = "sizes", optional = true, positional = true,
       doc = "step between windows; the kernel's size when left out" },
-    { name = "padding", type = "counts", default = 0, positional = true }, more,
+    { name = "padding", type = "counts", default = 0, positional = true }, ...,
   }
 end
 
 local function window(name, dims, spec)
-  spec.init = function(_, o) shared.check_lists("nn." .. name, o, dims, "kernel_size", "stride", "padding") end
+  spec.init = function(_, o)
+    shared.check_lists("nn." .. name, o, dims, "kernel_size", "stride", "padding", "dilation")
+  end
   local pool = spec.pool
   spec.pool = nil
   spec.forward = function(self, x)
@@ -61,24 +91,27 @@ local function window(name, dims, spec)
   define(name, spec)
 end
 
-local count_pads = { name = "count_include_pad", type = "boolean", default = true, doc = "padded zeros count" }
+local of_averages, of_maxima = shared.pool_params.averages, shared.pool_params.maxima
+local ceil_mode = of_maxima[1]
 
 window("MaxPool1d", 1, {
-  doc = "The largest element of each window of the last dimension.", params = window_params(), pool = nb.max_pool2d,
+  doc = "The largest element of each window of the last dimension.", pool = nb.max_pool2d,
+  params = window_params(table.unpack(of_maxima)),
   see = { "nn.MaxPool2d" }, example = "nn.MaxPool1d(2)(nb.tensor{{{1, 2, 4, 3}}})  --> {{{2, 4}}}",
 })
 window("MaxPool3d", 3, {
-  doc = "The largest element of each window of the last three dimensions.", params = window_params(),
-  pool = nb.max_pool2d, see = { "nn.MaxPool2d" },
+  doc = "The largest element of each window of the last three dimensions.", pool = nb.max_pool2d,
+  params = window_params(table.unpack(of_maxima)), see = { "nn.MaxPool2d" },
   example = "nn.MaxPool3d(2)(nb.ones(1, 3, 4, 6, 8)).shape  --> {1, 3, 2, 3, 4}",
 })
 window("AvgPool1d", 1, {
-  doc = "The mean of each window of the last dimension.", params = window_params(count_pads), pool = nb.avg_pool2d,
+  doc = "The mean of each window of the last dimension.", pool = nb.avg_pool2d,
+  params = window_params(table.unpack(of_averages)),
   see = { "nn.AvgPool2d" }, example = "nn.AvgPool1d(2)(nb.tensor{{{1, 2, 4, 3}}})  --> {{{1.5, 3.5}}}",
 })
 window("AvgPool3d", 3, {
-  doc = "The mean of each window of the last three dimensions.", params = window_params(count_pads),
-  pool = nb.avg_pool2d, see = { "nn.AvgPool2d" },
+  doc = "The mean of each window of the last three dimensions.", pool = nb.avg_pool2d,
+  params = window_params(table.unpack(of_averages)), see = { "nn.AvgPool2d" },
   example = "nn.AvgPool3d(2)(nb.ones(1, 3, 4, 6, 8)).shape  --> {1, 3, 2, 3, 4}",
 })
 
@@ -88,8 +121,8 @@ local norm_type = { name = "norm_type", type = "positive", doc = "the norm's pow
 
 for dims = 1, 2 do
   local name = ("LPPool%dd"):format(dims)
-  local params = window_params()
-  params[3] = nil
+  local params = window_params(ceil_mode)
+  table.remove(params, 3)
   table.insert(params, 1, norm_type)
   define(name, {
     doc = ("(Σ x^p)^(1/p) over each window of the last %s."):format(dims == 1 and "dimension" or "two dimensions"),
@@ -103,7 +136,7 @@ for dims = 1, 2 do
       local count = kernel[1] * (kernel[2] or 1)
       local powers = p == 1 and x or x ^ p
       local means = dims == 1 and pooled(nb.avg_pool2d, self, powers, 1) or
-        nb.avg_pool2d(powers, kernel, { stride = self.stride })
+        nb.avg_pool2d(powers, kernel, { stride = self.stride, ceil_mode = self.ceil_mode or nil })
       return p == 1 and means * count or nb.relu(means * count) ^ (1 / p)
     end,
   })

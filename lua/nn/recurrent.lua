@@ -29,9 +29,9 @@ local function check_input(self, x)
 end
 
 -- The states of all layers and directions before the first step; zeros where none is given.
-local function initial_state(self, what, given, x, batched, size)
+local function initial_state(self, what, given, x, batched, size, batch)
   local rows = self.num_layers * (self.bidirectional and 2 or 1)
-  local shape = { rows, x:size(2), size }
+  local shape = { rows, batch or x:size(2), size }
   if given == nil then return nb.zeros(shape, { dtype = x.dtype }) end
   local wanted = options.shape(batched and shape or { rows, size })
   if not nb.is_tensor(given) or options.shape(given) ~= wanted then
@@ -61,19 +61,44 @@ local function pass(self, kind, x, suffix, reverse, h, c)
   return all:narrow(1, reverse and 1 or 2, n), all[last], all_c and all_c[last]
 end
 
-local function run(self, kind, x, h0, c0)
+-- All layers over x, or over the data of packed sequences.
+local function run(self, kind, x, h0, c0, packed)
   local last_h, last_c = {}, {}
   for layer = 1, self.num_layers do
     local directions = {}
     for d = 1, self.bidirectional and 2 or 1 do
       local at = #last_h + 1
       local suffix = ("l%d%s"):format(layer - 1, d == 2 and "_reverse" or "")
-      directions[d], last_h[at], last_c[at] = pass(self, kind, x, suffix, d == 2, h0[at], c0 and c0[at])
+      if packed then
+        directions[d], last_h[at], last_c[at] = packed.pass(x, packed.batch_sizes, d == 2, h0[at], c0 and c0[at],
+          function(part, h, c) return pass(self, kind, part, suffix, d == 2, h, c) end)
+      else
+        directions[d], last_h[at], last_c[at] = pass(self, kind, x, suffix, d == 2, h0[at], c0 and c0[at])
+      end
     end
-    x = #directions == 2 and nb.cat(directions, 3) or directions[1]
+    x = #directions == 2 and nb.cat(directions, -1) or directions[1]
     if layer < self.num_layers and self.training then x = shared.dropped(x, self.dropout) end
   end
   return x, nb.stack(last_h, 1), c0 and nb.stack(last_c, 1)
+end
+
+local function run_packed(self, kind, packed, h, c, has_c)
+  local data = packed.data
+  if data:dim() ~= 2 or data:size(2) ~= self.input_size then
+    native.raise(("%s: the packed sequences must have %d features, got shape %s"):format(self:kind(), self.input_size,
+      options.shape(data)))
+  end
+  local size = (self.proj_size or 0) > 0 and self.proj_size or self.hidden_size
+  local function state(what, given, width)
+    return initial_state(self, what, given, data, true, width, #packed):index_select(2, packed.sorted_indices)
+  end
+  h, c = state("h", h, size), has_c and state("c", c, self.hidden_size) or nil
+  local y
+  y, h, c = run(self, kind, data, h, c, packed)
+  local back = packed.unsorted_indices
+  y, h = packed.with(packed, y), h:index_select(2, back)
+  if c then return y, h, c:index_select(2, back) end
+  return y, h
 end
 
 -- ---- classes ----
@@ -126,8 +151,11 @@ local function define(name, spec)
       add_weights(self, o, spec.gates)
     end,
     forward = function(self, x, h, c)
-      check_input(self, x)
       if type(h) == "table" and c == nil then h, c = h[1], h[2] end
+      if type(x) == "table" and x.batch_sizes then
+        return run_packed(self, spec.cell or self.nonlinearity, x, h, c, spec.has_c)
+      end
+      check_input(self, x)
       local batched = x:dim() == 3
       if not batched then
         x = x:unsqueeze(2)

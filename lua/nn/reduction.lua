@@ -84,7 +84,8 @@ local function register(M, class_name, function_name, spec, names, compute)
   M[class_name] = module.define("nn." .. class_name, {
     kind = "loss", doc = spec.doc, params = params, see = { where, table.unpack(spec.see or {}) }, source = spec.source,
     example = spec.example:gsub("nn%." .. function_name .. "%(", "nn." .. class_name .. "()(", 1),
-    forward = function(self, ...) return compute(class_name, self, ...) end,
+    forward = at == 3 and function(self, prediction, target) return compute(class_name, self, prediction, target) end
+      or function(self, ...) return compute(class_name, self, ...) end,
   })
   M[class_name].threshold = spec.threshold
 end

@@ -6,6 +6,7 @@ local nb = require "nablua.core"
 local module = require "nablua.nn.module"
 local options = require "nablua.options"
 local registry = require "nablua.registry"
+local shared = require "nablua.nn.shared"
 
 local M = {}
 
@@ -25,18 +26,6 @@ local function weight_of(where, o)
     native.raise(("%s: %s has no parameter %s"):format(where, o.module:kind(), o.name))
   end
   return w
-end
-
--- Has compute(m) give the field `name` of m before each call.  A copy of the module does the same, since this stands in
--- the field `forward` of both.
-local function compute_before(m, name, compute)
-  local forward = m.forward
-  module.forget(m, name)
-  rawset(m, name, nb.no_grad(compute, m))
-  rawset(m, "forward", function(self, ...)
-    rawset(self, name, compute(self))
-    return forward(self, ...)
-  end)
 end
 
 -- The norm of each slice of dimension `dim`, which the result keeps; of 0 over all.
@@ -72,7 +61,7 @@ define("weight_norm", {
     o.module[g].requires_grad, o.module[v].requires_grad = true, true
     module.learn(o.module, g)
     module.learn(o.module, v)
-    compute_before(o.module, name, function(m) return m[v] * (m[g] / slice_norm(m[v], dim)) end)
+    shared.compute_before(o.module, name, function(m) return m[v] * (m[g] / slice_norm(m[v], dim)) end)
     return o.module
   end,
 })
@@ -115,7 +104,7 @@ define("spectral_norm", {
       end
     end
     nb.no_grad(iterate, m, 15)
-    compute_before(m, name, function(self)
+    shared.compute_before(m, name, function(self)
       if self.training then nb.no_grad(iterate, self, o.n_power_iterations) end
       local sigma = (matrix(self[orig]):matmul(self[v]:clone()) * self[u]:clone()):sum()
       return self[orig] / sigma

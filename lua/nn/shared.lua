@@ -91,6 +91,48 @@ function shared.check_lists(where, o, dims, ...)
   end
 end
 
+local computed = setmetatable({}, { __mode = "k" })  -- a forward of compute_before's → { forward, name, compute }
+
+-- Has compute(m) give the field `name` of m before each call.  A copy of the module does the same, since this stands in
+-- the field `forward` of both.
+function shared.compute_before(m, name, compute)
+  local module = require "nablua.nn.module"
+  local forward = m.forward
+  module.forget(m, name)
+  rawset(m, name, nb.no_grad(compute, m))
+  local function wrapped(self, ...)
+    rawset(self, name, compute(self))
+    return forward(self, ...)
+  end
+  computed[wrapped] = { forward, name, compute }
+  rawset(m, "forward", wrapped)
+end
+
+-- Ends it, for the field of that name alone.
+function shared.stop_computing(m, name)
+  local forward, others = m.forward, {}
+  while computed[forward] do
+    local base, own, compute = table.unpack(computed[forward])
+    if own ~= name then table.insert(others, 1, { own, compute }) end
+    forward = base
+  end
+  rawset(m, "forward", forward ~= getmetatable(m).class.forward and forward or nil)
+  for _, other in ipairs(others) do shared.compute_before(m, table.unpack(other)) end
+end
+
+-- What layers of windows take beside kernel, stride and padding.
+local ceil_mode = { name = "ceil_mode", type = "boolean", default = false,
+  doc = "a last window that reaches over the edge counts" }
+shared.pool_params = {
+  maxima = { ceil_mode,
+    { name = "dilation", type = "sizes", default = 1, doc = "steps between the elements of a window" },
+    { name = "return_indices", type = "boolean", default = false,
+      doc = "also gives the places of the elements, counted row by row in each channel: what nn.MaxUnpool takes" } },
+  averages = { { name = "count_include_pad", type = "boolean", default = true, doc = "padded zeros count" }, ceil_mode,
+    { name = "divisor_override", type = "finite", optional = true,
+      doc = "what sums are divided by, in place of how many elements count" } },
+}
+
 local function collect_steps(x, list)
   local n = x:size(1)
   if n == 1 then

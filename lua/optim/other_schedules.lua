@@ -4,7 +4,7 @@ local native = require "nablua.native"
 local options = require "nablua.options"
 local parts = require "nablua.optim.parts"
 
-local define, needed, after_one, cosine = table.unpack(parts.schedules)
+local define, needed, after_one, cosine, begin_anew = table.unpack(parts.schedules)
 local schedules = {}
 
 local function add(name, spec)
@@ -174,22 +174,72 @@ add("MultiplicativeLR", {
 local SCHEDULERS = needed("schedulers", "table", "a list of schedules, stepped in this order")
 SCHEDULERS.unsaved = true
 
+local function all_schedulers(self) return self.schedulers end
+
+local function check_schedulers(where, self)
+  local list = self.schedulers
+  for _, s in ipairs(list) do
+    if type(s) ~= "table" or type(s.step) ~= "function" or s.optimizer ~= self.optimizer then
+      native.raise(where .. ": schedulers must be schedules of the same optimizer")
+    end
+  end
+  if #list == 0 then native.raise(where .. ": schedulers must be a list of schedules, got none") end
+end
+
 add("ChainedScheduler", {
   doc = "Steps several schedules of one optimizer, whose factors multiply.",
   params = { SCHEDULERS },
   example = "local opt = optim.SGD({nb.zeros(2, {requires_grad=true})}, {lr=1}); " ..
     "local a, b = optim.StepLR(opt, {step_size=1, gamma=0.5}), optim.ExponentialLR(opt, {gamma=0.5}); " ..
     "optim.ChainedScheduler(opt, {schedulers={a, b}}):step(); return opt.lr  --> 0.25",
+  check = check_schedulers, parts = all_schedulers,
+})
+
+-- How many of the milestones have been reached after as many steps as now.
+local function reached(self)
+  local n = 0
+  for _, at in ipairs(self.milestones) do
+    if self.steps >= at then n = n + 1 end
+  end
+  return n
+end
+
+add("SequentialLR", {
+  doc = "Steps the first of several schedules of one optimizer until step milestones[1], then the second, and so " ..
+    "on, each from its beginning, as if none had been before.",
+  params = { SCHEDULERS, needed("milestones", "list of sizes", "the steps at which the next one begins, rising") },
+  see = { "optim.WarmupLR", "optim.ChainedScheduler" },
+  example = "local opt = optim.SGD({nb.zeros(2, {requires_grad=true})}, {lr=1}); " ..
+    "local a, b = optim.ConstantLR(opt, {factor=0.5}), optim.ExponentialLR(opt, {gamma=0.5}); " ..
+    "local s = optim.SequentialLR(opt, {schedulers={a, b}, milestones={1}}); s:step(); s:step(); " ..
+    "return opt.lr  --> 0.5",
   check = function(where, self)
-    local list = self.schedulers
-    for _, s in ipairs(list) do
-      if type(s) ~= "table" or type(s.step) ~= "function" or s.optimizer ~= self.optimizer then
-        native.raise(where .. ": schedulers must be schedules of the same optimizer")
-      end
+    check_schedulers(where, self)
+    for _, s in ipairs(self.schedulers) do
+      if s.parts then native.raise(("%s: %s cannot be one of its schedules"):format(where, tostring(s))) end
     end
-    if #list == 0 then native.raise(where .. ": schedulers must be a list of schedules, got none") end
+    local before = 0
+    for i, at in ipairs(self.milestones) do
+      if at <= before then
+        native.raise(("%s: milestones must rise, got %d as number %d after %d"):format(where, at, i, before))
+      end
+      before = at
+    end
+    if #self.milestones ~= #self.schedulers - 1 then
+      native.raise(("%s: %d schedules need %d milestones between them, got %d"):format(where, #self.schedulers,
+        #self.schedulers - 1, #self.milestones))
+    end
   end,
-  parts = function(self) return self.schedulers end,
+  begin = function(self) begin_anew(self.schedulers[1]) end,
+  parts = all_schedulers,
+  active = function(self)
+    local n = reached(self)
+    if n > 0 and self.steps == self.milestones[n] then
+      begin_anew(self.schedulers[n + 1], self.schedulers[n])
+      return {}
+    end
+    return { self.schedulers[n + 1] }
+  end,
 })
 
 return schedules

@@ -4,9 +4,7 @@ local native = require "nablua.native"
 local nb = require "nablua.core"
 local options = require "nablua.options"
 local parts = require "nablua.optim.parts"
-local registry = require "nablua.registry"
 
-local optim = registry.home "nablua.optim.others"
 local define, lr, eps, betas, weight_decay = parts.define, parts.lr, parts.eps, parts.betas, parts.weight_decay
 local decayed, remembered, one_step = parts.decayed, parts.remembered, parts.one_step
 
@@ -153,7 +151,7 @@ define("Rprop", {
     m.size:mul_(factor):clamp_(o.step_sizes[1], o.step_sizes[2])
     g = g:masked_fill(turned, 0)
     p:sub_(g:sign() * m.size)
-    before:copy_(g)
+    before:copy_(g):mul_(1)  -- which flushes what came below the least normal number
   end,
 })
 
@@ -275,6 +273,5 @@ define("Muon", {
   end,
 })
 
-for name, class in pairs(require "nablua.optim.other_schedules") do optim[name] = class end
-
-return optim
+require "nablua.optim.schedules"
+return require "nablua.optim.other_schedules"

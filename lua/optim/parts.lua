@@ -2,9 +2,9 @@
 -- What entries of optimizers share: their commonest parameters, and steps of their rules.
 local nb = require "nablua.core"
 
--- define(name, spec) makes an optimizer of its entry, schedules are what makes schedules: the module optim and its file
--- of schedules fill these in.
-local parts = { define = false, schedules = false }
+-- define(name, spec) makes an optimizer of its entry, is_optimizer(x) tells one, schedules are what makes schedules:
+-- the module optim and its file of schedules fill these in.
+local parts = { define = false, is_optimizer = false, schedules = false }
 
 function parts.lr(default)
   return { name = "lr", type = "non-negative", default = default, doc = "learning rate" }

@@ -9,7 +9,6 @@ local parts = require "nablua.optim.parts"
 local registry = require "nablua.registry"
 
 local schedules = {}
-local is_optimizer
 
 local Schedule = {}
 
@@ -66,10 +65,27 @@ local function step(self, loss)
   self.steps = self.steps + 1
   if self.after and self.steps > self.warmup then return self.after:step(loss) end
   if self.parts then
-    for _, part in ipairs(self:parts()) do part:step(loss) end
+    for _, part in ipairs(self.active and self:active() or self:parts()) do part:step(loss) end
     return
   end
   set_rates(self, loss)
+end
+
+local initial = setmetatable({}, { __mode = "k" })  -- group → its rate before the first schedule of it
+
+-- Begins a schedule anew at the rates that the groups had before there was any, or after another at that one's, with
+-- what was set by hand since.
+local function begin_anew(self, before)
+  self.steps = 0
+  for k, group in ipairs(self.optimizer.groups) do
+    if before and not before.chained and before.base[k] then
+      if differ(group.lr, rate_at(before, before.steps, k)) then adopt(before, before.steps, k, group.lr) end
+      self.base[k], self.scale[k] = before.base[k], before.scale[k]
+    else
+      self.base[k], self.scale[k] = initial[group] or group.lr, 1
+    end
+  end
+  if not self.chained then set_rates(self) end
 end
 
 Schedule.step = registry.add {
@@ -177,8 +193,8 @@ Schedule.load_state = registry.add {
 
 -- A schedule: rate(self, t, base, now, k) is the rate of group k after t steps, whose own is `base`, and grows with it
 -- in a straight line; of a `chained` one it is made from the rate `now` alone.  watch(self, loss) is called before it,
--- set(self, t, group) after.  One that has parts(self), a list of schedules, steps
--- those instead.
+-- set(self, t, group) after.  One that has parts(self), a list of schedules, steps those instead, or of them
+-- active(self); begin(self) is called when it is made.
 local function define(name, spec)
   local where = "optim." .. name
   local meta = { __index = Schedule, __name = name }
@@ -190,7 +206,7 @@ local function define(name, spec)
     kind = "scheduler", doc = spec.doc, example = spec.example, see = { "schedule:step" }, source = spec.source,
     params = { optimizer, table.unpack(spec.params) },
     function(opt, given)
-      if not is_optimizer(opt) then
+      if not parts.is_optimizer(opt) then
         native.raise(("%s: needs an optimizer, got %s"):format(where, options.describe(opt)))
       end
       for _, p in ipairs(spec.params) do
@@ -200,10 +216,15 @@ local function define(name, spec)
       end
       local self = setmetatable(options.check(where, spec.params, given), meta)
       self.optimizer, self.params, self.steps, self.base, self.scale = opt, spec.params, 0, {}, {}
-      for _, key in ipairs { "rate", "watch", "set", "check", "chained", "parts" } do self[key] = spec[key] end
-      for k, group in ipairs(opt.groups) do self.base[k], self.scale[k] = group.lr, 1 end
+      for _, key in ipairs { "rate", "watch", "set", "check", "chained", "parts", "active" } do
+        self[key] = spec[key]
+      end
+      for k, group in ipairs(opt.groups) do
+        self.base[k], self.scale[k], initial[group] = group.lr, 1, initial[group] or group.lr
+      end
       if spec.check then spec.check(where, self) end
       if spec.at_start then set_rates(self) end
+      if spec.begin then spec.begin(self) end
       return self
     end,
   })
@@ -223,7 +244,7 @@ local function cosine(a, b, x)
   return b + (a - b) * (1 + math.cos(math.pi * x)) / 2
 end
 
-parts.schedules = { define, needed, after_one, cosine }
+parts.schedules = { define, needed, after_one, cosine, begin_anew }
 
 define("StepLR", {
   doc = "Multiplies the learning rate by gamma every step_size steps.",
@@ -368,7 +389,4 @@ define("ReduceLROnPlateau", {
   end,
 })
 
-return function(test)
-  is_optimizer = test
-  return schedules
-end
+return schedules

@@ -4,6 +4,7 @@
 -- run: step, place (in the data), loss, lr, grad (where it is asked for), sums (what is noted of each step, as
 -- tensors), how and threads (the logs, as text), way (of the kernels), criterion (the state of a loss module).
 local checkpoint = require "nablua.checkpoint"
+local compile = require "nablua.compile"
 local files = require "nablua.files"
 local log = require "nablua.run.log"
 local modes = require "nablua.modes"
@@ -13,6 +14,7 @@ local nb = require "nablua.core"
 local notice = require "nablua.notice"
 local options = require "nablua.options"
 local source = require "nablua.run.source"
+local together = require "nablua.dist.together"
 
 local disk = {}
 
@@ -31,7 +33,9 @@ local function states(self)
   for i = 1, place.epoch - 1 do zeros[i] = 0 end
   local all = modes.restoring(function() nb.random_state(outer) end, function(training)
     if not self.driven then nb.random_state(self.random) end
-    return checkpoint.states(training)
+    local found = checkpoint.states(training)
+    found.randoms = together.random_states()
+    return found
   end, {
     net = self.net, opt = self.opt, schedule = self.schedule, epoch = place.epoch, batch = place.batch,
     start = place.start, began = native.clock(), waited = 0,
@@ -46,14 +50,24 @@ local function states(self)
   return all
 end
 
+-- The first of a group writes.
+local function write(path, all)
+  if together.is_first() then files.save(path, all) end
+end
+
 function disk.save(self, path)
   if type(path) ~= "string" or not path:match "%.safetensors$" then
     native.raise("run:keep: needs the name of a .safetensors file, got " .. options.describe(path))
   end
-  files.save(path, states(self))
+  write(path, states(self))
 end
 
 -- ---- the journal ----
+
+-- Whether it is time for a keyframe on the disk, after a step.
+function disk.is_due(self)
+  return self.journal ~= nil and (not self.noted or native.clock() - self.noted >= self.journal_every)
+end
 
 -- A file that is there already is not lost without a word.
 function disk.open_journal(self)
@@ -63,20 +77,19 @@ function disk.open_journal(self)
     native.raise("nb.run: journal must be the name of a .safetensors file, got " .. options.describe(path))
   end
   if self.resumed then return end
-  if native.exists(path) then
+  if together.exists(path) then
     native.raise(("nb.run: the journal %s is there already; go on from it with resume=, or remove it"):format(path))
   end
-  files.save(path, states(self))  -- a folder that cannot be written to is better known now
+  write(path, states(self))  -- a folder that cannot be written to is better known now
   self.written, self.noted = self.at, native.clock()
 end
 
--- A keyframe at the end of what has been done, where it is time or `must` be.  A disk that is full is no reason to end
+-- A keyframe at the end of what has been done, where it is time, as rank 1 said with the step, or `must` be.  A disk that is full is no reason to end
 -- a training.
 function disk.note(self, must)
   if not self.journal or self.at ~= self.head or self.written == self.at then return end
-  local now = native.clock()
-  if not must and self.noted and now - self.noted < self.journal_every then return end
-  local ok, message = pcall(files.save, self.journal, states(self))
+  if not must and not self.time_to_note then return end
+  local ok, message = pcall(write, self.journal, states(self))
   self.written, self.noted = self.at, native.clock()
   if not ok then
     notice.say("run: the journal is not written, and what is there stays: %s",
@@ -123,26 +136,22 @@ local function tell_differences(self, path, found)
     notice.say("run: bits may differ from those of the run in %s: it had %d threads, here are %d", path, threads,
       nb.threads())
   end
-  if native.compiled_of(self.step) and self.how:get(found.step) == "r" then
+  if compile.compiled_of(self.step) and self.how:get(found.step) == "r" then
     notice.say "run: the compiled step is recorded anew: until then it runs as it is, whose last bits may differ"
   end
   self.way = native.way()
 end
 
-local function clear(tally)
-  tally.n, tally.sums, tally.counts = 0, {}, {}
-end
-
 -- Puts the run where a checkpoint stands.  A file that is not there yet is no error where it is the journal, too.
 function disk.resume(self)
   local path = self.resume
-  if not path or path == self.journal and not native.exists(path) then return end
-  local fit = { net = self.net, opt = self.opt, schedule = self.schedule, tally = { clear = clear } }
+  if not path or path == self.journal and not together.exists(path) then return end
+  local fit = { net = self.net, opt = self.opt, schedule = self.schedule, tally = {} }
   local outer = nb.random_state()
   local all = checkpoint.read("run", path, fit)
+  self.random = nb.random_state()
   nb.random_state(outer)
   local found, step, lists = all.run
-  self.random = all.random
   self.place = { epoch = fit.epoch, batch = fit.batch, start = fit.start, sum = fit.tally.sums.loss or 0,
     count = fit.tally.n }
   if found == nil then

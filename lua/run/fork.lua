@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- A second training from where a run stands: copies of all that it trains with, which name each other as the originals
 -- do.  Functions of the user's that name one of them (a step, a loss) are made anew, with the copy in its place.
+local compile = require "nablua.compile"
 local native = require "nablua.native"
 local nb = require "nablua.core"
 local module = require "nablua.nn.module"
@@ -58,7 +59,7 @@ end
 function map(memo, value)
   if memo[value] ~= nil then return memo[value] end
   if type(value) == "function" then return map_function(memo, value) end
-  local given = native.compiled_of(value)
+  local given = compile.compiled_of(value)
   if given then
     local f = map(memo, given)
     memo[value] = rawequal(f, given) and value or nb.compile(f)
@@ -161,7 +162,7 @@ function fork.of(self, o)
   new.schedule = copy_schedule(memo, self.schedule)
   for _, name in ipairs { "loss", "step" } do
     local f = self[name]
-    if type(f) == "table" and not module.is(f) and not native.compiled_of(f) then
+    if type(f) == "table" and not module.is(f) and not compile.compiled_of(f) then
       native.raise(("run:fork: %s= is %s that cannot be copied; give a function"):format(name, options.describe(f)))
     end
     if f and not module.is(f) then new[name] = map(memo, f) end

@@ -8,6 +8,7 @@ local nb = require "nablua.core"
 local notice = require "nablua.notice"
 local source = require "nablua.run.source"
 local state = require "nablua.run.state"
+local together = require "nablua.dist.together"
 
 local frames = {}
 
@@ -120,7 +121,7 @@ end
 function frames.open(self)
   self.frames, self.kept, self.weight, self.lost, self.seconds = native.keyframes(), {}, 0, 0, 0
   self.forced = {}  -- of those, by step
-  self.memory = self.memory or math.min(1 << 30, nb.memory().limit // 9)
+  self.memory = (together.range(self.memory or math.min(1 << 30, nb.memory().limit // 9)))
   frames.take(self, true)
 end
 
@@ -182,9 +183,9 @@ function frames.approach(self, step)
   if step < self.at or f.step > self.at then put_back(self, f) end
 end
 
--- Drops those after where the run stands.
-function frames.cut(self)
-  while #self.kept > 1 and self.kept[#self.kept].step > self.at do remove(self, #self.kept) end
+-- Drops those after a step.
+function frames.cut(self, step)
+  while #self.kept > 1 and self.kept[#self.kept].step > step do remove(self, #self.kept) end
 end
 
 return frames

@@ -3,11 +3,13 @@
 --
 -- A place in the data is { epoch=, batch= how many of the epoch are done, start= the place in the random numbers at
 -- the epoch's begin, sum=, count= of its losses so far }.  A source has next(place, step, again): the batch of that
--- step as table.pack gives it, or nil where the epoch is over; `again` says that the step has been done before.
+-- step as table.pack gives it, or nil where the epoch is over; `again` says that the step has been done before.  In a
+-- group it is this rank's share of the batch.
 -- `count` is how many batches an epoch has, where that is known.
 local native = require "nablua.native"
 local nb = require "nablua.core"
 local options = require "nablua.options"
+local together = require "nablua.dist.together"
 
 local source = {}
 
@@ -26,15 +28,19 @@ local function same_place(a, b)
   return a and a.seed == b.seed and a.counter == b.counter
 end
 
+function Samples:new_order()
+  return (self.shared and together.order or nb.randperm)(self.samples)
+end
+
 -- The order of the samples in an epoch: drawn where it begins, and drawn once more when somebody comes back into it.
 local function order_of(self, place)
   if not self.shuffle then return nil end
   if place.batch == 0 then
-    self.drawn, self.order = place.start, nb.randperm(self.samples)
+    self.drawn, self.order = place.start, self:new_order()
   elseif not same_place(self.drawn, place.start) then
     local now = nb.random_state()
     nb.random_state(place.start)
-    self.drawn, self.order = place.start, nb.randperm(self.samples)
+    self.drawn, self.order = place.start, self:new_order()
     nb.random_state(now)
   end
   return self.order
@@ -44,6 +50,7 @@ function Samples:next(place)
   local first = place.batch * self.size + 1
   local last = math.min(first + self.size - 1, self.samples)
   local order, out = order_of(self, place), { n = #self.tensors }
+  if self.shared then first, last = together.part(first, last) end
   local places = order and order[{ { first, last } }]
   for i, t in ipairs(self.tensors) do
     out[i] = places and t:index_select(1, places) or t[{ { first, last } }]
@@ -104,9 +111,10 @@ function source.of(given, size, shuffle)
   local meta = getmetatable(given)
   if type(meta) == "table" and meta.__name == "batches" then
     return setmetatable({ tensors = given.tensors, samples = given.count, size = given.size,
-      shuffle = given.shuffle, count = #given }, Samples)
+      shuffle = given.shuffle, count = #given, shared = given.shard ~= false }, Samples)
   end
   if options.is_callable(given) then
+    together.tell_own "nb.run: data"
     return setmetatable({ batches = given, log = {}, first = 1 }, Stream)
   end
   native.raise("nb.run: data must be {x, y}, what data.batches gives, or an iterator, got " .. options.describe(given))

@@ -6,11 +6,14 @@
 -- how calls of compiled functions went: "" (there were none), "r" (all replayed a plan), "e" (all ran as they are), or
 -- "e" and the numbers of the calls that did, each with a comma.  Where a plan and the function itself differ in the
 -- last bits, the step is repeated the way it went.
+local compile = require "nablua.compile"
 local native = require "nablua.native"
 local nb = require "nablua.core"
+local disk = require "nablua.run.disk"
 local log = require "nablua.run.log"
 local options = require "nablua.options"
 local states = require "nablua.optim.state"
+local together = require "nablua.dist.together"
 
 local step = {}
 
@@ -73,7 +76,7 @@ end
 
 -- What counts of an optimizer that asks for the loss several times is the first: the loss, and ‖∂J/∂W‖ where asked for.
 local function train(self, batch)
-  if native.compiled_of(self.step) then return train_whole(self, batch) end
+  if compile.compiled_of(self.step) then return train_whole(self, batch) end
   local value, norm
   self.opt:step(function()
     self.opt:zero_grad()
@@ -84,7 +87,7 @@ local function train(self, batch)
       local before = norm_of(self, self.clip or math.huge)
       norm = norm or before
     end
-    return J
+    return together.loss_for(self.opt, J, number_of(J))
   end)
   return value, norm
 end
@@ -168,12 +171,29 @@ local function sample_of(opt, k)
   return sum
 end
 
--- Does step k with a batch; its loss.  One that was done before is compared, and raises an error when it differs.
+-- How many samples a batch has on this rank that count.
+local function samples_of(batch)
+  if not together.counts() then return 0 end
+  return batch[1]:dim() > 0 and batch[1]:size(1) or 1
+end
+
+-- In a group all ranks know the same of a step: its loss and the number of its samples, how long the one before took,
+-- whether rank 1 finds it time to write to the disk.
+local function of_all(self, value, batch)
+  local count, lasted, due = samples_of(batch), self.lasted or 0, together.is_first() and disk.is_due(self)
+  value, count, lasted, due = together.loss(value, count, lasted, due and 1 or 0)
+  self.lasted_on_all, self.time_to_note = together.size() > 1 and lasted / together.size() or nil, due > 0
+  return value, count
+end
+
+-- Does step k with a batch; its loss and how many samples it had.  One that was done before is compared, and raises an error when it differs.
 function step.once(self, k, batch)
   local rate, again = self.opt.lr, k <= self.head
   local threads = again and self.threads:get(k) or nb.threads()
   local value, how, norm = follow(self, k, batch, again and self.how:get(k) or nil, threads)
   step.unfollow()
+  local count
+  value, count = of_all(self, value, batch)
   if self.schedule and self.schedule_per == "batch" then self.schedule:step(value) end
   local sum = sample_of(self.opt, k)
   if again then
@@ -186,7 +206,7 @@ function step.once(self, k, batch)
     history.loss[k], history.lr[k], self.sums[k] = value, rate, sum
     if self.norms then history.grad[k] = norm end
   end
-  return value
+  return value, count
 end
 
 return step

@@ -20,8 +20,9 @@ for _, entry in ipairs {
   { "clear_output", "clear_output{wait=}", "Clears what the input has shown so far, or, with wait, when more comes.",
     "clear_output{wait=true}" },
   { "input", "input(prompt, {password=})", "Asks for a line; nil at the end of input.", "name = input(\"who? \")" },
-  { "breakpoint", "breakpoint()", "Opens a prompt in the frame that calls it; what is assigned there holds.",
-    "function f(x) breakpoint() return x end" },
+  { "breakpoint", "breakpoint{when=}", "Pauses here, or where when is true or a function that returns what is: at a " ..
+    "prompt in this frame, whose variables can be looked at and assigned, or in the debugger that is attached.  " ..
+    "Continued, all goes on as if nothing had been.", "function f(x) breakpoint{when=x > 9} return x end" },
 } do
   registry.add { name = entry[1], kind = "function", signature = entry[2], doc = entry[3], example = entry[4],
     value = rawget(_G, entry[1]) }
@@ -56,16 +57,12 @@ function commands.takes_code(name)
   return entry ~= nil and entry.code == true
 end
 
-for _, name in ipairs { "code", "files", "shell", "inputs", "names", "ranks" } do
+for _, name in ipairs { "code", "files", "shell", "inputs", "names", "ranks", "debugging" } do
   require("nablua.session.commands." .. name)(command, commands)
 end
 
 command("exit", "%exit", "Leaves the prompt, as exit and quit do.", function() session.leave() end,
   { aliases = { "quit" } })
-
-command("debug", "%debug", "Opens a prompt in the frames of the last error.", function()
-  require("nablua.session.debugger").post_mortem()
-end)
 
 command("commands", "%commands", "Lists these commands.", function()
   local reference = require "nablua.reference"
@@ -153,7 +150,7 @@ local elsewhere = {
   load_ext = "what is installed is loaded by require", config = "settings are Lua, in init.lua, see ?session",
   pip = "!luarocks install NAME installs modules", conda = "!luarocks install NAME installs modules",
   paste = "what is pasted runs as it is", cpaste = "what is pasted runs as it is", prun = "%bench measures code",
-  xmode = "nablua --traceback shows all frames", pdb = "%debug looks into the last error",
+  xmode = "nablua --traceback shows all frames",
   ls = "!ls lists files", mkdir = "!mkdir makes folders", cat = "!cat FILE shows a file", cp = "!cp copies files",
   mv = "!mv moves files", rm = "!rm removes files", man = "?name explains", store = "nb.save keeps values in files",
 }

@@ -17,6 +17,10 @@ local keywords = { "and", "break", "do", "else", "elseif", "end", "false", "for"
 -- The variables of the frame that %debug or a breakpoint looks into: set by the debugger while it asks.
 complete.frame = nil
 
+-- What the input that is being typed assigns, none of which exists yet: name → the expression, "" where there is none
+-- that could be looked at.
+local typed = {}
+
 local function variable(name)
   local frame = complete.frame
   if frame and frame.has(name) then return frame.value(name) end
@@ -149,6 +153,12 @@ local function known(text)
   local method = false
   if name then
     at = { value = variable(name) }
+    local expression = typed[name]
+    if at.value == nil and expression and expression ~= "" then
+      typed[name] = nil  -- it may be made of itself
+      at = known(expression) or at
+      typed[name] = expression
+    end
   elseif text:match("^[\"']") then
     local quote = text:sub(1, 1)
     at, rest = { value = "" }, text:match("^" .. quote .. "[^" .. quote .. "]*" .. quote .. "(.*)$")
@@ -209,12 +219,39 @@ local function value_of(text)
   return at.class or at.value
 end
 
+-- ---- the input that is being typed ----
+
+local function note_typed(names, expression)
+  for name in names:gmatch("[%a_][%w_]*") do typed[name] = expression or "" end
+end
+
+-- Learns the names in the text before the cursor: of locals, parameters, loops and assignments.
+local function read_typed(text)
+  typed = {}
+  text = text:gsub("(['\"])[^\n'\"]*%1", "''"):gsub("%-%-[^\n]*", "")
+  for name, expression in text:gmatch("%f[%w_]([%a_][%w_]*)[ \t]*=[ \t]*([^=\n][^\n]*)") do
+    note_typed(name, expression:match("^(.-)[%s;]*$"))
+  end
+  for names in text:gmatch("%f[%w_]local[ \t]+([%a_][%w_ \t,]*)") do
+    if not names:find("^function%f[^%w_]") then
+      for name in names:gmatch("[%a_][%w_]*") do typed[name] = typed[name] or "" end
+    end
+  end
+  for name in text:gmatch("%f[%w_]function[ \t]+([%a_][%w_]*)[ \t]*%(") do note_typed(name) end
+  for names in text:gmatch("%f[%w_]function[^(\n]*(%b())") do note_typed(names) end
+  for names in text:gmatch("%f[%w_]for[ \t]+([%a_][%w_ \t,]-)[ \t]*=") do note_typed(names) end
+  for names in text:gmatch("%f[%w_]for[ \t]+([%a_][%w_ \t,]-)[ \t]+in%f[^%w_]") do note_typed(names) end
+end
+
+-- ---- fields of an expression ----
+
 -- Calls see(name, value) for the fields of the expression that ends the text, in the frame given.  Returns its value
 -- and how it is written; nil where it is not known without running it.
 function complete.fields(text, frame, see)
   local before <close> = setmetatable({ complete.frame }, { __close = function(b) complete.frame = b[1] end })
   complete.frame = frame or before[1]
   registry.rows()
+  read_typed(text)
   local start = expression_start(text)
   local value = start and value_of(text:sub(start))
   if value == nil then return nil end
@@ -254,26 +291,45 @@ local function sorted(found)
   return found
 end
 
+-- The ways a name may fit what is typed, the best first: it begins so, it does but for capitals, it begins with the
+-- same letter and has the others in this order.
+local ways = {
+  function(name, prefix) return name:sub(1, #prefix) == prefix end,
+  function(name, prefix) return name:sub(1, #prefix):lower() == prefix:lower() end,
+  function(name, prefix)
+    return #prefix > 1 and name:lower():find("^" .. prefix:lower():gsub("%W", "%%%0"):gsub("%%?.", "%0.-")) ~= nil
+  end,
+}
+
 -- A list, and what puts a name into it, once.  Of thousands those that come first are sorted out as they come.
-local function collector(prefix)
+local function collector(prefix, fit)
   local found, seen, last = {}, {}, nil
   return found, function(text, value, kind, doc)
-    if seen[text] or text:sub(1, #prefix) ~= prefix or last and key_of(text) > last then return end
+    if seen[text] or not fit(text, prefix) or last and key_of(text) > last then return end
     seen[text] = true
     found[#found + 1] = { text = text, value = value, kind = kind, note = doc or "" }
     if #found == 2 * MOST then last = keep_first(found) end
   end
 end
 
-local function names(prefix)
-  local found, see = collector(prefix)
+-- What each(see) tells, as far as it fits in the best way in which anything does.
+local function matches(prefix, each)
+  for _, fit in ipairs(ways) do
+    local found, see = collector(prefix, fit)
+    each(see)
+    if #found > 0 then return found end
+  end
+  return {}
+end
+
+local function each_name(see)
   for _, name in ipairs(complete.frame and complete.frame.names or {}) do see(name, complete.frame.value(name)) end
   for name in next, session.kept do see(name, session.local_value(name)) end
   for name, value in next, _G do
     if type(name) == "string" and name:match("^[%a_][%w_]*$") then see(name, value) end
   end
+  for name in pairs(typed) do see(name, nil, "local") end
   for _, word in ipairs(keywords) do see(word, nil, "keyword") end
-  return found
 end
 
 -- Names of files and folders; a folder ends with "/".
@@ -286,8 +342,7 @@ local function paths(prefix)
 end
 
 -- Modules that require would find: those that are there by name, and the files along package.path.
-local function modules(prefix)
-  local found, see = collector(prefix)
+local function each_module(prefix, see)
   for _, known_modules in ipairs { package.loaded, package.preload } do
     for name in next, known_modules do
       if type(name) == "string" and not name:match("^nablua%.") then see(name, nil, "module") end
@@ -304,7 +359,6 @@ local function modules(prefix)
       end
     end
   end
-  return found
 end
 
 -- The dotted name up to byte i, apart from spaces; nil for none.
@@ -402,6 +456,7 @@ end
 -- Completions of the text before the cursor: the bytes they replace, and a list of { text=, kind=, note= }.
 function complete.complete(text)
   registry.rows()  -- what is looked at raw below is loaded
+  read_typed((text:gsub("[%w_]*$", "")))  -- the name at the cursor is none yet
   local command = commands_at(text)
   if command then return #command[1], sorted(command[2]) end
   local inside, head, quote = open_string(text)
@@ -409,12 +464,13 @@ function complete.complete(text)
     local chain = head:match("([%a_][%w_.:%[%]\"']*)%[$")
     local value = chain and value_of(chain)
     if value then
-      local found, see = collector(inside)
-      each_field(value, see)
+      local found = matches(inside, function(see) each_field(value, see) end)
       for _, match in ipairs(found) do match.text = match.text .. quote .. "]" end
       return #inside, sorted(found)
     end
-    if head:match("%f[%w_]require%s*%(?%s*$") then return #inside, sorted(modules(inside)) end
+    if head:match("%f[%w_]require%s*%(?%s*$") then
+      return #inside, sorted(matches(inside, function(see) each_module(inside, see) end))
+    end
     return #inside, sorted(paths(inside))
   end
   text = text:gsub("^%s*%?+%s*", "")
@@ -427,23 +483,23 @@ function complete.complete(text)
     local value
     if start then value = value_of(object:sub(start)) end
     if value == nil then return #prefix, {} end
-    local found, see = collector(prefix)
-    each_field(value, function(name, item, kind, doc)
-      if not name:match("^[%a_][%w_]*$") then return end
-      if prefix == "" and name:byte() == 95 then return end
-      local meta = type(item) == "table" and getmetatable(item)
-      local callable = type(item) == "function" or type(meta) == "table" and rawget(meta, "__call") ~= nil
-      if separator == ":" and not callable then return end
-      see(name, item, kind, doc)
-    end)
-    return #prefix, sorted(found)
+    return #prefix, sorted(matches(prefix, function(see)
+      each_field(value, function(name, item, kind, doc)
+        if not name:match("^[%a_][%w_]*$") then return end
+        if prefix == "" and name:byte() == 95 then return end
+        local meta = type(item) == "table" and getmetatable(item)
+        local callable = type(item) == "function" or type(meta) == "table" and rawget(meta, "__call") ~= nil
+        if separator == ":" and not callable then return end
+        see(name, item, kind, doc)
+      end)
+    end))
   end
-  local found, typed = options_of(text)
-  if found then return #typed, found end
+  local found, begun = options_of(text)
+  if found then return #begun, found end
   prefix = prefix:match("[%a_].*") or ""
   local before = last_other(text, #text, "^%s")
   if prefix == "" and text:find("^[%w_%)%]}\"']", before) and not text:find("\n", before, true) then return 0, {} end
-  return #prefix, sorted(names(prefix))
+  return #prefix, sorted(matches(prefix, each_name))
 end
 
 -- The dotted name at a place of the text, or of the call that it is in.

@@ -25,7 +25,8 @@ end
 bind[1] = {
   name = "bind",
   doc = "Ties a control to a field: the control begins at its value, a change of the control is assigned to it, and " ..
-    "at the end of each input the control follows what the field has become.  Returns the control.",
+    "at the end of each input the control follows what the field has become; the value of another control it " ..
+    "follows at once.  Returns the control.",
   signature = "ui.bind(w, object, field)", see = { "w:on_change", "ui.interact" },
   example = "local t = {lr=0.5}; local w = nb.ui.bind(nb.ui.slider{}, t, \"lr\"); w.value = 0.25; " ..
     "return t.lr  --> 0.25",
@@ -41,36 +42,29 @@ bind[1] = {
     if object[field] ~= nil then w.value = object[field] end
     ties[w] = { object = object, field = field }
     display.pending[follower] = true
+    if widget.is(object) and field == "value" then object:on_change(function(value) w.value = value end) end
     return w:on_change(function(value) object[field] = value end)
   end,
 }
 
 -- ---- a function's arguments ----
 
-local function by_name(name)
-  for _, part in ipairs { require "nablua.ui.controls", layout } do
-    for _, entry in ipairs(part) do
-      if entry.name:match "[^.]+$" == name then return entry.value or entry[1] end
-    end
-  end
-end
-
 -- The control that an example of a value asks for.
 local function control_for(name, v)
   if widget.is(v) then return v end
-  if type(v) == "boolean" then return by_name "toggle" { label = name, value = v, box = true } end
-  if type(v) == "string" then return by_name "text" { label = name, value = v } end
+  if type(v) == "boolean" then return widget.make.toggle { label = name, value = v, box = true } end
+  if type(v) == "string" then return widget.make.text { label = name, value = v } end
   if type(v) == "number" then
     local far = v == 0 and 1 or math.abs(v)
     local low, high = math.min(0, 2 * v), math.max(2 * far, 2 * v)
     if v < 0 then high = 0 end
     if math.type(v) == "integer" then low, high = math.tointeger(low), math.tointeger(high) end
-    return by_name "slider" { label = name, min = low, max = high, value = v }
+    return widget.make.slider { label = name, min = low, max = high, value = v }
   end
   if type(v) == "table" and type(v[1]) == "number" and type(v[2]) == "number" and #v <= 3 then
-    return by_name "slider" { label = name, min = v[1], max = v[2], step = v[3], value = v.value, log = v.log }
+    return widget.make.slider { label = name, min = v[1], max = v[2], step = v[3], value = v.value, log = v.log }
   end
-  if type(v) == "table" and #v > 0 then return by_name "choice"(v, { label = name }) end
+  if type(v) == "table" and #v > 0 then return widget.make.choice(v, { label = name }) end
   native.raise(("ui.interact: %s must be a number, {min, max}, a list, a string, true or false, or a control, got %s")
     :format(name, options.describe(v)))
 end
@@ -116,7 +110,7 @@ bind[2] = {
     for _, w in ipairs(list) do w:on_change(run) end
     run()
     list[#list + 1] = out
-    return by_name "column"(list)
+    return widget.make.column(list)
   end,
 }
 

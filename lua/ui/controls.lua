@@ -53,6 +53,22 @@ local function decode_number(w, field, sent)
   return sent + 0.0
 end
 
+-- So many steps on; of a logarithmic slider by equal ratios.
+local function move_number(_, o, by)
+  local step = o.step or 1
+  local value = o.log and 10 ^ (math.log(o.value, 10) + by * step) or o.value + by * step
+  if not o.min then return value end
+  return math.max(o.min, math.min(o.max, value))
+end
+
+local function typed_number(w, text)
+  local value = tonumber(text)
+  if not is_finite(value) then
+    fail(widget.private(w).kind, "value must be a number, got %s", options.describe(text))
+  end
+  return decode_number(w, "value", value)
+end
+
 local function check_limits(kind, o)
   if not (is_finite(o.min) and is_finite(o.max) and o.min < o.max) then
     fail(kind, "min must be below max, got %s and %s", options.show(o.min), options.show(o.max))
@@ -124,6 +140,7 @@ define {
     return w
   end,
   check = check_range, decode = decode_number, encode = encode_slider, text = range_text,
+  move = move_number, typed = typed_number,
 }
 
 define {
@@ -135,7 +152,7 @@ define {
     { name = "step", type = "number", optional = true, fixed = true, doc = "of its arrows" },
   },
   example = "nb.ui.number{label=\"epochs\", value=10}.value  --> 10",
-  make = make_number, check = check_range, decode = decode_number,
+  make = make_number, check = check_range, decode = decode_number, move = move_number, typed = typed_number,
   encode = function(_, field, value)
     if field == "whole" then return nil end
     return value
@@ -159,6 +176,9 @@ define {
     return w
   end,
   check = check_range, decode = decode_number, text = range_text,
+  brief = function(_, o)
+    return ("%s%.0f %%"):format(o.label ~= "" and o.label .. " " or "", 100 * (o.value - o.min) / (o.max - o.min))
+  end,
 }
 
 define {
@@ -178,7 +198,7 @@ define {
     o.value = check_range(w, "value", o.value)
     return w
   end,
-  check = check_range, decode = decode_number,
+  check = check_range, decode = decode_number, move = move_number,
   encode = function(_, field, value)
     if field == "whole" then return nil end
     return value
@@ -186,6 +206,13 @@ define {
 }
 
 -- ---- pressed or not ----
+
+local function press_button(w)
+  local p = widget.private(w)
+  p.values.pressed, p.values.value = true, p.values.value + 1
+  widget.changed(w)
+  widget.call_handlers(w)
+end
 
 define {
   name = "button", model = "Button",
@@ -208,21 +235,16 @@ define {
   end,
   decode = function() return nil end,
   custom = function(w, content)
-    local p = widget.private(w)
-    if content.event ~= "click" or p.values.disabled then return end
-    p.values.pressed, p.values.value = true, p.values.value + 1
-    widget.call_handlers(w)
+    if content.event == "click" and not widget.private(w).values.disabled then press_button(w) end
   end,
-  methods = {
-    press = function(w)
-      local p = widget.private(w)
-      p.values.pressed, p.values.value = true, p.values.value + 1
-      widget.call_handlers(w)
+  press = press_button, methods = { press = press_button },
+  set = {
+    pressed = function(w, value)
+      widget.private(w).values.pressed = value and true or false
+      widget.changed(w)
     end,
   },
-  set = {
-    pressed = function(w, value) widget.private(w).values.pressed = value and true or false end,
-  },
+  brief = function(_, o) return ("(%s%s)"):format(o.label, o.pressed and " ✓" or "") end,
   text = function(_, o) return ("button %s%s"):format(o.label, o.pressed and ", pressed" or "") end,
 }
 
@@ -241,6 +263,8 @@ define {
     if field == "box" then return nil end
     return value
   end,
+  move = function(_, o) return not o.value end,
+  press = function(w) w.value = not w.value end,
 }
 
 -- ---- one of several ----
@@ -256,13 +280,15 @@ define {
   params = {
     { name = "options", type = "table", fixed = true, doc = "the values, in their order" },
     { name = "value", type = "any", optional = true, doc = "the one it begins with; the first" },
-    { name = "as", choices = { "list", "buttons", "radio" }, default = "list", fixed = true, doc = "how it looks" },
+    { name = "as", choices = { "list", "buttons", "radio", "slider" }, default = "list", fixed = true,
+      doc = "how it looks" },
   },
   keys = { value = "index", options = "_options_labels" },
   example = "nb.ui.choice{\"sgd\", \"adam\"}.value  --> \"sgd\"",
   make = function(kind, o)
     if #o.options == 0 then fail(kind, "options must be a list of at least one value") end
-    local models = { list = "Dropdown", buttons = "ToggleButtons", radio = "RadioButtons" }
+    local models = { list = "Dropdown", buttons = "ToggleButtons", radio = "RadioButtons",
+      slider = "SelectionSlider" }
     if o.value == nil then o.value = o.options[1] end
     local w = widget.new(setmetatable({ model = models[o.as] }, { __index = kind }), o)
     o.value = kind.check(w, "value", o.value)
@@ -288,6 +314,11 @@ define {
     local o = widget.private(w).values
     if field == "value" then return math.type(sent) == "integer" and o.options[sent + 1] or nil end
     return type(sent) == type(o[field]) and field ~= "options" and sent or nil
+  end,
+  move = function(_, o, by) return o.options[(place_of(o, o.value) - 1 + by) % #o.options + 1] end,
+  press = function(w)
+    local o = widget.private(w).values
+    w.value = o.options[place_of(o, o.value) % #o.options + 1]
   end,
 }
 
@@ -322,6 +353,22 @@ define {
     local shown = o.password and "(hidden)" or ("%q"):format(o.value)
     return ("text%s = %s"):format(o.label ~= "" and " " .. o.label or "", shown)
   end,
+  brief = function(_, o)
+    local text = o.password and ("•"):rep(utf8.len(o.value) or #o.value) or ("%q"):format(o.value)
+    return (o.label ~= "" and o.label .. " " or "") .. text
+  end,
+  typed = function(_, text) return text end,
+}
+
+define {
+  name = "valid", model = "Valid", doc = "A mark that says whether something is right.",
+  params = {
+    { name = "value", type = "boolean", default = false },
+    { name = "text", type = "string", default = "", doc = "what stands beside a mark that says it is not" },
+  },
+  keys = { text = "readout" },
+  example = "nb.ui.valid{label=\"converged\", value=true}.value  --> true",
+  brief = function(_, o) return (o.label ~= "" and o.label .. " " or "") .. (o.value and "✓" or "✗ " .. o.text) end,
 }
 
 define {
@@ -336,12 +383,14 @@ define {
   params = { { name = "value", type = "string", default = "", positional = true } },
   example = "nb.ui.html(\"<b>ready</b>\").value  --> \"<b>ready</b>\"",
   text = function(_, o) return (o.value:gsub("<[^>]*>", "")) end,
+  brief = false,
 }
 
 define {
   name = "colour", model = "ColorPicker", doc = "A colour, as \"#rrggbb\" or by its name in HTML.",
   params = { { name = "value", type = "string", default = "#000000" } },
   example = "nb.ui.colour{value=\"#ff0000\"}.value  --> \"#ff0000\"",
+  typed = function(_, text) return text end,
 }
 
 local function date_parts(value)
@@ -377,51 +426,7 @@ define {
       math.type(sent.date) == "integer" and ("%04d-%02d-%02d"):format(sent.year, sent.month + 1, sent.date)
     return text and date_parts(text) and text or nil
   end,
-}
-
--- ---- pictures ----
-
--- The bytes and format of a picture: PNG or JPEG bytes, SVG, or what shows itself as one of these.
-local function picture_of(kind, value)
-  if type(value) ~= "string" then
-    local bundle = display.bundle(value, { rich = true })
-    local data = bundle["image/svg+xml"] or bundle["image/png"]
-    if type(data) ~= "string" then
-      fail(kind, "value must be a picture or bytes of one, got %s", options.describe(value))
-    end
-    value = data
-  end
-  if value:sub(1, 4) == "\137PNG" then return value, "png" end
-  if value:sub(1, 2) == "\255\216" then return value, "jpeg" end
-  local svg = value:find("<svg", 1, true)
-  if svg then return value:sub(svg), "svg+xml" end
-  fail(kind, "value must be bytes of a PNG or JPEG picture, or SVG")
-end
-
-define {
-  name = "picture", model = "Image",
-  doc = "A picture: bytes of PNG or JPEG, SVG, or a plot; assign another to redraw it.",
-  params = {
-    { name = "value", type = "any", doc = "the picture" },
-    { name = "width", type = "string", default = "", doc = "in pixels; its own" },
-  },
-  example = "nb.ui.picture(nb.plot.curve{1, 2, 3}).format  --> \"svg+xml\"",
-  make = function(kind, o)
-    o.value, o.format = picture_of(kind, o.value)
-    return widget.new(kind, o)
-  end,
-  check = function(w, field, value)
-    if field ~= "value" then return value end
-    local bytes, format = picture_of(widget.private(w).kind, value)
-    widget.set(w, "format", format)
-    return bytes
-  end,
-  encode = function(_, field, value)
-    if field == "value" then return { bytes = value } end
-    return value
-  end,
-  decode = function() return nil end,
-  text = function(_, o) return ("picture, %d bytes of %s"):format(#o.value, o.format) end,
+  typed = function(_, text) return text end,
 }
 
 return controls

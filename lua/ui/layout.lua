@@ -62,7 +62,7 @@ define {
 
 local function define_titled(name, model, doc, first)
   define {
-    name = name, model = model, doc = doc, see = { "ui.row", "ui.column" },
+    name = name, model = model, doc = doc, see = { "ui.row", "ui.column" }, main = "selected",
     more = { { name = "titles", type = "table", fixed = true, optional = true, doc = "a text for each" },
       { name = "selected", type = "integer", default = first, doc = "the one that is open; 0: none" } },
     keys = { selected = "selected_index" },
@@ -99,13 +99,14 @@ local function define_titled(name, model, doc, first)
     end,
   }
 end
-define_titled("tabs", "Tab", "Controls behind each other, each with a tab.", 1)
-define_titled("accordion", "Accordion", "Controls above each other that fold.", 0)
+define_titled("tabs", "Tab", "Controls behind each other, each with a tab; handlers are told which is open.", 1)
+define_titled("accordion", "Accordion", "Controls above each other that fold; handlers are told which is open.", 0)
 
 -- ---- what is shown ----
 
 local Output = {
   name = "output", model = "Output", package = "@jupyter-widgets/output", version = "1.0.0", plain = true,
+  brief = false, redrawn = true,
   doc = "A place for what is shown: w:show(value) replaces what stands there, w:run(f, ...) does so by what f " ..
     "prints and returns.",
   params = {}, see = { "ui.interact" },

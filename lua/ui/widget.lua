@@ -5,6 +5,9 @@
 -- A kind is { name=, model=, view=, package=, version=, params=, keys=, encode=, decode=, check= }: `keys` tells how
 -- what users call a field is called in messages; encode(w, field, value) and decode(w, field, sent) translate values,
 -- decode gives nil for what is none; check(w, field, value) raises what is wrong with a value that the user assigns.
+-- `main` is the field that handlers are told of, where it is not the value.  For a terminal's line (line.lua): brief(w,
+-- values) is its text, move(w, values, by) the value so many steps on, press(w) what Enter does, typed(w, text) the
+-- value that a text stands for.
 local native = require "nablua.native"
 local nb = require "nablua.core"
 local display = require "nablua.display"
@@ -22,6 +25,9 @@ local shown = {}                                -- id → control that a page kn
 
 local Control = { __name = "control" }
 local methods = {}
+
+-- Told of each control that has changed; what draws controls puts another here.
+function widget.changed() end
 
 -- ---- messages ----
 
@@ -62,6 +68,7 @@ local function send(w, fields, method)
   local p = own[w]
   if not p.comm then return end
   local state, paths, buffers = wire_state(w, fields)
+  if next(state) == nil and #buffers == 0 then return end  -- nothing of it concerns the page
   p.comm:send({ method = method or "update", state = state, buffer_paths = paths }, buffers)
 end
 
@@ -75,7 +82,7 @@ function widget.call_handlers(w)
   end
   p.calling = p.calling + 1
   for _, handler in ipairs(table.move(p.handlers, 1, #p.handlers, 1, {})) do
-    local ok, problem = pcall(handler, p.values.value, w)
+    local ok, problem = pcall(handler, p.values[p.kind.main or "value"], w)
     if not ok and first == nil then first = problem end
   end
   p.calling = p.calling - 1
@@ -100,7 +107,7 @@ local function take_update(w, state)
   for field, new in pairs(taken) do
     if p.values[field] ~= new then
       p.values[field] = new
-      changed = changed or field == "value"
+      changed = changed or field == (p.kind.main or "value")
     end
   end
   if next(taken) then send(w, taken, "echo_update") end
@@ -186,6 +193,7 @@ function Control:__display(settings)
   local bundle = { ["text/plain"] = widget.text(self) }
   local id = settings.rich and widget.open(self)
   if id then bundle[VIEW] = { version_major = 2, version_minor = 0, model_id = id } end
+  if display.show and not comms() then require("nablua.ui.line").show(self) end
   return bundle
 end
 
@@ -204,6 +212,7 @@ function widget.set(w, field, value)
   if rawequal(p.values[field], value) or (type(value) ~= "table" and p.values[field] == value) then return false end
   p.values[field] = value
   send(w, { [field] = true })
+  widget.changed(w)
   return true
 end
 
@@ -220,14 +229,15 @@ function Control:__newindex(key, value)
   end
   if param.fixed then native.raise(("%s: %s is as it was made; make another"):format(where, key)) end
   if value == nil then native.raise(("%s: %s cannot be nil"):format(where, key)) end
-  if widget.set(self, key, options.check_value(where, param, value)) and key == "value" then
+  if widget.set(self, key, options.check_value(where, param, value)) and key == (own[self].kind.main or "value") then
     widget.call_handlers(self)
   end
 end
 
 -- ---- what users call ----
 
-local function document(name, entry)
+-- Adds a method (":name") or field (".name") of controls to the registry.
+function widget.document(name, entry)
   entry.name, entry.kind = "w" .. name, name:sub(1, 1) == ":" and "method" or "field"
   if entry.kind == "method" then
     entry.value = entry[1]
@@ -237,7 +247,7 @@ local function document(name, entry)
   registry.add(entry)
 end
 
-document(":on_change", {
+widget.document(":on_change", {
   doc = "Calls f(value, w) whenever the value changes: by hand, in the middle of what runs, or by assignment.  " ..
     "Returns w.",
   signature = "w:on_change(f)", see = { "w.value", "ui.bind" },
@@ -252,12 +262,13 @@ document(":on_change", {
   end,
 })
 
-document(":close", {
+widget.document(":close", {
   doc = "Removes a control from the page; its value stays.",
   signature = "w:close()", example = "local w = nb.ui.toggle{value=true}; w:close(); return w.value  --> true",
   function(self)
     local p = own[self]
     p.closed = true
+    widget.changed(self)
     if not p.comm then return end
     shown[p.comm.id] = nil
     p.comm:close()
@@ -265,15 +276,15 @@ document(":close", {
   end,
 })
 
-document(".value", {
+widget.document(".value", {
   doc = "What a control is at; assign it to move the control, which calls its handlers.", see = { "w:on_change" },
   example = "local w = nb.ui.number{value=3}; w.value = 4; return w.value  --> 4",
 })
-document(".label", {
+widget.document(".label", {
   doc = "What stands beside a control; can be assigned.",
   example = "local w = nb.ui.text{label=\"name\"}; return w.label  --> \"name\"",
 })
-document(".disabled", {
+widget.document(".disabled", {
   doc = "Whether a control can be moved by hand; can be assigned.",
   example = "local w = nb.ui.button{label=\"go\"}; w.disabled = true; return w.disabled  --> true",
 })
@@ -302,6 +313,9 @@ function widget.new(kind, values, children)
   return w
 end
 
+-- What users call, by name.
+widget.make = {}
+
 -- The entry of a kind for the registry; make(o), where a kind has it, changes the options into values.
 function widget.entry(kind)
   local params = table.move(kind.params, 1, #kind.params, 1, {})
@@ -310,12 +324,12 @@ function widget.entry(kind)
   kind.package, kind.version = kind.package or "@jupyter-widgets/controls", kind.version or "2.0.0"
   kind.keys = kind.keys or {}
   kind.keys.label = kind.keys.label or "description"
+  widget.make[kind.name] = function(...)
+    return (kind.make or widget.new)(kind, options.read("ui." .. kind.name, params, ...))
+  end
   return {
     name = kind.name, doc = kind.doc, params = params, example = kind.example, see = kind.see or { "w.value" },
-    function(...)
-      local o = options.read("ui." .. kind.name, params, ...)
-      return (kind.make or widget.new)(kind, o)
-    end,
+    widget.make[kind.name],
   }
 end
 

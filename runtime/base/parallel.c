@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "nablua/interrupt.h"
+#include "subnormal.h"
 
 enum { MAX_THREADS = 256, SPINS = 20000, BLOCKS_A_PART = 8, GRAINS_A_BLOCK = 64, PARTS_LIMIT = 1 << 16 };
 
@@ -28,6 +29,7 @@ static struct {
   void (*body)(int64_t, int64_t, void *);
   void *ctx;
   int64_t n, grain;
+  uint64_t control;  // how the caller computes: see subnormal.h
   int parts;
   atomic_uint_least64_t job;                 // its number times PARTS_LIMIT, plus its parts
   atomic_uint_least64_t taken[MAX_THREADS];  // for each part the last job in which it was claimed
@@ -48,6 +50,7 @@ static void run_part(int part) {
   int64_t block = (end - begin + BLOCKS_A_PART - 1) / BLOCKS_A_PART;
   if (block > GRAINS_A_BLOCK * pool.grain) block = GRAINS_A_BLOCK * pool.grain;
   if (block < pool.grain) block = pool.grain;
+  if (float_control() != pool.control) float_control_set(pool.control);
   for (int64_t i = begin; i < end && !nb_interrupted(); i += block)
     pool.body(i, i + block < end ? i + block : end, pool.ctx);
 }
@@ -148,6 +151,7 @@ void nb_parallel_for(int64_t n, int64_t grain, void (*body)(int64_t, int64_t, vo
   pool.ctx = ctx;
   pool.n = n;
   pool.grain = grain;
+  pool.control = float_control();
   pool.parts = (int)parts;
   if (parts == 1) {
     run_part(0);

@@ -124,6 +124,11 @@ static int rename_file(const char *from, const char *to) {
   return fails("rename") ? -1 : rename(from, to);
 }
 
+// Gives each of two files the other's name, in one step; some file systems cannot.
+static int exchange_files(const char *a, const char *b) {
+  return fails("exchange") ? -1 : renameat2(AT_FDCWD, a, AT_FDCWD, b, RENAME_EXCHANGE);
+}
+
 static int unlink_file(int folder, const char *path) {
   return fails("unlink") ? -1 : unlinkat(folder, path, 0);
 }
@@ -341,13 +346,35 @@ static bool keep_rights(Replacement *r) {
   return change_rights(r->fd, mode) == 0 || errno == EPERM;  // some file systems have no rights
 }
 
+static bool is_unsupported(int code) {
+  return code == EINVAL || code == ENOTSUP || code == ENOSYS;
+}
+
+// Gives the new file its name.  The old one is kept under the temporary name, where the file system can do that, until
+// nothing can fail any more.
+static bool take_name(Replacement *r, bool *old_kept) {
+  *old_kept = r->exists && exchange_files(r->temporary, r->target) == 0;
+  if (*old_kept) return true;
+  if (r->exists && !is_unsupported(errno) && errno != ENOENT) return false;
+  return rename_file(r->temporary, r->target) == 0;
+}
+
 // The new name survives a power cut once its folder is on disk too; some file systems cannot sync one.
-static bool keep_name(Replacement *r, Error *err) {
-  if (!r->folder || sync_folder(r->folder) == 0 || errno == EINVAL || errno == ENOTSUP || errno == ENOSYS ||
-      errno == EBADF)
-    return true;
+static bool keep_name(Replacement *r) {
+  return !r->folder || sync_folder(r->folder) == 0 || is_unsupported(errno) || errno == EBADF;
+}
+
+// Takes the name away again, so that a write that failed has changed nothing; false with a sentence.
+static bool give_name_back(Replacement *r, bool old_kept, Error *err) {
+  int code = errno;
+  if (old_kept && exchange_files(r->temporary, r->target) == 0) {
+    unlink_file(AT_FDCWD, r->temporary);
+    return cannot_write(r, code, err);
+  }
+  if (!r->exists && unlink_file(AT_FDCWD, r->target) == 0) return cannot_write(r, code, err);
+  if (old_kept) unlink_file(AT_FDCWD, r->temporary);
   return nb_fail(err, NB_ERROR_FILE, "%s is %s, but its folder cannot be synced (%s): after a power cut %s", r->path,
-                 r->exists ? "replaced" : "written", strerror(errno),
+                 r->exists ? "replaced" : "written", strerror(code),
                  r->exists ? "the old file may be back" : "it may be missing");
 }
 
@@ -358,11 +385,12 @@ bool nb_replace_close(Replacement *r, bool ok, Error *err) {
   if (ok && (lock < 0 || !keep_rights(r) || sync_file(r->fd) != 0)) ok = cannot_write(r, errno, err);
   if (close_file(r->fd) != 0 && ok) ok = cannot_write(r, errno, err);
   r->fd = -1;
-  if (ok && rename_file(r->temporary, r->target) != 0) ok = cannot_write(r, errno, err);
-  if (ok)
-    ok = keep_name(r, err);
-  else
+  bool old_kept = false;
+  if (ok && !take_name(r, &old_kept)) ok = cannot_write(r, errno, err);
+  if (!ok)
     unlink_file(AT_FDCWD, r->temporary);
+  else if (!keep_name(r) || (old_kept && unlink_file(AT_FDCWD, r->temporary) != 0 && errno != ENOENT))
+    ok = give_name_back(r, old_kept, err);
   if (lock >= 0) close(lock);
   close_folder(r);
   return ok;

@@ -11,6 +11,7 @@
 #include "nablua/memory.h"
 
 struct RowFile {
+  int refs;
   Input in;
   char *path;  // owned, as in.path is read after the opening
   size_t path_size;
@@ -46,7 +47,7 @@ RowFile *nb_rows_open(const char *path, Error *err) {
   size_t size = strlen(path) + 1;
   RowFile *f = nb_alloc(sizeof *f, err);
   if (!f) return NULL;
-  *f = (RowFile){.in = {.fd = -1}, .path_size = size};
+  *f = (RowFile){.refs = 1, .in = {.fd = -1}, .path_size = size};
   if (!(f->path = nb_alloc(size, err))) {
     nb_free(f, sizeof *f);
     return NULL;
@@ -57,8 +58,13 @@ RowFile *nb_rows_open(const char *path, Error *err) {
   return NULL;
 }
 
+RowFile *nb_rows_retain(RowFile *f) {
+  f->refs++;
+  return f;
+}
+
 void nb_rows_close(RowFile *f) {
-  if (!f) return;
+  if (!f || --f->refs > 0) return;
   if (f->in.kind) nb_input_close(&f->in);
   nb_free(f->path, f->path_size);
   nb_free(f, sizeof *f);
@@ -68,10 +74,14 @@ const Layout *nb_rows_layout(const RowFile *f) {
   return &f->layout;
 }
 
-// Reads `size` bytes that lie at an offset of the file.
-static bool read_at(const RowFile *f, unsigned char *to, uint64_t size, uint64_t offset, Error *err) {
+size_t nb_rows_bytes(const RowFile *f) {
+  return (size_t)f->row_bytes;
+}
+
+// Reads `size` bytes that lie at an offset of the file; `polls` on the thread that computes.
+static bool read_at(const RowFile *f, bool polls, unsigned char *to, uint64_t size, uint64_t offset, Error *err) {
   while (size > 0) {
-    if (!nb_poll(err)) return false;
+    if (polls && !nb_poll(err)) return false;
     ssize_t n = pread(f->in.fd, to, size < PART ? (size_t)size : PART, (off_t)offset);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return nb_fail(err, NB_ERROR_FILE, "cannot read %s: %s", f->path, strerror(errno));
@@ -112,11 +122,21 @@ Tensor *nb_rows_read(RowFile *f, const int64_t *places, int64_t n, Error *err) {
   bool ok = to;
   for (int64_t i = 0, run; ok && i < n; i += run) {
     run = run_length(places + i, n - i);
-    ok = read_at(f, to + (size_t)i * f->row_bytes, (uint64_t)run * f->row_bytes,
+    ok = read_at(f, true, to + (size_t)i * f->row_bytes, (uint64_t)run * f->row_bytes,
                  f->start + (uint64_t)(places[i] - 1) * f->row_bytes, err);
   }
   if (ok) nb_stored_convert(f->wire, f->swap, nb_tensor_data(t), to, nb_layout_numel(&l));
   if (!direct && to) nb_free(to, raw);
   if (!ok) nb_tensor_release(&t);
   return t;
+}
+
+bool nb_rows_read_one(const RowFile *f, int64_t place, void *to, void *scratch, Error *err) {
+  int64_t n = 1;
+  for (int d = 1; d < f->layout.ndim; d++) n *= f->layout.shape[d];
+  bool direct = f->wire->size == nb_dtype_size(f->layout.dtype);
+  unsigned char *raw = direct ? to : scratch;
+  if (!read_at(f, false, raw, f->row_bytes, f->start + (uint64_t)(place - 1) * f->row_bytes, err)) return false;
+  nb_stored_convert(f->wire, f->swap, to, raw, n);
+  return true;
 }

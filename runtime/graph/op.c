@@ -11,6 +11,8 @@
 #include "nablua/interrupt.h"
 #include "nablua/map.h"
 #include "nablua/memory.h"
+#include "nablua/modes.h"
+#include "subnormal.h"
 #include "tape_private.h"
 
 // ---- the table ----
@@ -187,13 +189,30 @@ __attribute__((noinline, cold)) static bool tell_inner(const Call *c, bool in_pl
   return nb_tell_applied(NB_INNER, &a, err);
 }
 
+static int flushing;
+
+int nb_flushing(void) {
+  return flushing;
+}
+
+void nb_flush_more(int by) {
+  flushing += by;
+}
+
+__attribute__((noinline, cold)) static bool forward_flushing(Call *c, Error *err) {
+  uint64_t before = flush_begin();
+  bool ok = c->op->forward(c, err);
+  float_control_set(before);
+  return ok;
+}
+
 // A forward may be composed of operators: these leave no nodes of their own, and nobody hears of them.
 static bool run_forward(Call *c, Error *err) {
   bool grad = nb_grad_enabled();
   if (nb_is_heard(NB_INNER)) nb_tell_computing(c->op);
   if (grad) nb_set_grad_enabled(false);
   nb_voices.deaf[NB_INNER]++;
-  bool ok = c->op->forward(c, err);
+  bool ok = flushing && !c->op->life ? forward_flushing(c, err) : c->op->forward(c, err);
   nb_voices.deaf[NB_INNER]--;
   if (grad) nb_set_grad_enabled(true);
   return ok;

@@ -17,8 +17,8 @@
 
 static bool grad_enabled = true;
 static uint64_t next_order;
-static Site (*site_provider)(void *);
-static void *site_user;
+static Node *latest;  // the first of all nodes that live
+static Site (*site_provider)(const void **module);
 
 bool nb_grad_enabled(void) {
   return grad_enabled;
@@ -28,19 +28,16 @@ void nb_set_grad_enabled(bool on) {
   grad_enabled = on;
 }
 
-void nb_set_site_provider(Site (*provider)(void *), void *user) {
+void nb_set_site_provider(Site (*provider)(const void **module)) {
   site_provider = provider;
-  site_user = user;
 }
 
 Site nb_site_now(void) {
-  return site_provider ? site_provider(site_user) : (Site){NULL, 0};
+  return site_provider ? site_provider(NULL) : (Site){NULL, 0};
 }
 
-static uint32_t (*caller_provider)(void);
-
-void nb_set_caller_provider(uint32_t (*provider)(void)) {
-  caller_provider = provider;
+uint64_t nb_last_order(void) {
+  return next_order;
 }
 
 static const char *site_source(Site s) {
@@ -48,6 +45,20 @@ static const char *site_source(Site s) {
 }
 
 // ---- nodes ----
+
+static void join_living(Node *n) {
+  n->after = latest;
+  if (latest) latest->before = n;
+  latest = n;
+}
+
+static void leave_living(const Node *n) {
+  if (n->after) n->after->before = n->before;
+  if (n->before)
+    n->before->after = n->after;
+  else
+    latest = n->after;
+}
 
 Node *nb_node_retain(Node *n) {
   n->refs++;
@@ -80,6 +91,7 @@ void nb_node_release(Node **slot) {
     dead = n->next_dead;
     Object *life = n->op->life;
     drop_values(n);
+    leave_living(n);
     nb_free(n, n->bytes);
     if (life) nb_object_release(&life);
   }
@@ -117,6 +129,7 @@ static Node *node_new(const Op *op, const Value *args, Error *err) {
   n->args = (Value *)(n + 1);
   n->edges = (Edge *)(n->args + params);
   n->versions = nb_args_copy(op, n->args, args, n->edges + edges, false);
+  join_living(n);
   return n;
 }
 
@@ -161,8 +174,7 @@ static Node *make_node(Call *c, Error *err) {
     n->out_version[i] = c->out[i]->storage->version;
   }
   n->order = ++next_order;
-  n->site = nb_site_now();
-  n->caller = caller_provider ? caller_provider() : 0;
+  if (site_provider) n->site = site_provider(&n->module);
   return n;
 }
 
@@ -347,6 +359,30 @@ static bool check_unchanged(const Node *n, Error *err) {
     if (n->saved_out[i] && n->saved_out[i]->storage->version != n->out_version[i])
       return changed(n, n->saved_out[i], err);
   return true;
+}
+
+// Whether the node's rule reads what a storage holds now.
+static bool needs(const Node *n, const Storage *s) {
+  int edge = 0;
+  for (int i = 0; i < NB_MAX_PARAMS && n->op->params[i].name; i++) {
+    Tensor **list;
+    for (int j = 0, count = nb_arg_tensors(&n->op->params[i], &n->args[i], &list); j < count; j++, edge++)
+      if (list[j] && (n->op->saves & NB_SAVE_IN(i)) && list[j]->storage == s && n->versions[edge] == s->version)
+        return true;
+  }
+  for (int i = 0; i < NB_MAX_OUTPUTS; i++)
+    if (n->saved_out[i] && n->saved_out[i]->storage == s && n->out_version[i] == s->version) return true;
+  return false;
+}
+
+uint64_t nb_tape_order(void) {
+  return next_order;
+}
+
+const Node *nb_tape_needs(const Storage *s, uint64_t order) {
+  for (const Node *n = latest; n; n = n->after)
+    if (!n->freed && n->order <= order && needs(n, s)) return n;
+  return NULL;
 }
 
 // The node's own rule: what `grad` of the outputs makes of each edge.

@@ -83,10 +83,28 @@ static void copy_row(char *to, const char *image, int64_t height, int64_t width,
   if (last < n) memset(to + (size_t)last * element, 0, (size_t)(n - last) * element);
 }
 
-// One channel of the window with number `index` in its image.
+// The same of a window as wide as its image, with `left` zeros before each row and others behind it, which stay from
+// one window to the next.
+static void copy_rows(const Windows *w, const char *image, int64_t p, int64_t left, char *to) {
+  const Conv *v = w->v;
+  size_t bytes = (size_t)v->width * w->element, pitch = (size_t)w->pitch * w->element;
+  to += (size_t)left * w->element;
+  for (int64_t i = 0; i < w->height + w->reach[0]; i++, p++, to += pitch) {
+    if (p < 0 || p >= v->height)
+      memset(to, 0, bytes);
+    else
+      memcpy(to, image + (size_t)p * bytes, bytes);
+  }
+}
+
+// One channel of the window with number `index` in its image, into what is zero or holds another of its kind.
 static void copy_window(const Windows *w, const char *image, int64_t index, char *to) {
   const Conv *v = w->v;
   int64_t p = index / w->across * w->height - v->padding[0], q = index % w->across * w->width - v->padding[1];
+  if (w->across == 1 && v->padding[1] >= 0) {
+    copy_rows(w, image, p, v->padding[1], to);
+    return;
+  }
   for (int64_t i = 0; i < w->height + w->reach[0]; i++)
     copy_row(to + (size_t)(i * w->pitch) * w->element, image, v->height, v->width, p + i, q, w->pitch, w->element);
 }
@@ -110,7 +128,8 @@ typedef struct Work {
     NB_IVDEP for (int64_t j = 0; j < n; j++)((T *)(void *)to)[j] = sum[j] + add; \
   } while (0)
 
-static void put_outputs(const Work *work, int64_t image, int64_t group, int64_t index, const char *sums) {
+NB_TWICE(put_outputs, (const Work *work, int64_t image, int64_t group, int64_t index, const char *sums),
+         (work, image, group, index, sums), true) {
   const Windows *w = work->w;
   const Conv *v = w->v;
   int64_t p = index / w->across * w->height, q = index % w->across * w->width;
@@ -138,8 +157,7 @@ static void forward_part(int64_t begin, int64_t end, void *ctx) {
   const Conv *v = w->v;
   for (int64_t part = begin; part < end; part++) {
     char *window = work->buffers + (size_t)part * work->buffer_bytes, *sums = window + work->window_bytes;
-    memset(window + (size_t)(w->channels * w->plane) * w->element, 0,
-           work->window_bytes - (size_t)(w->channels * w->plane) * w->element);
+    memset(window, 0, work->window_bytes);
     for (int64_t item = work->items * part / work->parts; item < work->items * (part + 1) / work->parts; item++) {
       if (nb_interrupted()) return;
       int64_t index = item % (w->down * w->across), g = item / (w->down * w->across) % v->groups;

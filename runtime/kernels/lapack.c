@@ -16,6 +16,7 @@ static const struct {
     {"getrf", offsetof(Lapack, getrf)}, {"getri", offsetof(Lapack, getri)}, {"getrs", offsetof(Lapack, getrs)},
     {"trtrs", offsetof(Lapack, trtrs)}, {"potrf", offsetof(Lapack, potrf)}, {"geqrf", offsetof(Lapack, geqrf)},
     {"orgqr", offsetof(Lapack, orgqr)}, {"gesdd", offsetof(Lapack, gesdd)}, {"syevd", offsetof(Lapack, syevd)},
+    {"geev", offsetof(Lapack, geev)},
 };
 
 // The kind of number is the first letter of a name.

@@ -27,6 +27,9 @@ typedef struct Lapack {
                 void *vt, const int *ldvt, void *work, const int *lwork, int *iwork, int *info, size_t);
   void (*syevd)(const char *jobz, const char *uplo, const int *n, void *a, const int *lda, void *w, void *work,
                 const int *lwork, int *iwork, const int *liwork, int *info, size_t, size_t);
+  void (*geev)(const char *jobvl, const char *jobvr, const int *n, void *a, const int *lda, void *wr, void *wi,
+               void *vl, const int *ldvl, void *vr, const int *ldvr, void *work, const int *lwork, int *info, size_t,
+               size_t);
 } Lapack;
 
 // The functions for f32 or f64; NULL with a sentence that names the package when there is no LAPACK.

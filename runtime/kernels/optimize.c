@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // One-pass optimizer steps.
 //
-// The formulas are those of lua/optim.lua, operation by operation, so that both give the same numbers.
+// The formulas are those of lua/optim.lua, operation by operation, so that both give the same numbers; both take what
+// is below the least normal number for 0.
 #include "nablua/optimize.h"
 
 #include <math.h>
@@ -11,6 +12,7 @@
 #include "nablua/events.h"
 #include "nablua/interrupt.h"
 #include "nablua/tape.h"
+#include "subnormal.h"
 
 typedef struct Step {
   const OptimizerRule *rule;
@@ -140,7 +142,9 @@ bool nb_optimizer_step_at(Site site, const OptimizerRule *rule, const OptimizerS
       s.step = rule->lr / (1 - pow(rule->beta1, t));
       s.scale = 1 / sqrt(1 - pow(rule->beta2, t));
     }
+    uint64_t control = flush_begin();
     nb_parallel_for(nb_layout_numel(&w->layout), NB_GRAIN, w->layout.dtype == NB_F32 ? f32 : f64, &s);
+    float_control_set(control);
     for (int k = 0; k < NB_SLOT_TENSORS; k++)
       if (slots[i].all[k]) nb_storage_change(slots[i].all[k]->storage, site);
   }

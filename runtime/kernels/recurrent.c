@@ -9,6 +9,7 @@
 #include "loops.h"
 #include "nablua/interrupt.h"
 #include "nablua/memory.h"
+#include "subnormal.h"
 #include "vector.h"
 
 const RecurrentBlocks recurrent_blocks[CELLS] = {
@@ -59,8 +60,11 @@ static void start(Work *w, const Recurrence *r, bool back) {
   if (w->parts > r->batch) w->parts = r->batch;
 }
 
+// A state that decays, and what goes back through many steps, come below the least normal number: they are 0 then.
 static bool run(Work *w, Error *err) {
+  uint64_t control = flush_begin();
   nb_parallel_for(w->parts, 1, body, w);
+  float_control_set(control);
   return nb_poll(err);
 }
 

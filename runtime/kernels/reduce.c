@@ -12,6 +12,7 @@
 #include <immintrin.h>
 #endif
 
+#include "doubles.h"
 #include "nablua/interrupt.h"
 
 enum { BLOCK = 256, TILE = 1024, PARTS = 128 };
@@ -226,12 +227,62 @@ static double dot_f32(int64_t n, const float *x, const float *y, float less) {
   return is_narrow(n) ? dot_f32_narrow(n, x, y, less) : dot_f32_wide(n, x, y, less);
 }
 
-// Side by side, large and small factors may each leave the range that all together would not: then one by one.
+// What products of f32 are that hold zeros, or no numbers.
+typedef struct Ends {
+  int zero, infinite, nan, negative;  // whether there are such; of negative ones: whether their count is odd
+} Ends;
+
+NB_TWICE(look_for_ends, (int64_t n, const float *x, Ends *e), (n, x, e), n >= NB_SHORT) {
+  int zero = 0, infinite = 0, nan = 0, negative = 0;
+  for (int64_t k = 0; k < n; k++) {
+    zero |= x[k] == 0;
+    infinite |= fabsf(x[k]) == INFINITY;
+    nan |= x[k] != x[k];
+    negative ^= !!signbit(x[k]);
+  }
+  *e = (Ends){zero, infinite, nan, negative};
+}
+
+// The product of numbers other than 0, with the powers of two of PRODUCTS lanes apart: nothing leaves the range before
+// the end.  Four factors make at most 2^±600.
+enum { PRODUCTS = 16, PRODUCTS_AT_ONCE = 4 * PRODUCTS };
+NB_TWICE(product_apart, (int64_t n, const float *x, double *product), (n, x, product), n >= NB_SHORT) {
+  const uint64_t exponent = (uint64_t)0x7FF << 52, one = (uint64_t)0x3FF << 52;
+  double lane[PRODUCTS], all = 1;
+  uint64_t power[PRODUCTS] = {0};
+  float rest[PRODUCTS_AT_ONCE];
+  int64_t blocks = (n + PRODUCTS_AT_ONCE - 1) / PRODUCTS_AT_ONCE, twos = 0;
+  for (int j = 0; j < PRODUCTS; j++) lane[j] = 1;
+  for (int64_t k = 0; k < n; k += PRODUCTS_AT_ONCE) {
+    const float *a = x + k;
+    if (n - k < PRODUCTS_AT_ONCE) {
+      for (int j = 0; j < PRODUCTS_AT_ONCE; j++) rest[j] = j < n - k ? a[j] : 1;
+      a = rest;
+    }
+    for (int j = 0; j < PRODUCTS; j++) {
+      double two = (double)a[j] * (double)a[j + PRODUCTS];
+      double v = lane[j] * (two * ((double)a[j + 2 * PRODUCTS] * (double)a[j + 3 * PRODUCTS]));
+      uint64_t bits = bits_of(v);
+      power[j] += (bits & exponent) >> 52;
+      lane[j] = double_of((bits & ~exponent) | one);
+    }
+  }
+  for (int j = 0; j < PRODUCTS; j++) all *= lane[j], twos += (int64_t)power[j] - 1023 * blocks;
+  *product = ldexp(all, twos > 3000 ? 3000 : twos < -3000 ? -3000 : (int)twos);
+}
+
+// Side by side, large and small factors may each leave the range that all together would not.  Infinities meet what was
+// before them: one by one.
 static double product_f32(int64_t n, const float *x) {
   double product = is_narrow(n) ? product_f32_narrow(n, x) : product_f32_wide(n, x);
   if (isfinite(product) && fabs(product) >= DBL_MIN) return product;
+  Ends e;
+  look_for_ends(n, x, &e);
+  if (e.nan) return NAN;
+  if (e.zero && !e.infinite) return copysign(0, e.negative ? -1 : 1);
   product = 1;
-  for (int64_t k = 0; k < n; k++) product *= (double)x[k];
+  for (int64_t k = 0; e.infinite && k < n; k++) product *= (double)x[k];
+  if (!e.infinite) product_apart(n, x, &product);
   return product;
 }
 

@@ -40,18 +40,21 @@ typedef float KERNEL(Loose) __attribute__((vector_size(BYTES), aligned(4), may_a
 #define SMALLER(a, b) _mm512_min_ps(a, b)
 #define CHOOSE(m, a, b) _mm512_mask_blend_ps(_mm512_movepi32_mask((__m512i)(m)), b, a)
 #define ANY(m) (_mm512_movepi32_mask((__m512i)(m)) != 0)
+#define RECIPROCAL(a) KERNEL(reciprocal)(a)
 #elif FUSED
 #define FMA(a, b, c) _mm256_fmadd_ps(a, b, c)
 #define LARGER(a, b) _mm256_max_ps(a, b)
 #define SMALLER(a, b) _mm256_min_ps(a, b)
 #define CHOOSE(m, a, b) _mm256_blendv_ps(b, a, (FLOATS)(m))
 #define ANY(m) (_mm256_movemask_ps((FLOATS)(m)) != 0)
+#define RECIPROCAL(a) (SPREAD(1) / (a))
 #else
 #define FMA(a, b, c) ((a) * (b) + (c))
 #define LARGER(a, b) CHOOSE((a) > (b), a, b)
 #define SMALLER(a, b) CHOOSE((a) < (b), a, b)
 #define CHOOSE(m, a, b) ((FLOATS)((((INTS)(m) >> 31) & (INTS)(a)) | (~((INTS)(m) >> 31) & (INTS)(b))))
 #define ANY(m) ((((m)[0] | (m)[1]) | ((m)[2] | (m)[3])) < 0)
+#define RECIPROCAL(a) (SPREAD(1) / (a))
 #endif
 
 INLINE FLOATS KERNEL(spread)(float s) {
@@ -59,6 +62,14 @@ INLINE FLOATS KERNEL(spread)(float s) {
 }
 #define SPREAD(s) KERNEL(spread)(s)
 #define SIGN ((BITS)SPREAD(-0.0f))
+
+#if FUSED && BYTES == 64
+// 1/a of moderate a, within 2 units in the last place: 14 bits, and a step of Newton's.
+INLINE FLOATS KERNEL(reciprocal)(FLOATS a) {
+  FLOATS r = _mm512_rcp14_ps(a);
+  return FMA(FMA(-a, r, SPREAD(1)), r, r);
+}
+#endif
 
 // x·log2 e rounded, in the last bits of floats, above `bias`: shifted left by 23 they are the bits of 2^(n + bias −
 // 127).  `r` becomes the rest, x − n·ln 2.
@@ -315,16 +326,24 @@ INLINE void KERNEL(normal)(FLOATS *e, FLOATS *below, const FLOATS *x, const int 
   BITS bits[CHAINS];
   // The square in two parts: its rounding would be the exponential's relative error.
   EACH a[c] = SMALLER(SPREAD(14.5f), (FLOATS)((BITS)x[c] & ~SIGN));
+#if FUSED
+  EACH high[c] = SPREAD(-0.5f) * a[c];
+  EACH y[c] = high[c] * a[c];
+  EACH rest[c] = FMA(high[c], a[c], -y[c]);
+  KERNEL(reduce)(bits, r, y, 127 + 64, chains);
+  EACH r[c] += rest[c];
+#else
   EACH high[c] = (FLOATS)((BITS)a[c] & 0xFFFFF000u);
   EACH rest[c] = SPREAD(0.5f) * (a[c] + high[c]) * (a[c] - high[c]);
   EACH high[c] = SPREAD(-0.5f) * high[c] * high[c];
   EACH y[c] = high[c] - rest[c];
   KERNEL(reduce)(bits, r, y, 127 + 64, chains);
   EACH r[c] += (high[c] - y[c]) - rest[c];
+#endif
   KERNEL(exp_of_rest)(e, r, chains);
   EACH e[c] *= (FLOATS)(bits[c] << 23);
   EACH a[c] *= SPREAD(0.3f);
-  EACH rest[c] = SPREAD(1) / (a[c] + SPREAD(1));
+  EACH rest[c] = RECIPROCAL(a[c] + SPREAD(1));
   EACH a[c] *= rest[c];
   EACH y[c] = SPREAD(2.0488059148192406e-2f);
   UNROLL for (int i = 0; i < 9; i++) EACH y[c] = FMA(y[c], a[c], SPREAD(terms[i]));
@@ -451,6 +470,7 @@ TARGET static float KERNEL(largest)(int64_t n, const float *x) {
 #undef SMALLER
 #undef CHOOSE
 #undef ANY
+#undef RECIPROCAL
 #undef SPREAD
 #undef SIGN
 #undef BYTES

@@ -4,6 +4,7 @@
 
 #include "flops.h"
 #include "loops.h"
+#include "vector.h"
 
 NB_BINARY_FLOATS(add, x + y, x + y)
 NB_BINARY(add_i64, int64_t, int64_t, (int64_t)((uint64_t)x + (uint64_t)y))
@@ -43,7 +44,21 @@ NB_BINARY_FLOATS(div, x / y, x / y)
   }
 MULTIPLY_ADD(multiply_add_f32, float)
 MULTIPLY_ADD(multiply_add_f64, double)
-NB_BINARY_FLOATS(power, powf(x, y), pow(x, y))
+NB_BINARY(power_f64, double, double, pow(x, y))
+
+static void power_f32(int64_t n, char *const *p, const int64_t *s, const Value *args) {
+  float first[NB_ROW], second[NB_ROW], out[NB_ROW];
+  bool same = s[2] == 0;
+  (void)args;
+  for (int64_t i = 0; i < n; i += NB_ROW) {
+    int64_t m = n - i < NB_ROW ? n - i : NB_ROW;
+    const float *x = nb_row(first, p[1] + i * s[1], s[1], m);
+    const float *y = same ? (const float *)p[2] : nb_row(second, p[2] + i * s[2], s[2], m);
+    float *o = s[0] == (int64_t)sizeof *o ? (float *)(p[0] + i * s[0]) : out;
+    vector_pow(m, o, x, y, same);
+    nb_put_row(o, p[0] + i * s[0], s[0], m);
+  }
+}
 
 // The commonest exponents by products and quotients, within an ulp and a half.
 NB_UNARY_FLOATS(square, x *x, x *x)

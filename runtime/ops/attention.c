@@ -8,7 +8,7 @@
 #include "flops.h"
 #include "loops.h"
 
-enum { Q, K, V, MASK, CAUSAL, SCALE };                   // scaled_dot_product_attention
+enum { Q, K, V, MASK, CAUSAL, SCALE, GROUPED };          // scaled_dot_product_attention
 enum { G_G = MASK + 1, G_Y, G_LSE, G_CAUSAL, G_SCALE };  // attention_grad, after the same four
 
 static bool batch_shape(const Call *c, Layout *batch, Error *err) {
@@ -37,7 +37,7 @@ static bool fits(const Layout *mask, const Layout *batch, int64_t queries, int64
   return true;
 }
 
-static bool shape_attention(Call *c, Error *err) {
+static bool shape_attention_of(Call *c, Error *err) {
   char tq[NB_SHAPE_TEXT], tk[NB_SHAPE_TEXT], tv[NB_SHAPE_TEXT];
   const Value *a = c->args;
   const Tensor *mask = a[MASK].tensor;
@@ -71,6 +71,58 @@ static bool shape_attention(Call *c, Error *err) {
   c->layout[1].ndim++;
   c->layout[1].shape[batch.ndim] = queries;
   return true;
+}
+
+// How many heads of the query share one of the key and the value; 1 where there is nothing to share, 0 with a sentence.
+static int64_t heads_a_group(const Call *c, Error *err) {
+  const Value *a = c->args;
+  char tq[NB_SHAPE_TEXT], tk[NB_SHAPE_TEXT];
+  if (!a[GROUPED].flag) return 1;
+  bool deep = a[Q].tensor->layout.ndim >= 3 && a[K].tensor->layout.ndim >= 3 && a[V].tensor->layout.ndim >= 3;
+  int64_t heads = deep ? size_at(&a[Q], 3) : 0, shared = deep ? size_at(&a[K], 3) : 0;
+  if (deep && shared > 0 && heads > 0 && heads % shared == 0 && size_at(&a[V], 3) == shared) return heads / shared;
+  nb_fail(err, NB_ERROR_ARGUMENT,
+          "enable_gqa needs key and value with as many heads (the third dimension from the end) as divide the query's, "
+          "got shapes %s and %s",
+          nb_shape_text(&a[Q].tensor->layout, tq), nb_shape_text(&a[K].tensor->layout, tk));
+  return 0;
+}
+
+static bool shape_attention(Call *c, Error *err) {
+  int64_t count = heads_a_group(c, err);
+  if (count <= 1) return count == 1 && shape_attention_of(c, err);
+  // Key and value as they are with every head as often as it serves: only their shapes are looked at.
+  Value args[GROUPED + 1];
+  Tensor wide[2];
+  const Value *given = c->args;
+  memcpy(args, given, sizeof args);
+  for (int i = 0; i < 2; i++) {
+    wide[i] = *given[K + i].tensor;
+    wide[i].layout.shape[wide[i].layout.ndim - 3] *= count;
+    args[K + i].tensor = &wide[i];
+  }
+  c->args = args;
+  bool ok = shape_attention_of(c, err);
+  c->args = given;
+  return ok;
+}
+
+// A key or value with each head `count` times, one after the other.
+static Tensor *repeated(Scope *s, Tensor *t, int64_t count) {
+  if (!t || count == 1) return t;
+  return nb_op(s, "repeat_interleave", (Value[NB_MAX_PARAMS]){{.tensor = t}, {.integer = count}, {.integer = -3}});
+}
+
+// δ of the heads that were repeated, added up.
+static Tensor *gathered(Scope *s, Tensor *g, int64_t count) {
+  if (!g || count == 1) return g;
+  Layout l = g->layout;
+  int at = l.ndim - 3;
+  l.ndim++;
+  for (int d = l.ndim - 1; d > at + 1; d--) l.shape[d] = l.shape[d - 1];
+  l.shape[at] /= count, l.shape[at + 1] = count;
+  int dim = at + 1;
+  return nb_sum_dims(s, nb_reshape(s, g, l.shape, l.ndim), &dim, 1, false);
 }
 
 // A tensor of matrices as it broadcasts over the batch.
@@ -127,8 +179,16 @@ static bool prepare(Scope *s, const Call *c, bool causal, double scale, Attentio
 static bool forward_attention(Call *c, Error *err) {
   Scope s;
   Attention a;
+  int64_t count = heads_a_group(c, err);
+  if (count == 0) return false;
   nb_scope_open(&s, err);
-  bool ok = prepare(&s, c, c->args[CAUSAL].flag, c->args[SCALE].number, &a);
+  Value args[GROUPED + 1];
+  memcpy(args, c->args, sizeof args);
+  args[K].tensor = repeated(&s, args[K].tensor, count);
+  args[V].tensor = repeated(&s, args[V].tensor, count);
+  Call own = *c;
+  own.args = args;
+  bool ok = args[K].tensor && args[V].tensor && prepare(&s, &own, c->args[CAUSAL].flag, c->args[SCALE].number, &a);
   if (ok) {
     a.y = matrices_of(c->out[0], &a), a.lse = nb_tensor_data(c->out[1]);
     ok = attention_forward(&a, err);
@@ -141,7 +201,7 @@ static bool forward_attention(Call *c, Error *err) {
 
 static bool shape_attention_grad(Call *c, Error *err) {
   Layout batch;
-  if (!shape_attention(c, err)) return false;
+  if (!shape_attention_of(c, err)) return false;
   Layout y = c->layout[0], lse = c->layout[1];
   c->compute = nb_dtype_promote(c->args[G_Y].tensor->layout.dtype, NB_F32);
   if (!nb_arg_fits(c, G_Y, &y, err) || !nb_arg_fits(c, G_G, &y, err) || !nb_arg_fits(c, G_LSE, &lse, err) ||
@@ -232,12 +292,16 @@ static bool is_composed(Backward *b, int mask) {
 
 static bool backward_attention(Backward *b) {
   Tensor *d[4];
+  const Layout *q = &nb_in(b, Q)->layout, *k = &nb_in(b, K)->layout;
+  int64_t count = nb_arg(b, GROUPED)->flag ? q->shape[q->ndim - 3] / k->shape[k->ndim - 3] : 1;
+  Tensor *key = repeated(b->scope, nb_in(b, K), count), *value = repeated(b->scope, nb_in(b, V), count);
+  if (!key || !value) return false;
   if (is_composed(b, MASK)) {
     double scale = scale_of(nb_arg(b, SCALE)->number, size_at(nb_arg(b, K), 1));
     DType dtype = b->grad[0]->layout.dtype;
     Parts t = {nb_to(b->scope, nb_in(b, Q), dtype),
-               nb_to(b->scope, nb_in(b, K), dtype),
-               nb_to(b->scope, nb_in(b, V), dtype),
+               nb_to(b->scope, key, dtype),
+               nb_to(b->scope, value, dtype),
                nb_in(b, MASK),
                b->grad[0],
                b->node->saved_out[1],
@@ -245,8 +309,8 @@ static bool backward_attention(Backward *b) {
                scale};
     if (!composed_backward(b->scope, &t, d)) return false;
   } else {
-    Value args[NB_MAX_PARAMS] = {{.tensor = nb_in(b, Q)},    {.tensor = nb_in(b, K)}, {.tensor = nb_in(b, V)},
-                                 {.tensor = nb_in(b, MASK)}, {.tensor = b->grad[0]},  {.tensor = nb_out(b, 0)},
+    Value args[NB_MAX_PARAMS] = {{.tensor = nb_in(b, Q)},    {.tensor = key},        {.tensor = value},
+                                 {.tensor = nb_in(b, MASK)}, {.tensor = b->grad[0]}, {.tensor = nb_out(b, 0)},
                                  {.tensor = nb_out(b, 1)}};
     args[G_CAUSAL].flag = nb_arg(b, CAUSAL)->flag;
     args[G_SCALE].number = nb_arg(b, SCALE)->number;
@@ -254,7 +318,7 @@ static bool backward_attention(Backward *b) {
   }
   if (nb_in(b, MASK) && nb_wants(b, MASK) && !nb_give(b, MASK, d[3])) return false;
   for (int i = Q; i <= V; i++)
-    if (nb_wants(b, i) && !nb_give(b, i, d[i])) return false;
+    if (nb_wants(b, i) && !nb_give(b, i, i == Q ? d[i] : gathered(b->scope, d[i], count))) return false;
   return true;
 }
 
@@ -406,12 +470,14 @@ static bool backward_self_attention(Backward *b) {
 #define ATTENTION_CASES                                                                                         \
   "f(2,3,4), f(2,5,4), f(2,5,3); f(4,2), f(4,2), f(4,3), {is_causal=true}; f(2,1,3,2), f(4,5,2), f(4,5,2), "    \
   "{scale=0.7}; f(2,3,2), f(2,4,2), f(2,4,2), m(3,4); f(2,3,2), f(3,2), f(1,3,2), f(2,1,3), {is_causal=true}; " \
-  "f(3,1), f(2,1), f(2,1), nb.tensor({{false,false},{true,true},{false,true}}, {dtype='bool'})"
+  "f(3,1), f(2,1), f(2,1), nb.tensor({{false,false},{true,true},{false,true}}, {dtype='bool'}); "               \
+  "f(4,2,3), f(2,3,3), f(2,3,2), {enable_gqa=true, is_causal=true}"
 
 static const Op ops[] = {
     {.name = "scaled_dot_product_attention",
      .doc = "softmax(query·keyᵀ·scale + attn_mask)·value on the last two dimensions; others are batches and broadcast. "
-            "A mask of bool is true where a key is seen, numbers are added; a query that sees no key gets zeros.",
+            "A mask of bool is true where a key is seen, numbers are added; a query that sees no key gets zeros.  "
+            "There is no dropout_p: nn.MultiheadAttention has dropout.",
      .example = "local q, k, v = nb.tensor{{1}}, nb.tensor{{0}, {0}}, nb.tensor{{2}, {4}}; "
                 "return nb.scaled_dot_product_attention(q, k, v)  --> {{3}}",
      .derivative = "∂/∂v = pᵀ·δ; with p the weights, d = δ·vᵀ, s = p∘(d − Σ p∘d): ∂/∂q = s·k·scale, ∂/∂k = sᵀ·q·scale",
@@ -420,8 +486,17 @@ static const Op ops[] = {
      .role = NB_ROLE_ATTENTION,
      .symbol = "attention",
      .flops = nb_flops_attention,
-     .params = {TENSOR("query"), TENSOR("key"), TENSOR("value"), OPTIONAL_TENSOR("attn_mask"), CAUSAL_PARAM,
-                SCALE_PARAM},
+     .params = {TENSOR("query"),
+                TENSOR("key"),
+                TENSOR("value"),
+                OPTIONAL_TENSOR("attn_mask"),
+                CAUSAL_PARAM,
+                SCALE_PARAM,
+                {.name = "enable_gqa",
+                 .kind = NB_PARAM_FLAG,
+                 .optional = true,
+                 .named = true,
+                 .doc = "a head of key and value serves several of the query's, one after the other"}},
      .outputs = 2,
      .hidden = 1,
      .saves = NB_SAVE_IN(Q) | NB_SAVE_IN(K) | NB_SAVE_IN(V) | NB_SAVE_IN(MASK) | NB_SAVE_OUT(0) | NB_SAVE_OUT(1),

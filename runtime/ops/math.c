@@ -2,7 +2,6 @@
 // Operators: elementwise functions of one argument, and clamp and where.
 #include <math.h>
 
-#include "doubles.h"
 #include "loops.h"
 #include "put.h"
 #include "vector.h"
@@ -33,30 +32,18 @@ NB_UNARY_VECTOR(sin_f32, vector_sin)
 NB_UNARY(sin_f64, double, double, sin(x))
 NB_UNARY_VECTOR(cos_f32, vector_cos)
 NB_UNARY(cos_f64, double, double, cos(x))
-NB_UNARY_FLOATS(asin, (float)doubles_asin((double)x), asin(x))
-NB_UNARY_FLOATS(acos, (float)doubles_acos((double)x), acos(x))
-NB_UNARY_FLOATS(atan, (float)doubles_atan((double)x), atan(x))
-NB_UNARY_FLOATS(sinh, (float)doubles_sinh((double)x), sinh(x))
-NB_UNARY_FLOATS(cosh, (float)doubles_cosh((double)x), cosh(x))
+NB_UNARY_VECTOR(asin_f32, vector_asin)
+NB_UNARY(asin_f64, double, double, asin(x))
+NB_UNARY_VECTOR(acos_f32, vector_acos)
+NB_UNARY(acos_f64, double, double, acos(x))
+NB_UNARY_VECTOR(atan_f32, vector_atan)
+NB_UNARY(atan_f64, double, double, atan(x))
+NB_UNARY_VECTOR(sinh_f32, vector_sinh)
+NB_UNARY(sinh_f64, double, double, sinh(x))
+NB_UNARY_VECTOR(cosh_f32, vector_cosh)
+NB_UNARY(cosh_f64, double, double, cosh(x))
+NB_UNARY_VECTOR(tan_f32, vector_tan)
 NB_UNARY(tan_f64, double, double, tan(x))
-
-NB_TWICE(near_tangents, (int64_t m, float *y, const float *x), (m, y, x), m >= NB_SHORT) {
-  NB_IVDEP for (int64_t k = 0; k < m; k++) y[k] = (float)doubles_tan((double)x[k]);
-}
-
-// Where angles have more turns than doubles_tan can count, it goes the long way.
-static void tangents(int64_t n, float *y, const float *x) {
-  for (int64_t i = 0; i < n; i += NB_ROW) {
-    int64_t m = n - i < NB_ROW ? n - i : NB_ROW;
-    bool far = false;
-    for (int64_t k = i; k < i + m; k++) far |= !(fabsf(x[k]) <= 0x1p17f);
-    if (far)
-      for (int64_t k = i; k < i + m; k++) y[k] = (float)tan((double)x[k]);
-    else
-      near_tangents(m, y + i, x + i);
-  }
-}
-NB_UNARY_VECTOR(tan_f32, tangents)
 NB_UNARY_VECTOR(erf_f32, vector_erf)
 NB_UNARY(erf_f64, double, double, erf(x))
 NB_UNARY_FLOATS(floor, floorf(x), floor(x))

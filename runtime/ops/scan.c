@@ -34,34 +34,63 @@ static bool shape_cumsum(Call *c, Error *err) {
   return scan_dim(c, 1, &d, err);
 }
 
-#define TOTALS(T, Sum, start, expr)                      \
-  do {                                                   \
-    T *to = (T *)v + at;                                 \
-    Sum total = start;                                   \
-    for (int64_t k = 0; k < l.n && nb_goes_on(k); k++) { \
-      const Sum x = (Sum)to[k * l.inner];                \
-      to[k * l.inner] = (T)(total = (expr));             \
-    }                                                    \
+// The lanes of a call, and where their elements are.
+typedef struct Scan {
+  Lanes lanes;
+  void *to;
+} Scan;
+
+// Lanes that lie side by side go together, element by element, and else so many that none waits for its own sums.
+enum { TOGETHER = 64, APART = 8 };
+
+// Lanes r .. r + m − 1, whose elements are `pitch` from each other, in steps of `step`.
+#define TOTALS(T, Sum, start, expr, m, pitch, step)                                                 \
+  do {                                                                                              \
+    T *to = (T *)scan->to + lane_start(&l, r);                                                      \
+    Sum totals[TOGETHER];                                                                           \
+    for (int64_t j = 0; j < (m); j++) totals[j] = start;                                            \
+    for (int64_t k = 0; k < l.n && nb_goes_on(k); k++) NB_IVDEP for (int64_t j = 0; j < (m); j++) { \
+        const Sum x = (Sum)to[k * (step) + j * (pitch)];                                            \
+        const Sum total = totals[j];                                                                \
+        (void)total;                                                                                \
+        totals[j] = expr;                                                                           \
+        to[k * (step) + j * (pitch)] = (T)totals[j];                                                \
+      }                                                                                             \
   } while (0)
 
-#define TOTALS_FORWARD(name, start, expr, first, expr_i64) \
-  static bool name(Call *c, Error *err) {                  \
-    int d;                                                 \
-    Tensor *out = c->out[0];                               \
-    if (!scan_dim(c, 1, &d, err)) return false;            \
-    nb_copy(out, c->args[0].tensor);                       \
-    const Lanes l = lanes_of(&out->layout, d);             \
-    for (int64_t r = 0; r < l.count; r++) {                \
-      const int64_t at = lane_start(&l, r);                \
-      void *v = nb_tensor_data(out);                       \
-      if (c->compute == NB_I64)                            \
-        TOTALS(int64_t, uint64_t, first, expr_i64);        \
-      else if (c->compute == NB_F32)                       \
-        TOTALS(float, double, start, expr);                \
-      else                                                 \
-        TOTALS(double, double, start, expr);               \
-    }                                                      \
-    return true;                                           \
+#define TOTALS_OF(name, T, Sum, start, expr)            \
+  NB_RANGE(name) {                                      \
+    const Scan *scan = ctx;                             \
+    const Lanes l = scan->lanes;                        \
+    for (int64_t r = begin, m; r < end; r += m) {       \
+      m = l.inner == 1 ? APART : l.inner - r % l.inner; \
+      if (m > end - r) m = end - r;                     \
+      if (m > TOGETHER) m = TOGETHER;                   \
+      if (l.inner > 1)                                  \
+        TOTALS(T, Sum, start, expr, m, 1, l.inner);     \
+      else if (m == APART)                              \
+        TOTALS(T, Sum, start, expr, APART, l.n, 1);     \
+      else                                              \
+        TOTALS(T, Sum, start, expr, m, l.n, 1);         \
+    }                                                   \
+  }
+
+#define TOTALS_FORWARD(name, start, expr, first, expr_i64)         \
+  TOTALS_OF(name##_i64, int64_t, uint64_t, first, expr_i64)        \
+  TOTALS_OF(name##_f32, float, double, start, expr)                \
+  TOTALS_OF(name##_f64, double, double, start, expr)               \
+  static bool name##_forward(Call *c, Error *err) {                \
+    int d;                                                         \
+    Tensor *out = c->out[0];                                       \
+    if (!scan_dim(c, 1, &d, err)) return false;                    \
+    nb_copy(out, c->args[0].tensor);                               \
+    Scan s = {lanes_of(&out->layout, d), nb_tensor_data(out)};     \
+    nb_parallel_for(s.lanes.count, NB_GRAIN / (s.lanes.n + 1) + 1, \
+                    c->compute == NB_I64   ? name##_i64            \
+                    : c->compute == NB_F32 ? name##_f32            \
+                                           : name##_f64,           \
+                    &s);                                           \
+    return true;                                                   \
   }
 
 // log(e^total + e^x)
@@ -70,9 +99,9 @@ static inline double add_logs(double total, double x) {
   return total != total || x != x ? total + x : fmax(total, x) + log1p(exp(-fabs(total - x)));
 }
 
-TOTALS_FORWARD(cumsum_forward, 0, total + x, 0, total + x)
-TOTALS_FORWARD(cumprod_forward, 1, total *x, 1, total *x)
-TOTALS_FORWARD(logcumsumexp_forward, -INFINITY, add_logs(total, x), 0, x)  // of floats alone
+TOTALS_FORWARD(cumsum, 0, total + x, 0, total + x)
+TOTALS_FORWARD(cumprod, 1, total *x, 1, total *x)
+TOTALS_FORWARD(logcumsumexp, -INFINITY, add_logs(total, x), 0, x)  // of floats alone
 
 static Tensor *flipped(Scope *s, Tensor *x, int64_t dim) {
   if (!x || x->layout.ndim == 0) return x;

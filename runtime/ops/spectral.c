@@ -424,9 +424,8 @@ static const Op ops[] = {
      .forward = svd_forward,
      .backward = svd_backward},
     {.name = "eigh",
-     .doc =
-         "Eigenvalues in ascending order and eigenvectors (as columns) of symmetric matrices (their symmetric part "
-         "counts).  There is no eig: eigenvalues of other matrices may be complex, and there are no complex numbers.",
+     .doc = "Eigenvalues in ascending order and eigenvectors (as columns) of symmetric matrices (their symmetric part "
+            "counts); nb.eig is for others.",
      .example = "nb.eigh(nb.tensor{{2, 0}, {0, -1}})  --> {-1, 2}",
      .derivative = "∂/∂x = v·(diag δl + vᵀ·δv/(lⱼ − lᵢ))·vᵀ; of v only where the eigenvalues differ",
      .sample = {.args = "s(3); s(2,2)"},

@@ -44,6 +44,7 @@ static bool joins(const Plan *p, int first, int i) {
   PlanStep *s = p->step[i];
   if (i - first >= GROUP || !flat(s) || s->walk.shape[0] != p->step[first]->walk.shape[0]) return false;
   if (s->walk.shape[0] <= TILE) return false;  // one tile needs no turns
+  if (s->flushes || p->step[first]->flushes) return false;
   for (int j = first; j < i; j++) {
     PlanStep *t = p->step[j];
     for (int k = 0; k < s->walk.count; k++)

@@ -6,6 +6,7 @@
 
 #include "nablua/args.h"
 #include "nablua/memory.h"
+#include "nablua/modes.h"
 #include "nablua/tape.h"
 #include "steps.h"
 
@@ -45,6 +46,7 @@ static PlanStep *add(Plan *p, StepKind kind, size_t extra) {
   s->kind = kind;
   s->bytes = bytes;
   s->site = nb_site_now();
+  s->flushes = nb_flushing() > 0;
   p->step[p->count++] = s;
   return s;
 }

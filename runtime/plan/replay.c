@@ -6,6 +6,7 @@
 #include "nablua/memory.h"
 #include "nablua/tape.h"
 #include "steps.h"
+#include "subnormal.h"
 
 // The first that happened to a leaf's gradient tells in what state it was.
 bool nb_plan_ready(const Plan *p) {
@@ -45,11 +46,18 @@ static bool run_call(PlanStep *s, Error *err) {
   return true;
 }
 
+static bool run_flushing(PlanStep *s, Error *err) {
+  uint64_t before = flush_begin();
+  bool ok = run_call(s, err);
+  float_control_set(before);
+  return ok;
+}
+
 static bool run_step(PlanStep *s, Error *err) {
   switch (s->kind) {
     case STEP_CALL:
     case STEP_IN_PLACE:
-      return run_call(s, err);
+      return s->flushes ? run_flushing(s, err) : run_call(s, err);
     case STEP_GRAD:
       if (s->leaf->grad == s->grad) return true;
       nb_tensor_release(&s->leaf->grad);
@@ -78,7 +86,7 @@ bool plan_make_quick(Plan *p, Error *err) {
       q->kind = QUICK_GRAD;
       q->as.grad.leaf = s->leaf, q->as.grad.grad = s->grad;
     }
-    if (s->kind != STEP_CALL || s->group || s->moves) continue;
+    if (s->kind != STEP_CALL || s->group || s->moves || s->flushes) continue;
     if (w->count && w->ndim == 1 && w->shape[0] <= NB_GRAIN) {
       q->kind = QUICK_ROW;
       q->as.row.loop = w->loop, q->as.row.args = w->args, q->as.row.n = w->shape[0];

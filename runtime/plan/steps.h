@@ -26,6 +26,7 @@ typedef struct PlanStep {
   Tensor *tensor[NB_MAX_OPERANDS];  // not owned: the walk's operands, the output first
   Brief brief;                      // other small calls: the same
   char *brief_at[4];                // where its tensors lie
+  bool flushes;                     // it was applied while operators flush (modes.h)
   bool moves;                       // an operand is an input of the plan, which lies elsewhere each time
   int8_t local[NB_MAX_OPERANDS];    // in a group: 1 + the tile buffer of an operand that lives only there, or 0
   int group;                        // of the first in a group: how many; of the others −1; 0 for those alone

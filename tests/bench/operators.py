@@ -2,14 +2,19 @@
 # SPDX-License-Identifier: MIT
 """Operators and layers beside PyTorch's, one thread, 10⁶ elements or so: both programs in turn, least times, ratios.
 
-    operators.py NABLUA [--rounds 3] [--only WORD]
+    operators.py NABLUA [--rounds 3] [--only WORD] [--level avx2] [--json FILE]
 
+A ratio is PyTorch's time over ours in one round, shown is the median of the rounds; times are the least ones.  With a
+level both programs use no instructions beyond it.
 PyTorch of NABLUA_PEER_PYTHON, else of python3; without one, our times alone.  The slowest beside it come first.
 """
 import argparse
 import os
+import statistics
 import subprocess
 import sys
+
+import record
 
 PYTHON = os.environ.get("NABLUA_PEER_PYTHON", "/usr/bin/python3")
 LUA_SETUP = """
@@ -120,9 +125,12 @@ def programs(only):
     return "\n".join(lua), "\n".join(torch)
 
 
-def measure(command, into):
+def measure(command, into, level=""):
     """Least times by name."""
     one = {**os.environ, "OMP_NUM_THREADS": "1"}
+    if level:
+        one.update(NABLUA_CPU=level, ATEN_CPU_CAPABILITY=level, ONEDNN_MAX_CPU_ISA=level.upper(),
+                   MKL_ENABLE_INSTRUCTIONS=level.upper())
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env=one)
     for line in done.stdout.splitlines():
         if "\t" in line:
@@ -135,16 +143,29 @@ def main():
     parser.add_argument("nablua")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default="")
+    parser.add_argument("--level", default="", choices=("", "avx2"))
+    parser.add_argument("--json", default="")
     options = parser.parse_args()
     lua, torch = programs(options.only)
-    ours, theirs = {}, {}
-    for _ in range(options.rounds):
-        measure([options.nablua, "-e", lua], ours)
-        measure([PYTHON, "-c", torch], theirs)
-    print("microseconds, least of %d rounds in turn, one thread; PyTorch/nablua" % options.rounds)
-    for name in sorted(ours, key=lambda n: theirs.get(n, 0) / ours[n]):
-        print("%-70s%12.1f%12s%8s" % (name, ours[name], "%.1f" % theirs[name] if name in theirs else "-",
-                                      "%.2f" % (theirs[name] / ours[name]) if name in theirs else ""))
+    rounds = []
+    for turn in range(options.rounds):
+        ours, theirs = {}, {}
+        for side in ((0, 1), (1, 0))[turn % 2]:
+            command = [PYTHON, "-c", torch] if side else [options.nablua, "-e", lua]
+            measure(command, theirs if side else ours, options.level)
+        rounds.append((ours, theirs))
+    figures = {}
+    for name in rounds[0][0]:
+        pairs = [(ours[name], theirs.get(name)) for ours, theirs in rounds if name in ours]
+        ratios = [b / a for a, b in pairs if b]
+        figures[name] = {"ours": min(a for a, _ in pairs), "theirs": min((b for _, b in pairs if b), default=None),
+                         "ratio": statistics.median(ratios) if ratios else None}
+    print("microseconds, least of %d rounds in turn, one thread; PyTorch/nablua, median" % options.rounds)
+    for name, f in sorted(figures.items(), key=lambda item: item[1]["ratio"] or 0):
+        print("%-70s%12.1f%12s%8s" % (name, f["ours"], "%.1f" % f["theirs"] if f["theirs"] else "-",
+                                      "%.2f" % f["ratio"] if f["ratio"] else ""))
+    if options.json:
+        record.write(options.json, "operators" + ("-" + options.level if options.level else ""), figures)
     return 0
 
 

@@ -15,6 +15,12 @@ function M.trainer(net, loss, opt, x, y)
   end
 end
 
+-- The same step after 1,500 of them.
+function M.aged(step)
+  for _ = 1, 1500 do step() end
+  return step
+end
+
 -- Microseconds of f: the median of runs that take so many seconds together.
 function M.time(f, seconds)
   for _ = 1, 3 do f() end

@@ -37,6 +37,18 @@ works = {
   end,
   b_sgd = function() return classifier(mlp { 784, 256, 128, 10 }, nb.rand(64, 784), optim.SGD, 0.01) end,
   b_adam = function() return classifier(mlp { 784, 256, 128, 10 }, nb.rand(64, 784), optim.Adam, 1e-3) end,
+  -- Late in training: half of the units never answer, most rows are never asked for, and their moments have decayed.
+  b_dead = function()
+    local net = mlp { 784, 256, 128, 10 }
+    nb.no_grad(function()
+      for _, k in ipairs { 1, 3 } do net[k].bias:narrow(1, 1, net[k].bias:size(1) // 2):fill_(-100) end
+    end)
+    return steps.aged(classifier(net, nb.rand(64, 784), optim.Adam, 1e-3))
+  end,
+  rows = function()
+    local net = nn.Sequential { nn.Embedding(10000, 64), nn.Flatten(), nn.Linear(16 * 64, 10) }
+    return steps.aged(classifier(net, nb.randint(1, 500, 64, 16), optim.Adam, 1e-3))
+  end,
   c = function() return classifier(mlp { 784, 1024, 1024, 10 }, nb.rand(512, 784), optim.SGD, 0.01) end,
   d = function()
     local net = nn.Sequential {

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Training steps of works a to f beside the peers: every program runs a while in turn; medians, spread, ratios.
 
-    works.py NABLUA LIMIT [--threads 1,2] [--rounds 5] [--seconds 0.3] [--works a,b_sgd,...]
+    works.py NABLUA LIMIT [--threads 1,2] [--rounds 5] [--seconds 0.3] [--works a,b_sgd,...] [--json FILE]
 
 Peers are looked for in the Python that NABLUA_PEER_PYTHON names, else in python3: PyTorch, JAX and NumPy.  LIMIT is the
 program of hand-written C steps.  Prints a table for each thread count; never judges.
@@ -14,11 +14,14 @@ import statistics
 import subprocess
 import sys
 
+import record
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 PYTHON = os.environ.get("NABLUA_PEER_PYTHON", "/usr/bin/python3")
 WORKS = [
     ("a", "XOR 2-4-1, MSE, SGD"), ("a_100", "the same, 100 steps a call where that differs"),
     ("b_sgd", "MLP 784-256-128-10, batch 64, SGD"), ("b_adam", "the same, Adam"),
+    ("b_dead", "the same late, half of the units dead"), ("rows", "embedding of 10,000 late, 500 used, Adam"),
     ("c", "MLP 784-1024-1024-10, batch 512"), ("d", "LeNet, batch 64, SGD"),
     ("e", "tanh(ax+b)·σ(x), 10⁶, with gradient"), ("f", "LSTM 128, 64 × 32, Adam")]
 
@@ -89,6 +92,7 @@ def table(options, threads):
     labels = [p.label for p in programs if p.there]
     print("%-8s" % "work" + "".join("%18s" % label for label in labels) +
           "   PyTorch/nablua  /compiled  nablua/limit  compiled/limit")
+    figures = {}
     for work, title in WORKS:
         if options.works and work not in options.works:
             continue
@@ -101,11 +105,13 @@ def table(options, threads):
                     got[label].append(value)
             if work == "e":  # operator by operator, as eager steps must
                 got["eager limit"].append(names["limit"].ask("e_ops", options.seconds))
+        figures[work] = {label: values for label, values in got.items() if values}
         print("%-8s" % work + "".join(shown(got[label]) for label in labels) + "        %s    %s       %s         %s" % (
             ratio(got["PyTorch"], got["nablua"]), ratio(got["PyTorch"], got["compiled"]),
             ratio(got["nablua"], got["eager limit"]), ratio(got["compiled"], got["limit"])) + "   " + title, flush=True)
     for p in programs:
         p.close()
+    return figures
 
 
 def main():
@@ -116,11 +122,15 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.3)
     parser.add_argument("--works", default="")
+    parser.add_argument("--json", default="")
     options = parser.parse_args()
     options.works = [w for w in options.works.split(",") if w]
+    figures = {}
     for threads in options.threads.split(","):
         if int(threads) <= len(os.sched_getaffinity(0)):
-            table(options, int(threads))
+            figures[threads] = table(options, int(threads))
+    if options.json:
+        record.write(options.json, "works", figures)
     return 0
 
 

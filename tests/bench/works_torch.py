@@ -36,6 +36,25 @@ def classifier(net, x, kind, lr):
     return trainer(net, nn.CrossEntropyLoss(), optimizer(kind, net, lr), x, torch.randint(0, 10, (x.shape[0],)))
 
 
+def aged(step):
+    for _ in range(1500):
+        step()
+    return step
+
+
+def dead():
+    net = mlp(784, 256, 128, 10)
+    with torch.no_grad():
+        for k in 0, 2:
+            net[k].bias[:len(net[k].bias) // 2] = -100
+    return aged(classifier(net, torch.rand(64, 784), torch.optim.Adam, 1e-3))
+
+
+def rows():
+    net = nn.Sequential(nn.Embedding(10000, 64), nn.Flatten(), nn.Linear(16 * 64, 10))
+    return aged(classifier(net, torch.randint(0, 500, (64, 16)), torch.optim.Adam, 1e-3))
+
+
 def work_a():
     net = nn.Sequential(nn.Linear(2, 4), nn.Sigmoid(), nn.Linear(4, 1), nn.Sigmoid())
     x, y = torch.tensor([[0., 0], [0, 1], [1, 0], [1, 1]]), torch.tensor([[0.], [1], [1], [0]])
@@ -76,6 +95,8 @@ WORKS = {
     "a_100": work_a,
     "b_sgd": lambda: classifier(mlp(784, 256, 128, 10), torch.rand(64, 784), torch.optim.SGD, 0.01),
     "b_adam": lambda: classifier(mlp(784, 256, 128, 10), torch.rand(64, 784), torch.optim.Adam, 1e-3),
+    "b_dead": dead,
+    "rows": rows,
     "c": lambda: classifier(mlp(784, 1024, 1024, 10), torch.rand(512, 784), torch.optim.SGD, 0.01),
     "d": lambda: classifier(lenet(), torch.rand(64, 1, 28, 28), torch.optim.SGD, 0.01),
     "e": chain,

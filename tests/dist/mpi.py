@@ -33,11 +33,11 @@ def environment(**more):
 class Program:
     """A script on `n` ranks, under way."""
 
-    def __init__(self, n, code, *arguments, program=None, **variables):
+    def __init__(self, n, code, *arguments, program=None, launcher=None, **variables):
         self.script = tempfile.NamedTemporaryFile("w", suffix=".lua", prefix="t", delete=False)
         self.script.write(code)
         self.script.close()
-        launcher = [MPIRUN, "--oversubscribe", "-n", str(n)] if n > 1 else []
+        launcher = launcher or ([MPIRUN, "--oversubscribe", "-n", str(n)] if n > 1 else [])
         self.process = subprocess.Popen([*launcher, *(program or [NABLUA]), self.script.name, *arguments],
                                         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                         text=True, env=environment(**variables), start_new_session=True, cwd=ROOT)
@@ -59,6 +59,21 @@ class Program:
 
 def run(n, code, *arguments, **variables):
     return Program(n, code, *arguments, **variables).end()
+
+
+def is_alive(pid):
+    try:
+        with open("/proc/%d/stat" % pid) as f:
+            return f.read().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def wait_for(condition, seconds=10):
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.1)
+    return condition()
 
 
 def numbers(text):

@@ -9,7 +9,7 @@ import sys
 import time
 import unittest
 
-from mpi import FOLDER, NABLUA, ROOT, environment
+from mpi import FOLDER, NABLUA, ROOT, environment, is_alive, wait_for
 
 sys.path.insert(0, os.path.join(ROOT, "tests/repl"))
 from terminal import Terminal  # noqa: E402
@@ -29,21 +29,6 @@ def processes(name):
         except OSError:
             continue
     return found
-
-
-def is_alive(pid):
-    try:
-        with open("/proc/%d/stat" % pid) as f:
-            return f.read().rsplit(")", 1)[1].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
-def wait_for(condition, seconds=10):
-    end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.1)
-    return condition()
 
 
 def prompt(*lines, **variables):
@@ -150,7 +135,27 @@ class Prompt(unittest.TestCase):
             _, err = prompt("dist.start(2)", OMPI_ALLOW_RUN_AS_ROOT="", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="")
             self.assertIn("OMPI_ALLOW_RUN_AS_ROOT=1 and OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 are set", err)
 
-    def test_in_a_notebook(self):
+    def test_nothing_is_left_of_workers_that_compute_when_the_prompt_is_killed(self):
+        with subprocess.Popen([NABLUA, "-i", "--no-banner"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                              stderr=subprocess.STDOUT, env=environment(**ROOTLY)) as p:
+            p.stdin.write("dist.start(3)\n%on 2-3 print('pid', io.open('/proc/self/stat'):read 'n')\n"
+                          "%all while true do end\n")
+            p.stdin.flush()
+            seen, workers = "", []
+            while len(workers) < 2:
+                seen += p.stdout.read(1)
+                workers = [int(n) for n in re.findall(r"pid\s+(\d+)\n", seen)]
+            time.sleep(0.5)
+            p.kill()
+        self.assertTrue(wait_for(lambda: not any(map(is_alive, workers))))
+
+    def test_reading_standard_input_on_all_is_an_end_of_file(self):
+        out, err = prompt("dist.start(3)", "%on 2-3 print(io.read())")
+        self.assertIn("[2, 3] nil", out, err)
+
+
+class Notebook(unittest.TestCase):
+    def setUp(self):
         kernel = os.path.join(FOLDER, "nablua-kernel")
         if not os.path.exists(kernel):
             self.skipTest("there is no kernel")
@@ -160,11 +165,62 @@ class Prompt(unittest.TestCase):
             import kernels
         except SystemExit:
             self.skipTest("jupyter_client is missing")
-        with kernels.kernel(env={**environment(), **ROOTLY}) as (_, client):
-            client.text("dist.start(3)")
-            self.assertIn("[2] 2\n[3] 3", client.text("%%all\nprint(dist.rank)"))
-            self.assertIn("[2, 3] 6.0", client.text("%%all\nprint(dist.allreduce_(nb.tensor{dist.rank}):item())"))
-            workers = [p for p in processes(NABLUA + " --cells") if is_alive(p)]
+        context = kernels.kernel(env={**environment(), **ROOTLY})
+        self.manager, self.client = context.__enter__()
+        self.addCleanup(context.__exit__, None, None, None)
+
+    def workers(self):
+        return [p for p in processes(NABLUA + " --cells") if is_alive(p)]
+
+    def visit(self, code):
+        """What a cell of a subshell gives."""
+        subshell = self.client.request("create_subshell_request", {}, "control")["subshell_id"]
+        m = self.client.session.msg("execute_request", {"code": code, "silent": False, "store_history": False,
+                                                        "user_expressions": {"it": code}, "allow_stdin": False,
+                                                        "stop_on_error": True})
+        m["header"]["subshell_id"] = subshell
+        self.client.shell_channel.send(m)
+        return self.client.reply(m["header"]["msg_id"])["content"]["user_expressions"]["it"]["data"]["text/plain"]
+
+    def test_a_session(self):
+        text = self.client.text
+        text("dist.start(3)")
+        self.assertIn("[2] 2\n[3] 3", text("%%all\nprint(dist.rank)"))
+        self.assertIn("[2, 3] 6.0", text("%%all\nprint(dist.allreduce_(nb.tensor{dist.rank}):item())"))
+        # An error on one: the others learn of it where they wait for it.
+        out = text("%on 3 error('bad luck')")
+        self.assertRegex(out, r"\[3\] input \d+:1: bad luck")
+        # A training on all, looked at while it runs and interrupted.
+        text("%%all\nnet = dist.parallel(nn.Linear(50, 50))")
+        loop = self.client.execute("%%all\nprint 'begun'\nwhile true do net(nb.ones(5, 50)):sum():backward() end")
+        while "begun" not in str(self.client.get_iopub_msg(timeout=60)["content"].get("text")):
+            continue
+        time.sleep(1)
+        where = self.visit("tostring(dist.where())")
+        self.assertEqual(len(re.findall(r"rank [123]  process \d+  exchange \d+ .*?backward of 2 parameters.*?:3", where)), 3,
+                         where)
+        self.manager.interrupt_kernel()
+        self.assertEqual(self.client.reply(loop)["content"]["status"], "error")
+        self.client.outputs(loop)
+        self.assertIn("[2, 3] 6.0", text("%all dist.allreduce_(nb.tensor{dist.rank}):item()"))
+        # A worker that dies, another group, and its end.
+        os.kill(self.workers()[0], signal.SIGKILL)
+        reply, _ = self.client.run("%all nb.sleep(5)")
+        self.assertEqual(reply["status"], "error")
+        self.assertRegex(reply["evalue"], r"rank [23] \(process \d+\) has died, and the group with it|launcher has ended")
+        text("dist.start(3)")
+        self.assertIn("[2, 3] 3", text("%all dist.size"))
+        workers = self.workers()
+        self.assertEqual(len(workers), 2)
+        text("dist.stop()")
+        self.assertTrue(wait_for(lambda: not any(map(is_alive, workers))))
+        self.assertEqual(text("dist.size"), "1\n")
+
+    def test_a_kernel_that_ends_leaves_nothing(self):
+        self.client.text("dist.start(3)")
+        workers = self.workers()
+        self.assertEqual(len(workers), 2)
+        self.manager.shutdown_kernel(now=True)
         self.assertTrue(wait_for(lambda: not any(map(is_alive, workers))))
 
 

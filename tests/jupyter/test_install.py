@@ -49,7 +49,7 @@ class Install(unittest.TestCase):
         spec = self.spec(folder)
         self.assertEqual(spec["argv"], [os.path.realpath(KERNEL), "-f", "{connection_file}"])
         self.assertEqual((spec["language"], spec["interrupt_mode"], spec["display_name"]), ("lua", "message", "Lua (nablua)"))
-        self.assertFalse(spec["metadata"]["debugger"])
+        self.assertTrue(spec["metadata"]["debugger"])
         for size in (32, 64):
             width, height, rows = pixels(os.path.join(folder, "logo-%dx%d.png" % (size, size)))
             self.assertEqual((width, height), (size, size))

@@ -113,6 +113,112 @@ class Widgets(unittest.TestCase):
         self.assertGreater(area.locator("img.widget-image").evaluate("image => image.naturalWidth"), 100)
         self.shoot(page, "widgets_kinds")
 
+    def press(self, page, handle, key, times):
+        handle.focus()
+        for _ in range(times):
+            page.keyboard.press(key)
+
+    def test_a_rate_that_is_moved_is_seen_in_the_loss(self):
+        page = self.open("rate.ipynb", lab.notebook(
+            "w = nb.zeros(4, {requires_grad=true}) opt = optim.SGD({w}, {lr=0.0})\n"
+            "stop = ui.button{label='stop'}\n"
+            "ui.row{ui.bind(ui.slider{label='rate', min=0, max=0.1, step=0.01}, opt, 'lr'), stop}",
+            "local before = 0\n"
+            "while not stop.pressed do\n"
+            "  opt:zero_grad() local J = ((w - 3) ^ 2):mean() J:backward() opt:step() nb.sleep(0.005)\n"
+            "  if opt.lr ~= before then print(('%.2f at rate %.2f'):format(J:item(), opt.lr)) before = opt.lr end\n"
+            "end\n"
+            "return ('%.4f'):format(((w - 3) ^ 2):mean():item())"))
+        self.run_cell(page, 0)
+        handle = page.locator(".jp-CodeCell .noUi-handle").first
+        expect(handle).to_be_visible()
+        self.done(page, 0, 1)
+        self.run_cell(page, 1)
+        time.sleep(1)
+        self.press(page, handle, "ArrowRight", 5)
+        expect(self.output(page, 1).first).to_contain_text("9.00 at rate 0.01")  # it has not learned at rate 0
+        expect(self.output(page, 1).first).to_contain_text("at rate 0.05")
+        time.sleep(3)
+        page.locator(".jp-CodeCell button.widget-button").click()
+        self.done(page, 1, 2)
+        expect(page.locator(".jp-CodeCell").nth(1).locator(".jp-OutputArea-output").last).to_contain_text("0.0000")
+
+    def test_a_picture_tells_where_it_is_clicked_at(self):
+        page = self.open("clicks.ipynb", lab.notebook(
+            "p = ui.picture(plot.curve{1, 2, 3}):on_click(function(x, y) print(('at %.2f %.2f'):format(x, y)) end)\np",
+            "p.value = plot.curve{3, 2, 1}"))
+        self.run_cell(page, 0)
+        image = page.locator(".jp-CodeCell img.widget-image")
+        expect(image).to_be_visible()
+        box = image.bounding_box()
+        self.assertGreater(box["width"], 100)
+        before = image.get_attribute("src")
+        for x, y in ((0.25, 0.5), (0.75, 0.25), (0.75, 0.25)):
+            image.click(position={"x": x * box["width"], "y": y * box["height"]})
+            time.sleep(0.3)
+        expect(page.locator(".jp-CodeCell .jp-OutputArea").first).to_contain_text(
+            re.compile(r"at 0[.]25 0[.]50\s+at 0[.]75 0[.]25\s+at 0[.]75 0[.]25"))
+        self.assertFalse(page.locator(".jp-CodeCell .nablua-picture input").is_visible())
+        self.run_cell(page, 1)
+        self.done(page, 1, 2)
+        expect(image).not_to_have_attribute("src", before)
+        self.shoot(page, "widgets_clicks")
+
+    def test_two_notebooks_at_once(self):
+        pages = [self.open("both_%d.ipynb" % i, lab.notebook(CONTROLS, LOOP)) for i in range(2)]
+        handles = []
+        for page in pages:
+            self.run_cell(page, 0)
+            handles.append(page.locator(".jp-CodeCell .noUi-handle").first)
+            expect(handles[-1]).to_be_visible()
+            self.done(page, 0, 1)
+            self.run_cell(page, 1)
+        self.press(pages[1], handles[1], "ArrowRight", 3)
+        expect(self.output(pages[1], 1).first).to_contain_text("the rate is 0.01318")
+        self.press(pages[0], handles[0], "ArrowLeft", 3)
+        expect(self.output(pages[0], 1).first).to_contain_text("the rate is 0.007586")
+        self.assertNotIn("0.007", self.output(pages[1], 1).first.inner_text())
+        for page in pages:
+            page.locator(".jp-CodeCell button.widget-button").click()
+            self.done(page, 1, 2)
+
+    def test_a_kernel_that_is_restarted_while_a_cell_and_its_widgets_are_at_work(self):
+        page = self.open("again.ipynb", lab.notebook(CONTROLS, LOOP))
+        for number in range(2):  # widgets are reached by subshells, which the second kernel does not know
+            self.run_cell(page, 0)
+            handle = page.locator(".jp-CodeCell .noUi-handle").first
+            expect(handle).to_be_visible()
+            self.done(page, 0, 1)
+            self.run_cell(page, 1)
+            expect(page.locator(".jp-CodeCell .jp-InputPrompt").nth(1)).to_have_text("[*]:")
+            self.press(page, handle, "ArrowRight", 3)
+            expect(self.output(page, 1).first).to_contain_text("the rate is 0.01")
+            if number == 0:
+                page.locator(".jp-Toolbar [data-command='notebook:restart-kernel'], .jp-Toolbar jp-button[title^='Restart the kernel'], "
+                             "button[title^='Restart the kernel']").first.click()
+                page.locator(".jp-Dialog .jp-mod-accept").click()
+                expect(page.locator(".jp-Dialog")).to_have_count(0)
+                expect(page.locator(".jp-StatusBar-Item", has_text="| Idle").first).to_be_visible(timeout=60 * SECONDS)
+        page.locator(".jp-CodeCell button.widget-button").click()
+        self.done(page, 1, 2)
+
+    def test_on_a_dark_ground(self):
+        page = self.open("dark.ipynb", lab.notebook(
+            "ui.column{ui.slider{label='rate', value=0.5}, ui.number{label='n', value=3}, ui.toggle{label='noise', box=true}, "
+            "ui.choice({'sgd', 'adam'}, {label='by'}), ui.choice({1, 2, 3}, {label='of', as='slider'}), "
+            "ui.text{label='name', value='Ada'}, ui.progress{label='done', value=0.4}, ui.valid{label='right', value=true}, "
+            "ui.label 'a label', ui.button{label='go', style='primary'}, ui.picture(plot.curve{1, 3, 2})}"))
+        page.locator(".lm-MenuBar-itemLabel", has_text=re.compile("^Settings$")).click()
+        page.locator(".lm-Menu-itemLabel", has_text=re.compile("^Theme$")).first.hover()
+        page.locator(".lm-Menu-itemLabel", has_text=re.compile("^JupyterLab Dark$")).first.click()
+        expect(page.locator("body[data-jp-theme-light='false']")).to_be_attached()
+        self.run_cell(page, 0)
+        area = page.locator(".jp-CodeCell .jp-OutputArea").first
+        expect(area.locator("img.widget-image")).to_be_visible()
+        for selector in (".jp-OutputArea .widget-label", ".jp-OutputArea .widget-readout"):
+            self.assertGreater(page.evaluate(lab.CONTRAST, selector), 4.5, selector)
+        self.shoot(page, "widgets_dark")
+
 
 if __name__ == "__main__":
     unittest.main()

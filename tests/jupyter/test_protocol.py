@@ -261,14 +261,10 @@ class Protocol(unittest.TestCase):
         with self.assertRaises(queue.Empty):
             self.client.get_stdin_msg(timeout=0.1)
 
-    def test_debug_requests_are_refused(self):
-        r = self.client.request("debug_request", {"command": "initialize", "type": "request", "seq": 1}, "control")
-        self.assertEqual(r["status"], "error")
-
     def test_kernel_info(self):
         info = self.client.request("kernel_info_request", {})
         self.assertEqual(info["protocol_version"], "5.5")
-        self.assertEqual((info["debugger"], info["supported_features"]), (False, ["kernel subshells"]))
+        self.assertEqual((info["debugger"], info["supported_features"]), (True, ["kernel subshells", "debugger"]))
         self.assertEqual(info["language_info"]["mimetype"], "text/x-lua")
         self.assertEqual(info, self.client.request("kernel_info_request", {}, "control"))
 

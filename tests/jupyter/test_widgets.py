@@ -165,6 +165,9 @@ class Widgets(unittest.TestCase):
 
     def test_handlers_that_misbehave(self):
         for body, says in (("error 'in a handler'", "in a handler"), ("coroutine.yield()", "yield"),
+                           ("os.exit(3)", "in the middle of a run cannot end the program"),
+                           ("return input('who? ')", "nobody to ask"),
+                           ("coroutine.wrap(function() error({}) end)()", "the error value is"),
                            ("s.value = s.value == 1 and 2 or 1", "over and over"), ("local x = nil + 1", "nil")):
             _, comm, _ = self.show("s = ui.slider{min=0, max=10, value=3} s")
             self.client.text("s:on_change(function() %s end)" % body)
@@ -173,6 +176,68 @@ class Widgets(unittest.TestCase):
             messages = self.client.outputs(self.update(comm, value=1))
             self.assertIn(says, [m for m in messages if m["msg_type"] == "error"][0]["content"]["evalue"])
             self.assertEqual(self.client.reply(cell)["content"]["status"], "ok")
+
+    def test_a_handler_that_waits_for_another_is_stopped_alone(self):
+        _, first, _ = self.show("one = ui.toggle{} one")
+        _, second, _ = self.show("two = ui.toggle{} two")
+        self.client.text("one:on_change(function() repeat nb.sleep(0.01) until seen end) two:on_change(function() seen = true end)")
+        cell = self.client.execute("nb.sleep(2) return 'whole'")
+        time.sleep(0.3)
+        waits, other = self.update(first, value=True), self.update(second, value=True)
+        time.sleep(1)
+        self.client.send("interrupt_request", {}, "control")
+        errors = {}
+        for _ in range(200):
+            m = self.client.get_iopub_msg(timeout=TIMEOUT)
+            parent = m["parent_header"].get("msg_id")
+            if m["msg_type"] == "error":
+                errors[parent] = m["content"]["ename"]
+            if parent == cell and m["content"].get("execution_state") == "idle":
+                break
+        self.assertEqual(errors, {waits: "KeyboardInterrupt"})
+        self.assertEqual(self.client.reply(cell)["content"]["status"], "ok")
+        self.assertEqual(self.client.text("seen"), "true\n")
+        del other
+
+    def test_a_page_that_closes_a_control_leaves_it_to_the_program(self):
+        _, comm, _ = self.show("s = ui.slider{min=0, max=10, value=3} s")
+        cell = self.client.execute("nb.sleep(0.5) s.value = 5 return s.value")
+        time.sleep(0.2)
+        self.client.outputs(self.client.send("comm_close", {"comm_id": comm, "data": {}}))
+        for _ in range(2):  # a page that goes on as if it were there
+            messages = self.client.outputs(self.update(comm, value=1))
+            self.assertFalse([m for m in messages if m["msg_type"] == "error"])
+        self.assertEqual(self.client.reply(cell)["content"]["status"], "ok")
+        data, again, _ = self.show("return s")
+        self.assertEqual((data["state"]["value"], again == comm), (5, False))
+
+    def test_a_picture_that_is_clicked_at(self):
+        data, _, opened = self.show("at = {} p = ui.picture(plot.curve{1, 2, 3}):on_click(function(x, y) at[#at + 1] = "
+                                    "('%.2f %.2f'):format(x, y) end) p")
+        self.assertEqual((data["state"]["_model_name"], data["state"]["_dom_classes"]), ("VBoxModel", ["nablua-picture"]))
+        page, field = (c.replace("IPY_MODEL_", "") for c in data["state"]["children"])
+        self.assertIn("onclick", opened[page]["content"]["data"]["state"]["value"])
+        for text in ("0.25 0.5 1", "2 -1 2", "", "x y z", "1", "0.25 0.5 3"):
+            messages = self.client.outputs(self.update(field, value=text))
+            self.assertFalse([m for m in messages if m["msg_type"] == "error"])
+        self.assertEqual(self.client.text("print(table.concat(at, ', '))"), "0.25 0.50, 1.00 0.00, 0.25 0.50\n")
+        _, messages = self.client.run("p.value = plot.curve{3, 2, 1}")
+        self.assertEqual([m["content"]["comm_id"] for m in messages if m["msg_type"] == "comm_msg"], [page])
+        reply, _ = self.client.run("q = ui.picture(plot.curve{1}) display(q) q:on_click(print)")
+        self.assertIn("shown already", reply["evalue"])
+
+    def test_tabs_tell_which_is_open(self):
+        _, comm, _ = self.show("t = ui.tabs{ui.label 'a', ui.label 'b'} t:on_change(function(i) open = i end) t")
+        self.client.outputs(self.update(comm, selected_index=1))
+        self.assertEqual(self.client.text("open"), "2\n")
+        self.assertEqual(self.client.text("t.selected = 1; return open"), "1\n")
+
+    def test_a_control_follows_another(self):
+        _, slider, _ = self.show("s = ui.slider{min=0, max=10, value=3} n = ui.bind(ui.number{}, s, 'value') s")
+        self.assertEqual(self.client.text("n.value"), "3\n")
+        self.client.outputs(self.update(slider, value=7))
+        self.assertEqual(self.client.text("n.value"), "7\n")
+        self.assertEqual(self.client.text("n.value = 4; return s.value"), "4\n")
 
     def test_the_clock_ticks_while_something_runs_and_at_rest(self):
         c = self.client

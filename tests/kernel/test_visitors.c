@@ -27,6 +27,7 @@ static struct {
   int fuse;            // calls of the clock, from the first visitor on, until an interrupt comes; 0: none does
   double interrupted;  // when it came
   int lost;            // how many had to be repeated
+  bool interrupting;   // when what is done before an input has failed
 } front;
 
 static void see_value(void *user, int number, const Bundle *value) {
@@ -45,6 +46,7 @@ static void see_nothing(void *user, bool wait) {
 static void see_error(void *user, const Problem *problem) {
   (void)user;
   snprintf(front.visiting ? front.visitors : front.problem, sizeof front.problem, "%s", problem->message);
+  if (front.interrupting && strstr(problem->message, "before")) raise(SIGINT);
 }
 
 static void run_visitor(void *user) {
@@ -242,6 +244,77 @@ static void looking_changes_no_bit(void **state) {
   assert_true(all > 1000 * scale);
 }
 
+// ---- writing ----
+
+static const char *writing;
+
+static void write_something(int number) {
+  (void)number;
+  if (!*front.visitors) beside(writing);
+}
+
+// Evaluates the code while visitors come that write; the first error of theirs is in front.visitors.
+static SessionStatus evaluate_written(const char *code, const char *write) {
+  writing = write;
+  expect_visitors(write_something, SESSION_BESIDE, 100000);
+  SessionStatus status = evaluate(code);
+  front.run = NULL;
+  visit_every(0);
+  return status;
+}
+
+static void what_a_tape_needs_is_not_written_by_visitors(void **state) {
+  static const char halve[] = "nb.no_grad(function() w:mul_(0.5) end)",
+                    assign[] = "nb.no_grad(function() w[1][2] = 7 end)", step[] = "o:step()",
+                    load[] = "m:load_state{weight=nb.zeros(1, 4)}";
+  static const struct {
+    const char *write, *operator;
+  } writes[] = {{halve, "mul"}, {assign, "mul"}, {step, "mul"}, {load, "mul"}};
+  (void)state;
+  ask("m = nn.Linear(4, 1, {bias=false}) w = m.weight o = optim.SGD({w}, {lr=0.1})");
+  for (size_t i = 0; i < sizeof writes / sizeof *writes; i++) {
+    ask("nb.no_grad(function() w:fill_(3) end) w.grad = nb.ones(1, 4)");
+    SessionStatus status = evaluate_written(
+        "local J = (w * w):sum() for i = 1, 3000000 do end w.grad = nil J:backward() "
+        "return w.grad:sum():item()",
+        writes[i].write);
+    if (status != SESSION_OK) fail_msg("%s: %s", writes[i].write, front.problem);
+    assert_string_equal(front.value, "24.0");  // ∂(w²)/∂w = 2·3, four times
+    if (!strstr(front.visitors, "the backward of mul at input ") || !strstr(front.visitors, " is still to come"))
+      fail_msg("%s: %s", writes[i].write, front.visitors);
+  }
+  // Nothing needs it where the backward is done, where nobody can ask for one any more, and where the value is another.
+  static const char *const loops[] = {
+      "local J = (w * w):sum() J:backward() for i = 1, 3000000 do end",
+      "(w * w):sum() for i = 1, 3000000 do end",
+      "local J = (w * w):sum() nb.no_grad(function() w:mul_(1) end) for i = 1, 3000000 do end",
+      "local J = (w + w):sum() for i = 1, 3000000 do end J:backward()",
+  };
+  for (size_t i = 0; i < sizeof loops / sizeof *loops; i++) {
+    ask("nb.no_grad(function() w:fill_(3) end)");
+    assert_int_equal(evaluate_written(loops[i], halve), SESSION_OK);
+    if (*front.visitors) fail_msg("%s: %s", loops[i], front.visitors);
+    assert_string_equal(ask("w[1][1]:item() < 3"), "true");
+  }
+}
+
+static void writes_wait_for_the_end_of_a_step(void **state) {
+  static const char *const trainings_by_steps[] = {
+      "nn.fit(net, loss, opt, {x, y}, {epochs=400, size=16, progress=false})",
+      "nb.run{net=net, loss=loss, opt=opt, data={x, y}, epochs=400, size=16}:go()",
+  };
+  (void)state;
+  for (size_t i = 0; i < 2; i++) {
+    ask("fresh() written = 0");
+    SessionStatus status = evaluate_written(
+        trainings_by_steps[i], "nb.no_grad(function() net[1].weight:mul_(0.999) end) written = written + 1");
+    if (status != SESSION_OK) fail_msg("%s: %s", trainings_by_steps[i], front.problem);
+    if (*front.visitors) fail_msg("%s: %s", trainings_by_steps[i], front.visitors);
+    printf("figure: %s writes between the steps of a training\n", ask("written"));
+    assert_true(atoi(ask("written")) > 5);
+  }
+}
+
 // ---- what goes wrong with them ----
 
 static void raise_error(int number) {
@@ -323,6 +396,18 @@ static void interrupts_are_never_swallowed(void **state) {
   assert_int_equal(stopped, TIMES);
   assert_int_equal(front.lost, 0);
   assert_true(served > TIMES);
+}
+
+// Between the parts of an input nothing is active for a moment, as where what is done before each input has failed.
+static void an_interrupt_between_two_parts_stops_the_next(void **state) {
+  (void)state;
+  ask("commands = require 'nablua.session.commands' before = commands.before_input\n"
+      "commands.before_input = function() error 'before' end require('nablua.session.native').watch(true)");
+  front.interrupting = true;
+  assert_int_equal(evaluate("for i = 1, 1e9 do end"), SESSION_INTERRUPTED);
+  front.interrupting = false;
+  assert_int_equal(evaluate("return 1"), SESSION_OK);  // it stops nothing later
+  ask("commands.before_input = before require('nablua.session.native').watch(false)");
 }
 
 // ---- where they come ----
@@ -434,9 +519,12 @@ static void visitors_take_half_the_time_at_most(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(looking_changes_no_bit),
+      cmocka_unit_test(what_a_tape_needs_is_not_written_by_visitors),
+      cmocka_unit_test(writes_wait_for_the_end_of_a_step),
       cmocka_unit_test(errors_stay_with_the_visitor),
       cmocka_unit_test(an_endless_visitor_is_stopped_alone),
       cmocka_unit_test(interrupts_are_never_swallowed),
+      cmocka_unit_test(an_interrupt_between_two_parts_stops_the_next),
       cmocka_unit_test(waits_serve_visitors_and_take_as_long),
       cmocka_unit_test(none_comes_into_a_finalizer_or_behind_an_interrupt),
       cmocka_unit_test(a_hook_of_the_user_survives),

@@ -18,7 +18,7 @@ return {
     reshape view transpose permute squeeze unsqueeze expand flatten contiguous cat stack split chunk tile
     repeat_interleave flip roll pad tril triu diag
     gather scatter scatter_add index_select index_add masked_select masked_fill sort topk unique nonzero
-    dot outer trace inverse det slogdet solve solve_triangular cholesky qr svd eigh pinv
+    dot outer trace inverse det slogdet solve solve_triangular cholesky qr svd eigh pinv lu eig eigvals
     conv1d conv2d conv_transpose2d max_pool2d avg_pool2d adaptive_avg_pool2d unfold
     scaled_dot_product_attention]] },
   { "nb.", "einsum" },
@@ -36,7 +36,8 @@ return {
     tensordot kron cross vecdot cdist matrix_power matrix_exp matrix_norm cond matrix_rank logdet cholesky_solve
     cholesky_inverse lstsq normalize cosine_similarity pairwise_distance]] },
   { "nb.|t:", "interpolate grid_sample affine_grid" },
-  { "nb.|t:", "fft ifft fft2 ifft2 rfft irfft fftshift ifftshift" },
+  { "nb.|t:", "fft ifft fft2 ifft2 rfft irfft fftshift ifftshift rfft2 irfft2 fftn ifftn rfftn irfftn stft istft" },
+  { "nb.", "hann_window hamming_window blackman_window bartlett_window recompute" },
   { "nb.", "normal jacobian hessian vjp jvp hvp vmap" },
   { "nb.|t:", "poisson exponential multinomial randint_like gumbel_softmax" },
   { "t:", "uniform_ normal_ exponential_ bernoulli_ random_ new_zeros new_ones new_full new_empty new_tensor" },
@@ -70,15 +71,21 @@ return {
     CircularPad2d CircularPad3d Upsample PixelShuffle PixelUnshuffle ChannelShuffle Unflatten Bilinear EmbeddingBag
     RNNCell LSTMCell GRUCell TransformerDecoderLayer TransformerDecoder Transformer CosineSimilarity PairwiseDistance
     ModuleDict ParameterList ParameterDict
-    parameters_to_vector vector_to_parameters pad_sequence weight_norm spectral_norm AveragedModel
+    LazyLinear LazyConv1d LazyConv2d LazyConv3d LazyConvTranspose1d LazyConvTranspose2d LazyConvTranspose3d
+    LazyBatchNorm1d LazyBatchNorm2d LazyBatchNorm3d LazyInstanceNorm1d LazyInstanceNorm2d LazyInstanceNorm3d
+    parameters_to_vector vector_to_parameters pad_sequence pack_padded_sequence pad_packed_sequence
+    weight_norm spectral_norm AveragedModel
     smooth_l1 gaussian_nll poisson_nll hinge_embedding margin_ranking cosine_embedding multi_margin multi_label_margin
     multi_label_soft_margin soft_margin triplet_margin ctc]] },
+  { "prune.", [[
+    l1_unstructured random_unstructured ln_structured random_structured custom_from_mask remove is_pruned]] },
   { "init.", [[
     xavier_uniform xavier_normal kaiming_uniform kaiming_normal orthogonal constant uniform normal trunc_normal zeros
     ones eye dirac gain]] },
   { "optim.", "SGD Adam AdamW RMSprop Adagrad LBFGS StepLR CosineLR OneCycleLR ReduceLROnPlateau WarmupLR" },
   { "optim.", "NAdam RAdam Adamax Adadelta Rprop ASGD Adafactor Muon Lion MultiStepLR ExponentialLR LambdaLR" },
   { "optim.", "MultiplicativeLR ConstantLR PolynomialLR CyclicLR CosineAnnealingWarmRestarts ChainedScheduler" },
+  { "optim.", "SequentialLR" },
   { "opt:", "step zero_grad state load_state add_group" },
   { "schedule:", "step state load_state" },
   { "nb.", "save load random_state help pretty progress" },

@@ -71,6 +71,21 @@ layers.LPPool1d = { function() return nn.LPPool1d(2, 2) end, 2, 2, 6 }
 layers.LPPool2d = { function() return nn.LPPool2d(2, 2) end, 2, 1, 4, 4 }
 layers.Softmax2d = { function() return nn.Softmax2d() end, 2, 3, 2, 2 }
 layers.Threshold = { function() return nn.Threshold(0.1, -2) end, 3, 4 }
+-- Sizes left out: one call sees them.
+for name, given in pairs {
+  Linear = { { 2 }, 4, 3 }, Conv1d = { { 2, 2 }, 2, 2, 4 }, Conv2d = { { 2, 2 }, 2, 2, 3, 3 },
+  Conv3d = { { 2, 2 }, 1, 2, 2, 2, 2 }, ConvTranspose1d = { { 2, 2 }, 2, 2, 3 },
+  ConvTranspose2d = { { 2, 2 }, 1, 2, 2, 2 }, ConvTranspose3d = { { 1, 2 }, 1, 2, 2, 2, 2 },
+  BatchNorm1d = { {}, 5, 3 }, BatchNorm2d = { {}, 2, 2, 2, 2 }, BatchNorm3d = { {}, 2, 2, 1, 2, 2 },
+  InstanceNorm1d = { {}, 2, 2, 4 }, InstanceNorm2d = { { { affine = true } }, 2, 2, 3, 2 },
+  InstanceNorm3d = { {}, 1, 2, 2, 2, 2 },
+} do
+  layers["Lazy" .. name] = { function()
+    local m = nn["Lazy" .. name](table.unpack(given[1]))
+    m:eval()(nb.zeros({ table.unpack(given, 2) }, f64))
+    return m:train()
+  end, table.unpack(given, 2) }
+end
 -- What is called with more than one tensor of numbers: the module and a function of it.
 local others = {
   Embedding = { function() return nn.Embedding(4, 3) end, function(m) return m(nb.tensor { 1, 3, 3 }) end },

@@ -12,7 +12,7 @@ local net = nb.nn.Linear(1, 1)
 local opt = nb.optim.SGD(net:parameters())
 local homes = { nb = nb, distributions = nb.distributions, d = nb.distributions.Normal(0, 1),
   transforms = nb.data.transforms, metrics = nb.nn.metrics, metric = nb.nn.metrics.Accuracy(),
-  nn = nb.nn, init = nb.nn.init, optim = nb.optim, data = nb.data, t = native.methods, net = net,
+  nn = nb.nn, init = nb.nn.init, prune = nb.nn.prune, optim = nb.optim, data = nb.data, t = native.methods, net = net,
   opt = opt, schedule = nb.optim.StepLR(opt, { step_size = 1 }), plot = nb.plot, inspect = nb.inspect, dist = nb.dist,
   p = nb.plot.curve { 1 } }
 

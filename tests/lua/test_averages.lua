@@ -138,4 +138,96 @@ function T.test_padded_sequences()
   assert_error({ "no sequence" }, nn.pad_sequence, {})
 end
 
+-- ---- pruning ----
+
+function T.test_pruned_weights_stay_away()
+  nb.seed(4)
+  local layer = nn.Linear(4, 2)
+  nb.no_grad(function() layer.weight:copy_(nb.tensor { { 1, -2, 3, -4 }, { 0.5, 6, -7, 8 } }) end)
+  nn.prune.l1_unstructured(layer, "weight", 0.25)
+  lu.assertEquals(layer.weight_mask:totable(), { { 0, 1, 1, 1 }, { 0, 1, 1, 1 } })
+  lu.assertEquals(layer.weight:totable(), { { 0, -2, 3, -4 }, { 0, 6, -7, 8 } })
+  lu.assertTrue(nn.prune.is_pruned(nn.Sequential(nn.ReLU(), layer)))
+  nn.prune.l1_unstructured(layer, "weight", 2)  -- of those that are left
+  lu.assertEquals(layer.weight_mask:totable(), { { 0, 0, 0, 1 }, { 0, 1, 1, 1 } })
+  -- What is gone gets no gradient and does not move.
+  local opt = optim.SGD(layer:parameters(), { lr = 1 })
+  layer(nb.ones(1, 4)):sum():backward()
+  opt:step()
+  lu.assertEquals(layer.weight_orig:detach():totable(), { { 1, -2, 3, -5 }, { 0.5, 5, -8, 7 } })
+  layer(nb.ones(1, 4))
+  lu.assertEquals(layer.weight:totable(), { { 0, 0, 0, -5 }, { 0, 5, -8, 7 } })
+  nn.prune.ln_structured(layer, "weight", 1, 2)  -- a whole row: the shorter
+  lu.assertEquals(layer.weight_mask:totable(), { { 0, 0, 0, 0 }, { 0, 1, 1, 1 } })
+  nn.prune.random_unstructured(layer, "bias", 1)
+  lu.assertEquals(layer.bias_mask:sum():item(), 1)
+  nn.prune.remove(layer, "weight")
+  lu.assertTrue(nn.prune.is_pruned(layer))
+  nn.prune.remove(layer, "bias")
+  lu.assertFalse(nn.prune.is_pruned(layer))
+  lu.assertEquals({ #layer:parameters(), layer.weight.is_leaf, layer.weight.requires_grad }, { 2, true, true })
+  lu.assertEquals(layer.weight:detach():totable(), { { 0, 0, 0, 0 }, { 0, 5, -8, 7 } })
+  lu.assertNotNil(layer:state().weight)
+  local conv = nn.Conv2d(2, 3, 1)
+  nn.prune.custom_from_mask(conv, "weight", nb.ones(3, 2, 1, 1))
+  nn.prune.random_structured(conv, "weight", 1, 2)
+  lu.assertEquals(conv.weight_mask:sum():item(), 3)
+  assert_error({ "amount must be a share", "up to 6" }, nn.prune.l1_unstructured, nn.Linear(3, 2), "weight", 7)
+  assert_error({ "no parameter wieght" }, nn.prune.l1_unstructured, nn.Linear(3, 2), "wieght", 1)
+  assert_error({ "is not pruned" }, nn.prune.remove, nn.Linear(3, 2), "weight")
+  assert_error({ "mask must have shape 2×3" }, nn.prune.custom_from_mask, nn.Linear(3, 2), "weight", nb.ones(3, 2))
+  assert_error({ "no dimension 3" }, nn.prune.ln_structured, nn.Linear(3, 2), "weight", 1, 2, 3)
+end
+
+-- ---- computed again ----
+
+function T.test_recomputing_changes_no_gradient()
+  nb.seed(6)
+  local net = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.3), nn.Tanh(), nn.Linear(4, 2)):to("f64")
+  local x = nb.randn({ 5, 3 }, { dtype = "f64" })
+  x.requires_grad = true
+  local function gradients(f)
+    nb.seed(8)
+    return { nb.grad(f(x):square():sum(), { x, table.unpack(net:parameters()) }) }
+  end
+  local plain = gradients(net)
+  local again = gradients(function(v) return nb.recompute(net, v) end)
+  lu.assertEquals(#again, #plain)
+  for k, g in ipairs(plain) do assert_close(again[k], g, 1e-12) end
+  -- The stream of chance goes on as if the net had been computed once.
+  local function after(f)
+    nb.seed(8)
+    f()
+    return nb.rand(3):totable()
+  end
+  lu.assertEquals(after(function() nb.recompute(net, x):sum():backward() end), after(function() net(x) end))
+  -- Second derivatives.
+  net:eval()
+  local function second(f)
+    local g = nb.grad(f(x):square():sum(), x, { create_graph = true })
+    return nb.grad(g:square():sum(), net[1].weight)
+  end
+  assert_close(second(function(v) return nb.recompute(net, v) end), second(net), 1e-10)
+  -- It keeps less: the inputs alone of ten layers.
+  local layers = {}
+  for i = 1, 10 do layers[i] = nn.Sequential(nn.Linear(32, 32), nn.Tanh()) end
+  local deep = nn.Sequential(layers)
+  local function live(f)
+    collectgarbage()
+    collectgarbage()
+    local before = nb.memory().live
+    local y = f(nb.ones(512, 32, { requires_grad = true }))
+    collectgarbage()
+    collectgarbage()
+    local kept = nb.memory().live - before
+    y:sum():backward()
+    deep:zero_grad()
+    return kept
+  end
+  lu.assertTrue(live(function(v) return nb.recompute(deep, v) end) < live(deep) / 3)
+  assert_error({ "recompute", "must be a net" }, nb.recompute, nb.sin, x)
+  assert_error({ "input 1 must be a tensor" }, nb.recompute, net, 3)
+  assert_error({ "needs 1 to 7 inputs" }, nb.recompute, net)
+end
+
 return T

@@ -93,7 +93,7 @@ function T.test_states_of_every_layer_come_back()
     local state, any = m:state(), false
     for _ in pairs(state) do any = true end
     if any then nb.save(path, state) end
-    local other = every.layers[name][1]():eval()
+    local other = every.layers[name][1]():to("f32"):eval()
     if any then other:load_state(nb.load(path)) end
     numeric.assert_close(first(other, x), first(m, x), 0)
   end)
@@ -125,8 +125,9 @@ end
 
 function T.test_every_layer_prints_its_class()
   for name, layer in pairs(every.layers) do
-    lu.assertStrContains(tostring(layer[1]()), name)
-    lu.assertEquals(layer[1]():kind(), name)
+    local class = name:gsub("^Lazy", "")  -- what it is from its first call on
+    lu.assertStrContains(tostring(layer[1]()), class)
+    lu.assertEquals(layer[1]():kind(), class)
   end
   lu.assertTrue(nn.is_module(nn.ReLU6()))
 end

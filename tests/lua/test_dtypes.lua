@@ -158,9 +158,9 @@ local WHOLE = {
 }
 
 -- Results that only make sense together: two dtypes may well find other vectors of the same matrix.
-local AMBIGUOUS = { svd = true, eigh = true, qr = true }
+local AMBIGUOUS = { svd = true, eigh = true, qr = true, lu = true, eig = true }
 -- Of matrices whose condition grows with them.
-local LINEAR = { ["Linear algebra"] = true, Decompositions = true }
+local LINEAR = { ["Linear algebra"] = true, Decompositions = true, Factors = true }
 local LARGEST = 20000  -- elements of a grown result that is looked at
 
 local function whole(t, dtype, form)

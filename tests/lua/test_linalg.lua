@@ -136,4 +136,51 @@ function T.test_larger_matrices_satisfy_what_defines_them()
   lu.assertAlmostEquals(select(2, c:slogdet()):item(), l:log():sum():item(), 1e-9)
 end
 
+-- ---- factors ----
+
+function T.test_lu_is_what_its_factors_say()
+  nb.seed(8)
+  for _, shape in ipairs { { 5, 5 }, { 7, 4 }, { 4, 7 }, { 2, 3, 3 }, { 1, 1 }, { 3, 0 }, { 0, 3 }, { 0, 2, 2 } } do
+    local x = nb.randn(shape, { dtype = "f64" })
+    local p, l, u = x:lu()
+    local m, n = shape[#shape - 1], shape[#shape]
+    lu.assertEquals({ p:size(-1), l:size(-1), u:size(-2) }, { m, math.min(m, n), math.min(m, n) })
+    local function near(a, b)
+      lu.assertEquals(a.shape, b.shape)
+      if a:numel() > 0 then lu.assertTrue((a - b):abs():max():item() < 1e-12) end
+    end
+    near(p:matmul(l):matmul(u), x)
+    near(l:triu(1), l * 0)
+    near(u:tril(-1), u * 0)
+    if l:numel() > 0 then lu.assertTrue(l:abs():max():item() <= 1) end  -- the largest of a column is the pivot
+    near(p:transpose(-1, -2):matmul(p), nb.eye(m, { dtype = "f64" }):expand(p.shape))
+  end
+  -- Of singular matrices, too, whose gradient there is none of.
+  local x = nb.tensor({ { 1, 2 }, { 2, 4 } }, { requires_grad = true })
+  local _, _, u = x:lu()
+  lu.assertEquals(u:at(2, 2), 0)
+  numeric.assert_error({ "singular" }, u.backward, u:sum())
+end
+
+-- A companion matrix has the roots of its polynomial; rotations have complex ones.
+function T.test_eigenvalues_of_matrices_that_are_not_symmetric()
+  local roots = nb.tensor({ { 6, -11, 6 }, { 1, 0, 0 }, { 0, 1, 0 } }, { dtype = "f64" })  -- (t−1)(t−2)(t−3)
+  local values, vectors = roots:eig()
+  lu.assertNil(numeric.difference(numeric.flat((values:sort())), { 1, 2, 3 }, 1e-12))
+  lu.assertTrue((roots:matmul(vectors) - vectors * values):abs():max():item() < 1e-12)
+  lu.assertNil(numeric.difference(numeric.flat(vectors:square():sum(1)), { 1, 1, 1 }, 1e-12))
+  local turn = nb.tensor { { { 1, 0 }, { 0, 1 } }, { { 0.6, -0.8 }, { 0.8, 0.6 } } }
+  numeric.assert_error({ "eig", "eigenvalue 1 of matrix 2 is 0.6 - 0.8i", "nb.eigvals" }, nb.eig, turn)
+  lu.assertNil(numeric.difference(numeric.flat(nb.eigvals(turn)), { 1, 0, 1, 0, 0.6, -0.8, 0.6, 0.8 }, 1e-6))
+  numeric.assert_error({ "NaN or infinity" }, nb.eigvals, nb.full({ 2, 2 }, 0 / 0))
+  numeric.assert_error({ "eig", "square" }, nb.eig, nb.ones(2, 3))
+  lu.assertFalse(nb.eigvals(nb.eye(2, { requires_grad = true })).requires_grad)
+  lu.assertEquals(nb.eig(nb.zeros(2, 0, 0)).shape, { 2, 0 })
+  -- The sum of the eigenvalues is the trace, the sum of their squares that of the square.
+  local x = nb.tensor({ { 2, 1, 0 }, { 0.5, 3, 1 }, { 0, 0.25, -1 } }, { dtype = "f64", requires_grad = true })
+  local l = nb.eig(x)
+  nb.grad(l:sum(), x, { retain_graph = true })
+  lu.assertNil(numeric.difference(numeric.flat(nb.grad(l:square():sum(), x)), numeric.flat((x:detach() * 2).T), 1e-12))
+end
+
 return T

@@ -128,6 +128,134 @@ function T.test_fit_takes_a_loader()
   lu.assertTrue(history.loss[15] < history.loss[1] / 2)
 end
 
+-- ---- threads beside the step ----
+
+local AUGMENT = transforms.Compose { transforms.RandomCrop(8, { padding = 2 }), transforms.RandomHorizontalFlip(),
+  transforms.ToFloat(), transforms.RandomRotation(10), transforms.ColorJitter { brightness = 0.2, contrast = 0.2 },
+  transforms.RandomErasing(), transforms.Normalize(0.5, { 0.2, 0.3, 0.4 }) }
+
+-- All batches of two epochs, with draws of the step's own in between.
+local function two_epochs(source, o)
+  nb.seed(7)
+  local loader, all = data.loader(source, o), {}
+  for _ = 1, 2 do
+    for bx, by in loader do
+      all[#all + 1] = bx:to("f64"):flatten()
+      all[#all + 1] = by:to("f64"):flatten()
+      nb.rand(3)
+    end
+  end
+  all[#all + 1] = nb.rand(4, { dtype = "f64" })
+  return nb.cat(all, 1)
+end
+
+function T.test_the_same_batches_at_any_number_of_threads()
+  nb.seed(1)
+  local x = (nb.rand(53, 3, 9, 8) * 255):to("u8")
+  local y = nb.arange(53, { dtype = "i64" })
+  local files = scratch.new()
+  nb.save(files:path "x.npy", x)
+  local from_file = data.open(files:path "x.npy")
+  for _, source in ipairs { { x, y }, { from_file, y } } do
+    local first
+    for _, o in ipairs { { workers = 0 }, { workers = 1 }, { workers = 1, prefetch = 7 }, { workers = 4 } } do
+      o.size, o.shuffle, o.transform = 8, true, AUGMENT
+      local have = two_epochs(source, o)
+      first = first or have
+      assert_close(have, first, 0)
+    end
+  end
+  assert_close(two_epochs({ x, y }, { size = 8, transform = AUGMENT }),
+    two_epochs({ from_file, y }, { size = 8, transform = AUGMENT, workers = 3 }), 0)
+  -- The pictures of an epoch are all drawn anew.
+  nb.seed(3)
+  local same = data.loader({ x:narrow(1, 1, 1):expand(6, 3, 9, 8):contiguous() }, { size = 6, transform = AUGMENT })
+  local a, b = same(), same()
+  lu.assertTrue((a - b):abs():max():item() > 0.1 and (a[1] - a[2]):abs():max():item() > 0.1)
+  files:remove()
+end
+
+-- A batch holds what its tensors hold when it is used, though threads have made it before.
+function T.test_what_is_written_meanwhile_is_read_again()
+  local x, y = nb.zeros({ 12, 1, 2, 2 }, { dtype = "u8" }), nb.zeros(12)
+  local seen = {}
+  for bx, by in data.loader({ x, y }, { size = 3, prefetch = 4, transform = transforms.ToFloat() }) do
+    seen[#seen + 1] = { bx:max():item(), by:max():item() }
+    x:add_(51)
+    y:add_(1)
+  end
+  for k, pair in ipairs(seen) do
+    lu.assertAlmostEquals(pair[1], (k - 1) / 5, 1e-6)
+    lu.assertEquals(pair[2], k - 1)
+  end
+end
+
+function T.test_transforms_and_functions_in_their_order()
+  local order = {}
+  local function note(name, f)
+    return function(t)
+      order[#order + 1] = name
+      return f(t)
+    end
+  end
+  local t = transforms.Compose { transforms.ToFloat(), note("a", function(v) return v + 1 end),
+    transforms.Normalize(1, 2), note("b", function(v) return -v end) }
+  local x = nb.full({ 2, 1, 2, 2 }, 51, { dtype = "u8" })
+  for bx in data.loader({ x }, { size = 2, transform = t }) do assert_close(bx, nb.full({ 2, 1, 2, 2 }, -0.1), 1e-6) end
+  assert_close(t(x), nb.full({ 2, 1, 2, 2 }, -0.1), 1e-6)
+  lu.assertEquals(order, { "a", "b", "a", "b" })
+  -- Left early, and one within another.
+  local loader, n = data.loader({ nb.rand(20, 4, 4) }, { size = 4, transform = transforms.RandomVerticalFlip() }), 0
+  for _ in loader do
+    for _ in loader do
+      n = n + 1
+      if n % 2 == 0 then break end
+    end
+  end
+  lu.assertEquals(n, 10)
+  collectgarbage()
+end
+
+-- Sizes of pictures by two ways: products of matrices, and sums in C.
+function T.test_resizing_pictures_is_data_resize()
+  nb.seed(2)
+  for _, sizes in ipairs { { 3, 4 }, { 9, 11 }, { 5, 7 }, { 1, 1 }, { 20, 2 } } do
+    local x = nb.rand({ 3, 2, 5, 7 }, { dtype = "f64" })
+    assert_close(transforms.Resize(sizes)(x), data.resize(x, sizes[1], sizes[2]), 1e-6)
+    local bytes = (x * 255):to("u8")
+    local off = transforms.Resize(sizes)(bytes):to("f32") - data.resize(bytes, sizes[1], sizes[2]):to("f32")
+    lu.assertTrue(off:abs():max():item() <= 1)  -- halves may go either way
+  end
+end
+
+function T.test_what_threads_cannot_do_is_a_sentence()
+  local files = scratch.new()
+  local x = nb.zeros({ 40, 3, 4 }, { dtype = "u8" })
+  nb.save(files:path "x.npy", x)
+  local open = data.open(files:path "x.npy")
+  nb.save(files:path "short.npy", x)
+  local short = data.open(files:path "short.npy")
+  local whole = assert(io.open(files:path "short.npy", "rb")):read "a"
+  local cut <close> = assert(io.open(files:path "short.npy", "wb"))
+  cut:write(whole:sub(1, 300))
+  cut:flush()
+  assert_error({ "has become shorter" }, function()
+    for b in data.loader({ short }, { size = 8 }) do lu.assertEquals(#b, 8) end
+  end)
+  assert_error({ "smaller than 6×6" }, function()
+    for _ in data.loader({ x }, { transform = transforms.RandomCrop(6) }) do error "no" end
+  end)
+  assert_error({ "there is no sample 41" }, function()
+    local order = setmetatable({}, { __len = function() return 1 end, __call = function() return nb.tensor { 41 } end })
+    for _ in data.loader({ x }, { sampler = order, transform = transforms.ToFloat() }) do error "no" end
+  end)
+  assert_error({ "workers must be at most 64" }, data.loader, { x }, { workers = 65 })
+  assert_error({ "prefetch" }, data.loader, { x }, { prefetch = 0 })
+  assert_error({ "value 0.5 does not fit" }, transforms.RandomErasing(1, { value = 0.5 }), x)
+  lu.assertEquals(#open, 40)
+  files:remove()
+end
+
 -- ---- transforms ----
 
 -- The same seed, the same pictures; another one, others.

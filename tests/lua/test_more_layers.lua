@@ -317,4 +317,43 @@ function T.test_dictionaries_hold_what_learns()
   assert_error({ "train" }, nn.ModuleDict, { train = nn.ReLU() })
 end
 
+-- ---- sizes left out ----
+
+function T.test_the_first_call_sees_what_size_was_left_out()
+  nb.seed(3)
+  local net = nn.Sequential(nn.LazyConv2d(4, 3, { padding = 1 }), nn.LazyBatchNorm2d(), nn.Flatten(), nn.LazyLinear(5))
+  local text = tostring(net)
+  lu.assertStrContains(text, "LazyConv2d(4, 3, padding=1)")
+  for _, ask in ipairs { "parameters", "named_parameters", "state" } do
+    assert_error({ ask, "layer 1, LazyConv2d", "call the net once" }, net[ask], net)
+  end
+  assert_error({ "load_state", "call the net once" }, net.load_state, net, {})
+  net:zero_grad()
+  net:eval()
+  lu.assertEquals(net(nb.zeros(2, 3, 6, 6)).shape, { 2, 5 })
+  lu.assertEquals({ net[1]:kind(), net[2]:kind(), net[4]:kind() }, { "Conv2d", "BatchNorm2d", "Linear" })
+  lu.assertEquals({ net[1].in_channels, net[2].num_features, net[4].in_features }, { 3, 4, 4 * 6 * 6 })
+  lu.assertEquals({ net[1].training, #net:parameters() }, { false, 6 })
+  -- It is what it stands for: the same draws, the same state.
+  nb.seed(9)
+  local lazy = nn.LazyLinear(2, { bias = false })
+  local x = nb.randn({ 3, 4 }, f64)
+  nb.seed(10)
+  local y = lazy(x)
+  nb.seed(10)
+  assert_close(nn.Linear(4, 2, { bias = false }):to("f64")(x), y, 1e-12)
+  lu.assertEquals({ lazy.weight.dtype, tostring(lazy) }, { "f64", "Linear(4 → 2, bias=false)" })
+  lu.assertEquals(nn.LazyConv1d(2, 2)(nb.zeros(3, 4)).shape, { 2, 3 })
+  assert_error({ "LazyConv2d", "channels and 2 dimensions", "2×4" }, nn.LazyConv2d(1, 1), nb.zeros(2, 4))
+  assert_error({ "LazyBatchNorm1d", "a batch of" }, nn.LazyBatchNorm1d(), nb.zeros(2))
+  assert_error({ "LazyLinear", "size 0" }, nn.LazyLinear(1), nb.zeros(2, 0))
+  assert_error({ "LazyLinear", "a tensor of features", "got 3" }, nn.LazyLinear(1), 3)
+  -- A call that fails leaves it as it was.
+  local failing = nn.LazyConv2d(1, 9)
+  lu.assertFalse((pcall(failing, nb.zeros(1, 2, 4, 4))))
+  local copy = nn.LazyLinear(1)
+  assert_error({ "missing" }, nn.LazyLinear)
+  lu.assertEquals(copy(nb.zeros(2, 3)).shape, { 2, 1 })
+end
+
 return T

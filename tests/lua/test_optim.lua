@@ -697,4 +697,38 @@ function T.test_schedules_of_functions_and_chains()
   assert_error({ "load_state", "2 schedules" }, chained.load_state, chained, { base = { 1 }, steps = 1, parts = {} })
 end
 
+function T.test_schedules_one_after_the_other()
+  local function sgd() return optim.SGD({ weight { 1 } }, { lr = 1 }) end
+  local function sequence(opt)
+    local first = optim.ConstantLR(opt, { factor = 0.5, total_iters = 9 })
+    local second = optim.ExponentialLR(opt, { gamma = 0.5 })
+    return optim.SequentialLR(opt, { schedulers = { first, second, optim.StepLR(opt, { step_size = 1, gamma = 0.1 }) },
+      milestones = { 2, 4 } })
+  end
+  local opt, seen = sgd(), {}
+  local s = sequence(opt)
+  for t = 0, 5 do
+    seen[t + 1] = opt.lr
+    if t == 3 then  -- a state goes on in another
+      local other = sgd()
+      local again = sequence(other)
+      again:load_state(s:state())
+      other:load_state(opt:state())
+      again:step()
+      lu.assertAlmostEquals(other.lr, 1, 1e-12)
+    end
+    s:step()
+  end
+  -- Half of 1 for two steps; 1 and its half; 1 again, and a tenth.
+  for t, want in ipairs { 0.5, 0.5, 1, 0.5, 1, 0.1 } do lu.assertAlmostEquals(seen[t], want, 1e-12) end
+  local one = sgd()
+  local step = optim.StepLR(one, { step_size = 1 })
+  assert_error({ "2 schedules need 1 milestones", "got 2" }, optim.SequentialLR, one,
+    { schedulers = { step, step }, milestones = { 1, 2 } })
+  assert_error({ "must rise", "2 after 3" }, optim.SequentialLR, one,
+    { schedulers = { step, step, step }, milestones = { 3, 2 } })
+  assert_error({ "cannot be one" }, optim.SequentialLR, one,
+    { schedulers = { optim.ChainedScheduler(one, { schedulers = { step } }), step }, milestones = { 1 } })
+end
+
 return T

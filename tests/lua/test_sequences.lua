@@ -521,4 +521,51 @@ function T.test_one_input_of_double_precision_is_enough()
   end
 end
 
+-- ---- packed sequences ----
+
+-- Each packed sequence comes out as it does alone, whatever its neighbours' lengths, forth and back.
+function T.test_packed_sequences_are_as_each_alone()
+  nb.seed(21)
+  local lengths = { 3, 5, 1, 5, 2 }
+  for _, kind in ipairs { "RNN", "GRU", "LSTM" } do
+    for _, both in ipairs { false, true } do
+      local net = nn[kind](3, 4, 2, { bidirectional = both, batch_first = true }):to("f64")
+      local list, rows = {}, both and 4 or 2
+      for i, n in ipairs(lengths) do list[i] = nb.randn({ n, 3 }, { dtype = "f64" }) end
+      local h0 = nb.randn({ rows, 5, 4 }, { dtype = "f64" })
+      local c0 = kind == "LSTM" and nb.randn({ rows, 5, 4 }, { dtype = "f64" }) or nil
+      local x = nn.pad_sequence(list, true)
+      x.requires_grad = true
+      local y, h, c = net(nn.pack_padded_sequence(x, lengths, true), h0, c0)
+      local padded, counts = nn.pad_packed_sequence(y, true)
+      lu.assertEquals(counts:totable(), lengths)
+      lu.assertEquals(padded.shape, { 5, 5, both and 8 or 4 })
+      for i, n in ipairs(lengths) do
+        local alone, h1, c1 = net(list[i], h0[{ nb.ALL, i }], c0 and c0[{ nb.ALL, i }])
+        assert_close(padded[{ i, { 1, n } }], alone, 1e-12)
+        assert_close(h[{ nb.ALL, i }], h1, 1e-12)
+        if c then assert_close(c[{ nb.ALL, i }], c1, 1e-12) end
+        if n < 5 then lu.assertEquals(padded[{ i, { n + 1, 5 } }]:abs():sum():item(), 0) end
+      end
+      -- Padding has no gradient.
+      (padded * padded):sum():backward()
+      lu.assertEquals(x.grad[{ 3, { 2, 5 } }]:abs():sum():item(), 0)
+      lu.assertTrue(x.grad[{ 3, 1 }]:abs():sum():item() > 0)
+    end
+  end
+  local packed = nn.pack_padded_sequence(nb.arange(6):view(3, 2, 1), nb.tensor { 1, 3 })
+  lu.assertEquals(packed.data:totable(), { { 2 }, { 1 }, { 4 }, { 6 } })
+  lu.assertEquals(packed.batch_sizes, { 2, 1, 1 })
+  lu.assertEquals(nn.pad_packed_sequence(packed, { total_length = 4, padding_value = 9 }):totable(),
+    { { { 1 }, { 2 } }, { { 9 }, { 4 } }, { { 9 }, { 6 } }, { { 9 }, { 9 } } })
+  assert_error({ "length 2", "from 1 to 3", "4" }, nn.pack_padded_sequence, nb.ones(3, 2, 1), { 1, 4 })
+  assert_error({ "each of 2 sequences, got 1" }, nn.pack_padded_sequence, nb.ones(3, 2, 1), { 1 })
+  assert_error({ "length 2, 3,", "enforce_sorted=false" }, nn.pack_padded_sequence, nb.ones(3, 2, 1), { 1, 3 },
+    { enforce_sorted = true })
+  assert_error({ "total_length must be at least 3" }, nn.pad_packed_sequence, packed, { total_length = 2 })
+  assert_error({ "needs packed sequences" }, nn.pad_packed_sequence, nb.ones(2))
+  assert_error({ "GRU", "3 features", "4×1" }, nn.GRU(3, 2), packed)
+  assert_error({ "state h", "1×2×2" }, nn.GRU(1, 2), packed, nb.zeros(1, 3, 2))
+end
+
 return T

@@ -206,6 +206,16 @@ function T.test_text_is_aligned_and_elided()
   lu.assertStrContains(large, "f32 1000×1000")
   lu.assertStrContains(tostring(nb.tensor { 0 / 0, 1 / 0, -1 / 0 }), "nan   inf  -inf")
   for line in tostring(nb.randn(50, 60)):gmatch("[^\n]+") do lu.assertTrue(utf8.len(line) <= 100) end
+  -- With four dimensions each block says where it is, as one would index it.
+  local t = nb.arange(1, 24):reshape(2, 3, 2, 2)
+  for i = 1, 2 do
+    for j = 1, 3 do
+      local b = t[i][j]
+      lu.assertStrContains(tostring(t), ("[%d, %d, :, :]\n%2d  %2d\n%2d  %2d\n"):format(i, j, b[1][1]:item(),
+        b[1][2]:item(), b[2][1]:item(), b[2][2]:item()))
+    end
+  end
+  lu.assertNotStrContains(tostring(nb.zeros(2, 2, 2)), "[")
 end
 
 function T.test_released_and_foreign_values_are_refused()

@@ -157,6 +157,10 @@ local MAKE = {
     local first = optim.StepLR(opt, { step_size = 2, gamma = 0.5 })
     return { schedulers = { first, optim.ConstantLR(opt, { total_iters = 3 }) } }
   end,
+  SequentialLR = function(opt)
+    local first = optim.StepLR(opt, { step_size = 2, gamma = 0.5 })
+    return { schedulers = { first, optim.ConstantLR(opt, { total_iters = 3 }) }, milestones = { 3 } }
+  end,
 }
 
 -- These options, for an optimizer.
@@ -169,7 +173,8 @@ local NUMBERS = { number = true, finite = true, positive = true, ["non-negative"
   rates = true, size = true, count = true, ["two fractions"] = true }
 
 -- Schedules of functions or of other schedules have no numbers.
-local FUNCTIONS_ONLY = { LambdaLR = true, MultiplicativeLR = true, ChainedScheduler = true }
+local FUNCTIONS_ONLY = { LambdaLR = true, MultiplicativeLR = true, ChainedScheduler = true,
+  SequentialLR = true }
 
 -- Makes an optimizer or schedule with one option set.
 local function made(kind, name, option, value)

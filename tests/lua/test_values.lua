@@ -214,6 +214,33 @@ function T.test_functions_in_double_are_rounded_once()
   end
 end
 
+-- Lanes in groups of all sizes, side by side and apart; whole numbers, which are exact.
+function T.test_running_totals_agree_with_a_loop()
+  nb.seed(7)
+  local shapes = { { 1, 5 }, { 7, 3 }, { 8, 4 }, { 17, 30 }, { 3, 6, 65 }, { 2, 4, 131 }, { 3, 0, 2 }, { 70, 300 } }
+  for _, shape in ipairs(shapes) do
+    local x = nb.randint(-3, 3, table.unpack(shape)):to("f32")
+    local function in_rows(t, d) return t:transpose(d, -1):contiguous():view(-1, math.max(shape[d], 1)):totable() end
+    for d = 1, #shape do
+      local lanes = in_rows(x, d)
+      for name, of in pairs { cumsum = function(a, b) return a + b end, cumprod = function(a, b) return a * b end } do
+        if name == "cumsum" or shape[d] <= 12 then
+          for _, dtype in ipairs { "f32", "f64", "i64" } do
+            local have = in_rows(nb[name](x:to(dtype), d), d)
+            for r, lane in ipairs(lanes) do
+              local total
+              for k, v in ipairs(lane) do
+                total = total and of(total, v) or v
+                lu.assertTrue(have[r][k] == total, ("%s of %s along %d"):format(name, dtype, d))
+              end
+            end
+          end
+        end
+      end
+    end
+  end
+end
+
 function T.test_products_and_norms_agree_with_a_loop()
   nb.seed(5)
   for _, n in ipairs { 1, 2, 15, 16, 17, 63, 64, 65, 1000 } do
@@ -232,6 +259,15 @@ function T.test_products_and_norms_agree_with_a_loop()
   lu.assertAlmostEquals(factors:prod():item(), 1, 1e-4)
   lu.assertAlmostEquals(nb.tensor { 3e30, 4e30 }:norm():item() / 5e30, 1, 1e-6)
   lu.assertEquals(nb.cat({ nb.ones(40), nb.zeros(1) }, 1):prod():item(), 0)
+  for n = 40, 110 do  -- the powers of two are exact, however far one side of them is out of range
+    local far = nb.cat({ nb.full({ n }, 2 ^ 100), nb.full({ n + 1 }, -(2 ^ -100)), nb.full({ 1 }, 3 * 2 ^ 90) }, 1)
+    lu.assertEquals(far:prod():item(), (n % 2 == 0 and -3 or 3) * 2 ^ -10)
+    lu.assertEquals(1 / nb.cat({ far, nb.tensor { -0.0 } }, 1):prod():item(), n % 2 == 0 and 1 / 0 or -1 / 0)
+    lu.assertEquals(nb.cat({ far, nb.tensor { 1 / 0 } }, 1):prod():item(), n % 2 == 0 and -1 / 0 or 1 / 0)
+    lu.assertTrue(nb.cat({ far, nb.tensor { 1 / 0, 0 } }, 1):prod():isnan():item())
+  end
+  lu.assertEquals(nb.full({ 3000 }, 0.5):prod():item(), 0)
+  lu.assertEquals(nb.full({ 3001 }, -2):prod():item(), -1 / 0)
   lu.assertTrue(nb.cat({ nb.zeros(40), nb.tensor { 0 / 0 } }, 1):prod():isnan():item())
   lu.assertEquals(nb.full({ 40 }, 1e30):prod():item(), 1 / 0)
   local halves, ones = nb.full({ 2000 }, 0.5), nb.ones(9)  -- 2⁻²⁰⁰⁰ is 0, whose sign and fate later factors decide

@@ -75,6 +75,42 @@ local function mlp(sizes, activation, norm)
   return net
 end
 
+-- ---- who made a node ----
+
+local function places_of(J)
+  local list = {}
+  for i, node in ipairs(require("nablua.inspect.tape").read(J).nodes) do list[i] = node.place or "-" end
+  return list
+end
+
+-- The collector gives the frames of ended calls back, and later ones lie elsewhere: the call around them is not lost.
+function T.test_a_module_is_known_after_collections()
+  local kept = {}
+  local block = custom({ a = nn.Sequential { nn.Linear(2, 2) } }, function(self, h)
+    for _ = 1, 20 do
+      collectgarbage()
+      for i = 1, 300 do kept[#kept + 1] = ("%43d"):format(#kept + i) end  -- takes the frames' memory
+      h = self.a(h)
+    end
+    return h:tanh()
+  end)
+  local list = places_of(nn.Sequential { block }(nb.ones(1, 2)):sum())
+  lu.assertEquals({ list[1], list[#list - 1], list[#list] }, { "1.a.1", "1", "-" })
+end
+
+function T.test_a_module_is_known_however_deep_calls_nest()
+  local depth = 60
+  local net = custom({ l = nn.Linear(2, 2) }, function(self, x) return self.l(x):tanh() end)
+  for _ = 1, depth do
+    net = custom({ inner = net }, function(self, x) return self.inner(x):sigmoid() end)
+  end
+  local list = places_of(net(nb.ones(1, 2)):sum())
+  lu.assertEquals(#list, depth + 3)
+  for k = 1, depth do  -- sigmoid after sigmoid, from the innermost to the outermost
+    lu.assertEquals(list[k + 2], ("inner."):rep(depth - k):sub(1, -2), k)
+  end
+end
+
 -- Forty programs: { what, net, f }.
 local function programs()
   local list = {}
@@ -358,6 +394,29 @@ function T.test_long_programs_are_stepped_in_time()
   local seconds = os.clock() - start
   lu.assertTrue(seconds < 2, seconds)
   print(("figure: stepping through %d operators and back: %.2f s"):format(count, seconds))
+end
+
+-- A tape knows modules by their addresses, which the memory of a younger one may have when the first is gone.
+function T.test_a_module_in_the_memory_of_another_made_none_of_its_nodes()
+  local function net() return nn.Sequential { nn.Linear(2, 2), nn.Sequential { nn.Linear(2, 1) } } end
+  local J = 0
+  for _ = 1, 100 do J = J + net()(nb.ones(1, 2)):sum() end
+  local places, made_by = require "nablua.inspect.places", {}
+  for _, node in ipairs(native.tape(J)) do made_by[node.caller] = true end
+  collectgarbage()
+  collectgarbage()
+  local kept, met = {}, false
+  for i = 1, 20000 do
+    kept[i] = nn.Sequential()
+    met = met or made_by[native.module_address(kept[i])]
+    if met then break end
+  end
+  kept.net = nn.Sequential(kept)  -- with a path in a net, so that the place would be told
+  local nodes = native.tape(J)
+  places.tell(nodes)
+  for _, node in ipairs(nodes) do lu.assertNil(node.place) end
+  if met then return end
+  lu.skip "no module came to lie where another had been"
 end
 
 function T.test_bad_input()

@@ -168,6 +168,8 @@ def make_case(entry, label, sample, training, dtype, seed):
         parameters = {key: next(left) for key in placed}
         parameters.update({key: parameters[key].clone() for key in learnt})
         outputs = torch.func.functional_call(made, parameters, a, o, tie_weights=False)
+        if getattr(module, "return_indices", False):
+            outputs = (outputs[0], outputs[1] + 1)
         return [y for y in tree.tree_leaves(outputs) if isinstance(y, torch.Tensor)] + [
             parameters[key] for key in learnt
         ]

@@ -25,14 +25,18 @@ def layer(name, *parameters):
 
 def pool(name, dims):
     def make(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False, **options):
-        needs(not return_indices and not ceil_mode, "ceil_mode= or return_indices= of a layer")
-        needs(dilation in (1, (1,) * dims), "dilation= of a layer")
-        needs(not options.get("divisor_override"), "divisor_override= of a layer")
-        include = options.get("count_include_pad")
+        more = dict(dilation=listed(dilation), return_indices=return_indices or None) if name.startswith("Max") else options
         made = call(
-            "nn." + name, listed(kernel_size), listed(stride) or None, listed(padding), count_include_pad=include
+            "nn." + name,
+            listed(kernel_size),
+            listed(stride) or None,
+            listed(padding),
+            ceil_mode=ceil_mode or None,
+            **more,
         )
-        return Call("%s(%s)" % (made, x))
+        return Call("%s(%s)" % (made, x)).then(
+            (lambda outputs: [outputs[0], outputs[1] + 1]) if return_indices else None
+        )
 
     return make
 

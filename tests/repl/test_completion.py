@@ -40,6 +40,24 @@ CASES = [
     ("f(')'):prin", [], ["print"]),
     (")):prin", [], ["print"]),
     ("x:sum{1}:it", ["item"], []),
+    # What the input itself makes.
+    (r"local fresh = nn.Linear(3, 4)\nfresh:para", ["parameters"], ["print"]),
+    (r"local t = nb.ones(2)\nlocal u = t:exp()\nu:su", ["sum"], []),
+    ("function f(apple, pear) return app", ["apple"], ["pear"]),
+    ("for place, item in ipairs{} do ite", ["item"], []),
+    ("for count = 1, 3 do cou", ["count"], []),
+    ("local function helper() end; hel", ["helper", "help"], []),
+    ("local first, second = 1, 2; sec", ["second"], []),
+    ("local half, hal", [], ["hal"]),
+    (r"local loop = loop\nloop:su", [], ["sum"]),
+    (r"-- local hidden = 3\nhid", [], ["hidden"]),
+    ("local s = 'local secret = 1'; sec", [], ["secret"]),
+    # Where nothing begins so: capitals apart, then by letters in order.
+    ("nn.lin", ["Linear"], ["ReLU"]),
+    ("nn.Lin", ["Linear"], ["LogSigmoid"]),
+    ("nn.cnv1", ["Conv1d"], ["Conv2d"]),
+    ("nb.RESH", ["reshape"], []),
+    ("nb.no_such_thing_at_all", [], ["ones"]),
 ]
 
 

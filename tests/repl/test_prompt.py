@@ -278,7 +278,7 @@ class Prompt(unittest.TestCase):
         self.ask("%debug")
         self.t.type(UP)  # what was typed there before
         self.t.wait_for(r"debug> :continue\Z")
-        self.answer("\x03", end="")
+        self.answer("")
         self.assertEqual(self.answer("1 + 1"), "2\n")
 
     def test_breakpoint_stops_in_the_callers_frame(self):

@@ -28,7 +28,7 @@ def through_pipe(steps):
         if not begin:
             raise AssertionError("no prompt %d in %r" % (number, text))
         text = text[begin.end():]
-        end = re.search(r"(?m)(?:^|(?<=\| )|(?<=debug> )|(?<=\? ))%d> " % (number + 1), text)
+        end = re.search(r"(?m)(?:^|(?<=\| )|(?<=debug> )|(?<=paused> )|(?<=\? ))%d> " % (number + 1), text)
         shown.append(text[:end.start()] if end else text)
     return shown
 

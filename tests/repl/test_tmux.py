@@ -113,17 +113,17 @@ class InTmux(unittest.TestCase):
         self.key("Tab")
         self.wait_for(r"4> nn\.Linear\Z")
         self.key("C-u")
-        self.type("nn.L")
+        self.type("nn.Conv")
         self.key("Tab")
-        self.wait_for(r"(?m)^Linear +layer +y = ")
-        for name in re.findall(r"(?m)^(L\w+) +\w+ ", self.screen()):
+        self.wait_for(r"(?m)^Conv2d +layer +\w+")
+        for name in re.findall(r"(?m)^(Conv\w+) +\w+ ", self.screen()):
             self.key("Tab")
             self.wait_for(r"4> nn\.%s\n" % name)
-            if name == "Linear":
+            if name == "Conv2d":
                 break
         self.keep("menu")
         self.key("Enter")
-        self.wait_for(r"4> nn\.Linear\Z")
+        self.wait_for(r"4> nn\.Conv2d\Z")
         self.key("C-u")
         # History brings the block back, arrows move in it, and it is run changed.
         self.type("function")

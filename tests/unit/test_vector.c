@@ -56,7 +56,10 @@ static void test_accuracy(void **state) {
                    {vector_log, log, ulps, 2},          {vector_log1p, log1p, ulps, 2},
                    {vector_sin, sin, ulps, 2},          {vector_cos, cos, ulps, 2},
                    {vector_erf, erf, ulps, 2},          {vector_softplus, softplus, ulps, 4},
-                   {vector_gelu, gelu, ulps, 8},        {vector_gelu_slope, gelu_slope, off_by, 2e-7}};
+                   {vector_gelu, gelu, ulps, 8},        {vector_gelu_slope, gelu_slope, off_by, 2e-7},
+                   {vector_tan, tan, ulps, 0.51},       {vector_atan, atan, ulps, 0.51},
+                   {vector_asin, asin, ulps, 0.51},     {vector_acos, acos, ulps, 0.51},
+                   {vector_sinh, sinh, ulps, 0.51},     {vector_cosh, cosh, ulps, 0.51}};
   (void)state;
   for (size_t f = 0; f < sizeof functions / sizeof *functions; f++) {
     double worst = 0;
@@ -92,8 +95,9 @@ static void test_as_libm(void **state) {
   static const struct {
     VectorMap *map;
     double (*exact)(double);
-  } functions[] = {{vector_expm1, expm1}, {vector_log, log}, {vector_log1p, log1p},
-                   {vector_sin, sin},     {vector_cos, cos}, {vector_erf, erf}};
+  } functions[] = {{vector_expm1, expm1}, {vector_log, log},   {vector_log1p, log1p}, {vector_sin, sin},
+                   {vector_cos, cos},     {vector_erf, erf},   {vector_tan, tan},     {vector_atan, atan},
+                   {vector_asin, asin},   {vector_acos, acos}, {vector_sinh, sinh},   {vector_cosh, cosh}};
   const float x[] = {0,      -0.0f,  INFINITY, -INFINITY, NAN,      1,        -1,       -2,     -1e-45f,
                      1e-45f, 1e-39f, -1e-39f,  3.4e38f,   -3.4e38f, 10000.0f, 10001.0f, 88.72f, 88.73f};
   enum { EDGES = sizeof x / sizeof *x };
@@ -121,6 +125,38 @@ static void test_angles(void **state) {
     vector_cos(3, c, x);
     for (int i = 0; i < 3; i++)
       if (ulps(s[i], sin((double)x[i])) > 2 || ulps(c[i], cos((double)x[i])) > 2) fail_msg("of %a", (double)x[i]);
+  }
+}
+
+// Powers of all magnitudes, of numbers and of infinities, zeros and negative numbers, one power for all or one for
+// each.
+static void test_powers(void **state) {
+  static const float ends[] = {0,        -0.0f,     1,   -1,     2,       -2,        0.5f, 3,
+                               INFINITY, -INFINITY, NAN, 1e-40f, 3.4e38f, 0x1p-126f, -8.5f};
+  enum { ENDS = sizeof ends / sizeof *ends };
+  float x[N], y[N], all[N], one[N];
+  (void)state;
+  for (int run = 0; run < 60; run++) {
+    for (int i = 0; i < N; i++) {
+      x[i] = (float)exp(sin(run * 37 + i * 7) * (run % 2 ? 88 : 1));
+      y[i] = (float)(sin(run * 11 + i * 3) * (run % 3 ? 3 : 100));
+      if (run >= 50 && i % 3 == 0) x[i] = ends[(i + run) % ENDS];
+      if (run >= 50 && i % 5 == 0) y[i] = ends[(i * 7 + run) % ENDS];
+    }
+    vector_pow(N, all, x, y, false);
+    for (int i = 0; i < N; i++) {
+      double want = pow((double)x[i], (double)y[i]);
+      if (ulps(all[i], want) > 0.51) fail_msg("%a ^ %a is %a", (double)x[i], (double)y[i], (double)all[i]);
+      vector_pow(1, one, x + i, y + i, true);
+      assert_true(isnan(want) ? isnan(one[0]) : memcmp(one, all + i, sizeof *one) == 0);
+    }
+    vector_pow(N, one, x, y + 1, true);
+    for (int i = 0; i < N; i++) {
+      double want = pow((double)x[i], (double)y[1]);
+      if (ulps(one[i], want) > 0.51) fail_msg("%a ^ %a is %a", (double)x[i], (double)y[1], (double)one[i]);
+    }
+    vector_pow(N, x, x, y, false);
+    for (int i = 0; i < N; i++) assert_true(isnan(all[i]) ? isnan(x[i]) : memcmp(x + i, all + i, sizeof *x) == 0);
   }
 }
 
@@ -158,8 +194,8 @@ static void test_rows(void **state) {
 int main(void) {
   static const char *const levels[] = {"portable", "avx2", "avx512"};
   const struct CMUnitTest tests[] = {cmocka_unit_test(test_accuracy), cmocka_unit_test(test_ends),
-                                     cmocka_unit_test(test_as_libm), cmocka_unit_test(test_angles),
-                                     cmocka_unit_test(test_rows)};
+                                     cmocka_unit_test(test_as_libm),  cmocka_unit_test(test_angles),
+                                     cmocka_unit_test(test_rows),     cmocka_unit_test(test_powers)};
   int failed = 0;
   for (size_t i = 0; i < 3; i++) {
     int status = 0;

@@ -36,6 +36,9 @@ void nablua_end_visit(struct lua_State *V);
 // call of a function that is being recorded for nb.compile, whose hook stays where it is.
 void nablua_on_wait(void (*serve)(struct lua_State *L));
 
+// Sets who is called between two steps of a training, where those who come to change it may come.
+void nablua_on_border(void (*serve)(struct lua_State *L));
+
 // Whether the hook of this state is that of a recording.
 bool nablua_is_recorded(struct lua_State *L);
 

@@ -68,28 +68,33 @@ local FEW = 16          -- samples that any net can learn by heart
 local STEPS, SECONDS = 300, 2  -- at each rate
 local ENOUGH = 0.8      -- of what the loss was above the best there is
 
--- What is left of a cross-entropy where the net says the targets themselves.
-local function floor_of(p, y)
-  if p.kind ~= "BCELoss" and p.kind ~= "BCEWithLogitsLoss" then return 0 end
-  local q = y:to("f64"):clamp(1e-9, 1 - 1e-9)
-  return -(q * q:log() + (1 - q) * (1 - q):log()):mean():item()
+-- Which share of a cross-entropy is left where the net says the targets themselves, whatever the loss sums or adds.
+local function share_left(p)
+  if p.kind ~= "BCELoss" and p.kind ~= "BCEWithLogitsLoss" or not nb.is_tensor(p.logits) then return 0 end
+  local q, z = p.targets:detach():to("f64"):clamp(1e-9, 1 - 1e-9), p.logits:detach():to("f64")
+  if p.kind == "BCEWithLogitsLoss" then z = z:sigmoid() end
+  z = z:clamp(1e-9, 1 - 1e-9)
+  local least = (q * q:log() + (1 - q) * (1 - q):log()):mean():item()
+  local now = (q * z:log() + (1 - q) * (1 - z):log()):mean():item()
+  return now < 0 and math.min(least / now, 1) or 0
 end
 
--- The smallest loss that some steps of Adam on a few samples reach, and that of the start; nil where time was
--- too short.
+-- The smallest loss that some steps of Adam on a few samples reach, that of the start, and the least there is; nil
+-- where time was too short.
 local function learned(p, x, y, lr)
   local optim = require "nablua.optim"
   local before = p.net:state()
   local opt = optim.Adam(p.net:parameters(), { lr = lr })
-  local began, first, best = native.clock(), nil, math.huge
+  local began, first, best, least = native.clock(), nil, math.huge, nil
   local fine, short = pcall(function()
     for k = 1, STEPS do
       opt:zero_grad()
       local J = p.loss(p.net(x), y)
       local v = J:item()
       first = first or v
+      least = p.left * first
       if v < best then best = v end
-      if best - p.floor < 0.5 * (first - p.floor) then return false end
+      if best - least < 0.5 * (first - least) then return false end
       J:backward()
       opt:step()
       if native.clock() - began > SECONDS then return k < STEPS / 4 end
@@ -98,7 +103,7 @@ local function learned(p, x, y, lr)
   end)
   p.net:load_state(before)
   if not fine or short then return nil end
-  return best, first
+  return best, first, least
 end
 
 local function without_dropout(net, f)
@@ -126,18 +131,18 @@ local function look_at_one_batch(p, report)
   local few = math.min(FEW, #p.x)
   local x, y = p.x, p.y
   if #p.x == #p.y then x, y = x[{ { 1, few } }], y[{ { 1, few } }] end
-  p.floor = floor_of(p, y)
+  p.left = share_left(p)
   local reached, at = math.huge, nil
   local stops = false
   without_dropout(p.net, function()
     for _, lr in ipairs { 3e-3, 3e-2, 0.1, 3e-4 } do
-      local best, first = learned(p, x, y, lr)
+      local best, first, least = learned(p, x, y, lr)
       if not best then
         stops = true
         return
       end
       reached, at = math.min(reached, best), first
-      if first <= 0.05 or best - p.floor < ENOUGH * (first - p.floor) then
+      if first <= 0.05 or best - least < ENOUGH * (first - least) then
         stops = true
         return
       end

@@ -4,8 +4,10 @@
 // What is written goes to a temporary file in the target's folder, which is synced and takes the target's name at the
 // end: whatever fails, or whenever the process is killed, the old file is whole or the new one is.
 //
-//   .nablua-PID-N.tmp ──write──▶ owner, rights ──▶ sync ──▶ rename over the target ──▶ sync of the folder
+//   .nablua-PID-N.tmp ──write──▶ owner, rights ──▶ sync ──▶ names exchanged ──▶ sync of the folder ──▶ the old removed
 //
+// The old file has the temporary name until nothing can fail any more, so that a failure, also the last one that is
+// possible, leaves it as it was; where the file system knows no exchange the new file takes its name over it.
 // A file that is replaced keeps its rights and, where the system permits it, its owner and group; where it does not,
 // setuid and setgid go and the group's rights become those of others, so that nobody gains any.  A link is followed:
 // what it leads to is replaced, or made.  Temporary files that killed processes left in the folder are removed.

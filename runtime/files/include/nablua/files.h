@@ -60,12 +60,17 @@ Tensor *nb_idx_read(const char *path, Error *err);
 // time: only those take memory.
 typedef struct RowFile RowFile;
 RowFile *nb_rows_open(const char *path, Error *err);
+RowFile *nb_rows_retain(RowFile *f);             // for one more call of nb_rows_close
 void nb_rows_close(RowFile *f);                  // NULL is fine
 const Layout *nb_rows_layout(const RowFile *f);  // the dtype and shape of the whole
 
 // The rows at n places, counted from 1, as a tensor of n rows: places may come in any order, and again.  Rows that lie
 // one after the other are read together.
 Tensor *nb_rows_read(RowFile *f, const int64_t *places, int64_t n, Error *err);
+
+// One row into `to`, by any thread; `scratch` has nb_rows_bytes bytes.
+size_t nb_rows_bytes(const RowFile *f);
+bool nb_rows_read_one(const RowFile *f, int64_t place, void *to, void *scratch, Error *err);
 
 // Reads a PNG or JPEG picture, whichever it is: u8, channels × height × width.  Channels: 1 grey, 2 grey and alpha,
 // 3 RGB, 4 RGB and alpha; 0 takes those of the file.  Palettes become RGB, 16 bits become 8, CMYK becomes RGB.

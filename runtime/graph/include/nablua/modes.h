@@ -11,6 +11,7 @@
 
 typedef struct Modes {
   bool grad;           // gradients are recorded
+  int flushing;        // how many want operators to flush: see nb_flushing
   Voices voices;       // who listens to what is applied; who listens to writes hears all
   RandomState random;  // the stream that operators draw from
 } Modes;
@@ -21,5 +22,11 @@ typedef struct Modes {
 void nb_modes_set_aside(Modes *before, RandomState random);
 
 void nb_modes_put_back(const Modes *before);
+
+// While somebody wants it, operators that are applied take numbers below the least normal one for 0, as operands and as
+// results: what is kept from step to step and decays would linger there, where processors are slow.  Operators written
+// in Lua compute as always.  Each nb_flush_more(1) is followed by a nb_flush_more(−1).
+int nb_flushing(void);
+void nb_flush_more(int by);
 
 #endif

@@ -35,12 +35,13 @@ struct Node {
   uint32_t *versions;  // storage versions of the saved arguments, one for each edge
   Tensor *saved_out[3];
   uint32_t out_version[3];
-  Tensor *watcher[3];  // not owned: the live tensors that stand for the outputs and want their gradient
-  struct Hook *hooks;  // owned
-  size_t bytes;        // of this block, which holds args, edges and lists too
-  bool freed;          // a backward has released the saved values ...
-  uint32_t caller;     // the number of the module that applied the operator; 0: none
-  Site freed_at;       // ... from this line
+  Tensor *watcher[3];           // not owned: the live tensors that stand for the outputs and want their gradient
+  struct Hook *hooks;           // owned
+  size_t bytes;                 // of this block, which holds args, edges and lists too
+  bool freed;                   // a backward has released the saved values ...
+  Site freed_at;                // ... from this line
+  const void *module;           // whose call applied the operator, as the provider of sites knows it; not owned
+  struct Node *before, *after;  // of all that live, the latest first
   union {
     intptr_t place;          // 1 + its place among those that the innermost walk has met; 0: no walk has
     struct Node *next_dead;  // when nobody holds it any more: the next to destroy
@@ -51,12 +52,13 @@ struct Node {
 bool nb_grad_enabled(void);
 void nb_set_grad_enabled(bool on);
 
-// Tells the library how to learn the user's current line.  NULL turns it off.
-void nb_set_site_provider(Site (*provider)(void *user), void *user);
+// Tells the library how to learn the user's current line and, unless `module` is NULL, which module is called now: by
+// an address, NULL for none, that is no other's as long as the module lives.  A NULL provider turns it off.
+void nb_set_site_provider(Site (*provider)(const void **module));
 Site nb_site_now(void);
 
-// Tells the library how to learn which module is called now, as a number that no other has; 0: none.
-void nb_set_caller_provider(uint32_t (*provider)(void));
+// The order of the last node that was made.
+uint64_t nb_last_order(void);
 
 typedef struct BackwardOptions {
   bool retain_graph;  // keep the saved values for another backward
@@ -103,6 +105,13 @@ bool nb_hooks_left(const Hook *hooks);
 // which must be NULL, becomes the owned gradient of edge i where somebody wants it.  Fails on a freed tape
 // and on values that were changed in place.
 bool nb_node_backward(Node *n, Tensor *const *grad, Tensor **given, Error *err);
+
+// The number of the node that was made last.
+uint64_t nb_tape_order(void);
+
+// A node made so early or earlier whose backward, still to come, reads what the storage holds now; NULL when there is
+// none.  Looks at all nodes.
+const Node *nb_tape_needs(const Storage *s, uint64_t order);
 
 Node *nb_node_retain(Node *n);
 
