@@ -170,7 +170,8 @@ define.operator("cov", {
         define.fail("cov", "%s must be a vector of %d, one for each column, got shape %s", name, n,
           options.shape(given))
       end
-      if given and given:numel() > 0 and not (given:detach():amin():item() >= 0) then
+      local least = given and given:numel() > 0 and given:detach():amin():item() or 0
+      if least < 0 or least ~= least then
         define.fail("cov", "%s must be at least 0 everywhere", name)
       end
       if given and name == "fweights" and is_float(given) and not given:detach():floor():eq(given):all():item() then
