@@ -9,7 +9,6 @@
 
 #include "debugger.h"
 #include "hooks.h"
-#include "interrupts.h"
 #include "nablua/interrupt.h"
 #include "nablua_lua.h"
 #include "record.h"

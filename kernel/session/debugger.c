@@ -58,7 +58,7 @@ struct Debugger {
   struct {
     const char *at;  // where Lua has it
     char *name;
-    int marked;  // its place, or -1
+    int marked;    // its place, or -1
   } known[KNOWN];  // sources that are files, under whatever name they were loaded
   Step step;
   bool attached;          // somebody hears of stops and says when to go on
@@ -280,7 +280,7 @@ typedef struct Hold {
   lua_State *states[LEVELS_A_LOOK];  // innermost first
   int count;
   const char *reason, *message;
-  bool asks;    // at a prompt
+  bool asks;     // at a prompt
   bool is_deaf;  // nobody can be asked
 } Hold;
 
@@ -709,12 +709,13 @@ static int compile_text(lua_State *L) {
 }
 
 static int open_functions(lua_State *L) {
-  static const luaL_Reg functions[] = {{"mark", mark},     {"go", go},
-                                       {"stop", stop},     {"pause_below", pause_below},
-                                       {"attach", attach}, {"can_ask", can_ask}, {"catch", catch_errors},
-                                       {"event", event},   {"real_path", real_path},
-                                       {"compile", compile_text}, {"catches", catches},
-                                       {"evaluate", evaluate_there}, {"process", process}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"mark", mark},           {"go", go},
+                                       {"stop", stop},           {"pause_below", pause_below},
+                                       {"attach", attach},       {"can_ask", can_ask},
+                                       {"catch", catch_errors},  {"event", event},
+                                       {"real_path", real_path}, {"compile", compile_text},
+                                       {"catches", catches},     {"evaluate", evaluate_there},
+                                       {"process", process},     {NULL, NULL}};
   luaL_newlib(L, functions);
   push_session_table(L, "frames");
   lua_setfield(L, -2, "frames");
@@ -799,8 +800,8 @@ void debugger_free(Session *s) {
   free(d);
 }
 
-// native.pause_here(reason, message [, frames, names]): the library pauses, in frames that are over where they are given.
-// False where nobody would see it.
+// native.pause_here(reason, message [, frames, names]): the library pauses, in frames that are over where they are
+// given. False where nobody would see it.
 static int pause_here(lua_State *L) {
   lua_settop(L, 4);
   push_pause_function(L, "here");

@@ -134,13 +134,9 @@ static bool begin(Session *s, Stay *stay, SessionLevel level) {
   }
   hold_signals(&signals);
   *stay = (Stay){.visit = {.level = level, .begun = nb_clock(), .outer = s->visit}, .before = evaluation_of(s)};
-  set_evaluation(s, &(Evaluation){.L = V,
-                                  .running = V,
-                                  .sink = s->front,
-                                  .level = level,
-                                  .apart = true,
-                                  .deaf = true,
-                                  .armed = s->marks});
+  set_evaluation(
+      s, &(Evaluation){
+             .L = V, .running = V, .sink = s->front, .level = level, .apart = true, .deaf = true, .armed = s->marks});
   s->visit = &stay->visit;
   s->depth++;
   let_signals(&signals);
