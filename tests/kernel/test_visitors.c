@@ -25,6 +25,7 @@ static struct {
   char visitors[4000];  // the last error of a visitor
   bool visiting;
   int fuse;                // calls of the clock, from the first visitor on, until an interrupt comes; 0: none does
+  double since;            // when the visitor came
   double interrupted;      // when it came
   int lost;                // how many had to be repeated
   bool interrupts_before;  // just before the next visitor
