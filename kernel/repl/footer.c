@@ -14,7 +14,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "editor.h"
 #include "screen.h"
 #include "stop.h"
 
@@ -31,6 +30,9 @@ static bool keys_are_given, paused;         // keys are for the line; what runs 
 static int waiting;                         // somebody waits for the user
 static volatile sig_atomic_t due, taken;    // the timer has called; the terminal is set for the line
 static struct termios before, with, given;  // the terminal: without the line, with it, and with keys for it
+
+static void (*give_back)(const char *bytes, size_t length);
+static ssize_t (*take_back)(char *bytes, size_t size);
 
 // ---- the timer ----
 
@@ -151,7 +153,7 @@ static bool is_asked(void) {
   if (ioctl(STDIN_FILENO, FIONREAD, &bytes) != 0 || bytes < 1 || bytes > (prompts ? FEW : 1)) return false;
   ssize_t n = read(STDIN_FILENO, line, sizeof line);  // up to the first Tab or the line's end
   if (n == 1 && *line == '\t') return true;
-  if (n > 0) editor_unread(line, (size_t)n);
+  if (n > 0) give_back(line, (size_t)n);
   return false;
 }
 
@@ -262,7 +264,7 @@ void footer_end(void) {
 // Standard input for what runs: the line is not there meanwhile, and visitors come.
 static ssize_t read_typed(void *cookie, char *data, size_t size) {
   bool asked = stop_is_asked();
-  ssize_t n = editor_take(data, size);
+  ssize_t n = take_back(data, size);
   (void)cookie;
   if (n > 0) return n;
   fflush(stdout);
@@ -285,7 +287,9 @@ done:
   return n;
 }
 
-void footer_open(void) {
+void footer_open(void (*unread)(const char *bytes, size_t length), ssize_t (*take_unread)(char *bytes, size_t size)) {
+  give_back = unread;
+  take_back = take_unread;
   if (!isatty(STDIN_FILENO) || !screen_can_move_cursor()) return;
   FILE *f = fopencookie(NULL, "r", (cookie_io_functions_t){.read = read_typed});
   if (!f) return;

@@ -8,12 +8,15 @@
 #define NABLUA_FOOTER_H
 
 #include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
 
 #include "session.h"
 
 // Takes stdin over, so that the line is not in the way of what is read; to be called before anything keeps it, and
-// after screen_open.
-void footer_open(void);
+// after screen_open.  `unread` gives an editor what was read and is for the next input, `take` takes that from it for
+// somebody else: as many bytes as there are.
+void footer_open(void (*unread)(const char *bytes, size_t length), ssize_t (*take)(char *bytes, size_t size));
 
 // The line is to be drawn anew: of a sink.
 void footer_changed(void);

@@ -360,7 +360,7 @@ int main(int argc, char **argv) {
   if (options.version) printf("%s (Lua %s)\n", version, session_lua_version());
   if (options.no_environment) session_ignore_environment();
   screen_open();
-  footer_open();
+  footer_open(editor_unread, editor_take);
   if (!(session = session_new(&sink, reason, sizeof reason))) {
     fprintf(stderr, "nablua: %s\n", reason);
     return EXIT_LUA_ERROR;

@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "hooks.h"
-#include "interrupts.h"
 #include "nablua/interrupt.h"
 #include "nablua_lua.h"
 #include "record.h"

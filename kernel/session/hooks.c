@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "nablua/clock.h"
+#include "nablua/interrupt.h"
 #include "nablua_lua.h"
 
 static const double patience = 0.5;  // seconds, after which an interrupt means the visitor alone
@@ -127,6 +128,15 @@ void session_attend(Session *s) {
   s->called = 1;
   lua_State *running = s->running;
   if (s->active && running && !s->interrupted && (s->rest_until < nb_clock() || s->pause)) arm_visit(s, running);
+}
+
+void interrupt_what_runs(Session *s) {
+  s->interrupted = s->interrupted ? 2 : 1;
+  s->interrupts++;
+  nb_interrupt();
+  arm_stop(s->L);
+  lua_State *running = s->running;
+  if (running && running != s->L) arm_stop(running);
 }
 
 void note_interrupt(Session *s) {

@@ -10,6 +10,9 @@
 void know_stop_hook(lua_Hook hook);
 void arm_stop(lua_State *L);
 
+// Asks what is active to stop.
+void interrupt_what_runs(Session *s);
+
 // Has visitors served at the next instruction of a state.
 void arm_visit(Session *s, lua_State *L);
 

@@ -154,15 +154,6 @@ void session_interrupt(Session *s) {
     s->awaited = 1;
 }
 
-void interrupt_what_runs(Session *s) {
-  s->interrupted = s->interrupted ? 2 : 1;
-  s->interrupts++;
-  nb_interrupt();
-  arm_stop(s->L);
-  lua_State *running = s->running;
-  if (running && running != s->L) arm_stop(running);
-}
-
 void forgive_interrupt(Session *s) {
   nb_interrupt_clear();
   s->interrupted = 0;

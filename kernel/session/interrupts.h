@@ -7,9 +7,6 @@
 
 #include "state.h"
 
-// Asks what is active to stop.  Safe in a signal handler of the evaluating thread.
-void interrupt_what_runs(Session *s);
-
 // Lets what runs go on: the interrupt was meant for another program.
 void forgive_interrupt(Session *s);
 

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -126,44 +125,6 @@ def connect(client, timeout=TIMEOUT):
     raise AssertionError("the kernel does not answer")
 
 
-class Visitors:
-    """With NABLUA_VISITORS=1, somebody who asks a kernel all the while: completions, and cells of a subshell."""
-
-    def __init__(self, manager):
-        self.manager, self.over, self.answers = manager, threading.Event(), 0
-        self.thread = threading.Thread(target=self.visit, daemon=True)
-        if os.environ.get("NABLUA_VISITORS") == "1":
-            self.thread.start()
-
-    def visit(self):
-        client = self.manager.client()
-        client.start_channels(hb=False, iopub=False, stdin=False)
-        try:
-            control = client.session.msg("create_subshell_request", {})
-            client.control_channel.send(control)
-            subshell = client.get_control_msg(timeout=TIMEOUT)["content"]["subshell_id"]
-            while not self.over.wait(0.01):
-                client.complete("nb.ra", 5)
-                cell = client.session.msg("execute_request", {
-                    "code": "return 6 * 7", "silent": True, "store_history": False, "user_expressions": {},
-                    "allow_stdin": False, "stop_on_error": False})
-                cell["header"]["subshell_id"] = subshell
-                client.shell_channel.send(cell)
-                with contextlib.suppress(queue.Empty):
-                    while True:
-                        self.answers += client.get_shell_msg(timeout=0)["content"]["status"] == "ok"
-        except queue.Empty:
-            pass  # the kernel has ended
-        finally:
-            client.stop_channels()
-
-    def end(self):
-        self.over.set()
-        if self.thread.is_alive():
-            self.thread.join(TIMEOUT)
-            print("figure: %d answers to somebody who visits" % self.answers, flush=True)
-
-
 @contextlib.contextmanager
 def kernel(name="nablua", **options):
     """A started kernel: (manager, Client)."""
@@ -171,14 +132,9 @@ def kernel(name="nablua", **options):
     manager.shutdown_wait_time = 10 if SANITIZED else 5
     manager.start_kernel(**options)
     c = manager.client()
-    visitors = None
     try:
-        connected = connect(c)
-        visitors = Visitors(manager)
-        yield manager, connected
+        yield manager, connect(c)
     finally:
-        if visitors:
-            visitors.end()
         c.stop_channels()
         if manager.has_kernel:
             manager.shutdown_kernel(now=False)
