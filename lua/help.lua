@@ -72,7 +72,7 @@ local function make_page(...)
   return setmetatable({ text = text_of(x), markdown = markdown, entry = entry }, page)
 end
 
-help.help = setmetatable({}, {
+help.help = setmetatable(registry.home "nablua.help", {
   __name = "help",
   __call = function(_, ...) return make_page(...) end,
   __tostring = function() return reference().overview() end,

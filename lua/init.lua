@@ -37,7 +37,7 @@ registry.later("nablua.functions.compare", "allclose equal positive")
 registry.later("nablua.files", "save load")
 registry.later("nablua.progress", "progress", nb)
 registry.later("nablua.bundles", "pretty", nb)
-nb.help = require("nablua.help").help
+nb.help = registry.late("nablua.help", nil, true)
 nb.nn = registry.late "nablua.nn"
 nb.optim = registry.late "nablua.optim"
 nb.data = registry.late "nablua.data"

@@ -48,8 +48,9 @@ return s:next().formula  --> "z⁽²⁾ = X·W⁽¹⁾ᵀ+b⁽¹⁾"]],
 define("summary", "summary", {
   doc = "A table of a net's layers for an input: path, kind, shapes, parameters, memory.  Where a shape does not " ..
     "fit, the table up to that layer, what it expected, what it got, and the smallest change that fits.  Rows have " ..
-    "path, kind, shape, params, bytes; .total; .failure where there is one.",
-  signature = "inspect.summary(net, input)", see = { "inspect.step" },
+    "path, kind, shape, params, bytes; .total; .failure where there is one.  In large nets a module is one row; " ..
+    "s:open(\"encoder.3\") shows what is inside it.",
+  signature = "inspect.summary(net, input)", see = { "inspect.step", "summary:open" },
   params = { { name = "net", type = "module" },
     { name = "input", type = "tensor", doc = "what the net is called with" } },
   example = [[
@@ -242,5 +243,6 @@ for _, name in ipairs { "graph", "diagram" } do
 end
 require "nablua.inspect.watch"  -- registers the methods of what it gives
 require "nablua.inspect.profile"
+require "nablua.inspect.summary"
 
 return inspect

@@ -134,6 +134,7 @@ method("step", {
     local loss = closure and evaluate(closure)
     if looked[self] ~= native.built then coverage.look_at_step(self, spec_of) end
     if #self.groups == 1 then
+      if not closure then return move(self, spec, 1) end  -- one frame less between the user's line and the step
       move(self, spec, 1)
     else
       native.whole(move_all, self, spec)

@@ -88,7 +88,8 @@ end
 -- The table of a module that is loaded when somebody first looks into it, or asks the registry: programs that do not
 -- use it start sooner.  What it registers stands at this place.  With a table `into` the module fills that one, and is
 -- loaded when somebody asks it for what it does not have.
-function registry.late(name, into)
+-- With `called` it is one that is called, and has a text.
+function registry.late(name, into, called)
   homes[name] = into or homes[name]
   local home, meta = registry.home(name), {}
   keep_place(name)
@@ -110,6 +111,16 @@ function registry.late(name, into)
   function meta.__pairs()
     load()
     return pairs(home)
+  end
+  if called then
+    function meta.__call(_, ...)
+      load()
+      return home(...)
+    end
+    function meta.__tostring()
+      load()
+      return tostring(home)
+    end
   end
   late[#late + 1], late[name] = load, load
   return setmetatable(home, meta)

@@ -196,6 +196,44 @@ fill_diagonal_ nb.diagonal_scatter
 index_reduce nb.scatter_reduce
 scatter_ t:scatter_
 masked_fill_ t:masked_fill_
+copysign_ -- x:copy_(x:copysign(y))
+isposinf -- x:eq(math.huge)
+isneginf -- x:eq(-math.huge)
+is_nonzero t:item
+result_type -- the later of bool, u8, i64, f32, f64
+promote_types -- the later of bool, u8, i64, f32, f64
+nuclear_norm -- nb.matrix_norm(x, "nuc")
+frobenius_norm nb.matrix_norm
+split_with_sizes nb.split
+constant_pad_nd nb.pad
+pdist nb.cdist
+rms_norm nn.RMSNorm
+rrelu nn.LeakyReLU
+UpsamplingBilinear2d nn.Upsample
+UpsamplingNearest2d nn.Upsample
+SyncBatchNorm -- nn.BatchNorm2d has sync= for groups of processes
+DataParallel -- dist.parallel spreads batches over processes
+Unfold nb.unfold
+LinearCrossEntropyLoss nn.CrossEntropyLoss
+SparseAdam optim.Adam
+Optimizer optim.SGD
+LRScheduler optim.StepLR
+set_printoptions nb.pretty
+use_deterministic_algorithms -- a seeded run repeats bit for bit at a fixed number of threads
+set_flush_denormal -- numbers below the least normal one are kept
+cholesky_ex nb.cholesky
+inv_ex nb.inverse
+solve_ex nb.solve
+lu_unpack nb.lu
+detach_ t:detach
+from_file data.open
+gcd -- there is no gcd of tensors
+lcm -- there is no lcm of tensors
+angle -- of pairs: x:select(-1, 2):atan2(x:select(-1, 1))
+polar -- pairs: nb.stack({r * t:cos(), r * t:sin()}, -1)
+is_anomaly_enabled nb.anomaly
+set_anomaly_enabled nb.anomaly
+fill t:fill_
 ]]
 
 local known
@@ -230,6 +268,21 @@ function torch.find(name)
       if e.name:find(kind) then return e end
     end
   end
+  return torch.layer(last)
+end
+
+local layers  -- the entries of nn by their names in small letters
+
+-- The layer or loss that a function of PyTorch's is called as here: max_pool1d is nn.MaxPool1d.
+function torch.layer(name)
+  if not layers then
+    layers = {}
+    for _, e in ipairs(registry.all()) do
+      local own = e.name:match "^nn%.(%u%w*)$"
+      if own then layers[own:lower()] = e end
+    end
+  end
+  return layers[(name:gsub("_with_indices$", ""):gsub("_", ""):lower())]
 end
 
 -- A hint behind an error about a name that is not there; nil where PyTorch has none that is called otherwise here.

@@ -413,7 +413,7 @@ static int unary_event(lua_State *L) {
 
 void nb_open_methods(lua_State *L) {
   nb_open_metatable(L);
-  lua_newtable(L);  // methods
+  lua_createtable(L, 0, 512);  // methods
   lua_pushvalue(L, -1);
   nb_set_methods(L);
   nb_open_ops(L);

@@ -34,7 +34,8 @@ lua_State *nb_entered(void) {
 
 // Embedded sources are named "=nablua..."; their lines mean nothing to a user.
 static bool is_ours(const lua_Debug *ar) {
-  return strncmp(ar->source, "=nablua", 7) == 0;
+  static const char ours[] = "=nablua";
+  return ar->srclen >= sizeof ours - 1 && memcmp(ar->source, ours, sizeof ours - 1) == 0;
 }
 
 bool nb_user_frame(lua_State *L, lua_Debug *ar) {

@@ -3,13 +3,16 @@
 local native = require "nablua.native"
 local nb = require "nablua.core"
 local options = require "nablua.options"
+local places = require "nablua.inspect.places"
 local program = require "nablua.plot.program"
+local registry = require "nablua.registry"
 local roles = require "nablua.inspect.roles"
 local style = require "nablua.plot.style"
 local tape = require "nablua.inspect.tape"
 
 local MOST_DRAWN = 100   -- boxes in a drawing
 local MOST_LISTED = 50   -- lines in a terminal
+local MOST, FEW = 40, 24 -- operators; of more, those of a module are one box, so that as few are left
 
 -- ---- reading ----
 
@@ -55,36 +58,43 @@ local function gradients(J, nodes)
   return of_node, of_leaf
 end
 
--- The graph as a list of boxes in order of creation, each { kind = "operator" | "parameter" | "input" | "result", name
--- =, shape =, value =, gradient =, layer =, source =, line =, from = { { box = index, output = } } }.
-local function read(J)
-  local nodes = tape.read(J).nodes
-  if #nodes == 0 then
-    native.raise("inspect.graph: nothing was recorded for this tensor; it needs to come from operators on tensors " ..
-      "that " ..
-      "require grad, outside nb.no_grad")
+-- f(input) for the inputs of a node, in order.
+local function each_input(node, f)
+  local last = 0
+  for k in pairs(node.inputs) do last = math.max(last, k) end
+  for k = 1, last do
+    if node.inputs[k] then f(node.inputs[k]) end
   end
-  local of_node, of_leaf = gradients(J, nodes)
-  local skipped = math.max(0, #nodes - MOST_DRAWN)
-  local boxes, of_index, known = {}, {}, {}
-  local function put(box)
-    boxes[#boxes + 1] = box
-    return #boxes
+end
+
+-- Which nodes are drawn, as runs { path =, from =, to = } of neighbours: each by itself where they are few, else those
+-- of a module as one; where `within` is the path of a module what is inside it.
+local function units_of(nodes, info, within)
+  local first, last = 1, #nodes
+  if within then
+    local function is_inside(i) return nodes[i].place and places.is_inside(nodes[i].place, within) end
+    while first <= last and not is_inside(first) do first = first + 1 end
+    while last >= first and not is_inside(last) do last = last - 1 end
+    if first > last then return nil end
   end
-  local function outside(input)
-    local key = input.id or input.value and native.storage(input.value)
-    if key and known[key] then return known[key] end
-    local at = put { kind = input.leaf and "parameter" or "input", name = input.name or input.param,
-      layer = input.layer, shape = input.shape, value = value_text(input.value), from = {},
-      gradient = input.id and of_leaf[input.id] }
-    if key then known[key] = at end
-    return at
+  local list = table.move(nodes, first, last, 1, {})
+  local function path_of(node) return node.place end
+  local units = {}
+  for _, u in ipairs(places.runs(list, FEW, path_of, within, true)) do
+    local from, to = u.from + first - 1, u.to + first - 1
+    if from < to and #list > MOST and info[u.path] and u.path ~= within then
+      units[#units + 1] = { path = u.path, from = from, to = to }
+    else
+      for i = from, to do units[#units + 1] = { from = i, to = i } end
+    end
   end
-  -- What is made of a layer's parameters alone (their transpose, say) belongs to the layer, and so does what uses it.
+  return units
+end
+
+-- What is made of a layer's parameters alone (their transpose, say) belongs to the layer, and so does what uses it.
+local function tell_layers(nodes)
   local pure = {}
-  for i = skipped + 1, #nodes do
-    local node = nodes[i]
-    local from, last = {}, 0
+  for i, node in ipairs(nodes) do
     local only = true
     for _, input in pairs(node.inputs) do
       local maker = input.node and pure[input.node]
@@ -92,23 +102,143 @@ local function read(J)
       only = only and (maker or input.leaf)
     end
     pure[i] = only and node.layer or nil
-    for k in pairs(node.inputs) do last = math.max(last, k) end
-    for k = 1, last do
-      local input = node.inputs[k]
-      if input and not input.node then
-        from[#from + 1] = outside(input)
-      elseif input then
-        from[#from + 1] = of_index[input.node] or 0  -- 0: what was skipped
+  end
+end
+
+-- There is no such module: says which there are.
+local function refuse_path(nodes, within)
+  local known, seen = {}, {}
+  for _, node in ipairs(nodes) do
+    for _, path in ipairs(node.place and places.prefixes(node.place) or {}) do
+      if not seen[path] then
+        seen[path] = true
+        known[#known + 1] = path
       end
     end
-    local out = node.outputs[1] or {}
-    local is_last = i == #nodes
-    local value = out.value or (is_last and J) or nil
-    of_index[i] = put { kind = is_last and "result" or "operator", name = roles.title(node.op), layer = node.layer,
-      from = from, shape = out.shape or (is_last and J.shape) or nil, value = value_text(value),
-      gradient = of_node[i][1], source = node.source, line = node.line }
   end
-  return { boxes = boxes, skipped = skipped, operators = #nodes, freed = nodes[#nodes].freed }
+  native.raise(("inspect.graph: there is no module \"%s\" in the graph; there are %s%s"):format(within, #known > 0 and
+    table.concat(known, ", ", 1, math.min(#known, 12)) or "none", #known > 12 and ", …" or ""))
+end
+
+-- The graph as a list of boxes in order of creation, each { kind = "operator" | "module" | "parameter" | "input" |
+-- "result", name =, shape =, value =, gradient =, layer =, source =, line =, path = of a module, operators = how many
+-- it has, from = { box's index, 0 for what was left out } }.
+local function boxes_of(self, within)
+  local nodes, info = self.nodes, self.info
+  local units = units_of(nodes, info, within)
+  if not units then return refuse_path(nodes, within) end
+  local skipped = math.max(0, #units - MOST_DRAWN)
+  local boxes, of_index, known = {}, {}, {}
+  local function put(box)
+    boxes[#boxes + 1] = box
+    return #boxes
+  end
+  local function here(name)  -- seen from inside the module
+    local starts = within and name and name:sub(1, #within + 1) == within .. "."
+    return starts and name:sub(#within + 2) or name
+  end
+  local function outside(input)
+    local key = input.id or input.value and native.storage(input.value)
+    if key and known[key] then return known[key] end
+    local at = put { kind = input.leaf and "parameter" or "input", name = here(input.name or input.param),
+      layer = here(input.layer), shape = input.shape, value = value_text(input.value), from = {},
+      gradient = input.id and self.of_leaf[input.id] }
+    if key then known[key] = at end
+    return at
+  end
+  -- What enters a module that is drawn from outside, by its name.
+  local function entering(input)
+    if known[-input.node] then return known[-input.node] end
+    local maker, left = nodes[input.node], nil
+    for _, path in ipairs(maker.place and places.prefixes(maker.place) or {}) do  -- the outermost module that it leaves
+      if not places.is_inside(within, path) then
+        left = path
+        break
+      end
+    end
+    known[-input.node] = put { kind = "input", from = {}, shape = input.shape, value = value_text(input.value),
+      name = left and "⟨" .. left .. "⟩" or roles.title(maker.op),
+      gradient = self.of_node[input.node][input.output] }
+    return known[-input.node]
+  end
+  for k = skipped + 1, #units do
+    local unit, from, linked = units[k], {}, {}
+    local function link(at)
+      if not linked[at] or not unit.path then from[#from + 1] = at end
+      linked[at] = true
+    end
+    local constants = {}
+    for i = unit.from, unit.to do
+      each_input(nodes[i], function(input)
+        if input.node and (input.node < unit.from or not unit.path) then
+          link(of_index[input.node] or within and input.node < units[1].from and entering(input) or 0)
+        elseif not input.node and not unit.path then
+          link(outside(input))
+        elseif not input.node and input.leaf and not input.layer then
+          link(outside(input))
+        elseif not input.node and not input.leaf then
+          constants[#constants + 1] = input
+        end
+      end)
+    end
+    -- A module that takes nothing computed takes the data; other numbers of its are its own affair.
+    if unit.path and #from == 0 and constants[1] then link(outside(constants[1])) end
+    local node = nodes[unit.to]
+    local out = node.outputs[1] or {}
+    local is_last = unit.to == #nodes
+    local value = out.value or (is_last and self.J) or nil
+    local at = put { kind = unit.path and "module" or is_last and "result" or "operator", from = from,
+      name = unit.path and info[unit.path].kind or roles.title(node.op), path = unit.path,
+      operators = unit.to - unit.from + 1, layer = not unit.path and here(node.layer) or nil,
+      shape = out.shape or (is_last and self.J.shape) or nil, value = value_text(value),
+      gradient = self.of_node[unit.to][1], source = not unit.path and node.source or nil, line = node.line }
+    for i = unit.from, unit.to do of_index[i] = at end
+  end
+  return { boxes = boxes, skipped = skipped, operators = #nodes, freed = nodes[#nodes].freed, within = within }
+end
+
+local open
+
+local function read(J, figure)
+  local found = tape.read(J)
+  local nodes = found.nodes
+  if #nodes == 0 then
+    native.raise("inspect.graph: nothing was recorded for this tensor; it needs to come from operators on tensors " ..
+      "that require grad, outside nb.no_grad")
+  end
+  local of_node, of_leaf = gradients(J, nodes)
+  tell_layers(nodes)
+  figure.tape = { J = J, nodes = nodes, info = found.places, of_node = of_node, of_leaf = of_leaf }
+  figure.open = open
+  return boxes_of(figure.tape, nil)
+end
+
+-- A graph of what is inside a module, of the same moment.
+function open(self, path)
+  if type(path) ~= "string" then
+    native.raise("open: needs a module's path, such as g:open(\"encoder.3\"), got " .. options.describe(path))
+  end
+  local inner = setmetatable({}, getmetatable(self))
+  for key, v in pairs(self) do inner[key] = v end
+  inner.data, inner.id, inner.stale = boxes_of(self.tape, path), nil, nil
+  return inner
+end
+
+registry.add {
+  name = "graph:open", kind = "method", signature = "g:open(path)", value = open,
+  see = { "inspect.graph", "inspect.explain" },
+  doc = "What is inside a module, as a graph of its own; what comes from outside is an input.",
+  params = { { name = "path", type = "string", doc = "the module's path, such as \"encoder.3\"" } },
+  example = [[
+local net = nn.Sequential{ nn.Linear(2, 3), nn.Tanh() }
+return #inspect.graph(net(nb.ones(1, 2)):sum()):open("1").data.boxes  --> 4]],
+}
+
+-- How what is folded is looked into; nil where nothing is.
+local function way_in(d)
+  for i = #d.boxes, 1, -1 do
+    if d.boxes[i].kind == "module" then return ("g:open(%q) shows what is inside"):format(d.boxes[i].path) end
+  end
 end
 
 -- ---- text: one line for each result, in order of creation ----
@@ -116,16 +246,17 @@ end
 local function text(self, settings)
   local width = settings.width or native.columns()
   local d, rows, names, n = self.data, {}, {}, 0
-  local widest = { 0, 0, 0, 0 }
+  local widest = { 0, 0, 0, 0, 0 }
   for i, box in ipairs(d.boxes) do
-    if box.kind == "operator" or box.kind == "result" then
-      n = n + 1
-      names[i] = box.kind == "result" and "J" or "v" .. n
+    if box.kind == "operator" or box.kind == "result" or box.kind == "module" then
+      n = box.kind == "operator" and n + 1 or n
+      names[i] = box.kind == "result" and "J" or box.path and "⟨" .. box.path .. "⟩" or "v" .. n
       local inputs = {}
       for k, from in ipairs(box.from) do inputs[k] = from == 0 and "…" or names[from] end
       local row = { names[i] .. " = " .. box.name .. "(" .. table.concat(inputs, ", ") .. ")",
         box.shape and options.shape(box.shape) or "", box.value or "",
-        box.gradient and "∂ " .. style.number(box.gradient, 3) or "", box.layer and "layer " .. box.layer or "" }
+        box.gradient and "∂ " .. style.number(box.gradient, 3) or "", box.layer and "layer " .. box.layer or
+          box.path and ("%d operators"):format(box.operators) or "" }
       if box.source then
         row[5] = row[5] .. (row[5] ~= "" and "  " or "") .. box.source:match("[^/]*$") .. ":" .. box.line
       end
@@ -134,16 +265,17 @@ local function text(self, settings)
       names[i] = style.clean(box.name or "?")
       rows[#rows + 1] = { names[i], box.shape and options.shape(box.shape) or "", box.value or "",
         box.gradient and "∂ " .. style.number(box.gradient, 3) or "",
-        box.kind == "parameter" and "requires grad" or "",
+        box.kind == "parameter" and "parameter" or "",
         color = box.kind == "parameter" and style.colors[1].cell or style.soft.cell }
     end
-    for k = 1, 4 do widest[k] = math.max(widest[k], style.width(rows[#rows][k])) end
+    for k = 1, 5 do widest[k] = math.max(widest[k], style.width(rows[#rows][k])) end
   end
-  widest[1] = math.min(widest[1], math.max(12, width // 2))
-  local lines = {}
+  local others = widest[2] + widest[3] + widest[4] + 8 + math.min(widest[5], 14)
+  widest[1] = math.min(widest[1], math.max(12, width - others))
+  local lines = d.within and { style.fit(("inside %s:"):format(d.within), width) } or {}
   local hidden = math.max(0, #rows - MOST_LISTED)
   if d.skipped + hidden > 0 then
-    lines[1] = style.fit(("… %d lines before these"):format(d.skipped + hidden), width)
+    lines[#lines + 1] = style.fit(("… %d lines before these"):format(d.skipped + hidden), width)
   end
   for i = hidden + 1, #rows do
     local row = rows[i]
@@ -158,6 +290,8 @@ local function text(self, settings)
     end
     lines[#lines + 1] = whole
   end
+  local hint = way_in(d)
+  if hint then lines[#lines + 1] = style.fit(hint, width) end
   if d.freed then
     lines[#lines + 1] = style.fit(("a backward at %s has freed the tape: no gradients")
       :format(d.freed:match("[^/]*$")), width)
@@ -169,16 +303,23 @@ end
 
 local looks = {
   operator = 'fillcolor="#F5F5F5" color="#888888"',
+  module = 'fillcolor="#E3EFE8" color="#009E73" penwidth=2',
   result = 'fillcolor="#F8DDCC" color="#D55E00"',
   parameter = 'fillcolor="#CCE3F1" color="#0072B2"',
   input = 'fillcolor="#FFFFFF" color="#BBBBBB"',
 }
 
 local function label(box)
-  local parts = { "<b>" .. style.xml(box.name or "?") .. "</b>" }
+  local parts = { "<b>" .. style.xml(box.path or box.name or "?") .. "</b>" }
+  if box.path then
+    parts[2] = ('<font point-size="10" color="#555555">%s, %d operators</font>'):format(style.xml(box.name),
+      box.operators)
+  end
   local second = box.shape and #box.shape > 0 and options.shape(box.shape) or ""
   if box.value and box.value ~= "" then second = second .. (second ~= "" and "   " or "") .. box.value end
-  if second ~= "" then parts[2] = ('<font point-size="10" color="#555555">%s</font>'):format(style.xml(second)) end
+  if second ~= "" then
+    parts[#parts + 1] = ('<font point-size="10" color="#555555">%s</font>'):format(style.xml(second))
+  end
   if box.gradient then
     parts[#parts + 1] = ('<font point-size="10" color="#D55E00">∂J  ' ..
       '%s</font>'):format(style.xml(style.number(box.gradient, 3)))
@@ -248,13 +389,14 @@ end
 
 return {
   doc = "The computation that made a tensor: operators with their shapes, values and the gradient of J that " ..
-    "reaches each; parameters in blue.  Keeps the tape.  A drawing through Graphviz, a list in the terminal.",
+    "reaches each; parameters in blue.  Keeps the tape.  A drawing through Graphviz, a list in the terminal.  In " ..
+    "large nets a module is one box; g:open(\"encoder.3\") shows what is inside it.",
   signature = "inspect.graph(J)",
   example = [[
 local w = nb.tensor({1, 2}, {requires_grad=true, name="w"})
-return inspect.graph((w * w):sum()).data.operators  --> 2]], see = { "inspect.diagram" },
+return inspect.graph((w * w):sum()).data.operators  --> 2]], see = { "inspect.diagram", "graph:open" },
   params = { { name = "J", type = "tensor" } }, common = {},
-  read = function(o) return read(o.J) end,
+  read = function(o, self) return read(o.J, self) end,
   text = text,
   svg = function(self) return program.dot(to_dot(self.data), "svg") end,
   pdf = function(self) return program.dot(to_dot(self.data), "pdf") end,

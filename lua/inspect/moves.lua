@@ -75,27 +75,9 @@ local MOST = 40  -- marks of a film
 
 -- The film as passages { path =, phase =, from =, to = }: through modules as deep as leave at most MOST of them.
 function moves.passages(self)
-  local found
-  for depth = 1, 6 do
-    local list = {}
-    for i, g in ipairs(self.steps) do
-      local path, parts = g.path or "", {}
-      for part in path:gmatch("[^.]+") do
-        if #parts < depth then parts[#parts + 1] = part end
-      end
-      path = table.concat(parts, ".")
-      local last = list[#list]
-      if last and last.path == path and last.phase == g.phase then
-        last.to = i
-      else
-        list[#list + 1] = { path = path, phase = g.phase, from = i, to = i }
-      end
-    end
-    if found and #list > MOST then break end
-    found = list
-    if #list > MOST then break end
-  end
-  return found
+  local list = places.runs(self.steps, MOST, function(g) return g.path, g.phase end)
+  for _, p in ipairs(list) do p.phase = p.other end
+  return list
 end
 
 return moves

@@ -94,4 +94,44 @@ function places.common(a, b)
   return a
 end
 
+-- The first components of a path, and how many it has.
+local function cut(path, depth)
+  local count, at = 0, 0
+  for from, to in path:gmatch "()[^.]+()" do
+    count = count + 1
+    if from and count == depth then at = to - 1 end
+  end
+  return count <= depth and path or path:sub(1, at), count
+end
+
+local DEEPEST = 12
+
+-- A list folded by module: runs { path =, from =, to = } of neighbours that lie in one module, at the deepest level of
+-- modules that leaves at most `most` runs.  look(item) gives its path ("" or nil: in none) and what else must be the
+-- same in a run; `within` is the path of a module that is not folded itself.  With `apart` what lies directly in a
+-- module that is deeper than the level stands alone.
+function places.runs(list, most, look, within, apart)
+  local _, base = cut(within or "", 0)
+  local found
+  for depth = base + 1, base + DEEPEST do
+    local runs, deeper = {}, false
+    for i, item in ipairs(list) do
+      local path, other = look(item)
+      local short, count = cut(path or "", depth)
+      local last = runs[#runs]
+      deeper = deeper or count > depth
+      local alone = apart and count < depth
+      if last and not alone and not last.alone and last.path == short and last.other == other then
+        last.to = i
+      else
+        runs[#runs + 1] = { path = short, other = other, from = i, to = i, alone = alone }
+      end
+    end
+    if found and #runs > most then break end
+    found = runs
+    if #runs > most or not deeper then break end
+  end
+  return found
+end
+
 return places

@@ -3,10 +3,12 @@
 --
 -- The net runs once, on the given input; what that changes (running means, random numbers) is undone.
 local native = require "nablua.native"
+local registry = require "nablua.registry"
 local nb = require "nablua.core"
 local module = require "nablua.nn.module"
 local options = require "nablua.options"
 local calls = require "nablua.inspect.calls"
+local places = require "nablua.inspect.places"
 local record = require "nablua.inspect.record"
 local html = require "nablua.inspect.html"
 local text = require "nablua.inspect.text"
@@ -35,11 +37,23 @@ end
 
 local teaching = false  -- errors of a run here need no table of their own
 
--- Runs net(input) and gives one row for each call of a layer, and the error where one failed.
+-- Runs net(input) and gives one row for each call of a layer, and the error where one failed.  rows.calls has the calls
+-- of modules with others inside: { path =, module =, input =, output =, from, to = the rows of what is inside }.
 local function run(net, inputs)
-  local rows, open, paths, seen = {}, {}, {}, {}
+  local rows, open, paths, seen, around = {}, {}, {}, {}, {}
+  rows.calls = {}
   for path, m in net:named_modules() do paths[m] = path end
+  local function on_composite(m, enters, value)
+    if enters then
+      local call = { path = paths[m], module = m, input = shape_of(value), from = #rows + 1 }
+      rows.calls[#rows.calls + 1], around[#around + 1] = call, call
+    else
+      local call = table.remove(around)
+      call.output, call.to = shape_of(value), #rows
+    end
+  end
   local function on_call(m, enters, value)
+    if paths[m] and module.has_children(m) then on_composite(m, enters, value) end
     if not paths[m] or module.has_children(m) and #own_parameters(m) == 0 then return end
     if enters then
       local row = { path = paths[m], kind = m:kind(), title = module.title(m), input = shape_of(value), module = m,
@@ -161,10 +175,55 @@ end
 
 -- ---- the object ----
 
-local meta = { __name = "summary" }
+local Summary = {}
+local meta = { __name = "summary", __index = Summary }
+
+local MOST, FEW = 40, 24  -- rows of a table; those of more fold by module, to so many
+
+-- Several rows as that of the module they lie in, whose call is known.
+local function folded(self, unit)
+  local row = { path = unit.path, params = 0, folded = unit.to - unit.from + 1 }
+  for i = unit.from, unit.to do
+    local r = self[i]
+    row.params = row.params + r.params
+    row.shared = row.shared or r.shared
+    for _, key in ipairs { "activation", "flops" } do row[key] = r[key] and (row[key] or 0) + r[key] or row[key] end
+    if r == self.failed then row.failed = true end
+  end
+  for _, call in ipairs(self.calls) do
+    local at = unit.from + (self.offset or 0)
+    if call.path == unit.path and call.from <= at and (not call.to or call.to >= at) then
+      row.title, row.input, row.output = call.module:kind(), call.input, call.output
+    end
+  end
+  return row
+end
+
+-- The rows as they are shown: all of them where they are few.
+local function shown_rows(self)
+  if #self <= MOST then return self end
+  local list = {}
+  for k, unit in ipairs(places.runs(self, FEW, function(row) return row.path end, self.within, true)) do
+    list[k] = unit.from == unit.to and self[unit.from] or folded(self, unit)
+  end
+  return list
+end
+
+-- How what is folded is looked into; nil where nothing is.
+local function way_in(rows)
+  for i = #rows, 1, -1 do
+    if rows[i].folded then return ("s:open(%q) shows what is inside"):format(rows[i].path) end
+  end
+end
 
 local function cells(row, failed)
   local mark = failed and "✗ " or "  "
+  if row.folded then
+    return { mark .. row.path, row.title and ("%s, %d layers"):format(row.title, row.folded) or
+      ("%d layers"):format(row.folded), row.input or "", row.output or "", row.params > 0 and text.count(row.params) or
+      row.shared and "shared" or "", row.activation and text.bytes(row.activation) or "",
+      row.flops and row.flops > 0 and text.amount(row.flops) or "" }
+  end
   return { mark .. (row.path == "" and "·" or row.path), row.title, row.input,
     failed and "" or row.output or "", row.shared and row.params == 0 and "shared" or
       row.params > 0 and text.count(row.params) or "", row.activation and text.bytes(row.activation) or "",
@@ -189,8 +248,8 @@ end
 
 local function form(self, settings)
   local paint = text.painter(settings)
-  local rows = { HEAD }
-  for i, row in ipairs(self) do rows[i + 1] = cells(row, self.failure and row == self.failed) end
+  local rows, shown = { HEAD }, shown_rows(self)
+  for i, row in ipairs(shown) do rows[i + 1] = cells(row, self.failure and (row.failed or row == self.failed)) end
   local width = math.max(settings.width or 80, 20)
   local lines = text.columns(rows, SIDES)
   local widest, kind = 0, 0
@@ -214,22 +273,24 @@ local function form(self, settings)
   else
     lines[#lines + 1] = "  " .. total_text(self)
   end
+  local hint = way_in(shown)
+  if hint then lines[#lines + 1] = "  " .. paint("dim", text.cut(hint, width - 2)) end
   return table.concat(lines, "\n")
 end
 
 local function rich(self)
-  local rows, most = {}, 1
-  for _, row in ipairs(self) do most = math.max(most, row.params) end
-  for i, row in ipairs(self) do
-    local failed = self.failure and row == self.failed
-    local list = cells(row, failed)
+  local rows, most, shown = {}, 1, shown_rows(self)
+  for _, row in ipairs(shown) do most = math.max(most, row.params) end
+  local function is_failed(row) return self.failure and (row.failed or row == self.failed) end
+  for i, row in ipairs(shown) do
+    local list = cells(row, is_failed(row))
     for k, cell in ipairs(list) do list[k] = html.escape(cell) end
-    list[2] = html.code(row.title)
+    list[2] = html.code(list[2]:gsub("^(.-), (%d+ layers)$", "%1</code> " .. html.dim "%2" .. "<code>"))
     list[5] = { list[5], html.bar(row.params / most, html.BLUE) }
     rows[i] = list
   end
   local function style(i)
-    return self.failure and self[i] == self.failed and "background:rgba(209,73,91,.2);font-weight:600" or ""
+    return is_failed(shown[i]) and "background:rgba(209,73,91,.2);font-weight:600" or ""
   end
   local below = {}
   if self.failure then
@@ -244,6 +305,8 @@ local function rich(self)
   else
     below[1] = html.line((html.escape(total_text(self)):gsub("^[%d,]+", "<b>%0</b>")))
   end
+  local hint = way_in(shown)
+  if hint then below[#below + 1] = html.line(html.dim((html.escape(hint)))) end
   return { ["text/html"] = html.table(HEAD, rows, SIDES, style) .. table.concat(below) }
 end
 text.shown(meta, form, rich)
@@ -258,6 +321,56 @@ local function about_shapes(message)
   return message:find("shape", 1, true) or message:find("channels", 1, true)
 end
 
+local function add_up(self, params)
+  self.total = { params = 0, bytes = 0, activation = 0 }
+  for _, p in ipairs(params) do
+    self.total.params, self.total.bytes = self.total.params + p:numel(), self.total.bytes + bytes_of(p)
+  end
+  for _, row in ipairs(self) do
+    self.total.activation = self.total.activation + (row.activation or 0)
+    self.total.flops = row.flops and (self.total.flops or self.outside or 0) + row.flops
+  end
+end
+
+Summary.open = registry.add {
+  name = "summary:open", kind = "method", signature = "s:open(path)", see = { "inspect.summary", "inspect.explain" },
+  doc = "The rows of what is inside a module, as a summary of its own.",
+  params = { { name = "path", type = "string", doc = "the module's path, such as \"encoder.3\"" } },
+  example = [[
+local net = nn.Sequential{ nn.Sequential{ nn.Linear(2, 3), nn.Tanh() }, nn.Linear(3, 1) }
+return #inspect.summary(net, nb.ones(1, 2)):open("1")  --> 2]],
+  value = function(self, path)
+    if type(path) ~= "string" then
+      native.raise("open: needs a module's path, such as s:open(\"encoder.3\"), got " .. options.describe(path))
+    end
+    local inner = setmetatable({ within = path, calls = self.calls, failure = self.failure, failed = self.failed,
+      error = self.error, outside = 0, net = self.net }, meta)
+    for i, row in ipairs(self) do
+      if places.is_inside(row.path, path) and row.path ~= "" then
+        inner.offset = inner.offset or (self.offset or 0) + i - 1
+        inner[#inner + 1] = row
+      end
+    end
+    if #inner == 0 then
+      local known, seen = {}, {}
+      for _, call in ipairs(self.calls) do
+        if call.path ~= "" and not seen[call.path] then
+          seen[call.path] = true
+          known[#known + 1] = call.path
+        end
+      end
+      native.raise(("open: there is no module \"%s\" among the rows; there are %s%s"):format(path, #known > 0 and
+        table.concat(known, ", ", 1, math.min(#known, 12)) or "none", #known > 12 and ", …" or ""))
+    end
+    local params = {}
+    for at, m in self.net:named_modules() do
+      if at == path then params = m:parameters() end
+    end
+    add_up(inner, params)
+    return inner
+  end,
+}
+
 function summary.summary(net, ...)
   if not module.is(net) then native.raise("inspect.summary: needs a net, got " .. options.describe(net)) end
   local inputs = table.pack(...)
@@ -266,14 +379,8 @@ function summary.summary(net, ...)
   end
   local rows, ok, result, failed = run(net, inputs)
   local self = setmetatable(rows, meta)
-  self.total = { params = 0, bytes = 0, activation = 0 }
-  for _, p in ipairs(net:parameters()) do
-    self.total.params, self.total.bytes = self.total.params + p:numel(), self.total.bytes + bytes_of(p)
-  end
-  for _, row in ipairs(rows) do
-    self.total.activation = self.total.activation + (row.activation or 0)
-    self.total.flops = row.flops and (self.total.flops or rows.outside) + row.flops
-  end
+  self.net = net
+  add_up(self, net:parameters())
   rows.outside = nil
   if not ok then
     if not failed or not about_shapes(result) then error(result, 0) end

@@ -232,8 +232,8 @@ local function of_all(self, value, batch)
   return value, count
 end
 
--- Does step k with a batch; its loss and how many samples it had.  One that was done before is compared, and raises an
--- error when it differs.
+-- Does step k with a batch; its loss and how many samples it had.  One that was done before is compared, and raises
+-- an error when it differs.
 function step.once(self, k, batch)
   local rate, again = self.opt.lr, k <= self.head
   local threads = again and self.threads:get(k) or nb.threads()

@@ -587,7 +587,7 @@ static bool deposit(Walk *w, LeafGrad *g) {
   const Tensor *was = g->leaf->grad;
   ok = accumulate(w, &g->leaf->grad, g->grad);
   if (ok && nb_tensor_tracked(g->leaf->grad)) nb_suspect(g->leaf);
-  if (ok) nb_tell_deposited(g->leaf, was, false);
+  if (ok && nb_is_heard(NB_INNER)) nb_tell_deposited(g->leaf, was, false);
 done:
   grad_enabled = before;
   return ok;

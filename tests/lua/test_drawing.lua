@@ -79,6 +79,60 @@ function T.test_graph_drawing_escapes_names()
   end
 end
 
+-- ---- large graphs ----
+
+local function chain(count)
+  local net = nn.Sequential()
+  for k = 1, count do net[k] = nn.Sequential { nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4), nn.Tanh() } end
+  return net
+end
+
+function T.test_a_large_graph_folds_by_module()
+  nb.seed(5)
+  local net = chain(15)
+  local x = nb.randn(3, 4)
+  local h, outputs = x, {}
+  for k = 1, 15 do
+    h = net[k](h)
+    outputs[k] = h
+  end
+  local J = h:square():mean()
+  local whole = inspect.graph(net(x):square():mean())
+  lu.assertEquals(whole.data.operators, 62)
+  local modules = {}
+  for _, box in ipairs(whole.data.boxes) do
+    if box.kind == "module" then modules[#modules + 1] = box end
+  end
+  lu.assertEquals(#modules, 15)
+  for k, box in ipairs(modules) do
+    lu.assertEquals({ box.path, box.operators, box.shape }, { tostring(k), 4, { 3, 4 } })
+    local g = nb.grad(J, outputs[k], { retain_graph = true }):norm():item()
+    lu.assertAlmostEquals(box.gradient, g, 1e-5 * g)
+    lu.assertEquals(#box.from, 1)
+    local from = whole.data.boxes[box.from[1]]
+    lu.assertEquals(from.path or from.kind, k == 1 and "input" or tostring(k - 1))
+  end
+  lu.assertEquals(#whole.data.boxes, 1 + 15 + 2)  -- x, the blocks, square and mean
+  local plain = tostring(whole)
+  for _, piece in ipairs { "⟨4⟩ = Sequential(⟨3⟩)", "4 operators", 'g:open("15") shows what is inside' } do
+    lu.assertStrContains(plain, piece)
+  end
+  pictures.check_width(whole, 60, true)
+  -- Inside: its operators and parameters, and what comes from the block before.
+  local inner = whole:open "4"
+  lu.assertEquals(box_of(inner, "⟨3⟩").kind, "input")
+  lu.assertEquals(box_of(inner, "1.weight").shape, { 4, 4 })
+  local counts = {}
+  for _, box in ipairs(inner.data.boxes) do counts[box.kind] = (counts[box.kind] or 0) + 1 end
+  lu.assertEquals(counts, { input = 1, parameter = 4, operator = 4 })
+  lu.assertStrContains(tostring(inner), "inside 4:")
+  lu.assertEquals(#whole.data.boxes, 18)  -- and it is itself as before
+  lu.assertEquals(#inspect.graph(net[1](x):sum()).data.boxes, 1 + 4 + 4 + 1)  -- few are drawn one by one
+  if has_dot then pictures.check_xml(pictures.saved(whole, "folded.svg")) end
+  numeric.assert_error({ "no module \"encoder\"", "1, 1.1, 1.2" }, whole.open, whole, "encoder")
+  numeric.assert_error({ "module's path", "got 3" }, whole.open, whole, 3)
+end
+
 -- ---- diagram ----
 
 function T.test_diagram_reads_the_net()

@@ -95,6 +95,65 @@ function T.test_a_failure_is_told_once()
   lu.assertStrContains(html, "expected <b>…×9</b>, got <b>6×8</b>")
 end
 
+-- ---- large nets ----
+
+local function blocks(count)
+  local net = nn.Sequential()
+  for k = 1, count do
+    net[k] = nn.Sequential { nn.Linear(4, 8), nn.Tanh(), nn.Sequential { nn.Linear(8, 4), nn.ReLU() } }
+  end
+  net[count + 1] = nn.Linear(4, 2)
+  return net
+end
+
+function T.test_a_large_net_folds_by_module()
+  local net, x = blocks(12), nb.ones(3, 4)
+  local s = inspect.summary(net, x)
+  lu.assertEquals(#s, 12 * 4 + 1)  -- a script sees every row
+  local plain = tostring(s)
+  local _, lines = plain:gsub("\n", "")
+  lu.assertEquals(lines + 1, 1 + 12 + 1 + 2)
+  -- 4·8 + 8 and 8·4 + 4 parameters; 2·3·(4·8)·2 operations of products, 3·(8 + 4) of biases, 3·(8 + 4) of activations.
+  local row = plain:match "\n(  7 [^\n]*)"
+  lu.assertStrContains(row, "Sequential, 4 layers")
+  lu.assertStrContains(row, "3×4    3×4")
+  for _, number in ipairs { " 76 ", " 456" } do lu.assertStrContains(row, number) end
+  lu.assertStrContains(plain, "s:open(\"12\") shows what is inside")
+  local html = getmetatable(s).__display(s, { rich = true })["text/html"]
+  lu.assertStrContains(html, "4 layers")
+  -- Inside.
+  local inner = s:open "7"
+  lu.assertEquals({ #inner, inner[1].path, inner[4].path }, { 4, "7.1", "7.3.2" })
+  lu.assertEquals({ inner.total.params, inner.total.flops }, { 76, 456 })
+  lu.assertEquals(#s:open("7"):open "7.3", 2)
+  lu.assertNotStrContains(tostring(inner), "shows what is inside")
+  -- A net that is as large inside: folded there, too.
+  local deep = nn.Sequential { nn.Linear(4, 4), blocks(12) }
+  inner = inspect.summary(deep, x):open "2"
+  lu.assertStrContains(tostring(inner), "2.7")
+  lu.assertStrContains(tostring(inner), "Sequential, 4 layers")
+  lu.assertEquals(inner.total.params, 12 * 76 + 10)
+  -- Few layers are listed as they are.
+  lu.assertStrContains(tostring(inspect.summary(blocks(3), x)), "3.3.2")
+end
+
+function T.test_what_fails_in_a_large_net_is_seen_folded()
+  local net = blocks(12)
+  net[13] = nn.Linear(5, 2)
+  local s = inspect.summary(net, nb.ones(3, 4))
+  lu.assertStrContains(tostring(s), "✗ 13")
+  net[9][3][1] = nn.Linear(9, 4)
+  s = inspect.summary(net, nb.ones(3, 4))
+  lu.assertEquals(s.failed.path, "9.3.1")
+  lu.assertStrContains(tostring(s:open "9"), "✗ 9.3.1")
+end
+
+function T.test_bad_input_for_open()
+  local s = inspect.summary(blocks(2), nb.ones(3, 4))
+  numeric.assert_error({ "no module \"encoder\"", "1, 1.3, 2" }, s.open, s, "encoder")
+  numeric.assert_error({ "module's path", "got 3" }, s.open, s, 3)
+end
+
 -- Formulas of the terminal in HTML: raised and lowered parts, letters slanted; nothing for a page to typeset.
 function T.test_formulas_in_notebooks()
   local math = require("nablua.inspect.html").math

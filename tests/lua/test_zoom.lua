@@ -242,6 +242,43 @@ function T.test_any_weight_of_a_deep_net_fits_a_screen()
   end
 end
 
+-- GPT-2's small shape with its whole vocabulary, tied.
+function T.test_any_weight_of_gpt2_is_explained_within_a_second()
+  if os.getenv "NABLUA_PROVE" ~= "1" then lu.skip "takes 1 GB" end
+  nb.seed(8)
+  local words, width = 50257, 768
+  local h = nn.Sequential()
+  for k = 1, 12 do
+    h[k] = nn.TransformerEncoderLayer(width, 12, { dim_feedforward = 4 * width, batch_first = true, norm_first = true,
+      activation = "gelu", dropout = 0 })
+  end
+  local net = custom({ wte = nn.Embedding(words, width), wpe = nn.Embedding(1024, width), h = h,
+    ln_f = nn.LayerNorm(width), lm_head = nn.Linear(width, words, { bias = false }) }, function(self, ids)
+    local x = self.wte(ids) + self.wpe(nb.arange(ids:size(2)):to("i64"))
+    for k = 1, 12 do x = self.h[k](x, { is_causal = true }) end
+    return self.lm_head(self.ln_f(x))
+  end)
+  net.lm_head.weight = net.wte.weight
+  nb.no_grad(function() net.wte.weight:mul_(0.02) end)
+  local ids = nb.randint(1, words, 1, 33)
+  local J = nn.cross_entropy(net(ids[{ nb.ALL, { 1, 32 } }]):reshape(-1, words), ids[{ nb.ALL, { 2, 33 } }]:reshape(-1))
+  local k, worst, most = 0, 0, 0
+  for path, w in net:named_parameters() do
+    k = k + 1
+    if k % 13 == 1 or not path:find "^h" then
+      local start = os.clock()
+      local explanation = tostring(inspect.explain(J, w))
+      worst = math.max(worst, os.clock() - start)
+      local _, lines = explanation:gsub("\n", "")
+      most = math.max(most, lines + 1)
+      assert_readable(explanation, path)
+    end
+  end
+  print(("figure: explaining a weight of GPT-2's shape: at most %.2f s, %d lines"):format(worst, most))
+  lu.assertTrue(worst < 1, worst)
+  lu.assertTrue(most <= 40, most)
+end
+
 function T.test_modules_are_factors_and_open()
   nb.seed(4)
   local net = transformer(12, 8)

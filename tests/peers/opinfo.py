@@ -13,6 +13,7 @@ from torch.utils import _pytree as tree
 import comparison
 import exchange
 import functions
+import more
 import named
 from comparison import Skip
 from wording import T, Call, call, from_one, needs, places, raw
@@ -556,11 +557,11 @@ OWN_DTYPES = [
 DELIBERATE = []
 
 
-for more in (functions, named):
-    TABLE.update(more.TABLE)
-    REFUSALS += more.REFUSALS
-    OWN_DTYPES += more.OWN_DTYPES
-    DELIBERATE += more.DELIBERATE
+for part in (functions, named, more):
+    TABLE.update(part.TABLE)
+    REFUSALS += part.REFUSALS
+    OWN_DTYPES += part.OWN_DTYPES
+    DELIBERATE += part.DELIBERATE
 
 
 def is_tensor(v):
@@ -578,6 +579,7 @@ def make_case(op, make, label, sample, dtype, seed):
     tensors, named = [], []
     for v in values:
         if is_tensor(v):
+            v = v.long() if v.dtype in (torch.int32, torch.int16, torch.int8) else v  # of which there are none here
             needs(v.dtype in DTYPES, "dtypes that are not here")
             needs(v.layout == torch.strided, "layouts that are not here")
             tensors.append(v)

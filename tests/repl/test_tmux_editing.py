@@ -44,7 +44,8 @@ class Function(unittest.TestCase):
         self.tmux("-f", "/dev/null", "new-session", "-d", "-x", str(columns), "-y", str(rows), NABLUA, "--no-banner")
         self.tmux("set-option", "-g", "status", "off")
         self.tmux("resize-window", "-x", str(columns), "-y", str(rows))
-        self.addCleanup(self.tmux, "kill-server")
+        # Of this socket, since a test may begin several.
+        self.addCleanup(subprocess.run, ["tmux", "-S", self.socket, "kill-server"], capture_output=True, check=False)
         self.name = "%s-%dx%d" % (mode, columns, rows)
         self.shown = 0
         self.wait_for(lambda screen: re.search(r"(?m)^1>$", "\n".join(screen)))
