@@ -44,7 +44,7 @@ local function visited(visit, f, ...)
     nb.random_state(random)
     inside = inside - 1
     if not ok then error(message, 0) end
-  end, "", 307)
+  end, "", 1009)
   local ok, message = pcall(f, ...)
   debug.sethook()
   native.watch_visits, native.whole = real_watch, real_whole
@@ -67,11 +67,11 @@ local writes = {
 
 function T.test_what_visitors_write_is_repeated()
   math.randomseed(5)
-  local runs, written = PROVE and 100 or 8, 0
+  local runs, written = PROVE and 100 or 4, 0
   for i = 1, runs do
-    local run = running.make("dropout", rules[i % #rules + 1], schedules[i % #schedules + 1], { seed = i, epochs = 8 })
+    local run = running.make("dropout", rules[i % #rules + 1], schedules[i % #schedules + 1], { seed = i, epochs = 4 })
     visited(function()
-      if math.random(12) > 1 then return end
+      if math.random(4) > 1 then return end
       written = written + 1
       writes[math.random(#writes)](run)
     end, run.go, run)
@@ -88,7 +88,7 @@ function T.test_what_visitors_write_is_repeated()
     end
     lu.assertEquals(differences(last, standing(run:to(run.last))), "", i)
   end
-  lu.assertTrue(written > 10 * runs, written)
+  lu.assertTrue(written > 5 * runs, written)
   if PROVE then print(("figure: %d runs with %d writes of visitors, all steps repeated"):format(runs, written)) end
 end
 
@@ -102,7 +102,7 @@ function T.test_visitors_that_look_change_nothing()
     nb.rand(2)
     nb.no_grad(looked.net, nb.randn(4, 4))
   end, looked.go, looked)
-  lu.assertTrue(seen > 50, seen)
+  lu.assertTrue(seen > 20, seen)
   lu.assertEquals(differences(standing(plain), standing(looked)), "")
 end
 
