@@ -27,7 +27,7 @@ local harmless = {
 }
 
 local clauses = {
-  print = "it prints", warn = "it prints", dofile = "it runs a file", loadfile = "it reads a file",
+  print = "it prints", warn = "it prints", breakpoint = "it may pause", dofile = "it runs a file", loadfile = "it reads a file",
   require = "require", ["io.write"] = "it prints", ["io.read"] = "it reads input", ["io.open"] = "it opens files",
   ["io.lines"] = "it reads files", ["os.execute"] = "it starts programs", ["io.popen"] = "it starts programs",
   ["os.clock"] = "it reads the clock", ["os.time"] = "it reads the clock", ["os.date"] = "it reads the clock",

@@ -36,6 +36,8 @@ local params = {
     doc = "called after each epoch with {epoch, loss, net, opt, history}; returning true ends the training" },
   { name = "plot", type = "boolean", default = false,
     doc = "draws the losses as a curve, anew in its place after each epoch" },
+  { name = "record", type = "boolean", default = true,
+    doc = "keeps what .run of the history needs to go back to any step; false saves its memory" },
   { name = "progress", type = "boolean", default = true,
     doc = "a bar in a terminal or notebook, and one line for each epoch" },
 }
@@ -264,21 +266,35 @@ local function train_step(run, batch, target, o)
   run.tally:add(output, target, value)
 end
 
+-- Does the next step where it is recorded: what is counted is the first forward pass.  False at the epoch's end.
+local function recorded_step(run)
+  run.output = nil
+  if not run.next() then return false end
+  run.tally:add(run.output, run.target, run.value)
+  run.output, run.target = nil, nil
+  return true
+end
+
+-- The same where it is not.  `previous` is the first of the batch before.
+local function plain_step(run, batches, o)
+  local batch, target = next_batch(batches, run.previous)
+  if not batch then return false end
+  run.previous = batch[1]
+  native.border()
+  train_step(run, batch, target, o)
+  return true
+end
+
 local function train_epoch(run, batches, o, bar)
-  local previous
+  run.previous = nil
   if run.batch > 0 then
-    previous = pass_over(run, batches)
+    run.previous = not run.next and pass_over(run, batches) or nil
     bar.done = run.batch
   else
     run.start, run.began = nb.random_state(), native.clock()
     run.tally:clear()
   end
-  while true do
-    local batch, target = next_batch(batches, previous)
-    if not batch then break end
-    previous = batch[1]
-    native.border()
-    train_step(run, batch, target, o)
+  while run.next and recorded_step(run) or not run.next and plain_step(run, batches, o) do
     run.batch = run.batch + 1
     bar:step(("loss %.4f"):format(run.tally:mean "loss"))
     if run.checkpoint then run.checkpoint:after_batch() end
@@ -430,12 +446,46 @@ local function train_all(run, train, valid, metrics, o)
   if run.best_state then run.net:load_state(run.best_state) end
 end
 
+-- ---- as a run ----
+
+-- The run that this is; nil where it cannot be recorded.
+local function open_record(run, train, o)
+  if not o.record then return nil end
+  return require("nablua.run").of_fit({ net = run.net, loss = run.loss, opt = run.opt, data = train, clip = o.clip,
+    epochs = o.epochs, schedule = o.schedule, schedule_per = o.schedule_per,
+    seen = function(output, target, J)
+      local number = value_of(run, J, output, target)
+      if not run.output then run.output, run.target, run.value = output, target, number end
+    end }, { epoch = run.epoch, batch = run.batch, start = run.start, sum = 0, count = 0 })
+end
+
+-- The history, which has the run that made it as the field `run`; what goes through its entries finds numbers alone.
+local function with_run(history, recorded)
+  return setmetatable(history, { __index = function(_, key) return key == "run" and recorded or nil end,
+    __metatable = false })
+end
+
+local function train_recorded(run, train, valid, metrics, o)
+  local runs, recorded = require "nablua.run", open_record(run, train, o)
+  if not recorded then
+    train_all(run, train, valid, metrics, o)
+    return nil
+  end
+  runs.drive_fit(recorded, function(next_step)
+    run.next = next_step
+    train_all(run, train, valid, metrics, o)
+  end)
+  runs.end_fit(recorded)
+  return recorded
+end
+
 registry.define(fit, "nn.", "fit", {
   family = "Training",
   doc = "Trains a net: for every batch forward, loss, backward, update.  Returns a history of one number an epoch: " ..
     "loss, the metrics, and valid_... of each, means over what is not ignored, sums where the loss is one.  " ..
     "An interrupt or error keeps the net as it is; with checkpoint= the same call goes on later where it stopped, " ..
-    "to the same numbers and with the optimizer's options of then.",
+    "to the same numbers and with the optimizer's options of then.  history.run is the training as a run, which " ..
+    "goes back to any step; it is nil with record=false, and where several processes train.",
   signature = "nn.fit(net, loss, opt, train, {epochs=1, size=32, valid=, metrics=, plot=, checkpoint=, ...})",
   params = { { name = "net", type = "module" },
     { name = "loss", type = "module or function", doc = "of output and target" },
@@ -443,7 +493,7 @@ registry.define(fit, "nn.", "fit", {
     { name = "train", type = "table or batches",
       doc = "{x, y} or what data.batches gives; the last of a batch is the target" },
     table.unpack(params) },
-  see = { "data.batches", "optim", "net:train" },
+  see = { "data.batches", "optim", "net:train", "nb.run" },
   example = [[
 local net = nn.Linear(1, 1)
 local x = nb.linspace(-1, 1, 8):view(8, 1)
@@ -463,15 +513,15 @@ return #history.loss  --> 3]],
       batch = 0, began = native.clock(), waited = 0, tally = new_tally(metrics, loss), history = { seconds = {} } }
     coverage.look("nn.fit", net, opt)
     open_checkpoint(run, o)
-    local restore = modes.of(net)
+    local restore, recorded = modes.of(net), nil
     modes.restoring(function()
       restore()
       opt:zero_grad()
     end, function()
       net:train()
-      train_all(run, train, valid, metrics, o)
+      recorded = train_recorded(run, train, valid, metrics, o)
     end)
-    return run.history
+    return recorded and with_run(run.history, recorded) or run.history
   end,
 })
 

@@ -14,54 +14,19 @@ local modes = require "nablua.modes"
 local module = require "nablua.nn.module"
 local notice = require "nablua.notice"
 local options = require "nablua.options"
+local params = require "nablua.run.options"
 local progress = require "nablua.progress"
 local registry = require "nablua.registry"
 local source = require "nablua.run.source"
 local state = require "nablua.run.state"
 local together = require "nablua.dist.together"
 local step = require "nablua.run.step"
+local visits = require "nablua.run.visits"
 
 local run = registry.home "nablua.run"
 
 local Run = {}                                     -- methods
 local inner = setmetatable({}, { __mode = "k" })  -- run → what it is
-
-local params = {
-  { name = "net", type = "any", optional = true, doc = "the module to train" },
-  { name = "loss", type = "any", optional = true,
-    doc = "a module or function of output and target; or give step=" },
-  { name = "opt", type = "any", optional = true, doc = "the optimizer" },
-  { name = "data", type = "any", optional = true,
-    doc = "{x, y}, what data.batches gives, or an iterator over batches; the last of a batch is the target" },
-  { name = "step", type = "any", optional = true,
-    doc = "called with a batch, returns the loss, a tensor of one number; backward and opt:step follow, but not a " ..
-      "compiled one, which does them itself" },
-  { name = "size", type = "size", default = 32, doc = "samples in a batch, where data is {x, y}" },
-  { name = "shuffle", type = "boolean", default = true, doc = "a new order each epoch, where data is {x, y}" },
-  { name = "epochs", type = "size", default = 1 },
-  { name = "schedule", type = "table", optional = true, doc = "a learning rate schedule, stepped by the run" },
-  { name = "schedule_per", choices = { "epoch", "batch" }, default = "epoch", doc = "what a step of the schedule is" },
-  { name = "clip", type = "positive or huge", optional = true, doc = "largest norm of all gradients together" },
-  { name = "norms", type = "boolean", default = false,
-    doc = "keeps the norm of all gradients together, before clip, in history.grad" },
-  { name = "seed", type = "integer", optional = true,
-    doc = "where its random numbers begin; without it, where nb's stand now" },
-  { name = "memory", type = "size", optional = true,
-    doc = "bytes for what is kept of the past; a tenth of the machine's, at most 1 GB" },
-  { name = "journal", type = "string", optional = true,
-    doc = "a .safetensors file that is written while it goes, so that a run that was killed can be resumed" },
-  { name = "journal_every", type = "non-negative", default = 60, doc = "seconds between two such keyframes, at least" },
-  { name = "resume", type = "string", optional = true,
-    doc = "a journal, what run:keep or nn.fit's checkpoint= wrote: where it begins; not yet there, where it is the " ..
-      "journal, too, at the start" },
-  { name = "name", type = "string", optional = true, doc = "what it is called in pictures" },
-}
-
-local fork_params = {
-  { name = "opt", type = "table", optional = true, doc = "options of the optimizer that are to be others" },
-  { name = "clip", type = "positive or huge", optional = true, doc = "largest norm of all gradients together" },
-  { name = "name", type = "string", optional = true, doc = "what it is called in pictures" },
-}
 
 local function fail(format, ...)
   native.raise("run: " .. format:format(...))
@@ -73,22 +38,29 @@ local function end_epoch(self)
   local place = self.place
   self.means[place.epoch] = place.sum / place.count
   together.equal_buffers(self.net)
-  if self.schedule and self.schedule_per == "epoch" then self.schedule:step(place.sum / place.count) end
+  if self.schedule and self.schedule_per == "epoch" and not self.fit then
+    self.schedule:step(place.sum / place.count)
+  end
   self.place = { epoch = place.epoch + 1, batch = 0, sum = 0, count = 0 }
 end
 
--- The batch of the next step, past the end of an epoch; nil at the end of all.
+-- The batch of the next step, past the end of an epoch; nil at the end of all, and in nn.fit of each epoch.
 local function next_batch(self)
   while self.place.epoch <= self.epochs do
     local place = self.place
     if place.batch == 0 then place.start = nb.random_state() end
     local batch = self.source:next(place, self.at + 1, self.at < self.head)
     if batch then
-      if batch.n < 2 and not self.step then fail("a batch must have an input and a target, it has one value") end
+      if batch.n < 2 and not self.step then
+        native.raise((self.by_epochs and "nn.fit" or "run") ..
+          ": a batch must have an input and a target, it has one value")
+      end
       return batch
     end
+    if self.by_epochs and place.batch == 0 then return nil end  -- it says itself what is wrong
     if place.batch == 0 then fail("the data has no batches in epoch %d", place.epoch) end
     end_epoch(self)
+    if self.by_epochs then return nil end
   end
 end
 
@@ -100,18 +72,17 @@ end
 
 local function end_step(self, k)
   state.end_step(self)
-  state.settle(self)
-  self.at, self.between = k, nil
+  self.at, self.between, self.unsettled = k, nil, true
   if k > self.head then self.head = k end
 end
 
 -- Does the next step; false when there is none.
 local function advance(self)
-  native.border()
   native.whole(begin_step, self)
   local batch = next_batch(self)
   if not batch then
-    self.over_after = self.at  -- a stream says only now that its last epoch has ended; from here on that is known
+    -- A stream says only now that its last epoch has ended; from here on that is known.
+    if self.place.epoch > self.epochs then self.over_after = self.at end
     native.whole(end_step, self, self.at)
     return false
   end
@@ -136,6 +107,7 @@ local function recover(self)
     state.settle(self)
     return
   end
+  if self.fit then return end  -- whoever called it gets the error, and the net as it is
   frames.go_back(self, at)
   if together.size() > 1 then  -- steps are those of all ranks, who are in others: align
     self.owed = at
@@ -158,41 +130,62 @@ local function recover(self)
   end
 end
 
--- What has to happen before a step: looking whether somebody else has been there, and keyframes.
-local function prepare(self)
-  local change = state.change(self)
+-- What visitors have written since is written now, where no other steps are known to follow.
+local function let_in(self)
+  if self.unsettled then state.settle(self) end
+  visits.let_in(self)
+end
+
+-- What has to happen before a step: looking whether somebody else has been there, unless that is known, and keyframes.
+local function prepare(self, alone)
+  if self.waiting and self.at == self.head then
+    native.whole(let_in, self)
+    alone = false
+  end
+  local change, list, random
+  if not alone then
+    change, list = state.change(self)
+    random = self.by_epochs and self.at == self.head and state.drawn(self)
+  end
   if change and self.at < self.head then
     fail("%s after step %d, so that what follows will not be the steps %d to %d that are kept: go on in run:fork(), " ..
       "or drop them with run:cut()", change, self.at, self.at + 1, self.head)
   end
-  if change then
-    frames.take(self, true)
-  elseif self.at == self.head and frames.due(self) then
-    frames.take(self)
+  if change or random then frames.note(self, change, list, random) end
+  if self.at == self.head and frames.due(self) then frames.take(self) end
+end
+
+-- Does a step with all that goes with it; false when there is none.  `alone`: nobody else has come since the last one.
+local function go_on(self, alone)
+  native.border()
+  prepare(self, alone)
+  local began = native.clock()
+  if not advance(self) then
+    disk.note(self, true)
+    return false
   end
+  frames.pass(self)
+  disk.note(self)
+  self.lasted = native.clock() - began
+  frames.learn(self, self.lasted_on_all or self.lasted)
+  return true
 end
 
 -- Does steps until `self.at` is `last`, calling told() after each.
 local function forward(self, last, told)
-  while self.at < last do
-    prepare(self)
-    local began = native.clock()
-    if not advance(self) then
-      disk.note(self, true)
-      break
-    end
-    frames.pass(self)
-    disk.note(self)
-    self.lasted = native.clock() - began
-    frames.learn(self, self.lasted_on_all or self.lasted)
+  local alone = false
+  while self.at < last and not (told and self.asked) and go_on(self, alone) do
     if told then told() end
+    alone = true
     if self.pausing then
-      self.pausing = nil
+      self.pausing, alone = nil, false
+      if self.unsettled then state.settle(self) end
       if not (native.pause_here and native.pause_here("pause", ("the run stands after step %d"):format(self.at))) then
         break  -- as an interrupt leaves it
       end
     end
   end
+  if self.unsettled then state.settle(self) end
 end
 
 -- What a film of the next step has moved is put back.
@@ -214,23 +207,30 @@ end
 
 local function begin_drive(self)
   self.driven, native.stops_muted = true, nil
+  visits.begin(self)
   nb.random_state(self.random)
   look_away(self)
-  local change = state.change(self)
+  local change, list = state.change(self)
   self.net:train()
-  if not change then state.settle(self) end  -- the mode is the run's to set, and no change
+  if change and self.at == self.head then
+    frames.note(self, change, list)
+  elseif not change then
+    state.settle(self)  -- the mode is the run's to set, and no change
+  end
 end
 
 local function end_drive(self, restore_modes, random)
   if not self.driven then return end
-  step.unfollow()
+  step.unfollow(self)
   together.rest()
   recover(self)
-  local change = state.change(self)
+  local change = not self.unsettled and state.change(self)
   restore_modes()
   if not change then state.settle(self) end
-  self.driven, self.random = nil, nb.random_state()
-  nb.random_state(random)
+  self.driven, self.going, self.asked, self.held, self.random = nil, nil, nil, nil, nb.random_state()
+  if not self.by_epochs then nb.random_state(random) end  -- nn.fit draws from the numbers of all
+  visits.finish(self)
+  visits.let_in(self)
 end
 
 -- Ranks of a group that something has stopped in different steps go on from where all have been.
@@ -267,6 +267,26 @@ local function go_to(self, k)
   frames.approach(self, k)
   forward(self, k)
   if self.at < k then fail("it ends after step %d", self.at) end
+end
+
+-- What somebody in the middle of run:go() has asked for is done between two steps; unless that was to go on, it then
+-- waits for the next.
+local function obey(self, told)
+  repeat
+    local asked = self.asked
+    self.asked = nil
+    if asked then
+      self.held = asked.what ~= "play"
+      if self.at == self.head then prepare(self) end
+      if asked.what == "to" and asked.step <= self.at then
+        go_to(self, math.max(asked.step, self.kept[1].step))
+      elseif asked.what == "to" then
+        forward(self, asked.step)
+      end
+      told()
+    end
+    if self.held and not self.asked then nb.sleep(0.02) end  -- which serves visitors
+  until not self.held
 end
 
 -- The epoch of the last step.
@@ -353,17 +373,25 @@ method("back", {
 })
 
 method("go", {
-  signature = "run:go()", see = { "run:next", "nn.fit" },
-  doc = "Does all steps that are left, with a bar.  An interrupt leaves it after a step, and run:go() goes on.  " ..
-    "Returns the run.", example = sample .. "return run:go().step  --> 6",
+  signature = "run:go()", see = { "run:next", "ui.controls", "nn.fit" },
+  doc = "Does all steps that are left, with a bar.  An interrupt leaves it after a step, and run:go() goes on; " ..
+    "ui.controls(run) moves it meanwhile.  Returns the run.", example = sample .. "return run:go().step  --> 6",
   function(self, proxy)
     local total = self.source.count and self.source.count * self.epochs
     local bar <close> = progress.progress(total, { label = self.name or "run" })
     bar.visible, bar.done = bar.visible and together.is_first(), self.at
+    local function told()
+      bar.done = self.at - 1
+      bar:step(("epoch %d  loss %.4f"):format(epoch_of(self), self.history.loss[self.at] or 0 / 0))
+      if self.told then self.told() end
+    end
     drive(self, function()
-      forward(self, math.maxinteger, function()
-        bar:step(("epoch %d  loss %.4f"):format(epoch_of(self), self.history.loss[self.at]))
-      end)
+      self.going = true
+      forward(self, math.maxinteger, told)
+      while self.asked do
+        obey(self, told)
+        forward(self, math.maxinteger, told)
+      end
     end)
     return proxy
   end,
@@ -402,7 +430,7 @@ method("fork", {
   function(self, _, given)
     if self.driven then fail "it is going; fork it when the step is done" end
     look_away_outside(self)
-    local o = options.check("run:fork", fork_params, given)
+    local o = options.check("run:fork", params.fork, given)
     local new = fork.of(self, o)
     new.from, new.forks = self.at, nil
     together.parallel(new.net, is_sum(new))
@@ -445,7 +473,7 @@ method("cut", {
   function(self, proxy)
     frames.cut(self, self.at)
     step.cut(self, self.at)
-    if self.at < self.head then self.over_after = nil end
+    if self.at < self.head then self.over_after, self.fit = nil, nil end
     self.head = self.at
     return proxy
   end,
@@ -572,6 +600,28 @@ function run.parting(a, b)
   end
 end
 
+-- ---- for controls ----
+
+-- Asks a run that goes, by run:go(), to do something between two steps: what = "play", "pause", or "to" with a step.
+-- False where it does not go.
+function run.ask(proxy, what, k)
+  local self = inner[proxy]
+  if not self.going then return false end
+  self.asked = { what = what, step = k }
+  return true
+end
+
+-- Where it stands: whether it goes by run:go(), whether it is held there, and its total of steps, where that is known.
+function run.standing(proxy)
+  local self = inner[proxy]
+  return self.going, self.held, self.source.count and math.max(self.source.count * self.epochs, self.head) or nil
+end
+
+-- f() is called after steps of run:go().
+function run.when_it_steps(proxy, f)
+  inner[proxy].told = f
+end
+
 -- What is known of a run, for those who write it down.
 function run.known_of(proxy)
   return inner[proxy]
@@ -594,11 +644,11 @@ registry.add {
     "stands; run.first and run.last between which steps it can go without training on; run.best is the step of " ..
     "the least loss.",
   signature = "nb.run{net=, loss=, opt=, data=, epochs=1, size=32, shuffle=true, schedule=, seed=, step=, ...}",
-  params = params, example = sample .. "run:next(4):back(); return {run.step, run.last}  --> {3, 4}",
+  params = params.run, example = sample .. "run:next(4):back(); return {run.step, run.last}  --> {3, 4}",
 }
 
 function run.new(given)
-  local self = options.check("nb.run", params, given)
+  local self = options.check("nb.run", params.run, given)
   check(self)
   self.source = source.of(self.data, self.size, self.shuffle)
   together.parallel(self.net, is_sum(self))
@@ -619,6 +669,7 @@ function run.new(given)
 end
 
 require "nablua.run.compare"(run)
+require "nablua.run.fitting"(run, inner, { drive = drive, go_on = go_on, prepare = prepare })
 run.journals = require "nablua.run.journals"
 
 return run

@@ -16,7 +16,7 @@ registry.add {
   example = "local w = nb.ui.slider{label=\"lr\", min=0, max=1, value=0.5}; return w.value  --> 0.5", see = see,
 }
 
-for _, part in ipairs { "controls", "media", "layout", "bind", "clock" } do
+for _, part in ipairs { "controls", "media", "layout", "bind", "clock", "run" } do
   local entries = require("nablua.ui." .. part)
   for _, entry in ipairs(entries) do
     local name = entry.name

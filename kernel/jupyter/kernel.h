@@ -37,13 +37,13 @@ typedef struct Job {
   Frames frames;
   unsigned long long number;  // from 1
   Channel channel;
-  bool queued;                // it is the evaluator that answers
-  SessionLevel level;         // what it is as a visitor; SESSION_INPUT: it is none
-  bool is_comm, is_lost;      // a message of a comm; its subshell is unknown
-  Subshell *subshell;         // NULL: the main shell
-  char comm[64];              // whose message it is, if a short one
-  bool more;                  // another for the same comm waits
-  unsigned long long after;   // opens a comm, whose target this cell may be about to make; 0: none
+  bool queued;               // it is the evaluator that answers
+  SessionLevel level;        // what it is as a visitor; SESSION_INPUT: it is none
+  bool is_comm, is_lost;     // a message of a comm; its subshell is unknown
+  Subshell *subshell;        // NULL: the main shell
+  char comm[64];             // whose message it is, if a short one
+  bool more;                 // another for the same comm waits
+  unsigned long long after;  // opens a comm, whose target this cell may be about to make; 0: none
 } Job;
 
 // What a request that is answered knows of itself: set aside while a visitor is.
@@ -84,7 +84,7 @@ typedef struct Kernel {
   bool asking;   // input() waits
   char *answer;  // to it
   size_t answer_length;
-  int answered;  // an event
+  int answered;    // an event
   Reply *replies;  // on control, in their order
   int replied;     // an event
   bool pausing;    // it is a paused prompt that asks

@@ -311,6 +311,9 @@ static json_t *interrupt(Kernel *k, Message *m) {
 
 static json_t *debug(Kernel *k, Message *m) {
   size_t length;
+  // Its header was too long for who gives requests of this kind to the evaluator.
+  if (!pthread_equal(pthread_self(), k->evaluator))
+    return bad_request("a request of the debugger needs a short header");
   char *request = json_dumps(m->content, JSON_COMPACT | JSON_ENCODE_ANY);
   char *text = request ? session_debug(k->session, request, strlen(request), &length) : NULL;
   json_t *answer = text ? json_loadb(text, length, JSON_ALLOW_NUL, NULL) : NULL;

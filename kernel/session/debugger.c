@@ -13,9 +13,11 @@
 #include <unistd.h>
 
 #include "call.h"
+#include "dull.h"
 #include "hooks.h"
 #include "input.h"
 #include "interrupts.h"
+#include "marks.h"
 #include "nablua/clock.h"
 #include "nablua_lua.h"
 #include "native.h"
@@ -44,22 +46,8 @@ typedef struct Step {
   bool quiet;    // by somebody who has other means than a prompt
 } Step;
 
-// The lines with breakpoints of a source.
-typedef struct Marked {
-  char *source;
-  int *lines, count;
-} Marked;
-
-enum { KNOWN = 64 };
-
 struct Debugger {
-  Marked *marked;
-  int count;
-  struct {
-    const char *at;  // where Lua has it
-    char *name;
-    int marked;  // its place, or -1
-  } known[KNOWN];  // sources that are files, under whatever name they were loaded
+  Marks marks;
   Step step;
   bool attached;          // somebody hears of stops and says when to go on
   bool uncaught, raised;  // errors stop: those that nobody catches, all
@@ -68,7 +56,7 @@ struct Debugger {
 };
 
 static void update(Session *s) {
-  s->debugging = s->debugger->count > 0 || s->debugger->step.kind != STEP_NONE;
+  s->debugging = s->debugger->marks.count > 0 || s->debugger->step.kind != STEP_NONE;
 }
 
 static void end_step(Session *s) {
@@ -88,52 +76,6 @@ static bool is_users(const lua_Debug *ar) {
   return *ar->what != 'C' && strncmp(ar->source, "=nablua", 7) != 0;
 }
 
-static int place_of(const Debugger *d, const char *source) {
-  for (int i = 0; i < d->count; i++)
-    if (strcmp(d->marked[i].source, source) == 0) return i;
-  return -1;
-}
-
-static void forget_known(Debugger *d) {
-  for (int i = 0; i < KNOWN; i++) {
-    free(d->known[i].name);
-    d->known[i].name = NULL;
-  }
-}
-
-// Of a file, whose marks are under its path without links.
-static int place_of_file(Debugger *d, const char *source) {
-  char real[PATH_MAX + 1] = "@";
-  int i = (int)((uintptr_t)source >> 4) & (KNOWN - 1);
-  if (d->known[i].name && d->known[i].at == source && strcmp(d->known[i].name, source) == 0) return d->known[i].marked;
-  int place = place_of(d, realpath(source + 1, real + 1) ? real : source);
-  free(d->known[i].name);
-  d->known[i].at = source;
-  d->known[i].name = strdup(source);
-  d->known[i].marked = place;
-  return place;
-}
-
-static const Marked *marks_of(Debugger *d, const char *source) {
-  int place = d->count == 0 ? -1 : *source == '@' ? place_of_file(d, source) : place_of(d, source);
-  return place < 0 ? NULL : &d->marked[place];
-}
-
-static bool has_mark(Debugger *d, const lua_Debug *ar, int line) {
-  const Marked *m = marks_of(d, ar->source);
-  for (int i = 0; m && i < m->count; i++)
-    if (m->lines[i] == line) return true;
-  return false;
-}
-
-// Whether a breakpoint stands in the function of a frame, whose source is known.
-static bool holds_mark(Debugger *d, const lua_Debug *ar) {
-  const Marked *m = marks_of(d, ar->source);
-  for (int i = 0; m && i < m->count; i++)
-    if (ar->linedefined == 0 || (m->lines[i] >= ar->linedefined && m->lines[i] <= ar->lastlinedefined)) return true;
-  return false;
-}
-
 static bool steps(const Session *s) {
   return s->debugger->step.kind != STEP_NONE && s->debugger->step.depth == s->depth;
 }
@@ -148,7 +90,7 @@ static bool wants_lines(const Session *s, lua_State *L, const lua_Debug *ar) {
   if (steps(s) && (step->kind == STEP_PAUSE || step->kind == STEP_INTO)) return true;
   if (follows_frame(s, L) && step->frame == ar->i_ci && (step->kind == STEP_NEXT || step->kind == STEP_UNTIL))
     return true;
-  return holds_mark(s->debugger, ar);
+  return marks_within(&s->debugger->marks, ar);
 }
 
 static bool is_on_stack(lua_State *L, const void *frame) {
@@ -157,76 +99,6 @@ static bool is_on_stack(lua_State *L, const void *frame) {
   for (; level < LEVELS_A_LOOK && lua_getstack(L, level, &ar); level++)
     if (ar.i_ci == frame) return true;
   return level == LEVELS_A_LOOK;
-}
-
-// ---- calls that are passed quickly ----
-//
-// With a breakpoint set anywhere every call passes here, and looking at its source would cost more than many a call.
-// Functions of the library are known by their addresses, which stay theirs while a table holds them.
-
-enum { DULL = 1024 };
-
-static const void *dull[DULL];
-static const char dull_key;
-static bool is_quick = true;
-
-// The address of the function that a frame runs: where Lua has that frame, its first field points to it on the stack,
-// in all of Lua 5.4.  It is compared to Lua's own answer before anything is known by it.
-static const void *function_of(const lua_Debug *ar) {
-  const void *const *const *frame = (const void *const *const *)(const void *)ar->i_ci;
-  return **frame;
-}
-
-static int slot_of(const void *function) {
-  return (int)((uintptr_t)function * 0x9E3779B97F4A7C15u >> 54);
-}
-
-static bool is_dull_call(const lua_Debug *ar) {
-  if (!is_quick) return false;
-  const void *function = function_of(ar);
-  int slot = slot_of(function);
-  return dull[slot] == function || dull[slot ^ 1] == function;
-}
-
-// Whether a table may hold the function on the top for as long as it likes: one in C that holds no coroutine and
-// no userdata such as a file, or one of the library's.
-static bool may_be_held(lua_State *L, const lua_Debug *ar) {
-  if (*ar->what != 'C') return strncmp(ar->source, "=nablua", 7) == 0;
-  for (int i = 1; lua_getupvalue(L, -1, i); i++) {
-    bool lives = lua_isthread(L, -1) || (lua_isuserdata(L, -1) && !lua_islightuserdata(L, -1));
-    lua_pop(L, 1);
-    if (lives) return false;
-  }
-  return true;
-}
-
-// Notes that a call of this function, whose source is known, needs no look, where that is so.
-static void note_dull(lua_State *L, lua_Debug *ar) {
-  if (!is_quick || !lua_checkstack(L, 4)) return;
-  lua_getinfo(L, "f", ar);
-  const void *function = lua_topointer(L, -1);
-  is_quick = function == function_of(ar);
-  if (is_quick && may_be_held(L, ar)) {
-    int slot = slot_of(function);
-    if (dull[slot] && !dull[slot ^ 1]) slot ^= 1;
-    if (lua_rawgetp(L, LUA_REGISTRYINDEX, &dull_key) != LUA_TTABLE) {
-      lua_pop(L, 1);
-      lua_createtable(L, DULL, 0);
-      lua_pushvalue(L, -1);
-      lua_rawsetp(L, LUA_REGISTRYINDEX, &dull_key);
-    }
-    lua_pushvalue(L, -2);
-    lua_rawseti(L, -2, slot + 1);
-    lua_pop(L, 1);
-    dull[slot] = function;
-  }
-  lua_pop(L, 1);
-}
-
-static void forget_dull(lua_State *L) {
-  memset(dull, 0, sizeof dull);
-  lua_pushnil(L);
-  lua_rawsetp(L, LUA_REGISTRYINDEX, &dull_key);
 }
 
 // ---- masks ----
@@ -280,7 +152,7 @@ typedef struct Hold {
   lua_State *states[LEVELS_A_LOOK];  // innermost first
   int count;
   const char *reason, *message;
-  bool asks;    // at a prompt
+  bool asks;     // at a prompt
   bool is_deaf;  // nobody can be asked
 } Hold;
 
@@ -419,7 +291,7 @@ static void on_line(Session *s, lua_State *L, lua_Debug *ar) {
   const Step *step = &s->debugger->step;
   const char *reason = NULL;
   bool asks = true, users = is_lua(L, ar) && is_users(ar);
-  if (users && has_mark(s->debugger, ar, ar->currentline) && stops_at(s, L, ar)) reason = "breakpoint";
+  if (users && marks_has(&s->debugger->marks, ar->source, ar->currentline) && stops_at(s, L, ar)) reason = "breakpoint";
   if (!reason && steps(s)) {
     bool here = step->L == L && step->frame == ar->i_ci;
     asks = !step->quiet;
@@ -531,46 +403,19 @@ void session_pause(Session *s) {
 
 // ---- what Lua asks ----
 
-static Marked *find_or_add(lua_State *L, Debugger *d, const char *source) {
-  int place = place_of(d, source);
-  if (place >= 0) return &d->marked[place];
-  Marked *bigger = realloc(d->marked, (size_t)(d->count + 1) * sizeof *bigger);
-  if (!bigger) luaL_error(L, "not enough memory");
-  d->marked = bigger;
-  d->marked[d->count] = (Marked){.source = strdup(source)};
-  if (!d->marked[d->count].source) luaL_error(L, "not enough memory");
-  return &d->marked[d->count++];
-}
-
-static void remove_marks(Debugger *d, const char *source) {
-  int i = place_of(d, source);
-  if (i < 0) return;
-  free(d->marked[i].source);
-  free(d->marked[i].lines);
-  d->marked[i] = d->marked[--d->count];
-}
-
 // mark(source, lines): the lines of a source that have breakpoints.
 static int mark(lua_State *L) {
   Session *s = session_of(L);
   const char *source = luaL_checkstring(L, 1);
   luaL_checktype(L, 2, LUA_TTABLE);
-  int count = (int)lua_rawlen(L, 2);
-  forget_known(s->debugger);
-  forget_dull(L);
-  if (count == 0) {
-    remove_marks(s->debugger, source);
-  } else {
-    Marked *m = find_or_add(L, s->debugger, source);
-    int *lines = realloc(m->lines, (size_t)count * sizeof *lines);
-    if (!lines) return luaL_error(L, "not enough memory");
-    m->lines = lines;
-    for (m->count = 0; m->count < count; m->count++) {
-      lua_rawgeti(L, 2, m->count + 1);
-      lines[m->count] = (int)lua_tointeger(L, -1);
-      lua_pop(L, 1);
-    }
+  int count = (int)lua_rawlen(L, 2), *lines = lua_newuserdatauv(L, ((size_t)count + 1) * sizeof *lines, 0);
+  for (int i = 0; i < count; i++) {
+    lua_rawgeti(L, 2, i + 1);
+    lines[i] = (int)lua_tointeger(L, -1);
+    lua_pop(L, 1);
   }
+  forget_dull(L);
+  if (!marks_set(&s->debugger->marks, source, lines, count)) return luaL_error(L, "not enough memory");
   update(s);
   s->marks++;
   if (s->level > SESSION_LOOK) debugger_rearm(s);
@@ -611,7 +456,8 @@ static int stop(lua_State *L) {
   Session *s = session_of(L);
   const char *reason = luaL_checkstring(L, 1);
   if (s->deaf && !s->debugger->attached)
-    return luaL_error(L, "%s: there is nobody to ask here, and no debugger is attached", reason);
+    return luaL_error(L, "%s: there is nobody to ask here, and no debugger is attached",
+                      strcmp(reason, "post mortem") == 0 ? "%debug" : reason);
   lua_pushboolean(L, hold(s, L, reason, luaL_optstring(L, 2, NULL), true));
   return 1;
 }
@@ -709,12 +555,13 @@ static int compile_text(lua_State *L) {
 }
 
 static int open_functions(lua_State *L) {
-  static const luaL_Reg functions[] = {{"mark", mark},     {"go", go},
-                                       {"stop", stop},     {"pause_below", pause_below},
-                                       {"attach", attach}, {"can_ask", can_ask}, {"catch", catch_errors},
-                                       {"event", event},   {"real_path", real_path},
-                                       {"compile", compile_text}, {"catches", catches},
-                                       {"evaluate", evaluate_there}, {"process", process}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"mark", mark},           {"go", go},
+                                       {"stop", stop},           {"pause_below", pause_below},
+                                       {"attach", attach},       {"can_ask", can_ask},
+                                       {"catch", catch_errors},  {"event", event},
+                                       {"real_path", real_path}, {"compile", compile_text},
+                                       {"catches", catches},     {"evaluate", evaluate_there},
+                                       {"process", process},     {NULL, NULL}};
   luaL_newlib(L, functions);
   push_session_table(L, "frames");
   lua_setfield(L, -2, "frames");
@@ -789,18 +636,12 @@ bool debugger_open(Session *s) {
 }
 
 void debugger_free(Session *s) {
-  Debugger *d = s->debugger;
-  for (int i = 0; d && i < d->count; i++) {
-    free(d->marked[i].source);
-    free(d->marked[i].lines);
-  }
-  if (d) forget_known(d);
-  if (d) free(d->marked);
-  free(d);
+  if (s->debugger) marks_free(&s->debugger->marks);
+  free(s->debugger);
 }
 
-// native.pause_here(reason, message [, frames, names]): the library pauses, in frames that are over where they are given.
-// False where nobody would see it.
+// native.pause_here(reason, message [, frames, names]): the library pauses, in frames that are over where they are
+// given. False where nobody would see it.
 static int pause_here(lua_State *L) {
   lua_settop(L, 4);
   push_pause_function(L, "here");

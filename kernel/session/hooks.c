@@ -97,6 +97,7 @@ static void share_hook(lua_State *L, lua_Debug *ar) {
     install(L);  // Lua may have counted just before it was told to
     end_setting(s, L);
   }
+  if (w.debugger & LUA_MASKCOUNT) w.user &= (uint8_t)~LUA_MASKCOUNT;
   int event = mask_of(ar->event);
   if (w.debugger & event) debug_hook(s, L, ar);
   if ((w.user & event) && user_hook) user_hook(L, ar);

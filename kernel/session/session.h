@@ -73,7 +73,7 @@ typedef struct Sink {
   // moment, at once where prompt is NULL.  False when there is no user any more, and it goes on.  NULL: nothing pauses.
   bool (*paused)(void *user, const char *prompt, char **input, size_t *length);
   void (*event)(void *user, const char *json, size_t length);  // of the debugger, for who is attached; may be NULL
-  void (*controls)(void *user);  // what session_controls gives has changed; may be NULL
+  void (*controls)(void *user);                                // what session_controls gives has changed; may be NULL
 } Sink;
 
 typedef enum SessionStatus { SESSION_OK, SESSION_ERROR, SESSION_INTERRUPTED } SessionStatus;

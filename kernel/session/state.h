@@ -42,28 +42,28 @@ struct Session {
   Resumed *resumed;                   // the coroutines that run, the last resumed first
   Sink sink;                          // of what runs; the front end's unless that is captured
   // Visitors: visitors.c.
-  Sink front;                        // the front end's
-  lua_State *visitors[MOST_VISITS];  // what they run on, one inside another
-  Visit *volatile visit;             // the innermost that is under way
-  int depth;                         // how many are
-  SessionLevel level;                // of what runs: visits below it may come
-  volatile sig_atomic_t called;      // somebody wants to visit
-  bool serving;                      // the front end does so now
-  bool captured;                     // what is written goes elsewhere
-  double rest_until;                 // visitors have had their time, and wait
-  unsigned steps;                    // of a training in what runs that have begun
-  bool at_border;                    // between two of them
-  unsigned waited_in;                // the step within which who may change something began to wait for its end
-  double waits_since;                // and when, by what this thread has computed
+  Sink front;                               // the front end's
+  lua_State *visitors[MOST_VISITS];         // what they run on, one inside another
+  Visit *volatile visit;                    // the innermost that is under way
+  int depth;                                // how many are
+  SessionLevel level;                       // of what runs: visits below it may come
+  volatile sig_atomic_t called;             // somebody wants to visit
+  bool serving;                             // the front end does so now
+  bool captured;                            // what is written goes elsewhere
+  double rest_until;                        // visitors have had their time, and wait
+  unsigned steps;                           // of a training in what runs that have begun
+  bool at_border;                           // between two of them
+  unsigned waited_in;                       // the step within which who may change something began to wait for its end
+  double waits_since;                       // and when, by what this thread has computed
   void (*serve)(Session *s, lua_State *L);  // has visitors served before what runs goes on
   volatile sig_atomic_t hooking;            // a hook is being set
   // The debugger: debugger.c.
   Debugger *debugger;
-  bool debugging;                    // its hooks are wanted: there are breakpoints, or a step is under way
-  volatile sig_atomic_t pause;       // somebody wants what runs to pause
-  bool held;                         // what runs is paused; this evaluates what is asked for meanwhile
-  int frame;                         // of the paused frame that inputs are evaluated in, or 0
-  unsigned marks, armed;             // how often breakpoints changed; and when hooks were set for them
+  bool debugging;               // its hooks are wanted: there are breakpoints, or a step is under way
+  volatile sig_atomic_t pause;  // somebody wants what runs to pause
+  bool held;                    // what runs is paused; this evaluates what is asked for meanwhile
+  int frame;                    // of the paused frame that inputs are evaluated in, or 0
+  unsigned marks, armed;        // how often breakpoints changed; and when hooks were set for them
   bool full_traceback, color, rich;
   int width;
   int number;        // of the input that runs or ran last

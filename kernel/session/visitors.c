@@ -29,7 +29,7 @@ typedef struct Evaluation {
   lua_State *L, *running;
   sig_atomic_t active, interrupted, within, awaited;
   double peace_until;
-  bool owed, unwinding;
+  bool owed, unwinding, asked;
   Resumed *resumed;
   Sink sink;
   SessionLevel level;
@@ -60,6 +60,7 @@ static Evaluation evaluation_of(const Session *s) {
                       .peace_until = s->peace_until,
                       .owed = s->owed,
                       .unwinding = s->unwinding,
+                      .asked = nb_interrupted(),
                       .resumed = s->resumed,
                       .sink = s->sink,
                       .level = s->level,
@@ -90,6 +91,8 @@ static void set_evaluation(Session *s, const Evaluation *e) {
   s->peace_until = e->peace_until;
   s->owed = e->owed;
   s->unwinding = e->unwinding;
+  nb_interrupt_clear();
+  if (e->asked) nb_interrupt();  // one that came just before the visitor, whose calls have cleared it
   s->resumed = e->resumed;
   s->sink = e->sink;
   s->level = e->level;
@@ -129,15 +132,11 @@ static bool begin(Session *s, Stay *stay, SessionLevel level) {
     problem_back(V);
     return false;
   }
-  *stay = (Stay){.visit = {.level = level, .begun = nb_clock(), .outer = s->visit}, .before = evaluation_of(s)};
   hold_signals(&signals);
-  set_evaluation(s, &(Evaluation){.L = V,
-                                  .running = V,
-                                  .sink = s->front,
-                                  .level = level,
-                                  .apart = true,
-                                  .deaf = true,
-                                  .armed = s->marks});
+  *stay = (Stay){.visit = {.level = level, .begun = nb_clock(), .outer = s->visit}, .before = evaluation_of(s)};
+  set_evaluation(
+      s, &(Evaluation){
+             .L = V, .running = V, .sink = s->front, .level = level, .apart = true, .deaf = true, .armed = s->marks});
   s->visit = &stay->visit;
   s->depth++;
   let_signals(&signals);
@@ -149,7 +148,6 @@ static void end(Session *s, Stay *stay) {
   sigset_t signals;
   hold_signals(&signals);
   text_free(&s->printed);
-  nb_interrupt_clear();
   set_evaluation(s, &stay->before);
   s->visit = stay->visit.outer;
   s->depth--;

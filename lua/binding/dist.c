@@ -84,33 +84,36 @@ static int launchers(lua_State *L) {
   return 1;
 }
 
-// native.dist_spawn(arguments): starts a launcher, and returns as dist_open does
+// native.dist_spawn(path, arguments): starts the launcher of the MPI there, and returns as dist_open does
 static int spawn_group(lua_State *L) {
   enum { MOST = 4096 };
   Error err;
-  luaL_checktype(L, 1, LUA_TTABLE);
-  int count = (int)lua_rawlen(L, 1);
-  luaL_argcheck(L, count >= 1 && count <= MOST, 1, "1 to 4096 arguments");
-  char **arguments = lua_newuserdatauv(L, (size_t)(count + 1) * sizeof *arguments, 0);
-  for (int i = 0; i < count; i++) {
-    lua_rawgeti(L, 1, i + 1);
+  const char *path = luaL_checkstring(L, 1);
+  luaL_checktype(L, 2, LUA_TTABLE);
+  int count = (int)lua_rawlen(L, 2);
+  luaL_argcheck(L, count >= 1 && count <= MOST, 2, "1 to 4096 arguments");
+  char **arguments = lua_newuserdatauv(L, (size_t)(count + 2) * sizeof *arguments, 0);
+  for (int i = 1; i <= count; i++) {
+    lua_rawgeti(L, 2, i);
     arguments[i] = (char *)(uintptr_t)luaL_checkstring(L, -1);  // the table keeps it
     lua_pop(L, 1);
   }
-  arguments[count] = NULL;
+  arguments[count + 1] = NULL;
   // As many as are asked for on whatever cores; Open MPI 4 and 5 read these.
   setenv("OMPI_MCA_rmaps_base_oversubscribe", "1", 0);
   setenv("OMPI_MCA_hwloc_base_binding_policy", "none", 0);
   setenv("PRTE_MCA_rmaps_default_mapping_policy", ":oversubscribe", 0);
   setenv("PRTE_MCA_hwloc_default_binding_policy", "none", 0);
-  if (!nb_group_spawn(arguments, &err)) return nb_raise(L, &err);
+  if (!nb_group_spawn(path, arguments, &err)) return nb_raise(L, &err);
   be_member(L);
   return push_place(L);
 }
 
-// native.dist_carry(path, pid, fd): serves a prompt, and does not return
+// native.dist_carry(path, pid, fd): serves a prompt until that is gone
 static int carry(lua_State *L) {
-  nb_group_carry(luaL_checkstring(L, 1), (int)luaL_checkinteger(L, 2), (int)luaL_checkinteger(L, 3));
+  Error err;
+  bool ok = nb_group_carry(luaL_checkstring(L, 1), (int)luaL_checkinteger(L, 2), (int)luaL_checkinteger(L, 3), &err);
+  return ok ? 0 : nb_raise(L, &err);
 }
 
 // native.dist_serve_prompt(): this process will be in a prompt's group
@@ -177,7 +180,8 @@ static int rows_of_board(lua_State *L) {
 }
 
 void nablua_failed(const char *message) {
-  if (nb_group_is_spawned()) nb_board_fail(message);
+  // The prompt is told by itself to whoever waits for it, before its error comes here.
+  if (nb_group_is_spawned() && nb_group()->rank > 0) nb_board_fail(message);
 }
 
 // native.dist_launched(): how many processes the launcher has started; 0 without one.

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "hub.h"
+#include "nablua/memory.h"
 
 enum { MOST = 256, SECRET = 16 /* bytes */, HELLO = 2 * SECRET + 8, SLICE = 100 /* ms */ };
 
@@ -55,11 +56,14 @@ static int open_listener(int *port) {
 
 Distant *nb_distant_open(void) {
   unsigned char bytes[SECRET];
-  Distant *d = calloc(1, sizeof *d);
+  Error err;
+  Distant *d = nb_alloc(sizeof *d, &err);
+  errno = ENOMEM;
   if (!d) return NULL;
+  memset(d, 0, sizeof *d);
   for (int i = 0; i < MOST; i++) d->worker[i].socket = d->worker[i].file = -1;
   if (getrandom(bytes, sizeof bytes, 0) != sizeof bytes || (d->listener = open_listener(&d->port)) < 0) {
-    free(d);
+    nb_free(d, sizeof *d);
     return NULL;
   }
   for (int i = 0; i < SECRET; i++) snprintf(d->secret + 2 * i, 3, "%02x", bytes[i]);
@@ -121,8 +125,6 @@ static void let_in(Distant *d) {
   pthread_mutex_lock(&d->lock);
   w->socket = fd;
   if (w->length > 0 && !send_all(fd, w->waiting, w->length)) w->gone = true;
-  free(w->waiting);
-  w->waiting = NULL, w->length = 0;
   pthread_mutex_unlock(&d->lock);
 }
 
@@ -181,10 +183,15 @@ bool nb_distant_send(Distant *d, int i, const char *text, size_t length) {
   if (w->gone) {
     ok = false;
   } else if (w->socket < 0) {
-    char *more = realloc(w->waiting, w->length + length);
+    Error err;
+    char *more = nb_alloc(w->length + length, &err);
     ok = more != NULL;
-    if (ok) memcpy(more + w->length, text, length);
-    if (ok) w->waiting = more, w->length += length;
+    if (ok) {
+      if (w->waiting) memcpy(more, w->waiting, w->length);
+      memcpy(more + w->length, text, length);
+      if (w->waiting) nb_free(w->waiting, w->length);
+      w->waiting = more, w->length += length;
+    }
   }
   int fd = w->socket;
   pthread_mutex_unlock(&d->lock);
@@ -214,9 +221,9 @@ void nb_distant_close(Distant *d) {
   for (int i = 0; i < MOST; i++) {
     if (d->worker[i].socket >= 0) close(d->worker[i].socket);
     if (d->worker[i].file >= 0) close(d->worker[i].file);
-    free(d->worker[i].waiting);
+    if (d->worker[i].waiting) nb_free(d->worker[i].waiting, d->worker[i].length);
   }
   close(d->listener);
   pthread_mutex_destroy(&d->lock);
-  free(d);
+  nb_free(d, sizeof *d);
 }

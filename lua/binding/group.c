@@ -26,6 +26,7 @@ static struct {
   const Transport *transport;
   TransportPlace place;
   bool open, left, spawned;
+  bool has_cores;     // each rank of this machine may have one
   uint64_t number;    // exchanges begun
   char broken[1500];  // why nothing more can be exchanged
 } group;
@@ -118,6 +119,7 @@ static bool open_board(void (*abandon)(int), Error *err) {
   if (!nb_board_open(slots, group.place.size, group.place.rank, abandon, err)) return false;
   group.number = 0;
   *group.broken = '\0';
+  group.has_cores = !group.spawned && sysconf(_SC_NPROCESSORS_ONLN) >= group.place.node_size;
   return link_boards(err) && (group.open = true);
 }
 
@@ -144,20 +146,16 @@ const char *const *nb_group_launchers(const char *path, Error *err) {
   return names;
 }
 
-bool nb_group_spawn(char *const *arguments, Error *err) {
-  if (!nb_relay_start(arguments, &group.place, err)) return false;
+bool nb_group_spawn(const char *path, char **arguments, Error *err) {
+  const char *const *names = nb_group_launchers(path, err);
+  if (!names || !nb_relay_start(names, arguments, &group.place, err)) return false;
   group.transport = nb_relay_transport();
   group.spawned = true;
   return open_board(end_workers, err);
 }
 
-void nb_group_carry(const char *path, int pid, int fd) {
-  Error err;
-  if (!load(path, &err))
-    nb_board_say("%s", err.message);
-  else
-    nb_relay_serve(group.transport, pid, fd);
-  _exit(1);
+bool nb_group_carry(const char *path, int pid, int fd, Error *err) {
+  return load(path, err) && nb_relay_serve(group.transport, pid, fd, err);
 }
 
 void nb_group_serve_prompt(void) {
@@ -252,14 +250,15 @@ void nb_wait_end(void) {
 }
 
 bool nb_pause(Wait *w, Error *err) {
-  // Large tensors come in pieces, which move on only when somebody asks: at first a wait asks all the time, but lets
-  // others have the core.
-  static const double BUSY = 0.02, LIGHT = 1, LOOK = 0.05;
+  // Large tensors come in pieces, which move on only when somebody asks: at first a wait asks all the time, and where
+  // each rank has a core keeps it, since who lets others have it gets it back after milliseconds on a busy machine.
+  static const double OWN = 0.01, BUSY = 0.02, LIGHT = 1, LOOK = 0.05;
   double now = nb_clock(), waited = now - w->begun;
-  if (waited < BUSY)
-    sched_yield();
-  else
+  if (waited < BUSY) {
+    if (waited > OWN || !group.has_cores) sched_yield();
+  } else {
     nanosleep(&(struct timespec){0, waited < LIGHT ? 50000 : 500000}, NULL);
+  }
   if (++w->turns % 16) return true;
   Error stop;
   if (!nb_poll(&stop)) {

@@ -64,12 +64,12 @@ void nb_group_break(const char *why);
 // The names of the launcher of the MPI at `path`, NULL at the end.
 const char *const *nb_group_launchers(const char *path, Error *err);
 
-// Starts a launcher, arguments[0] its path, whose first process is a carrier (relay.h) of this one: until nb_group_drop
-// what it starts is the group, of which this process is the first.
-bool nb_group_spawn(char *const *arguments, Error *err);
+// Starts the launcher of the MPI at `path`, whose name goes to arguments[0]; its first process is a carrier (relay.h)
+// of this one.  Until nb_group_drop what it starts is the group, of which this process is the first.
+bool nb_group_spawn(const char *path, char **arguments, Error *err);
 
-// Serves the prompt `pid` as its carrier; ends the process.
-_Noreturn void nb_group_carry(const char *path, int pid, int fd);
+// Serves the prompt `pid` as its carrier, until that is gone.
+bool nb_group_carry(const char *path, int pid, int fd, Error *err);
 
 // Before it is joined: the group is a prompt's, which this process serves.
 void nb_group_serve_prompt(void);

@@ -2,6 +2,7 @@
 // Keyframes as userdata, and what else lua/run/ has done in C.
 #include "nablua/keyframes.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "binding.h"
@@ -9,8 +10,10 @@
 #include "nablua/kernels.h"
 #include "open.h"
 #include "raise.h"
+#include "visits.h"
 
 static const char sequence_name[] = "nablua keyframes", frame_name[] = "nablua keyframe";
+static const char withdrawn_name[] = "nablua withdrawn";
 
 static Keyframes *check_sequence(lua_State *L, int index) {
   Keyframes **k = luaL_checkudata(L, index, sequence_name);
@@ -85,14 +88,65 @@ static int whole(lua_State *L) {
   return 1;
 }
 
+// keyframe:withdraw(): what was written since, which is not any more; nil where nothing was.
+static int withdraw(lua_State *L) {
+  Error err;
+  Keyframe *f = check_frame(L, 1);
+  Withdrawn **w = lua_newuserdatauv(L, sizeof *w, 0);
+  *w = NULL;
+  luaL_setmetatable(L, withdrawn_name);
+  if (!nb_keyframe_withdraw(f, w, &err)) return nb_raise(L, &err);
+  if (!*w) lua_pushnil(L);
+  return 1;
+}
+
+static int write_withdrawn(lua_State *L) {
+  Error err;
+  Withdrawn **w = luaL_checkudata(L, 1, withdrawn_name);
+  return nb_withdrawn_write(*w, &err) ? 0 : nb_raise(L, &err);
+}
+
+static int free_withdrawn(lua_State *L) {
+  Withdrawn **w = luaL_checkudata(L, 1, withdrawn_name);
+  nb_withdrawn_free(*w);
+  *w = NULL;
+  return 0;
+}
+
+// ---- what will be taken back ----
+
+enum { MOST_COVERS = 32 };
+static const Keyframe *covers[MOST_COVERS];
+static int cover_count;
+
+bool nb_is_covered(const Storage *s) {
+  for (int i = 0; i < cover_count; i++)
+    if (nb_keyframe_holds(covers[i], s)) return true;
+  return false;
+}
+
+// keyframe:cover(): until it is dropped, what somebody in the middle of a run writes into what it holds is let, since
+// it will be withdrawn.
+static int cover(lua_State *L) {
+  const Keyframe *f = check_frame(L, 1);
+  if (cover_count < MOST_COVERS) covers[cover_count++] = f;
+  return 0;
+}
+
 static int drop(lua_State *L) {
   Keyframe **f = luaL_checkudata(L, 1, frame_name);
+  for (int i = 0; i < cover_count; i++)
+    if (covers[i] == *f) covers[i] = covers[--cover_count];
   nb_keyframe_free(*f);
   *f = NULL;
   return 0;
 }
 
 // ---- tables ----
+
+static bool is_nan(lua_State *L, int index) {
+  return lua_type(L, index) == LUA_TNUMBER && isnan(lua_tonumber(L, index));
+}
 
 static lua_Integer entries(lua_State *L, int table) {
   lua_Integer n = 0;
@@ -106,7 +160,7 @@ static bool same_table(lua_State *L, int a, int b) {
   for (lua_pushnil(L); lua_next(L, a); lua_pop(L, 1)) {
     lua_pushvalue(L, -2);
     lua_rawget(L, b);
-    bool same = lua_rawequal(L, -1, -2);
+    bool same = lua_rawequal(L, -1, -2) || (is_nan(L, -1) && is_nan(L, -2));
     lua_pop(L, 1);
     if (!same) return false;
     n++;
@@ -173,9 +227,12 @@ static int flags_noted(lua_State *L) {
 void nb_open_keyframes(lua_State *L) {
   static const luaL_Reg of_sequence[] = {
       {"take", take}, {"writes", writes}, {"copied", bytes}, {"lost", lost}, {NULL, NULL}};
-  static const luaL_Reg of_frame[] = {{"restore", restore}, {"intact", whole}, {"drop", drop}, {NULL, NULL}};
+  static const luaL_Reg of_frame[] = {{"restore", restore}, {"intact", whole}, {"withdraw", withdraw},
+                                      {"cover", cover},     {"drop", drop},    {NULL, NULL}};
+  static const luaL_Reg of_withdrawn[] = {{"write", write_withdrawn}, {NULL, NULL}};
   nb_make_class(L, sequence_name, close_sequence, of_sequence);
   nb_make_class(L, frame_name, drop, of_frame);
+  nb_make_class(L, withdrawn_name, free_withdrawn, of_withdrawn);
   static const luaL_Reg functions[] = {{"first_other", first_other}, {"keyframes", keyframes},
                                        {"sample", sample},           {"way", way},
                                        {"flags_noted", flags_noted}, {NULL, NULL}};

@@ -2,6 +2,7 @@
 // What lua/optim.lua has done in C: steps of all parameters in one pass, and clearing their gradients.
 #include "optimizer.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "binding.h"
@@ -167,8 +168,25 @@ static int clear_grads(lua_State *L) {
   return 0;
 }
 
+// native.measure(true): steps add up the squares of the gradients that they read.  native.measure(): the square root of
+// the sum, and of how many gradients that is; they do not any more.
+static int measure(lua_State *L) {
+  static double squares;
+  static int count;
+  if (lua_toboolean(L, 1)) {
+    squares = count = 0;
+    nb_optimizer_measure(&squares, &count);
+    return 0;
+  }
+  nb_optimizer_measure(NULL, NULL);
+  lua_pushnumber(L, sqrt(squares));
+  lua_pushinteger(L, count);
+  return 2;
+}
+
 void nb_open_optimizer(lua_State *L) {
-  static const luaL_Reg functions[] = {{"optimize", optimize}, {"clear_grads", clear_grads}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {
+      {"optimize", optimize}, {"clear_grads", clear_grads}, {"measure", measure}, {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
   lua_createtable(L, 0, 2);
   lua_pushcfunction(L, collect);

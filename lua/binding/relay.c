@@ -3,8 +3,6 @@
 //
 // Commands stand in a ring in shared memory and are begun in their order; the bytes of each lie in an arena behind it,
 // which is as sparse as what is under way.
-#define _GNU_SOURCE  // memfd_create, fallocate
-
 #include "relay.h"
 
 #include <errno.h>
@@ -12,12 +10,12 @@
 #include <linux/futex.h>
 #include <sched.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -27,6 +25,8 @@
 #include "board.h"
 #include "nablua/clock.h"
 #include "nablua/interrupt.h"
+
+extern char **environ;
 
 enum { COMMANDS = 1024, TEXT = 300, RENEW = -1, ALIGN = 64, NOTHING = -1 };
 static const size_t ARENA = (size_t)64 << 30;     // address space, not memory
@@ -103,21 +103,32 @@ bool nb_relay_open(int *pid, int *fd, Error *err) {
   return true;
 }
 
-// Between fork and exec.  The launcher has a session of its own, so that Ctrl-C is ours alone, and ends with us.
-static void become_launcher(char *const *arguments) {
-  sigset_t none;
-  int nothing = open("/dev/null", O_RDONLY);
+// The launcher has a session of its own, so that Ctrl-C is ours alone.  It ends when its first process does, which is
+// when we do.
+static int start_launcher(pid_t *pid, char *const *arguments) {
+  posix_spawn_file_actions_t actions;
+  posix_spawnattr_t attributes;
+  sigset_t none, usual;
+  int status = posix_spawn_file_actions_init(&actions);
+  if (status) return status;
+  if ((status = posix_spawnattr_init(&attributes)) != 0) {
+    posix_spawn_file_actions_destroy(&actions);
+    return status;
+  }
   sigemptyset(&none);
-  sigprocmask(SIG_SETMASK, &none, NULL);
-  signal(SIGINT, SIG_DFL);
-  signal(SIGPIPE, SIG_DFL);
-  setsid();
-  prctl(PR_SET_PDEATHSIG, SIGTERM);
-  dup2(nothing, STDIN_FILENO);
-  dup2(relay.said, STDOUT_FILENO);
-  dup2(relay.said, STDERR_FILENO);
-  execv(arguments[0], arguments);
-  _exit(127);
+  sigemptyset(&usual);
+  sigaddset(&usual, SIGINT);
+  sigaddset(&usual, SIGPIPE);
+  posix_spawnattr_setsigmask(&attributes, &none);
+  posix_spawnattr_setsigdefault(&attributes, &usual);
+  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+  status = posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+  if (!status) status = posix_spawn_file_actions_adddup2(&actions, relay.said, STDOUT_FILENO);
+  if (!status) status = posix_spawn_file_actions_adddup2(&actions, relay.said, STDERR_FILENO);
+  if (!status) status = posix_spawnp(pid, arguments[0], &actions, &attributes, arguments, environ);
+  posix_spawnattr_destroy(&attributes);
+  posix_spawn_file_actions_destroy(&actions);
+  return status;
 }
 
 // The last lines of what the launcher said, as one.
@@ -166,10 +177,18 @@ static bool wait_for_all(Error *err) {
   return atomic_load(&s->carrier) == READY || nb_fail(err, NB_ERROR_STATE, "dist.start: %s", s->why);
 }
 
-bool nb_relay_start(char *const *arguments, TransportPlace *place, Error *err) {
-  pid_t pid = fork();
-  if (pid < 0) return nb_fail(err, NB_ERROR_STATE, "dist.start: no process can be started: %s", strerror(errno));
-  if (pid == 0) become_launcher(arguments);
+bool nb_relay_start(const char *const *launchers, char **arguments, TransportPlace *place, Error *err) {
+  pid_t pid = 0;
+  int status = ENOENT;
+  for (int i = 0; launchers[i] && status == ENOENT; i++) {
+    arguments[0] = (char *)(uintptr_t)launchers[i];
+    status = start_launcher(&pid, arguments);
+  }
+  if (status)
+    return nb_fail(err, NB_ERROR_STATE,
+                   "dist.start: there is no launcher that starts the workers (%s: %s); install MPI's programs (Debian: "
+                   "openmpi-bin or mpich)",
+                   arguments[0], strerror(status));
   atomic_store(&relay.launcher, pid);
   if (!wait_for_all(err)) return false;
   *place = relay.shared->place;
@@ -451,18 +470,28 @@ static bool join(char *why, size_t size) {
   return (s->board = carrier.real->shared(s->board_bytes, why, size)) >= 0;
 }
 
-_Noreturn void nb_relay_serve(const Transport *real, int pid, int fd) {
+// One turn of the carrier's wait: something is posted, or under way, or the prompt may be gone.
+static void rest(unsigned posted, double idle) {
+  if (carrier.count == 0)
+    syscall(SYS_futex, &carrier.shared->posted, FUTEX_WAIT, posted, &(struct timespec){0, 50000000}, NULL, 0);
+  else if (idle < BUSY)
+    sched_yield();
+  else
+    nanosleep(&(struct timespec){0, idle < AWAKE ? 50000 : 500000}, NULL);
+}
+
+bool nb_relay_serve(const Transport *real, int pid, int fd, Error *err) {
   char path[64];
-  Error err;
   snprintf(path, sizeof path, "/proc/%d/fd/%d", pid, fd);
   int own = open(path, O_RDWR | O_CLOEXEC);
-  if (own < 0 || !map(own, &err)) _exit(1);
+  if (own < 0) return nb_fail(err, NB_ERROR_STATE, "dist: %s: %s", path, strerror(errno));
+  if (!map(own, err)) return false;
   carrier.real = real, carrier.shared = relay.shared;
   carrier.shared->pid = getpid();
   if (!join(carrier.shared->why, TEXT)) {
     atomic_store(&carrier.shared->carrier, UNABLE);
     nanosleep(&(struct timespec){1, 0}, NULL);  // the prompt reads why, and ends us
-    _exit(1);
+    return nb_fail(err, NB_ERROR_STATE, "dist: %s", carrier.shared->why);
   }
   atomic_store(&carrier.shared->carrier, READY);
   for (double moved = nb_clock(), looked = moved;;) {
@@ -471,13 +500,8 @@ _Noreturn void nb_relay_serve(const Transport *real, int pid, int fd) {
     if (work()) moved = now;
     if (now - looked > 0.05) {
       looked = now;
-      if (nb_process_is_gone(pid)) _exit(1);
+      if (nb_process_is_gone(pid)) return true;
     }
-    if (carrier.count == 0)
-      syscall(SYS_futex, &carrier.shared->posted, FUTEX_WAIT, posted, &(struct timespec){0, 50000000}, NULL, 0);
-    else if (now - moved < BUSY)
-      sched_yield();
-    else
-      nanosleep(&(struct timespec){0, now - moved < AWAKE ? 50000 : 500000}, NULL);
+    rest(posted, now - moved);
   }
 }

@@ -15,8 +15,9 @@
 // Makes the memory; what a carrier finds it by goes to *pid and *fd.
 bool nb_relay_open(int *pid, int *fd, Error *err);
 
-// Starts the launcher, arguments[0] its path, NULL at the end, and waits until all of its processes have joined.
-bool nb_relay_start(char *const *arguments, TransportPlace *place, Error *err);
+// Starts the first of the launchers (names, NULL at the end) that is there with the arguments, of which the first
+// becomes its name, and waits until all of its processes have joined.
+bool nb_relay_start(const char *const *launchers, char **arguments, TransportPlace *place, Error *err);
 
 // Of the group that was started.
 const Transport *nb_relay_transport(void);
@@ -30,7 +31,7 @@ void nb_relay_kill(void);
 // Ends all of it.
 void nb_relay_close(void);
 
-// The carrier: joins the group by `real` and serves the prompt until that is gone; ends the process.
-_Noreturn void nb_relay_serve(const Transport *real, int pid, int fd);
+// The carrier: joins the group by `real` and serves the prompt until that is gone; then the process is to end.
+bool nb_relay_serve(const Transport *real, int pid, int fd, Error *err);
 
 #endif

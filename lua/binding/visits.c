@@ -7,6 +7,7 @@
 #include <lua.h>
 
 #include "nablua/events.h"
+#include "nablua/interrupt.h"
 #include "nablua/modes.h"
 #include "nablua/op.h"
 #include "nablua/tape.h"
@@ -27,6 +28,8 @@ static Visit visits[MOST_VISITS];
 static int count;
 static RandomState stream;  // that visitors draw from, one after the other
 static void (*serve)(lua_State *L), (*serve_at_border)(lua_State *L);
+static bool watched;  // Lua wants to be called when a visit begins and ends
+static const char watch_key;
 
 // Each pushes what a file knows, and pops it again.
 static struct {
@@ -36,6 +39,18 @@ static struct {
                    {nb_anomaly_aside, nb_anomaly_back}, {nb_kept_aside, nb_kept_back}};
 enum { PARTS = sizeof parts / sizeof *parts };
 
+// Calls the function that native.watch_visits was given, which an interrupt waits for; whether it ended well.
+static bool tell_watch(lua_State *V, bool begins) {
+  if (!watched) return true;
+  nb_interrupt_hold();
+  lua_rawgetp(V, LUA_REGISTRYINDEX, &watch_key);
+  lua_pushboolean(V, begins);
+  bool ok = lua_pcall(V, 1, 0, 0) == LUA_OK;
+  if (!ok) lua_pop(V, 1);
+  nb_interrupt_let();
+  return ok;
+}
+
 // ---- writing ----
 
 // What a backward of the visited still needs keeps its value: the error would be the visited's, who has done nothing
@@ -43,7 +58,7 @@ enum { PARTS = sizeof parts / sizeof *parts };
 static bool refuse_write(void *user, Storage *s, Error *err) {
   const Visit *v = &visits[count - 1];
   (void)user;
-  if (!nb_tape_needs(s, v->order)) return true;
+  if (!nb_tape_needs(s, v->order) || nb_is_covered(s)) return true;
   lua_gc(v->L, LUA_GCCOLLECT);
   const Node *n = nb_tape_needs(s, v->order);
   if (!n) return true;
@@ -70,10 +85,15 @@ bool nablua_begin_visit(lua_State *V) {
   nb_return_to(V);
   count++;
   nb_listen(&guard);
-  return true;
+  if (tell_watch(V, true)) return true;
+  watched = false;
+  nablua_end_visit(V);
+  watched = true;
+  return false;
 }
 
 void nablua_end_visit(lua_State *V) {
+  tell_watch(V, false);
   Visit *v = &visits[--count];
   if (count == 0) nb_unlisten(&guard);
   stream = nb_random_get();
@@ -111,7 +131,17 @@ static int visiting(lua_State *L) {
   return 1;
 }
 
+// native.watch_visits(f): f(true) is called when a visit has begun, and f(false) before it ends; nil: nobody is.
+static int watch_visits(lua_State *L) {
+  lua_settop(L, 1);
+  watched = !lua_isnil(L, 1);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &watch_key);
+  return 0;
+}
+
 void nb_open_visits(lua_State *L) {
+  lua_pushcfunction(L, watch_visits);
+  lua_setfield(L, -2, "watch_visits");
   lua_pushcfunction(L, border);
   lua_setfield(L, -2, "border");
   lua_pushcfunction(L, visiting);

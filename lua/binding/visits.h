@@ -6,8 +6,13 @@
 #include <lua.h>
 #include <stdbool.h>
 
+#include "nablua/tensor.h"
+
 // Whether what runs is such work.
 bool nb_visiting(void);
+
+// Whether what such work writes into a storage will be taken back when it ends.
+bool nb_is_covered(const Storage *s);
 
 // Lets who waits be served; what waits itself calls it every 20 ms or so, and must expect that anything has changed.
 void nb_wait(lua_State *L);

@@ -34,19 +34,19 @@ local function share_threads()
   return share
 end
 
--- The place that this process has from now on.
-function group.become(rank, size, node_rank, node_size, library)
+-- The place that this process has from now on, which say(format, ...) tells.
+function group.become(say, rank, size, node_rank, node_size, library)
   group.rank, group.size, group.node_rank, group.node_size, group.library = rank, size, node_rank, node_size, library
   group.alone_threads = group.alone_threads or nb.threads()
   group.threads = share_threads()
   if group.rank == 1 then
-    notice.say("dist: %d ranks, %d of them on this machine, %d thread%s each; %s", group.size, group.node_size,
+    say("dist: %d ranks, %d of them on this machine, %d thread%s each; %s", group.size, group.node_size,
       group.threads, group.threads == 1 and "" or "s", group.library)
   end
 end
 
 function group.join(path)
-  if group.size == 1 then group.become(native.dist_open(path)) end
+  if group.size == 1 then group.become(notice.say, native.dist_open(path)) end
 end
 
 -- Alone again.

@@ -83,7 +83,9 @@ end
 
 -- Looks whether each of them answers and has the program: a launcher would wait for minutes.
 function hosts.look(machines, program)
-  if os.getenv "SLURM_JOB_ID" then return end  -- the job's machines are Slurm's to start on
+  for _, name in ipairs { "SLURM_JOB_ID", "PBS_JOBID" } do
+    if os.getenv(name) then return end  -- the job's machines are the scheduler's to start on
+  end
   local known = {}
   for _, host in pairs(machines) do
     if not known[host] then

@@ -3,8 +3,6 @@
 //
 // It asks for MPI_THREAD_FUNNELED: one thread calls.  Every communicator returns its errors, so that they become
 // sentences.
-#define _GNU_SOURCE  // memfd_create
-
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>

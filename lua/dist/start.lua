@@ -2,8 +2,9 @@
 -- A group from a prompt or notebook: dist.start, and cells that run on its ranks.
 --
 -- The prompt is rank 1.  It starts MPI's launcher, whose first process carries the prompt's exchanges (relay.h): so the
--- prompt itself calls no MPI, which could block or end it.  The others are `nablua --cells` (kernel/repl/cells.h); cells
--- go to them and their outputs come back by channels of our own (workers.c), and a worker that is gone is a sentence.
+-- prompt itself calls no MPI, which could block or end it.  The others are `nablua --cells` (kernel/repl/cells.h);
+-- cells go to them and their outputs come back by channels of our own (workers.c), and a worker that is gone is a
+-- sentence.
 local native = require "nablua.native"
 local notice = require "nablua.notice"
 local nb = require "nablua.core"
@@ -217,7 +218,7 @@ function start.run(name, ranks, code, own)
   -- Whatever ends it, the others are not left running.
   local _ <close> = native.undoing(function()
     if whole or not channels then return end
-    native.protected(collect, others, 0.3)  -- who waits for what will not come finds that out
+    native.protected(collect, others, 1)  -- who waits for what will not come finds that out
     if not channels then return end
     for _, rank in ipairs(others) do
       if not ending(rank) then channels:interrupt(rank - 1, row_of(rank).pid or 0) end
@@ -236,19 +237,11 @@ end
 
 start.workers = workers
 
--- The launcher of the MPI that the module at `path` was built with.
-local function launcher(names)
+local function check_root(names)
   if names[1] == "mpirun.openmpi" and native.root_is_refused() then
     fail("start: Open MPI starts nothing for root unless OMPI_ALLOW_RUN_AS_ROOT=1 and " ..
       "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 are set in the environment of this program")
   end
-  for _, name in ipairs(names) do
-    for folder in (os.getenv "PATH" or ""):gmatch "[^:]+" do
-      local f <close> = io.open(folder .. "/" .. name, "rb")
-      if f then return folder .. "/" .. name end
-    end
-  end
-  fail "start: there is no mpirun here, which starts the workers: install MPI's programs (Debian: openmpi-bin or mpich)"
 end
 
 -- What each process runs, by its number: the carrier, which is 0, or a worker.  (Several command lines in one would say
@@ -264,10 +257,11 @@ rmdir "$PWD" 2>/dev/null
 exec %s --cells '%s' plain 100 %s
 ]]
 
--- The command line that starts the carrier and the workers 2 to n.  `wanted`: the machines for them, in turns.
-local function command_line(path, n, wanted)
-  local names, binary, pid, fd = native.dist_launchers(path), quoted(program()), native.dist_relay()
-  local words, folder, far = { launcher(names), "-n", tostring(n) }, quoted(native.working_folder()), {}
+-- What the launcher, known by `names`, is told to start the carrier and the workers 2 to n.  `wanted`: the
+-- machines for them.
+local function command_line(names, path, n, wanted)
+  local binary, pid, fd = quoted(program()), native.dist_relay()
+  local words, folder, far = { "-n", tostring(n) }, quoted(native.working_folder()), {}
   for rank in pairs(machines) do far[#far + 1] = tostring(rank - 1) end
   if wanted then table.move(hosts.options(names, n, wanted), 1, 2, #words + 1, words) end
   -- What is open needs no name: nothing is left behind, however this ends.
@@ -289,15 +283,17 @@ function start.start(n, dist, wanted)
     fail("start: this nablua has no nablua/dist.so: install MPI (Debian: libopenmpi-dev, openmpi-bin) and build it " ..
       "again")
   end
+  local names = native.dist_launchers(path)
+  check_root(names)
   machines = wanted and hosts.of_ranks(n, wanted) or {}
   hosts.look(machines, program())
   local far = {}
   for rank in pairs(machines) do far[#far + 1] = rank - 1 end
   channels, marker, home = native.dist_channels(n - 1, far), new_marker(), dist
   local ok, message = pcall(function()
-    local words = command_line(path, n, wanted)
+    local words = command_line(names, path, n, wanted)
     for _, rank in ipairs(ranks_to(n)) do send(rank, JOIN) end
-    group.become(native.dist_spawn(words))
+    group.become(function(...) print(string.format(...)) end, native.dist_spawn(path, words))
     dist.rank, dist.size = group.rank, group.size
     start.share_stream()
     collect(workers(), 30)

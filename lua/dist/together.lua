@@ -42,8 +42,8 @@ end
 -- Of batches that nobody can cut into shares.
 function together.tell_own(what)
   if join() == 1 or group.rank > 1 then return end
-  notice.say("%s is an iterator of its own, so every rank takes what its own gives; data.batches would give each its " ..
-    "share", what)
+  notice.say("%s is an iterator of its own, so every rank takes what its own gives; data.batches would give each " ..
+    "its share", what)
 end
 
 -- Makes the net parallel, unless it is already.
@@ -99,7 +99,8 @@ end
 -- The least of the ranks' whole numbers, and the largest.
 function together.range(value)
   if join() == 1 then return value, value end
-  local both = native.dist_move("allreduce_", nb.tensor({ value, -value }, { dtype = "i64" }), 2, 0, " (range)"):totable()
+  local own = nb.tensor({ value, -value }, { dtype = "i64" })
+  local both = native.dist_move("allreduce_", own, 2, 0, " (range)"):totable()
   return both[1], -both[2]
 end
 

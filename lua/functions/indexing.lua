@@ -137,7 +137,8 @@ with_in_place("index_put", {
   doc = "x with values at the places that one index tensor for each dimension (or a mask) names, as in x[{i, j}] = " ..
     "values; accumulate=true adds them up where places are named twice, else the last counts.",
   params = { define.x(), { name = "indices", type = "any", doc = "a table of index tensors, numbers, slices, nb.ALL" },
-    { name = "values", type = "value" }, { name = "accumulate", type = "boolean", default = false, positional = true } },
+    { name = "values", type = "value" },
+    { name = "accumulate", type = "boolean", default = false, positional = true } },
   derivative = "∂/∂x = 1 elsewhere, ∂/∂values = δ at the places", see = { "nb.scatter", "nb.index_copy" },
   example = "nb.index_put(nb.zeros(2, 2), {nb.tensor{1, 2}, nb.tensor{2, 1}}, 7)  --> {{0, 7}, {7, 0}}",
   function(o, into)

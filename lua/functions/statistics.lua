@@ -170,6 +170,13 @@ define.operator("cov", {
         define.fail("cov", "%s must be a vector of %d, one for each column, got shape %s", name, n,
           options.shape(given))
       end
+      local least = given and given:numel() > 0 and given:detach():amin():item() or 0
+      if least < 0 or least ~= least then
+        define.fail("cov", "%s must be at least 0 everywhere", name)
+      end
+      if given and name == "fweights" and is_float(given) and not given:detach():floor():eq(given):all():item() then
+        define.fail("cov", "fweights counts columns, in whole numbers; aweights takes any weights")
+      end
       if given then w = (w or 1) * (is_float(given) and given or given:to(x.dtype)):reshape(n) end
     end
     local total = w and w:sum() or n

@@ -84,8 +84,8 @@ function disk.open_journal(self)
   self.written, self.noted = self.at, native.clock()
 end
 
--- A keyframe at the end of what has been done, where it is time, as rank 1 said with the step, or `must` be.  A disk that is full is no reason to end
--- a training.
+-- A keyframe at the end of what has been done, where it is time, as rank 1 said with the step, or `must` be.  A disk
+-- that is full is no reason to end a training.
 function disk.note(self, must)
   if not self.journal or self.at ~= self.head or self.written == self.at then return end
   if not must and not self.time_to_note then return end

@@ -172,6 +172,10 @@ function fork.of(self, o)
   new.aside, new.over_after, new.settled, new.undo_frame = nil, nil, nil, nil
   new.clip = o.clip or self.clip
   new.journal, new.noted, new.written = nil, nil, nil
+  new.measures, new.moves_at = nil, nil
+  new.told, new.asked, new.going, new.held = nil, nil, nil, nil
+  new.calls, new.fit, new.by_epochs, new.seen, new.events = nil, nil, nil, nil, nil
+  new.trainer, new.batch, new.waiting, new.visited, new.unsettled = nil, nil, nil, nil, nil
   new.place = source.copy(self.place)
   for name, value in pairs(step.copy_notes(self, self.at)) do new[name] = value end
   return new

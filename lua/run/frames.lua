@@ -2,7 +2,9 @@
 -- The keyframes of a run: when one is taken, which are kept, and going to a step from the one before it.
 --
 -- They are even over the last 10,000 steps and ever sparser before, and fit in the memory given.  A forced one stands
--- where somebody else changed something: it cannot be reached by repeating the steps before it.
+-- where somebody else changed something that is no event (run/events.lua): it cannot be reached by repeating the steps
+-- before it.
+local events = require "nablua.run.events"
 local native = require "nablua.native"
 local nb = require "nablua.core"
 local notice = require "nablua.notice"
@@ -17,6 +19,7 @@ local APART = 500       -- the most steps between two
 local GOTO = 0.2        -- seconds that repeating the steps between two may take
 local SHARE = 0.03      -- of a step's time that copying may take
 local SPEED = 4e9       -- bytes a second that memory copies at least
+local STREAMED = 0.1    -- of the memory that the batches of a stream may take between two
 local FIELD = 40        -- bytes that a field of a table takes, about
 
 -- About how many bytes a keyframe has in Lua.
@@ -30,7 +33,7 @@ local function weight_of(taken)
 end
 
 function frames.bytes(self)
-  return self.frames:copied() + self.weight
+  return self.frames:copied() + self.weight + (self.source.bytes or 0)
 end
 
 -- ---- which are kept ----
@@ -40,7 +43,9 @@ local function remove(self, i)
   self.weight = self.weight - f.weight
   if self.forced[f.step] == f then self.forced[f.step] = nil end
   f.taken.frame:drop()
-  if self.source.forget and self.kept[1] then self.source:forget(self.kept[1].step + 1) end
+  if i > 1 or not self.kept[1] then return end
+  if self.source.forget then self.source:forget(self.kept[1].step + 1) end
+  events.forget(self, self.kept[1].step)
 end
 
 -- The one whose absence makes the widest gap for its age, least of all; nil when only the first and last are left.
@@ -85,8 +90,11 @@ end
 local function thin(self)
   drop_lost(self)
   thin_by_age(self)
-  while frames.bytes(self) > self.memory and #self.kept > 1 do
-    local i = least_needed(self)
+  -- Of a stream more comes until the next keyframe.
+  local most = self.source.bytes and (1 - STREAMED) * self.memory or self.memory
+  while frames.bytes(self) > most and #self.kept > 1 do
+    local streamed = (self.source.bytes or 0) > self.memory / 2  -- batches, which only the first one's going gives back
+    local i = streamed and 1 or least_needed(self)
     if not i and not self.said then
       self.said = true
       notice.say("run: the memory of %.3g MB holds only the latest keyframe; memory= sets it", self.memory / 1e6)
@@ -104,9 +112,10 @@ function frames.take(self, forced)
     if not forced then return end
     remove(self, #self.kept)
   end
+  if forced then events.forget_here(self) end
   local taken = state.take(self)
   local f = { step = self.at, place = source.copy(self.place), taken = taken, forced = forced,
-    weight = weight_of(taken) }
+    weight = weight_of(taken), outside = not self.driven }
   self.kept[#self.kept + 1] = f
   if forced then self.forced[f.step] = f end
   self.moved = 0
@@ -116,11 +125,13 @@ function frames.take(self, forced)
   self.weight = self.weight + f.weight
   state.settle(self)
   thin(self)
+  self.streamed = self.source.bytes
 end
 
 function frames.open(self)
   self.frames, self.kept, self.weight, self.lost, self.seconds = native.keyframes(), {}, 0, 0, 0
   self.forced = {}  -- of those, by step
+  events.open(self)
   self.memory = (together.range(self.memory or math.min(1 << 30, nb.memory().limit // 9)))
   frames.take(self, true)
 end
@@ -135,6 +146,7 @@ end
 function frames.due(self)
   local since = self.at - (self.kept[#self.kept] and self.kept[#self.kept].step or -APART)
   if self.seconds == 0 or since == 0 then return false end
+  if self.streamed and self.source.bytes - self.streamed > STREAMED * self.memory then return true end
   if since >= APART then return true end
   local cheap = self.moved / SPEED / (SHARE * self.seconds)
   return since >= math.max(cheap, math.min(APART, GOTO / self.seconds))
@@ -157,14 +169,22 @@ local function put_back(self, f)
   native.whole(function()
     state.put_back(self, f.taken)
     self.at, self.place = f.step, source.copy(f.place)
-    state.settle(self)
+    if f.outside then self.net:train() end
+    if not events.repeat_here(self) then state.settle(self) end
   end)
 end
 
 -- Where a step that was repeated ends at a forced keyframe, what was changed there then is changed again.
 function frames.pass(self)
   local f = self.forced[self.at]
-  if f then put_back(self, f) end
+  if f then put_back(self, f) elseif self.events[self.at] then native.whole(events.repeat_here, self) end
+end
+
+-- Notes what somebody else changed after the step where the run stands: a clause, the plain values where it is nothing
+-- else, and the place in the random numbers where these moved.
+function frames.note(self, change, list, random)
+  if change and not list then return frames.take(self, true) end
+  events.note(self, list or {}, random)
 end
 
 -- Goes to the keyframe at or before a step.
@@ -174,7 +194,10 @@ end
 
 -- The end of what has been done is kept before it is left, with what others changed there.
 function frames.before_leaving(self)
-  if self.at == self.head then frames.take(self, state.change(self) ~= nil) end
+  if self.at < self.head then return end
+  local change, list = state.change(self)
+  if change then frames.note(self, change, list) end
+  frames.take(self)
 end
 
 -- Goes to a keyframe from which a step is near, where that saves steps.
@@ -186,6 +209,7 @@ end
 -- Drops those after a step.
 function frames.cut(self, step)
   while #self.kept > 1 and self.kept[#self.kept].step > step do remove(self, #self.kept) end
+  events.cut(self, step)
 end
 
 return frames

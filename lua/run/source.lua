@@ -47,6 +47,7 @@ local function order_of(self, place)
 end
 
 function Samples:next(place)
+  if place.batch >= self.count then return nil end
   local first = place.batch * self.size + 1
   local last = math.min(first + self.size - 1, self.samples)
   local order, out = order_of(self, place), { n = #self.tensors }
@@ -63,11 +64,26 @@ end
 local Stream = {}
 Stream.__index = Stream
 
+local function bytes_of(batch)
+  local bytes = 200
+  for i = 1, batch.n do
+    local t = batch[i]
+    if nb.is_tensor(t) then bytes = bytes + t:numel() * t:element_size() end
+  end
+  return bytes
+end
+
 -- The batches of an epoch that a resumed run has seen are drawn as they were then.
 local function pass_over(self, place)
   local now = nb.random_state()
   nb.random_state(place.start)
-  for _ = 1, place.batch do self.previous = self.batches(nil, self.previous) end
+  for k = 1, place.batch do
+    self.previous = self.batches(nil, self.previous)
+    if self.previous == nil then
+      native.raise(("run: the checkpoint was made after batch %d of an epoch, but the data has %d"):format(place.batch,
+        k - 1))
+    end
+  end
   nb.random_state(now)
 end
 
@@ -83,13 +99,18 @@ function Stream:next(place, step, again)
   local batch = table.pack(self.batches(nil, place.batch > 0 and self.previous or nil))
   self.previous = batch[1]
   if batch[1] == nil then return nil end
-  self.log[step] = { batch = batch, random = nb.random_state(), begins = place.batch == 0 }
+  local bytes = bytes_of(batch)
+  self.log[step] = { batch = batch, bytes = bytes, random = nb.random_state(), begins = place.batch == 0 }
+  self.bytes = self.bytes + bytes
   return batch
 end
 
 -- What is before a step is not needed any more.
 function Stream:forget(step)
-  for k = self.first, step - 1 do self.log[k] = nil end
+  for k = self.first, step - 1 do
+    if self.log[k] then self.bytes = self.bytes - self.log[k].bytes end
+    self.log[k] = nil
+  end
   self.first = step
 end
 
@@ -115,7 +136,7 @@ function source.of(given, size, shuffle)
   end
   if options.is_callable(given) then
     together.tell_own "nb.run: data"
-    return setmetatable({ batches = given, log = {}, first = 1 }, Stream)
+    return setmetatable({ batches = given, log = {}, first = 1, bytes = 0 }, Stream)
   end
   native.raise("nb.run: data must be {x, y}, what data.batches gives, or an iterator, got " .. options.describe(given))
 end

@@ -110,6 +110,25 @@ function state.take(self)
     flags = flags_of(tensors), random = self.driven and nb.random_state() or self.random }
 end
 
+local function same_value(a, b)
+  return rawequal(a, b) or a ~= a and b ~= b
+end
+
+-- Where tables differ from their copies, as a list of { table, key, value now }.
+function state.differences(tables, copies)
+  local list = {}
+  for i, t in ipairs(tables) do
+    local copy = copies[i]
+    for k, v in next, t do
+      if not same_value(copy[k], v) then list[#list + 1] = { t, k, v } end
+    end
+    for k in next, copy do
+      if rawget(t, k) == nil then list[#list + 1] = { t, k } end
+    end
+  end
+  return list
+end
+
 local function put_back_tables(tables, copies)
   for i, t in ipairs(tables) do
     local copy = copies[i]
@@ -121,6 +140,8 @@ local function put_back_tables(tables, copies)
     end
   end
 end
+
+state.put_back_tables = put_back_tables
 
 -- ---- what the optimizer did not remember yet ----
 
@@ -214,19 +235,39 @@ function state.settle(self)
     settled.noted, settled.flags = native.flags_noted(), flags_of(tensors_in(settled.tables))
   end
   settled.writes = self.frames:writes()
+  self.unsettled = nil
 end
 
--- What is another since then, as a clause, or nil.
+local plain = { ["nil"] = true, number = true, boolean = true, string = true }
+
+-- The differences of settings, as state.differences has them, where all are of plain values.
+local function plain_differences(before)
+  local list, copy_of_table = state.differences(before.tables, before.copies), {}
+  for i, t in ipairs(before.tables) do copy_of_table[t] = before.copies[i] end
+  for _, d in ipairs(list) do
+    if not (plain[type(d[3])] and plain[type(copy_of_table[d[1]][d[2]])]) then return nil end
+  end
+  return list
+end
+
+-- What is another since then, as a clause, or nil; and where only plain values of settings are, these.
 function state.change(self)
   local before = self.settled
-  if native.first_other(before.tables, before.copies) then
-    return "the net, the loss, the optimizer or the schedule was changed"
+  local others = native.first_other(before.tables, before.copies)
+  local more = before.memory ~= states.memory(self.opt) and "another state was loaded into the optimizer" or
+    before.noted ~= native.flags_noted() and other_flag(before.flags) and "parameters were frozen, or are no more" or
+    self.frames:writes() ~= before.writes and "weights, or what the optimizer remembers, were written" or nil
+  if others then
+    return "the net, the loss, the optimizer or the schedule was changed", not more and plain_differences(before) or nil
   end
-  if before.memory ~= states.memory(self.opt) then return "another state was loaded into the optimizer" end
-  if before.noted ~= native.flags_noted() and other_flag(before.flags) then
-    return "parameters were frozen, or are no more"
-  end
-  if self.frames:writes() ~= before.writes then return "weights, or what the optimizer remembers, were written" end
+  return more
+end
+
+-- The place in the random numbers where it is another than after the last step, or nil.
+function state.drawn(self)
+  local seed, counter = native.random_state()
+  if not self.seed_after or seed == self.seed_after and counter == self.counter_after then return nil end
+  return { seed = seed, counter = counter }
 end
 
 -- ---- undoing a step that was left before its end ----
@@ -246,7 +287,8 @@ end
 -- Remembers what a step changes before its optimizer moves the weights.
 function state.begin_step(self)
   if self.built ~= native.built then self.built, self.buffers = native.built, buffers_of(self) end
-  self.random_before, self.writes_before = nb.random_state(), self.frames:writes()
+  self.seed_before, self.counter_before = native.random_state()
+  self.writes_before = self.frames:writes()
   if #self.buffers == 0 then return end
   self.undo = self.undo or native.keyframes()
   self.undo_frame = self.undo:take(self.buffers)
@@ -263,13 +305,15 @@ local function undo_step(self)
   if self.undo_frame then self.undo_frame:restore() end
   put_back_tables(self.settled.tables, self.settled.copies)
   native.clear_grads(self.net:parameters())
-  nb.random_state(self.random_before)
+  native.random_state(self.seed_before, self.counter_before)
 end
 
--- Puts back what a step that was left has changed; false where it changed more than that.
+-- Puts back what a step that was left has changed; false where it changed more than that, or where tables differ and
+-- the steps before it may have done so.
 function state.undo(self)
   local own = self.undo_frame and self.undo:writes() - self.undo_before or 0
-  local possible = self.frames:writes() - self.writes_before == own
+  local possible = self.frames:writes() - self.writes_before == own and not (self.unsettled and
+    native.first_other(self.settled.tables, self.settled.copies))
   if possible then native.whole(undo_step, self) end
   state.end_step(self)
   return possible

@@ -27,6 +27,11 @@ function step.open(self)
   if self.norms then self.history.grad = self.history.grad or {} end
 end
 
+-- Of the steps up to the kth nothing is known.
+function step.fill(self, k)
+  for i = 1, k do self.history.loss[i], self.history.lr[i], self.sums[i] = 0 / 0, 0 / 0, 0 end
+end
+
 -- Forgets the steps after the kth.
 function step.cut(self, k)
   for i = k + 1, self.head do
@@ -55,7 +60,11 @@ end
 
 function step.loss_of(self, batch)
   if self.step then return self.step(table.unpack(batch, 1, batch.n)) end
-  return self.loss(self.net(table.unpack(batch, 1, batch.n - 1)), batch[batch.n])
+  if not self.seen then return self.loss(self.net(table.unpack(batch, 1, batch.n - 1)), batch[batch.n]) end
+  local output = self.net(table.unpack(batch, 1, batch.n - 1))
+  local J = self.loss(output, batch[batch.n])
+  self.seen(output, batch[batch.n], J)
+  return J
 end
 
 -- The norm of all gradients together, which are scaled to be at most `most`.
@@ -63,38 +72,71 @@ local function norm_of(self, most)
   return require("nablua.nn").clip_grad_norm(self.net:parameters(), most)
 end
 
+-- Whether the optimizer moves all that the net learns, so that the norm comes out of its own pass, where it has one.
+local function moves_all(self)
+  if self.moves_at == native.built then return self.moves_all end
+  local count = 0
+  for _, group in ipairs(self.opt.groups) do count = count + #group.params end
+  self.moves_at, self.moves_all = native.built, count == #self.net:parameters()
+  return self.moves_all
+end
+
+local function gradients(self)
+  local count = 0
+  for _, p in ipairs(self.net:parameters()) do
+    if p.grad then count = count + 1 end
+  end
+  return count
+end
+
+-- f(...) with the norm of the gradients, where the optimizer has read all of them in one pass; nil elsewhere.
+local function measured(self, f, ...)
+  if not self.norms or self.clip or not moves_all(self) then return f(...), nil end
+  native.measure(true)
+  local result = f(...)
+  local norm, count = native.measure()
+  if count ~= self.measures then self.measures = count > 0 and count == gradients(self) and count or nil end
+  return result, self.measures and norm or nil
+end
+
 -- A compiled step does all of it, and what it gives has no history.
 local function train_whole(self, batch)
   local before = self.frames:writes()
   self.opt:zero_grad()
-  local J = self.step(table.unpack(batch, 1, batch.n))
+  local J, norm = measured(self, self.step, table.unpack(batch, 1, batch.n))
   if self.frames:writes() == before and not states.memory(self.opt)[self.opt.groups[1].params[1]] then
     fail("the compiled step moved no weights; it must do all of it: zero_grad, the loss, backward, opt:step()")
   end
-  return number_of(J), self.norms and norm_of(self, math.huge) or nil
+  return number_of(J), norm or self.norms and norm_of(self, math.huge) or nil
 end
 
--- What counts of an optimizer that asks for the loss several times is the first: the loss, and ‖∂J/∂W‖ where asked for.
+-- The function that the optimizer calls, once or several times.  What counts is the first: the loss, and ‖∂J/∂W‖ where
+-- asked for.
+local function trainer_of(self)
+  return function()
+    self.opt:zero_grad()
+    local J = step.loss_of(self, self.batch)
+    local value = number_of(J)
+    self.value = self.value or value
+    J:backward()
+    if self.clip or self.norms and not self.measures then
+      local before = norm_of(self, self.clip or math.huge)
+      self.norm = self.norm or before
+    end
+    return together.loss_for(self.opt, J, value)
+  end
+end
+
 local function train(self, batch)
   if compile.compiled_of(self.step) then return train_whole(self, batch) end
-  local value, norm
-  self.opt:step(function()
-    self.opt:zero_grad()
-    local J = step.loss_of(self, batch)
-    value = value or number_of(J)
-    J:backward()
-    if self.clip or self.norms then
-      local before = norm_of(self, self.clip or math.huge)
-      norm = norm or before
-    end
-    return together.loss_for(self.opt, J, number_of(J))
-  end)
-  return value, norm
+  self.trainer = self.trainer or trainer_of(self)
+  self.batch, self.value, self.norm = batch, nil, nil
+  local _, norm = measured(self, self.opt.step, self.opt, self.trainer)
+  self.batch = nil
+  return self.value, norm or self.norm or self.norms and norm_of(self, math.huge) or nil
 end
 
 -- ---- how compiled functions are called ----
-
-local calls = {}
 
 -- f(n): whether the nth call ran as it is the first time.
 local function script_of(how)
@@ -105,7 +147,7 @@ local function script_of(how)
   return function(n) return eager[n] end
 end
 
-local function how_they_went()
+local function how_they_went(calls)
   local replays = native.plans_replayed() - calls.start
   if not calls.eager then return replays > 0 and "r" or "" end
   return replays == 0 and "e" or "e" .. table.concat(calls.eager, ",") .. ","
@@ -114,6 +156,8 @@ end
 -- The loss of a step, and how its calls went.  A step that is repeated goes in the way `how`, with so many threads.
 local function follow(self, k, batch, how, threads)
   local script, now = how and script_of(how), nb.threads()
+  local calls = self.calls or {}
+  self.calls, calls.outer = calls, native.compiled_calls
   calls.start, calls.eager, calls.within, calls.script = native.plans_replayed(), nil, false, script
   calls.threads = threads ~= now and now or nil
   native.compiled_calls = calls
@@ -121,14 +165,16 @@ local function follow(self, k, batch, how, threads)
   if calls.threads then nb.threads(threads) end
   if script then native.plans_hold(true) end
   local value, norm = train(self, batch)
-  return value, how_they_went(), norm
+  return value, how_they_went(calls), norm
 end
 
 -- After follow, however it ended.
-function step.unfollow()
-  if not native.compiled_calls then return end
-  native.compiled_calls, native.run_step, native.run_name = nil, nil, nil
+function step.unfollow(self)
+  local calls = self.calls
+  if not calls or native.compiled_calls ~= calls then return end
+  native.compiled_calls, native.run_step, native.run_name, calls.outer = calls.outer, nil, nil, nil
   native.plans_hold(false)
+  native.measure()
   if calls.threads then nb.threads(calls.threads) end
 end
 
@@ -186,12 +232,13 @@ local function of_all(self, value, batch)
   return value, count
 end
 
--- Does step k with a batch; its loss and how many samples it had.  One that was done before is compared, and raises an error when it differs.
+-- Does step k with a batch; its loss and how many samples it had.  One that was done before is compared, and raises
+-- an error when it differs.
 function step.once(self, k, batch)
   local rate, again = self.opt.lr, k <= self.head
   local threads = again and self.threads:get(k) or nb.threads()
   local value, how, norm = follow(self, k, batch, again and self.how:get(k) or nil, threads)
-  step.unfollow()
+  step.unfollow(self)
   local count
   value, count = of_all(self, value, batch)
   if self.schedule and self.schedule_per == "batch" then self.schedule:step(value) end

@@ -14,6 +14,7 @@ local source_lines = require "nablua.session.source"
 local pause = {}
 
 local holds = {}  -- the innermost last
+local last        -- the word that an empty line repeats, also at the next pause, where a step has led
 
 pause.stops_at = breakpoints.stops_at
 
@@ -228,7 +229,7 @@ local function find_word(text)
 end
 
 local function run_word(hold, word, argument)
-  hold.last = word.again and word or nil
+  last = word.again and word or nil
   word.run(hold, argument)
   if pause.current() == hold then complete.frame = scope_of(hold) end
 end
@@ -247,10 +248,10 @@ function pause.line(text)
     return run_word(hold, word, argument)
   end
   if not text:find "%S" then
-    if hold.last then run_word(hold, hold.last, "") end
+    if last then run_word(hold, last, "") end
     return nil
   end
-  hold.last = nil
+  last = nil
   name, argument = text:match "^%s*(%a+)%s*(%d*)%s*$"
   if not name then name, argument = text:match "^%s*(b)%s+(%d.*)$" end
   if not name then name, argument = text:match "^%s*(break)%s+(.*)$" end

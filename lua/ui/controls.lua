@@ -354,7 +354,7 @@ define {
     return ("text%s = %s"):format(o.label ~= "" and " " .. o.label or "", shown)
   end,
   brief = function(_, o)
-    local text = o.password and ("•"):rep(utf8.len(o.value) or #o.value) or ("%q"):format(o.value)
+    local text = o.password and ("•"):rep(native.width(o.value)) or ("%q"):format(o.value)
     return (o.label ~= "" and o.label .. " " or "") .. text
   end,
   typed = function(_, text) return text end,

@@ -111,7 +111,7 @@ local function item(w)
   if not typing then return "[" .. brief(w) .. "]" end
   local label = widget.private(w).values.label or ""
   return ("[%s%s_]"):format(label ~= "" and label .. " " or "", widget.private(w).values.password and
-    ("•"):rep(utf8.len(typing) or #typing) or typing)
+    ("•"):rep(native.width(typing)) or typing)
 end
 
 -- As many of the items as there is room for, the chosen one among them.

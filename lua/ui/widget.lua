@@ -118,7 +118,10 @@ end
 local function receive(w, data, more)
   local p = own[w]
   if type(data) ~= "table" then return end
-  if data.method == "request_state" then return send(w, p.values) end
+  if data.method == "request_state" then  -- from a page that knows no more than the id
+    local state, paths, buffers = whole_state(w)
+    return p.comm:send({ method = "update", state = state, buffer_paths = paths }, buffers)
+  end
   if data.method == "custom" then
     if p.kind.custom and type(data.content) == "table" then p.kind.custom(w, data.content) end
     return

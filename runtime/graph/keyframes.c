@@ -38,10 +38,13 @@ struct Keyframes {
 typedef struct Part {
   Track *track;
   Content *content;
+  uint32_t version, history;  // of the storage when the keyframe was taken, and
+  Site written;               // who had written it last
 } Part;
 
 struct Keyframe {
   Keyframes *of;
+  uint64_t writes;  // that had been heard of when it was taken
   int count, room;
   Part part[];
 };
@@ -163,7 +166,8 @@ static bool add_part(Keyframe *f, Tensor *tensor, Error *err) {
   t->last = f->of->taken;
   t->refs++;
   t->present->refs++;
-  f->part[f->count++] = (Part){t, t->present};
+  const Storage *s = storage_of(t);
+  f->part[f->count++] = (Part){t, t->present, s->version, s->history, s->written};
   return true;
 }
 
@@ -176,7 +180,7 @@ static size_t bytes_of(int room) {
 bool nb_keyframe_take(Keyframes *k, Tensor *const *list, int count, Keyframe **out, Error *err) {
   Keyframe *f = *out = nb_alloc(bytes_of(count), err);
   if (!f) return false;
-  *f = (Keyframe){.of = k, .room = count};
+  *f = (Keyframe){.of = k, .writes = k->writes, .room = count};
   k->taken++;
   k->refs++;
   bool ok = true;
@@ -204,6 +208,12 @@ bool nb_keyframe_whole(const Keyframe *f) {
   return true;
 }
 
+bool nb_keyframe_holds(const Keyframe *f, const Storage *s) {
+  for (int i = 0; i < f->count; i++)
+    if (storage_of(f->part[i].track) == s) return true;
+  return false;
+}
+
 // Whether the tensor holds something else now.
 static bool is_other(const Part *p) {
   return p->track->present != p->content;
@@ -222,6 +232,85 @@ bool nb_keyframe_restore(Keyframe *f, Error *err) {
     nb_storage_change(s, nb_site_now());
     memcpy(s->data, f->part[i].content->bytes, s->bytes);
     t->present = f->part[i].content;
+  }
+  return true;
+}
+
+// ---- taking back ----
+
+typedef struct Write {
+  Tensor *view;
+  char *bytes;
+} Write;
+
+struct Withdrawn {
+  int count, room;
+  Write write[];
+};
+
+static size_t bytes_of_withdrawn(int room) {
+  return sizeof(Withdrawn) + (size_t)room * sizeof(Write);
+}
+
+void nb_withdrawn_free(Withdrawn *w) {
+  if (!w) return;
+  for (int i = 0; i < w->count; i++) {
+    nb_free(w->write[i].bytes, w->write[i].view->storage->bytes);
+    nb_tensor_release(&w->write[i].view);
+  }
+  nb_free(w, bytes_of_withdrawn(w->room));
+}
+
+static bool keep_write(Withdrawn *w, const Track *t, Error *err) {
+  const Storage *s = storage_of(t);
+  char *bytes = nb_alloc(s->bytes, err);
+  if (!bytes) return false;
+  memcpy(bytes, s->data, s->bytes);
+  w->write[w->count++] = (Write){nb_tensor_retain(t->view), bytes};
+  return true;
+}
+
+static bool keep_writes(const Keyframe *f, int others, Withdrawn **out, Error *err) {
+  Withdrawn *w = *out = nb_alloc(bytes_of_withdrawn(others), err);
+  if (!w) return false;
+  *w = (Withdrawn){.room = others};
+  bool ok = true;
+  for (int i = 0; ok && i < f->count; i++)
+    if (is_other(&f->part[i])) ok = keep_write(w, f->part[i].track, err);
+  if (ok) return true;
+  nb_withdrawn_free(w);
+  *out = NULL;
+  return false;
+}
+
+bool nb_keyframe_withdraw(Keyframe *f, Withdrawn **out, Error *err) {
+  int others = 0;
+  *out = NULL;
+  for (int i = 0; i < f->count; i++) others += is_other(&f->part[i]);
+  if (others == 0) return true;
+  if (!keep_writes(f, others, out, err)) return false;
+  if (!nb_keyframe_restore(f, err)) {
+    nb_withdrawn_free(*out);
+    *out = NULL;
+    return false;
+  }
+  for (int i = 0; i < f->count; i++) {
+    Storage *s = storage_of(f->part[i].track);
+    s->version = f->part[i].version;
+    s->history = f->part[i].history;
+    s->written = f->part[i].written;
+  }
+  f->of->writes = f->writes;
+  return true;
+}
+
+bool nb_withdrawn_write(const Withdrawn *w, Error *err) {
+  for (int i = 0; i < w->count; i++)
+    if (!nb_tell_overwriting(w->write[i].view->storage, err)) return false;
+  for (int i = 0; i < w->count; i++) {
+    Storage *s = w->write[i].view->storage;
+    nb_storage_change(s, nb_site_now());
+    memcpy(s->data, w->write[i].bytes, s->bytes);
   }
   return true;
 }

@@ -358,10 +358,83 @@ SAME(same_64, uint64_t, move_64)
 static const Loop casts[NB_DTYPES][NB_DTYPES] = {
     [NB_BOOL] = CASTS(u8), [NB_U8] = CASTS(u8), [NB_I64] = CASTS(i64), [NB_F32] = CASTS(f32), [NB_F64] = CASTS(f64)};
 
+// A copy of 4-byte elements whose rows lie where the other's columns do, by squares: of each, whole lines of the cache
+// are read and written.
+enum { SQUARE = 16 };
+
+typedef struct Turn {
+  const LoopWalk *walk;
+  int64_t down, across;  // squares
+} Turn;
+
+typedef uint32_t Four __attribute__((vector_size(16)));
+typedef uint32_t LooseFour __attribute__((vector_size(16), aligned(4), may_alias));
+
+#if defined(__clang__)
+#define PICK(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define PICK(a, b, ...) __builtin_shuffle(a, b, (Four){__VA_ARGS__})
+#endif
+
+// to[i][j] = from[j][i] for i, j < 4; steps in bytes.
+NB_INLINE void turn_four(char *to, int64_t to_step, const char *from, int64_t from_step) {
+  Four a = *(const LooseFour *)from, b = *(const LooseFour *)(from + from_step);
+  Four c = *(const LooseFour *)(from + 2 * from_step), d = *(const LooseFour *)(from + 3 * from_step);
+  Four ac = PICK(a, c, 0, 4, 1, 5), bd = PICK(b, d, 0, 4, 1, 5);
+  Four ac2 = PICK(a, c, 2, 6, 3, 7), bd2 = PICK(b, d, 2, 6, 3, 7);
+  *(LooseFour *)to = PICK(ac, bd, 0, 4, 1, 5);
+  *(LooseFour *)(to + to_step) = PICK(ac, bd, 2, 6, 3, 7);
+  *(LooseFour *)(to + 2 * to_step) = PICK(ac2, bd2, 0, 4, 1, 5);
+  *(LooseFour *)(to + 3 * to_step) = PICK(ac2, bd2, 2, 6, 3, 7);
+}
+
+static void turn_squares(int64_t begin, int64_t end, void *ctx) {
+  const Turn *t = ctx;
+  const LoopWalk *w = t->walk;
+  const int row = w->ndim - 2, column = w->ndim - 1;
+  const int64_t to_step = w->stride[row][0], from_step = w->stride[column][1], size = sizeof(uint32_t);
+  for (int64_t square = begin; square < end; square++) {
+    int64_t j0 = square % t->across * SQUARE, rest = square / t->across, i0 = rest % t->down * SQUARE;
+    char *to = w->base[0] + i0 * to_step + j0 * size;
+    const char *from = w->base[1] + i0 * size + j0 * from_step;
+    rest /= t->down;
+    for (int d = row - 1; d >= 0; d--) {
+      to += rest % w->shape[d] * w->stride[d][0];
+      from += rest % w->shape[d] * w->stride[d][1];
+      rest /= w->shape[d];
+    }
+    int64_t m = w->shape[row] - i0, n = w->shape[column] - j0;
+    if (m >= SQUARE && n >= SQUARE) {
+      for (int64_t j = 0; j < SQUARE; j += 4)
+        for (int64_t i = 0; i < SQUARE; i += 4)
+          turn_four(to + i * to_step + j * size, to_step, from + i * size + j * from_step, from_step);
+      continue;
+    }
+    for (int64_t i = 0; i < m && i < SQUARE; i++)
+      for (int64_t j = 0; j < n && j < SQUARE; j++)
+        memcpy(to + i * to_step + j * size, from + i * size + j * from_step, (size_t)size);
+  }
+}
+
+static bool copy_turned(Tensor *const *t) {
+  LoopWalk w = {.count = 2};
+  int64_t squares = 1, size = sizeof(uint32_t);
+  if (nb_layout_numel(&t[0]->layout) < SQUARE * SQUARE) return false;
+  plan(&w, t);
+  if (w.ndim < 2 || w.stride[w.ndim - 1][0] != size || w.stride[w.ndim - 2][1] != size ||
+      w.shape[w.ndim - 1] < SQUARE || w.shape[w.ndim - 2] < SQUARE)
+    return false;
+  Turn turn = {&w, (w.shape[w.ndim - 2] + SQUARE - 1) / SQUARE, (w.shape[w.ndim - 1] + SQUARE - 1) / SQUARE};
+  for (int d = 0; d < w.ndim - 2; d++) squares *= w.shape[d];
+  nb_parallel_for(squares * turn.down * turn.across, NB_GRAIN / (SQUARE * SQUARE), turn_squares, &turn);
+  return true;
+}
+
 void nb_copy(Tensor *to, const Tensor *from) {
   Tensor *t[2] = {to, (Tensor *)(uintptr_t)from};
   Loop loop = casts[from->layout.dtype][to->layout.dtype];
   if (from->layout.dtype == to->layout.dtype) {
+    if (nb_dtype_size(to->layout.dtype) == 4 && copy_turned(t)) return;
     if (nb_dtype_size(to->layout.dtype) == 4) loop = same_32;
     if (nb_dtype_size(to->layout.dtype) == 8) loop = same_64;
   }

@@ -113,12 +113,37 @@ bool nb_may_hold_zero(const Tensor *t);
 #define NB_TWICE(name, params, args, enough) static void name params
 #endif
 
+// NB_THRICE: likewise, and for machines with vectors of 64 bytes.
+#ifdef CPU_WIDE_TARGET
+#define NB_THRICE(name, params, args, enough)               \
+  NB_INLINE void name##_body params;                        \
+  CPU_AVX512_TARGET static void name##_widest params {      \
+    name##_body args;                                       \
+  }                                                         \
+  CPU_WIDE_TARGET static void name##_wide params {          \
+    name##_body args;                                       \
+  }                                                         \
+  static void name params {                                 \
+    CpuLevel level = (enough) ? cpu_level() : CPU_PORTABLE; \
+    if (level == CPU_PORTABLE)                              \
+      name##_body args;                                     \
+    else if (level == CPU_AVX2)                             \
+      name##_wide args;                                     \
+    else                                                    \
+      name##_widest args;                                   \
+  }                                                         \
+  NB_INLINE void name##_body params
+#else
+#define NB_THRICE NB_TWICE
+#endif
+
 // A Loop of n elements at p with strides s and arguments args; a body for nb_parallel_for.
 enum { NB_SHORT = 16 };
 #define NB_LOOP(name)                                                                                      \
   NB_TWICE(name, (int64_t n, char *const *p, const int64_t *s, __attribute__((unused)) const Value *args), \
            (n, p, s, args), n >= NB_SHORT)
 #define NB_RANGE(name) NB_TWICE(name, (int64_t begin, int64_t end, void *ctx), (begin, end, ctx), true)
+#define NB_WIDE_RANGE(name) NB_THRICE(name, (int64_t begin, int64_t end, void *ctx), (begin, end, ctx), true)
 
 // Loops for an expression of `x` (and `y`).  `prelude` declares what of `args` it needs.
 #define NB_UNARY_WITH(name, In, Out, prelude, expr)                    \

@@ -11,6 +11,7 @@
 #include "loops.h"
 #include "nablua/events.h"
 #include "nablua/interrupt.h"
+#include "nablua/memory.h"
 #include "nablua/tape.h"
 #include "subnormal.h"
 
@@ -104,6 +105,87 @@ BODY(avx2, CPU_AVX2_TARGET)
 #define avx2_f64 portable_f64
 #endif
 
+// ---- measuring ----
+
+static double *squares_at;
+static int *measured_at;
+
+void nb_optimizer_measure(double *squares, int *count) {
+  squares_at = squares;
+  measured_at = count;
+}
+
+// The sum of squares in the precision of the elements, many sums at a time; in f64 where that is too small for it.
+#define SUM_OF_SQUARES(name, T, TARGET)                                                                             \
+  TARGET static double name(const T *g, int64_t n) {                                                                \
+    enum { LANES = 16 };                                                                                            \
+    T sums[LANES] = {0};                                                                                            \
+    double sum = 0, exact = 0;                                                                                      \
+    int64_t i = 0;                                                                                                  \
+    for (; i + LANES <= n; i += LANES) NB_IVDEP for (int64_t k = 0; k < LANES; k++) sums[k] += g[i + k] * g[i + k]; \
+    for (; i < n; i++) sum += (double)g[i] * (double)g[i];                                                          \
+    for (int k = 0; k < LANES; k++) sum += (double)sums[k];                                                         \
+    if (isfinite(sum)) return sum;                                                                                  \
+    for (i = 0; i < n; i++) exact += (double)g[i] * (double)g[i];                                                   \
+    return exact;                                                                                                   \
+  }
+SUM_OF_SQUARES(portable_squares_f32, float, )
+SUM_OF_SQUARES(portable_squares_f64, double, )
+#if defined(__x86_64__)
+SUM_OF_SQUARES(avx2_squares_f32, float, CPU_AVX2_TARGET)
+SUM_OF_SQUARES(avx2_squares_f64, double, CPU_AVX2_TARGET)
+#else
+#define avx2_squares_f32 portable_squares_f32
+#define avx2_squares_f64 portable_squares_f64
+#endif
+
+typedef struct Measure {
+  Step *step;
+  void (*move)(int64_t, int64_t, void *);
+  int64_t n;
+  bool vectors, single;  // single: f32
+  double *part;          // a sum for each block, so that it is the same for any number of threads
+} Measure;
+
+// Blocks begin .. end: what is read for the square is in the caches for the step.
+static void measure_and_move(int64_t begin, int64_t end, void *ctx) {
+  const Measure *m = ctx;
+  for (int64_t b = begin; b < end; b++) {
+    int64_t first = b * NB_GRAIN, last = first + NB_GRAIN < m->n ? first + NB_GRAIN : m->n;
+    if (m->single) {
+      const float *g = (const float *)m->step->g + first;
+      m->part[b] = (m->vectors ? avx2_squares_f32 : portable_squares_f32)(g, last - first);
+    } else {
+      const double *g = (const double *)m->step->g + first;
+      m->part[b] = (m->vectors ? avx2_squares_f64 : portable_squares_f64)(g, last - first);
+    }
+    m->move(first, last, m->step);
+  }
+}
+
+static int64_t blocks_of(const Tensor *w) {
+  return (nb_layout_numel(&w->layout) + NB_GRAIN - 1) / NB_GRAIN;
+}
+
+static void measured_step(Measure *m) {
+  int64_t blocks = (m->n + NB_GRAIN - 1) / NB_GRAIN;
+  nb_parallel_for(blocks, 1, measure_and_move, m);
+  for (int64_t b = 0; b < blocks; b++) *squares_at += m->part[b];
+  ++*measured_at;
+}
+
+// Room for the blocks of the largest weight; NULL, without an error, where nobody measures.
+static bool make_parts(const OptimizerSlot *slots, int count, double **part, size_t *bytes, Error *err) {
+  int64_t most = 1;
+  *part = NULL;
+  if (!squares_at) return true;
+  for (int i = 0; i < count; i++) most = blocks_of(slots[i].weight) > most ? blocks_of(slots[i].weight) : most;
+  *bytes = (size_t)most * sizeof **part;
+  return (*part = nb_alloc(*bytes, err)) != NULL;
+}
+
+// ---- steps ----
+
 bool nb_optimizer_serves(const Tensor *weight) {
   const Layout *w = &weight->layout, *g = weight->grad ? &weight->grad->layout : NULL;
   return g && nb_dtype_is_float(w->dtype) && g->dtype == w->dtype && nb_layout_contiguous(w) &&
@@ -129,7 +211,10 @@ bool nb_optimizer_step_at(Site site, const OptimizerRule *rule, const OptimizerS
   bool vectors = cpu_level() > CPU_PORTABLE;
   void (*const f32)(int64_t, int64_t, void *) = vectors ? avx2_f32 : portable_f32;
   void (*const f64)(int64_t, int64_t, void *) = vectors ? avx2_f64 : portable_f64;
+  double *part;
+  size_t bytes = 0;
   if (!nb_poll(err) || (nb_is_heard(NB_WRITE) && !tell_writes(slots, count, err))) return false;
+  if (!make_parts(slots, count, &part, &bytes, err)) return false;
   nb_interrupt_hold();
   for (int i = 0; i < count; i++) {
     Tensor *w = slots[i].weight;
@@ -143,11 +228,17 @@ bool nb_optimizer_step_at(Site site, const OptimizerRule *rule, const OptimizerS
       s.scale = 1 / sqrt(1 - pow(rule->beta2, t));
     }
     uint64_t control = flush_begin();
-    nb_parallel_for(nb_layout_numel(&w->layout), NB_GRAIN, w->layout.dtype == NB_F32 ? f32 : f64, &s);
+    bool single = w->layout.dtype == NB_F32;
+    int64_t n = nb_layout_numel(&w->layout);
+    if (part)
+      measured_step(&(Measure){&s, single ? f32 : f64, n, vectors, single, part});
+    else
+      nb_parallel_for(n, NB_GRAIN, single ? f32 : f64, &s);
     float_control_set(control);
     for (int k = 0; k < NB_SLOT_TENSORS; k++)
       if (slots[i].all[k]) nb_storage_change(slots[i].all[k]->storage, site);
   }
   nb_interrupt_let();
+  nb_free(part, bytes);
   return true;
 }

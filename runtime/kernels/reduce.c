@@ -5,15 +5,11 @@
 // read as they are: no copy of the tensor is made.
 #include "reduce.h"
 
-#include <float.h>
 #include <math.h>
 #include <string.h>
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
 
-#include "doubles.h"
 #include "nablua/interrupt.h"
+#include "totals.h"
 
 enum { BLOCK = 256, TILE = 1024, PARTS = 128 };
 
@@ -171,121 +167,6 @@ NB_INLINE uint32_t sum_u8(int64_t n, const uint8_t *x) {
   return total;
 }
 
-// In double, whose rounding is out of sight, sixteen sums side by side are enough.
-typedef double Four __attribute__((vector_size(32)));
-typedef float LooseFour __attribute__((vector_size(16), aligned(4), may_alias));
-#define IN_DOUBLE(attributes, name, params, start, op, terms, f)                               \
-  attributes double name params {                                                              \
-    Four a = (Four){0} + start, b = a, c = a, d = a;                                           \
-    int64_t k = 0;                                                                             \
-    for (; k + 16 <= n; k += 16)                                                               \
-      a op## = terms(k), b op## = terms(k + 4), c op## = terms(k + 8), d op## = terms(k + 12); \
-    for (; k + 4 <= n; k += 4) a op## = terms(k);                                              \
-    for (; k < n; k++) b[0] op## = f(k);                                                       \
-    a = (a op b)op(c op d);                                                                    \
-    return (a[0] op a[1])op(a[2] op a[3]);                                                     \
-  }
-#define FOUR(x) (*(const LooseFour *)(x))
-#define FOUR_ITSELF(k) WIDER(FOUR(x + (k)))
-#define FOUR_SQUARES(k) (WIDER(FOUR(x + (k))) * WIDER(FOUR(x + (k))))
-#define FOUR_PRODUCTS(k) (WIDER(FOUR(x + (k)) - less) * WIDER(FOUR(y + (k)) - less))
-#define ONE_ITSELF(k) ((double)x[k])
-#define ONE_SQUARE(k) ((double)x[k] * (double)x[k])
-#define ONE_PRODUCT(k) ((double)(x[k] - less) * (double)(y[k] - less))
-#define ALL_IN_DOUBLE(attributes, form)                                                                           \
-  IN_DOUBLE(attributes, sum_##form, (int64_t n, const float *x), 0, +, FOUR_ITSELF, ONE_ITSELF)                   \
-  IN_DOUBLE(attributes, product_##form, (int64_t n, const float *x), 1, *, FOUR_ITSELF, ONE_ITSELF)               \
-  IN_DOUBLE(attributes, squares_##form, (int64_t n, const float *x), 0, +, FOUR_SQUARES, ONE_SQUARE)              \
-  IN_DOUBLE(attributes, dot_##form, (int64_t n, const float *x, const float *y, float less), 0, +, FOUR_PRODUCTS, \
-            ONE_PRODUCT)
-#define WIDER(four) __builtin_convertvector(four, Four)
-ALL_IN_DOUBLE(static, f32_narrow)
-#ifdef CPU_WIDE_TARGET  // spelled out: gcc makes two of a conversion that is wider than the machine it was told of
-#undef WIDER
-#define WIDER(four) (Four) _mm256_cvtps_pd((__m128)(four))
-ALL_IN_DOUBLE(CPU_WIDE_TARGET static, f32_wide)
-#else
-#define sum_f32_wide sum_f32_narrow
-#define product_f32_wide product_f32_narrow
-#define squares_f32_wide squares_f32_narrow
-#define dot_f32_wide dot_f32_narrow
-#endif
-
-static bool is_narrow(int64_t n) {
-  return n < NB_SHORT || cpu_level() == CPU_PORTABLE;
-}
-
-static double sum_f32(int64_t n, const float *x) {
-  return is_narrow(n) ? sum_f32_narrow(n, x) : sum_f32_wide(n, x);
-}
-
-static double squares_f32(int64_t n, const float *x) {
-  return is_narrow(n) ? squares_f32_narrow(n, x) : squares_f32_wide(n, x);
-}
-
-static double dot_f32(int64_t n, const float *x, const float *y, float less) {
-  return is_narrow(n) ? dot_f32_narrow(n, x, y, less) : dot_f32_wide(n, x, y, less);
-}
-
-// What products of f32 are that hold zeros, or no numbers.
-typedef struct Ends {
-  int zero, infinite, nan, negative;  // whether there are such; of negative ones: whether their count is odd
-} Ends;
-
-NB_TWICE(look_for_ends, (int64_t n, const float *x, Ends *e), (n, x, e), n >= NB_SHORT) {
-  int zero = 0, infinite = 0, nan = 0, negative = 0;
-  for (int64_t k = 0; k < n; k++) {
-    zero |= x[k] == 0;
-    infinite |= fabsf(x[k]) == INFINITY;
-    nan |= x[k] != x[k];
-    negative ^= !!signbit(x[k]);
-  }
-  *e = (Ends){zero, infinite, nan, negative};
-}
-
-// The product of numbers other than 0, with the powers of two of PRODUCTS lanes apart: nothing leaves the range before
-// the end.  Four factors make at most 2^±600.
-enum { PRODUCTS = 16, PRODUCTS_AT_ONCE = 4 * PRODUCTS };
-NB_TWICE(product_apart, (int64_t n, const float *x, double *product), (n, x, product), n >= NB_SHORT) {
-  const uint64_t exponent = (uint64_t)0x7FF << 52, one = (uint64_t)0x3FF << 52;
-  double lane[PRODUCTS], all = 1;
-  uint64_t power[PRODUCTS] = {0};
-  float rest[PRODUCTS_AT_ONCE];
-  int64_t blocks = (n + PRODUCTS_AT_ONCE - 1) / PRODUCTS_AT_ONCE, twos = 0;
-  for (int j = 0; j < PRODUCTS; j++) lane[j] = 1;
-  for (int64_t k = 0; k < n; k += PRODUCTS_AT_ONCE) {
-    const float *a = x + k;
-    if (n - k < PRODUCTS_AT_ONCE) {
-      for (int j = 0; j < PRODUCTS_AT_ONCE; j++) rest[j] = j < n - k ? a[j] : 1;
-      a = rest;
-    }
-    for (int j = 0; j < PRODUCTS; j++) {
-      double two = (double)a[j] * (double)a[j + PRODUCTS];
-      double v = lane[j] * (two * ((double)a[j + 2 * PRODUCTS] * (double)a[j + 3 * PRODUCTS]));
-      uint64_t bits = bits_of(v);
-      power[j] += (bits & exponent) >> 52;
-      lane[j] = double_of((bits & ~exponent) | one);
-    }
-  }
-  for (int j = 0; j < PRODUCTS; j++) all *= lane[j], twos += (int64_t)power[j] - 1023 * blocks;
-  *product = ldexp(all, twos > 3000 ? 3000 : twos < -3000 ? -3000 : (int)twos);
-}
-
-// Side by side, large and small factors may each leave the range that all together would not.  Infinities meet what was
-// before them: one by one.
-static double product_f32(int64_t n, const float *x) {
-  double product = is_narrow(n) ? product_f32_narrow(n, x) : product_f32_wide(n, x);
-  if (isfinite(product) && fabs(product) >= DBL_MIN) return product;
-  Ends e;
-  look_for_ends(n, x, &e);
-  if (e.nan) return NAN;
-  if (e.zero && !e.infinite) return copysign(0, e.negative ? -1 : 1);
-  product = 1;
-  for (int64_t k = 0; e.infinite && k < n; k++) product *= (double)x[k];
-  if (!e.infinite) product_apart(n, x, &product);
-  return product;
-}
-
 NB_TWICE(sum_doubles, (int64_t n, const double *x, double *sum), (n, x, sum), n >= NB_SHORT) {
   *sum = sum_f64(n, x);
 }
@@ -297,14 +178,14 @@ NB_TWICE(dot_doubles, (int64_t n, const double *x, const double *y, double less,
 
 double nb_dot_of(DType dtype, int64_t n, const void *a, const void *b, double less) {
   double sum;
-  if (dtype == NB_F32) return dot_f32(n, a, b, (float)less);
+  if (dtype == NB_F32) return total_dot(n, a, b, (float)less);
   dot_doubles(n, a, b, less, &sum);
   return sum;
 }
 
 double nb_sum_of(DType dtype, int64_t n, const void *x) {
   double sum;
-  if (dtype == NB_F32) return sum_f32(n, x);
+  if (dtype == NB_F32) return total_sum(n, x);
   sum_doubles(n, x, &sum);
   return sum;
 }
@@ -325,7 +206,7 @@ static void sum_parts(int64_t begin, int64_t end, void *ctx) {
     int64_t n = w->n - i * w->size < w->size ? w->n - i * w->size : w->size;
     const char *x = w->x + (size_t)(i * w->size) * nb_dtype_size(w->dtype);
     if (w->squares)
-      w->part[i] = w->dtype == NB_F32 ? squares_f32(n, (const float *)x) : nb_dot_of(NB_F64, n, x, x, 0);
+      w->part[i] = w->dtype == NB_F32 ? total_squares(n, (const float *)x) : nb_dot_of(NB_F64, n, x, x, 0);
     else
       w->part[i] = nb_sum_of(w->dtype, n, x);
   }
@@ -376,7 +257,7 @@ double nb_squares_of(DType dtype, int64_t n, const void *x) {
 // Sums of columns: TILE neighbouring outputs at a time, so that memory is read along its rows, four at once.  BLOCK
 // numbers are added in a Part.
 #define SUM_COLUMNS(name, In, Part, Sum, Out)                                                                 \
-  NB_RANGE(name) {                                                                                            \
+  NB_WIDE_RANGE(name) {                                                                                       \
     const Reduction *r = ctx;                                                                                 \
     const Visit *p = r->visit;                                                                                \
     int64_t step = p->stride[p->reduced - 1], width = p->kept_shape[p->kept - 1];                             \
@@ -414,7 +295,7 @@ double nb_squares_of(DType dtype, int64_t n, const void *x) {
   }
 SUM_ROWS(sum_rows_u8, uint8_t, uint64_t, uint64_t, sum_u8)
 SUM_ROWS(sum_rows_i64, int64_t, uint64_t, uint64_t, sum_i64)
-SUM_ROWS(sum_rows_f32, float, double, float, sum_f32)
+SUM_ROWS(sum_rows_f32, float, double, float, total_sum)
 SUM_ROWS(sum_rows_f64, double, double, double, sum_f64)
 SUM_ROWS(mean_rows_u8, uint8_t, uint64_t, float, sum_u8)
 SUM_ROWS(mean_rows_i64, int64_t, double, float, mean_i64)
@@ -486,7 +367,7 @@ FOUND(f64, double, uint64_t)
   for (int64_t i = 0; i < n; i++) total *= (Sum)x[i * step]
 #define TOGETHER_OR_EACH(Sum, total, n, x, step) \
   if (step == 1)                                 \
-    total *= product_f32(n, x);                  \
+    total *= total_product(n, x);                \
   else                                           \
     EACH_OF(Sum, total, n, x, step)
 #define PROD(name, In, Sum, Out, multiply)                               \

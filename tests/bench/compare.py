@@ -29,8 +29,8 @@ def quarters(values):
 
 def of_works(options):
     """Times by name, a pair of lists each."""
-    names = [work for work, _ in works.WORKS if not options.works or work in options.works]
-    programs = [works.Program("", [p, os.path.join(HERE, "works.lua")], options.threads, prefix)
+    names = [work for work, _ in works.WORKS if work in (options.works or {w for w, _ in works.WORKS} - works.LARGE)]
+    programs = [works.Program(p, [p, os.path.join(HERE, "works.lua")], options.threads, prefix)
                 for prefix in ("", "compiled:") for p in (options.old, options.new)]
     times = {}
     for mode in 0, 1:

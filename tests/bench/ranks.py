@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The same in PyTorch with gloo: torchrun --nproc_per_node 2 tests/bench/ranks.py [c|d] [rounds]; see ranks.lua."""
+"""The same in PyTorch with gloo: torchrun --nproc_per_node 2 tests/bench/ranks.py [c|d|g] [rounds]; see ranks.lua."""
 import sys
 import time
 
@@ -8,10 +8,30 @@ import torch.distributed as dist
 from torch import nn
 
 work, rounds = (sys.argv[1:] + ["c", "15"][len(sys.argv) - 1:])[:2]
-rounds, STEPS = int(rounds), 3
+rounds, STEPS = int(rounds), 1 if work == "g" else 3
 torch.set_num_threads(1)
 dist.init_process_group("gloo")
-if work == "c":
+y = None
+
+
+class GPT(nn.Module):
+    def __init__(self, width=768, heads=12, layers=12, words=50257, length=64):
+        super().__init__()
+        self.word, self.place = nn.Embedding(words, width), nn.Embedding(length, width)
+        layer = nn.TransformerEncoderLayer(width, heads, 4 * width, dropout=0.0, activation="gelu", batch_first=True,
+                                           norm_first=True)
+        self.layers, self.norm = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False), nn.LayerNorm(width)
+        self.register_buffer("mask", nn.Transformer.generate_square_subsequent_mask(length), persistent=False)
+        self.register_buffer("at", torch.arange(length), persistent=False)
+
+    def forward(self, t):
+        h = self.layers(self.word(t) + self.place(self.at), mask=self.mask, is_causal=True)
+        return nn.functional.linear(self.norm(h).flatten(0, 1), self.word.weight)
+
+
+if work == "g":
+    net, x, y = GPT(), torch.randint(0, 50257, (4, 64)), torch.randint(0, 50257, (4 * 64,))
+elif work == "c":
     net, x = nn.Sequential(nn.Linear(784, 1024), nn.ReLU(), nn.Linear(1024, 1024), nn.ReLU(), nn.Linear(1024, 10)), \
         torch.rand(512, 784)
 else:
@@ -19,7 +39,8 @@ else:
                         nn.MaxPool2d(2), nn.Flatten(), nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(),
                         nn.Linear(84, 10))
     x = torch.rand(64, 1, 28, 28)
-y = torch.randint(0, 10, (x.shape[0],))
+if y is None:
+    y = torch.randint(0, 10, (x.shape[0],))
 net = nn.parallel.DistributedDataParallel(net)
 opt, loss = torch.optim.SGD(net.parameters(), lr=0.0), nn.CrossEntropyLoss()
 

@@ -83,6 +83,33 @@ works = {
   end,
 }
 
+-- GPT-2 of 124 million parameters, 4 sequences of 64.
+function works.gpt()
+  local words, width, layers = 50257, 768, nn.Sequential()
+  for k = 1, 12 do
+    layers[k] = nn.TransformerEncoderLayer(width, 12, { dim_feedforward = 4 * width, batch_first = true,
+      norm_first = true, activation = "gelu", dropout = 0 })
+  end
+  local Net = nn.module("GPT2", function(self)
+    self.wte, self.wpe, self.h = nn.Embedding(words, width), nn.Embedding(1024, width), layers
+    self.ln, self.head = nn.LayerNorm(width), nn.Linear(width, words, { bias = false })
+    self.head.weight = self.wte.weight
+  end)
+  function Net:forward(ids)
+    local x = self.wte(ids) + self.wpe(nb.arange(ids:size(2)):to("i64"))
+    for k = 1, #self.h do x = self.h[k](x, { is_causal = true }) end
+    return self.head(self.ln(x)):view(-1, words)
+  end
+  local net = Net()
+  nb.no_grad(function()
+    net.wte.weight:mul_(0.02)
+    net.wpe.weight:mul_(0.02)
+  end)
+  local ids = nb.randint(1, words, 4, 65)
+  local x, y = ids[{ nb.ALL, { 1, 64 } }]:contiguous(), ids[{ nb.ALL, { 2, 65 } }]:reshape(-1)
+  return trainer(net, nn.CrossEntropyLoss(), optim.AdamW(net:parameters(), { lr = 1e-4 }), x, y)
+end
+
 local made, counts = {}, {}  -- by name: what to call, and how many steps that takes
 
 for line in io.lines() do

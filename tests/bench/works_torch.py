@@ -90,7 +90,35 @@ class Recurrent(nn.Module):
         return self.head(h[0])
 
 
+class GPT2(nn.Module):
+    def __init__(self, words, width):
+        super().__init__()
+        self.wte, self.wpe = nn.Embedding(words, width), nn.Embedding(1024, width)
+        self.h = nn.ModuleList(nn.TransformerEncoderLayer(width, 12, 4 * width, 0.0, "gelu", batch_first=True,
+                                                          norm_first=True) for _ in range(12))
+        self.ln, self.head = nn.LayerNorm(width), nn.Linear(width, words, bias=False)
+        self.head.weight = self.wte.weight
+        with torch.no_grad():
+            self.wte.weight.mul_(0.02)
+            self.wpe.weight.mul_(0.02)
+
+    def forward(self, ids):
+        x = self.wte(ids) + self.wpe(torch.arange(ids.shape[1]))
+        mask = nn.Transformer.generate_square_subsequent_mask(ids.shape[1])
+        for layer in self.h:
+            x = layer(x, src_mask=mask, is_causal=True)
+        return self.head(self.ln(x)).flatten(0, 1)
+
+
+def gpt():
+    ids = torch.randint(0, 50257, (4, 65))
+    net = GPT2(50257, 768)
+    return trainer(net, nn.CrossEntropyLoss(), optimizer(torch.optim.AdamW, net, 1e-4), ids[:, :-1].contiguous(),
+                   ids[:, 1:].flatten())
+
+
 WORKS = {
+    "gpt": gpt,
     "a": work_a,
     "a_100": work_a,
     "b_sgd": lambda: classifier(mlp(784, 256, 128, 10), torch.rand(64, 784), torch.optim.SGD, 0.01),

@@ -134,6 +134,8 @@ class Faults(unittest.TestCase):
 class Deaths(unittest.TestCase):
     """A rank that dies, or is stopped, in a forward pass, a backward, a checkpoint."""
 
+    whole = {}  # what a training of the large net, or of the small one, comes to where nothing happens
+
     def setUp(self):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
@@ -174,8 +176,10 @@ class Deaths(unittest.TestCase):
         self.assertRegex(err, r"rank %d \(process %d\) has died|process rank %d with PID|rank: %d" % (rank, pid, rank - 1, rank - 1))
         # What is left is whole, and the same command goes on from it to the bits of one that nobody has killed.
         got = self.train(place)
-        os.unlink(self.path)
-        self.assertEqual(got, self.train(place))
+        if (place == "checkpoint") not in self.whole:
+            os.unlink(self.path)
+            self.whole[place == "checkpoint"] = self.train(place)
+        self.assertEqual(got, self.whole[place == "checkpoint"])
 
     def check_stopped(self, place, rank):
         err, pid = self.strike(place, rank, signal.SIGSTOP, NABLUA_STALL="4")

@@ -17,7 +17,7 @@ local y = (x:mm(nb.randn(d, 1):to(dtype)) + 0.1 * nb.randn(4 * n, 1):to(dtype)):
 local net = nn.Sequential(nn.Linear(d, 32), nn.Tanh(), nn.Linear(32, 16), nn.ReLU(), nn.Linear(16, 1)):to(dtype)
 if dist.rank > 1 then for _, p in ipairs(net:parameters()) do nb.no_grad(p.fill_, p, 0) end end  -- rank 1's count
 dist.parallel(net, { bucket = 1000 })
-local opt = what == "Adam" and optim.Adam(net:parameters(), { lr = 1e-2 }) or
+local opt = what == "Adam" and optim.Adam(net:parameters()) or
   optim.SGD(net:parameters(), { lr = 0.05, momentum = 0.9 })
 local loss, times = nn.MSELoss(), what == "accumulate" and 2 or 1
 local function part(k)
@@ -81,9 +81,10 @@ class Parallel(unittest.TestCase):
         self.check("SGD", "f32", 1e-6)
 
     def test_adam(self):
-        # In f32 200 steps of Adam bring other roundings to some 1e-6; the mathematics is seen in f64.
+        # The mathematics is seen in f64.  In f32 Adam makes other roundings as large as its steps are: at ten times this
+        # rate a single process is some 1e-6 from its own f64.
         self.check("Adam", "f64", 1e-12)
-        self.check("Adam", "f32", 1e-5)
+        self.check("Adam", "f32", 1e-6)
 
     def test_accumulation(self):
         self.check("accumulate", "f32", 1e-6)

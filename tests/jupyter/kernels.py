@@ -137,7 +137,7 @@ class Visitors:
 
     def visit(self):
         client = self.manager.client()
-        client.start_channels(hb=False)
+        client.start_channels(hb=False, iopub=False, stdin=False)
         try:
             control = client.session.msg("create_subshell_request", {})
             client.control_channel.send(control)
@@ -152,9 +152,6 @@ class Visitors:
                 with contextlib.suppress(queue.Empty):
                     while True:
                         self.answers += client.get_shell_msg(timeout=0)["content"]["status"] == "ok"
-                with contextlib.suppress(queue.Empty):
-                    while True:
-                        client.get_iopub_msg(timeout=0)
         except queue.Empty:
             pass  # the kernel has ended
         finally:

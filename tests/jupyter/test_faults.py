@@ -355,13 +355,13 @@ class Clients(unittest.TestCase):
                 reader.subscribe(b"")
                 reader.connect(address)
                 time.sleep(0.3)
-                c.execute(code("displays", count))
+                cell = c.execute(code("displays", count)).encode()
                 seen, idle = 0, False
                 while not idle and reader.poll(TIMEOUT * 1000):
                     frames = reader.recv_multipart()
-                    content = frames[frames.index(b"<IDS|MSG>") + 5]
+                    parent, _, content = frames[frames.index(b"<IDS|MSG>") + 3:][:3]
                     seen += b"text/plain" in content
-                    idle = seen > 0 and b'"idle"' in content
+                    idle = cell in parent and b'"idle"' in content
                 reader.close(0)
                 self.assertTrue(idle)
                 self.assertEqual(seen, count)

@@ -66,8 +66,10 @@ class Panels(unittest.TestCase):
         return page.locator(".jp-DebuggerCallstackFrame-location").first.inner_text()
 
     def theme(self, page, name):
-        page.evaluate("name => window.jupyterapp && window.jupyterapp.commands.execute('apputils:change-theme', {theme: name})", name)
-        page.wait_for_timeout(800)
+        page.locator(".lm-MenuBar-itemLabel", has_text=re.compile("^Settings$")).click()
+        page.locator(".lm-Menu-itemLabel", has_text=re.compile("^Theme$")).hover()
+        page.locator(".lm-Menu-itemLabel", has_text=re.compile("^%s$" % name)).click()
+        page.wait_for_selector("body[data-jp-theme-name='%s']" % name, state="attached")
 
     def test_a_breakpoint_in_a_cell(self):
         page = self.debug("cell.ipynb", CELL)
@@ -91,12 +93,10 @@ class Panels(unittest.TestCase):
         expect(self.variable(page, "y")).to_be_visible()
         # The rate is another from here on: at the console below, in the frame.
         self.press(page, "Evaluate")
-        page.wait_for_timeout(1500)
-        self.shoot(page, "debugger_evaluate")
-        print(page.locator(".jp-Dialog").inner_html()[:3000])
-        page.locator(".jp-Dialog .cm-content").click(timeout=9000)
+        page.locator(".jp-CodeConsole-input .cm-content").click()
         page.keyboard.type("rate = 2")
-        page.locator(".jp-Dialog button.jp-mod-accept").click()
+        page.keyboard.press("Shift+Enter")
+        expect(page.locator(".jp-CodeConsole-content .cm-content")).to_contain_text(["rate = 2"])
         self.press(page, "Continue")
         self.stopped(page, 3)
         self.press(page, "Step Out")
@@ -110,5 +110,47 @@ class Panels(unittest.TestCase):
         shown = page.locator(".jp-CodeCell").first.locator(".jp-OutputArea-output").first.inner_text()
         self.assertIn("0.4621", shown)  # tanh 0.5
         self.assertIn("0.9993", shown)  # tanh 4
+    def test_a_file_exceptions_and_variables(self):
+        path = os.path.join(self.folder, "mine.lua")
+        with open(path, "w", encoding="utf-8") as f:
+            f.write(MODULE)
+        page = self.debug("file.ipynb", "mine = require 'mine'", "x = mine.forward(3)\nlevel = 7", "error('on purpose')")
+        self.run_cell(page, 0)
+        self.done(page, 0, 1)
+        # Variables without a breakpoint.
+        expect(self.variable(page, "mine")).to_be_visible()
+        # Into the file from the cell that calls it.
+        self.gutter(page, 1, 1)
+        expect(page.locator(".jp-DebuggerBreakpoint")).to_have_count(1)
+        self.run_cell(page, 1)
+        self.stopped(page, 1)
+        self.press(page, "Step In")
+        expect(page.locator(".jp-DebuggerCallstackFrame-location").first).to_have_text(re.compile(r"mine\.lua:3$"))
+        expect(page.locator(".jp-DebuggerEditor, .jp-SourceViewer, .cm-content", has_text="local z = x + 1").first).to_be_visible()
+        self.shoot(page, "debugger_file")
+        self.press(page, "Step Out")
+        expect(page.locator(".jp-DebuggerCallstackFrame-location").first).to_have_text(re.compile(r":[12]$"))
+        self.press(page, "Continue")
+        self.done(page, 1, 2)
+        expect(self.variable(page, "level")).to_be_visible()
+        self.theme(page, "JupyterLab Dark")
+        page.get_by_role("button", name="Pause on exception filter").click()
+        page.locator(".lm-Menu-itemLabel", has_text=re.compile("Uncaught")).first.click()
+        page.keyboard.press("Escape")
+        self.run_cell(page, 2)
+        expect(page.locator(".jp-DebuggerCallstackFrame-name").first).to_be_visible()
+        self.shoot(page, "debugger_dark")
+        self.press(page, "Continue")
+        self.done(page, 2, 3)
+        # A kernel that restarts has its debugger again.
+        self.menu(page, "Kernel", "Restart Kernel…")
+        page.locator(".jp-Dialog button.jp-mod-accept").click()
+        expect(page.locator(".jp-StatusBar-Item", has_text="| Idle").first).to_be_visible()
+        page.wait_for_timeout(2000)
+        self.run_cell(page, 1)
+        expect(page.locator(".jp-CodeCell .jp-InputPrompt").nth(1)).to_have_text(re.compile(r"\[[*1]\]:"))
+        self.shoot(page, "debugger_restarted")
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -114,7 +114,9 @@ class Widgets(unittest.TestCase):
         self.assertEqual(data["buffer_paths"], [[picture, "state", "value"]])
         self.assertEqual(len(answer["buffers"]), 1)
         messages = self.client.outputs(self.client.send("comm_msg", {"comm_id": slider, "data": {"method": "request_state"}}))
-        self.assertEqual(self.told(messages)[0]["state"]["value"], 0.5)
+        told = self.told(messages)[0]
+        self.assertEqual((told["method"], told["state"]["value"], told["state"]["_model_name"], told["state"]["_model_module"]),
+                         ("update", 0.5, "FloatSliderModel", "@jupyter-widgets/controls"))
 
     def test_a_drag_is_echoed_whole_and_handled_as_its_last(self):
         _, comm, _ = self.show("s = ui.slider{min=0, max=100000, value=0} s")

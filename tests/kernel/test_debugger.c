@@ -168,9 +168,10 @@ static void a_compiled_one_does_too(void **state) {
 
 static void steps_go_where_they_say(void **state) {
   (void)state;
-  assert_int_equal(evaluate("function inner(a)\n  local b = a + 1\n  return b\nend\n"
-                            "function outer(a)\n  breakpoint()\n  local x = inner(a)\n  local y = inner(x)\n  return y\nend"),
-                   SESSION_OK);
+  assert_int_equal(
+      evaluate("function inner(a)\n  local b = a + 1\n  return b\nend\n"
+               "function outer(a)\n  breakpoint()\n  local x = inner(a)\n  local y = inner(x)\n  return y\nend"),
+      SESSION_OK);
   const char *const lines[12] = {"next", "next", "x", "step", "a", "out", "y", "y = 50", "c"};
   memcpy(front.lines, lines, sizeof lines);
   assert_string_equal(ask("outer(1)"), "50");
@@ -182,7 +183,8 @@ static void a_condition_is_asked_in_its_frame(void **state) {
   assert_int_equal(evaluate("function f(n)\n  local square = n * n\n  return square\nend"), SESSION_OK);
   say("n", "square", "c", NULL);
   char code[200];
-  snprintf(code, sizeof code, "%%break input %d:3 if square > 30\nlocal sum = 0\nfor i = 1, 7 do sum = sum + f(i) end\nreturn sum",
+  snprintf(code, sizeof code,
+           "%%break input %d:3 if square > 30\nlocal sum = 0\nfor i = 1, 7 do sum = sum + f(i) end\nreturn sum",
            session_next_number(session) - 1);
   assert_string_equal(ask(code), "140");
   assert_string_equal(front.shown, "6|36|");
@@ -202,30 +204,35 @@ static void pauses_anywhere(const char *set, const char *code, const char *look,
 
 static void it_pauses_in_coroutines_callbacks_and_hooks(void **state) {
   (void)state;
-  pauses_anywhere(NULL, "local co = coroutine.wrap(function(a) local b = a * 2 breakpoint() coroutine.yield(b) end) return co(4)",
-                  "b", "8|");
-  pauses_anywhere(NULL,
-                  "local w = nb.ones(2, {requires_grad=true}) local h = w * 3 "
-                  "h:register_hook(function(g) local seen = g:sum():item() breakpoint() return g end) h:sum():backward() "
-                  "return w.grad[1]:item()",
-                  "seen", "2.0|");
+  pauses_anywhere(
+      NULL, "local co = coroutine.wrap(function(a) local b = a * 2 breakpoint() coroutine.yield(b) end) return co(4)",
+      "b", "8|");
+  pauses_anywhere(
+      NULL,
+      "local w = nb.ones(2, {requires_grad=true}) local h = w * 3 "
+      "h:register_hook(function(g) local seen = g:sum():item() breakpoint() return g end) h:sum():backward() "
+      "return w.grad[1]:item()",
+      "seen", "2.0|");
   assert_string_equal(front.value, "3.0");
   pauses_anywhere(NULL,
                   "local net, x = nn.Linear(1, 1), nb.rand(8, 1) "
                   "nn.fit(net, nn.MSELoss(), optim.SGD(net:parameters(), {lr=0.1}), {x, x}, {epochs=1, progress=false, "
                   "callback=function(e) local mark = 17 breakpoint() end})",
                   "mark", "17|");
-  pauses_anywhere(NULL, "return pcall(function() local c <close> = setmetatable({}, {__close=function() end}) local z = 5 breakpoint() end)",
+  pauses_anywhere(NULL,
+                  "return pcall(function() local c <close> = setmetatable({}, {__close=function() end}) local z = 5 "
+                  "breakpoint() end)",
                   "z", "5|");
 }
 
 static void a_run_pauses_at_the_end_of_a_step(void **state) {
   (void)state;
-  pauses_anywhere(NULL,
-                  "net, x = nn.Linear(1, 1), nb.rand(8, 1) local count = 0 "
-                  "run = nb.run{net=net, opt=optim.SGD(net:parameters(), {lr=0.1}), data={x, x}, size=4, epochs=3, seed=1, "
-                  "loss=function(a, b) count = count + 1 if count == 3 then run:pause() end return nn.mse(a, b) end} run:go()",
-                  "run.step", "3|");
+  pauses_anywhere(
+      NULL,
+      "net, x = nn.Linear(1, 1), nb.rand(8, 1) local count = 0 "
+      "run = nb.run{net=net, opt=optim.SGD(net:parameters(), {lr=0.1}), data={x, x}, size=4, epochs=3, seed=1, "
+      "loss=function(a, b) count = count + 1 if count == 3 then run:pause() end return nn.mse(a, b) end} run:go()",
+      "run.step", "3|");
 }
 
 static void quitting_ends_the_input_alone(void **state) {
@@ -256,14 +263,15 @@ static void locals_of_the_prompt_stay_within_it(void **state) {
 
 static void a_hook_of_the_user_goes_on(void **state) {
   (void)state;
-  static const char code[] = "local lines, hook = 0 hook = function() lines = lines + 1 end\n"
-                             "debug.sethook(hook, 'l')\n"
-                             "for i = 1, 3000 do\n"
-                             "  local x = i\n"
-                             "end\n"
-                             "local same = debug.gethook() == hook\n"
-                             "debug.sethook()\n"
-                             "return ('%s %d'):format(tostring(same), lines)";
+  static const char code[] =
+      "local lines, hook = 0 hook = function() lines = lines + 1 end\n"
+      "debug.sethook(hook, 'l')\n"
+      "for i = 1, 3000 do\n"
+      "  local x = i\n"
+      "end\n"
+      "local same = debug.gethook() == hook\n"
+      "debug.sethook()\n"
+      "return ('%s %d'):format(tostring(same), lines)";
   pause_every(0);
   char *alone = strdup(ask(code));
   say(NULL, NULL, NULL, NULL);

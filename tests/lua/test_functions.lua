@@ -207,6 +207,17 @@ function T.test_decompositions_may_be_completed()
   numeric.assert_close(u:matmul(u.T), nb.eye(4), 1e-12)
 end
 
+function T.test_weights_of_columns_are_counts_or_weights()
+  local x = nb.tensor { { 1, 2, 4 }, { 3, 1, 5 } }
+  local twice = nb.tensor { { 1, 2, 2, 4 }, { 3, 1, 1, 5 } }
+  numeric.assert_close(nb.cov(x, { fweights = nb.tensor { 1, 2, 1 } }), nb.cov(twice))
+  for name, bad in pairs { fweights = { { -1, 1, 1 }, { 0.5, 1, 1 }, { 0 / 0, 1, 1 } }, aweights = { { -1, 1, 1 } } } do
+    for _, w in ipairs(bad) do
+      lu.assertErrorMsgContains("cov: " .. name, nb.cov, x, { [name] = nb.tensor(w) })
+    end
+  end
+end
+
 function T.test_an_empty_vector_joins_anything()
   lu.assertEquals(nb.cat({ nb.tensor {}, nb.ones(1, 2) }):totable(), { { 1, 1 } })
   lu.assertEquals(nb.cat({ nb.ones(1, 2), nb.zeros(0) }, 2):totable(), { { 1, 1 } })

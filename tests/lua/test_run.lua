@@ -108,6 +108,56 @@ function T.test_norms_of_gradients_are_part_of_the_history()
   os.remove(path)
 end
 
+-- The optimizer's own pass gives the norm that a pass of its own does, for any number of threads; so do
+-- several groups, and rules without one pass.
+function T.test_norms_come_out_of_the_optimizers_pass()
+  local x, y = nb.randn(60, 300), nb.randn(60, 90)
+  local before = nb.threads()
+  local ways = {
+    SGD = function(net) return optim.SGD(net:parameters(), { lr = 1e-3, weight_decay = 0.1, momentum = 0.9 }) end,
+    Adam = function(net) return optim.Adam(net:parameters(), { lr = 1e-4 }) end,
+    RMSprop = function(net) return optim.RMSprop(net:parameters(), { lr = 1e-4 }) end,
+    Adagrad = function(net) return optim.Adagrad(net:parameters(), { lr = 1e-4 }) end,
+    groups = function(net)
+      return optim.SGD({ { params = { net.weight } }, { params = { net.bias }, maximize = true } }, { lr = 1e-3 })
+    end,
+  }
+  for name, rule in pairs(ways) do
+    local histories = {}
+    for i, threads in ipairs { 1, 2 } do
+      nb.threads(threads)
+      nb.seed(4)
+      local net = nn.Linear(300, 90)
+      local want = {}
+      local run = nb.run { net = net, opt = rule(net), data = { x, y }, size = 10, seed = 1, norms = true,
+        step = function(bx, by)
+          local J = nn.mse(net(bx), by)
+          local twin = nn.mse(net(bx), by)
+          local sum = 0
+          for _, g in ipairs { nb.grad(twin, { net.weight, net.bias }) } do
+            for _, t in ipairs(nb.is_tensor(g) and { g } or g) do sum = sum + t:to("f64"):square():sum():item() end
+          end
+          want[#want + 1] = math.sqrt(sum)
+          return J
+        end }
+      run:next(5)
+      for k = 1, 5 do lu.assertAlmostEquals(run.history.grad[k] / want[k], 1, 1e-5, name) end
+      histories[i] = run.history.grad
+    end
+    lu.assertEquals(histories[1], histories[2], name)
+  end
+  nb.threads(before)
+  -- Too large for a sum of squares in f32.
+  local w = nb.full({ 1000 }, 1e18, { requires_grad = true })
+  local Own = nn.module("Own", { init = function(self) self.w = w end, forward = function(self, v)
+    return self.w * v
+  end })
+  local run = nb.run { net = Own(), opt = optim.SGD({ w }, { lr = 0 }), data = { nb.full({ 1, 1000 }, 3e19),
+    nb.zeros(1, 1) }, loss = function(out) return out:sum() end, norms = true }
+  run:next()
+  lu.assertAlmostEquals(run.history.grad[1] / (3e19 * math.sqrt(1000)), 1, 1e-5)
+end
+
 -- ---- what is kept ----
 
 

@@ -214,6 +214,33 @@ function T.test_functions_in_double_are_rounded_once()
   end
 end
 
+-- Copies whose rows are another's columns, of sizes about those of the squares they go by, and within larger tensors.
+function T.test_turned_copies_agree_with_a_loop()
+  for _, shape in ipairs { { 16, 16 }, { 17, 15 }, { 15, 40 }, { 16, 33 }, { 64, 31 }, { 100, 130 } } do
+    local rows, columns = shape[1], shape[2]
+    for _, dtype in ipairs { "f32", "f64", "i64", "u8" } do
+      local x = (nb.arange(3 * rows * (columns + 2)) % 251):to(dtype):view(3, rows, columns + 2):narrow(3, 2, columns)
+      local turned, first = x:transpose(2, 3):contiguous(), x:permute(3, 2, 1):contiguous()
+      lu.assertTrue(turned:is_contiguous() and first:is_contiguous())
+      local have, other = turned:totable(), first:totable()
+      for k = 1, 3 do
+        for i = 1, rows do
+          for j = 1, columns do
+            local want = (((k - 1) * rows + i - 1) * (columns + 2) + j + 1) % 251  -- counted from 1
+            if have[k][j][i] ~= want or other[j][i][k] ~= want then
+              lu.fail(("%s of %d × %d at %d, %d, %d"):format(dtype, rows, columns, k, i, j))
+            end
+          end
+        end
+      end
+      local into = nb.zeros(columns + 1, rows + 3, { dtype = dtype })
+      into:narrow(1, 1, columns):narrow(2, 3, rows):copy_(x[2].T)
+      lu.assertTrue(into:narrow(1, 1, columns):narrow(2, 3, rows):eq(turned[2]):all():item())
+      lu.assertEquals(into:sum():item(), turned[2]:sum():item())
+    end
+  end
+end
+
 -- Lanes in groups of all sizes, side by side and apart; whole numbers, which are exact.
 function T.test_running_totals_agree_with_a_loop()
   nb.seed(7)

@@ -39,7 +39,13 @@ local function expanded(t)
 end
 
 local cases = {}
-for _, row in ipairs(native.rows()) do
+local rows = native.rows()
+for _, e in ipairs(require("nablua.registry").all()) do  -- and functions that are made of them
+  if e.composed then
+    rows[#rows + 1] = { name = e.name:match "[^.]+$", params = {}, sample = { lo = 0, hi = 0, args = e.sample or "" } }
+  end
+end
+for _, row in ipairs(rows) do
   for _, case in ipairs(numeric.cases(row) or {}) do
     for _, dtype in ipairs { "f64", "f32", "u8" } do
       cases[#cases + 1] = { ("%s(%s) of %s"):format(row.name, case, dtype), function()

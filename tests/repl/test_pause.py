@@ -65,12 +65,12 @@ class Paused(unittest.TestCase):
         self.pause("net(5)", r"input 1:6 in 'net'\n    local a = layer\(x, 2\)")
         for line, expected in (
                 ("x", "^5$"), ("w", r"> input 1:6 in 'net'\n  input 3:1"), ("list", r"\*> +6  *local a"),
-                ("l", r"^ +\d+  "), ("step", r"input 1:2 in 'layer'\n    local h = x \* w"), ("where", r"> input 1:2 in 'layer'\n  input 1:6"),
+                ("l", "no more lines"), ("step", r"input 1:2 in 'layer'\n    local h = x \* w"), ("where", r"> input 1:2 in 'layer'\n  input 1:6"),
                 ("locals", r"  x = 5\n  w = 2"), ("w", r"^2$"), (":w", r"> input 1:2"), ("next", r"input 1:3"), ("", r"input 1:4"),
                 ("h", "^10$"), ("y", "^11$"), ("u", r"input 1:6 in 'net'"), ("x", "^5$"), ("d", r"input 1:4 in 'layer'"),
                 ("d", "innermost"), (":up 5", "outermost"), (":down 9", "innermost"), ("y = 100", "^$"), ("y", "^100$"),
-                ("local k = y * 2", "^$"), ("k + 1", "^201$"), ("nb.ones(2):sum()", "^2.0"), ("?nn.Tanh", "(?i)tanh"),
-                ("nothing.field", "attempt to index a nil"), ("x =", "unexpected symbol|<eof>|near"),
+                ("local k = y * 2", "^$"), ("k + 1", "^201$"), ("nb.ones(2):sum()", "^2"), ("?nn.Tanh", "(?i)tanh"),
+                ("nothing.field", "attempt to index a nil"), ("x = )", "unexpected symbol"),
                 ("for i = 1, 2 do print(i * k) end", r"^200\n400$"), ("%who", "layer"), (":nowhere", "no word here"),
                 ("out", r"input 1:(6|7) in 'net'"), ("next", r"input 1:(7|8)"), ("a", "^100$"), (":until 8", r"input 1:8|already"),
                 ("b", None), ("breakpoint(1)", "expected nothing"), (":list 1", r"   1  function layer"), (":help", ":continue"),

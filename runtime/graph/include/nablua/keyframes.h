@@ -11,6 +11,9 @@
 typedef struct Keyframes Keyframes;
 typedef struct Keyframe Keyframe;
 
+// What somebody wrote, apart from where it was written.
+typedef struct Withdrawn Withdrawn;
+
 bool nb_keyframes_new(Keyframes **k, Error *err);
 void nb_keyframes_free(Keyframes *k);  // NULL is ignored
 
@@ -29,7 +32,19 @@ void nb_keyframe_free(Keyframe *f);  // NULL is ignored
 // False when a copy that it needs could not be made.
 bool nb_keyframe_whole(const Keyframe *f);
 
+// Whether it holds what was in a storage.
+bool nb_keyframe_holds(const Keyframe *f, const Storage *s);
+
 // Writes back, in place, what the tensors held.  False, with nothing changed, when the keyframe is not whole.
 bool nb_keyframe_restore(Keyframe *f, Error *err);
+
+// Takes back what was written since a keyframe was taken, as if nobody had: bytes and versions are those of then, so
+// that what a tape has saved is still what it was.  `out` gets what was written, or NULL where that is nothing.  False,
+// with nothing changed, when there is no memory for it.
+bool nb_keyframe_withdraw(Keyframe *f, Withdrawn **out, Error *err);
+
+// Writes it after all, as any write; it may be written several times.
+bool nb_withdrawn_write(const Withdrawn *w, Error *err);
+void nb_withdrawn_free(Withdrawn *w);  // NULL is ignored
 
 #endif

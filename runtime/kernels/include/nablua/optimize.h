@@ -36,7 +36,11 @@ bool nb_optimizer_serves(const Tensor *weight);
 // not begun, or taken whole.
 bool nb_optimizer_step(const OptimizerRule *rule, const OptimizerSlot *slots, int count, Error *err);
 
-// The same at a line of the user's that is known, and nobody is told: for those who repeat a step.
+// Has steps add the squares of all gradients that they read to `*squares`, while they read them, and the number of
+// those gradients to `*count`; NULL, NULL: they do not.  Both must live until then.
+void nb_optimizer_measure(double *squares, int *count);
+
+// A step at a line of the user's that is known, and nobody is told: for those who repeat a step.
 bool nb_optimizer_step_at(Site site, const OptimizerRule *rule, const OptimizerSlot *slots, int count, Error *err);
 
 #endif

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: MIT
+// Finding breakpoints by the names that sources have where they run.
+#include "marks.h"
+
+#include <limits.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int place_of(const Marks *m, const char *source) {
+  for (int i = 0; i < m->count; i++)
+    if (strcmp(m->marked[i].source, source) == 0) return i;
+  return -1;
+}
+
+static void forget_known(Marks *m) {
+  for (int i = 0; i < KNOWN_FILES; i++) {
+    free(m->known[i].name);
+    m->known[i].name = NULL;
+  }
+}
+
+// Of a file: asking the system for its path takes long, so that the answer is kept.
+static int place_of_file(Marks *m, const char *source) {
+  char real[PATH_MAX + 1] = "@";
+  int i = (int)((uintptr_t)source >> 4) & (KNOWN_FILES - 1);
+  if (m->known[i].name && m->known[i].at == source && strcmp(m->known[i].name, source) == 0) return m->known[i].marked;
+  int place = place_of(m, realpath(source + 1, real + 1) ? real : source);
+  free(m->known[i].name);
+  m->known[i].at = source;
+  m->known[i].name = strdup(source);
+  m->known[i].marked = place;
+  return place;
+}
+
+static const Marked *find(Marks *m, const char *source) {
+  int place = m->count == 0 ? -1 : *source == '@' ? place_of_file(m, source) : place_of(m, source);
+  return place < 0 ? NULL : &m->marked[place];
+}
+
+static bool add(Marks *m, const char *source) {
+  Marked *bigger = realloc(m->marked, (size_t)(m->count + 1) * sizeof *bigger);
+  if (!bigger) return false;
+  m->marked = bigger;
+  m->marked[m->count] = (Marked){.source = strdup(source)};
+  return m->marked[m->count].source && ++m->count;
+}
+
+static void take_out(Marks *m, int place) {
+  free(m->marked[place].source);
+  free(m->marked[place].lines);
+  m->marked[place] = m->marked[--m->count];
+}
+
+bool marks_set(Marks *m, const char *source, const int *lines, int count) {
+  forget_known(m);
+  int place = place_of(m, source);
+  if (count == 0) {
+    if (place >= 0) take_out(m, place);
+    return true;
+  }
+  int *own = malloc((size_t)count * sizeof *own);
+  if (!own || (place < 0 && !add(m, source))) {
+    free(own);
+    return false;
+  }
+  memcpy(own, lines, (size_t)count * sizeof *own);
+  Marked *marked = &m->marked[place < 0 ? m->count - 1 : place];
+  free(marked->lines);
+  marked->lines = own;
+  marked->count = count;
+  return true;
+}
+
+bool marks_has(Marks *m, const char *source, int line) {
+  const Marked *marked = find(m, source);
+  for (int i = 0; marked && i < marked->count; i++)
+    if (marked->lines[i] == line) return true;
+  return false;
+}
+
+bool marks_within(Marks *m, const lua_Debug *ar) {
+  const Marked *marked = find(m, ar->source);
+  for (int i = 0; marked && i < marked->count; i++)
+    if (ar->linedefined == 0 || (marked->lines[i] >= ar->linedefined && marked->lines[i] <= ar->lastlinedefined))
+      return true;
+  return false;
+}
+
+void marks_free(Marks *m) {
+  while (m->count > 0) take_out(m, m->count - 1);
+  free(m->marked);
+  forget_known(m);
+}

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: MIT
+// The lines that have breakpoints, by their sources as Lua names them.
+#ifndef NABLUA_MARKS_H
+#define NABLUA_MARKS_H
+
+#include <lua.h>
+#include <stdbool.h>
+
+// The lines of a source: "=input 3", or "@" and a path without links.
+typedef struct Marked {
+  char *source;
+  int *lines, count;
+} Marked;
+
+enum { KNOWN_FILES = 64 };
+
+typedef struct Marks {
+  Marked *marked;
+  int count;
+  struct {
+    const char *at;      // where Lua has it
+    char *name;          // NULL: nothing is known
+    int marked;          // its place, or -1
+  } known[KNOWN_FILES];  // files, under whatever name they were loaded
+} Marks;
+
+// The lines of a source from now on; false when there is no memory.
+bool marks_set(Marks *m, const char *source, const int *lines, int count);
+
+bool marks_has(Marks *m, const char *source, int line);
+
+// Whether one stands in the function of a frame, whose source and lines are known.
+bool marks_within(Marks *m, const lua_Debug *ar);
+
+void marks_free(Marks *m);
+
+#endif
