@@ -25,13 +25,14 @@ def ignoring(make, *names):
 
 def like(name):
     def make(x, *args, dtype=None):
-        return call(name, x, *args, dtype=dtype)
+        return call(name, raw("%s:to(%r)" % (x, dtype)) if dtype else x, *args)
 
     return ignoring(make)
 
 
 def with_dtype(make):
     def other(x, *args, dtype=None, **options):
+        needs(dtype in (None, "f32", "f64"), "sums in whole numbers that are told")
         return make(raw("%s:to(%r)" % (x, dtype)) if dtype else x, *args, **options)
 
     return other
@@ -140,6 +141,7 @@ def convolution(name):
             padding = 0
         if padding != "same" and layer != "Conv3d":
             return call(name, x, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups)
+        needs(x.value.is_floating_point(), "layers of whole numbers")
         w = weight.value.shape
         options = {"stride": listed(stride), "padding": listed(padding), "dilation": listed(dilation), "groups": groups}
         if bias is None:
@@ -153,6 +155,7 @@ def convolution(name):
 
 def transposed(dims):
     def make(x, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
+        needs(x.value.is_floating_point(), "layers of whole numbers")
         w = weight.value.shape
         options = {
             "stride": listed(stride),
@@ -178,6 +181,7 @@ def listed(v):
 def adaptive(name):
     def make(x, output_size, return_indices=False):
         needs(not return_indices, "return_indices= of adaptive pools")
+        needs(isinstance(output_size, int) or any(n is not None for n in output_size), "sizes that are all left out")
         sizes = [output_size] if isinstance(output_size, int) else list(output_size)
         return Call("%s(%s)" % (call("nn." + name, listed(sizes) if len(sizes) == 1 else raw(lua_list(sizes))), x))
 
