@@ -398,7 +398,7 @@ method("go", {
 })
 
 method("pause", {
-  signature = "run:pause()", see = { "run:go", "breakpoint" },
+  signature = "run:pause()", see = { "run:go", "inspect.stop" },
   doc = "For a handler or a callback while the run goes: it pauses at the end of this step, at the prompt or in the " ..
     "debugger, and goes on in the same bits.  Where nobody can be asked it stops there, and run:go() goes on.  " ..
     "Returns the run.",
