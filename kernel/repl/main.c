@@ -159,7 +159,7 @@ static const char usage[] =
     "nablua --meta               print what editors with a Lua Language Server read\n"
     "nablua --traceback ...      show the library's frames in errors\n"
     "nablua --version | --help\n"
-    "Environment, besides LUA_INIT, LUA_PATH, LUA_CPATH, NO_COLOR, VISUAL, EDITOR, XDG_CONFIG_HOME and "
+    "Environment, besides LUA_INIT, LUA_PATH, LUA_CPATH, NO_COLOR, TMPDIR, VISUAL, EDITOR, XDG_CONFIG_HOME and "
     "XDG_STATE_HOME:\n";
 
 static void print_usage(FILE *to) {

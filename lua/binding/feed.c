@@ -10,10 +10,10 @@
 #include "nablua/feed.h"
 
 #include "binding.h"
-#include "files.h"
 #include "nablua/events.h"
 #include "nablua/random.h"
 #include "open.h"
+#include "row_files.h"
 
 static const char metatable[] = "nablua.feed";
 

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: MIT
 // Files of tensors, for the Lua sources that make nb.load, nb.save and data.
-#include "files.h"
-
 #include <dirent.h>
 #include <errno.h>
 #include <string.h>
@@ -12,6 +10,7 @@
 #include "nablua/printable.h"
 #include "nablua/replace.h"
 #include "open.h"
+#include "row_files.h"
 
 // Pushes `size` zero bytes that are handed to `close` when the function ends, by an error too; by the collector where
 // a coroutine has died of that.

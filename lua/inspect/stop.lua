@@ -3,7 +3,8 @@
 --
 -- While stops are armed C tells of every operator that is applied and of every backward rule (binding/stops.c).  A stop
 -- pauses what runs where there is somebody to ask.  Elsewhere it is an error whose value says what happened; the frames
--- that it holds are those that stood when the operator was applied.  Those of nodes that a backward may still visit are kept, the latest of them.
+-- that it holds are those that stood when the operator was applied.  Those of nodes that a backward may still visit are
+-- kept, the latest of them.
 local native = require "nablua.native"
 local nb = require "nablua.core"
 local frames = require "nablua.frames"

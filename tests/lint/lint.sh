@@ -86,7 +86,8 @@ report "a text's columns are native.width, which knows wide characters" \
 # ---- native names: each set by one file ----
 
 report "a name of nablua.native is set twice" \
-  "$(awk '/^void nb_open_/ { on = !/nb_open_(core|public_mode|metatable|scalar_metatable)\(/ } /^}/ { on = 0 } on' lua/binding/*.c |
+  "$(awk '/^void nb_open_/ { on = !/nb_open_(core|public_mode|metatable|scalar_metatable)\(/ } /^}/ { on = 0 }
+           /luaL_Reg (methods|of_[a-z]+)\[\]/ { of_class = 1 } of_class { if (/;/) of_class = 0; next } on' lua/binding/*.c |
      grep -oE '\{"[a-z_0-9]+", [a-z_0-9]+\}' | cut -d'"' -f2 | sort | uniq -d)"
 
 # ---- environment variables: a row of runtime/base/environment.c each ----

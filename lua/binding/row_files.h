@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Files of rows that Lua has opened.
-#ifndef NABLUA_BINDING_FILES_H
-#define NABLUA_BINDING_FILES_H
+#ifndef NABLUA_BINDING_ROW_FILES_H
+#define NABLUA_BINDING_ROW_FILES_H
 
 #include <lua.h>
 
