@@ -36,8 +36,8 @@ local params = {
     doc = "called after each epoch with {epoch, loss, net, opt, history}; returning true ends the training" },
   { name = "plot", type = "boolean", default = false,
     doc = "draws the losses as a curve, anew in its place after each epoch" },
-  { name = "record", type = "boolean", default = true,
-    doc = "keeps what .run of the history needs to go back to any step; false saves its memory" },
+  { name = "record", type = "boolean", default = false,
+    doc = "keeps what .run of the history needs to go back to any step; tiny nets train up to twice as long then" },
   { name = "progress", type = "boolean", default = true,
     doc = "a bar in a terminal or notebook, and one line for each epoch" },
 }
@@ -484,8 +484,8 @@ registry.define(fit, "nn.", "fit", {
   doc = "Trains a net: for every batch forward, loss, backward, update.  Returns a history of one number an epoch: " ..
     "loss, the metrics, and valid_... of each, means over what is not ignored, sums where the loss is one.  " ..
     "An interrupt or error keeps the net as it is; with checkpoint= the same call goes on later where it stopped, " ..
-    "to the same numbers and with the optimizer's options of then.  history.run is the training as a run, which " ..
-    "goes back to any step; it is nil with record=false, and where several processes train.",
+    "to the same numbers and with the optimizer's options of then.  With record=true history.run is the " ..
+    "training as a run, which goes back to any step; it is nil where several processes train.",
   signature = "nn.fit(net, loss, opt, train, {epochs=1, size=32, valid=, metrics=, plot=, checkpoint=, ...})",
   params = { { name = "net", type = "module" },
     { name = "loss", type = "module or function", doc = "of output and target" },

@@ -77,7 +77,7 @@ function T.test_the_same_numbers_as_without_a_run_and_all_steps_again()
     for _, rule in ipairs { "momentum", "Adam", "LBFGS" } do
       local case = name .. ", " .. rule
       local plain, net, opt, random = fit(name, rule, false)
-      local history, net2, opt2, random2 = fit(name, rule)
+      local history, net2, opt2, random2 = fit(name, rule, true)
       lu.assertNil(plain.run)
       for key, list in pairs(plain) do
         if key ~= "seconds" then lu.assertEquals(history[key], list, case .. " " .. key) end
@@ -106,7 +106,7 @@ function T.test_steps_are_those_that_the_callback_saw()
   local opt = optim.Adam(net:parameters(), { lr = 0.01 })
   local x, y = running.samples(22, { 4 })
   local seen = {}
-  local history = nn.fit(net, loss, opt, { x, y }, { epochs = 3, size = 5, progress = false,
+  local history = nn.fit(net, loss, opt, { x, y }, { epochs = 3, size = 5, progress = false, record = true,
     callback = function(at) seen[at.epoch] = state_of(net, opt) end })
   for _, epoch in ipairs { 2, 1, 3 } do
     history.run:to(5 * epoch)

@@ -77,12 +77,23 @@ class Controls(unittest.TestCase):
         t.type("x = 5 --\tq \r\rx + 1\r")  # a Tab behind other keys is no longer the line's
         t.wait_for(r"(?m)^6\n\d>\Z")
 
+    def wait_until_away(self, t):
+        """Somebody else reads: until then what is typed is shown by nobody.  While the line is drawn anew it is away, too,
+        for a moment."""
+        away = 0
+        for _ in range(20 * 50):
+            away = 0 if re.search(LINE, t.text()) else away + 1
+            if away == 15:
+                return
+            t.read(0.02)
+        self.fail("the line stays:\n" + t.text())
+
     def test_what_is_typed_comes_where_it_is_read(self):
         t = self.prepared()
         t.type("nb.sleep(0.5) print('read ' .. io.read()) nb.sleep(0.5) print('asked ' .. input 'who? ') nb.sleep(0.5) "
                "os.execute 'read x; echo \"executed $x\"' nb.sleep(0.5) print 'end'\r")
         t.wait_for(LINE)
-        t.read(1)
+        self.wait_until_away(t)
         t.type("some")
         t.wait_for(r"(?m)^some\Z")  # it is echoed, and the line is away
         t.type(" words\r")
@@ -92,7 +103,7 @@ class Controls(unittest.TestCase):
         t.wait_for(r"(?m)^who[?] Ada\Z")
         t.type("\r")
         t.wait_for(r"(?m)^asked Ada\n lr 0[.]01")
-        t.read(1)
+        self.wait_until_away(t)
         t.type("this")
         t.wait_for(r"(?m)^this\Z")
         t.type("\r")
