@@ -15,10 +15,10 @@ local SLICE = 0.1   -- seconds of steps at a time, when played at rest
 local REDRAW = 0.5  -- seconds between two pictures of the card, and at least
 local SHARE = 5     -- times as long as one takes to draw
 
-local function make(name, o)
-  for _, part in ipairs { controls, layout } do
+local function make(name, ...)
+  for _, part in ipairs { controls, layout, clock } do
     for _, entry in ipairs(part) do
-      if entry.name:match "[^.]+$" == name then return (entry.value or entry[1])(o) end
+      if entry.name:match "[^.]+$" == name then return (entry.value or entry[1])(...) end
     end
   end
 end
@@ -101,7 +101,7 @@ function Panel:toggle()
   elseif self.timer then
     self:stop()
   else
-    self.timer = clock.every(0.02, function() slice(self) end)
+    self.timer = make("every", 0.02, function() slice(self) end)
   end
   self:follow(false)
 end
