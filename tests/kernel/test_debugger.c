@@ -219,10 +219,11 @@ static void it_pauses_in_coroutines_callbacks_and_hooks(void **state) {
                   "nn.fit(net, nn.MSELoss(), optim.SGD(net:parameters(), {lr=0.1}), {x, x}, {epochs=1, progress=false, "
                   "callback=function(e) local mark = 17 breakpoint() end})",
                   "mark", "17|");
-  pauses_anywhere(NULL,
-                  "return pcall(function() local c <close> = setmetatable({}, {__close=function() end}) local z = 5 "
-                  "breakpoint() end)",
-                  "z", "5|");
+  pauses_anywhere(
+      NULL,
+      "return pcall(function() local guard <close> = setmetatable({}, {__close=function() end}) local z = 5 "
+      "breakpoint() end)",
+      "z", "5|");
 }
 
 static void a_run_pauses_at_the_end_of_a_step(void **state) {
