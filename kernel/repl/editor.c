@@ -255,23 +255,39 @@ void editor_set_older(void (*load)(void)) {
   keys_set_older(load);
 }
 
-// A line with editing and a history of its own.
-static char *edited_line(const char *prompt) {
-  static HISTORY_STATE own;
+// ---- a history apart from that of inputs, for what is answered and what is typed at a paused prompt ----
+
+static HISTORY_STATE answers;
+
+// Returns that of inputs, for end_answers; NULL where there is no memory for that.
+static HISTORY_STATE *begin_answers(void) {
   HISTORY_STATE *inputs = history_get_history_state();
   if (!inputs) return NULL;
-  history_set_history_state(&own);
+  history_set_history_state(&answers);
+  keys_leave_older(true);
+  return inputs;
+}
+
+static void end_answers(HISTORY_STATE *inputs, const char *line) {
+  if (line && *line && !stop_is_asked()) editor_remember(line);
+  HISTORY_STATE *now = history_get_history_state();
+  if (now) answers = *now;
+  free(now);
+  keys_leave_older(false);
+  history_set_history_state(inputs);
+  free(inputs);
+}
+
+// A line with editing.
+static char *edited_line(const char *prompt) {
+  HISTORY_STATE *inputs = begin_answers();
+  if (!inputs) return NULL;
   keys_ask(true);
   hints_for_input(false);
   char *line = read_edited(prompt, "| ");
   hints_for_input(true);
   keys_ask(false);
-  if (line && *line && !stop_is_asked()) add_history(line);
-  HISTORY_STATE *now = history_get_history_state();
-  if (now) own = *now;
-  free(now);
-  history_set_history_state(inputs);
-  free(inputs);
+  end_answers(inputs, line);
   return line;
 }
 
@@ -291,7 +307,14 @@ char *editor_read_paused(Session *s, const char *prompt) {
   char continued[64];
   stop_forget();
   snprintf(continued, sizeof continued, "%*s| ", (int)strlen(prompt) - 2, "");
+#ifdef NABLUA_EDITOR_READLINE
+  HISTORY_STATE *inputs = edits() ? begin_answers() : NULL;
+  char *input = read_input(s, prompt, continued);
+  if (inputs) end_answers(inputs, input);
+  return input;
+#else
   return read_input(s, prompt, continued);
+#endif
 }
 
 // ---- asking ----

@@ -177,12 +177,18 @@ static int close_block(int count, int key) {
 // ---- up and down ----
 
 static void (*load_older)(void);
+static bool older_is_elsewhere;
 
 void keys_set_older(void (*load)(void)) {
   load_older = load;
 }
 
+void keys_leave_older(bool leave) {
+  older_is_elsewhere = leave;
+}
+
 void keys_want_older(void) {
+  if (older_is_elsewhere) return;
   void (*load)(void) = load_older;
   if (!load || asking) return;
   load_older = NULL;

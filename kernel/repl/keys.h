@@ -17,6 +17,9 @@ void keys_ask(bool asking);
 void keys_set_older(void (*load)(void));
 void keys_want_older(void);
 
+// While a prompt has a history of its own, that of inputs is left alone.
+void keys_leave_older(bool leave);
+
 // A line up or down, in the block or at its edges through the history.
 int keys_up(int count, int key);
 int keys_down(int count, int key);

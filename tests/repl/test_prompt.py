@@ -12,7 +12,7 @@ import unittest
 
 from terminal import NABLUA, ROOT, SANITIZED, TIMEOUT, Terminal, environment, without_times
 
-UP, DOWN, RIGHT, BACK_TAB, DEBUG = "\x1b[A", "\x1b[B", "\x1b[C", "\x1b[Z", r"(?m)^debug>\Z"
+UP, DOWN, RIGHT, BACK_TAB, DEBUG = "\x1b[A", "\x1b[B", "\x1b[C", "\x1b[Z", r"(?m)^(debug|paused)>\Z"
 
 
 class Prompt(unittest.TestCase):
