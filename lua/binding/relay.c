@@ -313,7 +313,8 @@ static bool relay_begin(const Exchange *x, Request *r, char *why, size_t size) {
   *k = (Carried){.used = true, .at = at, .bytes = bytes, .to = x->to, .back = x->to ? out : 0};
   const void *from = in_place ? x->to : x->from;
   if (in > 0 && from) memcpy(relay.arena + at, from, in);
-  c->motion = x->motion, c->channel = x->channel, c->element = x->element, c->reduction = x->reduction;
+  c->motion = (int)x->motion, c->channel = (int)x->channel;
+  c->element = (int)x->element, c->reduction = (int)x->reduction;
   c->peer = x->peer, c->count = x->count;
   c->from = x->from ? at : NOTHING;
   c->to = in_place ? at : x->to ? at + (int64_t)whole(in) : NOTHING;
