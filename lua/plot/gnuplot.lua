@@ -204,6 +204,7 @@ local function draw_on_ground(scene, format, scale)
       "%s linewidth %s pointscale %s background rgb 'white'\nset output\n")
       :format(FONT, SIZE, width * scale, height * scale, num(scale * 0.75), num(scale), num(scale)) .. body)
   end
+  if format ~= "pdf" then native.raise("gnuplot draws png and pdf here, not " .. tostring(format)) end
   return program.gnuplot(("set encoding utf8\nset terminal pdfcairo noenhanced font '%s,%d' size %sin,%sin " ..
     "background rgb 'white'\nset output\n"):format(FONT, SIZE * 3 // 4, num(width / 96), num(height / 96)) .. body ..
     "\nset terminal unknown\n")  -- the end of the document

@@ -4,9 +4,9 @@ local native = require "nablua.native"
 local nb = require "nablua.core"
 local axis = require "nablua.plot.axis"
 local cards = require "nablua.inspect.cards"
-local gnuplot = require "nablua.plot.gnuplot"
 local html = require "nablua.inspect.html"
 local style = require "nablua.plot.style"
+local svg = require "nablua.plot.svg"
 local terminal = require "nablua.plot.terminal"
 local text = require "nablua.inspect.text"
 
@@ -160,7 +160,7 @@ function card.display(self, inner, settings, epoch, bytes)
   return bundle
 end
 
--- The same as HTML, with the curve where gnuplot can draw it.
+-- The same as HTML, with the curve.
 function card.page(self, known, rows, scene)
   local cells = {}
   for i, fact in ipairs(known) do
@@ -168,7 +168,7 @@ function card.page(self, known, rows, scene)
   end
   local parts = { ("<div><b>run%s</b> &nbsp; %s</div>"):format(self.name and " " .. html.escape(self.name) or "",
     table.concat(cells, " &nbsp; ")) }
-  local ok, drawing = pcall(gnuplot.draw, scene or {}, "svg", 2, style.grounds.clear)
+  local ok, drawing = pcall(svg.draw, scene or {}, style.grounds.clear)
   if not ok and native.interrupted() then error(drawing, 0) end
   if scene and ok then parts[#parts + 1] = "<div>" .. drawing:gsub("^.-(<svg)", "%1", 1) .. "</div>" end
   local last = math.max(known.total or self.head, self.head, 1)

@@ -511,6 +511,8 @@ function T.test_its_card_has_the_curve_and_the_forks()
     end
   end
   local page = display_of(run, { width = 80, rich = true })["text/html"]
+  lu.assertStrContains(page, "<svg")
+  lu.assertNotNil(utf8.len(page), "the card is text")
   lu.assertStrContains(page, "&lt;hot&gt;")
   lu.assertNotStrContains(page, "<hot>")
   lu.assertEquals({ hot.step, hotter.step }, { 11, 11 })

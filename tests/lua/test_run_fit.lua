@@ -119,7 +119,7 @@ function T.test_steps_are_those_that_the_callback_saw()
 end
 
 function T.test_the_history_holds_numbers_alone()
-  local history = fit("plain", "Adam")
+  local history = fit("plain", "Adam", true)
   for _, list in pairs(history) do lu.assertEquals(type(list[1]), "number") end
   lu.assertStrContains(tostring(history.run), "after step 20")
   lu.assertNil(history.other)
