@@ -17,7 +17,6 @@ int local_value(lua_State *L);
 int matching_files(lua_State *L);
 
 // input(prompt, {password=}): a line from the user, nil at the end of input.  show.c
-int ask_user(lua_State *L);
 
 // working_folder([path]) → the path of the working folder, after a change to `path`; nil and why where there is none.
 // set_variable(name, value); variables() → the environment as "name=value"; file_stamp(path) → a text that changes when

@@ -51,7 +51,6 @@ static int open_native(lua_State *L) {
                                        {"remember", remember_code},
                                        {"local_value", local_value},
                                        {"files", matching_files},
-                                       {"ask", ask_user},
                                        {"send_comm", send_comm},
                                        {"has_client", has_client},
                                        {"new_comm_id", new_comm_id},

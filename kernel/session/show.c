@@ -146,7 +146,7 @@ static int push_answer(lua_State *L) {
 }
 
 // input(prompt, {password=})
-int ask_user(lua_State *L) {
+static int ask_user(lua_State *L) {
   Session *s = session_of(L);
   const char *prompt = luaL_optstring(L, 1, "");
   bool hidden = false;

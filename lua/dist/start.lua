@@ -266,13 +266,13 @@ local function command_line(names, path, n, wanted)
   if wanted then table.move(hosts.options(names, n, wanted), 1, 2, #words + 1, words) end
   -- What is open needs no name: nothing is left behind, however this ends.
   table.move({ "/bin/sh", "-c", script:format(binary,
-    quoted(("require('nablua.native').dist_carry(%q, %d, %d)"):format(path, pid, fd)),
+    quoted(([[require("nablua.native").dist_carry(%q, %d, %d)]]):format(path, pid, fd)),
     #far > 0 and table.concat(far, "|") or "none", binary, marker, folder, channels:door(),
     quoted(channels:place()), binary, marker, folder) }, 1, 3, #words + 1, words)
   return words
 end
 
-local JOIN = "require('nablua.native').dist_serve_prompt() require('nablua.dist.start').join()"
+local JOIN = [[require("nablua.native").dist_serve_prompt() require("nablua.dist.start").join()]]
 
 function start.start(n, dist, wanted)
   if channels then fail("start: there is a group of %d already; dist.stop() ends it", group.size) end

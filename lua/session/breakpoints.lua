@@ -7,6 +7,7 @@ local display = require "nablua.display"
 local engine = require "nablua.session.engine"
 local frames_of = require "nablua.frames"
 local native = require "nablua.native"
+local nb = require "nablua.core"
 local session = require "nablua.session.native"
 
 local breakpoints = {}
@@ -234,7 +235,7 @@ local function stops(b, env)
       print(("the condition of breakpoint %d fails: %s"):format(b.id, tostring(value)))
       return true
     end
-    if native.is_tensor and native.is_tensor(value) then value = value:item() end
+    if nb.is_tensor(value) then value = value:item() end
     if not value or value == 0 then return false end
   end
   b.hit = b.hit + 1
