@@ -16,8 +16,6 @@ int local_value(lua_State *L);
 // files(prefix): the paths that begin with it, folders with "/" at their end.  complete.c
 int matching_files(lua_State *L);
 
-// input(prompt, {password=}): a line from the user, nil at the end of input.  show.c
-
 // working_folder([path]) → the path of the working folder, after a change to `path`; nil and why where there is none.
 // set_variable(name, value); variables() → the environment as "name=value"; file_stamp(path) → a text that changes when
 // the file does, nil where there is none; capture(f) → all that is written and shown while f runs.  surroundings.c
