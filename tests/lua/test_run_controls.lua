@@ -17,6 +17,8 @@ function T.tearDown() nb.threads(threads) end
 
 -- ---- visitors ----
 
+local between = 1009  -- instructions from one visit to the next
+
 -- Calls visit() at random instructions of f(...), as a session does: never where an interrupt would wait.
 local function visited(visit, f, ...)
   local watch, inside = nil, 0
@@ -44,7 +46,7 @@ local function visited(visit, f, ...)
     nb.random_state(random)
     inside = inside - 1
     if not ok then error(message, 0) end
-  end, "", 1009)
+  end, "", between)
   local ok, message = pcall(f, ...)
   debug.sethook()
   native.watch_visits, native.whole = real_watch, real_whole
@@ -111,6 +113,7 @@ function T.test_what_is_written_waits_for_the_end_of_the_step()
   local run = running.make("dense", "SGD", "none")
   local written, seen = false, nil
   local rates = {}
+  between = 101  -- many within each step
   visited(function()
     if run.step == 3 and not written then
       written, run.opt.lr = true, 0.125
@@ -118,6 +121,7 @@ function T.test_what_is_written_waits_for_the_end_of_the_step()
       seen = run.opt.lr
     end
   end, function() run:next(8) end)
+  between = 1009
   for k = 1, 8 do rates[k] = run.history.lr[k] end
   lu.assertEquals(seen, 0.125)
   lu.assertEquals(rates[3], 0.05)
