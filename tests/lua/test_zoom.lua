@@ -94,8 +94,10 @@ function T.test_a_module_is_known_after_collections()
     end
     return h:tanh()
   end)
-  local list = places_of(nn.Sequential { block }(nb.ones(1, 2)):sum())
+  local net = nn.Sequential { block }
+  local list = places_of(net(nb.ones(1, 2)):sum())
   lu.assertEquals({ list[1], list[#list - 1], list[#list] }, { "1.a.1", "1", "-" })
+  lu.assertEquals(#net, 1)  -- it is held until here, for places are those in nets that live
 end
 
 function T.test_a_module_is_known_however_deep_calls_nest()
