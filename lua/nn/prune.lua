@@ -25,15 +25,11 @@ end
 
 -- The weight before pruning, and the mask so far, ones where there is none.
 local function parts_of(where, o)
-  if not module.is(o.module) then
-    native.raise(("%s: needs a module, got %s"):format(where, options.describe(o.module)))
+  if module.is(o.module) then
+    local orig, mask = rawget(o.module, o.name .. "_orig"), rawget(o.module, o.name .. "_mask")
+    if orig and mask then return orig, mask end
   end
-  local orig, mask = rawget(o.module, o.name .. "_orig"), rawget(o.module, o.name .. "_mask")
-  if orig and mask then return orig, mask end
-  local w = rawget(o.module, o.name)
-  if not nb.is_tensor(w) or not w.is_leaf then
-    native.raise(("%s: %s has no parameter %s"):format(where, o.module:kind(), o.name))
-  end
+  local w = shared.parameter(where, o)
   return w, nb.ones(w.shape, { dtype = w.dtype })
 end
 

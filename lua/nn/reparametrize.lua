@@ -17,17 +17,6 @@ local function define(name, entry)
   registry.define(M, "nn.", name, entry)
 end
 
-local function weight_of(where, o)
-  if not module.is(o.module) then
-    native.raise(("%s: needs a module, got %s"):format(where, options.describe(o.module)))
-  end
-  local w = rawget(o.module, o.name)
-  if not nb.is_tensor(w) or not w.is_leaf then
-    native.raise(("%s: %s has no parameter %s"):format(where, o.module:kind(), o.name))
-  end
-  return w
-end
-
 -- The norm of each slice of dimension `dim`, which the result keeps; of 0 over all.
 local function slice_norm(v, dim)
   if dim == 0 then return v:square():sum():sqrt() end
@@ -50,7 +39,7 @@ define("weight_norm", {
       doc = "the dimension whose slices have a length each; 0: one length for all" } },
   example = "nn.weight_norm(nn.Linear(3, 2)).weight_g.shape  --> {2, 1}",
   function(o, where)
-    local w, name, dim = weight_of(where, o), o.name, o.dim
+    local w, name, dim = shared.parameter(where, o), o.name, o.dim
     if dim < 0 then dim = w:dim() + 1 + dim end
     if dim < 0 or dim > w:dim() then
       native.raise(("%s: there is no dimension %d in shape %s"):format(where, o.dim, options.shape(w)))
@@ -79,7 +68,7 @@ define("spectral_norm", {
       doc = "the dimension of the outputs: 1, of transposed convolutions 2" } },
   example = "nn.spectral_norm(nn.Linear(3, 2)).weight_orig.shape  --> {2, 3}",
   function(o, where)
-    local w, name = weight_of(where, o), o.name
+    local w, name = shared.parameter(where, o), o.name
     local dim = o.dim or o.module:kind():find "^ConvTranspose" and 2 or 1
     if dim > w:dim() or w:dim() < 2 then
       native.raise(("%s: the weight must be a matrix or more with a dimension %d, got shape %s"):format(where, dim,

@@ -91,6 +91,19 @@ function shared.check_lists(where, o, dims, ...)
   end
 end
 
+-- The parameter of a layer that functions of one such take, {module=, name=}.
+function shared.parameter(where, o)
+  local module = require "nablua.nn.module"
+  if not module.is(o.module) then
+    native.raise(("%s: needs a module, got %s"):format(where, options.describe(o.module)))
+  end
+  local w = rawget(o.module, o.name)
+  if not nb.is_tensor(w) or not w.is_leaf then
+    native.raise(("%s: %s has no parameter %s"):format(where, o.module:kind(), o.name))
+  end
+  return w
+end
+
 local computed = setmetatable({}, { __mode = "k" })  -- a forward of compute_before's → { forward, name, compute }
 
 -- Has compute(m) give the field `name` of m before each call.  A copy of the module does the same, since this stands in

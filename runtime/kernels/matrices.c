@@ -30,6 +30,14 @@ DType nb_linalg_dtype(const Layout *x) {
   return nb_dtype_promote(x->dtype, NB_F32);
 }
 
+Layout nb_with_matrices(const Layout *x, int64_t a, int64_t b) {
+  Layout l = *x;
+  l.dtype = nb_linalg_dtype(x);
+  l.shape[l.ndim - 2] = a;
+  l.shape[l.ndim - 1] = b;
+  return l;
+}
+
 void *nb_matrix(const Tensor *t, const Matrices *m, int64_t i) {
   return (char *)nb_tensor_data(t) + (size_t)(i * m->rows * m->columns) * nb_dtype_size(t->layout.dtype);
 }

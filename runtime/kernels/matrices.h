@@ -21,6 +21,9 @@ bool nb_square(const Layout *x, Matrices *m, Error *err);
 // The dtype that linear algebra on x computes in: x's, or f32 for whole numbers.
 DType nb_linalg_dtype(const Layout *x);
 
+// x's layout with a×b in place of its matrices, in that dtype.
+Layout nb_with_matrices(const Layout *x, int64_t a, int64_t b);
+
 // Matrix i of a contiguous batch.
 void *nb_matrix(const Tensor *t, const Matrices *m, int64_t i);
 

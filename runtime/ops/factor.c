@@ -12,15 +12,6 @@
 #include "matrices.h"
 #include "nablua/interrupt.h"
 
-// x's layout with a×b in place of its matrices.
-static Layout with_matrices(const Layout *x, int64_t a, int64_t b) {
-  Layout l = *x;
-  l.dtype = nb_linalg_dtype(x);
-  l.shape[l.ndim - 2] = a;
-  l.shape[l.ndim - 1] = b;
-  return l;
-}
-
 static Tensor *part(Scope *s, Tensor *x, int dim, int64_t first, int64_t count) {
   if (!x) return NULL;
   return nb_op(s, "narrow",
@@ -34,9 +25,9 @@ static bool shape_lu(Call *c, Error *err) {
   const Layout *x = &c->args[0].tensor->layout;
   if (!nb_matrices(x, &m, err)) return false;
   int k = m.rows < m.columns ? m.rows : m.columns;
-  c->layout[0] = with_matrices(x, m.rows, m.rows);
-  c->layout[1] = with_matrices(x, m.rows, k);
-  c->layout[2] = with_matrices(x, k, m.columns);
+  c->layout[0] = nb_with_matrices(x, m.rows, m.rows);
+  c->layout[1] = nb_with_matrices(x, m.rows, k);
+  c->layout[2] = nb_with_matrices(x, k, m.columns);
   return true;
 }
 
@@ -128,7 +119,7 @@ static bool lu_backward(Backward *b) {
   Tensor *gu = b->grad[2] ? b->grad[2] : nb_full(s, &u->layout, 0);
   int64_t rows = l->layout.shape[l->layout.ndim - 2], columns = u->layout.shape[u->layout.ndim - 1];
   int64_t k = rows < columns ? rows : columns;
-  Layout whole = with_matrices(&p->layout, rows, columns);
+  Layout whole = nb_with_matrices(&p->layout, rows, columns);
   if (nb_layout_numel(&whole) == 0) return nb_give(b, 0, nb_full(s, &whole, 0));
   Tensor *square_l = nb_transposed(s, part(s, l, -2, 1, k)), *square_u = nb_transposed(s, part(s, u, -1, 1, k));
   Tensor *low = nb_matmul(s, square_l, part(s, gl, -2, 1, k)), *high = nb_matmul(s, part(s, gu, -1, 1, k), square_u);
@@ -149,7 +140,7 @@ static bool shape_eig(Call *c, Error *err) {
   Matrices m;
   const Layout *x = &c->args[0].tensor->layout;
   if (!nb_square(x, &m, err)) return false;
-  c->layout[1] = c->layout[0] = with_matrices(x, m.rows, m.rows);
+  c->layout[1] = c->layout[0] = nb_with_matrices(x, m.rows, m.rows);
   c->layout[0].ndim--;
   return true;
 }
@@ -158,7 +149,7 @@ static bool shape_eigvals(Call *c, Error *err) {
   Matrices m;
   const Layout *x = &c->args[0].tensor->layout;
   if (!nb_square(x, &m, err)) return false;
-  c->layout[0] = with_matrices(x, m.rows, 2);
+  c->layout[0] = nb_with_matrices(x, m.rows, 2);
   return true;
 }
 

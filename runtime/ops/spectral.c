@@ -24,15 +24,6 @@ static bool no_convergence(const Matrices *m, int64_t i, Error *err) {
   return nb_fail(err, NB_ERROR_ARGUMENT, "the iteration%s did not converge", nb_which(m, i, which));
 }
 
-// Layouts that end in a×b in place of x's matrices.
-static Layout with_matrices(const Layout *x, int64_t a, int64_t b) {
-  Layout l = *x;
-  l.dtype = nb_linalg_dtype(x);
-  l.shape[l.ndim - 2] = a;
-  l.shape[l.ndim - 1] = b;
-  return l;
-}
-
 // ---- qr ----
 
 static bool shape_qr(Call *c, Error *err) {
@@ -41,8 +32,8 @@ static bool shape_qr(Call *c, Error *err) {
   if (!nb_matrices(x, &m, err)) return false;
   int k = m.rows < m.columns && !c->args[1].choice ? m.rows : m.columns;
   if (c->args[1].choice || m.rows < k) k = m.rows;
-  c->layout[0] = with_matrices(x, m.rows, k);
-  c->layout[1] = with_matrices(x, k, m.columns);
+  c->layout[0] = nb_with_matrices(x, m.rows, k);
+  c->layout[1] = nb_with_matrices(x, k, m.columns);
   return true;
 }
 
@@ -65,7 +56,7 @@ static bool qr_forward(Call *c, Error *err) {
     return true;
   }
   Tensor *a = nb_columns_of(&s, c->args[0].tensor, dtype);
-  Layout turned_q = with_matrices(&c->args[0].tensor->layout, whole, rows);
+  Layout turned_q = nb_with_matrices(&c->args[0].tensor->layout, whole, rows);
   Tensor *q = nb_full(&s, &turned_q, 0), *r = NULL;
   void *tau = nb_scratch(&s, (size_t)(k + 1) * size);
   if (!a || !q || !tau) goto done;
@@ -149,11 +140,11 @@ static bool shape_svd(Call *c, Error *err) {
   if (!nb_matrices(x, &m, err)) return false;
   int k = m.rows < m.columns ? m.rows : m.columns;
   bool full = c->args[1].flag;
-  c->layout[0] = with_matrices(x, m.rows, full ? m.rows : k);
-  c->layout[1] = with_matrices(x, 1, k);
+  c->layout[0] = nb_with_matrices(x, m.rows, full ? m.rows : k);
+  c->layout[1] = nb_with_matrices(x, 1, k);
   c->layout[1].ndim--;
   c->layout[1].shape[c->layout[1].ndim - 1] = k;
-  c->layout[2] = with_matrices(x, m.columns, full ? m.columns : k);
+  c->layout[2] = nb_with_matrices(x, m.columns, full ? m.columns : k);
   return true;
 }
 
@@ -186,7 +177,7 @@ static bool svd_forward(Call *c, Error *err) {
   int left = full ? rows : k, right_columns = full ? columns : k;
   nb_scope_open(&s, err);
   if (k == 0) return identities(c, &s);
-  Layout turned_v = with_matrices(&c->args[0].tensor->layout, right_columns, columns);
+  Layout turned_v = nb_with_matrices(&c->args[0].tensor->layout, right_columns, columns);
   Tensor *a = nb_rows_of(&s, c->args[0].tensor, dtype), *v = nb_full(&s, &turned_v, 0);
   int *whole = nb_scratch(&s, 8 * (size_t)k * sizeof *whole);
   if (!a || !v || !whole || !all_finite(a, err)) goto done;
@@ -281,7 +272,7 @@ static bool shape_eigh(Call *c, Error *err) {
   Matrices m;
   const Layout *x = &c->args[0].tensor->layout;
   if (!nb_square(x, &m, err)) return false;
-  c->layout[1] = c->layout[0] = with_matrices(x, m.rows, m.rows);
+  c->layout[1] = c->layout[0] = nb_with_matrices(x, m.rows, m.rows);
   c->layout[0].ndim--;
   return true;
 }
@@ -346,7 +337,7 @@ static bool shape_pinv(Call *c, Error *err) {
   Matrices m;
   const Layout *x = &c->args[0].tensor->layout;
   if (!nb_matrices(x, &m, err)) return false;
-  c->layout[0] = with_matrices(x, m.columns, m.rows);
+  c->layout[0] = nb_with_matrices(x, m.columns, m.rows);
   return true;
 }
 
