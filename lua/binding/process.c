@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "binding.h"
+#include "launch.h"
 #include "nablua/clock.h"
 #include "nablua/interrupt.h"
 #include "open.h"
@@ -69,20 +70,8 @@ static int alive(lua_State *L) {
 static int start(Process *p, char *const *arguments, const int in[2], const int out[2], const int err[2]) {
   posix_spawn_file_actions_t actions;
   posix_spawnattr_t attributes;
-  sigset_t none, usual;
-  int status = posix_spawn_file_actions_init(&actions);
+  int status = nb_spawn_begin(&actions, &attributes, POSIX_SPAWN_SETPGROUP);
   if (status) return status;
-  if ((status = posix_spawnattr_init(&attributes)) != 0) {
-    posix_spawn_file_actions_destroy(&actions);
-    return status;
-  }
-  sigemptyset(&none);
-  sigemptyset(&usual);
-  sigaddset(&usual, SIGINT);
-  sigaddset(&usual, SIGPIPE);
-  posix_spawnattr_setsigmask(&attributes, &none);
-  posix_spawnattr_setsigdefault(&attributes, &usual);
-  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
   status = posix_spawn_file_actions_adddup2(&actions, in[1], STDIN_FILENO);
   if (!status) status = posix_spawn_file_actions_adddup2(&actions, out[1], STDOUT_FILENO);
   if (!status) status = posix_spawn_file_actions_adddup2(&actions, err[1], STDERR_FILENO);
@@ -92,8 +81,7 @@ static int start(Process *p, char *const *arguments, const int in[2], const int 
 #endif
   if (!status) status = posix_spawnp(&p->pid, arguments[0], &actions, &attributes, arguments, environ);
   if (status) p->pid = 0;
-  posix_spawnattr_destroy(&attributes);
-  posix_spawn_file_actions_destroy(&actions);
+  nb_spawn_end(&actions, &attributes);
   return status;
 }
 

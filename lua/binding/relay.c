@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "board.h"
+#include "launch.h"
 #include "nablua/clock.h"
 #include "nablua/interrupt.h"
 
@@ -108,26 +109,13 @@ bool nb_relay_open(int *pid, int *fd, Error *err) {
 static int start_launcher(pid_t *pid, char *const *arguments) {
   posix_spawn_file_actions_t actions;
   posix_spawnattr_t attributes;
-  sigset_t none, usual;
-  int status = posix_spawn_file_actions_init(&actions);
+  int status = nb_spawn_begin(&actions, &attributes, POSIX_SPAWN_SETSID);
   if (status) return status;
-  if ((status = posix_spawnattr_init(&attributes)) != 0) {
-    posix_spawn_file_actions_destroy(&actions);
-    return status;
-  }
-  sigemptyset(&none);
-  sigemptyset(&usual);
-  sigaddset(&usual, SIGINT);
-  sigaddset(&usual, SIGPIPE);
-  posix_spawnattr_setsigmask(&attributes, &none);
-  posix_spawnattr_setsigdefault(&attributes, &usual);
-  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
   status = posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
   if (!status) status = posix_spawn_file_actions_adddup2(&actions, relay.said, STDOUT_FILENO);
   if (!status) status = posix_spawn_file_actions_adddup2(&actions, relay.said, STDERR_FILENO);
   if (!status) status = posix_spawnp(pid, arguments[0], &actions, &attributes, arguments, environ);
-  posix_spawnattr_destroy(&attributes);
-  posix_spawn_file_actions_destroy(&actions);
+  nb_spawn_end(&actions, &attributes);
   return status;
 }
 
