@@ -123,6 +123,8 @@ first_lines() {
   done
 }
 report "a file starts with its licence and one sentence" "$(first_lines)"
+report "an empty file came by accident" \
+  "$(git ls-files -z 2>/dev/null | xargs -0 -r -I{} find {} -maxdepth 0 -type f -empty 2>/dev/null)"
 
 # ---- tools ----
 
