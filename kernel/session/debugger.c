@@ -7,6 +7,7 @@
 
 #include <lauxlib.h>
 #include <limits.h>
+#include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,11 +20,14 @@
 #include "interrupts.h"
 #include "marks.h"
 #include "nablua/clock.h"
+#include "nablua/interrupt.h"
 #include "nablua_lua.h"
 #include "native.h"
 #include "visitors.h"
 
-static const double soon = 0.1;  // seconds in which a line of the user's is awaited before the library is stopped in
+// Seconds in which a line of the user's is awaited before the library is stopped in, and in which a request is answered
+// that evaluates nothing of the user's.
+static const double soon = 0.1;
 enum { LEVELS_A_LOOK = 200 };
 
 typedef enum StepKind {
@@ -182,7 +186,9 @@ static void evaluate_line(Session *s, const char *line, size_t length) {
     const char *code = lua_tolstring(V, top + 1, &size);
     int outer = s->frame;
     s->frame = (int)lua_tointeger(V, top + 2);
+    s->visit->alone_from = 0;
     eval_in_frame(s, code, size);
+    s->visit->alone_from = INFINITY;
     s->frame = outer;
   }
   lua_settop(V, top);
@@ -193,10 +199,12 @@ static void run_hold(void *user) {
   Hold *h = user;
   Session *s = h->s;
   Debugger *d = s->debugger;
-  s->visit->begun = -1e9;  // an interrupt means what is evaluated here alone
+  s->visit->alone_from = INFINITY;  // but for what is evaluated here, an interrupt means what is held
   s->held = true;
   s->going = d->quits = false;
+  nb_interrupt_hold();
   begin_hold(s, h);
+  nb_interrupt_let();
   bool there = true;
   while (!s->going && s->visit->passed == 0 && there) {
     char *line = NULL;
@@ -210,8 +218,10 @@ static void run_hold(void *user) {
     if (line) evaluate_line(s, line, length);
     free(line);
   }
+  nb_interrupt_hold();
   push_call(s->L, "finish");
   protected_call(s, 0, 0);
+  nb_interrupt_let();
   if (d->quits) s->visit->passed++;
 }
 
@@ -601,6 +611,7 @@ char *session_debug(Session *s, const char *request, size_t length, size_t *answ
   s->apart = true;
   s->sink.error = say_nothing;
   if (s->visit && !s->held) s->visit->level = SESSION_HANDLE;  // it may run code: an interrupt can mean it alone
+  if (s->held) s->visit->alone_from = nb_clock() + soon;
   lua_pushcfunction(s->L, answer);
   lua_pushlightuserdata(s->L, &r);
   if (protected_call(s, 1, 0) != SESSION_OK && !r.answer) {
@@ -609,6 +620,7 @@ char *session_debug(Session *s, const char *request, size_t length, size_t *answ
     lua_pushlightuserdata(s->L, &r);
     protected_call(s, 1, 0);
   }
+  if (s->held) s->visit->alone_from = INFINITY;
   s->apart = apart;
   s->sink = sink;
   *answer_length = r.answer_length;

@@ -12,8 +12,6 @@
 #include "nablua/interrupt.h"
 #include "nablua_lua.h"
 
-static const double patience = 0.5;  // seconds, after which an interrupt means the visitor alone
-
 // The masks of the user and the debugger, whether a visitor is to be served, and the user's count.
 typedef struct Wanted {
   uint8_t user, debugger, visit;
@@ -141,7 +139,7 @@ void interrupt_what_runs(Session *s) {
 
 void note_interrupt(Session *s) {
   Visit *v = s->visit;
-  if (v && (!s->active || v->level == SESSION_LOOK || nb_clock() - v->begun < patience)) v->passed++;
+  if (v && (!s->active || v->level == SESSION_LOOK || nb_clock() < v->alone_from)) v->passed++;
 }
 
 // ---- the user's ----

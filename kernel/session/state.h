@@ -18,7 +18,7 @@ typedef struct Resumed Resumed;  // of interrupts.c
 // A visitor that is served: visitors.c.
 typedef struct Visit {
   SessionLevel level;
-  double begun;
+  double alone_from;             // by nb_clock, when an interrupt begins to mean it alone
   volatile sig_atomic_t passed;  // interrupts that what runs below is to have, too
   struct Visit *outer;
 } Visit;

@@ -19,6 +19,7 @@
 #include "nablua_lua.h"
 
 static const double at_a_time = 0.005;  // seconds that visitors may take before what runs goes on
+static const double patience = 0.5;     // seconds, after which an interrupt means the visitor alone
 static const double a_step = 0.03;      // seconds of computing that who may change something waits for a step's end
 
 // ---- setting aside ----
@@ -132,7 +133,7 @@ static bool begin(Session *s, Stay *stay, SessionLevel level) {
     return false;
   }
   hold_signals(&signals);
-  *stay = (Stay){.visit = {.level = level, .begun = nb_clock(), .outer = s->visit}, .before = evaluation_of(s)};
+  *stay = (Stay){.visit = {.level = level, .alone_from = nb_clock() + patience, .outer = s->visit}, .before = evaluation_of(s)};
   set_evaluation(
       s, &(Evaluation){
              .L = V, .running = V, .sink = s->front, .level = level, .apart = true, .deaf = true, .armed = s->marks});

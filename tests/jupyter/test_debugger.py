@@ -353,6 +353,21 @@ class Debugger(unittest.TestCase):
         self.breakpoints(code)
         self.assertEqual(self.client.text(code), "1\n")
 
+    def test_an_interrupt_may_come_at_any_time_of_a_pause(self):
+        self.attach()
+        code = "local a = 1\nreturn a"
+        self.breakpoints(code, 2)
+        for i in range(60):
+            cell = self.client.execute(code)
+            self.event("stopped")
+            if i % 2 == 0:
+                self.send("stackTrace", threadId=1)
+            else:
+                self.body("stackTrace", threadId=1)  # which may be answered while the pause begins
+            time.sleep(i // 4 * 0.0005)
+            self.client.send("interrupt_request", {}, "control")
+            self.assertEqual(self.client.reply(cell)["content"]["ename"], "KeyboardInterrupt")
+
     def test_requests_out_of_order_and_a_client_that_vanishes(self):
         self.attach()
         code = "local a = 1\nreturn a"
@@ -445,7 +460,7 @@ table.sort(s) return table.concat(s, ' ')"""
             self.breakpoints(code, 8)
             cell = self.client.execute(code)
             pauses = 0
-            for _ in range(40):
+            for _ in range(60):
                 self.event("stopped")
                 pauses += 1
                 if pauses % 10 == 1:
