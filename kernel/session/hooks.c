@@ -63,6 +63,12 @@ static void end_setting(Session *s, lua_State *L) {
   if (s->active && s->interrupted) arm_stop(L);
 }
 
+// Of what the user's program asked for: a visitor who came meanwhile was told to wait.
+static void end_setting_of_user(Session *s, lua_State *L) {
+  end_setting(s, L);
+  if (s->called) arm_visit(s, L);
+}
+
 void settle_hooks(Session *s, lua_State *L) {
   begin_setting(s);
   wanted(L)->visit = 0;
@@ -164,28 +170,26 @@ static int sethook(lua_State *L) {
   int status = call_own(L);
   if (status == LUA_OK) {
     lua_Hook hook = lua_gethook(of);
-    if (hook) user_hook = hook;
+    if (hook && hook != stop) user_hook = hook;  // an interrupt may have come just behind
     wanted(of)->user = (uint8_t)lua_gethookmask(of);
     wanted(of)->count = lua_gethookcount(of);
     if (wanted(of)->debugger || wanted(of)->visit) install(of);
   }
-  end_setting(s, of);
-  if (status != LUA_OK) return lua_error(L);
-  if (s->called) arm_visit(s, of);
-  return 0;
+  end_setting_of_user(s, of);
+  return status == LUA_OK ? 0 : lua_error(L);
 }
 
 // gethook([thread])
 static int gethook(lua_State *L) {
   Session *s = session_of(L);
   lua_State *of = state_meant(L);
-  bool shared = lua_gethook(of) == share_hook;
   begin_setting(s);
+  bool shared = lua_gethook(of) == share_hook;
   const Wanted *w = wanted(of);
   if (shared) lua_sethook(of, user_hook, w->user, w->count);
   int status = call_own(L);
   if (shared) install(of);
-  end_setting(s, of);
+  end_setting_of_user(s, of);
   return status == LUA_OK ? lua_gettop(L) : lua_error(L);
 }
 

@@ -9,12 +9,14 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 KERNEL = os.environ.get("NABLUA_KERNEL", os.path.join(ROOT, "build/release/nablua-kernel"))
 BUILD = os.path.basename(os.path.dirname(KERNEL))
 SANITIZED = BUILD in ("asan", "tsan", "hostile")
+VISITED = os.environ.get("NABLUA_VISITED") == "1"  # somebody asks each kernel all the while, see Visitor
 TIMEOUT = int(os.environ.get("NABLUA_TEST_LIMIT") or (120 if SANITIZED else 30))
 
 
@@ -125,16 +127,117 @@ def connect(client, timeout=TIMEOUT):
     raise AssertionError("the kernel does not answer")
 
 
+COUNT = """
+require("nablua.session.comms").register("visits", function(comm)
+  comm.on_message = function(data) comm:send { last = data.i } end
+end)
+"""
+
+
+class Visitor:
+    """Somebody who asks a kernel all the while: completions and inspections, messages to a comm, cells of subshells."""
+
+    MOST = 24  # questions without an answer, so that a kernel that is busy in C has no mountain before it afterwards
+    PAUSE = 0.005
+
+    def __init__(self, info):
+        # A client of the manager's own would have its identity, and get its answers.
+        self.client = jupyter_client.BlockingKernelClient()
+        self.client.load_connection_info(info)
+        self.over, self.answered, self.asked, self.answers, self.wrong = threading.Event(), threading.Event(), {}, 0, []
+        self.thread = threading.Thread(target=self.visit, daemon=True)
+        self.thread.start()
+        self.answered.wait(TIMEOUT)
+
+    def send(self, msg_type, content, channel="shell", **header):
+        m = self.client.session.msg(msg_type, content)
+        m["header"].update(header)
+        getattr(self.client, channel + "_channel").send(m)
+        return m["header"]["msg_id"]
+
+    def control(self, msg_type, content):
+        """The reply's content; None when there is none before the end."""
+        msg_id = self.send(msg_type, content, "control")
+        while not self.over.is_set():
+            with contextlib.suppress(queue.Empty):
+                m = self.client.get_control_msg(timeout=0.1)
+                if m["parent_header"].get("msg_id") == msg_id:
+                    return m["content"]
+        return None
+
+    def execute(self, code, subshell):
+        return self.send("execute_request", {"code": code, "silent": False, "store_history": True, "user_expressions": {},
+                                             "allow_stdin": False, "stop_on_error": True}, subshell_id=subshell)
+
+    def questions(self):
+        """Asks one after the other, for ever; gives the name of each that is answered and what the answer must have."""
+        number = 0
+        while True:
+            made = self.control("create_subshell_request", {})
+            if not made:
+                return
+            subshell = made["subshell_id"]
+            yield self.execute(COUNT, subshell), "ok"
+            self.send("comm_open", {"comm_id": subshell, "target_name": "visits", "data": {}}, subshell_id=subshell)
+            for _ in range(20):
+                number += 1
+                yield self.send("complete_request", {"code": "nb.ra", "cursor_pos": 5}), "ok"
+                self.send("comm_msg", {"comm_id": subshell, "data": {"i": number}})
+                yield self.execute("print(%d) return 6 * 7" % number, subshell), "ok"
+                self.send("comm_msg", {"comm_id": subshell, "data": {"i": number}}, subshell_id=subshell)
+                yield self.send("inspect_request", {"code": "nb.randn", "cursor_pos": 5, "detail_level": 0}), "ok"
+            yield self.execute("error 'of the visitor'", subshell), "error"
+            self.control("delete_subshell_request", {"subshell_id": subshell})
+
+    def hear(self):
+        with contextlib.suppress(queue.Empty):
+            while True:
+                m = self.client.get_shell_msg(timeout=0)
+                expected = self.asked.pop(m["parent_header"]["msg_id"])
+                status = m["content"]["status"]
+                self.answers += 1
+                self.answered.set()
+                # An interrupt is for a visitor as well, and who is late finds the subshell deleted.
+                if status not in (expected, "aborted") and m["content"].get("ename") != "KeyboardInterrupt":
+                    self.wrong.append(m)
+
+    def visit(self):
+        try:
+            self.client.start_channels(hb=False, iopub=False, stdin=False)
+            for msg_id, status in self.questions():
+                self.asked[msg_id] = status
+                while not self.over.wait(self.PAUSE):
+                    self.hear()
+                    if len(self.asked) < self.MOST:
+                        break
+                if self.over.is_set():
+                    return
+        finally:
+            self.client.stop_channels()
+
+    def end(self):
+        self.over.set()
+        self.thread.join(TIMEOUT)
+        if self.wrong:
+            raise AssertionError("a visitor was answered with %s" % self.wrong[0])
+        print("figure: %d answers to who visits" % self.answers, flush=True)
+
+
 @contextlib.contextmanager
 def kernel(name="nablua", **options):
     """A started kernel: (manager, Client)."""
     manager = jupyter_client.KernelManager(kernel_name=name)
     manager.shutdown_wait_time = 10 if SANITIZED else 5
     manager.start_kernel(**options)
-    c = manager.client()
+    c, visitor = manager.client(), None
     try:
-        yield manager, connect(c)
+        client = connect(c)
+        if VISITED and name == "nablua":
+            visitor = Visitor(manager.get_connection_info())
+        yield manager, client
     finally:
+        if visitor:
+            visitor.end()
         c.stop_channels()
         if manager.has_kernel:
             manager.shutdown_kernel(now=False)
