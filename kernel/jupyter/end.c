@@ -22,6 +22,14 @@ void kernel_stop(Kernel *k) {
   event_set(k->quit);
 }
 
+Session *kernel_take_session(Kernel *k) {
+  pthread_mutex_lock(&k->lock);
+  Session *session = k->session;
+  k->session = NULL;
+  pthread_mutex_unlock(&k->lock);
+  return session;
+}
+
 void kernel_note_closed(Kernel *k) {
   pthread_mutex_lock(&k->lock);
   k->closed = true;

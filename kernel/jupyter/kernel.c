@@ -88,9 +88,8 @@ static void handle_signals(void) {
 
 static void evaluate(Kernel *k) {
   for (Job *job; (job = queue_next(k)) != NULL;) request_evaluate(k, job);
-  Session *session = k->session;
+  Session *session = kernel_take_session(k);  // an interrupt may still come
   session_end_programs(session);
-  k->session = NULL;  // an interrupt may still come
   session_free(session);
   kernel_note_closed(k);
 }
@@ -99,7 +98,7 @@ static void evaluate(Kernel *k) {
 static void on_exit_called(void) {
   Kernel *k = the_kernel;
   if (!pthread_equal(pthread_self(), k->evaluator)) return;
-  k->session = NULL;  // its state may be closed
+  kernel_take_session(k);  // its state may be closed
   kernel_note_closed(k);
   kernel_stop(k);
   for (;;) pause();

@@ -111,6 +111,9 @@ void kernel_interrupt(Kernel *k);
 // Asks the kernel to end; from any thread.
 void kernel_stop(Kernel *k);
 
+// Takes the session away from who ends the kernel, to be closed; none is there from then on.
+Session *kernel_take_session(Kernel *k);
+
 // Notes that the session is closed: who ends the kernel need not wait for it.
 void kernel_note_closed(Kernel *k);
 

@@ -65,7 +65,7 @@ CODE = {
     "one native": ("local a = nb.randn(6000, 6000); a:matmul(a);",
                    "import hashlib; hashlib.pbkdf2_hmac('sha256', b'', b'', 200000000)"),
     "fail": ("error('on purpose')", "raise Exception('on purpose')"),
-    "fail late": ("nb.sleep(0.3) error('on purpose')", "import time; time.sleep(0.3); raise Exception('on purpose')"),
+    "fail when told": ("input('now? ') error('on purpose')", "input('now? '); raise Exception('on purpose')"),
     "set": ("x = %d", "x = %d"),
     "recursion": ("local function f() return 1 + f() end f()", "def f(): return 1 + f()\nf()"),
     "memory": ("('x'):rep(1 << 62)", "'x' * (1 << 62)"),
@@ -412,9 +412,13 @@ class Clients(unittest.TestCase):
         with kernel(NAME, stderr=subprocess.DEVNULL) as (_, c):
             for _ in range(3):
                 c.run(code("set", 0))
-                cells = [c.execute(code("fail late"))] + [c.execute(code("set", i)) for i in range(1, 6)]
-                info = c.kernel_info()  # which is answered while the first cell runs, or behind all of them
-                replies = [c.get_shell_msg(timeout=TIMEOUT) for _ in range(len(cells) + 1)]
+                cells = [c.execute(code("fail when told"), allow_stdin=True)] + [c.execute(code("set", i)) for i in range(1, 6)]
+                info = c.kernel_info()
+                c.get_stdin_msg(timeout=TIMEOUT)
+                # Ours answers it while the first cell runs, when all cells have come; another behind all of them.
+                replies = [c.get_shell_msg(timeout=TIMEOUT)] if OURS else []
+                c.input("")
+                replies += [c.get_shell_msg(timeout=TIMEOUT) for _ in range(len(cells) + 1 - len(replies))]
                 content = {m["parent_header"]["msg_id"]: m["content"] for m in replies}
                 self.assertEqual(content[cells[0]]["status"], "error")
                 for cell in cells[1:]:
@@ -446,6 +450,10 @@ class Interrupts(unittest.TestCase):
         else:
             self.client.send("interrupt_request", {}, "control")
 
+    def wait_for_begin(self):
+        while "begun" not in self.client.get_iopub_msg(timeout=TIMEOUT)["content"].get("text", ""):
+            pass
+
     def stops(self, what, by_signal=False, after=0.2, limit=0.5):
         """The interrupt comes `after` seconds from when the cell has said that it runs."""
         if TSAN and what in ("loop", "catching loop", "coroutine", "sort"):
@@ -457,8 +465,7 @@ class Interrupts(unittest.TestCase):
             text = code("print", "begun") + "\n" + text
         # Another kernel may abort what comes right after an error, for a moment.
         msg_id = c.execute(text, allow_stdin=True, stop_on_error=OURS)
-        while "begun" not in c.get_iopub_msg(timeout=TIMEOUT)["content"].get("text", ""):
-            pass
+        self.wait_for_begin()
         time.sleep(after)
         begin = time.monotonic()
         self.interrupt(by_signal)
@@ -519,8 +526,8 @@ class Interrupts(unittest.TestCase):
 
     def test_control_answers_during_a_long_operation(self):
         c = self.client
-        msg_id = c.execute(code("native"))
-        time.sleep(0.5)
+        msg_id = c.execute(code("print", "begun") + "\n" + code("native"))
+        self.wait_for_begin()
         times = []
         for _ in range(7):
             begin = time.monotonic()
@@ -533,9 +540,11 @@ class Interrupts(unittest.TestCase):
     def test_queued_cells_are_aborted_too(self):
         c = self.client
         c.run(code("set", 1))
-        long = c.execute(code("sleep", 600))
+        long = c.execute(code("print", "begun") + "\n" + code("sleep", 600))
         queued = [c.execute(code("set", 2)) for _ in range(3)]
-        time.sleep(0.5)
+        self.wait_for_begin()
+        if OURS:
+            c.reply(c.kernel_info())  # they have come when that is answered
         self.interrupt()
         self.assertEqual(c.reply(long)["content"]["status"], "error")
         self.assertEqual([c.reply(q)["content"]["status"] for q in queued], ["aborted"] * 3)

@@ -32,6 +32,7 @@ if not CHROMIUM:
     kernels.skip("this needs chromium")
 if kernels.SANITIZED:
     kernels.skip("once is enough")
+expect.set_options(timeout=30 * 1000)  # others may have the processors
 SCREENSHOTS = os.environ.get("NABLUA_SCREENSHOTS")
 SECONDS = 1000
 os.environ["NABLUA_SAMPLES"] = "2560"

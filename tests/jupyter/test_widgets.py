@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Controls by the widgets' message protocol 2.1, spoken as a page speaks it."""
 import subprocess
+import sys
 import time
 import unittest
 
@@ -8,11 +9,24 @@ from kernels import SANITIZED, TIMEOUT, kernel
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 
+# A page that drags a control without an end; it says when it is about to.
+DRAG = """
+import sys, jupyter_client
+c = jupyter_client.BlockingKernelClient(connection_file=sys.argv[1])
+c.load_connection_file()
+c.start_channels(hb=False)
+for i in range(1, 900000):
+    c.shell_channel.send(c.session.msg("comm_msg", {"comm_id": sys.argv[2], "data": {
+        "method": "update", "state": {"value": i}, "buffer_paths": []}}))
+    if i == 200:
+        print("drags", flush=True)
+"""
+
 
 class Widgets(unittest.TestCase):
     def setUp(self):
         self.context = kernel(stderr=subprocess.DEVNULL)
-        _, self.client = self.context.__enter__()
+        self.manager, self.client = self.context.__enter__()
         self.addCleanup(self.context.__exit__, None, None, None)
 
     def show(self, code):
@@ -182,11 +196,13 @@ class Widgets(unittest.TestCase):
     def test_a_handler_that_waits_for_another_is_stopped_alone(self):
         _, first, _ = self.show("one = ui.toggle{} one")
         _, second, _ = self.show("two = ui.toggle{} two")
-        self.client.text("one:on_change(function() repeat nb.sleep(0.01) until seen end) two:on_change(function() seen = true end)")
-        cell = self.client.execute("nb.sleep(2) return 'whole'")
-        time.sleep(0.3)
+        self.client.text("one:on_change(function() print 'it waits' repeat nb.sleep(0.01) until seen end) "
+                         "two:on_change(function() seen = true end)")
+        cell = self.client.execute("repeat nb.sleep(0.01) until seen return 'whole'")
         waits, other = self.update(first, value=True), self.update(second, value=True)
-        time.sleep(1)
+        while "it waits" not in self.client.get_iopub_msg(timeout=TIMEOUT)["content"].get("text", ""):
+            pass
+        time.sleep(0.8)  # until it is long enough for an interrupt to mean it alone
         self.client.send("interrupt_request", {}, "control")
         errors = {}
         for _ in range(200):
@@ -200,6 +216,19 @@ class Widgets(unittest.TestCase):
         self.assertEqual(self.client.reply(cell)["content"]["status"], "ok")
         self.assertEqual(self.client.text("seen"), "true\n")
         del other
+
+    def test_a_page_that_vanishes_in_the_middle_of_a_drag(self):
+        _, comm, _ = self.show("s = ui.slider{min=0, max=1000000, value=0} s:on_change(function(v) last = v end) s")
+        cell = self.client.execute("local n = 0 while last ~= 1000000 do n = n + 1 end return 'whole'")
+        page = subprocess.Popen([sys.executable, "-c", DRAG, self.manager.connection_file, comm], stdout=subprocess.PIPE)
+        page.stdout.readline()
+        page.kill()
+        page.wait()
+        page.stdout.close()
+        self.assertEqual(self.client.request("complete_request", {"code": "nb.ra", "cursor_pos": 5})["status"], "ok")
+        self.assertRaises(Exception, self.client.reply, cell, timeout=0.1)  # it runs on
+        self.update(comm, value=1000000)
+        self.assertEqual(self.client.reply(cell)["content"]["status"], "ok")
 
     def test_a_page_that_closes_a_control_leaves_it_to_the_program(self):
         _, comm, _ = self.show("s = ui.slider{min=0, max=10, value=3} s")
