@@ -88,22 +88,43 @@ static void add_metadata(lua_State *L, int options) {
   lua_pop(L, 2);
 }
 
-// display(value, {id=, metadata=})
+// Whether a last argument says how the values before it are shown: nothing else has these fields alone.
+static bool is_options(lua_State *L, int index) {
+  int top = lua_gettop(L);
+  bool is = lua_type(L, index) == LUA_TTABLE && !lua_getmetatable(L, index);
+  if (is) lua_pushnil(L);
+  while (is && lua_next(L, index)) {
+    const char *key = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "";
+    is = strcmp(key, "id") == 0 || strcmp(key, "metadata") == 0;
+    lua_pop(L, 1);
+  }
+  lua_settop(L, top);
+  return is;
+}
+
+// display(value, ..., {id=, metadata=})
 static int display(lua_State *L) {
   Session *s = session_of(L);
   luaL_checkany(L, 1);
+  luaL_checkstack(L, 20, NULL);
+  int last = lua_gettop(L), options = 0;
   const char *id = NULL;
-  bool options = !lua_isnoneornil(L, 2);
-  if (options) {
-    luaL_checktype(L, 2, LUA_TTABLE);
-    lua_getfield(L, 2, "id");
+  if (last == 2 && lua_isnil(L, 2)) last = 1;
+  if (last > 1 && is_options(L, last)) {
+    options = last--;
+    lua_getfield(L, options, "id");
     id = display_id(L, -1);
   }
-  push_bundle_of(L, s, 1, true);
-  if (options) add_metadata(L, 2);
-  Bundle b = read_bundle(L, s);
-  record_bundle(L, s, "display", id);
-  if (s->sink.display) s->sink.display(s->sink.user, &b, id, false);
+  if (id && last > 1) return luaL_error(L, "display: an id is for one value, and here are %d", last);
+  int top = lua_gettop(L);
+  for (int i = 1; i <= last; i++) {
+    push_bundle_of(L, s, i, true);
+    if (options) add_metadata(L, options);
+    Bundle b = read_bundle(L, s);
+    record_bundle(L, s, "display", id);
+    if (s->sink.display) s->sink.display(s->sink.user, &b, id, false);
+    lua_settop(L, top);
+  }
   return 0;
 }
 

@@ -13,8 +13,8 @@ local commands = {}
 -- ---- the functions of the prompt ----
 
 for _, entry in ipairs {
-  { "display", "display(value, {id=, metadata=})", "Shows a value at once, as a last expression is shown.  A table " ..
-    "by MIME types, {[\"text/html\"]=...}, is shown as what it holds.", "display{1, 2}" },
+  { "display", "display(value, ..., {id=, metadata=})", "Shows values at once, each as a last expression is shown.  " ..
+    "A table by MIME types, {[\"text/html\"]=...}, is shown as what it holds.", "display{1, 2}" },
   { "update_display", "update_display(value, id)", "Shows a value in the place of the one displayed with that id.",
     "display(0, {id=\"count\"}) update_display(1, \"count\")" },
   { "clear_output", "clear_output{wait=}", "Clears what the input has shown so far, or, with wait, when more comes.",
