@@ -81,7 +81,7 @@ end
 -- Whole where all that is given is.
 local function make_number(kind, o)
   o.whole = is_whole(o.min or 0, o.max or 0, o.value or o.min or 0, o.step or 1)
-  o.value = o.value or o.min or 0
+  o.value = o.value or math.max(o.min or 0, math.min(o.max or 0, 0))
   if o.min or o.max then
     if not (o.min and o.max) then fail(kind, "min and max go together, got one of them") end
     check_limits(kind, o)
@@ -146,7 +146,7 @@ define {
 define {
   name = "number", model = "Text", doc = "A number that is typed; whole where all that is given is.",
   params = {
-    { name = "value", type = "number", default = 0, doc = "what it begins with" },
+    { name = "value", type = "number", optional = true, doc = "what it begins with; what is nearest to 0" },
     { name = "min", type = "number", optional = true, fixed = true },
     { name = "max", type = "number", optional = true, fixed = true },
     { name = "step", type = "number", optional = true, fixed = true, doc = "of its arrows" },
@@ -162,7 +162,7 @@ define {
 define {
   name = "progress", model = "FloatProgress", view = "Progress", doc = "A bar that shows how far a value has come.",
   params = {
-    { name = "value", type = "number", default = 0 },
+    { name = "value", type = "number", optional = true, doc = "where it begins; min" },
     { name = "min", type = "number", default = 0, fixed = true },
     { name = "max", type = "number", default = 1, fixed = true },
     { name = "style", choices = { "", "success", "info", "warning", "danger" }, default = "", doc = "its colour" },
@@ -171,6 +171,7 @@ define {
   example = "local w = nb.ui.progress{max=10}; w.value = 4; return w.value  --> 4.0",
   make = function(kind, o)
     check_limits(kind, o)
+    o.value = o.value or o.min
     local w = widget.new(kind, o)
     o.value = check_range(w, "value", o.value)
     return w

@@ -115,22 +115,28 @@ local function take_update(w, state)
   return changed
 end
 
+-- A change that waited for the last of a drag is handled before whatever else comes.
+local function settle_change(w)
+  local p = own[w]
+  if not p.changed then return end
+  p.changed = false
+  widget.call_handlers(w)
+end
+
 local function receive(w, data, more)
   local p = own[w]
-  if type(data) ~= "table" then return end
+  if type(data) ~= "table" then data = {} end
+  if data.method == "update" and type(data.state) == "table" then
+    p.changed = take_update(w, data.state) or p.changed
+    if more then return end
+  end
   if data.method == "request_state" then  -- from a page that knows no more than the id
     local state, paths, buffers = whole_state(w)
-    return p.comm:send({ method = "update", state = state, buffer_paths = paths }, buffers)
+    p.comm:send({ method = "update", state = state, buffer_paths = paths }, buffers)
   end
-  if data.method == "custom" then
-    if p.kind.custom and type(data.content) == "table" then p.kind.custom(w, data.content) end
-    return
-  end
-  if data.method ~= "update" or type(data.state) ~= "table" then return end
-  p.changed = take_update(w, data.state) or p.changed
-  if p.changed and not more then  -- of a drag the last
-    p.changed = false
-    widget.call_handlers(w)
+  settle_change(w)
+  if data.method == "custom" and p.kind.custom and type(data.content) == "table" then
+    p.kind.custom(w, data.content)
   end
 end
 
@@ -147,6 +153,7 @@ function widget.open(w)
   p.comm.on_message = function(data, _, more) receive(w, data, more) end
   p.comm.on_close = function()
     shown[p.comm.id], p.comm = nil, nil
+    settle_change(w)
   end
   shown[p.comm.id] = w
   return p.comm.id

@@ -156,12 +156,17 @@ class Messages(unittest.TestCase):
     def setUpClass(cls):
         cls.context = kernel(NAME, stderr=subprocess.DEVNULL)
         cls.manager, cls.client = cls.context.__enter__()
+        if kernels.VISITED:
+            cls.client.stop_channels()
 
     @classmethod
     def tearDownClass(cls):
         cls.context.__exit__(None, None, None)
 
     def setUp(self):
+        if kernels.VISITED:  # what is said to who visits would pile up while nobody reads it
+            self.client = connect(self.manager.client())
+            self.addCleanup(self.client.stop_channels)
         if not OURS:  # a message that breaks another kernel shall not be the next test's misfortune
             self.tearDownClass()
             self.setUpClass()

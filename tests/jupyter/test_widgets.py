@@ -95,6 +95,22 @@ class Widgets(unittest.TestCase):
         self.client.outputs(self.update(comm, index=0))
         self.assertEqual(self.client.text("print(c.value)"), "sgd\n")
 
+    def test_a_change_is_handled_when_a_message_of_another_kind_is_the_last(self):
+        _, comm, _ = self.show("c = ui.choice({'a', 'b', 'c'}, {as='buttons'}) c:on_change(function(v) last = v end) c")
+        # As the stock buttons do, in one go: whatever comes first knows of the other.
+        for place, other in ((3, "{method='custom', content={event='click'}}"), (2, "{method='request_state'}"), (3, "7")):
+            self.client.text("comm = require('nablua.session.native').comms['%s'] comm.on_message({method='update', "
+                             "state={index=%d}}, {}, true) comm.on_message(%s, {}, false)" % (comm, place - 1, other))
+            self.assertEqual(self.client.text("last"), '"%s"\n' % "abc"[place - 1])
+        self.client.text("comm.on_message({method='update', state={index=0}}, {}, true)")
+        self.client.outputs(self.client.send("comm_close", {"comm_id": comm, "data": {}}))
+        self.assertEqual(self.client.text("last"), '"a"\n')
+
+    def test_what_is_given_no_value_begins_within_its_limits(self):
+        for code, value in (("progress{min=10, max=20}", 10), ("number{min=10, max=20}", 10), ("number{min=-9, max=-5}", -5),
+                            ("number{min=-1, max=1}", 0), ("slider{min=10, max=20}", 10), ("play{min=10, max=20}", 10)):
+            self.assertEqual(self.show("ui." + code)[0]["state"]["value"], value, code)
+
     def test_children_are_open_before_what_holds_them(self):
         data, comm, opened = self.show("ui.column{ui.label 'a', ui.row{ui.button{label='b'}}}")
         ids = list(opened)
