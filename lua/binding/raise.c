@@ -137,10 +137,8 @@ static int set_describe_call(lua_State *L) {
 }
 
 void nb_open_raise(lua_State *L) {
-  static const luaL_Reg functions[] = {{"raise", raise_message},
-                                       {"set_describe", set_describe},
-                                       {"set_describe_call", set_describe_call},
-                                       {NULL, NULL}};
+  static const luaL_Reg functions[] = {
+      {"raise", raise_message}, {"set_describe", set_describe}, {"set_describe_call", set_describe_call}, {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
   lua_pushboolean(L, 0);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &kept_key);
