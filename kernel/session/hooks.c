@@ -144,8 +144,12 @@ void interrupt_what_runs(Session *s) {
 }
 
 void note_interrupt(Session *s) {
-  Visit *v = s->visit;
-  if (v && (!s->active || v->level == SESSION_LOOK || nb_clock() < v->alone_from)) v->passed++;
+  bool active = s->active;
+  double now = nb_clock();  // which decides for all, also for those that go on only later
+  for (Visit *v = s->visit; v && (!active || v->level == SESSION_LOOK || now < v->alone_from); v = v->outer) {
+    v->passed++;
+    active = true;
+  }
 }
 
 // ---- the user's ----

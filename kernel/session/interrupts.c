@@ -146,12 +146,16 @@ static void stop_hook(lua_State *L, lua_Debug *ar) {
   lua_error(L);
 }
 
-void session_interrupt(Session *s) {
-  note_interrupt(s);
+void deliver_interrupt(Session *s) {
   if (s->active)
     interrupt_what_runs(s);
   else if (s->within)
     s->awaited = 1;
+}
+
+void session_interrupt(Session *s) {
+  note_interrupt(s);
+  deliver_interrupt(s);
 }
 
 void forgive_interrupt(Session *s) {

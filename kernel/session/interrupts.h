@@ -7,6 +7,9 @@
 
 #include "state.h"
 
+// Stops what is evaluated now by an interrupt that was noted before.
+void deliver_interrupt(Session *s);
+
 // Lets what runs go on: the interrupt was meant for another program.
 void forgive_interrupt(Session *s);
 

@@ -156,7 +156,7 @@ static void end(Session *s, Stay *stay) {
   problem_back(V);
   let_signals(&signals);
   if (s->armed != s->marks) s->watcher->rearm(s);
-  for (; stay->visit.passed > 0; stay->visit.passed--) session_interrupt(s);
+  for (; stay->visit.passed > 0; stay->visit.passed--) deliver_interrupt(s);
 }
 
 bool visit_at_once(Session *s, SessionLevel level, void (*run)(void *user), void *user) {

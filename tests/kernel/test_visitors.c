@@ -525,6 +525,26 @@ static void a_look_comes_into_a_visit_and_a_visit_does_not(void **state) {
   assert_string_equal(ask("deep"), "true");
 }
 
+// A look that takes longer than the time for which an interrupt means what runs below, too.
+static void visit_and_be_interrupted(int number) {
+  (void)number;
+  if (front.level == SESSION_BESIDE) {
+    front.level = SESSION_LOOK;
+    beside("while true do end");
+    front.level = SESSION_BESIDE;
+  } else {
+    raise(SIGINT);
+    for (double begun = session_clock(); session_clock() - begun < 0.7;) continue;
+  }
+}
+
+static void an_interrupt_means_all_that_have_just_begun(void **state) {
+  (void)state;
+  expect_visitors(visit_and_be_interrupted, SESSION_BESIDE, 2);
+  assert_int_equal(evaluate("local t = os.time() while os.time() - t < 60 do end"), SESSION_INTERRUPTED);
+  assert_string_equal(front.visitors, "interrupted");
+}
+
 static double visited, last_visit;  // seconds of all visits but the last; when that began
 
 static void hold_up(int number) {
@@ -563,6 +583,7 @@ int main(void) {
       cmocka_unit_test(a_hook_of_the_user_survives),
       cmocka_unit_test(a_look_comes_into_a_visit_and_a_visit_does_not),
       cmocka_unit_test(visitors_take_half_the_time_at_most),
+      cmocka_unit_test(an_interrupt_means_all_that_have_just_begun),
   };
   return cmocka_run_group_tests(tests, open_session, close_session);
 }
