@@ -230,8 +230,8 @@ static int flags_noted(lua_State *L) {
 }
 
 void nb_open_keyframes(lua_State *L) {
-  static const luaL_Reg of_sequence[] = {
-      {"take", take}, {"writes", writes}, {"copied", bytes}, {"copying", seconds}, {"lost", lost}, {NULL, NULL}};
+  static const luaL_Reg of_sequence[] = {{"take", take},       {"writes", writes}, {"copied", bytes},
+                                         {"copying", seconds}, {"lost", lost},     {NULL, NULL}};
   static const luaL_Reg of_frame[] = {{"restore", restore}, {"intact", whole}, {"withdraw", withdraw},
                                       {"cover", cover},     {"drop", drop},    {NULL, NULL}};
   static const luaL_Reg of_withdrawn[] = {{"write", write_withdrawn}, {NULL, NULL}};

@@ -33,7 +33,7 @@ struct Keyframes {
   size_t count, room, bytes, lost;
   uint64_t taken, writes;
   double seconds;  // that copying has taken
-  int refs;  // 1 until it is freed, and 1 for each keyframe
+  int refs;        // 1 until it is freed, and 1 for each keyframe
   bool closed;
 };
 
