@@ -166,8 +166,8 @@ local function go_on(self, alone)
   end
   frames.pass(self)
   disk.note(self)
-  self.lasted = native.clock() - began
-  frames.learn(self, self.lasted_on_all or self.lasted)
+  self.lasted, self.took = native.clock() - began, frames.took(self)
+  frames.learn(self, self.lasted_on_all, self.took_on_all)
   return true
 end
 

@@ -73,6 +73,11 @@ static int bytes(lua_State *L) {
   return 1;
 }
 
+static int seconds(lua_State *L) {
+  lua_pushnumber(L, nb_keyframes_seconds(check_sequence(L, 1)));
+  return 1;
+}
+
 static int lost(lua_State *L) {
   lua_pushinteger(L, (lua_Integer)nb_keyframes_lost(check_sequence(L, 1)));
   return 1;
@@ -225,8 +230,8 @@ static int flags_noted(lua_State *L) {
 }
 
 void nb_open_keyframes(lua_State *L) {
-  static const luaL_Reg of_sequence[] = {
-      {"take", take}, {"writes", writes}, {"copied", bytes}, {"lost", lost}, {NULL, NULL}};
+  static const luaL_Reg of_sequence[] = {{"take", take},       {"writes", writes}, {"copied", bytes},
+                                         {"copying", seconds}, {"lost", lost},     {NULL, NULL}};
   static const luaL_Reg of_frame[] = {{"restore", restore}, {"intact", whole}, {"withdraw", withdraw},
                                       {"cover", cover},     {"drop", drop},    {NULL, NULL}};
   static const luaL_Reg of_withdrawn[] = {{"write", write_withdrawn}, {NULL, NULL}};

@@ -17,8 +17,9 @@ local frames = {}
 local EVEN = 10000      -- steps over which they are even
 local APART = 500       -- the most steps between two
 local GOTO = 0.2        -- seconds that repeating the steps between two may take
-local SHARE = 0.03      -- of a step's time that copying may take
-local SPEED = 4e9       -- bytes a second that memory copies at least
+local SHARE = 0.02      -- of the steps' time that keyframes may take
+local SLOWER = 1.002    -- how much longer each step may take than the shortest lately
+local DEARER = 1.2      -- how much longer each keyframe may take than the shortest lately
 local STREAMED = 0.1    -- of the memory that the batches of a stream may take between two
 local FIELD = 40        -- bytes that a field of a table takes, about
 
@@ -105,6 +106,12 @@ end
 
 -- ---- taking ----
 
+-- What the last one has taken is known now.
+local function learn_cost(self)
+  if self.spent > 0 then self.cost = math.min(self.spent, DEARER * (self.cost or self.spent)) end
+  self.spent = 0
+end
+
 -- Takes one of where the run stands.
 function frames.take(self, forced)
   local last = self.kept[#self.kept]
@@ -113,43 +120,51 @@ function frames.take(self, forced)
     remove(self, #self.kept)
   end
   if forced then events.forget_here(self) end
+  learn_cost(self)
+  local began = native.clock()
   local taken = state.take(self)
   local f = { step = self.at, place = source.copy(self.place), taken = taken, forced = forced,
     weight = weight_of(taken), outside = not self.driven }
   self.kept[#self.kept + 1] = f
   if forced then self.forced[f.step] = f end
-  self.moved = 0
-  for _, p in ipairs(self.net:parameters()) do
-    self.moved = self.moved + 3 * p:numel() * (p.dtype == "f64" and 8 or 4)
-  end
   self.weight = self.weight + f.weight
   state.settle(self)
   thin(self)
   self.streamed = self.source.bytes
+  self.taking = self.taking + native.clock() - began
 end
 
 function frames.open(self)
   self.frames, self.kept, self.weight, self.lost, self.seconds = native.keyframes(), {}, 0, 0, 0
+  self.taking, self.counted, self.spent = 0, 0, 0
   self.forced = {}  -- of those, by step
   events.open(self)
   self.memory = (together.range(self.memory or math.min(1 << 30, nb.memory().limit // 9)))
   frames.take(self, true)
 end
 
--- How long a step takes, as a mean that forgets.
-function frames.learn(self, seconds)
-  self.seconds = self.seconds == 0 and seconds or 0.9 * self.seconds + 0.1 * seconds
+-- How long keyframes have taken since this was last asked: taking them, and the copies that were made when what they
+-- hold was written.
+function frames.took(self)
+  local all, before = self.taking + self.frames:copying(), self.counted
+  self.counted = all
+  return all - before
 end
 
--- Whether it is time for another: often enough to go anywhere soon, seldom enough to cost little.  `moved` is about
--- what a step writes: the parameters, and as much again for each of two moments.
+-- How long a step took, and keyframes meanwhile.  What counts is the least lately: other programs that want the
+-- processor make both longer, by chance and not alike, and going somewhere is to be soon when they do not, too.
+function frames.learn(self, seconds, spent)
+  self.seconds = self.seconds == 0 and seconds or math.min(seconds, SLOWER * self.seconds)
+  self.spent = self.spent + spent
+end
+
+-- Whether it is time for another: often enough to go anywhere soon, seldom enough to cost little.
 function frames.due(self)
   local since = self.at - (self.kept[#self.kept] and self.kept[#self.kept].step or -APART)
   if self.seconds == 0 or since == 0 then return false end
   if self.streamed and self.source.bytes - self.streamed > STREAMED * self.memory then return true end
   if since >= APART then return true end
-  local cheap = self.moved / SPEED / (SHARE * self.seconds)
-  return since >= math.max(cheap, math.min(APART, GOTO / self.seconds))
+  return since * self.seconds >= math.max(GOTO, (self.cost or self.spent) / SHARE)
 end
 
 -- ---- going ----

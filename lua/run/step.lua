@@ -224,11 +224,12 @@ local function samples_of(batch)
 end
 
 -- In a group all ranks know the same of a step: its loss and the number of its samples, how long the one before took,
--- whether rank 1 finds it time to write to the disk.
+-- and keyframes in it, whether rank 1 finds it time to write to the disk.
 local function of_all(self, value, batch)
-  local count, lasted, due = samples_of(batch), self.lasted or 0, together.is_first() and disk.is_due(self)
-  value, count, lasted, due = together.loss(value, count, lasted, due and 1 or 0)
-  self.lasted_on_all, self.time_to_note = together.size() > 1 and lasted / together.size() or nil, due > 0
+  local count, size, due = samples_of(batch), together.size(), together.is_first() and disk.is_due(self)
+  local lasted, spent
+  value, count, lasted, spent, due = together.loss(value, count, self.lasted or 0, self.took or 0, due and 1 or 0)
+  self.lasted_on_all, self.took_on_all, self.time_to_note = lasted / size, spent / size, due > 0
   return value, count
 end
 

@@ -7,6 +7,7 @@
 
 #include <string.h>
 
+#include "nablua/clock.h"
 #include "nablua/events.h"
 #include "nablua/map.h"
 #include "nablua/memory.h"
@@ -31,7 +32,8 @@ struct Keyframes {
   Track **track;
   size_t count, room, bytes, lost;
   uint64_t taken, writes;
-  int refs;  // 1 until it is freed, and 1 for each keyframe
+  double seconds;  // that copying has taken
+  int refs;        // 1 until it is freed, and 1 for each keyframe
   bool closed;
 };
 
@@ -53,6 +55,17 @@ static Storage *storage_of(const Track *t) {
   return t->view->storage;
 }
 
+static void copy(Keyframes *k, Content *c, const Storage *s, Error *err) {
+  double began = nb_clock();
+  c->bytes = nb_alloc(s->bytes, err);
+  c->lost = !c->bytes;
+  k->lost += c->lost;
+  if (c->lost) return;
+  memcpy(c->bytes, s->data, s->bytes);
+  k->bytes += s->bytes;
+  k->seconds += nb_clock() - began;
+}
+
 // The last moment at which the present can be copied.  Without memory it is lost to the keyframes, and what is about
 // to happen goes on.
 static bool on_overwriting(void *user, Storage *s, Error *err) {
@@ -64,13 +77,7 @@ static bool on_overwriting(void *user, Storage *s, Error *err) {
   k->writes++;
   if (!c) return true;
   t->present = NULL;
-  if (c->bytes) return true;
-  c->bytes = nb_alloc(s->bytes, err);
-  c->lost = !c->bytes;
-  k->lost += c->lost;
-  if (c->lost) return true;
-  memcpy(c->bytes, s->data, s->bytes);
-  k->bytes += s->bytes;
+  if (!c->bytes) copy(k, c, s, err);
   return true;
 }
 
@@ -97,6 +104,10 @@ void nb_keyframes_free(Keyframes *k) {
 
 size_t nb_keyframes_bytes(const Keyframes *k) {
   return k->bytes;
+}
+
+double nb_keyframes_seconds(const Keyframes *k) {
+  return k->seconds;
 }
 
 uint64_t nb_keyframes_writes(const Keyframes *k) {

@@ -3,6 +3,7 @@
 local nb = require "nablua"
 local lu = require "luaunit"
 local running = require "running"
+local runs = require "nablua.run"
 local nn, optim, data = nb.nn, nb.optim, nb.data
 local standing, same_bits, differences, walk = running.standing, running.same_bits, running.differences, running.walk
 local nets, optimizers, schedules, make = running.nets, running.optimizers, running.schedules, running.make
@@ -171,6 +172,21 @@ function T.test_memory_stays_within_its_bound()
   local last = standing(run)
   run:to(run.first):to(run.last)
   lu.assertEquals(differences(last, standing(run)), "")
+end
+
+-- Steps of a second each, and keyframes of a second each: few of them, however slow the steps.
+function T.test_keyframes_take_little_of_the_time()
+  local native = require "nablua.native"
+  local clock, seconds = native.clock, 0
+  local _ <close> = setmetatable({}, { __close = function() native.clock = clock end })
+  function native.clock()
+    seconds = seconds + 1
+    return seconds
+  end
+  local run = make("dense", "Adam", "none", { epochs = 100 })
+  run:next(500)
+  local count = #runs.known_of(run).kept
+  lu.assertTrue(count > 5 and count < 20, count)
 end
 
 function T.test_where_not_two_fit_the_last_stays()

@@ -20,6 +20,9 @@ void nb_keyframes_free(Keyframes *k);  // NULL is ignored
 // Bytes of copies that were made and are still needed.
 size_t nb_keyframes_bytes(const Keyframes *k);
 
+// How long copying has taken since the beginning.
+double nb_keyframes_seconds(const Keyframes *k);
+
 // How often, since the beginning, something was written that a keyframe holds, its restoring included; and how many
 // copies could not be made for want of memory.
 uint64_t nb_keyframes_writes(const Keyframes *k);
