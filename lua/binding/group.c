@@ -249,11 +249,13 @@ void nb_wait_end(void) {
   nb_board_go(group.number);
 }
 
-bool nb_pause(Wait *w, Error *err) {
+bool nb_pause(Wait *w, bool moved, Error *err) {
   // Large tensors come in pieces, which move on only when somebody asks: at first a wait asks all the time, and where
   // each rank has a core keeps it, since who lets others have it gets it back after milliseconds on a busy machine.
   static const double OWN = 0.01, BUSY = 0.02, LIGHT = 1, LOOK = 0.05;
-  double now = nb_clock(), waited = now - w->begun;
+  double now = nb_clock();
+  if (moved) w->begun = now;
+  double waited = now - w->begun;
   if (waited < BUSY) {
     if (waited > OWN || !group.has_cores) sched_yield();
   } else {
@@ -287,7 +289,7 @@ static bool complete(Request *r, const char *text, Error *err) {
   bool done = false, ok = nb_request_test(r, &done, err);
   if (ok && done) return true;
   Wait w = nb_wait_begin(text);
-  while (ok && !done) ok = nb_pause(&w, err) && nb_request_test(r, &done, err);
+  while (ok && !done) ok = nb_pause(&w, false, err) && nb_request_test(r, &done, err);
   nb_wait_end();
   return ok;
 }
@@ -398,7 +400,7 @@ bool nb_agree(const Intent *intent, Error *err) {
   if (a.done) return true;
   bool ok = true;
   Wait w = nb_wait_begin(intent->text);
-  while (ok && !a.done) ok = nb_pause(&w, err) && nb_agree_test(&a, err);
+  while (ok && !a.done) ok = nb_pause(&w, false, err) && nb_agree_test(&a, err);
   nb_wait_end();
   return ok;
 }
