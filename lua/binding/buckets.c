@@ -58,6 +58,8 @@ struct Buckets {
   int came_count;
   uint64_t *hashes;
   int64_t exchanges, early, all;
+  int64_t since;           // exchanges, the group has begun anew
+  int age;                 // of the group
   double begun, begins;    // of the walk whose exchange was the last, and of the last walk
   double walked, done;     // the end of that walk and of its exchange
   struct Buckets *older;   // of all that there are
@@ -174,9 +176,14 @@ static bool move_on(Buckets *b, bool *moved, Error *err) {
   return nb_sums_move(CHANNEL_BUCKETS, moved, err);
 }
 
-// After a failure the buckets are others.
+// After a failure, which may have met other ranks elsewhere, all begin as at first, and the buckets are others.
 static bool renew(Buckets *b, Error *err) {
-  return !b->torn || arrange(b, err);
+  if (b->age == nb_group_age() && !b->torn) return true;
+  b->age = nb_group_age();
+  b->ordered = false;
+  b->since = 0;
+  for (int i = 0; i < b->parts; i++) b->order[i] = b->parts - 1 - i;
+  return arrange(b, err);
 }
 
 static bool begin_walk(Buckets *b, Error *err) {
@@ -524,9 +531,9 @@ static bool exchange_rest(Buckets *b, Error *err) {
   b->walking = false;
   ok = ok && wait_for_all(b, err) && write_back(b, err);
   b->done = nb_clock();
-  b->exchanges += ok;
+  b->exchanges += ok, b->since += ok;
   if (ok && b->exchanges == 1) tell_unused(b);
-  if (ok && b->options.drift > 0 && b->exchanges % b->options.drift == 0) ok = compare_parameters(b, err);
+  if (ok && b->options.drift > 0 && b->since % b->options.drift == 0) ok = compare_parameters(b, err);
   if (ok && !b->ordered) ok = learn_order(b, err);
   return ok;
 }
@@ -560,7 +567,7 @@ static void on_walks(void *user) {
 Buckets *nb_buckets_new(Tensor *const *leaves, const char *const *names, int count, BucketOptions o, Error *err) {
   Buckets *b = nb_alloc(sizeof *b, err);
   if (!b) return NULL;
-  *b = (Buckets){.options = o, .parts = count, .older = newest};
+  *b = (Buckets){.options = o, .parts = count, .age = nb_group_age(), .older = newest};
   newest = b;
   b->part = nb_alloc((size_t)count * sizeof *b->part, err);
   if (b->part) memset(b->part, 0, (size_t)count * sizeof *b->part);

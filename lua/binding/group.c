@@ -28,6 +28,7 @@ static struct {
   bool open, left, spawned;
   bool has_cores;     // each rank of this machine may have one
   uint64_t number;    // exchanges begun
+  int age;            // how often it has begun anew
   char broken[1500];  // why nothing more can be exchanged
 } group;
 
@@ -171,11 +172,16 @@ bool nb_group_renew(Error *err) {
   char why[300];
   *group.broken = '\0';
   group.number = 0;
+  group.age++;
   nb_board_renew();
   if (!group.transport->renew(&r, why, sizeof why)) return breaks(err, NB_ERROR_STATE, why);
   if (!complete(&r, "the group to begin anew", err)) return false;
   group.transport->renewed();
   return true;
+}
+
+int nb_group_age(void) {
+  return group.age;
 }
 
 void nb_group_drop(void) {

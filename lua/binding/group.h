@@ -80,6 +80,9 @@ bool nb_group_is_spawned(void);
 // On all ranks, after something has failed on any: the group is whole again, and what was under way is forgotten.
 bool nb_group_renew(Error *err);
 
+// How often that was: what ranks count together begins anew with it, since a failure meets each elsewhere.
+int nb_group_age(void);
+
 // This process is alone again; the others are ended.
 void nb_group_drop(void);
 

@@ -29,7 +29,7 @@ typedef struct Slot {
 
 static struct Line {
   Range *first, *last;  // those that are not wholly on their way
-  int tag;
+  int tag, age;         // of the group, in which tags are counted
   Slot slot[SLOTS];
 } lines[CHANNELS];
 
@@ -151,6 +151,7 @@ static bool test_piece(Slot *k, Channel channel, bool *moved, Error *err) {
 
 void nb_sums_add(Channel channel, Range *r) {
   struct Line *line = &lines[channel];
+  if (line->age != nb_group_age()) *line = (struct Line){.age = nb_group_age()};
   r->left = r->count, r->next = 0, r->after = NULL;
   r->begun = r->ended = r->count > 0 ? 0 : nb_clock();
   if (r->count == 0) return;
@@ -174,7 +175,8 @@ bool nb_sums_move(Channel channel, bool *moved, Error *err) {
 }
 
 void nb_sums_forget(Channel channel) {
-  lines[channel] = (struct Line){0};
+  for (int i = 0; i < SLOTS; i++) lines[channel].slot[i].range = NULL;
+  lines[channel].first = NULL;
 }
 
 bool nb_sums_whole(Channel channel, Range *r, const char *text, Error *err) {

@@ -113,9 +113,10 @@ local function picture(self)
     parts[#parts + 1] = ('<text x="0" y="%d" fill="currentColor">%s</text>'):format(y + 12,
       text.escape(text.cut(label, 34)))
     for _, part in ipairs(parts_of(self, row)) do
-      parts[#parts + 1] = ('<rect x="%.2f" y="%d" width="%.2f" height="%d" fill="%s"><title>%s %s</title></rect>'):format(
-        NAMES + part[1] * scale, y + 2, math.max((part[2] - part[1]) * scale, part[3] == "moves" and 1 or 0), ROW - 4,
-        FILLS[part[3]], part[3], flame.time(part[2] - part[1]))
+      local from, to, kind = table.unpack(part)
+      local wide = math.max((to - from) * scale, kind == "moves" and 1 or 0)
+      parts[#parts + 1] = ('<rect x="%.2f" y="%d" width="%.2f" height="%d" fill="%s"><title>%s %s</title></rect>')
+        :format(NAMES + from * scale, y + 2, wide, ROW - 4, FILLS[kind], kind, flame.time(to - from))
     end
   end
   parts[#parts + 1] = ('<line x1="%.2f" x2="%.2f" y1="0" y2="%d" stroke="%s" stroke-dasharray="3 3"/></svg>'):format(
