@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Gradients summed over a group while backward runs.
 //
-//   backward ──► arrived(leaf) ──► its bucket ──► full: on its way (sums.h) ... ──► walked: wait, write back
+//   backward ──► arrived(leaf) ──► its bucket ──► full: on its way (pieces.h) ... ──► walked: wait, write back
 //
 // A large gradient is a bucket by itself and is summed where it lies; small ones are copied into one together, and
 // back. Buckets stand in the order in which backward was seen to fill them, so that the first is on its way while the
@@ -19,7 +19,7 @@
 #include "nablua/events.h"
 #include "nablua/map.h"
 #include "nablua/memory.h"
-#include "sums.h"
+#include "pieces.h"
 
 enum { LARGE_SHARE = 16 };  // of the bytes of a bucket: a gradient above it is one by itself
 
@@ -172,8 +172,8 @@ static bool may_begin(const Buckets *b) {
 static bool move_on(Buckets *b, bool *moved, Error *err) {
   if (!nb_agree_test(&b->agreement, err)) return false;
   for (; may_begin(b) && b->sent < b->buckets && is_full(b, b->sent); b->sent++, *moved = true)
-    nb_sums_add(CHANNEL_BUCKETS, &b->bucket[b->sent].range);
-  return nb_sums_move(CHANNEL_BUCKETS, moved, err);
+    nb_pieces_add(CHANNEL_BUCKETS, &b->bucket[b->sent].range);
+  return nb_pieces_move(CHANNEL_BUCKETS, moved, err);
 }
 
 // After a failure, which may have met other ranks elsewhere, all begin as at first, and the buckets are others.
@@ -521,7 +521,7 @@ static void tear(Buckets *b) {
     if (!under_way && p->lent) nb_tensor_release(&p->grad);
     p->grad = NULL;
   }
-  nb_sums_forget(CHANNEL_BUCKETS);
+  nb_pieces_forget(CHANNEL_BUCKETS);
 }
 
 static bool exchange_rest(Buckets *b, Error *err) {

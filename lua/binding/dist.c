@@ -19,8 +19,8 @@
 #include "nablua/random.h"
 #include "nablua_lua.h"
 #include "open.h"
+#include "pieces.h"
 #include "relay.h"
-#include "sums.h"
 #include "workers.h"
 
 static const char buckets_name[] = "nablua.buckets", member_name[] = "nablua.member";
@@ -368,8 +368,9 @@ static bool move(const Move *m, Tensor **out, Error *err) {
   bool in_place = motion == MOTION_ALLREDUCE || motion == MOTION_REDUCE || motion == MOTION_BROADCAST;
   if (in_place) memcpy(to, data, (size_t)count * nb_dtype_size(l.dtype));
   if (motion == MOTION_ALLREDUCE && m->reduction == REDUCTION_SUM && nb_dtype_is_float(l.dtype))
-    ok = nb_sums_whole(CHANNEL_DATA, &(Range){.dtype = l.dtype, .at = to, .count = count, .factor = 1, .piece = PIECE},
-                       m->intent.text, err);
+    ok =
+        nb_pieces_whole(CHANNEL_DATA, &(Range){.dtype = l.dtype, .at = to, .count = count, .factor = 1, .piece = PIECE},
+                        m->intent.text, err);
   else
     ok = exchange_data(m, motion, l.dtype, in_place ? NULL : data, to, count, err);
   // What has failed may still be under way in MPI: its memory stays.

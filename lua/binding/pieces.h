@@ -8,8 +8,8 @@
 //
 // Nothing more is moved, and nothing is copied on the way where a process may read another's memory.  Between machines
 // MPI adds up, which knows the network.
-#ifndef NABLUA_SUMS_H
-#define NABLUA_SUMS_H
+#ifndef NABLUA_PIECES_H
+#define NABLUA_PIECES_H
 
 #include "group.h"
 #include "nablua/tensor.h"
@@ -28,15 +28,15 @@ typedef struct Range {
 } Range;
 
 // Ranges of a channel begin in the order in which they are added, which is the same on all ranks.
-void nb_sums_add(Channel channel, Range *r);
+void nb_pieces_add(Channel channel, Range *r);
 
 // Lets what is under way move on; *moved says whether any did.
-bool nb_sums_move(Channel channel, bool *moved, Error *err);
+bool nb_pieces_move(Channel channel, bool *moved, Error *err);
 
 // After a failure: what is under way is forgotten.  MPI may still write to its memory, which stays.
-void nb_sums_forget(Channel channel);
+void nb_pieces_forget(Channel channel);
 
 // One range alone, to its end; `text` says what waits.
-bool nb_sums_whole(Channel channel, Range *r, const char *text, Error *err);
+bool nb_pieces_whole(Channel channel, Range *r, const char *text, Error *err);
 
 #endif

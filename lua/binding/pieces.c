@@ -3,7 +3,7 @@
 //
 // A few pieces are under way at a time, each in a slot.  All ranks begin the same pieces in the same order, and a rank
 // has a slot for the oldest that is not done: so something always moves.
-#include "sums.h"
+#include "pieces.h"
 
 #include "nablua/addup.h"
 #include "nablua/clock.h"
@@ -149,7 +149,7 @@ static bool test_piece(Slot *k, Channel channel, bool *moved, Error *err) {
 
 // ---- all of them ----
 
-void nb_sums_add(Channel channel, Range *r) {
+void nb_pieces_add(Channel channel, Range *r) {
   struct Line *line = &lines[channel];
   if (line->age != nb_group_age()) *line = (struct Line){.age = nb_group_age()};
   r->left = r->count, r->next = 0, r->after = NULL;
@@ -162,7 +162,7 @@ void nb_sums_add(Channel channel, Range *r) {
   line->last = r;
 }
 
-bool nb_sums_move(Channel channel, bool *moved, Error *err) {
+bool nb_pieces_move(Channel channel, bool *moved, Error *err) {
   struct Line *line = &lines[channel];
   for (int i = 0; i < SLOTS; i++)
     if (line->slot[i].range && !test_piece(&line->slot[i], channel, moved, err)) return false;
@@ -174,18 +174,18 @@ bool nb_sums_move(Channel channel, bool *moved, Error *err) {
   return true;
 }
 
-void nb_sums_forget(Channel channel) {
+void nb_pieces_forget(Channel channel) {
   for (int i = 0; i < SLOTS; i++) lines[channel].slot[i].range = NULL;
   lines[channel].first = NULL;
 }
 
-bool nb_sums_whole(Channel channel, Range *r, const char *text, Error *err) {
-  nb_sums_add(channel, r);
-  bool moved = true, ok = nb_sums_move(channel, &moved, err);
+bool nb_pieces_whole(Channel channel, Range *r, const char *text, Error *err) {
+  nb_pieces_add(channel, r);
+  bool moved = true, ok = nb_pieces_move(channel, &moved, err);
   if (ok && r->left == 0) return true;
   Wait w = nb_wait_begin(text);
-  for (; ok && r->left > 0; moved = false) ok = nb_sums_move(channel, &moved, err) && nb_pause(&w, moved, err);
+  for (; ok && r->left > 0; moved = false) ok = nb_pieces_move(channel, &moved, err) && nb_pause(&w, moved, err);
   nb_wait_end();
-  if (!ok) nb_sums_forget(channel);
+  if (!ok) nb_pieces_forget(channel);
   return ok;
 }
