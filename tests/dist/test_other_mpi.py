@@ -21,7 +21,7 @@ nb.seed(1)
 local net = dist.parallel(nn.Linear(400, 300))
 net(nb.full({ 1, 400 }, dist.rank)):sum():backward()
 local g = net.weight.grad
-io.write(dist.rank, "/", dist.size, " ", g:min():item(), " ", g:max():item(), "\\n")
+io.write(("%d/%d %.1f %.1f\\n"):format(dist.rank, dist.size, g:min():item(), g:max():item()))
 """
 
 

@@ -164,7 +164,7 @@ class Parallel(unittest.TestCase):
         w.grad = nil
         if dist.rank == 1 then w:sum():backward() else small:sum():backward() end
         seen[6] = all(w.grad)
-        io.write(table.concat(seen, " "), "\\n")
+        io.write(table.concat(seen, " ") .. "\\n")
         """)
         # Of ranks 1 and 2: 1.5; then 1.5 + 2·rank, and with rank more of both the mean is 1.5 + 3·1.5.
         self.assertEqual((status, out), (0, "1.5 1.5 6.0 1.0 1.5 0.5\n" * 2), err)
@@ -181,7 +181,7 @@ class Parallel(unittest.TestCase):
           b(a(nb.full({ 1, 300 }, dist.rank))):sum():backward()
         end
         local function all(t) return t:min():item() == t:max():item() and t:max():item() end
-        io.write(all(a.weight.grad), " ", all(b.weight.grad), "\\n")
+        io.write(("%g %g\\n"):format(all(a.weight.grad), all(b.weight.grad)))
         """)
         # With x = rank everywhere da = 301·x and db = 300·x; the mean of ranks is 2.
         self.assertEqual((status, out), (0, "602 600\n" * 3), err)
