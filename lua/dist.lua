@@ -215,9 +215,20 @@ define("no_sync", {
 define("figures", {
   doc = "What is known of the exchanges of a parallel net: {exchanges= how many backwards, overlap= the share of " ..
     "buckets that were on their way before their backward's end, unused= the paths of parameters without a gradient " ..
-    "on any rank}.", signature = "dist.figures(net)", see = { "dist.parallel" },
+    "on any rank}.", signature = "dist.figures(net)", see = { "dist.timeline", "dist.parallel" },
   example = "dist.figures(dist.parallel(nn.Linear(2, 1))).exchanges  --> 0",
   function(net) return parallel.figures(net) end,
+})
+
+define("timeline", {
+  doc = "When the gradients of a parallel net were exchanged in its last backward: a row for backward and one for " ..
+    "each bucket, from where it was full over where it left to where the sum was there.  A picture in notebooks; " ..
+    "print(dist.timeline(net)) in scripts.  Fields, in seconds from backward's beginning: walked (its end), done " ..
+    "(that of the exchange), hidden (the share of the exchange that went on beside backward), buckets, a list of " ..
+    "{first= parameter, count=, bytes=, full=, begun=, ended=}.", signature = "dist.timeline(net)",
+  see = { "dist.figures", "inspect.profile" },
+  example = "#dist.timeline(dist.parallel(nn.Linear(2, 1))).buckets  --> 0",
+  function(net) return require "nablua.dist.timeline" (net) end,
 })
 
 -- ---- from a prompt ----

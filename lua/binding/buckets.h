@@ -27,6 +27,21 @@ void nb_buckets_weigh(double weight);
 // The index of the ith parameter that had no gradient on any rank at the last exchange, -1 when there are no more.
 int nb_buckets_unused(const Buckets *b, int i);
 
+// The last exchange, by nb_clock: when its backward began and ended, when all was there, and how many buckets it had.
+typedef struct WalkTimes {
+  double begun, walked, done;
+  int buckets;
+} WalkTimes;
+WalkTimes nb_buckets_walk(const Buckets *b);
+
+// A bucket of it: its first parameter, how many it has, when it was full, when it left and when its sum was there.
+typedef struct BucketTimes {
+  int first, count;
+  int64_t bytes;
+  double full, begun, ended;
+} BucketTimes;
+BucketTimes nb_buckets_times(const Buckets *b, int i);
+
 // How many exchanges there were, and how many of their buckets were on their way before backward's end.
 void nb_buckets_count(const Buckets *b, int64_t *exchanges, int64_t *early, int64_t *all);
 

@@ -19,6 +19,7 @@
 #include "nablua/random.h"
 #include "nablua_lua.h"
 #include "open.h"
+#include "pieces.h"
 #include "relay.h"
 #include "workers.h"
 
@@ -269,7 +270,7 @@ static Element element_of(DType dtype) {
 typedef struct Shape {
   int64_t dtype, ndim, sizes[NB_MAX_DIMS];
 } Shape;
-enum { SHAPE_NUMBERS = 2 + NB_MAX_DIMS };
+enum { SHAPE_NUMBERS = 2 + NB_MAX_DIMS, PIECE = 4 << 20 /* bytes that are summed at once */ };
 
 static Shape shape_of(const Layout *l) {
   Shape s = {l->dtype, l->ndim, {0}};
@@ -366,7 +367,12 @@ static bool move(const Move *m, Tensor **out, Error *err) {
   void *to = gets ? nb_tensor_data(*out) : NULL;
   bool in_place = motion == MOTION_ALLREDUCE || motion == MOTION_REDUCE || motion == MOTION_BROADCAST;
   if (in_place) memcpy(to, data, (size_t)count * nb_dtype_size(l.dtype));
-  ok = exchange_data(m, motion, l.dtype, in_place ? NULL : data, to, count, err);
+  if (motion == MOTION_ALLREDUCE && m->reduction == REDUCTION_SUM && nb_dtype_is_float(l.dtype))
+    ok =
+        nb_pieces_whole(CHANNEL_DATA, &(Range){.dtype = l.dtype, .at = to, .count = count, .factor = 1, .piece = PIECE},
+                        m->intent.text, err);
+  else
+    ok = exchange_data(m, motion, l.dtype, in_place ? NULL : data, to, count, err);
   // What has failed may still be under way in MPI: its memory stays.
   if (!ok) *out = NULL;
   if (!ok && m->t) nb_tensor_retain(m->t);
@@ -486,6 +492,39 @@ static int state_of_buckets(lua_State *L) {
   return 4;
 }
 
+static void set_seconds(lua_State *L, const char *name, double seconds) {
+  lua_pushnumber(L, seconds);
+  lua_setfield(L, -2, name);
+}
+
+// native.dist_times(buckets) → nil before the first exchange, or of the last, in seconds from its backward's beginning:
+// { walked=, done=, { first= parameter, count=, bytes=, full=, begun=, ended= }, ... }
+static int times_of_buckets(lua_State *L) {
+  const Buckets *b = check_buckets(L);
+  int64_t exchanges, early, all;
+  nb_buckets_count(b, &exchanges, &early, &all);
+  if (exchanges == 0) return 0;
+  WalkTimes walk = nb_buckets_walk(b);
+  lua_createtable(L, walk.buckets, 2);
+  set_seconds(L, "walked", walk.walked - walk.begun);
+  set_seconds(L, "done", walk.done - walk.begun);
+  for (int i = 0; i < walk.buckets; i++) {
+    BucketTimes k = nb_buckets_times(b, i);
+    lua_createtable(L, 0, 6);
+    lua_pushinteger(L, k.first + 1);
+    lua_setfield(L, -2, "first");
+    lua_pushinteger(L, k.count);
+    lua_setfield(L, -2, "count");
+    lua_pushinteger(L, k.bytes);
+    lua_setfield(L, -2, "bytes");
+    set_seconds(L, "full", k.full - walk.begun);
+    set_seconds(L, "begun", k.begun - walk.begun);
+    set_seconds(L, "ended", k.ended - walk.begun);
+    lua_rawseti(L, -2, i + 1);
+  }
+  return 1;
+}
+
 // native.dist_weigh(weight)
 static int weigh(lua_State *L) {
   nb_buckets_weigh(luaL_checknumber(L, 1));
@@ -514,6 +553,7 @@ void nb_open_dist(lua_State *L) {
                                        {"dist_forget", forget_buckets},
                                        {"dist_sync", sync_buckets},
                                        {"dist_state", state_of_buckets},
+                                       {"dist_times", times_of_buckets},
                                        {"dist_weigh", weigh},
                                        {NULL, NULL}};
   nb_make_class(L, buckets_name, collect_buckets, NULL);

@@ -28,6 +28,7 @@ static struct {
   bool open, left, spawned;
   bool has_cores;     // each rank of this machine may have one
   uint64_t number;    // exchanges begun
+  int age;            // how often it has begun anew
   char broken[1500];  // why nothing more can be exchanged
 } group;
 
@@ -171,11 +172,16 @@ bool nb_group_renew(Error *err) {
   char why[300];
   *group.broken = '\0';
   group.number = 0;
+  group.age++;
   nb_board_renew();
   if (!group.transport->renew(&r, why, sizeof why)) return breaks(err, NB_ERROR_STATE, why);
   if (!complete(&r, "the group to begin anew", err)) return false;
   group.transport->renewed();
   return true;
+}
+
+int nb_group_age(void) {
+  return group.age;
 }
 
 void nb_group_drop(void) {
@@ -249,11 +255,13 @@ void nb_wait_end(void) {
   nb_board_go(group.number);
 }
 
-bool nb_pause(Wait *w, Error *err) {
+bool nb_pause(Wait *w, bool moved, Error *err) {
   // Large tensors come in pieces, which move on only when somebody asks: at first a wait asks all the time, and where
   // each rank has a core keeps it, since who lets others have it gets it back after milliseconds on a busy machine.
   static const double OWN = 0.01, BUSY = 0.02, LIGHT = 1, LOOK = 0.05;
-  double now = nb_clock(), waited = now - w->begun;
+  double now = nb_clock();
+  if (moved) w->begun = now;
+  double waited = now - w->begun;
   if (waited < BUSY) {
     if (waited > OWN || !group.has_cores) sched_yield();
   } else {
@@ -287,7 +295,7 @@ static bool complete(Request *r, const char *text, Error *err) {
   bool done = false, ok = nb_request_test(r, &done, err);
   if (ok && done) return true;
   Wait w = nb_wait_begin(text);
-  while (ok && !done) ok = nb_pause(&w, err) && nb_request_test(r, &done, err);
+  while (ok && !done) ok = nb_pause(&w, false, err) && nb_request_test(r, &done, err);
   nb_wait_end();
   return ok;
 }
@@ -398,7 +406,7 @@ bool nb_agree(const Intent *intent, Error *err) {
   if (a.done) return true;
   bool ok = true;
   Wait w = nb_wait_begin(intent->text);
-  while (ok && !a.done) ok = nb_pause(&w, err) && nb_agree_test(&a, err);
+  while (ok && !a.done) ok = nb_pause(&w, false, err) && nb_agree_test(&a, err);
   nb_wait_end();
   return ok;
 }

@@ -49,13 +49,13 @@ bool nb_exchange(const Exchange *x, const char *text, Error *err);
 bool nb_request_begin(const Exchange *x, Request *r, Error *err);
 bool nb_request_test(Request *r, bool *done, Error *err);
 
-// A wait: nb_pause between two tests of something; false when it cannot end well.
+// A wait: nb_pause between two tests of something, with whether that has moved; false when it cannot end well.
 typedef struct Wait {
   double begun, looked;
   int turns;
 } Wait;
 Wait nb_wait_begin(const char *text);
-bool nb_pause(Wait *w, Error *err);
+bool nb_pause(Wait *w, bool moved, Error *err);
 void nb_wait_end(void);
 
 // Nothing more is exchanged from now on; `why` is said to whoever tries.
@@ -79,6 +79,9 @@ bool nb_group_is_spawned(void);
 
 // On all ranks, after something has failed on any: the group is whole again, and what was under way is forgotten.
 bool nb_group_renew(Error *err);
+
+// How often that was: what ranks count together begins anew with it, since a failure meets each elsewhere.
+int nb_group_age(void);
 
 // This process is alone again; the others are ended.
 void nb_group_drop(void);

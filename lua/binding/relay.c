@@ -40,7 +40,7 @@ typedef enum Carrier { COMING, READY, UNABLE } Carrier;
 
 typedef struct Command {
   atomic_int state;
-  int motion, channel, element, reduction, peer;
+  int motion, channel, element, reduction, peer, tag;
   int64_t count, from, to;  // the last two are places in the arena, or NOTHING
   char why[TEXT];
 } Command;
@@ -303,7 +303,7 @@ static bool relay_begin(const Exchange *x, Request *r, char *why, size_t size) {
   if (in > 0 && from) memcpy(relay.arena + at, from, in);
   c->motion = (int)x->motion, c->channel = (int)x->channel;
   c->element = (int)x->element, c->reduction = (int)x->reduction;
-  c->peer = x->peer, c->count = x->count;
+  c->peer = x->peer, c->tag = x->tag, c->count = x->count;
   c->from = x->from ? at : NOTHING;
   c->to = in_place ? at : x->to ? at + (int64_t)whole(in) : NOTHING;
   go(c);
@@ -415,7 +415,8 @@ static void begin_command(Command *c) {
                   .from = c->from == NOTHING ? NULL : relay.arena + c->from,
                   .to = c->to == NOTHING ? NULL : relay.arena + c->to,
                   .count = c->count,
-                  .peer = c->peer};
+                  .peer = c->peer,
+                  .tag = c->tag};
     ok = carrier.real->start(&x, &a->request, why, sizeof why);
   }
   if (!ok) {

@@ -169,9 +169,9 @@ static int begin(const Exchange *x, MPI_Request *r) {
     case MOTION_SCATTER:
       return MPI_Iscatter(x->from, n, type, x->to, n, type, x->peer, on, r);
     case MOTION_SEND:
-      return MPI_Isend(x->from, n, type, x->peer, 0, on, r);
+      return MPI_Isend(x->from, n, type, x->peer, x->tag, on, r);
     case MOTION_RECEIVE:
-      return MPI_Irecv(x->to, n, type, x->peer, 0, on, r);
+      return MPI_Irecv(x->to, n, type, x->peer, x->tag, on, r);
   }
   return MPI_ERR_OTHER;
 }

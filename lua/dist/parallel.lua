@@ -115,4 +115,11 @@ function parallel.figures(net)
   return { exchanges = exchanges, overlap = all > 0 and early / all or 0, unused = unused }
 end
 
+-- The times of the last exchange of a net, as native.dist_times gives them with the paths of parameters; nil before it.
+function parallel.times(net)
+  local times = buckets_of[net] and native.dist_times(buckets_of[net])
+  for _, bucket in ipairs(times or {}) do bucket.first = names_of[net][bucket.first] end
+  return times
+end
+
 return parallel

@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { TRANSPORT_VERSION = 3, TRANSPORT_REQUEST = 16 /* bytes */ };
+enum { TRANSPORT_VERSION = 4, TRANSPORT_REQUEST = 16 /* bytes */ };
 
 typedef enum Element { ELEMENT_U8, ELEMENT_I64, ELEMENT_U64, ELEMENT_F32, ELEMENT_F64, ELEMENTS } Element;
 
@@ -43,6 +43,7 @@ typedef struct Exchange {
   void *to;
   int64_t count;
   int peer;  // the root, or the other end
+  int tag;   // below 32768: of sends and receives those of one tag meet, in their order
 } Exchange;
 
 typedef struct Request {

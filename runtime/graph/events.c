@@ -106,6 +106,10 @@ void nb_tell_visiting(const Node *n) {
   TELL(NB_INNER, visiting, l->visiting(l->user, n));
 }
 
+void nb_tell_walks(void) {
+  TELL(NB_INNER, walks, l->walks(l->user));
+}
+
 bool nb_tell_arrived(Tensor *leaf, Tensor **grad, Error *err) {
   bool ok = true;
   TELL(NB_INNER, arrived, ok = ok && l->arrived(l->user, leaf, grad, err));

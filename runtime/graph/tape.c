@@ -597,6 +597,7 @@ bool nb_backward(Tensor *J, Tensor *grad, BackwardOptions options, Error *err) {
   Walk w = {.options = options, .err = err};
   walk_begin(&w);
   w.awaited = nb_awaits_arrivals();
+  if (w.awaited) nb_tell_walks();
   bool ok = (!w.awaited || nb_count_uses(J->node, &w.uses, err)) && walk_back(&w, J, grad);
   if (w.awaited) ok = ok && tell_rest(&w);
   for (int i = 0; ok && i < w.leaf_count; i++) ok = deposit(&w, &w.leaves[i]);

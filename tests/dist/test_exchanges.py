@@ -76,6 +76,21 @@ class Exchanges(unittest.TestCase):
         self.assertEqual(got[1, "ring"], "bool 1.0 0.0")
         self.assertEqual(got[3, "shape"], "f32 1.0 2.0")
 
+    def test_sums_in_pieces(self):
+        # Longer than a piece, and of lengths that no number of ranks divides; whole numbers are exact.
+        got = lines(3, """
+        for _, count in ipairs { 1, 15, 1025, 3000001 } do
+          for _, dtype in ipairs { "f32", "f64" } do
+            local t = (nb.arange(1, count) % 1000):to(dtype)
+            local sum = dist.allreduce_(t * (r == 3 and 10 or r))
+            show(dtype .. "-" .. count, (sum - t * 13):abs():max())
+          end
+        end
+        """)
+        self.assertEqual(len(got), 24)
+        for (rank, name), value in got.items():
+            self.assertEqual(value, name[:3] + " 0.0", name)
+
     def test_views_empties_and_large_ones(self):
         got = lines(2, """
         local x = nb.zeros(3, 4)

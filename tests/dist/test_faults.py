@@ -182,7 +182,7 @@ class Deaths(unittest.TestCase):
         self.assertEqual(got, self.whole[place == "checkpoint"])
 
     def check_stopped(self, place, rank):
-        err, pid = self.strike(place, rank, signal.SIGSTOP, NABLUA_STALL="4")
+        err, pid = self.strike(place, rank, signal.SIGSTOP, NABLUA_STALL="2.5")
         self.assertRegex(err, r"rank %d \(process %d\) gives no sign of life: it is stopped" % (rank, pid))
 
     def test_killed_in_a_forward_pass(self):

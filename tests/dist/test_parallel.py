@@ -142,6 +142,91 @@ class Parallel(unittest.TestCase):
         # d(w·w·x)/dw = 2·w·x = 4·x; the hook makes it 40·x; the mean of x is 1.5.
         self.assertEqual((status, out), (0, "60.0\n" * 2), err)
 
+    def test_large_gradients_lie_where_they_are_summed(self):
+        status, out, err = run(2, """
+        local net = nn.Sequential(nn.Linear(600, 601, { bias = false }), nn.Linear(3, 3, { bias = false }))
+        local w, small = net[1].weight, net[2].weight
+        dist.parallel(net)
+        local function back(k) (w * (dist.rank * k)):sum():backward() end
+        local function all(t) return t:min():item() == t:max():item() and t:max():item() end
+        back(1)
+        local held = w.grad
+        dist.no_sync(back, 2)
+        local own = all(w.grad) - 2 * dist.rank
+        back(1)
+        small:sum():backward()  -- w takes part with what it has
+        local seen = { all(held), own, all(w.grad), all(small.grad) }
+        w.grad = nil
+        local J = w.T:sum() * dist.rank
+        J = J + (w * 0):sum()
+        J:backward()
+        seen[5] = all(w.grad)
+        w.grad = nil
+        if dist.rank == 1 then w:sum():backward() else small:sum():backward() end
+        seen[6] = all(w.grad)
+        io.write(table.concat(seen, " ") .. "\\n")
+        """)
+        # Of ranks 1 and 2: 1.5; then 1.5 + 2·rank, and with rank more of both the mean is 1.5 + 3·1.5.
+        self.assertEqual((status, out), (0, "1.5 1.5 6.0 1.0 1.5 0.5\n" * 2), err)
+
+    def test_two_nets_in_one_backward(self):
+        status, out, err = run(3, """
+        local a, b = nn.Linear(300, 300, { bias = false }), nn.Linear(300, 301, { bias = false })
+        for _, net in ipairs { a, b } do
+          nb.no_grad(net.weight.fill_, net.weight, 1)
+          dist.parallel(net)
+        end
+        for _ = 1, 5 do
+          a:zero_grad() b:zero_grad()
+          b(a(nb.full({ 1, 300 }, dist.rank))):sum():backward()
+        end
+        local function all(t) return t:min():item() == t:max():item() and t:max():item() end
+        io.write(("%g %g\\n"):format(all(a.weight.grad), all(b.weight.grad)))
+        """)
+        # With x = rank everywhere da = 301·x and db = 300·x; the mean of ranks is 2.
+        self.assertEqual((status, out), (0, "602 600\n" * 3), err)
+
+    def test_a_parameter_of_two_parallel_nets_is_summed_once(self):
+        status, out, err = run(2, """
+        local part = nn.Linear(600, 600)
+        local whole = nn.Sequential(part, nn.Linear(600, 1))
+        dist.parallel(part, { reduce = "sum" })
+        dist.parallel(whole, { reduce = "sum" })
+        whole(nb.full({ 1, 600 }, dist.rank)):sum():backward()
+        local ratio = part.weight.grad[1][1] / part.bias.grad[1]
+        io.write(("%.4f %g\\n"):format(ratio:item(), whole[2].bias.grad:item()))
+        """)
+        # The weight's gradient is x times the bias', which are equal on all ranks: of the sums it is 3 to 2.
+        self.assertEqual((status, out), (0, "1.5000 2\n" * 2), err)
+
+    def test_the_timeline_shows_when_buckets_went(self):
+        status, out, err = run(2, """
+        local layers = {}
+        for i = 1, 6 do layers[i] = nn.Linear(400, 400) end
+        local net = nn.Sequential(layers)
+        dist.parallel(net)
+        print(dist.rank, #dist.timeline(net).buckets)
+        for _ = 1, 3 do
+          net:zero_grad()
+          net(nb.rand(200, 400)):sum():backward()
+        end
+        local t = dist.timeline(net)
+        assert(t.walked > 0 and t.done >= t.walked and t.hidden >= 0 and t.hidden <= 1)
+        local bytes, params = 0, 0
+        for i, b in ipairs(t.buckets) do
+          assert(0 < b.full and b.full <= b.begun and b.begun <= b.ended and b.ended <= t.done)
+          assert(i == 1 or b.begun >= t.buckets[i - 1].begun)
+          bytes, params = bytes + b.bytes, params + b.count
+        end
+        assert(bytes == 6 * (400 * 400 + 400) * 4 and params == 12)
+        assert(t.buckets[1].full < t.walked and t.buckets[1].first == "6.weight")
+        if dist.rank == 1 then print(t) end
+        """)
+        self.assertEqual(status, 0, err)
+        self.assertIn("1\t0\n", out)
+        self.assertRegex(out, r"backward \S+ .?s, all gradients there \S+ .?s later; \d+ % of the exchange beside it")
+        self.assertRegex(out, r"(?m)^6\.weight +640 kB [ ·]*█+")
+
     def test_a_compiled_step_is_not_replayed(self):
         status, out, err = run(2, """
         local net = dist.parallel(nn.Linear(1, 1, { bias = false }))

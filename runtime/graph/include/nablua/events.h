@@ -53,7 +53,9 @@ typedef struct Listener {
   void (*computing)(void *user, const Op *op);
   // The backward rule of a node is about to run, or with NULL: has run.
   void (*visiting)(void *user, const Node *n);
-  // A walk that will deposit its gradients has brought all that it has for a leaf.  `grad`, owned, is what will be
+  // A walk that will deposit its gradients begins.
+  void (*walks)(void *user);
+  // Such a walk has brought all that it has for a leaf.  `grad`, owned, is what will be
   // added to the leaf's gradient, and may be replaced by another tensor of its shape.  In the order of the walk, while
   // it goes on, but for leaves with hooks, which are told at its end.  One that returns false ends the walk.
   bool (*arrived)(void *user, Tensor *leaf, Tensor **grad, Error *err);
@@ -104,6 +106,7 @@ bool nb_tell_applied(Voice voice, const Applied *a, Error *err);
 bool nb_tell_writing(Tensor *target, Error *err);
 bool nb_tell_overwriting(Storage *s, Error *err);
 bool nb_tell_visited(Node *node, Tensor *const *grad, Tensor *const *given, Error *err);
+void nb_tell_walks(void);
 bool nb_tell_arrived(Tensor *leaf, Tensor **grad, Error *err);
 bool nb_tell_walked(bool whole, Error *err);
 
