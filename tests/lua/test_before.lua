@@ -109,20 +109,24 @@ local SETUPS = {
 
 local STEPS = 300
 
+-- The loss that a rate trains to, as the mean of those of the last fifth of steps: where rates are large that of the
+-- last step alone is luck.
 local function train_once(net, start, loss, kind, lr, x, y, seed)
   net:load_state(start)
   nb.seed(seed)
-  local opt, steps = optim[kind](net:parameters(), { lr = lr }), 0
+  local opt, steps, sum = optim[kind](net:parameters(), { lr = lr }), 0, 0
   while steps < STEPS do
     for bx, by in data.batches { x, y, size = 64, shuffle = true } do
       opt:zero_grad()
       loss(net(bx), by):backward()
       opt:step()
       steps = steps + 1
+      if steps > 0.8 * STEPS and steps <= STEPS and steps % 5 == 0 then
+        sum = sum + nb.no_grad(function() return loss(net(x), y):item() end)
+      end
     end
   end
-  local J = nb.no_grad(function() return loss(net(x), y):item() end)
-  return J == J and J or math.huge
+  return sum == sum and sum / (0.2 * STEPS / 5) or math.huge
 end
 
 -- The median of three orders of the samples: of one alone the best rate of a grid may be luck.
@@ -143,17 +147,18 @@ local function compare_with_a_grid(k, kind)
   local opt = optim[kind](net:parameters(), { lr = 1e-3 })
   local found = inspect.lr_find(net, loss, opt, { x, y }, { steps = STEPS })
   local start, best = net:state(), math.huge
+  local nothing = 1e-4 * found.losses[1]  -- what is left where all is learned by heart
   for e = -8, 2 do best = math.min(best, trained(net, start, loss, kind, 10 ^ (e / 2), x, y)) end
   local mine = trained(net, start, loss, kind, found.lr, x, y)
-  lu.assertTrue(mine <= 1.2 * best, ("%s, %s: %g with lr = %g, the grid's best %g"):format(setup[1], kind, mine,
-    found.lr, best))
+  lu.assertTrue(mine <= 1.2 * best + nothing, ("%s, %s: %g with lr = %g, the grid's best %g"):format(setup[1], kind,
+    mine, found.lr, best))
   lu.assertEquals(found.line, ("opt.lr = %g"):format(found.lr))
   assert(load(found.line, "line", "t", { opt = opt }))()
   lu.assertEquals(opt.lr, found.lr)
   local shown = display(found)["text/plain"]
   lu.assertStrContains(shown, found.line)
   lu.assertStrContains(shown, "learning rate")
-  return mine / best
+  return (mine + nothing) / (best + nothing)
 end
 
 function T.test_the_suggested_rate_is_near_the_best_of_a_grid()
