@@ -339,6 +339,34 @@ function T.test_of_healthy_set_ups_it_says_nothing()
   end
 end
 
+-- Neighbours in one module are one row where there are many, with the range of what is inside.
+function T.test_layers_of_a_deep_net_fold_by_module()
+  nb.seed(8)
+  local blocks = nn.Sequential()
+  for k = 1, 12 do
+    blocks[k] = nn.Sequential { nn.LayerNorm(8), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 8), nn.Tanh() }
+  end
+  local net = custom({ i = nn.Linear(3, 8), blocks = blocks, o = nn.Linear(8, 1) },
+    function(self, v) return self.o(self.blocks(self.i(v))) end)
+  local x, y = smooth(32, 3)
+  local c = inspect.check(net, MSE, nil, { x, y })
+  lu.assertEquals(#c.layers, 62)
+  local shown = tostring(c)
+  local _, lines = shown:gsub("\n", "")
+  lu.assertTrue(lines < 24, shown)
+  local low, high = math.huge, 0
+  for _, layer in ipairs(c.layers) do
+    if layer.path:find "^blocks%.7%." then low, high = math.min(low, layer.std), math.max(high, layer.std) end
+  end
+  local first, last = shown:match "blocks%.7 +Sequential +([%d.]+) to ([%d.]+)"
+  lu.assertAlmostEquals(tonumber(first), low, 0.01)
+  lu.assertAlmostEquals(tonumber(last), high, 0.01)
+  local gain = tonumber(shown:match "blocks%.7 [^\n]*×([%d.]+)")
+  local grads = {}
+  for _, layer in ipairs(c.layers) do grads[layer.path] = layer.grad end
+  lu.assertAlmostEquals(gain, grads["blocks.7.1"] / grads["blocks.8.1"], 0.01 * gain)
+end
+
 function T.test_it_changes_nothing()
   nb.seed(3)
   local net = nn.Sequential { nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 1) }
