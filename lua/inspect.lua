@@ -134,6 +134,7 @@ define("stops", "stop", {
   doc = "The stops that are set, as a list.", signature = "inspect.stops()", family = "Runs", see = { "inspect.stop" },
   example = "#inspect.stops()  --> 0",
 })
+registry.later("nablua.inspect.stop", "")  -- for what a stop can do
 
 define("diff", "diff", {
   doc = "The first operator where two programs part, and by how much.  Functions and nets are called with copies of " ..

@@ -306,4 +306,13 @@ function registry.find(x)
   return nil, near
 end
 
+-- Appended to a message that speaks of an operator which the user has not called, or of none: " (in nb.addmm)".
+native.set_describe_call(function(called, message)
+  local entry = by_value[called]
+  local last = entry and entry.name:match("[%w_]+$")
+  local speaks_of = message:match("^[^\n]-:%d+: ([%w_.:]+): ") or message:match("^([%w_.:]+): ")
+  if not last or speaks_of and speaks_of:match("[%w_]+$") == last then return nil end
+  return (" (in %s)"):format(entry.name)
+end)
+
 return registry

@@ -133,7 +133,8 @@ static bool begin(Session *s, Stay *stay, SessionLevel level) {
     return false;
   }
   hold_signals(&signals);
-  *stay = (Stay){.visit = {.level = level, .alone_from = nb_clock() + patience, .outer = s->visit}, .before = evaluation_of(s)};
+  *stay = (Stay){.visit = {.level = level, .alone_from = nb_clock() + patience, .outer = s->visit},
+                 .before = evaluation_of(s)};
   set_evaluation(
       s, &(Evaluation){
              .L = V, .running = V, .sink = s->front, .level = level, .apart = true, .deaf = true, .armed = s->marks});

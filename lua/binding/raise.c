@@ -12,20 +12,26 @@
 #include "sites.h"
 #include "visits.h"
 
-static const char describe_key, kept_key;
+static const char describe_key, call_key, kept_key;
 
-// Appends what describe(modules, message) says, " (in layer ...)" and where shapes do not fit a table of the layers:
-// written in Lua, where modules are known.  If it fails the error goes without.
-static void add_layer(lua_State *L) {
-  lua_rawgetp(L, LUA_REGISTRYINDEX, &describe_key);
-  if (!lua_isfunction(L, -1)) {
-    lua_pop(L, 1);
-    return;
-  }
-  if (nb_push_modules(L) == 0) {
-    lua_pop(L, 2);
-    return;
-  }
+// Pushes what the message on top of the stack is about: the modules that run, or the function that the user's code has
+// called, which stands below the level of that.  The key of what describes it; NULL, and nothing pushed, for neither.
+static const void *push_subject(lua_State *L, int user_level) {
+  lua_Debug ar;
+  if (nb_push_modules(L) > 0) return &describe_key;
+  lua_pop(L, 1);
+  if (user_level < 1 || !lua_getstack(L, user_level - 1, &ar)) return NULL;
+  lua_getinfo(L, "f", &ar);
+  return &call_key;
+}
+
+// Appends what describe(modules, message) says, " (in layer ...)" and where shapes do not fit a table of the layers, or
+// describe_call(function, message): written in Lua, where both are known.  If it fails the error goes without.
+static void add_place(lua_State *L, int user_level) {
+  const void *key = push_subject(L, user_level);
+  if (!key) return;
+  lua_rawgetp(L, LUA_REGISTRYINDEX, key);
+  lua_insert(L, -2);
   lua_pushvalue(L, -3);
   if (lua_pcall(L, 2, 1, 0) == LUA_OK && lua_isstring(L, -1)) {
     lua_concat(L, 2);
@@ -51,12 +57,13 @@ static int throw_message(lua_State *L) {
   lua_Debug ar;
   luaL_checkstack(L, 20, NULL);
   make_printable(L);
-  if (nb_user_frame(L, &ar)) {
+  int level = nb_user_level(L, &ar);
+  if (level >= 0) {
     lua_pushfstring(L, "%s:%d: ", ar.short_src, ar.currentline);
     lua_insert(L, -2);
     lua_concat(L, 2);
   }
-  add_layer(L);
+  add_place(L, level);
   return lua_error(L);
 }
 
@@ -122,8 +129,16 @@ static int set_describe(lua_State *L) {
   return 0;
 }
 
+static int set_describe_call(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TFUNCTION);
+  lua_settop(L, 1);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &call_key);
+  return 0;
+}
+
 void nb_open_raise(lua_State *L) {
-  static const luaL_Reg functions[] = {{"raise", raise_message}, {"set_describe", set_describe}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {
+      {"raise", raise_message}, {"set_describe", set_describe}, {"set_describe_call", set_describe_call}, {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
   lua_pushboolean(L, 0);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &kept_key);

@@ -38,12 +38,16 @@ static bool is_ours(const lua_Debug *ar) {
   return ar->srclen >= sizeof ours - 1 && memcmp(ar->source, ours, sizeof ours - 1) == 0;
 }
 
-bool nb_user_frame(lua_State *L, lua_Debug *ar) {
+int nb_user_level(lua_State *L, lua_Debug *ar) {
   for (int level = 0; lua_getstack(L, level, ar); level++) {
     lua_getinfo(L, "Sl", ar);
-    if (ar->currentline > 0 && !is_ours(ar)) return true;
+    if (ar->currentline > 0 && !is_ours(ar)) return level;
   }
-  return false;
+  return -1;
+}
+
+bool nb_user_frame(lua_State *L, lua_Debug *ar) {
+  return nb_user_level(L, ar) >= 0;
 }
 
 // Interned, since nodes outlive the functions that made them.  Past the table's size: unknown.

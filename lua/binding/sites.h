@@ -18,6 +18,7 @@ void nb_on_enter(void (*function)(lua_State *L));
 
 // Fills `ar` with the innermost frame of the user's code, its source and line; false when there is none.
 bool nb_user_frame(lua_State *L, lua_Debug *ar);
+int nb_user_level(lua_State *L, lua_Debug *ar);  // the same; its level, or -1
 
 // The __call of modules, to be told from other frames; from then on operators know their lines.
 void nb_set_call(lua_State *L, lua_CFunction call);

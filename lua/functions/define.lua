@@ -12,13 +12,19 @@ local function is_list(v)
   return type(v) == "table" and not nb.is_tensor(v) and getmetatable(v) == nil
 end
 
+-- Through this a function returns what another gives without a tail call, which would take its own place on the stack:
+-- errors are to find there what the user has called.
+local function as_they_are(...)
+  return ...
+end
+
 -- define.operator(name, { family=, doc=, example=, params=, derivative= or no_grad=, sample=, function(o) }): the
 -- function gets the arguments by name.  Where the first parameter is a tensor it is a method, too.  The
 -- sample is that of a row.
 function define.operator(name, entry)
   local params, body = entry.params, entry[1]
   entry.kind, entry.composed = "operator", true
-  entry[1] = function(...) return body(options.read(name, params, ...)) end
+  entry[1] = function(...) return as_they_are(body(options.read(name, params, ...))) end
   entry.code = function() return body end
   if params[1] and params[1].type == "tensor" then native.methods[name] = entry[1] end
   return registry.define(nb, "nb.", name, entry)
@@ -41,8 +47,8 @@ function define.of_tensors(name, entry)
         first = first + 1
       end
     end
-    return body(options.read(name, entry.params, list, table.unpack(rest, first, rest.n)).tensors,
-      options.read(name, params, table.unpack(rest, first, rest.n)))
+    return as_they_are(body(options.read(name, entry.params, list, table.unpack(rest, first, rest.n)).tensors,
+      options.read(name, params, table.unpack(rest, first, rest.n))))
   end
   entry.code = function() return body end
   return registry.define(nb, "nb.", name, entry)

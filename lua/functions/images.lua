@@ -115,6 +115,9 @@ define.operator("affine_grid", {
   derivative = "∂/∂theta = δᵀ·(x, y, 1)", see = { "nb.grid_sample" },
   example = "nb.affine_grid(nb.tensor{{{1, 0, 0}, {0, 1, 0}}}, {1, 1, 1, 2})  --> {{{{-0.5, 0}, {0.5, 0}}}}",
   function(o)
+    if type(o.size) ~= "table" then
+      define.fail("affine_grid", "size must be a list (batch, channels, sizes), got %s", options.show(o.size))
+    end
     local theta, n = as_float(o.theta), #o.size - 2
     if theta:dim() ~= 3 or theta:size(2) ~= n or theta:size(3) ~= n + 1 or theta:size(1) ~= o.size[1] then
       define.fail("affine_grid", "theta must have shape %s for that size, got %s",

@@ -8,8 +8,8 @@ local SHAPES, JOINS = "Shapes", "Joining, repeating, padding"
 
 -- x with dimensions taken from their places to others, the rest in their order.
 local function moved(name, x, from, to)
-  if type(from) ~= "table" then from, to = { from }, { to } end
-  if type(to) ~= "table" or #from ~= #to then
+  if type(from) ~= "table" and type(to) ~= "table" then from, to = { from }, { to } end
+  if type(from) ~= "table" or type(to) ~= "table" or #from ~= #to then
     define.fail(name, "from and to must name as many dimensions, got %s and %s", options.show(from), options.show(to))
   end
   local order, taken = {}, {}

@@ -74,7 +74,7 @@ local function register(M, class_name, function_name, spec, names, compute)
       return compute(where, options.check(where, params, given), prediction, target)
     end or function(...)
       local last = math.min(select("#", ...), at)
-      local given = select(last, ...)
+      local given = last > 0 and select(last, ...) or nil
       if last < at and (type(given) ~= "table" or getmetatable(given) or #given > 0) then
         given, last = nil, last + 1
       end

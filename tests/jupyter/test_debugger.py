@@ -460,7 +460,7 @@ table.sort(s) return table.concat(s, ' ')"""
             self.breakpoints(code, 8)
             cell = self.client.execute(code)
             pauses = 0
-            for _ in range(60):
+            for _ in range(40):
                 self.event("stopped")
                 pauses += 1
                 if pauses % 10 == 1:

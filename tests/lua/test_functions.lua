@@ -363,4 +363,41 @@ function T.test_new_tensors_have_the_dtype()
   lu.assertErrorMsgContains("no dimension 3", t.stride, t, 3)
 end
 
+-- Whatever a function or a loss is given, what is refused names it, and is no error of Lua's within the library.
+function T.test_what_is_refused_names_the_function()
+  local scalars = { 0, 1, -1, 2, 3.5, 0 / 0, math.huge, math.maxinteger, math.mininteger }
+  local tables = { {}, { 1, 2 }, { 2, 2, 2, 2 }, { "a" }, { dim = 1 }, { size = 3 } }
+  local tensors = { nb.rand(2, 3), nb.rand(5, 7), nb.rand(4), nb.rand(2, 3, 4), nb.ones(2, 2, 5, 5), nb.tensor(3),
+    nb.zeros(0, 3), nb.tensor { 1, 2, 3 }:to("i64"), nb.tensor { 1, 0 }:to("bool"), nb.rand(3, 3, { dtype = "f64" }) }
+  local kinds = { scalars, tables, tensors, tensors, tensors, { "sum", "", true, false, print } }
+  local random = math.random
+  math.randomseed(3)
+  local failures, refused = {}, 0
+  for _, e in ipairs(registry.all()) do
+    local f = e.value
+    if e.composed or type(f) == "function" and e.family == "Loss functions" then
+      for _ = 1, 40 do
+        local args = {}
+        for k = 1, random(0, 4) do
+          local kind = kinds[random(#kinds)]
+          args[k] = kind[random(#kind)]
+        end
+        local ok, message = pcall(function()
+          local results = table.pack(f(table.unpack(args)))
+          return results
+        end)
+        if not ok then
+          refused = refused + 1
+          local named = tostring(message):find(e.name:match("[%w_]+$"), 1, true)
+          if not named or message:find("attempt to", 1, true) or message:find("bad argument", 1, true) then
+            failures[#failures + 1] = e.name .. ": " .. tostring(message)
+          end
+        end
+      end
+    end
+  end
+  lu.assertEquals(failures, {})
+  lu.assertTrue(refused > 1000, refused)
+end
+
 return T

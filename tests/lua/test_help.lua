@@ -7,6 +7,7 @@ local registry = require "nablua.registry"
 local numeric = require "numeric"
 
 local T = {}
+local entries = table.move(registry.all(), 1, #registry.all(), 1, {})  -- examples add some of their own
 
 -- name → value of all that a user can reach.
 local function public_names()
@@ -248,6 +249,43 @@ function T.test_the_reference_has_every_entry()
   lu.assertStrContains(text, "\n### Activations\n")
   -- Links of the contents lead to headings.
   for title in text:gmatch("%[([^%]\n]+)%]%(#") do lu.assertTrue(text:find("\n##+ " .. title .. "\n") ~= nil, title) end
+end
+
+-- Whatever file registers a name, and however late it is read.
+function T.test_every_name_is_known_from_the_start()
+  local known, missing, n = {}, {}, 0
+  for _, entry in ipairs(entries) do known[entry.name] = true end
+  local files <close> = assert(io.popen("find lua -name '*.lua'"))
+  for path in files:lines() do
+    local file <close> = assert(io.open(path))
+    for name in file:read("a"):gmatch('[{%s]name = "(%l+[:.][%w_.]*%w)"') do
+      n = n + 1
+      if not known[name] then missing[#missing + 1] = path .. ": " .. name end
+    end
+  end
+  lu.assertEquals(missing, {})
+  lu.assertTrue(n > 40, n)
+end
+
+-- What each name is called in PyTorch, or "-".
+function T.test_the_table_for_who_comes_from_pytorch_is_complete()
+  local asked = {}
+  for _, entry in ipairs(entries) do
+    local kind = entry.kind
+    asked[entry.name] = kind ~= "topic" and kind ~= "variable" and kind ~= "setting" and kind ~= "settings"
+  end
+  local told, strangers, missing = {}, {}, {}
+  for line in io.lines("docs/pytorch.tsv") do
+    local name = line:match("^([^#\t]+)\t[^\t]+")
+    if name and asked[name] == nil then strangers[#strangers + 1] = name end
+    lu.assertNil(told[name or ""], name)
+    if name then told[name] = true end
+  end
+  for name, is in pairs(asked) do
+    if is and not told[name] then missing[#missing + 1] = name end
+  end
+  lu.assertEquals(strangers, {})
+  lu.assertEquals(missing, {})
 end
 
 function T.test_nearest_names()
