@@ -171,7 +171,7 @@ function T.test_the_suggested_rate_is_near_the_best_of_a_grid()
   end
   print(("figure: lr_find is within a fifth of the loss of a grid's best rate on %d of %d set-ups"):format(
     count - #beyond, count))
-  lu.assertTrue(#beyond <= count // 8, table.concat(beyond, "\n"))  -- 0 of the sample's 6, which repeat bit for bit
+  lu.assertTrue(#beyond <= count // 8, table.concat(beyond, "\n"))  -- of the sample's six: none
 end
 
 function T.test_looking_for_a_rate_changes_nothing()
