@@ -173,8 +173,9 @@ return inspect.check(net, nn.BCEWithLogitsLoss(), nil, {x, y:view(40, 1)})[1].re
 
 define("lr_find", "rates", {
   doc = "Which learning rate: a ramp over rates on a copy shows where the loss falls and where it breaks away, then " ..
-    "rates between train for a while from the same weights over the same batches.  Shown as the curve, the trials, " ..
-    "and the line that sets the best.  Fields: lr, line, rates, losses, trials.  Nothing is changed.",
+    "rates between train for a while from the same weights over the same batches, the best of them once more over " ..
+    "others.  Shown as the curve, the trials, and the line that sets the best.  Fields: lr, line, rates, losses, " ..
+    "trials.  Nothing is changed.",
   signature = "inspect.lr_find(net, loss, opt, data, {low=1e-6, high=10, ramp=100, steps=300, size=64})",
   see = { "inspect.check", "inspect.diagnose" },
   params = { { name = "net", type = "module" }, { name = "loss", type = "function", doc = "loss(net(x), y)" },

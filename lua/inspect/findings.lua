@@ -16,17 +16,61 @@ local function place_of(finding)
   return finding.layer:find("^%d+$") and "layer " .. finding.layer or finding.layer
 end
 
+local MOST_ROWS = 24  -- of the table of layers; where there are more of them, those inside one module are one row
+
+-- The layers as lists of neighbours in one module, as deep inside as the rows allow: { path =, kind =, layers }.
+local function grouped(layers, kinds)
+  local deepest, groups = 0, {}
+  for _, layer in ipairs(layers) do
+    deepest = math.max(deepest, select(2, layer.path:gsub("%.", "")) + 1)
+  end
+  for depth = deepest, 1, -1 do
+    groups = {}
+    for _, layer in ipairs(layers) do
+      local parts = {}
+      for part in layer.path:gmatch "[^.]+" do
+        if #parts < depth then parts[#parts + 1] = part end
+      end
+      local path = table.concat(parts, ".")
+      local last = groups[#groups]
+      if not last or last.path ~= path then
+        last = { path = path, kind = kinds[path] or layer.kind }
+        groups[#groups + 1] = last
+      end
+      last[#last + 1] = layer
+    end
+    if #groups <= MOST_ROWS then break end
+  end
+  return groups
+end
+
+-- "0.14" or "0.14 to 1.02": a field of the layers of a group.
+local function span(group, field)
+  local low, high
+  for _, layer in ipairs(group) do
+    local v = layer[field]
+    if v then low, high = math.min(low or v, v), math.max(high or v, v) end
+  end
+  if not low then return "–" end
+  local first, last = text.number(low), text.number(high)
+  return first == last and first or first .. " to " .. last
+end
+
 local function layer_rows(self)
   local rows = {}
-  for i, layer in ipairs(self.layers) do
-    local next_grad = self.layers[i + 1] and self.layers[i + 1].grad
+  for i, group in ipairs(self.groups) do
+    local after, grad = self.groups[i + 1], group[1].grad
+    local next_grad = after and after[1].grad
+    local share, units, dead = 0, 0, 0
+    for _, layer in ipairs(group) do
+      share = math.max(share, layer.saturated or 0)
+      units, dead = units + layer.units, dead + #layer.dead
+    end
     local notes = {}
-    local share = layer.saturated or 0
     if share >= 0.005 then notes[1] = ("%.0f %% saturated"):format(100 * share) end
-    if layer.units > 0 then notes[#notes + 1] = ("%d of %d off"):format(#layer.dead, layer.units) end
-    rows[i] = { layer.path, layer.kind, text.number(layer.std), layer.grad and text.number(layer.grad) or "–",
-      layer.grad and next_grad and next_grad > 0 and "×" .. text.number(layer.grad / next_grad) or "",
-      table.concat(notes, ", ") }
+    if units > 0 then notes[#notes + 1] = ("%d of %d off"):format(dead, units) end
+    rows[i] = { group.path, group.kind, span(group, "std"), span(group, "grad"),
+      grad and next_grad and next_grad > 0 and "×" .. text.number(grad / next_grad) or "", table.concat(notes, ", ") }
   end
   return rows
 end
@@ -59,9 +103,10 @@ local function grad_share(self)
   for _, layer in ipairs(self.layers) do
     if layer.grad and layer.grad < math.huge then most = math.max(most, layer.grad) end
   end
-  return function(layer)
-    if not layer.grad or layer.grad ~= layer.grad or layer.grad == 0 then return 0 end
-    return 1 + math.log(layer.grad / most, 10) / 10
+  return function(group)
+    local grad = group[1].grad
+    if not grad or grad ~= grad or grad == 0 then return 0 end
+    return 1 + math.log(grad / most, 10) / 10
   end
 end
 
@@ -78,7 +123,7 @@ local function rich(self)
   if #rows > 0 and #rows < 60 then
     for i, row in ipairs(rows) do
       for k, cell in ipairs(row) do row[k] = html.escape(cell) end
-      row[4] = { row[4], html.bar(share(self.layers[i]), html.ORANGE) .. ";min-width:9em" }
+      row[4] = { row[4], html.bar(share(self.groups[i]), html.ORANGE) .. ";min-width:9em" }
     end
     parts[#parts + 1] = html.table(HEAD, rows, SIDES)
   end
@@ -110,6 +155,9 @@ function findings.of(class, p, deep)
     self.layers[k] = { path = layer.path, kind = layer.kind, std = layer.std, mean = layer.mean, grad = layer.grad,
       saturated = layer.saturated, dead = layer.dead, units = layer.units, bad = layer.bad }
   end
+  local kinds = {}
+  for path, m in p.net:named_modules() do kinds[path] = m:kind() end
+  self.groups = grouped(self.layers, kinds)
   self.loss = p.value
   return self
 end

@@ -10,7 +10,7 @@
 --   weights    { path=, tensor=, layer=, grad= }      value      J      broken    the error where the program stopped
 --   kind       the loss as nn names it, "MSELoss", however it is written; nil where it is another
 --   logits, targets    what that loss compares; maker = what made logits: { layer = its class in nn, where it is an
---              activation, role =, name = }
+--              activation, role =, name = }; direct: whether it also made the net's output, but for its shape
 --   uses       how many operators take what an operator made, by the number of its creation
 --   entering   what the first layer with weights was called with; kind_first: its kind
 local native = require "nablua.native"
@@ -111,22 +111,30 @@ local MOST_BEHIND = 16  -- operators of a loss between its comparison and J
 -- The comparison in J's tape, and what it compares.
 local function read_loss(p, J)
   local nodes = native.with_grad(function() return native.tape(J) end)
-  local function behind(input)  -- the operator that made it, whatever reshaped it since
+  local function behind(input)  -- the node that made it, whatever reshaped it since
     local node = input and input.node and nodes[input.node]
     while node and roles.of(node.op).role == "structure" do
       input = node.inputs[1]
       node = input and input.node and nodes[input.node]
     end
-    return node and node.op
+    return node
   end
-  local function maker(op)
+  local answer = nb.is_tensor(p.output) and native.made_by(p.output)
+  for _, node in ipairs(nodes) do
+    if node.order == answer then
+      answer = roles.of(node.op).role == "structure" and behind(node.inputs[1]) or node
+      break
+    end
+  end
+  local function maker(node)
+    local op = node and node.op
     local row = op and registry.row(op)
     if not row then return nil end
     local layer
     for _, pair in ipairs(native.layers()) do
       if pair[2] == op then layer = pair[1] end
     end
-    return { layer = layer, role = row.role, name = roles.title(op) }
+    return { layer = layer, role = row.role, name = roles.title(op), direct = node == answer }
   end
   p.uses = {}
   for _, node in ipairs(nodes) do
@@ -250,7 +258,7 @@ function patient.losses_of(p, lr, steps)
         local ratio = size > 0 and measure.rms(p.weights[i].tensor, b, -1) / size or 0
         if ratio > most then most, where = ratio, p.weights[i].path end
       end
-      local ok2, J2 = pcall(function() return nb.no_grad(function() return p.loss(p.net(p.x), p.y) end) end)
+      local ok2, J2 = pcall(function() return p.loss(p.net(p.x), p.y) end)  -- with a tape: a loss may take gradients
       list[#list + 1] = ok2 and J2:item() or 0 / 0
     end
   end)
@@ -271,6 +279,11 @@ function patient.answer(p, x)
 end
 
 -- ---- looking through the layers ----
+
+-- Whether what is compared with y comes from weights behind the net's output, such as those of a judge.
+function patient.is_judged(p)
+  return p.maker and not p.maker.direct and p.maker.role == "product"
+end
 
 function patient.kinds(p, wanted)
   local list = {}

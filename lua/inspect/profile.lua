@@ -60,14 +60,19 @@ end
 
 -- ---- places ----
 
--- Names the layers that are called, and tells the counter where it is.
+-- Names the layers that are called, and tells the counter where it is.  Those that exist are named before anything is
+-- counted: it takes longer than a step of a small net.
 local function new_guide()
   local paths, names, numbers, stack, kinds = {}, { [0] = "" }, { [""] = 0 }, {}, {}
+  local function name_all()
+    for root in pairs(module.roots()) do
+      for path, inner in root:named_modules() do paths[inner] = paths[inner] or path end
+    end
+  end
+  name_all()
   local function path_of(m)
     if not paths[m] then
-      for root in pairs(module.roots()) do
-        for path, inner in root:named_modules() do paths[inner] = paths[inner] or path end
-      end
+      name_all()
       paths[m] = paths[m] or m:kind()
     end
     return paths[m]
@@ -126,7 +131,7 @@ local function title(op)
   local row = registry.row(op)
   if row and row.internal then
     local base = op:match("^(.-)_grad$") or op:match("^(.-)_weight$")
-    if base then return base .. " (backward)" end
+    if base then return roles.title(base) .. " (backward)" end
   end
   return row and roles.title(op) or op .. " step"
 end
@@ -300,6 +305,7 @@ function profile.profile(f, ...)
   local roof = profile.roof()
   local names, kinds, guide = new_guide()
   local rows, seconds, lost
+  collectgarbage()  -- what was left until now would be collected on f's time
   local results = modes.restoring(native.profile_drop, function(...)
     if not native.profile_begin() then
       native.raise("inspect.profile: a profile is under way; profiles do not nest")

@@ -1,7 +1,9 @@
 -- SPDX-License-Identifier: MIT
 -- inspect.lr_find: which learning rate.  On a copy, twice: a ramp over rates shows where the loss falls and where it
 -- breaks away (Smith 2017, "Cyclical learning rates for training neural networks"); then rates between train for a
--- while from the same weights over the same batches, the worse half giving up early, and the best is suggested.
+-- while from the same weights over the same batches, the worse half giving up early.  Those that come out best train
+-- once more over other batches, for a rate that is too large is the best by luck now and then; the middle of the rates
+-- that are as good as the best is suggested.
 local native = require "nablua.native"
 local nb = require "nablua.core"
 local options = require "nablua.options"
@@ -25,8 +27,9 @@ local SMOOTH = 0.8     -- of the mean of losses, that is the mean before
 local BREAKS = 4       -- times the least loss: it will not come back
 local STEP = 10 ^ 0.5  -- between the rates that are tried
 local CLOSE = 0.05     -- of the best loss: too near to give up
-local MORE = 3         -- rates beyond the ramp's end
-local GOOD, NOTHING = 0.03, 0.0005  -- of the best loss, and of the first: no difference
+local MORE = 3         -- rates beyond either end of the ramp's
+local AGAIN = 6        -- trainings at most that look whether the best was luck
+local GOOD = 0.03      -- of the best loss: no difference
 
 local function finite(v)
   return v == v and math.abs(v) < math.huge
@@ -91,19 +94,20 @@ local function candidates(curve, o)
   return list
 end
 
--- Goes on with a trial for so many steps; its score is the mean loss of the last fifth.
-local function go_on(p, trial, steps, batches)
+-- Goes on with a trial until so many steps are done; its loss is the mean of those of the last fifth.
+local function go_on(p, trial, last, batches)
+  if trial.done >= last then return end
   p.net:load_state(trial.net)
   p.opt:load_state(trial.opt)
   set_rate(p.opt, trial.lr)
   native.random_state(trial.random[1], trial.random[2])
-  local sum, count, last = 0, 0, trial.done + steps
+  local sum, count = 0, 0
   local fine = pcall(function()
     for k = trial.done + 1, last do
       local batch = batches(k)
       local J = step(p, batch[1], batch[2])
       if not finite(J) then error("broke away", 0) end
-      if k > last - math.max(1, steps // 5) then sum, count = sum + J, count + 1 end
+      if k > last - math.max(1, (last - trial.done) // 5) then sum, count = sum + J, count + 1 end
     end
   end)
   if native.interrupted() then error("interrupted!", 0) end
@@ -111,21 +115,44 @@ local function go_on(p, trial, steps, batches)
   trial.net, trial.opt, trial.random = p.net:state(), p.opt:state(), { native.random_state() }
 end
 
--- The trials, best first.
-local function compare(p, feed, list, steps, start)
+-- Batches by number, the same for all trials.
+local function keep(feed)
   local kept = {}
-  local function batches(k)  -- the same for all trials
+  return function(k)
     while #kept < k do kept[#kept + 1] = { feed() } end
     return kept[k]
   end
+end
+
+-- Best first: those that went all the way before those that gave up.
+local function sort(trials)
+  table.sort(trials, function(a, b)
+    if a.done ~= b.done then return a.done > b.done end
+    return a.loss < b.loss
+  end)
+end
+
+-- The trials as good as the best, which is the first: what is left of the loss may differ by chance.
+local function good_ones(trials)
+  local best, good = trials[1].loss, {}
+  local limit = best + GOOD * math.abs(best)
+  for _, t in ipairs(trials) do
+    if t.done == trials[1].done and t.loss <= limit then good[#good + 1] = t end
+  end
+  return good
+end
+
+-- The trials, best first.
+local function compare(p, feed, list, steps, start)
+  local batches = keep(feed)
   local random = { native.random_state() }
   local trials = {}
   for k, lr in ipairs(list) do
     trials[k] = { lr = lr, net = start.net, opt = start.opt, done = 0, random = random }
   end
   local left = table.move(trials, 1, #trials, 1, {})
-  for _, share in ipairs { 0.25, 0.75 } do
-    for _, t in ipairs(left) do go_on(p, t, math.max(1, math.floor(share * steps + 0.5)), batches) end
+  for _, last in ipairs { math.max(1, steps // 4), steps } do
+    for _, t in ipairs(left) do go_on(p, t, last, batches) end
     table.sort(left, function(a, b) return a.loss < b.loss end)
     local half = math.max(2, (#left + 1) // 2)
     local close = left[1].loss + CLOSE * math.abs(left[1].loss)  -- on a plateau nobody has lost yet
@@ -133,41 +160,42 @@ local function compare(p, feed, list, steps, start)
       if left[k].loss > close then left[k] = nil end
     end
   end
-  local function try(lr)
+  local function train(lr, those)
     local t = { lr = lr, net = start.net, opt = start.opt, done = 0, random = random }
-    go_on(p, t, steps, batches)
+    go_on(p, t, steps, those)
+    return t
+  end
+  local function try(lr)
+    local t = train(lr, batches)
     trials[#trials + 1] = t
     return t
   end
-  for _ = 1, MORE do  -- the ramp takes a rate for too large that a longer training bears
-    local best = left[1]
-    for _, t in ipairs(trials) do
-      if t.lr > best.lr then best = nil break end
+  -- The ramp takes a rate for too large that a longer training bears, and for too small one that needs longer.
+  for _, factor in ipairs { STEP, 1 / STEP } do
+    for _ = 1, MORE do
+      local best = left[1]
+      for _, t in ipairs(trials) do
+        if (t.lr - best.lr) * (factor - 1) > 0 then best = nil break end
+      end
+      if not best then break end
+      local t = try(best.lr * factor)
+      if t.loss < best.loss then left[1] = t end
     end
-    if not best then break end
-    local t = try(best.lr * STEP)
-    if t.loss < best.loss then left[1] = t end
   end
   local best = left[1].lr
   try(best * STEP ^ 0.5)
   try(best / STEP ^ 0.5)
-  table.sort(trials, function(a, b)
-    if a.done ~= b.done then return a.done > b.done end
-    return a.loss < b.loss
-  end)
-  for _, t in ipairs(trials) do t.net, t.opt, t.random = nil, nil, nil end
-  return trials
-end
-
--- The middle of the rates that are as good as the best: what is left of the loss may differ by chance.
-local function choose(trials, first)
-  local best, good = trials[1].loss, {}
-  local limit = best + math.max(GOOD * math.abs(best), NOTHING * math.abs(first))
-  for _, t in ipairs(trials) do
-    if t.done == trials[1].done and t.loss <= limit then good[#good + 1] = t end
+  sort(trials)
+  local others = keep(feed)
+  for _ = 1, AGAIN do
+    local once
+    for _, t in ipairs(good_ones(trials)) do once = once or not t.again and t end
+    if not once then break end
+    once.loss, once.again = (once.loss + train(once.lr, others).loss) / 2, true
+    sort(trials)
   end
-  table.sort(good, function(a, b) return a.lr < b.lr end)
-  return good[(#good + 1) // 2]
+  for _, t in ipairs(trials) do t.net, t.opt, t.random, t.again = nil, nil, nil, nil end
+  return trials
 end
 
 -- ---- the object ----
@@ -243,7 +271,9 @@ function rates.lr_find(net, loss, opt, set, asked)
   if not best or best.loss == math.huge then
     given.refuse(WHERE, "no rate from %g to %g lowers the loss; see inspect.check", o.low, o.high)
   end
-  self.lr = tonumber(("%.1g"):format(choose(self.trials, self.losses[1]).lr))
+  local good = good_ones(self.trials)
+  table.sort(good, function(a, b) return a.lr < b.lr end)
+  self.lr = tonumber(("%.2g"):format(good[(#good + 1) // 2].lr))
   self.line = ("opt.lr = %g"):format(self.lr)
   return self
 end

@@ -46,7 +46,8 @@ function text.number(v)
     mantissa = mantissa == "1.0" and "" or mantissa == "-1.0" and "−" or mantissa:gsub("-", "−") .. "·"
     return mantissa .. "10" .. text.superscript(math.tointeger(tonumber(exponent)))
   end
-  if v == math.floor(v) then return (("%d"):format(v):gsub("-", "−")) end
+  local whole = math.floor(v + 0.5)
+  if math.abs(v - whole) <= 1e-12 * size then return (("%d"):format(whole):gsub("-", "−")) end  -- but for rounding
   local digits = math.max(0, 2 - math.floor(math.log(size, 10)))
   return ((("%." .. digits .. "f"):format(v):gsub("-", "−")))
 end

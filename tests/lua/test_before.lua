@@ -7,6 +7,8 @@ local nn, optim, inspect, data = nb.nn, nb.optim, nb.inspect, nb.data
 
 local T = {}
 
+local PROVE = os.getenv "NABLUA_PROVE" == "1"
+
 local CE, MSE = nn.CrossEntropyLoss(), nn.MSELoss()
 
 local function mlp(inputs, hidden, outputs, activation)
@@ -19,58 +21,157 @@ end
 
 -- ---- learning rates ----
 
+local function custom(layers, forward)
+  local class = nn.module("Custom", function(self)
+    for name, layer in pairs(layers) do self[name] = layer end
+  end)
+  class.forward = forward
+  return class()
+end
+
+-- Sequences of noisy waves, whose frequency is their class.
+local function waves(n, length, features, classes)
+  local y = nb.randint(1, classes, n)
+  local t = nb.arange(length):to("f32"):view(1, length, 1)
+  local phase = nb.rand(n, 1, features) * 6.28
+  return ((y:to("f32"):view(n, 1, 1) * t * 0.3) + phase):sin() + nb.randn(n, length, features) * 0.3, y
+end
+
+local function last_of(net)
+  return function(self, v) return self.o((self[net](v))[{ nb.ALL, -1 }]) end
+end
+
+-- What it is, the optimizers that are tried where not everything is, and net, loss, x, y.
 local SETUPS = {
-  { "SGD", function()
+  { "three layers, of which a rate far too large is the best by luck", { "Adam" }, function()
+    local x = nb.randn(400, 2)
+    return nn.Sequential { nn.Linear(2, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 2) }, CE, x,
+      (x * x):sum(2):gt(1.4):to("i64") + 1
+  end },
+  { "regression", { "SGD" }, function()
     local x = nb.randn(256, 5)
     return mlp(5, 32, 1), MSE, x, x:sum(2, { keepdim = true }):sin()
   end },
-  { "SGD", function()
+  { "a line", { "SGD" }, function()
     local x = nb.randn(256, 5)
     return nn.Linear(5, 1), MSE, x, x:sum(2, { keepdim = true }) + nb.randn(256, 1) * 0.3
   end },
-  { "AdamW", function()
+  { "spirals", { "AdamW" }, function()
     local x, y = data.spirals(300)
     return mlp(2, 32, 3), CE, x, y
   end },
-  { "RMSprop", function()
+  { "blobs", { "RMSprop" }, function()
     local x, y = data.blobs(240)
     return mlp(2, 16, 3, nn.Tanh), CE, x + nb.randn(240, 2) * 0.5, y
   end },
+  { "an RNN on a plateau", { "SGD" }, function()
+    local x, y = waves(240, 10, 2, 3)
+    local net = custom({ r = nn.RNN(2, 24, { batch_first = true }), o = nn.Linear(24, 3) }, last_of "r")
+    return net, CE, x, nb.where(nb.rand(240):lt(0.2), nb.randint(1, 3, 240), y)
+  end },
+  { "an LSTM", {}, function()
+    local x, y = waves(256, 12, 1, 4)
+    return custom({ r = nn.LSTM(1, 20, { batch_first = true }), o = nn.Linear(20, 4) }, last_of "r"), CE, x, y
+  end },
+  { "a convolution", {}, function()
+    local y = nb.randint(1, 5, 256)
+    local x = nb.randn(5, 1, 8, 8):index_select(1, y) + nb.randn(256, 1, 8, 8) * 1.5
+    return nn.Sequential { nn.Conv2d(1, 8, 3, { padding = 1 }), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
+      nn.Linear(128, 5) }, CE, x, y
+  end },
+  { "attention", {}, function()
+    local x = nb.randint(1, 12, 256, 6)
+    return custom({ e = nn.Embedding(12, 16), p = nn.Embedding(6, 16), o = nn.Linear(16, 3),
+      t = nn.TransformerEncoderLayer(16, 2, { dim_feedforward = 32, batch_first = true, dropout = 0 }) },
+      function(self, v) return self.o(self.t(self.e(v) + self.p(nb.arange(6):to("i64"))):mean(2)) end),
+      CE, x, (x[{ nb.ALL, 1 }] + x[{ nb.ALL, 4 }]) % 3 + 1
+  end },
+  { "batch norm", {}, function()
+    local x = nb.randn(300, 8)
+    return nn.Sequential { nn.Linear(8, 24), nn.BatchNorm1d(24), nn.ReLU(), nn.Linear(24, 24), nn.BatchNorm1d(24),
+      nn.ReLU(), nn.Linear(24, 2) }, CE, x,
+      (x[{ nb.ALL, { 1, 4 } }]:sum(2) * 1.5 + nb.randn(300)):gt(0):to("i64") + 1
+  end },
+  { "an autoencoder", {}, function()
+    local x = nb.randn(300, 3):matmul(nb.randn(3, 12)):tanh() + nb.randn(300, 12) * 0.1
+    return nn.Sequential { nn.Linear(12, 24), nn.ReLU(), nn.Linear(24, 3), nn.Linear(3, 24), nn.ReLU(),
+      nn.Linear(24, 12) }, MSE, x, x
+  end },
+  { "embeddings", {}, function()
+    local x = nb.randint(1, 30, 500, 2)
+    local a, b = nb.randn(30, 3), nb.randn(30, 3)
+    local y = (a:index_select(1, x[{ nb.ALL, 1 }]) * b:index_select(1, x[{ nb.ALL, 2 }])):sum(2, { keepdim = true })
+    return custom({ u = nn.Embedding(30, 6), v = nn.Embedding(30, 6), o = nn.Linear(6, 1) },
+      function(self, v) return self.o(self.u(v[{ nb.ALL, 1 }]) * self.v(v[{ nb.ALL, 2 }])) end),
+      MSE, x, y + nb.randn(500, 1) * 0.3
+  end },
 }
 
-local function trained(net, start, loss, kind, lr, x, y)
+local STEPS = 300
+
+-- The loss that a rate trains to, as the mean of those of the last fifth of steps: where rates are large that of the
+-- last step alone is luck.
+local function train_once(net, start, loss, kind, lr, x, y, seed)
   net:load_state(start)
-  nb.seed(99)
-  local opt, steps = optim[kind](net:parameters(), { lr = lr }), 0
-  while steps < 200 do
+  nb.seed(seed)
+  local opt, steps, sum = optim[kind](net:parameters(), { lr = lr }), 0, 0
+  while steps < STEPS do
     for bx, by in data.batches { x, y, size = 64, shuffle = true } do
       opt:zero_grad()
       loss(net(bx), by):backward()
       opt:step()
       steps = steps + 1
+      if steps > 0.8 * STEPS and steps <= STEPS and steps % 5 == 0 then
+        sum = sum + nb.no_grad(function() return loss(net(x), y):item() end)
+      end
     end
   end
-  return nb.no_grad(function() return loss(net(x), y):item() end)
+  return sum == sum and sum / (0.2 * STEPS / 5) or math.huge
+end
+
+-- The median of three orders of the samples: of one alone the best rate of a grid may be luck.
+local function trained(...)
+  local list, given = {}, table.pack(...)
+  for k = 1, 3 do
+    given[given.n + 1] = 98 + k
+    list[k] = train_once(table.unpack(given, 1, given.n + 1))
+  end
+  table.sort(list)
+  return list[2]
+end
+
+local function compare_with_a_grid(k, kind)
+  local setup = SETUPS[k]
+  nb.seed(k)
+  local net, loss, x, y = setup[3]()
+  local opt = optim[kind](net:parameters(), { lr = 1e-3 })
+  local found = inspect.lr_find(net, loss, opt, { x, y }, { steps = STEPS })
+  local start, best = net:state(), math.huge
+  local nothing = 1e-4 * found.losses[1]  -- what is left where all is learned by heart
+  for e = -8, 2 do best = math.min(best, trained(net, start, loss, kind, 10 ^ (e / 2), x, y)) end
+  local mine = trained(net, start, loss, kind, found.lr, x, y)
+  local words = ("%s, %s: %g with lr = %g, the grid's best %g"):format(setup[1], kind, mine, found.lr, best)
+  lu.assertEquals(found.line, ("opt.lr = %g"):format(found.lr))
+  assert(load(found.line, "line", "t", { opt = opt }))()
+  lu.assertEquals(opt.lr, found.lr)
+  local shown = display(found)["text/plain"]
+  lu.assertStrContains(shown, found.line)
+  lu.assertStrContains(shown, "learning rate")
+  return mine <= 1.2 * best + nothing, words
 end
 
 function T.test_the_suggested_rate_is_near_the_best_of_a_grid()
+  local count, beyond = 0, {}
   for k, setup in ipairs(SETUPS) do
-    nb.seed(k)
-    local net, loss, x, y = setup[2]()
-    local opt = optim[setup[1]](net:parameters(), { lr = 1e-3 })
-    local found = inspect.lr_find(net, loss, opt, { x, y }, { steps = 200 })
-    local start, best = net:state(), math.huge
-    for e = -8, 2 do best = math.min(best, trained(net, start, loss, setup[1], 10 ^ (e / 2), x, y)) end
-    local mine = trained(net, start, loss, setup[1], found.lr, x, y)
-    lu.assertTrue(mine <= 1.2 * best, ("set-up %d: %g with lr = %g, the grid's best %g"):format(k, mine, found.lr,
-      best))
-    lu.assertEquals(found.line, ("opt.lr = %g"):format(found.lr))
-    assert(load(found.line, "line", "t", { opt = opt }))()
-    lu.assertEquals(opt.lr, found.lr)
-    local shown = display(found)["text/plain"]
-    lu.assertStrContains(shown, found.line)
-    lu.assertStrContains(shown, "learning rate")
+    for _, kind in ipairs(PROVE and { "SGD", "Adam" } or setup[2]) do
+      local near, words = compare_with_a_grid(k, kind)
+      count = count + 1
+      if not near then beyond[#beyond + 1] = words end
+    end
   end
+  print(("figure: lr_find is within a fifth of the loss of a grid's best rate on %d of %d set-ups"):format(
+    count - #beyond, count))
+  lu.assertTrue(#beyond <= count // 8, table.concat(beyond, "\n"))  -- of the sample's six: none
 end
 
 function T.test_looking_for_a_rate_changes_nothing()
@@ -100,6 +201,7 @@ function T.test_bad_input_for_rates()
   fails({ "no parameter" }, inspect.lr_find, net, function(z, t) return MSE(z:detach(), t) end, opt, { x, y })
   fails({ "before the first step", "inspect.check" }, inspect.lr_find, net, MSE, opt, { x / 0, y })
   fails({ "low must be below high" }, inspect.lr_find, net, MSE, opt, { x, y }, { low = 1, high = 0.1 })
+  lu.assertTrue(inspect.lr_find(net, MSE, opt, { x, y }, { steps = 1, ramp = 20 }).lr > 0)
   fails({ "LBFGS" }, inspect.lr_find, net, MSE, optim.LBFGS(net:parameters()), { x, y })
 end
 

@@ -159,6 +159,16 @@ local PLANTED = {
     local net = mlp(2, 16, 2)
     return net, function(z, t) return -nn.cross_entropy(z, t) end, adam(net), { x, y }
   end },
+  { "a log-likelihood that is minimised", "wrong sign", "loss", function()
+    local x, y = data.blobs(150)
+    local net = mlp(2, 16, 3)
+    return net, function(z, t) return z:log_softmax(2):gather(2, t:view(-1, 1)):mean() end, adam(net), { x, y }
+  end },
+  { "several labels at once in a cross-entropy of one", "labels outside the loss's range", "y", function()
+    local x = nb.randn(150, 10)
+    local net = mlp(10, 32, 6)
+    return net, CE, adam(net), { x, x:matmul(nb.randn(10, 6)):gt(0.3):to("f32") }
+  end },
   { "answers that meet every target", "targets not used", "loss", function()
     local x, y = smooth(64, 3)
     local net = mlp(3, 8, 1)
@@ -272,6 +282,48 @@ local HEALTHY = {
     nn.init.constant(net[3].weight, 0)
     return net, function(z, t) return nn.cross_entropy(z, t) + 1e-4 * (net[1].weight ^ 2):sum() end, adam(net), { x, y }
   end,
+  function()  -- a flow: a density has no targets
+    local x = data.moons(200)
+    local net = custom({ a = mlp(1, 24, 2), b = mlp(1, 24, 2) }, function(self, v)
+      local p, q = v[{ nb.ALL, { 1, 1 } }], v[{ nb.ALL, { 2, 2 } }]
+      self.log_det = 0
+      for _, name in ipairs { "a", "b" } do
+        local o = self[name](p)
+        local scale = o[{ nb.ALL, { 1, 1 } }]:tanh()
+        p, q, self.log_det = q * scale:exp() + o[{ nb.ALL, { 2, 2 } }], p, self.log_det + scale
+      end
+      return nb.cat({ p, q }, 2)
+    end)
+    return net, function(z) return (0.5 * (z ^ 2):sum(2, { keepdim = true }) - net.log_det):mean() end, adam(net),
+      { x, x }
+  end,
+  function()  -- triplets, with targets that nobody looks at
+    local c = nb.randn(100, 10)
+    local net = mlp(10, 24, 8)
+    return net, function(z)
+      local a, near, far = z[{ nb.ALL, 1 }], z[{ nb.ALL, 2 }], z[{ nb.ALL, 3 }]
+      return (((a - near) ^ 2):sum(2) - ((a - far) ^ 2):sum(2) + 1):relu():mean()
+    end, adam(net), { nb.stack({ c, c + nb.randn(100, 10) * 0.3, nb.randn(100, 10) }, 2), nb.zeros(100) }
+  end,
+  function()  -- a generator, whose pictures a judge behind its tanh takes for real or not
+    local judge = mlp(6, 16, 1)
+    for _, p in ipairs(judge:parameters()) do p.requires_grad = false end
+    local net = mlp(4, 24, 6, nn.Tanh())
+    return net, function(z, y) return nn.bce_with_logits(judge(z), y) end, adam(net), { nb.randn(100, 4),
+      nb.ones(100, 1) }
+  end,
+  function()  -- an equation, f'' = −f: a loss that takes gradients itself
+    local x = nb.rand(64, 1) * 3
+    local net = nn.Sequential { nn.Linear(1, 24), nn.Tanh(), nn.Linear(24, 24), nn.Tanh(), nn.Linear(24, 1) }
+    return net, function(_, v)
+      local t = v:clone()
+      t.requires_grad = true
+      local f = net(t)
+      local slope = nb.grad(f:sum(), t, { create_graph = true })
+      local bend = nb.grad(slope:sum(), t, { create_graph = true })
+      return ((bend + f) ^ 2):mean() + ((net(nb.zeros(1, 1)) - 1) ^ 2):mean()
+    end, adam(net, 3e-3), { x, x }
+  end,
   function()  -- batches from a function, without optimizer
     return mlp(3, 8, 1), MSE, nil, function() return smooth(32, 3) end
   end,
@@ -285,6 +337,34 @@ function T.test_of_healthy_set_ups_it_says_nothing()
       lu.assertEquals(#c, 0, ("seed %d, set-up %d\n%s"):format(seed, k, tostring(c)))
     end
   end
+end
+
+-- Neighbours in one module are one row where there are many, with the range of what is inside.
+function T.test_layers_of_a_deep_net_fold_by_module()
+  nb.seed(8)
+  local blocks = nn.Sequential()
+  for k = 1, 12 do
+    blocks[k] = nn.Sequential { nn.LayerNorm(8), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 8), nn.Tanh() }
+  end
+  local net = custom({ i = nn.Linear(3, 8), blocks = blocks, o = nn.Linear(8, 1) },
+    function(self, v) return self.o(self.blocks(self.i(v))) end)
+  local x, y = smooth(32, 3)
+  local c = inspect.check(net, MSE, nil, { x, y })
+  lu.assertEquals(#c.layers, 62)
+  local shown = tostring(c)
+  local _, lines = shown:gsub("\n", "")
+  lu.assertTrue(lines < 24, shown)
+  local low, high = math.huge, 0
+  for _, layer in ipairs(c.layers) do
+    if layer.path:find "^blocks%.7%." then low, high = math.min(low, layer.std), math.max(high, layer.std) end
+  end
+  local first, last = shown:match "blocks%.7 +Sequential +([%d.]+) to ([%d.]+)"
+  lu.assertAlmostEquals(tonumber(first), low, 0.01)
+  lu.assertAlmostEquals(tonumber(last), high, 0.01)
+  local gain = tonumber(shown:match "blocks%.7 [^\n]*×([%d.]+)")
+  local grads = {}
+  for _, layer in ipairs(c.layers) do grads[layer.path] = layer.grad end
+  lu.assertAlmostEquals(gain, grads["blocks.7.1"] / grads["blocks.8.1"], 0.01 * gain)
 end
 
 function T.test_it_changes_nothing()

