@@ -337,15 +337,15 @@ static void writes_wait_for_the_end_of_a_step(void **state) {
 
 static void raise_error(int number) {
   (void)number;
-  beside("error('of the visitor')");
+  beside("came = (came or 0) + 1 error('of the visitor')");
 }
 
 static void errors_stay_with_the_visitor(void **state) {
   (void)state;
   expect_visitors(raise_error, SESSION_BESIDE, 50);
-  assert_int_equal(evaluate("local n = 0 for i = 1, 3000000 do n = n + 1 end return n"), SESSION_OK);
-  assert_true(front.served > 5);
-  assert_string_equal(front.value, "3000000");
+  // Visitors rest as long as the one before has taken, which is long where others have the processor.
+  assert_int_equal(evaluate("local n = 0 while (came or 0) < 6 do n = n + 1 end return 'whole'"), SESSION_OK);
+  assert_string_equal(front.value, "\"whole\"");
   assert_non_null(strstr(front.visitors, "of the visitor"));
   assert_string_equal(front.problem, "");
   expect_visitors(raise_error, SESSION_BESIDE, 50);  // one that comes while an error of the cell unwinds
@@ -553,7 +553,7 @@ static void hold_up(int number) {
   if (number == 0) visited = before = 0;
   visited += before;
   last_visit = begun;
-  beside("local t = os.clock() while os.clock() - t < 0.004 do end");
+  beside("held = (held or 0) + 1 local t = os.clock() while os.clock() - t < 0.004 do end");
   before = session_clock() - begun;
 }
 
@@ -562,10 +562,10 @@ static void visitors_take_half_the_time_at_most(void **state) {
   expect_visitors(hold_up, SESSION_BESIDE, 1000000);
   front.at_once = true;
   double begun = session_clock();
-  assert_int_equal(evaluate("local n = 0 while n < 40000000 do n = n + 1 end"), SESSION_OK);
+  assert_int_equal(evaluate("local n = 0 while n < 20000000 or (held or 0) < 20 do n = n + 1 end"), SESSION_OK);
   double share = visited / (last_visit - begun);
   printf("figure: who comes all the while gets %.2f of the time\n", share);
-  assert_true(share < 0.55 && front.served > 5);
+  assert_true(share < 0.55);
 }
 
 int main(void) {
