@@ -277,7 +277,8 @@ function T.test_the_table_for_who_comes_from_pytorch_is_complete()
   local told, strangers, missing = {}, {}, {}
   for line in io.lines("docs/pytorch.tsv") do
     local name = line:match("^([^#\t]+)\t[^\t]+")
-    if name and asked[name] == nil then strangers[#strangers + 1] = name end
+    local elsewhere = name and name:find("^comms%.") and _G.comms == nil  -- in a stock interpreter
+    if name and asked[name] == nil and not elsewhere then strangers[#strangers + 1] = name end
     lu.assertNil(told[name or ""], name)
     if name then told[name] = true end
   end
