@@ -70,11 +70,23 @@ end
 
 -- ---- the curve ----
 
--- Steps first .. last of a run as a line.
-local function line_of(own, first, last, log, fields)
+-- The losses of a fork, of which those far above its parent's would press that one's curve flat: they run along the
+-- upper edge, as high again.
+local function within_sight(losses, parent)
+  local low, high, seen = math.huge, -math.huge, {}
+  for _, v in ipairs(parent) do
+    if v > -math.huge and v < math.huge then low, high = math.min(low, v), math.max(high, v) end
+  end
+  local most = high > low and high + (high - low) or math.huge
+  for i, v in ipairs(losses) do seen[i] = v > most and most or v end
+  return seen
+end
+
+-- Steps first .. last of these losses as a line.
+local function line_of(losses, first, last, log, fields)
   if last < first then return nil end
   local x = nb.arange(first, last, { dtype = "f64" })
-  local y = nb.tensor(table.move(own.history.loss, first, last, 1, {}), { dtype = "f64" })
+  local y = nb.tensor(table.move(losses, first, last, 1, {}), { dtype = "f64" })
   fields.type, fields.x, fields.y = "line", x, axis.transform(y, log)
   return fields
 end
@@ -97,7 +109,7 @@ end
 
 local function scene_of(self, list)
   local losses = { self.history.loss }
-  for i, b in ipairs(list) do losses[i + 1] = b.own.history.loss end
+  for i, b in ipairs(list) do losses[i + 1] = within_sight(b.own.history.loss, self.history.loss) end
   local log, marks, ends, xs, ys = card.is_wide(losses), {}, {}, {}, {}
   local function add(mark, label)
     if not mark then return end
@@ -106,15 +118,15 @@ local function scene_of(self, list)
     if label then ends[#ends + 1] = { y = mark.y:at(-1), text = label, color = mark.color } end
   end
   local own, first = style.color(1), math.max(1, self.missing or 1)
-  add(line_of(self, first, self.at, log, { color = own, number = 1 }), self.head == self.at and
+  add(line_of(losses[1], first, self.at, log, { color = own, number = 1 }), self.head == self.at and
     label_of(self, self.name or "loss") or nil)
   if self.head > self.at then
-    add(line_of(self, math.max(self.at, 1), self.head, log, { color = own, number = 1, dashed = true }),
+    add(line_of(losses[1], math.max(self.at, 1), self.head, log, { color = own, number = 1, dashed = true }),
       label_of(self, self.name or "loss"))
   end
   for i, b in ipairs(list) do
     local color = style.color(i % 7 + 2)
-    add(line_of(b.own, math.max(b.from, 1), b.own.head, log, { color = color, number = i + 1 }),
+    add(line_of(losses[i + 1], math.max(b.from, 1), b.own.head, log, { color = color, number = i + 1 }),
       label_of(b.own, name_of(b.own, i)))
   end
   if self.at >= 1 and self.history.loss[self.at] == self.history.loss[self.at] then

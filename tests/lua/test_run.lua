@@ -415,6 +415,19 @@ function T.test_looking_changes_nothing()
   lu.assertEquals(differences(standing(twin), standing(run:to(3):to(24))), "")
 end
 
+function T.test_a_fork_that_breaks_away_leaves_the_curve_readable()
+  nb.seed(1)
+  local net = nn.Sequential { nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 1) }
+  local opt, x, y = optim.SGD(net:parameters(), { lr = 0.05 }), nb.randn(64, 3), nb.randn(64, 1)
+  local run = nb.run { net = net, loss = nn.MSELoss(), opt = opt, data = { x, y }, epochs = 60 }
+  run:next(40)
+  local hot = run:to(10):fork { opt = { lr = 30 } }:next(20)
+  lu.assertTrue(not (hot.loss < 1e6), hot.loss)
+  local shown = getmetatable(run).__display(run, { width = 80 })["text/plain"]
+  local top = tonumber((shown:match("\n%s*(%S-)┤")))
+  lu.assertTrue(top and top < 2 * math.max(table.unpack(run.history.loss)), shown)
+end
+
 -- A film that was moved, and the random numbers of whoever forks or keeps.
 function T.test_forking_and_keeping_while_a_film_is_open()
   local run, path = make("dropout", "Adam", "none"), os.tmpname() .. ".safetensors"
