@@ -122,18 +122,19 @@ static int raise_message(lua_State *L) {
   return throw_message(L);
 }
 
-static int set_describe(lua_State *L) {
+static int set(lua_State *L, const void *key) {
   luaL_checktype(L, 1, LUA_TFUNCTION);
   lua_settop(L, 1);
-  lua_rawsetp(L, LUA_REGISTRYINDEX, &describe_key);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, key);
   return 0;
 }
 
+static int set_describe(lua_State *L) {
+  return set(L, &describe_key);
+}
+
 static int set_describe_call(lua_State *L) {
-  luaL_checktype(L, 1, LUA_TFUNCTION);
-  lua_settop(L, 1);
-  lua_rawsetp(L, LUA_REGISTRYINDEX, &call_key);
-  return 0;
+  return set(L, &call_key);
 }
 
 void nb_open_raise(lua_State *L) {
