@@ -49,6 +49,9 @@ function T.test_lines_are_added()
   local other = list:compare(1, 2)
   lu.assertStrContains(other, "options.width")
   lu.assertNotStrContains(other, "loss_of")
+  for _, text_of in ipairs { other, list:compare(2, 1) } do  -- of either's names each has one line
+    lu.assertEquals(select(2, text_of:gsub("options%.width", "")), 1)
+  end
   local bundle = list:__display { width = 60 }
   lu.assertStrContains(bundle["text/plain"], "┤")
 end

@@ -502,6 +502,14 @@ class Editing(unittest.TestCase):
         self.type("do", ENTER)
         self.expect("lua> do", "lua>>")
 
+    def test_a_wide_character_that_does_not_fit_begins_the_next_row(self):
+        self.begin(columns=20, rows=6)
+        self.type("'" + "x" * 15 + "\u754cy'")  # 19 columns are taken before it
+        self.until(lambda shown: shown[:2] == ["1> '" + "x" * 15, "\u754cy'"])
+        self.cursor(1, 4)
+        self.type(LEFT, LEFT)
+        self.cursor(1, 2)
+
     def test_what_is_above_a_tall_block_takes_no_room_that_a_prompt_has_not(self):
         self.begin("--no-banner", rows=6, columns=40)
         self.type("_PROMPT, _PROMPT2 = '$', ':'", ENTER)
