@@ -186,6 +186,18 @@ static int list_index(lua_State *L) {
   return 1;
 }
 
+// native.hold_site(), native.let_site(): the function that calls is at work for a while; sites.h.
+static int hold_site(lua_State *L) {
+  nb_hold_site(L);
+  return 0;
+}
+
+static int let_site(lua_State *L) {
+  (void)L;
+  nb_let_site();
+  return 0;
+}
+
 void nb_open_calls(lua_State *L) {
   static const luaL_Reg functions[] = {
       {"module_call", module_call},
@@ -194,6 +206,8 @@ void nb_open_calls(lua_State *L) {
       {"last_order", last_order},
       {"leaf", leaf},
       {"list_index", list_index},
+      {"hold_site", hold_site},
+      {"let_site", let_site},
       {NULL, NULL},
   };
   luaL_setfuncs(L, functions, 0);

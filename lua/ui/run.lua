@@ -142,8 +142,8 @@ local function controls_of(run, runs)
   follower.panels[self] = true
   display.pending[follower] = true
   self:follow(true)
-  local row = make("row", { self.back, self.play, self.step, self.place, self.rate })
-  local all = make("column", { row, self.said, self.card })
+  local places = make("row", { self.place, self.rate })  -- a slider of some length needs a row without buttons
+  local all = make("column", { make("row", { self.back, self.play, self.step }), places, self.said, self.card })
   widget.private(all).panel = self  -- lives as long as what is shown
   return all
 end

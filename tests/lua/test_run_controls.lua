@@ -22,14 +22,17 @@ local between = 1009  -- instructions from one visit to the next
 -- Calls visit() at random instructions of f(...), as a session does: never where an interrupt would wait.
 local function visited(visit, f, ...)
   local watch, inside = nil, 0
-  local real_watch, real_whole, real_visiting = native.watch_visits, native.whole, native.visiting
+  local real_watch, real_visiting = native.watch_visits, native.visiting
+  local real = { whole = native.whole, settle = native.settle }
   native.watch_visits = function(g) watch = g end
-  native.whole = function(...)
-    inside = inside + 1
-    local results = table.pack(pcall(real_whole, ...))
-    inside = inside - 1
-    if not results[1] then error(results[2], 0) end
-    return table.unpack(results, 2, results.n)
+  for name, call in pairs(real) do
+    native[name] = function(...)
+      inside = inside + 1
+      local results = table.pack(pcall(call, ...))
+      inside = inside - 1
+      if not results[1] then error(results[2], 0) end
+      return table.unpack(results, 2, results.n)
+    end
   end
   local own = nb.random_state()
   debug.sethook(function()
@@ -49,7 +52,7 @@ local function visited(visit, f, ...)
   end, "", between)
   local ok, message = pcall(f, ...)
   debug.sethook()
-  native.watch_visits, native.whole = real_watch, real_whole
+  native.watch_visits, native.whole, native.settle = real_watch, real.whole, real.settle
   if not ok then error(message, 0) end
 end
 
@@ -135,8 +138,9 @@ end
 local function parts(run)
   local all = nb.ui.controls(run)
   local top = widget.private(all).children
-  local row = widget.private(top[1]).children
-  return { back = row[1], play = row[2], step = row[3], place = row[4], rate = row[5], said = top[2], all = all }
+  local buttons, places = widget.private(top[1]).children, widget.private(top[2]).children
+  return { back = buttons[1], play = buttons[2], step = buttons[3], place = places[1], rate = places[2],
+    said = top[3], all = all }
 end
 
 function T.test_controls_at_rest()
