@@ -200,15 +200,9 @@ static int let_site(lua_State *L) {
 
 void nb_open_calls(lua_State *L) {
   static const luaL_Reg functions[] = {
-      {"module_call", module_call},
-      {"trace", trace},
-      {"module_address", module_address},
-      {"last_order", last_order},
-      {"leaf", leaf},
-      {"list_index", list_index},
-      {"hold_site", hold_site},
-      {"let_site", let_site},
-      {NULL, NULL},
+      {"module_call", module_call}, {"trace", trace},       {"module_address", module_address},
+      {"last_order", last_order},   {"leaf", leaf},         {"list_index", list_index},
+      {"hold_site", hold_site},     {"let_site", let_site}, {NULL, NULL},
   };
   luaL_setfuncs(L, functions, 0);
   if (++states > 1) memset(known, 0, sizeof known);
