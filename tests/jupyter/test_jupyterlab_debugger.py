@@ -172,7 +172,7 @@ class Panels(unittest.TestCase):
         self.done(page, 2, 4)
         # An error stops where it happens.
         page.locator(".jp-PauseOnExceptions").click()
-        page.locator(".lm-Menu-itemLabel", has_text="Uncaught Errors").click()
+        page.locator(".lm-Menu-itemLabel", has_text="uncaught").click()
         self.run_cell(page, 3)
         self.stopped(page, 2)
         names = page.locator(".jp-DebuggerCallstackFrame-name").all_inner_texts()
