@@ -57,7 +57,7 @@ int load_file(lua_State *L, const char *path, const char *mode) {
   char real[PATH_MAX];
   int status = luaL_loadfilex(L, path, mode);
   if (status != LUA_OK || !path || !realpath(path, real)) return status;
-  push_session_table(L, "files");
+  push_session_table(L, "stamps");
   lua_pushcfunction(L, file_stamp);
   lua_pushstring(L, real);
   lua_call(L, 1, 1);

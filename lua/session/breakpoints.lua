@@ -52,7 +52,7 @@ end
 -- What to say of a file whose text is no longer the one that was loaded; nil of all else.
 function breakpoints.changed(source)
   local path = source:sub(1, 1) == "@" and engine.real_path(source:sub(2))
-  local loaded = path and session.files[path]
+  local loaded = path and session.stamps[path]
   if not loaded or loaded == session.stamp(path) then return nil end
   return ("%s has changed since it was loaded, and what runs has its old lines; load it again"):format(source:sub(2))
 end

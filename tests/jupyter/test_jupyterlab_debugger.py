@@ -203,6 +203,7 @@ class Panels(unittest.TestCase):
         page.locator(".lm-Menu-itemLabel", has_text=re.compile("^Theme$")).hover()
         page.locator(".lm-Menu-itemLabel", has_text=re.compile("^%s$" % name)).click()
         expect(page.locator("body[data-jp-theme-name='%s']" % name)).to_be_attached()
+        expect(page.locator('#jupyterlab-splash')).to_have_count(0)
 
 
 if __name__ == "__main__":
