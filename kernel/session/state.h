@@ -109,7 +109,7 @@ struct Session {
 // inputs by name; "held", what the front end still reads; "modules", the library's names that are globals; "standard",
 // the globals that are not the user's; "comms"; "outputs", what inputs showed; "inputs", the functions that inputs
 // became, weakly; "visitors", their threads; "frames", in what environment inputs at a paused prompt are evaluated;
-// "files", what file_stamp gave for those that were loaded, by their paths without links.
+// "stamps", what file_stamp gave for those that were loaded, by their paths without links.
 void state_open(lua_State *L, Session *s);
 
 Session *session_of(lua_State *L);
