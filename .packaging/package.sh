@@ -110,11 +110,10 @@ wheel() {
   say "build/package/wheel/$(basename "$file")"
 }
 
+kinds=(deb rock wheel)
+[ $# -gt 0 ] || set -- "${kinds[@]}"
 mkdir -p "$out"
-[ $# -gt 0 ] || set -- deb rock wheel
 for kind in "$@"; do
-  case $kind in
-    deb | rock | wheel) "$kind" ;;
-    *) die "there is no package '$kind'. There are: deb, rock, wheel" ;;
-  esac
+  [[ " ${kinds[*]} " == *" $kind "* ]] || die "there is no package '$kind'. There are: ${kinds[*]}"
+  "$kind"
 done

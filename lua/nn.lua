@@ -51,8 +51,7 @@ local parts = {
   { "gradients", "clip_grad_norm clip_grad_value" },
   { "hooks" },
 }
-local known = { init = true, module = true, modes = true, shared = true, cells = true, reduction = true,
-  metrics = true }
+local known = { init = true, module = true, shared = true, cells = true, reduction = true, metrics = true }
 
 for _, part in ipairs(parts) do
   local name, names = part[1], part[2]

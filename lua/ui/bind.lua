@@ -58,7 +58,6 @@ local function control_for(name, v)
     local far = v == 0 and 1 or math.abs(v)
     local low, high = math.min(0, 2 * v), math.max(2 * far, 2 * v)
     if v < 0 then high = 0 end
-    if math.type(v) == "integer" then low, high = math.tointeger(low), math.tointeger(high) end
     return widget.make.slider { label = name, min = low, max = high, value = v }
   end
   if type(v) == "table" and type(v[1]) == "number" and type(v[2]) == "number" and #v <= 3 then

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- One of each layer, for tests of all of them; test_gradcheck.lua sees that none is missing.
 local nb = require "nablua"
+local registry = require "nablua.registry"
 local nn = nb.nn
 
 local f64 = { dtype = "f64" }
@@ -143,6 +144,29 @@ for dims = 1, 3 do
   local places = (nb.arange(2 * count) - 1):mod(count):view(shape) * 2 + 1  -- of each channel's, every other one
   others[name] = with_weight(function() return nn[name](2) end, function(m, t) return m(t, places) end,
     table.unpack(shape))
+end
+
+-- A layer that stands nowhere above is as its example makes it, called with a tensor of the same shape.
+local function of_example(name)
+  local entry = registry.find("nn." .. name)
+  local code = "return " .. (entry and entry.example or "nothing"):match("^(.-)%s*%-%-%>") or ""
+  local given, input
+  local watched = setmetatable({ [name] = function(...)
+    given = table.pack(...)
+    local m = nn[name](...)
+    return function(x)
+      input = x
+      return m(x)
+    end
+  end }, { __index = nn })
+  local chunk = load(code, name, "t", setmetatable({ nn = watched }, { __index = _G }))
+  assert(chunk and pcall(chunk) and input, name .. " needs an example nn." .. name .. "(...)(x), or a line here")
+  return { function() return nn[name](table.unpack(given, 1, given.n)) end, table.unpack(input.shape) }
+end
+for name in pairs(nn) do
+  if name:find "^%u" and not name:find "Loss$" and not layers[name] and not others[name] then
+    layers[name] = of_example(name)
+  end
 end
 
 return { layers = layers, others = others }

@@ -112,6 +112,29 @@ function T.test_long_elementwise_chains_replay_in_tiles()
   lu.assertStrContains(tostring(compiled), "elementwise groups")
 end
 
+-- A call between elementwise neighbours stands aside, unless one of them has to do with it.
+function T.test_elementwise_steps_are_joined_around_what_they_do_not_need()
+  local x, y = nb.rand(2000), nb.rand(50, 40)
+  for groups, f in pairs {
+    [1] = function(a, b)
+      local u, v = (a * 2):exp(), b:cumsum(1)
+      return (u + 1):tanh(), v
+    end,
+    [2] = function(a)
+      local u = (a * 2):exp()
+      local v = u:cumsum(1)
+      return (u + v):tanh(), v
+    end,
+  } do
+    local compiled = nb.compile(f)
+    for _ = 1, 4 do
+      local have, want = compiled(x, y), f(x, y)
+      lu.assertTrue((have - want):abs():max():item() <= 1e-6)
+    end
+    lu.assertStrContains(tostring(compiled), ("4 of them in %d elementwise groups"):format(groups))
+  end
+end
+
 -- Sums of all elements end a group: of several at once, of means, and of what else needs the summands.
 function T.test_sums_are_taken_tile_by_tile()
   nb.seed(6)

@@ -380,4 +380,23 @@ function T.test_sets_join_and_read()
   files:remove()
 end
 
+-- Every step, and all of them after one another, on pictures in f64 beside the same in f32.
+function T.test_pictures_in_f64_are_those_in_f32()
+  local steps = { transforms.RandomCrop(6, { padding = 2 }), transforms.RandomHorizontalFlip(),
+    transforms.RandomVerticalFlip(), transforms.RandomAffine(30, { translate = 0.2, scale = { 0.7, 1.3 } }),
+    transforms.ColorJitter { brightness = 0.3, contrast = 0.3, saturation = 0.3 }, transforms.RandomErasing(1),
+    transforms.Normalize({ 0.1, 0.2, 0.3 }, { 0.5, 1, 2 }) }
+  steps[#steps + 1] = transforms.Compose { table.unpack(steps) }
+  local x = nb.rand(6, 3, 8, 8)
+  for k, step in ipairs(steps) do
+    nb.seed(k)
+    local want = step(x)
+    nb.seed(k)
+    local have = step(x:to "f64")
+    lu.assertEquals(have.dtype, "f64")
+    assert_close(have:to "f32", want, 1e-4)
+    lu.assertTrue(want.shape[3] ~= 8 or (want - x):abs():max():item() > 0, k)
+  end
+end
+
 return T

@@ -127,27 +127,48 @@ function T.test_strided_inputs_give_what_contiguous_ones_give()
   end)
 end
 
+-- Freed blocks of the outputs' size hold a poison when the next call asks for memory.
+local function assert_written(row, args)
+  local want = outputs(row, args)
+  for _, poison in ipairs { 77, 78 } do
+    local first = table.pack(call_of(row)(table.unpack(args, 1, args.n)))
+    for k = 1, first.n do
+      if first[k].dtype ~= "bool" then nb.full_like(first[k], poison) end
+    end
+    collectgarbage()
+    local have = outputs(row, args)
+    for k = 1, want.n do
+      local wrong = numeric.difference(have[k], want[k], 1e-12)
+      if wrong then error(("output %d, %s"):format(k, wrong), 0) end
+    end
+  end
+end
+
+local function computes(row)
+  return has_inputs(row) and not row.view and row.name ~= "empty_like"
+end
+
 function T.test_every_output_element_is_written()
-  each_row(function(row) return has_inputs(row) and not row.view end, function(row)
-    if row.name == "empty_like" then return end
+  each_row(computes, function(row)
+    each_case(row, function(case) assert_written(row, (arguments(row, case))) end)
+  end)
+end
+
+-- Sizes of 1, and of 0.  What has another number in its sample may not fit them, and says so.
+function T.test_the_smallest_sizes()
+  local taken = { [0] = 0, 0 }
+  each_row(computes, function(row)
     each_case(row, function(case)
-      local args = arguments(row, case)
-      local want = outputs(row, args)
-      for _, poison in ipairs { 77, 78 } do
-        -- Freed blocks of the outputs' size hold the poison when the next call asks for memory.
-        local first = table.pack(call_of(row)(table.unpack(args, 1, args.n)))
-        for k = 1, first.n do
-          if first[k].dtype ~= "bool" then nb.full_like(first[k], poison) end
-        end
-        collectgarbage()
-        local have = outputs(row, args)
-        for k = 1, want.n do
-          local wrong = numeric.difference(have[k], want[k], 1e-12)
-          if wrong then error(("output %d, %s"):format(k, wrong), 0) end
+      for size in pairs(taken) do
+        local ok, args = pcall(arguments, row, case, nil, function() return size end)
+        if ok and pcall(outputs, row, args) then
+          assert_written(row, args)
+          taken[size] = taken[size] + 1
         end
       end
     end)
   end)
+  assert(taken[1] > 100 and taken[0] > 50, taken[1] .. " of one, " .. taken[0] .. " of none")
 end
 
 local function elementwise(row)

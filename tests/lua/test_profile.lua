@@ -201,6 +201,15 @@ function T.test_text_and_drawings()
   local page = getmetatable(p).__display(p, { width = 80, rich = true })["text/html"]
   lu.assertStrContains(page, "<svg")
   lu.assertStrContains(page, "<title>linear")
+  local labels = 0
+  for width, rest in page:gmatch '<rect [^>]-width="([%d.]+)"[^>]*/>(.-)</g>' do
+    local label = rest:match "<text[^>]*>(.-)</text>"
+    if label then
+      labels = labels + 1
+      lu.assertTrue(6.6 * utf8.len(label) < tonumber(width), label .. " in " .. width)
+    end
+  end
+  lu.assertTrue(labels > 3, labels)
   local path = os.tmpname()
   p:save(path .. ".svg"):save(path .. ".txt")
   local f = assert(io.open(path .. ".svg"))

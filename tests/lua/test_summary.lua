@@ -200,4 +200,22 @@ function T.test_products_fit_as_written()
   end
 end
 
+-- A page has room for 76 characters of a row of numbers: wide ones leave out more columns, none fewer than 3.
+function T.test_a_grid_of_numbers_fits_its_page()
+  local html = require "nablua.inspect.html"
+  local function widths(t)
+    local columns, widest
+    for row in html.grid(t):gmatch "<tr.-</tr>" do
+      local n, width = 0, 0
+      for cell in row:gmatch "<td[^>]*>(.-)</td>" do n, width = n + 1, width + math.max(utf8.len(cell), 4) + 2 end
+      columns, widest = n, math.max(widest or 0, width)
+    end
+    return columns, widest
+  end
+  lu.assertEquals({ widths(nb.ones(3, 30)) }, { 10, 60 })
+  lu.assertEquals((widths(nb.ones(3, 4))), 4)
+  local columns, widest = widths(nb.arange(90):view(3, 30) * -1.2345e-7)
+  lu.assertTrue(columns >= 3 and columns < 10 and widest <= 76, columns .. " columns, " .. widest)
+end
+
 return T

@@ -288,4 +288,17 @@ function T.test_tables_in_one_line()
     "table, 2 entries" })
 end
 
+-- What takes a tensor first is a method, too, whether the table of operators has it or Lua makes it of others.
+function T.test_every_operator_is_a_method_too()
+  local x, checked = nb.ones(2), 0
+  for _, e in ipairs(require("nablua.registry").all()) do
+    local name, first = e.name:match "^nb%.(%l[%w_]*)$", (e.signature or ""):match "^nb%.[%w_]+%((%w+)"
+    if name and e.kind == "operator" and (first == "x" or first == "t") then
+      lu.assertIsFunction(x[name], name)
+      checked = checked + 1
+    end
+  end
+  lu.assertTrue(checked > 200, checked)
+end
+
 return T

@@ -289,7 +289,9 @@ function T.test_states_of_every_optimizer_are_those_of_its_like_only()
     end
     refused(stepped(name, 2):state(), "the state of a smaller one")
     refused(stepped(name, 2, 3, 4):state(), "the state of a larger one")
-    refused(stepped(name, 2, 4):state(), "other shapes")
+    local remembers = false
+    for path in pairs(before) do remembers = remembers or path:find "^%d+%.%a+$" and not path:find "step$" end
+    if remembers then refused(stepped(name, 2, 4):state(), "other shapes") end
     refused(optim[name]({ weight_for(name) }):state(), "the state of a smaller one that is new")
     for _, other in ipairs(all) do
       if other[1] ~= name then refused(stepped(other[1], 2, 3):state(), "a state of " .. other[1]) end

@@ -9,6 +9,7 @@ mutate.py --check     whether each fits the source as it is: its text stands the
 A fault that lives is a test that is missing.  One that no longer applies has lost its text: the source moved on, and the
 row must follow it.
 """
+import fcntl
 import os
 import re
 import shutil
@@ -23,6 +24,7 @@ SCRATCH = os.path.join(ROOT, "build", "mutate", "tree")
 FOLDER = os.path.join(ROOT, "tests", "mutations")
 KEYS = {"name", "file", "old", "new", "tests", "preset", "more"}
 TOO_LONG = 300  # seconds for the tests of one row, after which a fault counts as seen: something hangs
+SEEN = {"dies", "hangs"}
 
 
 def die(sentence):
@@ -71,6 +73,17 @@ def mutated(root, row):
     return texts
 
 
+def take_scratch():
+    """Holds the scratch copy for this process alone, until it ends."""
+    os.makedirs(os.path.dirname(SCRATCH), exist_ok=True)
+    held = open(os.path.join(os.path.dirname(SCRATCH), "lock"), "w", encoding="utf-8")
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        die("another one puts faults into build/mutate/tree; wait until it ends.")
+    return held
+
+
 def copy_tree():
     """Brings the scratch copy up to date, and leaves alone what is the same, which need not be built again."""
     try:
@@ -99,6 +112,11 @@ def copy_tree():
             os.makedirs(os.path.dirname(target), exist_ok=True)
             shutil.copyfile(source, target)
         shutil.copymode(source, target)
+
+
+def patience():
+    """TOO_LONG on a machine that has nothing else to do, and as many times longer as it has more."""
+    return TOO_LONG * max(1, os.getloadavg()[0] / os.cpu_count())
 
 
 def quietly(command, **options):
@@ -132,7 +150,7 @@ class Build:
         return done.stdout if done.returncode else None
 
     def run(self, names, limit=None):
-        """"passed", "failed" or "skipped", and the output."""
+        """"passed", "failed", "hung" or "skipped", and the output."""
         pattern = "^(" + "|".join(map(re.escape, names)) + ")$"
         command = ["ctest", "--test-dir", self.folder, "--output-on-failure", "--stop-on-failure", "-R", pattern]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
@@ -141,9 +159,9 @@ class Build:
             output, _ = process.communicate(timeout=limit)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
-            return "failed", process.communicate()[0]
+            return "hung", process.communicate()[0]
         if process.returncode:
-            return "failed", output
+            return "hung" if "***Timeout" in output else "failed", output
         skipped = len(re.findall(r"\*\*\*(?:Skipped|Not Run)", output))
         return ("skipped" if skipped == len(names) else "passed"), output
 
@@ -164,8 +182,8 @@ def try_row(build, row):
         errors = build.make(row["tests"])
         if errors:
             return "does not build", "\n".join(line for line in errors.splitlines() if "error" in line)[:1000]
-        result, output = build.run(row["tests"], TOO_LONG)
-        return {"failed": "dies", "passed": "LIVES", "skipped": "not tried"}[result], output
+        result, output = build.run(row["tests"], patience())
+        return {"failed": "dies", "hung": "hangs", "passed": "LIVES", "skipped": "not tried"}[result], output
     finally:
         for path, text in kept.items():
             with open(path, "w", encoding="utf-8") as f:
@@ -180,6 +198,8 @@ def main():
         sys.exit(bool(bad))
     now = sys.argv[1:2] == ["--now"]
     for pattern in sys.argv[2 if now else 1:]:
+        if not pattern or pattern.startswith("-"):
+            die(f"'{pattern}' is no pattern; without one, all faults are tried.")
         try:
             matches = re.compile(pattern).search
         except re.error as e:
@@ -187,6 +207,7 @@ def main():
         rows = [r for r in rows if matches(r["name"]) or any(matches(file) for file, _, _ in edits(r))]
         if not rows:
             die(f"no mutation matches '{pattern}'; they stand in tests/mutations/*.toml.")
+    held = take_scratch()
     copy_tree()
     builds, ends = {}, {}
     for preset in sorted({r.get("preset", "mutate") for r in rows}):
@@ -198,7 +219,7 @@ def main():
             continue
         print(f"{len(tests)} tests without a fault, {preset}", flush=True)
         result, output = build.run(tests)
-        if result == "failed":
+        if result in ("failed", "hung"):
             die(f"these tests fail without a fault:\n{output[-6000:]}")
     for row in rows:
         start = time.monotonic()
@@ -209,10 +230,11 @@ def main():
             print(output)
         if os.environ.get("VERBOSE"):
             print(output)
-    print(f"\n{len(ends.get('dies', []))} of {len(rows)} die")
+    print(f"\n{sum(len(ends.get(end, [])) for end in SEEN)} of {len(rows)} die")
     for end in sorted(set(ends) - {"dies"}):
         print(f"{end}: {', '.join(ends[end])}")
-    sys.exit(set(ends) != {"dies"})
+    held.close()
+    sys.exit(not set(ends) <= SEEN)
 
 
 if __name__ == "__main__":

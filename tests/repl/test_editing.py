@@ -502,6 +502,15 @@ class Editing(unittest.TestCase):
         self.type("do", ENTER)
         self.expect("lua> do", "lua>>")
 
+    def test_what_is_above_a_tall_block_takes_no_room_that_a_prompt_has_not(self):
+        self.begin("--no-banner", rows=6, columns=40)
+        self.type("_PROMPT, _PROMPT2 = '$', ':'", ENTER)
+        self.t.wait_for(r"\$\Z")
+        self.type("do", ENTER)
+        self.type(*[key for i in range(8) for key in (f"x{i} = 1", ENTER)])
+        self.until(lambda shown: re.fullmatch(r"   x\d = 1", shown[0]) and shown[-1].rstrip() == ":")
+        self.assertTrue(all(line.startswith(":  x") for line in self.t.text().split("\n")[1:-1]), self.t.text())
+
 
 def text_lines(text):
     return [("1> " if i == 0 else " | ") + line for i, line in enumerate(text.split("\n"))]
