@@ -136,7 +136,7 @@ local function parts(run)
   local all = nb.ui.controls(run)
   local top = widget.private(all).children
   local row = widget.private(top[1]).children
-  return { back = row[1], play = row[2], step = row[3], place = row[4], rate = row[5], said = top[2], all = all }
+  return { back = row[1], play = row[2], step = row[3], rate = row[4], place = top[2], said = top[3], all = all }
 end
 
 function T.test_controls_at_rest()
