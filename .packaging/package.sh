@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # Makes what is given away, out of a copy of what git has of the checkout: package.sh [deb | rock | wheel]...
+# `package.sh debian_source` leaves what dpkg-buildpackage takes in build/package/source, to be built in another system.
 #
 # Everything lands in build/package.  The same checkout gives the same bytes: dates are those of the last commit.
 set -euo pipefail
@@ -37,10 +38,8 @@ copy_source() {
 # ---- Debian ----
 
 # Debian's tools want the packages' description at the top of the source, and a changelog of their own.
-deb() {
-  local source="$out/deb/nablua-$version" licence
-  say "building Debian packages of $version"
-  rm -rf "$out/deb"
+debian_source() {
+  local source="$out/source" licence
   copy_source "$source"
   mv "$source/.packaging/debian" "$source/debian"
   licence=$(sed -nE '/^Permission/,$ { s/^$/./; s/^/ /; p }' "$source/LICENSE")
@@ -54,6 +53,15 @@ nablua ($version-1) unstable; urgency=medium
 
  -- $(sed -n 's/^Maintainer: //p' "$source/debian/control")  $(date -R -d "@$SOURCE_DATE_EPOCH")
 TEXT
+}
+
+deb() {
+  local source="$out/deb/nablua-$version"
+  say "building Debian packages of $version"
+  rm -rf "$out/deb"
+  mkdir -p "$out/deb"
+  debian_source
+  mv "$out/source" "$source"
   (cd "$source" && DEB_BUILD_OPTIONS="nocheck noautodbgsym parallel=2" run deb dpkg-buildpackage -b -us -uc)
   rm -rf "$source"
   find "$out/deb" -name '*.deb' -printf '%f\n' | sort | while read -r name; do say "build/package/deb/$name"; done
@@ -114,7 +122,7 @@ mkdir -p "$out"
 [ $# -gt 0 ] || set -- deb rock wheel
 for kind in "$@"; do
   case $kind in
-    deb | rock | wheel) "$kind" ;;
+    deb | debian_source | rock | wheel) "$kind" ;;
     *) die "there is no package '$kind'. There are: deb, rock, wheel" ;;
   esac
 done
