@@ -295,7 +295,7 @@ function reference.markdown(entry, level)
   add((entry.doc or ""))
   local rows = parameter_rows(entry)
   if #rows > 0 then
-    add("| parameter | type | | |", "|---|---|---|---|")
+    add("| parameter | type | default | meaning |", "|---|---|---|---|")
     for _, row in ipairs(rows) do
       lines[#lines + 1] = ("| `%s` | %s | %s | %s |"):format(cell(row[1]), cell(row[2]), cell(row[3]), cell(row[4]))
     end
