@@ -131,23 +131,32 @@ static int open_library(lua_State *L) {
   return 0;
 }
 
+enum { LOOK_STEP = 1 << 20 };  // the limit is looked at once in so many bytes of Lua's
+
+// Whether Lua may have so many more bytes beside what the tensors hold.
+static __attribute__((noinline)) bool may_have(Session *s, size_t more) {
+  MemoryStats m = nb_memory_stats();
+  if (s->lua_bytes + more + m.live > m.limit) return false;
+  s->look_at = s->lua_bytes + more + LOOK_STEP;
+  return true;
+}
+
 // Lua's allocations count against the same limit as the tensors': an error, before the machine runs out of memory.
 static void *allocate(void *user, void *block, size_t before, size_t after) {
-  enum { STEP = 1 << 20 };  // the limit is looked at once in so many bytes
   Session *s = user;
   size_t old = block ? before : 0;  // else `before` is the kind of object
-  if (after > old && s->lua_bytes + (after - old) > s->look_at) {
-    MemoryStats m = nb_memory_stats();
-    if (s->lua_bytes + (after - old) + m.live > m.limit) return NULL;
-    s->look_at = s->lua_bytes + (after - old) + STEP;
+  if (after <= old) {               // which does not fail
+    s->lua_bytes -= old - after;
+    if (s->lua_bytes + 2 * LOOK_STEP < s->look_at) s->look_at = s->lua_bytes + LOOK_STEP;
+    return s->allocate(s->allocate_user, block, before, after);
   }
+  if (s->lua_bytes + (after - old) > s->look_at && !may_have(s, after - old)) return NULL;
   void *result = s->allocate(s->allocate_user, block, before, after);
-  if (!result && after > old) {  // what tensors are done with may serve Lua
+  if (!result) {  // what tensors are done with may serve Lua
     nb_memory_trim();
     result = s->allocate(s->allocate_user, block, before, after);
   }
-  if (result || after == 0) s->lua_bytes += after - old;
-  if (s->lua_bytes + 2 * STEP < s->look_at) s->look_at = s->lua_bytes + STEP;
+  if (result) s->lua_bytes += after - old;
   return result;
 }
 

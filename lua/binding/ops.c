@@ -160,13 +160,13 @@ static void settle_booleans(Reader *r) {
 // default.
 static bool read_tensors_alone(Reader *r) {
   const Param *p = r->op->params;
-  int count = lua_gettop(r->L), i = 0;
+  int count = lua_gettop(r->L);
   if (count > NB_MAX_PARAMS) return false;
-  for (; i < count; i++) {
+  for (int i = count; i-- > 0;) {  // from the last, which mostly is what tells other calls
     if (!p[i].name || !nb_arg_is_tensor(&p[i]) || p[i].named) return false;
     if (!(r->args[i].tensor = nb_test_tensor(r->L, i + 1))) return false;
   }
-  for (; i < NB_MAX_PARAMS && p[i].name; i++) {
+  for (int i = count; i < NB_MAX_PARAMS && p[i].name; i++) {
     if (!p[i].optional || p[i].kind == NB_PARAM_OPERAND) return false;
     nb_set_default(r, i);
   }
@@ -174,13 +174,14 @@ static bool read_tensors_alone(Reader *r) {
 }
 
 // Fills the Reader with the arguments on the stack.
-static void read_args(Reader *r, lua_State *L, const char *suffix) {
+static void read_args(Reader *r, lua_State *L, bool in_place) {
   r->L = L;
   r->op = lua_touserdata(L, lua_upvalueindex(1));
-  r->suffix = suffix;
+  r->suffix = in_place ? "_" : "";
   r->options = r->int_count = 0;
   r->has_numbers = r->has_booleans = r->has_tensors = false;
   if (read_tensors_alone(r)) return;
+  if (in_place) nb_check_tensor(L, 1);  // a number does not stand for what is changed
   read_each(r);
   settle_booleans(r);
 }
@@ -269,7 +270,7 @@ static int apply(lua_State *L) {
   Error err;
   Tensor *out[NB_MAX_OUTPUTS], **slots[NB_MAX_OUTPUTS];
   nb_enter(L);
-  read_args(&r, L, "");
+  read_args(&r, L, false);
   int count = nb_op_results(r.op, r.args);
   for (int i = 0; i < count; i++) slots[i] = nb_new_tensor_of(L, lua_upvalueindex(2));
   bool ok = make_operands(&r, &err) && nb_apply(r.op, r.args, out, &err);
@@ -289,14 +290,13 @@ static int apply_inplace(lua_State *L) {
   Reader r;
   Error err;
   nb_enter(L);
-  nb_check_tensor(L, 1);
-  read_args(&r, L, "_");
+  read_args(&r, L, true);
   bool ok = make_operands(&r, &err) && nb_apply_inplace(r.op, r.args, &err);
   if (!ok && nb_stop_is_put_off(L, &err)) ok = nb_apply_inplace(r.op, r.args, &err);
   release_operands(&r);
   if (!ok) return nb_raise(L, &err);
   lua_settop(L, 1);
-  if (nb_check_tensor(L, 1)->node) nb_cycles_pace(L);
+  if (r.args[0].tensor->node) nb_cycles_pace(L);
   return 1;
 }
 

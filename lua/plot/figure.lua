@@ -59,6 +59,11 @@ function figure.add_drawings(bundle, draw)
   return true
 end
 
+-- The plot as SVG for a page of any ground.
+function figure.within_page(plot)
+  return (drawn(plot, "svg", style.grounds.clear):gsub("^.-(<svg)", "%1", 1))
+end
+
 local function text(self, settings)
   if self.spec.text then return self.spec.text(self, settings) end
   return terminal.draw(scene_of(self), settings)

@@ -125,7 +125,7 @@ local function scene_of(self, list)
       label_of(self, self.name or "loss"))
   end
   for i, b in ipairs(list) do
-    local color = style.color(i % 7 + 2)
+    local color = style.color((i - 1) % 7 + 2)  -- the parent has the first
     add(line_of(losses[i + 1], math.max(b.from, 1), b.own.head, log, { color = color, number = i + 1 }),
       label_of(b.own, name_of(b.own, i)))
   end

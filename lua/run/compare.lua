@@ -4,6 +4,9 @@ local native = require "nablua.native"
 local nb = require "nablua.core"
 local options = require "nablua.options"
 local registry = require "nablua.registry"
+local cards = require "nablua.inspect.cards"
+local figure = require "nablua.plot.figure"
+local html = require "nablua.inspect.html"
 
 local Comparison = { __name = "comparison" }
 Comparison.__index = Comparison
@@ -37,12 +40,18 @@ local function number(v)
   return v and ("%.5g"):format(v) or "-"
 end
 
+local function name_of(list, i)
+  return list[i].name or "run " .. i
+end
+
+local HEAD = { "run", "steps", "rate", "loss", "least", "at step" }
+
 local function rows_of(list)
-  local rows = { { "run", "steps", "rate", "loss", "least", "at step" } }
+  local rows = {}
   for i, r in ipairs(list) do
     local losses = r.history.loss
     local best = least(losses)
-    rows[i + 1] = { r.name or tostring(i), tostring(r.last), number(r.lr), number(losses[r.last]),
+    rows[i] = { name_of(list, i), tostring(r.last), number(r.lr), number(losses[r.last]),
       number(best and losses[best]), best and tostring(best) or "-" }
   end
   return rows
@@ -50,6 +59,7 @@ end
 
 local function table_text(rows)
   local widths = {}
+  table.insert(rows, 1, HEAD)
   for _, row in ipairs(rows) do
     for c, text in ipairs(row) do widths[c] = math.max(widths[c] or 0, native.width(text)) end
   end
@@ -65,7 +75,8 @@ local function table_text(rows)
   return table.concat(lines, "\n")
 end
 
-function Comparison:__tostring()
+-- Where they part, in words.
+local function said_of(self)
   local said = "the losses are the same, as far as all go"
   if self.step then
     local values = {}
@@ -75,12 +86,29 @@ function Comparison:__tostring()
   if self.first and self.what ~= "loss" then
     said = ("%s; the %s first, at step %d"):format(said, self.what, self.first)
   end
-  return table_text(rows_of(self.runs)) .. "\n" .. said
+  return said
+end
+
+function Comparison:__tostring()
+  return table_text(rows_of(self.runs)) .. "\n" .. said_of(self)
+end
+
+local function page_of(self)
+  local rows = rows_of(self.runs)
+  for _, row in ipairs(rows) do
+    for c, text in ipairs(row) do row[c] = html.escape(text) end
+  end
+  local ok, drawing = pcall(figure.within_page, self.plot)
+  if not ok and native.interrupted() then error(drawing, 0) end
+  return cards.box((ok and "<div>" .. drawing .. "</div>" or "") ..
+    html.table(HEAD, rows, { "left", "right", "right", "right", "right", "right" }) ..
+    html.line(html.escape(said_of(self))))
 end
 
 function Comparison:__display(settings)
   local bundle = self.plot:__display(settings)
   bundle["text/plain"] = tostring(self) .. "\n" .. (bundle["text/plain"] or "")
+  if settings.rich then bundle["text/html"] = page_of(self) end
   return bundle
 end
 
@@ -99,7 +127,7 @@ return function(run)
     local series, losses = {}, {}
     for i, r in ipairs(runs) do
       losses[i] = r.history.loss
-      series[i] = { name = r.name or tostring(i), y = losses[i] }
+      series[i] = { name = name_of(runs, i), y = losses[i] }
     end
     local first, what
     for i = 2, #runs do

@@ -193,7 +193,6 @@ void nb_free(void *block, size_t bytes) {
   if (!block) return;
   int class = size_class(bytes, &rounded);
   memory.live -= rounded;
-  if (is_told(rounded)) nb_trace_line(NB_TRACE_MEMORY, "free %zu, live %zu", rounded, memory.live);
 #ifdef NB_NO_CACHE
   (void)class;
   free(block);
@@ -203,6 +202,7 @@ void nb_free(void *block, size_t bytes) {
   memory.list[class] = item;
   memory.cached += rounded;
 #endif
+  if (is_told(rounded)) nb_trace_line(NB_TRACE_MEMORY, "free %zu, live %zu", rounded, memory.live);
 }
 
 bool nb_grow_more(void *array, size_t *room, size_t need, size_t size, Error *err) {

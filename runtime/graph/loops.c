@@ -169,7 +169,7 @@ DType nb_kept_dtype(const Op *op, DType dtype) {
 // The smallest dtype from `dtype` upwards that the row has a loop for.
 static bool compute_in(Call *c, DType dtype, Error *err) {
   DType from = dtype;
-  if ((c->op->narrow || c->op->stays_mask) && dtype <= NB_U8) dtype = nb_kept_dtype(c->op, dtype);
+  if (dtype <= NB_U8 && (c->op->narrow || c->op->stays_mask)) dtype = nb_kept_dtype(c->op, dtype);
   while (dtype < NB_DTYPES && !c->op->loops[dtype]) dtype++;
   if (dtype == NB_DTYPES) return no_loop(c, from, err);
   c->compute = dtype;
@@ -417,9 +417,9 @@ static void turn_squares(int64_t begin, int64_t end, void *ctx) {
 }
 
 static bool copy_turned(Tensor *const *t) {
-  LoopWalk w = {.count = 2};
   int64_t squares = 1, size = sizeof(uint32_t);
   if (nb_layout_numel(&t[0]->layout) < SQUARE * SQUARE) return false;
+  LoopWalk w = {.count = 2};
   plan(&w, t);
   if (w.ndim < 2 || w.stride[w.ndim - 1][0] != size || w.stride[w.ndim - 2][1] != size ||
       w.shape[w.ndim - 1] < SQUARE || w.shape[w.ndim - 2] < SQUARE)

@@ -146,16 +146,23 @@ void nb_op_name_error(const Op *op, Error *err) {
   memcpy(m + n, ": ", 2);
 }
 
-static bool allocate(Call *c, Error *err) {
+// Views of the first argument.
+static bool make_views(Call *c, Error *err) {
+  const Tensor *x = c->args[0].tensor;
   for (int i = 0; i < nb_op_outputs(c->op); i++) {
-    if (c->view && !nb_layout_check(&c->layout[i], err)) return false;
-    c->out[i] = c->view ? nb_tensor_alias(c->args[0].tensor, &c->layout[i], err) : nb_tensor_new(&c->layout[i], err);
-    if (!c->out[i]) return false;
-    const Tensor *x = c->view ? c->args[0].tensor : NULL;
-    if (!x) continue;
-    c->out[i]->is_view = x->is_view || x->storage->owner == x;
-    c->out[i]->is_blind = c->out[i]->is_view && (x->is_blind || !nb_grad_enabled());
+    if (!nb_layout_check(&c->layout[i], err)) return false;
+    Tensor *y = c->out[i] = nb_tensor_alias(c->args[0].tensor, &c->layout[i], err);
+    if (!y) return false;
+    y->is_view = x->is_view || x->storage->owner == x;
+    y->is_blind = y->is_view && (x->is_blind || !nb_grad_enabled());
   }
+  return true;
+}
+
+static bool allocate(Call *c, Error *err) {
+  if (c->view) return make_views(c, err);
+  for (int i = 0; i < nb_op_outputs(c->op); i++)
+    if (!(c->out[i] = nb_tensor_new(&c->layout[i], err))) return false;
   return true;
 }
 
@@ -207,7 +214,7 @@ __attribute__((noinline, cold)) static bool forward_flushing(Call *c, Error *err
 }
 
 // A forward may be composed of operators: these leave no nodes of their own, and nobody hears of them.
-static bool run_forward(Call *c, Error *err) {
+static inline bool run_forward(Call *c, Error *err) {
   bool grad = nb_grad_enabled();
   if (nb_is_heard(NB_INNER)) nb_tell_computing(c->op);
   if (grad) nb_set_grad_enabled(false);
