@@ -15,6 +15,9 @@ export SOURCE_DATE_EPOCH TZ=UTC LC_ALL=C.UTF-8
 if command -v ccache >/dev/null; then
   CCACHE_DIR=$(ccache -k cache_dir)
   export CCACHE_DIR CMAKE_C_COMPILER_LAUNCHER=ccache
+  # Objects that other folders left in it name these, and the build's id would tell.
+  unset CCACHE_NOHASHDIR
+  export CCACHE_HASHDIR=true CCACHE_BASEDIR=
 fi
 
 say() { printf 'package: %s\n' "$*" >&2; }
