@@ -74,10 +74,27 @@ static int last_order(lua_State *L) {
   return 1;
 }
 
+// native.hold_site(), native.let_site(): the function that calls is at work for a while; sites.h.
+static int hold_site(lua_State *L) {
+  nb_hold_site(L);
+  return 0;
+}
+
+static int let_site(lua_State *L) {
+  (void)L;
+  nb_let_site();
+  return 0;
+}
+
 void nb_open_calls(lua_State *L) {
   static const luaL_Reg functions[] = {
-      {"module_call", module_call}, {"trace", trace}, {"module_address", module_address},
-      {"last_order", last_order},   {NULL, NULL},
+      {"module_call", module_call},
+      {"trace", trace},
+      {"module_address", module_address},
+      {"last_order", last_order},
+      {"hold_site", hold_site},
+      {"let_site", let_site},
+      {NULL, NULL},
   };
   luaL_setfuncs(L, functions, 0);
   nb_set_call(L, module_call);

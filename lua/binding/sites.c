@@ -133,6 +133,26 @@ static const void *module_of(lua_State *L, const lua_Debug *ar) {
   return module;
 }
 
+// A frame that runs for a while, such as that of a run's step: all that is called from it has the same user behind it,
+// unless it is the user's itself.
+static struct {
+  const void *frame;  // NULL: nobody holds one
+  lua_State *thread;
+  bool known;
+  Site site;
+} held;
+
+void nb_hold_site(lua_State *L) {
+  lua_Debug ar;
+  held.known = false;
+  held.thread = L;
+  held.frame = lua_getstack(L, 1, &ar) ? ar.i_ci : NULL;
+}
+
+void nb_let_site(void) {
+  held.frame = NULL;
+}
+
 enum { FRAMES = 12 };  // at most, between an operator and the call of its module
 
 static Site site_now(const void **module) {
@@ -140,7 +160,8 @@ static Site site_now(const void **module) {
   lua_Debug ar;
   Calling *passed[CALLINGS];
   Site site = {NULL, 0};
-  bool known = false;  // the line; the module is looked for a little further
+  bool known = false;   // the line; the module is looked for a little further
+  bool beyond = false;  // the held frame
   int count = 0;
   if (!L || !lua_checkstack(L, 1)) return site;
   // Level 0 is a C function that called the library.
@@ -157,6 +178,13 @@ static Site site_now(const void **module) {
       continue;
     }
     if (known) continue;
+    if (ar.i_ci == held.frame && L == held.thread) {
+      beyond = true;
+      if (held.known) {
+        site = held.site;
+        break;
+      }
+    }
     lua_getinfo(L, "S", &ar);
     if (*ar.what == 'C' || is_ours(&ar)) continue;
     lua_getinfo(L, "l", &ar);
@@ -167,6 +195,10 @@ static Site site_now(const void **module) {
   for (int i = 0; i < count; i++) {
     passed[i]->known = true;
     passed[i]->site = site;
+  }
+  if (beyond && !held.known) {
+    held.known = true;
+    held.site = site;
   }
   return site;
 }

@@ -26,6 +26,11 @@ void nb_set_call(lua_State *L, lua_CFunction call);
 // Called by it at its beginning: the user's line behind it is looked for once for all operators in it.
 void nb_note_call(lua_State *L);
 
+// The Lua function that calls is at work, until nb_let_site: the user's line behind it is looked for once.  One at a
+// time; a second takes the place of the first, which costs time and nothing else.
+void nb_hold_site(lua_State *L);
+void nb_let_site(void);
+
 // Pushes a list of the modules whose calls are on the stack, outermost first, with what the outermost was called with
 // in its field `input`; returns their number.
 int nb_push_modules(lua_State *L);

@@ -331,7 +331,7 @@ end
 local function to_dot(d)
   local out = { ('digraph { rankdir=TB; bgcolor="%s"; ranksep=0.28; nodesep=0.22; fontname="Helvetica";'):format(
     style.ground.page or "transparent"),
-    'node [shape=box, style="filled,rounded", fontname="Helvetica", fontsize=12, margin="0.10,0.05", penwidth=1.2];',
+    'node [shape=box, style="filled,rounded", fontname="Helvetica", fontsize=12, margin="0.18,0.06", penwidth=1.2];',
     'edge [color="#888888", arrowsize=0.6];' }
   local from = math.max(1, #d.boxes - MOST_DRAWN + 1)
   -- dot's searches for the best places take minutes for a graph such as an unrolled loop.

@@ -205,16 +205,18 @@ local function loss_formula(self, g)
   end
 end
 
--- The inputs of a group that come from outside, with their names.
-local function outer_inputs(self, g)
+-- The inputs of a group that come from outside, with their names; but for numbers within what is one thing to a person.
+local function outer_inputs(self, g, closed)
   local list, seen, made = {}, {}, {}
   for _, e in ipairs(g.events) do
     local i = e.order and self.by_order[e.order]
     local node = i and self.read.nodes[i]
     for k, input in pairs(e.inputs) do
       local on_tape = node and node.inputs[k]
-      local inside = on_tape and on_tape.node and g.nodes[on_tape.node] or (not on_tape and made[input.id])
-      if not inside and not seen[input.id] and input.value:numel() > 0 then
+      local from = on_tape and on_tape.node
+      local inside = from and g.nodes[from] or not from and made[input.id]
+      local own = closed and input.value:dim() == 0 and not from and not (on_tape and on_tape.leaf)
+      if not inside and not own and not seen[input.id] and input.value:numel() > 0 then
         seen[input.id] = true
         list[#list + 1] = { name = on_tape and self.names:input(node, k).text or input.param, value = input.value,
           leaf = on_tape and on_tape.leaf, id = input.id }
@@ -243,7 +245,8 @@ function describe.forward(self, g)
   local e, i = g.events[#g.events], g.last
   local node = i and self.read.nodes[i]
   g.symbol = i and (i == #self.read.nodes and "J" or self.names.nodes[i].text) or nil
-  g.inputs = outer_inputs(self, g)
+  local closed = i and closed_of(self, g)
+  g.inputs = outer_inputs(self, g, closed)
   local made = g.symbol == "J" and loss_formula(self, g) or g.symbol ~= "J" and i and self.names.made[i]
   if not made then
     local names = {}
@@ -252,7 +255,6 @@ function describe.forward(self, g)
     end
     made = ("%s(%s)"):format(roles.of(e.op).symbol.text, table.concat(names, ", "))
   end
-  local closed = i and closed_of(self, g)
   if closed and g.inputs[1] then made = ("%s(%s)"):format(closed.kind, g.inputs[1].name) end
   g.formula = self.names:here(("%s = %s"):format(g.symbol or "·", made))
   for _, input in ipairs(g.inputs) do input.name = self.names:here(input.name) end

@@ -9,6 +9,11 @@ local values = require "nablua.plot.values"
 
 local kinds = {}
 
+-- Whether a line goes straight up, as one that marks a place does: its last value says nothing.
+local function is_upright(s)
+  return s.x and s.x:numel() > 1 and s.x:min():item() == s.x:max():item()
+end
+
 -- A panel of lines: each { name=, x=, y= }, coloured in their order.
 local function panel_of(series, o)
   local marks, xs, ys, ends, counted = {}, {}, {}, {}, true
@@ -22,7 +27,7 @@ local function panel_of(series, o)
     if o.legend ~= false then
       local last = values.last(y)
       if last then
-        local number = o.values ~= false and style.number(s.y:at(-1)) or ""
+        local number = o.values ~= false and not is_upright(s) and style.number(s.y:at(-1)) or ""
         local text = s.name and (number ~= "" and s.name .. "  " .. number or s.name) or number
         ends[#ends + 1] = { y = last, text = text, color = marks[i].color }
       end

@@ -25,8 +25,10 @@ end
 
 -- From step k on; what was said of steps after it is forgotten.
 function log:put(k, value)
-  self:cut(k - 1)
   local n = #self.from
+  if n > 0 and self.from[n] < k and self.value[n] == value then return end
+  self:cut(k - 1)
+  n = #self.from
   if self.value[n] == value then return end
   self.from[n + 1], self.value[n + 1] = k, value
 end

@@ -14,9 +14,7 @@ local together = require "nablua.dist.together"
 local source = {}
 
 function source.copy(place)
-  local copy = {}
-  for k, v in pairs(place) do copy[k] = v end
-  return copy
+  return { epoch = place.epoch, batch = place.batch, start = place.start, sum = place.sum, count = place.count }
 end
 
 -- ---- sets of samples, by their places ----

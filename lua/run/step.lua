@@ -164,6 +164,7 @@ local function follow(self, k, batch, how, threads)
   native.run_step, native.run_name = k, self.name
   if calls.threads then nb.threads(threads) end
   if script then native.plans_hold(true) end
+  native.hold_site()
   local value, norm = train(self, batch)
   return value, how_they_went(calls), norm
 end
@@ -171,6 +172,7 @@ end
 -- After follow, however it ended.
 function step.unfollow(self)
   local calls = self.calls
+  native.let_site()
   if not calls or native.compiled_calls ~= calls then return end
   native.compiled_calls, native.run_step, native.run_name, calls.outer = calls.outer, nil, nil, nil
   native.plans_hold(false)
@@ -226,6 +228,10 @@ end
 -- In a group all ranks know the same of a step: its loss and the number of its samples, how long the one before took,
 -- and keyframes in it, whether rank 1 finds it time to write to the disk.
 local function of_all(self, value, batch)
+  if together.size() == 1 then
+    self.lasted_on_all, self.took_on_all, self.time_to_note = self.lasted or 0, self.took or 0, disk.is_due(self)
+    return value, samples_of(batch)
+  end
   local count, size, due = samples_of(batch), together.size(), together.is_first() and disk.is_due(self)
   local lasted, spent
   value, count, lasted, spent, due = together.loss(value, count, self.lasted or 0, self.took or 0, due and 1 or 0)

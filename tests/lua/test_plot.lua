@@ -235,6 +235,14 @@ function T.test_numbers_for_people()
   lu.assertEquals(style.number(-math.huge), "−∞")
 end
 
+function T.test_a_line_that_marks_a_place_has_no_last_value()
+  local p = plot.curve({ loss = { x = { 1, 2 }, y = { 3, 4.25 } }, here = { x = { 2, 2 }, y = { 0, 7.5 } } })
+  local text = tostring(p)
+  lu.assertStrContains(text, "4.25")
+  lu.assertStrContains(text, "here")
+  lu.assertNotStrContains(text, "here  7.5")
+end
+
 -- ---- data reduced ----
 
 function T.test_a_reduced_line_keeps_its_extremes_and_ends()

@@ -22,14 +22,17 @@ local between = 1009  -- instructions from one visit to the next
 -- Calls visit() at random instructions of f(...), as a session does: never where an interrupt would wait.
 local function visited(visit, f, ...)
   local watch, inside = nil, 0
-  local real_watch, real_whole, real_visiting = native.watch_visits, native.whole, native.visiting
+  local real_watch, real_visiting = native.watch_visits, native.visiting
+  local real = { whole = native.whole, settle = native.settle }
   native.watch_visits = function(g) watch = g end
-  native.whole = function(...)
-    inside = inside + 1
-    local results = table.pack(pcall(real_whole, ...))
-    inside = inside - 1
-    if not results[1] then error(results[2], 0) end
-    return table.unpack(results, 2, results.n)
+  for name, call in pairs(real) do
+    native[name] = function(...)
+      inside = inside + 1
+      local results = table.pack(pcall(call, ...))
+      inside = inside - 1
+      if not results[1] then error(results[2], 0) end
+      return table.unpack(results, 2, results.n)
+    end
   end
   local own = nb.random_state()
   debug.sethook(function()
@@ -49,7 +52,7 @@ local function visited(visit, f, ...)
   end, "", between)
   local ok, message = pcall(f, ...)
   debug.sethook()
-  native.watch_visits, native.whole = real_watch, real_whole
+  native.watch_visits, native.whole, native.settle = real_watch, real.whole, real.settle
   if not ok then error(message, 0) end
 end
 

@@ -219,6 +219,17 @@ function T.test_explain_at_any_place_of_the_film()
   lu.assertEquals(inspect.explain(net[1].weight).formula, e.formula)
 end
 
+function T.test_a_layer_that_is_one_thing_shows_no_parts()
+  for _, kind in ipairs { "LayerNorm", "RMSNorm", "GroupNorm" } do
+    local layer = kind == "GroupNorm" and nn.GroupNorm(2, 4) or nn[kind](4)
+    local s = inspect.step(nn.Sequential(layer, nn.Linear(4, 3)), nb.randn(2, 4), nb.tensor { 1, 2 },
+      { loss = nn.CrossEntropyLoss(), lr = 0.1 }):next()
+    local names = {}
+    for i, input in ipairs(s.inputs) do names[i] = input.name end
+    lu.assertEquals(names, { "x", "1.weight", kind ~= "RMSNorm" and "1.bias" or nil }, kind)
+  end
+end
+
 function T.test_how_it_looks()
   local s = xor_stepper()
   for _, settings in ipairs { { width = 1 }, { width = 80, color = true }, { width = 100, rich = true } } do
