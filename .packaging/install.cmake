@@ -72,7 +72,9 @@ if(TARGET nablua_dist)
   install(TARGETS nablua_dist LIBRARY DESTINATION ${NABLUA_LUADIR}/nablua)
 endif()
 
-install(FILES LICENSE README.md CHANGELOG.md SECURITY.md DESTINATION ${CMAKE_INSTALL_DOCDIR})
+install(FILES LICENSE README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md DESTINATION ${CMAKE_INSTALL_DOCDIR})
+# What the README shows and leads to; the site is made elsewhere.
+install(DIRECTORY docs DESTINATION ${CMAKE_INSTALL_DOCDIR} PATTERN site EXCLUDE)
 install(DIRECTORY examples DESTINATION ${CMAKE_INSTALL_DOCDIR} PATTERN ".ipynb_checkpoints" EXCLUDE PATTERN "__pycache__" EXCLUDE)
 
 # All that is installed; `installable` is there when it is, for the test.

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # Makes what is given away, out of a copy of what git has of the checkout: package.sh [deb | rock | wheel]...
+# `package.sh debian_source` leaves what dpkg-buildpackage takes in build/package/source, to be built in another system.
 #
 # Everything lands in build/package.  The same checkout gives the same bytes: dates are those of the last commit.
 set -euo pipefail
@@ -14,6 +15,9 @@ export SOURCE_DATE_EPOCH TZ=UTC LC_ALL=C.UTF-8
 if command -v ccache >/dev/null; then
   CCACHE_DIR=$(ccache -k cache_dir)
   export CCACHE_DIR CMAKE_C_COMPILER_LAUNCHER=ccache
+  # Objects that other folders left in it name these, and the build's id would tell.
+  unset CCACHE_NOHASHDIR
+  export CCACHE_HASHDIR=true CCACHE_BASEDIR=
 fi
 
 say() { printf 'package: %s\n' "$*" >&2; }
@@ -37,10 +41,8 @@ copy_source() {
 # ---- Debian ----
 
 # Debian's tools want the packages' description at the top of the source, and a changelog of their own.
-deb() {
-  local source="$out/deb/nablua-$version" licence
-  say "building Debian packages of $version"
-  rm -rf "$out/deb"
+debian_source() {
+  local source="$out/source" licence
   copy_source "$source"
   mv "$source/.packaging/debian" "$source/debian"
   licence=$(sed -nE '/^Permission/,$ { s/^$/./; s/^/ /; p }' "$source/LICENSE")
@@ -54,6 +56,15 @@ nablua ($version-1) unstable; urgency=medium
 
  -- $(sed -n 's/^Maintainer: //p' "$source/debian/control")  $(date -R -d "@$SOURCE_DATE_EPOCH")
 TEXT
+}
+
+deb() {
+  local source="$out/deb/nablua-$version"
+  say "building Debian packages of $version"
+  rm -rf "$out/deb"
+  mkdir -p "$out/deb"
+  debian_source
+  mv "$out/source" "$source"
   (cd "$source" && DEB_BUILD_OPTIONS="nocheck noautodbgsym parallel=2" run deb dpkg-buildpackage -b -us -uc)
   rm -rf "$source"
   find "$out/deb" -name '*.deb' -printf '%f\n' | sort | while read -r name; do say "build/package/deb/$name"; done
@@ -114,6 +125,6 @@ kinds=(deb rock wheel)
 [ $# -gt 0 ] || set -- "${kinds[@]}"
 mkdir -p "$out"
 for kind in "$@"; do
-  [[ " ${kinds[*]} " == *" $kind "* ]] || die "there is no package '$kind'. There are: ${kinds[*]}"
+  [[ " ${kinds[*]} debian_source " == *" $kind "* ]] || die "there is no package '$kind'. There are: ${kinds[*]}"
   "$kind"
 done

@@ -1,11 +1,11 @@
 -- SPDX-License-Identifier: MIT
--- Makes the pictures of the README anew: nablua examples/pictures.lua [FOLDER], run in the project's folder.
+-- Draws what the examples draw, and the lecture's net, into a folder: nablua examples/pictures.lua [FOLDER]
 local nb = require "nablua"
 local nn, inspect = nb.nn, nb.inspect
 
-local folder = arg and arg[1] or "examples/pictures"
+local folder = arg and arg[1] or "."
 for _, name in ipairs { "live", "activations" } do
-  local path = "examples/" .. name .. ".lua"
+  local path = arg[0]:gsub("pictures%.lua$", name .. ".lua")
   assert(loadfile(path))(folder)
 end
 

@@ -34,24 +34,18 @@ local function remembered_of(self, p)
   return all[p]
 end
 
+local function refuse_group(k)
+  native.raise(("step: group %d was not made by this optimizer; add groups with opt:add_group{...}"):format(k))
+end
+
 -- The options of the kth group.
 local function group_options(self, k)
-  local o = options_of[self.groups[k]]
-  if not o then
-    native.raise(("step: group %d was not made by this optimizer; add groups with opt:add_group{...}"):format(k))
-  end
-  return o
+  return options_of[self.groups[k]] or refuse_group(k)
 end
 
--- Whether C knows the rule in this form.
+-- Whether C knows the rule in this form; native.optimize is false, too, where the parameters do not lie in rows.
 local function has_one_pass(spec, o)
   return spec.rule and not (o.maximize or o.amsgrad or o.centered)
-end
-
--- False where it does not, or the parameters do not lie in rows.
-local function step_in_one_pass(self, spec, o)
-  if not has_one_pass(spec, o) then return false end
-  return native.optimize(o.params, memory_of[self], spec.rule(o))
 end
 
 -- What a compiled function keeps of such a step: the options, and the numbers of its rule as they are now; none when
@@ -79,10 +73,10 @@ local function step_by_rules(self, spec, o)
   end
 end
 
--- Moves the parameters of the kth group; one pass is whole by itself.
+-- Moves the parameters of the kth group; one pass is whole by itself.  Small steps take no longer than the calls here.
 local function move(self, spec, k)
-  local o = group_options(self, k)
-  if step_in_one_pass(self, spec, o) then
+  local o = options_of[self.groups[k]] or refuse_group(k)
+  if has_one_pass(spec, o) and native.optimize(o.params, memory_of[self], spec.rule(o)) then
     local steps = native.recorded_steps
     if steps and native.recording() then
       steps[#steps + 1] = recorded_step(self, spec, k)
@@ -148,8 +142,9 @@ method("zero_grad", {
   signature = "opt:zero_grad()", see = { "opt:step", "net:zero_grad" },
   example = "optim.SGD({nb.zeros(2, {requires_grad=true})}, {lr=0.1}):zero_grad()",
   function(self)
-    for _, group in ipairs(self.groups) do
-      native.clear_grads((options_of[group] or group).params)  -- past what the group does when somebody reads it
+    local groups = self.groups
+    for k = 1, #groups do  -- past what a group does when somebody reads it
+      native.clear_grads((options_of[groups[k]] or groups[k]).params)
     end
   end,
 })

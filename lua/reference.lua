@@ -295,9 +295,10 @@ function reference.markdown(entry, level)
   add((entry.doc or ""))
   local rows = parameter_rows(entry)
   if #rows > 0 then
-    add("| parameter | type | | |", "|---|---|---|---|")
+    add("| parameter | type | default | meaning |", "|---|---|---|---|")
     for _, row in ipairs(rows) do
-      lines[#lines + 1] = ("| `%s` | %s | %s | %s |"):format(cell(row[1]), cell(row[2]), cell(row[3]), cell(row[4]))
+      local default = row[3]:gsub("^default ", "")
+      lines[#lines + 1] = ("| `%s` | %s | %s | %s |"):format(cell(row[1]), cell(row[2]), cell(default), cell(row[4]))
     end
   end
   if entry.derivative then add("Derivative: " .. entry.derivative) end

@@ -12,8 +12,8 @@ nablua="$here/build/release/nablua"
 die() { printf 'docs: %s\n' "$*" >&2; exit 1; }
 
 rm -rf "$out"
-mkdir -p "$source/reference" "$source/lecture" "$source/pictures"
-cp -r "$here"/docs/*.md "$here/docs/guides" "$here/docs/decisions" "$source"
+mkdir -p "$source/reference" "$source/lecture"
+cp -r "$here"/docs/*.md "$here/docs/guides" "$here/docs/decisions" "$here/docs/pictures" "$source"
 cp "$here/docs/site/mkdocs.yml" "$work"
 cp "$here/docs/site/extra.css" "$here/docs/site/formulas.js" "$source"
 # Formulas are drawn by the site itself.
@@ -48,7 +48,6 @@ TEXT
 }
 
 "$nablua" "$here/docs/site/reference.lua" "$source" "$here/docs/pytorch.tsv"
-(cd "$here" && "$nablua" examples/pictures.lua "$source/pictures" >/dev/null)
 lecture
 mkdocs build -f "$work/mkdocs.yml" -d "$out/site" >"$work/mkdocs.log" 2>&1 ||
   { grep -E 'WARNING|ERROR' "$work/mkdocs.log" >&2; die "MkDocs refuses the pages, see above."; }

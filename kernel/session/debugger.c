@@ -25,8 +25,7 @@
 #include "native.h"
 #include "visitors.h"
 
-// Seconds in which a line of the user's is awaited before the library is stopped in, and in which a request is answered
-// that evaluates nothing of the user's.
+// Seconds in which a line of the user's is awaited before the library is stopped in.
 static const double soon = 0.1;
 enum { LEVELS_A_LOOK = 200 };
 
@@ -51,6 +50,7 @@ typedef struct Step {
 } Step;
 
 struct Debugger {
+  Quiet quiet;
   Marks marks;
   Step step;
   bool attached;          // somebody hears of stops and says when to go on
@@ -59,8 +59,33 @@ struct Debugger {
   bool stopping;          // somebody is asked whether it stops
 };
 
+// In calls that run code of the library alone there is nothing to stop at, unless by a step.
+enum { RESTS = 1, WOKE };
+
+static int begins_call(void *user, lua_State *L, bool closed) {
+  Session *s = user;
+  if (s->debugger->step.kind != STEP_NONE) return 0;
+  if (closed) return rest_debugger(s, L) ? RESTS : 0;
+  return wake_debugger(s, L) ? WOKE : 0;
+}
+
+static void ends_call(void *user, lua_State *L, int told) {
+  Session *s = user;
+  if (told == RESTS)
+    wake_debugger(s, L);
+  else if (s->debugger->step.kind == STEP_NONE)
+    rest_debugger(s, L);
+}
+
+static void caught(void *user, lua_State *L) {
+  debugger_caught(user, L);
+}
+
 static void update(Session *s) {
-  s->debugging = s->debugger->marks.count > 0 || s->debugger->step.kind != STEP_NONE;
+  Debugger *d = s->debugger;
+  s->debugging = d->marks.count > 0 || d->step.kind != STEP_NONE;
+  d->quiet = (Quiet){begins_call, ends_call, caught, s};
+  nablua_on_quiet(d->marks.count > 0 ? &d->quiet : NULL);
 }
 
 static void end_step(Session *s) {
@@ -76,8 +101,10 @@ static bool is_lua(lua_State *L, lua_Debug *ar) {
   return *ar->what != 'C';
 }
 
+// What an input is wrapped in, a main chunk, is the session's.
 static bool is_users(const lua_Debug *ar) {
-  return *ar->what != 'C' && strncmp(ar->source, "=nablua", 7) != 0;
+  return *ar->what != 'C' && strncmp(ar->source, "=nablua", 7) != 0 &&
+         !(*ar->what == 'm' && strncmp(ar->source, "=input ", 7) == 0);
 }
 
 static bool steps(const Session *s) {
@@ -314,14 +341,18 @@ static void on_line(Session *s, lua_State *L, lua_Debug *ar) {
   if (!wants_lines(s, L, ar)) rearm(s, L);
 }
 
+// A function of C has no lines: what it calls is looked at then.
 static void on_call(Session *s, lua_State *L, lua_Debug *ar) {
   int mask = debugger_mask(L), outer = mask & (LUA_MASKLINE | LUA_MASKRET) ? LUA_MASKRET : 0;
-  bool lines = is_lua(L, ar) && wants_lines(s, L, ar);
+  bool still = s->debugger->step.kind == STEP_NONE, lines = false;
+  Dull dull = still ? dull_call(L, ar) : NOT_DULL;
+  if (dull == NOT_DULL) {
+    lines = is_lua(L, ar) && wants_lines(s, L, ar);
+    if (still && !lines) note_dull(L, ar);
+    if (still && *ar->what == 'C') return;
+  }
   int next = LUA_MASKCALL | outer | (lines ? LUA_MASKLINE : 0);
-  if (next != mask)
-    arm_debugger(s, L, next);
-  else if (next == LUA_MASKCALL)
-    note_dull(L, ar);
+  if (dull != DULL_C && next != mask) arm_debugger(s, L, next);
 }
 
 static void on_return(Session *s, lua_State *L, lua_Debug *ar) {
@@ -332,6 +363,7 @@ static void on_return(Session *s, lua_State *L, lua_Debug *ar) {
     if (over || (!is_lua(L, ar) && step->frame && !is_on_stack(L, step->frame))) arrive(s, L, 1);
   }
   if (!lua_getstack(L, 1, &up)) return;
+  if (step->kind == STEP_NONE && !(debugger_mask(L) & LUA_MASKLINE) && dull_call(L, &up) != NOT_DULL) return;
   int mask = LUA_MASKCALL | LUA_MASKRET;
   if (is_lua(L, &up) && wants_lines(s, L, &up)) mask |= LUA_MASKLINE;
   if (follows_frame(s, L) && step->kind == STEP_ARRIVE && step->frame == up.i_ci) mask |= LUA_MASKCOUNT;
@@ -371,6 +403,10 @@ void debugger_enter(Session *s, lua_State *L, lua_State *left) {
   if (left && follows_frame(s, left)) arrive(s, L, 0);
   rearm(s, L);
   s->armed = s->marks;
+}
+
+void debugger_caught(Session *s, lua_State *L) {
+  rearm(s, L);
 }
 
 void debugger_over(Session *s) {
@@ -578,55 +614,6 @@ static int open_functions(lua_State *L) {
   return 1;
 }
 
-// ---- requests ----
-
-typedef struct Request {
-  const char *text;
-  size_t length;
-  char *answer;
-  size_t answer_length;
-  bool stopped;  // by an interrupt: it is refused
-} Request;
-
-// What goes wrong stands in the answer.
-static void say_nothing(void *user, const Problem *problem) {
-  (void)user, (void)problem;
-}
-
-static int answer(lua_State *L) {
-  Request *r = lua_touserdata(L, 1);
-  push_module(L, "nablua.session.dap");
-  lua_getfield(L, -1, r->stopped ? "refuse" : "answer");
-  lua_pushlstring(L, r->text, r->length);
-  lua_call(L, 1, 1);
-  const char *text = lua_tolstring(L, -1, &r->answer_length);
-  if (text && (r->answer = malloc(r->answer_length + 1))) memcpy(r->answer, text, r->answer_length + 1);
-  return 0;
-}
-
-char *session_debug(Session *s, const char *request, size_t length, size_t *answer_length) {
-  Request r = {request, length, NULL, 0, false};
-  Sink sink = s->sink;
-  bool apart = s->apart;
-  s->apart = true;
-  s->sink.error = say_nothing;
-  if (s->visit && !s->held) s->visit->level = SESSION_HANDLE;  // it may run code: an interrupt can mean it alone
-  if (s->held) s->visit->alone_from = nb_clock() + soon;
-  lua_pushcfunction(s->L, answer);
-  lua_pushlightuserdata(s->L, &r);
-  if (protected_call(s, 1, 0) != SESSION_OK && !r.answer) {
-    r.stopped = true;
-    lua_pushcfunction(s->L, answer);
-    lua_pushlightuserdata(s->L, &r);
-    protected_call(s, 1, 0);
-  }
-  if (s->held) s->visit->alone_from = INFINITY;
-  s->apart = apart;
-  s->sink = sink;
-  *answer_length = r.answer_length;
-  return r.answer;
-}
-
 void debugger_note_source(Session *s, const char *name) {
   if (!s->debugger->attached) return;
   push_call(s->L, "note_source");
@@ -638,16 +625,16 @@ void debugger_note_source(Session *s, const char *name) {
 
 bool debugger_open(Session *s) {
   s->debugger = calloc(1, sizeof *s->debugger);
-  static const Watcher watcher = {debugger_enter, debugger_over,         debugger_pause,      debugger_rearm,
-                                  debugger_error, debugger_wants_raised, debugger_note_source};
+  static const Watcher watcher = {debugger_enter, debugger_over,   debugger_pause,        debugger_rearm,
+                                  debugger_error, debugger_caught, debugger_wants_raised, debugger_note_source};
   s->watcher = &watcher;
   know_debug_hook(on_event);
-  know_dull_calls(is_dull_call);
   return s->debugger;
 }
 
 void debugger_free(Session *s) {
   if (s->debugger) marks_free(&s->debugger->marks);
+  nablua_on_quiet(NULL);
   free(s->debugger);
 }
 

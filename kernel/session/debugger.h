@@ -31,6 +31,9 @@ void debugger_pause(Session *s, lua_State *L, bool waits);
 // An error is on its way, and the functions that it leaves are still there; whether somebody will catch it.
 void debugger_error(Session *s, lua_State *L, bool caught, const char *message);
 
+// An error was caught on its way through L, whose hook may have been set aside in what it left.
+void debugger_caught(Session *s, lua_State *L);
+
 // Whether errors stop that the caller of the function of C that runs in L is about to catch: code of the user's.
 bool debugger_wants_raised(const Session *s, lua_State *L);
 

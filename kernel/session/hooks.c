@@ -8,19 +8,22 @@
 #include <lauxlib.h>
 #include <stdint.h>
 
+#include "dull.h"
 #include "nablua/clock.h"
 #include "nablua/interrupt.h"
 #include "nablua_lua.h"
 
-// The masks of the user and the debugger, whether a visitor is to be served, and the user's count.
+// The masks of the user and the debugger, whether a visitor is to be served, the debugger's mask while it rests, and
+// the user's count.
 typedef struct Wanted {
-  uint8_t user, debugger, visit;
+  uint8_t user, debugger, visit, resting;
   int32_t count;
 } Wanted;
 _Static_assert(sizeof(Wanted) <= LUA_EXTRASPACE, "what is wanted fits beside a state");
 
 static lua_Hook stop, user_hook;
-static bool (*is_dull)(const lua_Debug *ar);
+static Session *only;  // the session, as long as there never was another: then it need not be looked for
+static bool several;
 static void (*debug_hook)(Session *s, lua_State *L, lua_Debug *ar);
 
 static Wanted *wanted(lua_State *L) {
@@ -35,15 +38,16 @@ void know_debug_hook(void (*hook)(Session *s, lua_State *L, lua_Debug *ar)) {
   debug_hook = hook;
 }
 
-void know_dull_calls(bool (*is)(const lua_Debug *ar)) {
-  is_dull = is;
-}
-
 void arm_stop(lua_State *L) {
   lua_sethook(L, stop, LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT, 1);
 }
 
 static void share_hook(lua_State *L, lua_Debug *ar);
+static void see_call(lua_State *L, lua_Debug *ar);
+
+static bool is_shared(lua_Hook hook) {
+  return hook == share_hook || hook == see_call;
+}
 
 // Sets the hook for what is wanted of a state.  To be called while `hooking` is set, when no handler of a signal sets
 // one; an interrupt has set its own in vain then.
@@ -51,7 +55,8 @@ static void install(lua_State *L) {
   const Wanted *w = wanted(L);
   bool each = w->visit || (w->debugger & LUA_MASKCOUNT);
   int mask = w->user | w->debugger | (each ? LUA_MASKCOUNT : 0);
-  lua_sethook(L, w->debugger || w->visit ? share_hook : user_hook, mask, each ? 1 : w->count);
+  bool calls_alone = w->debugger == LUA_MASKCALL && !w->visit && w->user == 0;
+  lua_sethook(L, calls_alone ? see_call : w->debugger || w->visit ? share_hook : user_hook, mask, each ? 1 : w->count);
 }
 
 static void begin_setting(Session *s) {
@@ -91,8 +96,7 @@ static int mask_of(int event) {
 
 static void share_hook(lua_State *L, lua_Debug *ar) {
   Wanted w = *wanted(L);
-  if (w.debugger == LUA_MASKCALL && !w.visit && w.user == 0 && is_dull(ar)) return;
-  Session *s = session_of(L);
+  Session *s = several ? session_of(L) : only;
   if (w.visit && ar->event == LUA_HOOKCOUNT) {
     settle_hooks(s, L);
     if (s->called) s->serve(s, L);
@@ -108,6 +112,11 @@ static void share_hook(lua_State *L, lua_Debug *ar) {
   if ((w.user & event) && user_hook) user_hook(L, ar);
 }
 
+// Where the debugger alone wants something, and no more than calls: most are none of its business.
+static void see_call(lua_State *L, lua_Debug *ar) {
+  if (dull_call(L, ar) == NOT_DULL) share_hook(L, ar);
+}
+
 void arm_visit(Session *s, lua_State *L) {
   if (s->hooking || lua_gethook(L) == stop || nablua_is_recorded(L)) return;
   begin_setting(s);
@@ -117,11 +126,29 @@ void arm_visit(Session *s, lua_State *L) {
 }
 
 void arm_debugger(Session *s, lua_State *L, int mask) {
+  wanted(L)->resting = 0;
   if (wanted(L)->debugger == mask && mask == 0) return;
   begin_setting(s);
   wanted(L)->debugger = (uint8_t)mask;
   if (lua_gethook(L) != stop && !nablua_is_recorded(L)) install(L);
   end_setting(s, L);
+}
+
+bool rest_debugger(Session *s, lua_State *L) {
+  Wanted *w = wanted(L);
+  if (w->debugger == 0 || w->visit || w->user || !is_shared(lua_gethook(L))) return false;
+  begin_setting(s);
+  w->resting = w->debugger;
+  w->debugger = 0;
+  lua_sethook(L, NULL, 0, 0);
+  end_setting_of_user(s, L);
+  return true;
+}
+
+bool wake_debugger(Session *s, lua_State *L) {
+  int mask = wanted(L)->resting;
+  if (mask) arm_debugger(s, L, mask);
+  return mask;
 }
 
 int debugger_mask(lua_State *L) {
@@ -188,7 +215,7 @@ static int gethook(lua_State *L) {
   Session *s = session_of(L);
   lua_State *of = state_meant(L);
   begin_setting(s);
-  bool shared = lua_gethook(of) == share_hook;
+  bool shared = is_shared(lua_gethook(of));
   const Wanted *w = wanted(of);
   if (shared) lua_sethook(of, user_hook, w->user, w->count);
   int status = call_own(L);
@@ -199,6 +226,8 @@ static int gethook(lua_State *L) {
 
 void open_hooks(lua_State *L) {
   static const luaL_Reg functions[] = {{"sethook", sethook}, {"gethook", gethook}, {NULL, NULL}};
+  several = only != NULL;
+  only = session_of(L);
   *wanted(L) = (Wanted){0};  // which new states copy
   lua_getglobal(L, "debug");
   for (const luaL_Reg *f = functions; f->name; f++) {

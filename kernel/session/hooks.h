@@ -16,12 +16,16 @@ void interrupt_what_runs(Session *s);
 // Has visitors served at the next instruction of a state.
 void arm_visit(Session *s, lua_State *L);
 
-// The events of a state that the debugger wants, a mask as lua_sethook's; at a count, of every instruction.
-// Calls of functions for which `is_dull` is true are none of its business, while it wants no more than calls.
-void know_dull_calls(bool (*is_dull)(const lua_Debug *ar));
+// The events of a state that the debugger wants, a mask as lua_sethook's; at a count, of every instruction.  Of calls
+// that dull.h knows it hears nothing while it wants no more than calls.
 void know_debug_hook(void (*hook)(Session *s, lua_State *L, lua_Debug *ar));
 void arm_debugger(Session *s, lua_State *L, int mask);
 int debugger_mask(lua_State *L);
+
+// Has the debugger want nothing of a state for a while, where it alone wants something; and again what it wanted,
+// unless it was armed meanwhile.  Whether there was something to do.
+bool rest_debugger(Session *s, lua_State *L);
+bool wake_debugger(Session *s, lua_State *L);
 
 // Sets the hook that those want who are left, behind one that stood in their place.
 void settle_hooks(Session *s, lua_State *L);

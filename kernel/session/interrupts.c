@@ -346,7 +346,9 @@ static int wrap_tracked(lua_State *L) {
 // `below`: how many values stand below true and the results.
 static int after_protected(lua_State *L, int status, lua_KContext below) {
   if (status == LUA_OK || status == LUA_YIELD) return lua_gettop(L) - (int)below;
-  if (is_of_interrupt(L, session_of(L))) return lua_error(L);
+  Session *s = session_of(L);
+  if (is_of_interrupt(L, s)) return lua_error(L);
+  if (s->debugging) s->watcher->caught(s, L);
   lua_pushboolean(L, 0);
   lua_insert(L, -2);
   return 2;

@@ -28,4 +28,7 @@ void open_programs(lua_State *L);        // os.execute and io.popen: programs.c
 void open_loading(lua_State *L);         // load and its kin, for text alone: loading.c
 void open_patterns(lua_State *L);        // string.find and its kin: patterns.c
 
+// luaL_loadfilex, which also notes what file it was that was loaded.  loading.c
+int load_file(lua_State *L, const char *path, const char *mode);
+
 #endif

@@ -2,9 +2,13 @@
 // load, loadfile, dofile and require as Lua's own, but what they are given is text: compiled code, which can do
 // anything to this process, is taken only where the program says so with a mode "b".
 #include <lauxlib.h>
+#include <limits.h>
 #include <lua.h>
+#include <stdlib.h>
 
 #include "interrupts.h"
+#include "native.h"
+#include "state.h"
 
 enum { PIECE = 5 };  // stack index of the piece of a chunk that Lua is reading
 
@@ -49,10 +53,23 @@ static int load(lua_State *L) {
   return loaded(L, lua_load(L, next_piece, NULL, name, mode), env);
 }
 
+int load_file(lua_State *L, const char *path, const char *mode) {
+  char real[PATH_MAX];
+  int status = luaL_loadfilex(L, path, mode);
+  if (status != LUA_OK || !path || !realpath(path, real)) return status;
+  push_session_table(L, "stamps");
+  lua_pushcfunction(L, file_stamp);
+  lua_pushstring(L, real);
+  lua_call(L, 1, 1);
+  lua_setfield(L, -2, real);
+  lua_pop(L, 1);
+  return status;
+}
+
 // loadfile([path [, mode [, env]]])
 static int loadfile(lua_State *L) {
   const char *path = luaL_optstring(L, 1, NULL), *mode = luaL_optstring(L, 2, "t");
-  return loaded(L, luaL_loadfilex(L, path, mode), lua_isnone(L, 3) ? 0 : 3);
+  return loaded(L, load_file(L, path, mode), lua_isnone(L, 3) ? 0 : 3);
 }
 
 static int results(lua_State *L, int status, lua_KContext context) {
@@ -64,7 +81,7 @@ static int results(lua_State *L, int status, lua_KContext context) {
 static int dofile(lua_State *L) {
   const char *path = luaL_optstring(L, 1, NULL);
   lua_settop(L, 1);
-  if (luaL_loadfilex(L, path, "t") != LUA_OK) return lua_error(L);
+  if (load_file(L, path, "t") != LUA_OK) return lua_error(L);
   lua_callk(L, 0, LUA_MULTRET, 0, results);
   return results(L, LUA_OK, 0);
 }
@@ -81,7 +98,7 @@ static int search_files(lua_State *L) {
   if (lua_isnil(L, 2)) return 1;  // where it looked
   lua_settop(L, 2);
   const char *path = lua_tostring(L, 2);
-  if (luaL_loadfilex(L, path, "t") != LUA_OK)
+  if (load_file(L, path, "t") != LUA_OK)
     return luaL_error(L, "error loading module '%s' from file '%s':\n\t%s", name, path, lua_tostring(L, -1));
   lua_insert(L, 2);
   return 2;

@@ -20,12 +20,17 @@ static void forget_known(Marks *m) {
   }
 }
 
+static int look_for_file(const Marks *m, const char *source) {
+  char real[PATH_MAX + 1];
+  *real = '@';
+  return place_of(m, realpath(source + 1, real + 1) ? real : source);
+}
+
 // Of a file: asking the system for its path takes long, so that the answer is kept.
 static int place_of_file(Marks *m, const char *source) {
-  char real[PATH_MAX + 1] = "@";
   int i = (int)((uintptr_t)source >> 4) & (KNOWN_FILES - 1);
   if (m->known[i].name && m->known[i].at == source && strcmp(m->known[i].name, source) == 0) return m->known[i].marked;
-  int place = place_of(m, realpath(source + 1, real + 1) ? real : source);
+  int place = look_for_file(m, source);
   free(m->known[i].name);
   m->known[i].at = source;
   m->known[i].name = strdup(source);

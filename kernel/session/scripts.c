@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "call.h"
+#include "interrupts.h"
 #include "nablua_lua.h"
 #include "native.h"
 #include "show.h"
@@ -62,7 +63,7 @@ typedef struct Script {
 
 static int run_script(lua_State *L) {
   const Script *s = lua_touserdata(L, 1);
-  int status = s->code ? luaL_loadbufferx(L, s->code, strlen(s->code), s->name, "t") : luaL_loadfilex(L, s->path, "t");
+  int status = s->code ? luaL_loadbufferx(L, s->code, strlen(s->code), s->name, "t") : load_file(L, s->path, "t");
   if (status != LUA_OK) return lua_error(L);
   lua_call(L, s->arguments ? push_arguments(L) : 0, 0);
   return 0;

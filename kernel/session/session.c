@@ -69,7 +69,7 @@ static int open_native(lua_State *L) {
                                        {"execute", execute_program},
                                        {"popen", open_pipe},
                                        {NULL, NULL}};
-  static const char *const tables[] = {"kept", "sources", "standard", "comms", "outputs", NULL};
+  static const char *const tables[] = {"kept", "sources", "standard", "comms", "outputs", "stamps", NULL};
   luaL_newlib(L, functions);
   for (int i = 0; tables[i]; i++) {
     push_session_table(L, tables[i]);

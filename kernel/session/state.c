@@ -6,7 +6,7 @@ static const char session_key, tables_key;
 
 void state_open(lua_State *L, Session *s) {
   static const char *const tables[] = {"kept",   "sources", "held",     "modules", "standard", "comms",
-                                       "inputs", "outputs", "visitors", "frames",  NULL};
+                                       "inputs", "outputs", "visitors", "frames",  "stamps",   NULL};
   lua_pushlightuserdata(L, s);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &session_key);
   lua_createtable(L, 0, sizeof tables / sizeof *tables);

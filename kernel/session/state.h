@@ -32,6 +32,7 @@ typedef struct Watcher {
   void (*pause)(Session *s, lua_State *L, bool waits);
   void (*rearm)(Session *s);
   void (*error)(Session *s, lua_State *L, bool caught, const char *message);
+  void (*caught)(Session *s, lua_State *L);
   bool (*wants_raised)(const Session *s, lua_State *L);
   void (*note_source)(Session *s, const char *name);
 } Watcher;
@@ -107,7 +108,8 @@ struct Session {
 // Ties the session to its Lua state, and makes its tables there: "kept", the locals of inputs that stay; "sources", the
 // inputs by name; "held", what the front end still reads; "modules", the library's names that are globals; "standard",
 // the globals that are not the user's; "comms"; "outputs", what inputs showed; "inputs", the functions that inputs
-// became, weakly; "visitors", their threads; "frames", in what environment inputs at a paused prompt are evaluated.
+// became, weakly; "visitors", their threads; "frames", in what environment inputs at a paused prompt are evaluated;
+// "stamps", what file_stamp gave for those that were loaded, by their paths without links.
 void state_open(lua_State *L, Session *s);
 
 Session *session_of(lua_State *L);

@@ -89,8 +89,10 @@ static int with_grad(lua_State *L) {
 }
 
 static int after_protected(lua_State *L, int status, lua_KContext context) {
+  bool ok = status == LUA_OK || status == LUA_YIELD;
   (void)context;
-  lua_pushboolean(L, status == LUA_OK || status == LUA_YIELD);
+  if (!ok) nb_caught(L);
+  lua_pushboolean(L, ok);
   lua_insert(L, 1);
   return lua_gettop(L);
 }

@@ -17,6 +17,9 @@ bool nb_is_covered(const Storage *s);
 // Lets who waits be served; what waits itself calls it every 20 ms or so, and must expect that anything has changed.
 void nb_wait(lua_State *L);
 
+// To be called where the library has caught an error of what it called, and goes on.
+void nb_caught(lua_State *L);
+
 // What the files of the binding know of what runs: pushed and set as at the start, popped and as it was.
 void nb_mode_aside(lua_State *V);
 void nb_mode_back(lua_State *V);

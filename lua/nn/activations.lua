@@ -26,7 +26,7 @@ for _, pair in ipairs(native.layers()) do
   local row, apply = registry.row(operator), nb[operator]
   local params = parameters(row)
   M[name] = module.define("nn." .. name, {
-    kind = "activation", doc = row.doc, source = row.source, params = params, see = { "nb." .. operator },
+    kind = "activation", leaf = true, doc = row.doc, source = row.source, params = params, see = { "nb." .. operator },
     example = ("nn.%s()(nb.tensor{-1, 0, 2}).shape  --> {3}"):format(name),
     forward = #params == 0 and function(_, x) return apply(x) end or function(self, x)
       local given = {}

@@ -8,7 +8,7 @@ local options = require "nablua.options"
 local M = {}
 
 local function define(name, spec)
-  spec.kind, spec.params = "activation", spec.params or {}
+  spec.kind, spec.leaf, spec.params = "activation", true, spec.params or {}
   spec.example = spec.example or ("nn.%s()(nb.tensor{-1, 0, 2})  --> {%s}"):format(name, spec.gives)
   spec.gives = nil
   M[name] = module.define("nn." .. name, spec)

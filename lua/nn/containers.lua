@@ -8,7 +8,7 @@ local shared = require "nablua.nn.shared"
 local M = {}
 
 M.Identity = module.define("nn.Identity", {
-  doc = "Passes its input on unchanged.", params = {},
+  doc = "Passes its input on unchanged.", params = {}, leaf = true,
   example = "nn.Identity()(nb.tensor{1, 2})  --> {1, 2}",
   forward = function(_, ...) return ... end,
 })
@@ -26,7 +26,7 @@ M.Flatten = module.define("nn.Flatten", {
     { name = "start_dim", type = "integer", default = 2, positional = true },
     { name = "end_dim", type = "integer", default = -1, positional = true },
   },
-  example = "nn.Flatten()(nb.ones(5, 2, 3)).shape  --> {5, 6}",
+  example = "nn.Flatten()(nb.ones(5, 2, 3)).shape  --> {5, 6}", leaf = true,
   forward = function(self, x) return x:flatten(self.start_dim, self.end_dim) end,
 })
 
@@ -56,7 +56,7 @@ end
 
 M.Sequential = module.define("nn.Sequential", {
   doc = "Modules one after the other, each fed with the one before's result; net[i] is the i-th, net[-1] the last.",
-  signature = "nn.Sequential{module, ...}", list = true,
+  signature = "nn.Sequential{module, ...}", list = true, chain = true,
   example = "nn.Sequential{ nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2) }(nb.ones(4, 3)).shape  --> {4, 2}",
   init = function(self, ...) adopt(self, "nn.Sequential", ...) end,
   forward = function(self, x)
@@ -78,7 +78,7 @@ M.Dropout = module.define("nn.Dropout", {
     "in evaluation passes its input on.",
   params = { { name = "p", type = "fraction", default = 0.5, positional = true, doc = "share of elements dropped" } },
   source = "Srivastava et al. 2014", see = { "net:train", "net:eval" },
-  example = "nn.Dropout(0.2):eval()(nb.tensor{1, 2})  --> {1, 2}",
+  example = "nn.Dropout(0.2):eval()(nb.tensor{1, 2})  --> {1, 2}", leaf = true,
   forward = function(self, x)
     return self.training and shared.dropped(x, self.p) or x
   end,

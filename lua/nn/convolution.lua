@@ -76,6 +76,7 @@ local function define(name, dims, operator, transposed, spec)
       output_padding = o.output_padding })
     rawset(self, "amounts", amounts)
   end
+  spec.leaf = true
   spec.forward = function(self, x)
     if self.amounts and nb.is_tensor(x) then x = nb.pad(x, self.amounts) end
     return apply(x, self.weight, self.bias, self.options)

@@ -21,6 +21,7 @@ local SHAPES = { "(batch ×) channels × length", "batch × channels × height �
 for dims = 1, 3 do
   local name = ("Dropout%dd"):format(dims)
   M[name] = module.define("nn." .. name, {
+    leaf = true,
     doc = ("While training, sets whole channels of %s to 0 with probability p and scales the others by 1/(1 − p).")
       :format(SHAPES[dims]),
     params = { p }, source = "Tompson et al. 2015", see = { "nn.Dropout" },
@@ -46,6 +47,7 @@ local function alpha_dropped(self, x, per_channel)
 end
 
 M.AlphaDropout = module.define("nn.AlphaDropout", {
+  leaf = true,
   doc = "Dropout after SELU: sets elements to SELU's lowest value with probability p while training, and keeps mean " ..
     "and variance.",
   params = { p }, source = "Klambauer et al. 2017", see = { "nn.SELU" },
@@ -54,6 +56,7 @@ M.AlphaDropout = module.define("nn.AlphaDropout", {
 })
 
 M.FeatureAlphaDropout = module.define("nn.FeatureAlphaDropout", {
+  leaf = true,
   doc = "AlphaDropout of whole channels of batch × channels × ....", params = { p }, see = { "nn.AlphaDropout" },
   source = "Klambauer et al. 2017", example = "nn.FeatureAlphaDropout(0.2):eval()(nb.ones(1, 2, 1)):sum()  --> 2",
   forward = function(self, x) return alpha_dropped(self, x, true) end,

@@ -13,7 +13,7 @@ local Linear = module.define("nn.Linear", {
     { name = "out_features", type = "size", doc = "size of the last dimension of y" },
     { name = "bias", type = "boolean", default = true, doc = "whether there is a b" },
   },
-  example = "nn.Linear(3, 2)(nb.ones(4, 3)).shape  --> {4, 2}",
+  example = "nn.Linear(3, 2)(nb.ones(4, 3)).shape  --> {4, 2}", leaf = true,
   describe = function(self)
     return ("%d → %d%s"):format(self.in_features, self.out_features, self.bias and "" or ", bias=false")
   end,
@@ -40,7 +40,7 @@ local Embedding = module.define("nn.Embedding", {
     { name = "embedding_dim", type = "size", doc = "numbers in a vector" },
     { name = "padding_idx", type = "size", optional = true, doc = "the number whose vector is zeros and never learns" },
   },
-  example = "nn.Embedding(10, 3)(nb.tensor{1, 10}).shape  --> {2, 3}",
+  example = "nn.Embedding(10, 3)(nb.tensor{1, 10}).shape  --> {2, 3}", leaf = true,
   init = function(self, o)
     self.weight = shared.embedding_weight("nn.Embedding", o)
   end,

@@ -587,20 +587,14 @@ local function arguments_of(self)
   return records[self].arguments
 end
 
--- Negative indices count from the end.
-local function list_index(class)
-  return function(self, key)
-    if math.type(key) == "integer" and key < 0 then return rawget(self, #self + 1 + key) end
-    return class[key]
-  end
-end
-
 -- Makes a class.  `spec` is an init function, or a table:
 --   doc, example, kind ("layer"), see      for help
 --   params      how the constructor's arguments are read (options.lua); init gets their values as a table, and
 --               those whose names init leaves free become fields; without params init gets the arguments
 --   init(self, values), forward(self, ...), describe(self) → what print shows in parentheses
 --   list        net[-1] is the last child
+--   leaf        of the library's: forward calls operators and the library alone, nothing of the user's, so that
+--               breakpoints cost nothing in it; chain: it calls the modules 1, 2, ... of its own
 -- A dotted name ("nn.Linear") is where users find the class.
 function module.define(name, spec)
   if type(name) ~= "string" or name == "" then
@@ -621,8 +615,9 @@ function module.define(name, spec)
     __index = Module, __call = construct, __name = "module class",
     __tostring = function() return "class " .. name end,
   })
+  if spec.leaf or spec.chain then native.leaf(meta, spec.forward, spec.chain) end
   meta.class = class
-  meta.__index = spec.list and list_index(class) or class
+  meta.__index = spec.list and native.list_index(class) or class
   registry.add { name = name, kind = spec.kind or "layer", doc = spec.doc or "A module of your own.",
     example = spec.example, params = spec.params, see = spec.see, source = spec.source, value = class,
     signature = spec.signature or (not spec.params and name .. "(...)" or nil) }

@@ -103,6 +103,7 @@ end
 
 local function define_batch_norm(name, ranks, example)
   return module.define("nn." .. name, {
+    leaf = true,
     doc = "Normalises each channel of " .. ranks.text .. " over the batch; evaluation uses running values.  A call " ..
       "from a handler or a subshell while something else runs leaves these as they are.",
     source = "Ioffe and Szegedy 2015", see = { "net:train", "net:eval" }, example = example,
@@ -163,6 +164,7 @@ end
 -- Each channel of each sample by itself.
 local function define_instance_norm(name, text, rank, example)
   return module.define("nn." .. name, {
+    leaf = true,
     doc = "Normalises each channel of each sample of " .. text .. " by itself.",
     source = "Ulyanov, Vedaldi and Lempitsky 2016", see = { "nn.GroupNorm" }, example = example,
     params = {
@@ -250,6 +252,7 @@ return {
   InstanceNorm3d = define_instance_norm("InstanceNorm3d", "(batch ×) channels × depth × height × width", 5,
     "nn.InstanceNorm3d(3)(nb.randn(2, 3, 4, 4, 4)).shape  --> {2, 3, 4, 4, 4}"),
   LocalResponseNorm = module.define("nn.LocalResponseNorm", {
+    leaf = true,
     doc = "Divides each element by (k + alpha·m)^beta, m the mean of squares of the `size` channels around its own.",
     source = "Krizhevsky, Sutskever and Hinton 2012",
     params = {
@@ -268,6 +271,7 @@ return {
     end,
   }),
   LayerNorm = module.define("nn.LayerNorm", {
+    leaf = true,
     doc = "Normalises the last dimension, or the last few, of every sample by itself.",
     source = "Ba, Kiros and Hinton 2016", params = { shape_param, eps, elementwise, has_bias },
     example = "nn.LayerNorm(2)(nb.tensor{{1, 3}, {10, 30}})  --> {{-1, 1}, {-1, 1}}",
@@ -284,6 +288,7 @@ return {
     end,
   }),
   RMSNorm = module.define("nn.RMSNorm", {
+    leaf = true,
     doc = "Divides the last dimension, or the last few, by their root mean square: x/√(mean(x²) + eps).",
     source = "Zhang and Sennrich 2019", params = { shape_param, { name = "eps", type = "non-negative", optional = true,
       doc = "added to the mean of squares; left out: the dtype's smallest step at 1" }, elementwise },
@@ -303,6 +308,7 @@ return {
     end,
   }),
   GroupNorm = module.define("nn.GroupNorm", {
+    leaf = true,
     doc = "Normalises groups of channels of every sample by itself.", source = "Wu and He 2018",
     params = { { name = "num_groups", type = "size" }, { name = "num_channels", type = "size" }, eps, affine,
       has_bias },

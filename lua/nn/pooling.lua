@@ -15,6 +15,7 @@ end
 
 return {
   MaxPool2d = module.define("nn.MaxPool2d", {
+    leaf = true,
     doc = "The largest element of each window of the last two dimensions.",
     params = params(table.unpack(shared.pool_params.maxima)), see = { "nb.max_pool2d" },
     example = "nn.MaxPool2d(2)(nb.tensor{{{{1, 2}, {3, 4}}}})  --> {{{{4}}}}",
@@ -24,6 +25,7 @@ return {
     end,
   }),
   AvgPool2d = module.define("nn.AvgPool2d", {
+    leaf = true,
     doc = "The mean of each window of the last two dimensions.", see = { "nb.avg_pool2d" },
     params = params(table.unpack(shared.pool_params.averages)),
     example = "nn.AvgPool2d(2)(nb.tensor{{{{1, 2}, {3, 4}}}})  --> {{{{2.5}}}}",
@@ -34,6 +36,7 @@ return {
     end,
   }),
   AdaptiveAvgPool2d = module.define("nn.AdaptiveAvgPool2d", {
+    leaf = true,
     doc = "Means over windows chosen so that the last two dimensions get the given sizes.",
     params = { { name = "sizes", type = "sizes or input's", doc = "height and width of the result; nil in " ..
       "{3, nil} or {nil, 3}: the input's" } },

@@ -14,7 +14,10 @@ local M = {}
 local SHAPES = { "(batch ×) channels × length", "(batch ×) channels × height × width",
   "(batch ×) channels × depth × height × width" }
 
-local function define(name, spec) M[name] = module.define("nn." .. name, spec) end
+local function define(name, spec)
+  spec.leaf = true
+  M[name] = module.define("nn." .. name, spec)
+end
 
 local function check(self, x, dims) shared.check_rank(self, x, SHAPES[dims], dims + 2, true) end
 

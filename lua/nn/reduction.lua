@@ -81,8 +81,11 @@ local function register(M, class_name, function_name, spec, names, compute)
       return compute(where, options.check(where, params, given), table.unpack({ ... }, 1, last - 1))
     end,
   })
+  local leaf = true
+  for _, p in ipairs(params) do leaf = leaf and p.type ~= "function" end
   M[class_name] = module.define("nn." .. class_name, {
-    kind = "loss", doc = spec.doc, params = params, see = { where, table.unpack(spec.see or {}) }, source = spec.source,
+    kind = "loss", leaf = leaf,
+    doc = spec.doc, params = params, see = { where, table.unpack(spec.see or {}) }, source = spec.source,
     example = spec.example:gsub("nn%." .. function_name .. "%(", "nn." .. class_name .. "()(", 1),
     forward = at == 3 and function(self, prediction, target) return compute(class_name, self, prediction, target) end
       or function(self, ...) return compute(class_name, self, ...) end,

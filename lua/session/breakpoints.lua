@@ -49,6 +49,14 @@ function breakpoints.lines_of(source)
   return lines
 end
 
+-- What to say of a file whose text is no longer the one that was loaded; nil of all else.
+function breakpoints.changed(source)
+  local path = source:sub(1, 1) == "@" and engine.real_path(source:sub(2))
+  local loaded = path and session.stamps[path]
+  if not loaded or loaded == session.stamp(path) then return nil end
+  return ("%s has changed since it was loaded, and what runs has its old lines; load it again"):format(source:sub(2))
+end
+
 -- ---- lines with code ----
 
 -- The text of a source, nil where it is not at hand.
@@ -123,6 +131,7 @@ local function new(source, given, text)
     if b.line ~= b.asked then b.message = ("line %d has no code; it stands in line %d"):format(b.asked, b.line) end
     if why then b.message = "the source does not compile: " .. tostring(why) end
     if not text then b.message = "the source is not there yet" end
+    if b.verified then b.message = b.message or breakpoints.changed(source) end
   end
   return b
 end

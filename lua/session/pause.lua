@@ -103,6 +103,9 @@ local function show_frame(hold)
   print(title(frame))
   local line = source_line(frame)
   if line ~= "" then print("    " .. line) end
+  local changed = breakpoints.changed(frame.source)
+  if changed and not hold.told_change then print(changed) end
+  hold.told_change = hold.told_change or changed
 end
 
 local function choose(hold, at)

@@ -255,13 +255,14 @@ define {
     { name = "value", type = "boolean", default = false },
     { name = "box", type = "boolean", default = false, fixed = true, doc = "a box to tick" },
     { name = "tooltip", type = "string", default = "" },
+    { name = "icon", type = "string", default = "", doc = "a name of Font Awesome; a box has none" },
   },
   example = "nb.ui.toggle{label=\"noise\", value=true}.value  --> true",
   make = function(kind, o)
     return widget.new(setmetatable({ model = o.box and "Checkbox" or "ToggleButton" }, { __index = kind }), o)
   end,
-  encode = function(_, field, value)
-    if field == "box" then return nil end
+  encode = function(w, field, value)
+    if field == "box" or field == "icon" and w.box then return nil end
     return value
   end,
   move = function(_, o) return not o.value end,

@@ -120,8 +120,8 @@ local function controls_of(run, runs)
   local _, _, total = runs.standing(run)
   self.play = make("button", { label = "▶ play", style = "primary" })
   self.back, self.step = make("button", { label = "◀ back" }), make("button", { label = "step ▶" })
-  self.place = make("slider", { label = "step", min = run.first, max = math.max(total or run.last, run.first + 1),
-    value = run.step, step = 1 })
+  self.place = widget.widen(make("slider", { label = "step", min = run.first,
+    max = math.max(total or run.last, run.first + 1), value = run.step, step = 1 }))
   self.rate = make("number", { label = "rate", value = run.lr + 0.0 })
   self.said, self.card = make("label", { value = "" }), layout.output()
   self.play:on_change(function() self:toggle() end)
@@ -142,8 +142,8 @@ local function controls_of(run, runs)
   follower.panels[self] = true
   display.pending[follower] = true
   self:follow(true)
-  local places = make("row", { self.place, self.rate })  -- a slider of some length needs a row without buttons
-  local all = make("column", { make("row", { self.back, self.play, self.step }), places, self.said, self.card })
+  local row = make("row", { self.back, self.play, self.step, self.rate })
+  local all = make("column", { row, self.place, self.said, self.card })
   widget.private(all).panel = self  -- lives as long as what is shown
   return all
 end

@@ -61,6 +61,8 @@ local function whole_state(w)
   state._model_module, state._model_module_version = kind.package, kind.version
   state._view_module, state._view_module_version = kind.package, kind.version
   state._model_name, state._view_name = kind.model .. "Model", (kind.view or kind.model) .. "View"
+  local layout = own[w].layout
+  if layout and own[layout].comm then state.layout = "IPY_MODEL_" .. own[layout].comm.id end
   return state, paths, buffers
 end
 
@@ -148,6 +150,7 @@ function widget.open(w)
   if p.comm then return p.comm.id end
   if not c or p.closed then return nil end
   for _, child in ipairs(p.children or {}) do widget.open(child) end
+  if p.layout then widget.open(p.layout) end
   local state, paths, buffers = whole_state(w)
   p.comm = c.open("jupyter.widget", { state = state, buffer_paths = paths }, buffers, VERSION)
   p.comm.on_message = function(data, _, more) receive(w, data, more) end
@@ -279,6 +282,7 @@ widget.document(":close", {
     local p = own[self]
     p.closed = true
     widget.changed(self)
+    if p.layout then p.layout:close() end
     if not p.comm then return end
     shown[p.comm.id] = nil
     p.comm:close()
@@ -320,6 +324,13 @@ function widget.new(kind, values, children)
   local fields = {}
   for _, param in ipairs(kind.params) do fields[param.name] = param end
   own[w] = { kind = kind, values = values, fields = fields, handlers = {}, calling = 0, children = children }
+  return w
+end
+
+-- Lets a control be as wide as what holds it, in place of the width that its kind has.
+function widget.widen(w)
+  own[w].layout = widget.new({ name = "layout", model = "Layout", package = "@jupyter-widgets/base", version = "2.0.0",
+    params = {}, keys = {} }, { width = "98%" })
   return w
 end
 

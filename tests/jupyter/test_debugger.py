@@ -230,6 +230,31 @@ class Debugger(unittest.TestCase):
         print("figure: %d requests, idle after each" % self.count)
         self.assertGreaterEqual(self.count, 80)
 
+    def test_the_first_line_stops_once_and_steps_into_a_file(self):
+        self.attach()
+        path = os.path.join(kernels.HOME, "first.lua")
+        with open(path, "w", encoding="utf-8") as f:
+            f.write("return function(x)\n  local y = x + 1\n  return y\nend\n")
+        self.client.text("first = dofile(%s)" % json.dumps(path))
+        code = "local a = first(1)\nlocal b = a * 2\nreturn b"
+        self.breakpoints(code, 1)
+        cell = self.client.execute(code)
+        self.stopped("breakpoint", 1)
+        self.body("stepIn", threadId=1)
+        frames = self.stopped("step", 2)
+        self.assertEqual([(f["source"]["path"] == path, f["line"]) for f in frames], [(True, 2), (False, 1)])
+        self.body("continue", threadId=1)
+        self.assertEqual(self.finish(cell)["status"], "ok")
+        self.assertEqual([m for m in self.heard if m["msg_type"] == "debug_event" and m["content"]["event"] == "stopped"], [])
+        # The file is another: its lines are those that were loaded.
+        with open(path, "w", encoding="utf-8") as f:
+            f.write("-- changed\nreturn function(x)\n  local y = x + 1\n  return y\nend\n")
+        found = self.body("setBreakpoints", source={"path": path}, breakpoints=[{"line": 3}])["breakpoints"]
+        self.assertIn("has changed since it was loaded", found[0]["message"])
+        self.client.text("first = dofile(%s)" % json.dumps(path))
+        found = self.body("setBreakpoints", source={"path": path}, breakpoints=[{"line": 3}])["breakpoints"]
+        self.assertNotIn("message", found[0])
+
     def test_values_as_trees(self):
         self.attach()
         self.client.text("t = nb.arange(12):to('f32'):view(3, 4) n = nn.Sequential{nn.Linear(2, 3), nn.Tanh()} "

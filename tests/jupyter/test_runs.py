@@ -95,6 +95,9 @@ class Runs(unittest.TestCase):
             state = m["content"]["data"]["state"]
             by[state.get("description") or state["_model_name"]] = comm
         place, play, on, back = by["step"], by["▶ play"], by["step ▶"], by["◀ back"]
+        # The place has a line of its own, as wide as the page: beside others there is no room to drag it.
+        layout = opened[place]["content"]["data"]["state"]["layout"].removeprefix("IPY_MODEL_")
+        self.assertEqual(opened[layout]["content"]["data"]["state"]["width"], "98%")
 
         def step(wanted):
             until = time.monotonic() + 10 * slack()

@@ -226,6 +226,43 @@ static void it_pauses_in_coroutines_callbacks_and_hooks(void **state) {
       "z", "5|");
 }
 
+// Breakpoints rest in calls of modules that run the library's code alone; they are met where such calls lead to code of
+// the user's all the same, in whatever way, and behind errors in them.
+static void what_the_library_calls_is_stopped_in(void **state) {
+  static const char *const ways[] = {
+      "nn.Sequential{nn.Linear(2, 2), Mine(), nn.Tanh()}(x)",
+      "nn.Sequential{nn.Linear(2, 2), nn.Sequential{nn.Tanh(), Mine()}}(x)",
+      "nn.Sequential{nn.Tanh(), mine}(x)",
+      "local net = nn.Sequential{nn.Tanh(), nn.Tanh()} net[2] = mine net(x)",
+      "local net = nn.Sequential{nn.Tanh(), nn.Linear(2, 2)} net[2]:register_forward_hook(function(m, i, y) mine(y) "
+      "end) net(x)",
+      "local net = nn.Linear(2, 2) function net.forward(m, x) return mine(x) end nn.Sequential{net}(x)",
+      "nn.Sequential{nn.Tanh()}(x) mine(1)",
+      "pcall(nn.Sequential{nn.Linear(3, 2)}, x) mine(1)",
+      "xpcall(nn.Linear(3, 2), function(m) return m end, x) mine(1)",
+      "pcall(coroutine.wrap(function() nn.Linear(3, 2)(x) end)) mine(1)",
+      "coroutine.wrap(function() nn.Tanh()(x) mine(1) end)()",
+      "local l = nn.Tanh()(nb.rand(2, {requires_grad=true})) l:register_hook(function(g) mine(g) end) "
+      "l:sum():backward()",
+      "nn.MSELoss()(x, x) mine(1)",
+      "pcall(nn.MSELoss(), x, 1) mine(1)",
+      "nb.no_grad(function() nn.Sequential{nn.Tanh(), Mine()}(x) end)",
+  };
+  (void)state;
+  assert_int_equal(evaluate("function mine(x)\n  local here = x\n  return here\nend\nx = nb.rand(1, 2)\n"
+                            "Mine = nn.module('Mine', {forward=function(m, x) return mine(x) end})"),
+                   SESSION_OK);
+  char set[40];
+  snprintf(set, sizeof set, "%%break input %d:2", session_next_number(session) - 1);
+  for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+    say("c", NULL, NULL, NULL);
+    assert_int_equal(evaluate(set), SESSION_OK);
+    if (evaluate(ways[i]) != SESSION_OK) fail_msg("%s: %s", ways[i], front.problem);
+    if (front.pauses != 1) fail_msg("%s: %d pauses", ways[i], front.pauses);
+    assert_int_equal(evaluate("%break off"), SESSION_OK);
+  }
+}
+
 static void a_run_pauses_at_the_end_of_a_step(void **state) {
   (void)state;
   pauses_anywhere(
@@ -290,6 +327,7 @@ int main(void) {
       cmocka_unit_test(steps_go_where_they_say),
       cmocka_unit_test(a_condition_is_asked_in_its_frame),
       cmocka_unit_test(it_pauses_in_coroutines_callbacks_and_hooks),
+      cmocka_unit_test(what_the_library_calls_is_stopped_in),
       cmocka_unit_test(a_run_pauses_at_the_end_of_a_step),
       cmocka_unit_test(quitting_ends_the_input_alone),
       cmocka_unit_test(an_error_pauses_where_it_happens),

@@ -138,9 +138,8 @@ end
 local function parts(run)
   local all = nb.ui.controls(run)
   local top = widget.private(all).children
-  local buttons, places = widget.private(top[1]).children, widget.private(top[2]).children
-  return { back = buttons[1], play = buttons[2], step = buttons[3], place = places[1], rate = places[2],
-    said = top[3], all = all }
+  local row = widget.private(top[1]).children
+  return { back = row[1], play = row[2], step = row[3], rate = row[4], place = top[2], said = top[3], all = all }
 end
 
 function T.test_controls_at_rest()

@@ -49,7 +49,11 @@ def widened(name, *names):
         needs(set(options) <= set(names), "an option that is not here")
         whole = torch.broadcast_shapes(*(shape_of(a) for a in args))
         shaped = "{%s}" % ", ".join(map(str, whole))
-        args = [a if tuple(shape_of(a)) == tuple(whole) else raw("nb.broadcast_to(%s, %s)" % (a, shaped)) for a in args]
+        count = 2 if name == "gaussian_nll" else len(args)  # a variance of each row is no tensor of columns
+        args = [
+            a if i >= count or tuple(shape_of(a)) == tuple(whole) else raw("nb.broadcast_to(%s, %s)" % (a, shaped))
+            for i, a in enumerate(args)
+        ]
         return call("nn." + name, *args, reduction=reduction, **options)
 
     return make

@@ -42,4 +42,15 @@ void nablua_on_border(void (*serve)(struct lua_State *L));
 // Whether the hook of this state is that of a recording.
 bool nablua_is_recorded(struct lua_State *L);
 
+// Who looks at every call of Lua's, while somebody does, and is told where he can rest: in calls of modules that run
+// code of the library alone.
+typedef struct Quiet {
+  // A call of a module begins, which runs such code alone or not; 0, or what is to be told when it is over.
+  int (*begins)(void *user, struct lua_State *L, bool closed);
+  void (*ends)(void *user, struct lua_State *L, int told);  // unless it ends by an error
+  void (*caught)(void *user, struct lua_State *L);          // the library has caught an error, of such a call perhaps
+  void *user;
+} Quiet;
+void nablua_on_quiet(const Quiet *q);  // NULL: nobody looks
+
 #endif
