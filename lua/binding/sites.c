@@ -46,10 +46,6 @@ int nb_user_level(lua_State *L, lua_Debug *ar) {
   return -1;
 }
 
-bool nb_user_frame(lua_State *L, lua_Debug *ar) {
-  return nb_user_level(L, ar) >= 0;
-}
-
 // Interned, since nodes outlive the functions that made them.  Past the table's size: unknown.
 static const char *intern(const char *source) {
   enum { SOURCES = 512 };

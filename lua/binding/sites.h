@@ -16,9 +16,8 @@ void nb_return_to(lua_State *L);
 // Calls the function when another coroutine enters than the one before.
 void nb_on_enter(void (*function)(lua_State *L));
 
-// Fills `ar` with the innermost frame of the user's code, its source and line; false when there is none.
-bool nb_user_frame(lua_State *L, lua_Debug *ar);
-int nb_user_level(lua_State *L, lua_Debug *ar);  // the same; its level, or -1
+// The level of the innermost frame of the user's code, whose source and line `ar` gets; -1 when there is none.
+int nb_user_level(lua_State *L, lua_Debug *ar);
 
 // The __call of modules, to be told from other frames; from then on operators know their lines.
 void nb_set_call(lua_State *L, lua_CFunction call);
