@@ -51,6 +51,12 @@ class Widgets(unittest.TestCase):
     def told(self, messages):
         return [m["content"]["data"] for m in messages if m["msg_type"] == "comm_msg"]
 
+    def test_a_toggle_has_an_icon_and_a_box_has_none(self):
+        state = self.show("ui.toggle{icon='plus'}")[0]["state"]
+        self.assertEqual((state["_model_name"], state["icon"]), ("ToggleButtonModel", "plus"))
+        state = self.show("ui.toggle{icon='plus', box=true}")[0]["state"]
+        self.assertEqual((state["_model_name"], "icon" in state), ("CheckboxModel", False))
+
     def test_a_slider_in_both_directions(self):
         data, comm, _ = self.show("s = ui.slider{label='rate', min=0, max=10, value=3} s")
         self.assertEqual(data["buffer_paths"], [])
