@@ -27,6 +27,7 @@ local run = registry.home "nablua.run"
 
 local Run = {}                                     -- methods
 local inner = setmetatable({}, { __mode = "k" })  -- run → what it is
+local TIMED = 4                                    -- every so many steps the time that one takes is measured
 
 local function fail(format, ...)
   native.raise("run: " .. format:format(...))
@@ -64,21 +65,27 @@ local function next_batch(self)
   end
 end
 
--- From begin_step to end_step the run stands within a step; both are done as a whole.
+-- From begin_step to end_step the run stands within a step.  An interrupt may come between any two of their
+-- assignments: `between`, the place where the step began, says last in one that it has begun, and in the other that
+-- it is over; until then it is over where the run does not stand at its beginning any more.
 local function begin_step(self)
   state.begin_step(self)
-  self.between = source.copy(self.place)
+  local between = source.copy(self.place, self.spare)
+  between.at = self.at
+  self.between, self.spare = between, nil
 end
 
 local function end_step(self, k)
   state.end_step(self)
-  self.at, self.between, self.unsettled = k, nil, true
+  self.unsettled = true
   if k > self.head then self.head = k end
+  self.at = k
+  self.spare, self.between = self.between, nil
 end
 
 -- Does the next step; false when there is none.
 local function advance(self)
-  native.whole(begin_step, self)
+  begin_step(self)
   local batch = next_batch(self)
   if not batch then
     -- A stream says only now that its last epoch has ended; from here on that is known.
@@ -91,7 +98,7 @@ local function advance(self)
   local place = self.place
   place.batch, place.sum, place.count = place.batch + 1, place.sum + value * n, place.count + n
   if place.batch == self.source.count or k == self.over_after then end_epoch(self) end
-  native.whole(end_step, self, k)
+  end_step(self, k)
   return true
 end
 
@@ -100,9 +107,11 @@ end
 -- Brings the run, when it was left within a step, to the end of the one before; from a keyframe, where the step had
 -- moved weights.
 local function recover(self)
-  if not self.between then return end
-  local at = self.at
-  self.place, self.between = self.between, nil
+  local at, between = self.at, self.between
+  self.between = nil
+  if not between or between.at ~= at then return end
+  self.place = between
+  step.cut(self, self.head)
   if state.undo(self) then
     state.settle(self)
     return
@@ -159,21 +168,25 @@ end
 local function go_on(self, alone)
   native.border()
   prepare(self, alone)
-  local began = native.clock()
+  local began = self.at % TIMED == 0 and native.clock()
   if not advance(self) then
     disk.note(self, true)
     return false
   end
   frames.pass(self)
-  disk.note(self)
-  self.lasted, self.took = native.clock() - began, frames.took(self)
-  frames.learn(self, self.lasted_on_all, self.took_on_all)
+  if self.journal then disk.note(self) end
+  if began then
+    self.lasted, self.took = native.clock() - began, frames.took(self)
+    frames.learn(self, self.lasted_on_all or self.lasted, self.took_on_all or self.took)
+  end
   return true
 end
 
--- Does steps until `self.at` is `last`, calling told() after each.
+-- Does steps until `self.at` is `last`, calling told() after each.  All of them have the same line of the user's
+-- behind them.
 local function forward(self, last, told)
   local alone = false
+  native.hold_site()
   while self.at < last and not (told and self.asked) and go_on(self, alone) do
     if told then told() end
     alone = true
@@ -185,6 +198,7 @@ local function forward(self, last, told)
       end
     end
   end
+  native.let_site()
   if self.unsettled then state.settle(self) end
 end
 
@@ -221,6 +235,7 @@ end
 
 local function end_drive(self, restore_modes, random)
   if not self.driven then return end
+  native.let_site()
   step.unfollow(self)
   together.rest()
   recover(self)

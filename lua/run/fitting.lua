@@ -37,6 +37,7 @@ return function(run, inner, ways)
       return done
     end
     return ways.drive(self, function()
+      native.hold_site()
       local result = f(next_step)
       self.epochs, self.over_after = math.max(self.place.epoch - 1, 1), self.at
       native.whole(ways.prepare, self, false)  -- what came after the last step is noted

@@ -175,7 +175,7 @@ function fork.of(self, o)
   new.measures, new.moves_at = nil, nil
   new.told, new.asked, new.going, new.held = nil, nil, nil, nil
   new.calls, new.fit, new.by_epochs, new.seen, new.events = nil, nil, nil, nil, nil
-  new.trainer, new.batch, new.waiting, new.visited, new.unsettled = nil, nil, nil, nil, nil
+  new.trainer, new.batch, new.waiting, new.visited, new.unsettled, new.spare = nil, nil, nil, nil, nil, nil
   new.place = source.copy(self.place)
   for name, value in pairs(step.copy_notes(self, self.at)) do new[name] = value end
   return new

@@ -18,7 +18,7 @@ local EVEN = 10000      -- steps over which they are even
 local APART = 500       -- the most steps between two
 local GOTO = 0.2        -- seconds that repeating the steps between two may take
 local SHARE = 0.02      -- of the steps' time that keyframes may take
-local SLOWER = 1.002    -- how much longer each step may take than the shortest lately
+local SLOWER = 1.008    -- how much longer each step that is timed may take than the shortest lately
 local DEARER = 1.2      -- how much longer each keyframe may take than the shortest lately
 local STREAMED = 0.1    -- of the memory that the batches of a stream may take between two
 local FIELD = 40        -- bytes that a field of a table takes, about
@@ -41,6 +41,7 @@ end
 
 local function remove(self, i)
   local f = table.remove(self.kept, i)
+  self.ask_at = 0
   self.weight = self.weight - f.weight
   if self.forced[f.step] == f then self.forced[f.step] = nil end
   f.taken.frame:drop()
@@ -138,6 +139,7 @@ function frames.open(self)
   self.frames, self.kept, self.weight, self.lost, self.seconds = native.keyframes(), {}, 0, 0, 0
   self.taking, self.counted, self.spent = 0, 0, 0
   self.forced = {}  -- of those, by step
+  self.ask_at = 0   -- the step from which it may be time for another
   events.open(self)
   self.memory = (together.range(self.memory or math.min(1 << 30, nb.memory().limit // 9)))
   frames.take(self, true)
@@ -160,11 +162,14 @@ end
 
 -- Whether it is time for another: often enough to go anywhere soon, seldom enough to cost little.
 function frames.due(self)
+  if self.at < self.ask_at and not self.streamed then return false end
   local since = self.at - (self.kept[#self.kept] and self.kept[#self.kept].step or -APART)
   if self.seconds == 0 or since == 0 then return false end
   if self.streamed and self.source.bytes - self.streamed > STREAMED * self.memory then return true end
-  if since >= APART then return true end
-  return since * self.seconds >= math.max(GOTO, (self.cost or self.spent) / SHARE)
+  local enough = math.min(APART, math.max(GOTO, (self.cost or self.spent) / SHARE) / self.seconds)
+  -- Until half of what is missing has gone by nothing makes it due: steps get longer by little.
+  self.ask_at = self.at + (enough - since) // 2
+  return since >= enough
 end
 
 -- ---- going ----
@@ -191,8 +196,9 @@ end
 
 -- Where a step that was repeated ends at a forced keyframe, what was changed there then is changed again.
 function frames.pass(self)
-  local f = self.forced[self.at]
-  if f then put_back(self, f) elseif self.events[self.at] then native.whole(events.repeat_here, self) end
+  local at = self.at
+  local f = self.forced[at]
+  if f then put_back(self, f) elseif self.events[at] then native.whole(events.repeat_here, self) end
 end
 
 -- Notes what somebody else changed after the step where the run stands: a clause, the plain values where it is nothing

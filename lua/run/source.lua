@@ -3,8 +3,8 @@
 --
 -- A place in the data is { epoch=, batch= how many of the epoch are done, start= the place in the random numbers at
 -- the epoch's begin, sum=, count= of its losses so far }.  A source has next(place, step, again): the batch of that
--- step as table.pack gives it, or nil where the epoch is over; `again` says that the step has been done before.  In a
--- group it is this rank's share of the batch.
+-- step as table.pack gives it, with how many `samples` it has where that is known, or nil where the epoch is over;
+-- `again` says that the step has been done before.  In a group it is this rank's share of the batch.
 -- `count` is how many batches an epoch has, where that is known.
 local native = require "nablua.native"
 local nb = require "nablua.core"
@@ -13,8 +13,11 @@ local together = require "nablua.dist.together"
 
 local source = {}
 
-function source.copy(place)
-  return { epoch = place.epoch, batch = place.batch, start = place.start, sum = place.sum, count = place.count }
+-- A copy of a place, in a table that is given or a new one.
+function source.copy(place, copy)
+  copy = copy or {}
+  copy.epoch, copy.batch, copy.start, copy.sum, copy.count = place.epoch, place.batch, place.start, place.sum, place.count
+  return copy
 end
 
 -- ---- sets of samples, by their places ----
@@ -50,6 +53,7 @@ function Samples:next(place)
   local last = math.min(first + self.size - 1, self.samples)
   local order, out = order_of(self, place), { n = #self.tensors }
   if self.shared then first, last = together.part(first, last) end
+  out.samples = last - first + 1
   local places = order and order[{ { first, last } }]
   for i, t in ipairs(self.tensors) do
     out[i] = places and t:index_select(1, places) or t[{ { first, last } }]

@@ -284,21 +284,28 @@ local function buffers_of(self)
   return list
 end
 
--- Remembers what a step changes before its optimizer moves the weights.
-function state.begin_step(self)
-  if self.built ~= native.built then self.built, self.buffers = native.built, buffers_of(self) end
-  self.seed_before, self.counter_before = native.random_state()
-  self.writes_before = self.frames:writes()
-  if #self.buffers == 0 then return end
+local function hold_buffers(self)
   self.undo = self.undo or native.keyframes()
   self.undo_frame = self.undo:take(self.buffers)
   self.undo_before = self.undo:writes()
 end
 
-function state.end_step(self)
+-- Remembers what a step changes before its optimizer moves the weights.
+function state.begin_step(self)
+  if self.built ~= native.built then self.buffers, self.built = buffers_of(self), native.built end
+  self.seed_before, self.counter_before = native.random_state()
+  self.writes_before = self.frames:writes()
+  if #self.buffers > 0 then native.whole(hold_buffers, self) end
+end
+
+local function let_go(self)
   if self.aside then reunite(self) end
   if self.undo_frame then self.undo_frame:drop() end
   self.undo_frame = nil
+end
+
+function state.end_step(self)
+  if self.aside or self.undo_frame then native.whole(let_go, self) end
 end
 
 local function undo_step(self)

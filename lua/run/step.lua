@@ -32,9 +32,9 @@ function step.fill(self, k)
   for i = 1, k do self.history.loss[i], self.history.lr[i], self.sums[i] = 0 / 0, 0 / 0, 0 end
 end
 
--- Forgets the steps after the kth.
+-- Forgets the steps after the kth, and one that was left when it had been noted.
 function step.cut(self, k)
-  for i = k + 1, self.head do
+  for i = k + 1, self.head + 1 do
     for _, list in pairs(self.history) do list[i] = nil end
     self.sums[i] = nil
   end
@@ -153,9 +153,10 @@ local function how_they_went(calls)
   return replays == 0 and "e" or "e" .. table.concat(calls.eager, ",") .. ","
 end
 
--- The loss of a step, and how its calls went.  A step that is repeated goes in the way `how`, with so many threads.
-local function follow(self, k, batch, how, threads)
-  local script, now = how and script_of(how), nb.threads()
+-- The loss of a step, and how its calls went.  A step that is repeated goes in the way `how`, with so many threads,
+-- where there are so many now.
+local function follow(self, k, batch, how, threads, now)
+  local script = how and script_of(how)
   local calls = self.calls or {}
   self.calls, calls.outer = calls, native.compiled_calls
   calls.start, calls.eager, calls.within, calls.script = native.plans_replayed(), nil, false, script
@@ -164,7 +165,6 @@ local function follow(self, k, batch, how, threads)
   native.run_step, native.run_name = k, self.name
   if calls.threads then nb.threads(threads) end
   if script then native.plans_hold(true) end
-  native.hold_site()
   local value, norm = train(self, batch)
   return value, how_they_went(calls), norm
 end
@@ -172,11 +172,10 @@ end
 -- After follow, however it ended.
 function step.unfollow(self)
   local calls = self.calls
-  native.let_site()
   if not calls or native.compiled_calls ~= calls then return end
   native.compiled_calls, native.run_step, native.run_name, calls.outer = calls.outer, nil, nil, nil
-  native.plans_hold(false)
-  native.measure()
+  if calls.script then native.plans_hold(false) end
+  if self.norms then native.measure() end
   if calls.threads then nb.threads(calls.threads) end
 end
 
@@ -219,20 +218,20 @@ local function sample_of(opt, k)
   return sum
 end
 
--- How many samples a batch has on this rank that count.
+-- How many samples a batch has on this rank.
 local function samples_of(batch)
-  if not together.counts() then return 0 end
-  return batch[1]:dim() > 0 and batch[1]:size(1) or 1
+  return batch.samples or batch[1]:dim() > 0 and batch[1]:size(1) or 1
 end
 
 -- In a group all ranks know the same of a step: its loss and the number of its samples, how long the one before took,
 -- and keyframes in it, whether rank 1 finds it time to write to the disk.
 local function of_all(self, value, batch)
   if together.size() == 1 then
-    self.lasted_on_all, self.took_on_all, self.time_to_note = self.lasted or 0, self.took or 0, disk.is_due(self)
+    if self.journal then self.time_to_note = disk.is_due(self) end
     return value, samples_of(batch)
   end
-  local count, size, due = samples_of(batch), together.size(), together.is_first() and disk.is_due(self)
+  local count = together.counts() and samples_of(batch) or 0
+  local size, due = together.size(), together.is_first() and disk.is_due(self)
   local lasted, spent
   value, count, lasted, spent, due = together.loss(value, count, self.lasted or 0, self.took or 0, due and 1 or 0)
   self.lasted_on_all, self.took_on_all, self.time_to_note = lasted / size, spent / size, due > 0
@@ -243,8 +242,9 @@ end
 -- an error when it differs.
 function step.once(self, k, batch)
   local rate, again = self.opt.lr, k <= self.head
-  local threads = again and self.threads:get(k) or nb.threads()
-  local value, how, norm = follow(self, k, batch, again and self.how:get(k) or nil, threads)
+  local now = nb.threads()
+  local threads = again and self.threads:get(k) or now
+  local value, how, norm = follow(self, k, batch, again and self.how:get(k) or nil, threads, now)
   step.unfollow(self)
   local count
   value, count = of_all(self, value, batch)

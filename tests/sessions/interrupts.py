@@ -312,6 +312,27 @@ while true do run:to(math.random(0, 32)); run:go() end""", """
   end
   return net.training
 end)()""", 0.05),
+    "a run whose steps are short": ("""
+function make()
+  nb.seed(1)
+  local net = nn.Sequential{nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 1)}
+  local x, y = nb.randn(40, 4), nb.randn(40, 1)
+  return nb.run{net=net, loss=nn.MSELoss(), opt=optim.SGD(net:parameters(), {lr=0.01}), data={x, y}, size=8,
+    epochs=100000, seed=2}
+end
+places = make()
+run = make()""", "run:next(200000)", """
+(function()
+  local at = run.step
+  if #run.history.loss ~= run.last then return "steps are noted that were not done" end
+  run:next(3)
+  places:to(run.step)
+  if places.epoch ~= run.epoch or places.history.loss[run.step] ~= run.loss then return "another loss after " .. at end
+  for name, t in pairs(places.net:state()) do
+    if not t:eq(run.net:state()[name]):all():item() then return name .. " is another after step " .. at end
+  end
+  return true
+end)()""", 0.05),
     "clipping": ("""
 w, limit = moving(8, 30000), 400""", "while true do limit = limit * 0.999 nn.clip_grad_norm(w, limit) end", """
 (function()
