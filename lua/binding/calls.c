@@ -186,9 +186,10 @@ static int list_index(lua_State *L) {
   return 1;
 }
 
-// native.hold_site(), native.let_site(): the function that calls is at work for a while; sites.h.
+// native.hold_site(["too" or "alone"]), native.let_site(): the function that calls is at work for a while; sites.h.
 static int hold_site(lua_State *L) {
-  nb_hold_site(L);
+  const char *how = lua_tostring(L, 1);
+  nb_hold_site(L, !how ? NB_HOLD : *how == 't' ? NB_HOLD_TOO : NB_HOLD_ALONE);
   return 0;
 }
 

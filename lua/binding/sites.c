@@ -129,24 +129,37 @@ static const void *module_of(lua_State *L, const lua_Debug *ar) {
   return module;
 }
 
-// A frame that runs for a while, such as that of a run's step: all that is called from it has the same user behind it,
-// unless it is the user's itself.
+// Frames that run for a while, such as those of a run's step, one within the other: all that is called from them has
+// the same user behind it, unless it is the user's itself.
+enum { HELD = 3 };
 static struct {
-  const void *frame;  // NULL: nobody holds one
+  const void *frame[HELD];
+  int count;  // 0: nobody holds one
   lua_State *thread;
   bool known;
   Site site;
 } held;
 
-void nb_hold_site(lua_State *L) {
+void nb_hold_site(lua_State *L, Hold how) {
   lua_Debug ar;
-  held.known = false;
-  held.thread = L;
-  held.frame = lua_getstack(L, 1, &ar) ? ar.i_ci : NULL;
+  if (how == NB_HOLD || held.count == 0 || held.thread != L) {
+    held.count = 0;
+    held.known = false;
+    held.thread = L;
+  } else if (how == NB_HOLD_ALONE || held.count == HELD) {
+    held.count = 0;
+  }
+  if (lua_getstack(L, 1, &ar)) held.frame[held.count++] = ar.i_ci;
 }
 
 void nb_let_site(void) {
-  held.frame = NULL;
+  held.count = 0;
+}
+
+static bool is_held(const void *frame) {
+  for (int i = 0; i < held.count; i++)
+    if (held.frame[i] == frame) return true;
+  return false;
 }
 
 enum { FRAMES = 12 };  // at most, between an operator and the call of its module
@@ -174,7 +187,7 @@ static Site site_now(const void **module) {
       continue;
     }
     if (known) continue;
-    if (ar.i_ci == held.frame && L == held.thread) {
+    if (L == held.thread && is_held(ar.i_ci)) {
       beyond = true;
       if (held.known) {
         site = held.site;

@@ -26,8 +26,10 @@ void nb_set_call(lua_State *L, lua_CFunction call);
 void nb_note_call(lua_State *L);
 
 // The Lua function that calls is at work, until nb_let_site: the user's line behind it is looked for once.  One at a
-// time; a second takes the place of the first, which costs time and nothing else.
-void nb_hold_site(lua_State *L);
+// time: a second takes the place of the first, which costs time and nothing else.  Where the function runs within one
+// that is held the line stays, and `how` says whether both are, or this one alone.
+typedef enum Hold { NB_HOLD, NB_HOLD_TOO, NB_HOLD_ALONE } Hold;
+void nb_hold_site(lua_State *L, Hold how);
 void nb_let_site(void);
 
 // Pushes a list of the modules whose calls are on the stack, outermost first, with what the outermost was called with

@@ -29,7 +29,9 @@ return function(run, inner, ways)
     local self = inner[proxy]
     local alone, over = false, false  -- over: the epoch's last batch was its last known one
     local function next_step()
+      native.hold_site()
       local epoch, done = self.place.epoch, not over and ways.go_on(self, alone)
+      native.let_site()
       over = done and self.place.epoch > epoch
       alone = done and not over
       if not alone then state.settle(self) end
@@ -37,7 +39,6 @@ return function(run, inner, ways)
       return done
     end
     return ways.drive(self, function()
-      native.hold_site()
       local result = f(next_step)
       self.epochs, self.over_after = math.max(self.place.epoch - 1, 1), self.at
       native.whole(ways.prepare, self, false)  -- what came after the last step is noted

@@ -16,7 +16,8 @@ local source = {}
 -- A copy of a place, in a table that is given or a new one.
 function source.copy(place, copy)
   copy = copy or {}
-  copy.epoch, copy.batch, copy.start, copy.sum, copy.count = place.epoch, place.batch, place.start, place.sum, place.count
+  copy.epoch, copy.batch, copy.start = place.epoch, place.batch, place.start
+  copy.sum, copy.count = place.sum, place.count
   return copy
 end
 

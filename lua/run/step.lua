@@ -114,6 +114,7 @@ end
 -- asked for.
 local function trainer_of(self)
   return function()
+    native.hold_site "too"
     self.opt:zero_grad()
     local J = step.loss_of(self, self.batch)
     local value = number_of(J)
@@ -131,6 +132,7 @@ local function train(self, batch)
   if compile.compiled_of(self.step) then return train_whole(self, batch) end
   self.trainer = self.trainer or trainer_of(self)
   self.batch, self.value, self.norm = batch, nil, nil
+  native.hold_site "too"
   local _, norm = measured(self, self.opt.step, self.opt, self.trainer)
   self.batch = nil
   return self.value, norm or self.norm or self.norms and norm_of(self, math.huge) or nil
@@ -245,6 +247,7 @@ function step.once(self, k, batch)
   local now = nb.threads()
   local threads = again and self.threads:get(k) or now
   local value, how, norm = follow(self, k, batch, again and self.how:get(k) or nil, threads, now)
+  native.hold_site "alone"
   step.unfollow(self)
   local count
   value, count = of_all(self, value, batch)

@@ -261,4 +261,35 @@ function T.test_bad_input()
   lu.assertEquals(#inspect.stops(), 0)
 end
 
+-- The library remembers lines while frames of its own run; a function of the user's may come to stand where one stood.
+function T.test_the_line_is_that_of_whoever_calls_at_any_depth()
+  local seen, lines = {}, {}
+  local function here() return tostring(debug.getinfo(2, "l").currentline) end
+  local function deep(depth)
+    if depth > 0 then local r = deep(depth - 1) return r end
+    local w = nb.ones(2, { requires_grad = true })
+    lines.prod = here() return w:prod()
+  end
+  local function at_all_depths(J)
+    for depth = 0, 14 do J = J + deep(depth) end
+    return J
+  end
+  local net, x, y = nn.Linear(4, 3), nb.rand(16, 4), nb.randint(1, 3, { 16 })
+  local opt, loss = optim.SGD(net:parameters(), { lr = 0.1 }), nn.CrossEntropyLoss()
+  local stop = inspect.stop { when = function(e)
+    seen[e.op] = seen[e.op] or {}
+    seen[e.op][e.site:match "(%d+)$"] = true
+  end }
+  lines.fit = here() nn.fit(net, loss, opt, { x, y }, { epochs = 2, progress = false,
+    callback = function() at_all_depths(0) end })
+  local run = nb.run { net = net, opt = opt, data = { x, y }, epochs = 2, size = 8,
+    step = function(bx, by) return at_all_depths(loss(net(bx), by)) end,
+    schedule = optim.LambdaLR(opt, { lr_lambda = function() at_all_depths(0) return 1 end }) }
+  lines.run = here() run:next(3)
+  at_all_depths(0)
+  stop:remove()
+  lu.assertEquals(seen.prod, { [lines.prod] = true })
+  lu.assertEquals(seen.randperm, { [lines.fit] = true, [lines.run] = true })
+end
+
 return T
