@@ -76,7 +76,8 @@ end
 -- Moves the parameters of the kth group; one pass is whole by itself.  Small steps take no longer than the calls here.
 local function move(self, spec, k)
   local o = options_of[self.groups[k]] or refuse_group(k)
-  if has_one_pass(spec, o) and native.optimize(o.params, memory_of[self], spec.rule(o)) then
+  local rule = not (o.maximize or o.amsgrad or o.centered) and spec.rule  -- as has_one_pass says
+  if rule and native.optimize(o.params, memory_of[self], rule(o)) then
     local steps = native.recorded_steps
     if steps and native.recording() then
       steps[#steps + 1] = recorded_step(self, spec, k)
@@ -348,10 +349,9 @@ local function define(name, spec)
   spec.by_name = {}
   for _, p in ipairs(spec.params) do spec.by_name[p.name] = p end
   local meta = { __name = name, __tostring = to_text, methods = Optimizer }
-  function meta.__index(self, key)
-    if Optimizer[key] then return Optimizer[key] end
+  meta.__index = native.method_index(Optimizer, function(self, key)
     if spec.by_name[key] then return rawget(self, "groups")[1][key] end
-  end
+  end)
   function meta.__newindex(self, key, value)
     if not spec.by_name[key] then
       native.no_option(where, key, option_names(spec))

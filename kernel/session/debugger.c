@@ -116,12 +116,12 @@ static bool follows_frame(const Session *s, lua_State *L) {
   return steps(s) && s->debugger->step.L == L && s->debugger->step.kind > STEP_INTO;
 }
 
-static bool wants_lines(const Session *s, lua_State *L, const lua_Debug *ar) {
+static bool wants_lines(const Session *s, lua_State *L, lua_Debug *ar) {
   const Step *step = &s->debugger->step;
   if (steps(s) && (step->kind == STEP_PAUSE || step->kind == STEP_INTO)) return true;
   if (follows_frame(s, L) && step->frame == ar->i_ci && (step->kind == STEP_NEXT || step->kind == STEP_UNTIL))
     return true;
-  return marks_within(&s->debugger->marks, ar);
+  return marks_within(&s->debugger->marks, L, ar);
 }
 
 static bool is_on_stack(lua_State *L, const void *frame) {
@@ -365,7 +365,12 @@ static void on_return(Session *s, lua_State *L, lua_Debug *ar) {
   if (!lua_getstack(L, 1, &up)) return;
   if (step->kind == STEP_NONE && !(debugger_mask(L) & LUA_MASKLINE) && dull_call(L, &up) != NOT_DULL) return;
   int mask = LUA_MASKCALL | LUA_MASKRET;
-  if (is_lua(L, &up) && wants_lines(s, L, &up)) mask |= LUA_MASKLINE;
+  if (is_lua(L, &up)) {
+    if (wants_lines(s, L, &up))
+      mask |= LUA_MASKLINE;
+    else if (step->kind == STEP_NONE)
+      note_dull(L, &up);
+  }
   if (follows_frame(s, L) && step->kind == STEP_ARRIVE && step->frame == up.i_ci) mask |= LUA_MASKCOUNT;
   if (mask != debugger_mask(L)) arm_debugger(s, L, mask);
 }

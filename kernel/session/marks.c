@@ -18,6 +18,7 @@ static void forget_known(Marks *m) {
     free(m->known[i].name);
     m->known[i].name = NULL;
   }
+  memset(m->within, 0, sizeof m->within);
 }
 
 static int look_for_file(const Marks *m, const char *source) {
@@ -84,11 +85,35 @@ bool marks_has(Marks *m, const char *source, int line) {
   return false;
 }
 
-bool marks_within(Marks *m, const lua_Debug *ar) {
+// A function has the lines of those that are written within it between its own, and none of them runs in it.  Lua's
+// answer is a table, so that a yes is kept; one that is wrong of a second function in the same lines costs time alone.
+static bool has_code_at(Marks *m, lua_State *L, lua_Debug *ar, const Marked *marked) {
+  int slot = (int)((uintptr_t)ar->source >> 4 ^ (unsigned)ar->linedefined) & (KNOWN_FUNCTIONS - 1);
+  bool has = false;
+  if (m->within[slot].source == ar->source && m->within[slot].first == ar->linedefined &&
+      m->within[slot].last == ar->lastlinedefined)
+    return true;
+  if (!lua_checkstack(L, 2)) return true;
+  lua_getinfo(L, "L", ar);
+  bool known = lua_istable(L, -1);
+  for (int i = 0; known && !has && i < marked->count; i++) {
+    lua_rawgeti(L, -1, marked->lines[i]);
+    has = lua_toboolean(L, -1);
+    lua_pop(L, 1);
+  }
+  lua_pop(L, 1);
+  if (!has && known) return false;
+  m->within[slot].source = ar->source;
+  m->within[slot].first = ar->linedefined;
+  m->within[slot].last = ar->lastlinedefined;
+  return true;
+}
+
+bool marks_within(Marks *m, lua_State *L, lua_Debug *ar) {
   const Marked *marked = find(m, ar->source);
   for (int i = 0; marked && i < marked->count; i++)
     if (ar->linedefined == 0 || (marked->lines[i] >= ar->linedefined && marked->lines[i] <= ar->lastlinedefined))
-      return true;
+      return has_code_at(m, L, ar, marked);
   return false;
 }
 

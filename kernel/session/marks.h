@@ -12,7 +12,7 @@ typedef struct Marked {
   int *lines, count;
 } Marked;
 
-enum { KNOWN_FILES = 64 };
+enum { KNOWN_FILES = 64, KNOWN_FUNCTIONS = 16 };
 
 typedef struct Marks {
   Marked *marked;
@@ -22,6 +22,10 @@ typedef struct Marks {
     char *name;          // NULL: nothing is known
     int marked;          // its place, or -1
   } known[KNOWN_FILES];  // files, under whatever name they were loaded
+  struct {
+    const char *source;  // where Lua has it
+    int first, last;
+  } within[KNOWN_FUNCTIONS];  // where functions are written of which one at least has code at a line
 } Marks;
 
 // The lines of a source from now on; false when there is no memory.
@@ -30,7 +34,7 @@ bool marks_set(Marks *m, const char *source, const int *lines, int count);
 bool marks_has(Marks *m, const char *source, int line);
 
 // Whether one stands in the function of a frame, whose source and lines are known.
-bool marks_within(Marks *m, const lua_Debug *ar);
+bool marks_within(Marks *m, lua_State *L, lua_Debug *ar);
 
 void marks_free(Marks *m);
 
