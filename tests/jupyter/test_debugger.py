@@ -3,6 +3,7 @@
 import json
 import os
 import queue
+import random
 import time
 import unittest
 
@@ -500,6 +501,44 @@ table.sort(s) return table.concat(s, ' ')"""
             self.heard = []
             self.body("disconnect")
         print("figure: %d pauses of a cell, the same bits" % (2 * pauses))
+
+    def test_a_cell_that_pauses_at_any_time_ends_in_the_same_bits(self):
+        self.client.text("""function train(compiled, enough)
+nb.seed(5)
+local net = nn.Sequential{nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Dropout(0.1), nn.Linear(8, 1)}
+local x, y = nb.randn(32, 4), nb.randn(32, 1)
+local opt, loss = optim.Adam(net:parameters(), {lr=0.01}), nn.MSELoss()
+local function step() opt:zero_grad() local J = loss(net(x), y) J:backward() opt:step() return J end
+if compiled then step = nb.compile(step) end
+steps = 0
+while not enough() do step() steps = steps + 1 end
+local s = {} for k, v in pairs(net:state()) do s[#s + 1] = k .. ('%a'):format(v:to("f64"):sum():item()) end
+table.sort(s) return table.concat(s, ' ')
+end""")
+        choose, total = random.Random(7), 0
+        for compiled in ("false", "true"):
+            self.attach()
+            self.client.text("over = false")
+            cell = self.client.execute("train(%s, function() return over end)" % compiled)
+            for left in reversed(range(100 if os.environ.get("NABLUA_PROVE") else 10)):
+                time.sleep(choose.uniform(0, 0.01))
+                self.body("pause", threadId=1)
+                self.assertEqual(self.event("stopped")["reason"], "pause")
+                total += 1
+                if left % 5 == 0:
+                    self.body("evaluate", expression="nn.Dropout(0.5)(nb.randn(2, 4, {requires_grad=true})):sum():backward()")
+                    self.body("inspectVariables")
+                if left == 0:
+                    self.body("evaluate", expression="over = true")
+                self.body("continue", threadId=1)
+            self.assertEqual(self.finish(cell)["status"], "ok")
+            shown = kernels.text_of([m for m in self.heard if m["msg_type"] == "execute_result"])
+            self.body("disconnect")
+            self.heard = []
+            alone = self.client.text("local n, count = steps, -1\n"
+                                     "return train(%s, function() count = count + 1 return count == n end)" % compiled)
+            self.assertEqual(shown.strip().split("\n")[-1], alone.strip())
+        print("figure: %d pauses of a cell at any time, the same bits" % total)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,10 @@
 
 With NABLUA_SCREENS=FOLDER the screens that were checked are left there, to be looked at.
 """
+import os
 import re
 import shutil
+import tempfile
 import time
 import unittest
 
@@ -144,6 +146,25 @@ class Paused(unittest.TestCase):
         self.assertIn("attempt to index", self.go("c"))
         self.enter("%pdb off")
         self.assertIn("attempt to index", self.enter("f({})"))
+
+    def test_a_file_that_has_changed_is_told(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "layer.lua")
+            with open(path, "w") as file:
+                file.write("function layer(x)\n  local h = x * 2\n  breakpoint()\n  return h\nend\n")
+            self.enter("dofile %r" % path)
+            self.pause("layer(4)", r"breakpoint\(\)")
+            self.assertNotIn("has changed", self.ask("list"))
+            self.ask("h", "^8$")
+            self.go("c")
+            with open(path, "w") as file:
+                file.write("-- another first line\nfunction layer(x)\n  breakpoint()\n  return x\nend\n")
+            self.type("layer(4)")
+            self.key("Enter")
+            self.assertIn("has changed since it was loaded", self.wait_for(r"paused>\Z").replace("\n", ""))
+            self.count = 0
+            self.ask("h", "^8$")
+            self.go("c")
 
 
 if __name__ == "__main__":
