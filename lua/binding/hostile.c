@@ -19,10 +19,13 @@ int nb_collect_every = 127;
 static lua_Alloc below;
 static void *below_user;
 static bool again;  // Lua collects and asks once more: that must fail too
+static lua_State *owner;
 
 static void *allocate(void *user, void *block, size_t old, size_t size) {
   (void)user;
-  if (size > 0 && (!block || size > old)) {
+  // Lua drops a finalizer that finds no memory for its own frame: nothing of ours can be done about it.
+  bool finalizes = lua_gc(owner, LUA_GCISRUNNING) < 0;
+  if (size > 0 && (!block || size > old) && !finalizes) {
     if (again) {
       again = false;
       return NULL;
@@ -181,6 +184,9 @@ static int open_library(lua_State *L) {
                                        {NULL, NULL}};
   luaL_newlib(L, functions);
   if (!below) below = lua_getallocf(L, &below_user);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
+  owner = lua_tothread(L, -1);
+  lua_pop(L, 1);
   lua_setallocf(L, allocate, NULL);
   return 1;
 }

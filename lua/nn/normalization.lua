@@ -14,7 +14,7 @@ local elementwise = { name = "elementwise_affine", type = "boolean", default = t
 
 local function add_affine(self, weight, bias, sizes)
   if weight then self.weight = nb.ones(sizes, { requires_grad = true }) end
-  if weight and bias then self.bias = nb.zeros(sizes, { requires_grad = true }) end
+  if bias then self.bias = nb.zeros(sizes, { requires_grad = true }) end
 end
 
 -- Weight, bias and running values of a layer that has `count` numbers in each.  Broadcasting, or the rule for groups,

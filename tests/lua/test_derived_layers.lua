@@ -4,6 +4,7 @@ local lu = require "luaunit"
 local nb = require "nablua"
 local every = require "every_layer"
 local numeric = require "numeric"
+local registry = require "nablua.registry"
 local scratch = require "scratch"
 local nn, inspect = nb.nn, nb.inspect
 
@@ -130,6 +131,63 @@ function T.test_every_layer_prints_its_class()
     lu.assertEquals(layer[1]():kind(), class)
   end
   lu.assertTrue(nn.is_module(nn.ReLU6()))
+end
+
+-- What an option of a layer puts into its state, by patterns of the last part of the names; torch has the same.
+local PARTS = {
+  bias = { "bias" }, affine = { "^weight$", "^bias$" }, elementwise_affine = { "^weight$", "^bias$" },
+  track_running_stats = { "^running_mean$", "^running_var$", "^num_batches_tracked$" },
+}
+
+local function belongs(name, patterns)
+  for _, pattern in ipairs(patterns) do
+    if name:match("[^.]+$"):find(pattern) then return true end
+  end
+end
+
+-- f() while nn[name] makes its layer with an option more.
+local function with_option(name, option, value, f)
+  local own = nn[name]
+  local _ <close> = setmetatable({}, { __close = function() nn[name] = own end })
+  nn[name] = function(...)
+    local args = table.pack(...)
+    local last = args[args.n]
+    if type(last) ~= "table" or nb.is_tensor(last) or #last > 0 then
+      args.n = args.n + 1
+      last = {}
+    end
+    args[args.n] = {}
+    for key, v in pairs(last) do args[args.n][key] = v end
+    args[args.n][option] = value
+    return own(table.unpack(args, 1, args.n))
+  end
+  return f()
+end
+
+function T.test_options_leave_out_what_they_say_and_nothing_else()
+  local tried = 0
+  for name, layer in pairs(every.layers) do
+    local entry = registry.find("nn." .. name)
+    for _, p in ipairs(entry and entry.params or {}) do
+      if PARTS[p.name] then
+        local on = with_option(name, p.name, true, layer[1])
+        local off = with_option(name, p.name, false, layer[1])
+        local without = off:state()
+        for path in pairs(on:state()) do
+          local wanted = not belongs(path, PARTS[p.name])
+          lu.assertEquals(without[path] ~= nil, wanted, ("%s without %s: %s"):format(name, p.name, path))
+        end
+        for path in pairs(without) do lu.assertNotNil(on:state()[path], name .. " " .. path) end
+        for _, m in ipairs { on, off } do
+          local x = nb.randn { table.unpack(layer, 2) }
+          lu.assertTrue(first(m, x):isfinite():all():item(), name)
+          lu.assertTrue(first(m:eval(), x):isfinite():all():item(), name)
+        end
+        tried = tried + 1
+      end
+    end
+  end
+  lu.assertTrue(tried >= 20, tried)
 end
 
 return T

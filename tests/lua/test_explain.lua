@@ -291,4 +291,14 @@ function T.test_paths_that_are_subtracted_have_a_minus()
   lu.assertStrContains(more, "(I + ")
 end
 
+function T.test_a_slope_by_one_of_two_tensors_says_by_which()
+  local w = nb.tensor({ 1, 2, 3 }, { requires_grad = true, name = "w" })
+  for name, formula in pairs {
+    hypot = "2·∂hypot/∂v₁ + ∂hypot/∂v₂", logaddexp = "2·∂logaddexp/∂v₁ + ∂logaddexp/∂v₂",
+    maximum = "2·1[v₁>v₂] + 1[v₂>v₁]", atan2 = "2·v₁/(v₁²+v₂²) − v₂/(v₁²+v₂²)",
+  } do
+    lu.assertEquals(inspect.explain(nb[name](w * 2, w + 1):sum(), w).formula, "∂J/∂w = (" .. formula .. ")")
+  end
+end
+
 return T

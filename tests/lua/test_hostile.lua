@@ -4,6 +4,7 @@
 local lu = require "luaunit"
 local nb = require "nablua"
 local native = require "nablua.native"
+local numeric = require "numeric"
 
 local T = {}
 local has, hostile = pcall(require, "nablua.T")
@@ -75,6 +76,50 @@ function T.test_the_nth_allocation_fails_and_the_next_does_not()
   hostile.fail_memory(100000000)
   nb.ones(10)
   lu.assertTrue(hostile.failing())
+end
+
+-- What f() does where the kth allocation fails, for every k: what it does otherwise, or an error that says so.
+local function fails_or_works(what, f, same)
+  local want = f()
+  for k = 1, 60 do
+    hostile.fail_memory(k)
+    local ok, have = pcall(f)
+    local spent = not hostile.failing()
+    hostile.fail_memory(0)
+    if not spent then return k end
+    if ok then
+      assert(same(have, want), ("%s: allocation %d failed, and it gave something else in silence"):format(what, k))
+    elseif not tostring(have):find("memory", 1, true) then
+      error(("%s: allocation %d failed: %s"):format(what, k, have), 0)
+    end
+  end
+end
+
+function T.test_memory_that_is_refused_is_told()
+  local tried = 0
+  numeric.each_row(function(row)
+    return not row.internal and row.family ~= "Random numbers" and numeric.cases(row) and numeric.cases(row)[1]
+  end, function(row)
+    local args = numeric.arguments(row, numeric.cases(row)[1])
+    fails_or_works(row.name, function() return (numeric.call_of(row)(table.unpack(args, 1, args.n))) end, function(a, b)
+      return not nb.is_tensor(a) or numeric.difference(numeric.flat(a), numeric.flat(b), 1e-12) == nil
+    end)
+    tried = tried + 1
+  end)
+  lu.assertTrue(tried > 100)
+end
+
+function T.test_fields_that_find_no_memory_stay()
+  local x = nb.ones(3)
+  local fields = { { "name", "weights" }, { "requires_grad", true, false }, { "grad", nb.ones(3) } }
+  for _, field in ipairs(fields) do
+    local name, value, before = table.unpack(field, 1, 3)
+    fails_or_works(name, function()
+      x[name] = before
+      x[name] = value
+      return x[name]
+    end, rawequal)
+  end
 end
 
 function T.test_the_nth_operation_on_files_fails()

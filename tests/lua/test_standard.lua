@@ -98,6 +98,11 @@ function T.test_sorting()
   end
   for _, n in ipairs { 30000, 101 } do  -- above and below the length from which plain numbers are sorted apart
     local t = {}
+    for _, of in ipairs { function(i) return i end, function(i) return i + 0.5 end } do
+      for i = 1, n do t[i] = of(i * 7919 % n) end
+      table.sort(t)
+      for i = 1, n do assert(t[i] == of(i - 1)) end
+    end
     for i = 1, n do t[i] = i % 7 == 0 and i + 0.5 or n - i end
     table.sort(t)
     for i = 2, n do assert(t[i - 1] <= t[i]) end
