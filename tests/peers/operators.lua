@@ -133,6 +133,11 @@ local calls = setmetatable({
     u, v = signed(u, v)
     return u, s, v
   end,
+  eig = function(x)
+    local l, v = nb.eig(x)
+    apart(l)
+    return l, (signed(v))
+  end,
   eigh = function(x)
     local l, v = nb.eigh(x)
     apart(l)

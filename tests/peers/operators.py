@@ -141,6 +141,24 @@ def svd(x):
     return u, s, v
 
 
+def eig(x):
+    """Of matrices whose eigenvalues are real, in their order."""
+    values, v = torch.linalg.eig(x)
+    order = values.real.argsort(-1)
+    v = v.real.gather(-1, order[..., None, :].expand(v.shape))
+    return values.real.gather(-1, order), signed(v)[0]
+
+
+def eigvals(x):
+    """In ascending order, of the real parts first, whose last bits may differ in a pair."""
+    values = torch.linalg.eigvals(x)
+    order = values.imag.argsort(-1)
+    values = values.gather(-1, order)
+    order = (values.real.double() * 1e4).round().argsort(dim=-1, stable=True)
+    values = values.gather(-1, order)
+    return torch.stack([values.real, values.imag], -1)
+
+
 def eigh(x):
     values, v = torch.linalg.eigh((x + x.mT) / 2)
     return values, signed(v)[0]
@@ -169,8 +187,10 @@ def planes(function):
     return call
 
 
-def attention(q, k, v, mask=None, is_causal=False, scale=None):
+def attention(q, k, v, mask=None, is_causal=False, scale=None, enable_gqa=False):
     """PyTorch 1.13 has none; later ones want one batch shape and not a mask and is_causal together."""
+    if enable_gqa:
+        k, v = (x.repeat_interleave(q.shape[-3] // x.shape[-3], -3) for x in (k, v))
     if hasattr(F, "scaled_dot_product_attention") and not (is_causal and mask is not None):
         batch = torch.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2])
         q, k, v = (x.expand(batch + x.shape[-2:]) for x in (q, k, v))
@@ -254,6 +274,9 @@ OWN = {
     "qr": torch.linalg.qr,
     "svd": svd,
     "eigh": eigh,
+    "eig": eig,
+    "eigvals": eigvals,
+    "lu": torch.linalg.lu,
     "pinv": torch.linalg.pinv,
     # convolution and pooling
     "conv1d": some_channels(F.conv1d),
