@@ -89,6 +89,8 @@ DELIBERATE = [
     (r"^copysign .*gradient .*PyTorch's nan", "the signs alone count, also of infinities"),
     (r"^lerp .*PyTorch's nan", "beyond the first end it is reckoned from there: 1 − 20·(−∞) is ∞"),
 ]
+if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 14):
+    DELIBERATE.append((r"^(clamp(_min)?|fm(ax|in)) .*gradient", "at limits and ties as PyTorch has it from 2.14 on"))
 
 
 def triples(x):
