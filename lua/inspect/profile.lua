@@ -63,37 +63,38 @@ end
 -- Names the layers that are called, and tells the counter where it is.  Those that exist are named before anything is
 -- counted: it takes longer than a step of a small net.
 local function new_guide()
-  local paths, names, numbers, stack, kinds = {}, { [0] = "" }, { [""] = 0 }, {}, {}
+  local paths, names, numbers, kinds = {}, { [0] = "" }, { [""] = 0 }, {}
+  local places, stack, depth = {}, {}, 0  -- layer → its number; the layers that are called, outermost first
   local function name_all()
     for root in pairs(module.roots()) do
       for path, inner in root:named_modules() do paths[inner] = paths[inner] or path end
     end
   end
   name_all()
-  local function path_of(m)
+  local function place_of(m)
     if not paths[m] then
       name_all()
       paths[m] = paths[m] or m:kind()
     end
-    return paths[m]
-  end
-  local function number_of(path)
+    local path = paths[m]
     if not numbers[path] then
       names[#names + 1] = path
       numbers[path] = #names
     end
-    return numbers[path]
+    kinds[path] = kinds[path] or m:kind()
+    places[m] = numbers[path]
+    return places[m]
   end
   return names, kinds, function(m, enters)
     if enters then
-      stack[#stack + 1] = m
-      local path = path_of(m)
-      kinds[path] = kinds[path] or m:kind()
-      native.profile_place(number_of(path))
+      depth = depth + 1
+      stack[depth] = m
+      native.profile_place(places[m] or place_of(m))
       return
     end
-    while #stack > 0 and table.remove(stack) ~= m do end
-    native.profile_place(#stack > 0 and number_of(path_of(stack[#stack])) or 0)
+    while depth > 0 and stack[depth] ~= m do depth = depth - 1 end
+    depth = math.max(depth - 1, 0)
+    native.profile_place(depth > 0 and places[stack[depth]] or 0)
   end
 end
 

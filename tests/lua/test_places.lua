@@ -10,7 +10,7 @@ local optim = nb.optim
 
 local T = {}
 
-local LONG, SHIFT = 100003, 1009  -- several pieces with a rest; a number of vectors with a rest
+local LONG, SHIFT = 40003, 1009  -- several pieces with a rest; a number of vectors with a rest
 
 -- The largest difference in proportion to the numbers; 1/0 where one of two alone is none.
 local function difference(a, b)
