@@ -334,6 +334,23 @@ function T.test_an_error_in_a_step_leaves_the_run_between_two()
   lu.assertEquals(differences(after, standing(run)), "")
 end
 
+function T.test_a_step_that_ends_in_an_error_is_in_no_list()
+  local net, x, fails = nn.Linear(2, 1), nb.randn(8, 2), false
+  local opt = optim.SGD(net:parameters(), { lr = 0.1 })
+  local schedule = optim.LambdaLR(opt, { lr_lambda = function(epochs)
+    if fails and epochs == 2 then error "mine" end
+    return 1
+  end })
+  local run = nb.run { net = net, loss = nn.MSELoss(), opt = opt, data = { x, x:sum(2, { keepdim = true }) }, size = 4,
+    epochs = 3, schedule = schedule, seed = 1 }
+  run:next(3)
+  fails = true
+  lu.assertErrorMsgContains("mine", run.next, run)  -- at the end of the second epoch, when the step is noted
+  lu.assertEquals({ run.step, run.last, #run.history.loss, #run.history.lr }, { 3, 3, 3, 3 })
+  fails = false
+  lu.assertEquals(#run:go().history.loss, 6)
+end
+
 function T.test_cutting_drops_what_followed()
   local run = make("dense", "SGD", "none")
   run:next(10):to(4)
