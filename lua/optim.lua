@@ -76,8 +76,7 @@ end
 -- Moves the parameters of the kth group; one pass is whole by itself.  Small steps take no longer than the calls here.
 local function move(self, spec, k)
   local o = options_of[self.groups[k]] or refuse_group(k)
-  local rule = not (o.maximize or o.amsgrad or o.centered) and spec.rule  -- as has_one_pass says
-  if rule and native.optimize(o.params, memory_of[self], rule(o)) then
+  if has_one_pass(spec, o) and native.optimize(o.params, memory_of[self], spec.rule(o)) then
     local steps = native.recorded_steps
     if steps and native.recording() then
       steps[#steps + 1] = recorded_step(self, spec, k)

@@ -117,10 +117,9 @@ static bool has_modules_alone(lua_State *L, int module) {
 static bool is_closed_call(lua_State *L, int arguments, int forward, bool rests) {
   int kind = known[slot_of(lua_topointer(L, forward))].kind;
   if (kind == 0) return false;
-  if (rests) return kind == LEAF || has_modules_alone(L, 1);  // and nobody has begun to listen in such a call
-  for (int voice = 0; voice < NB_VOICES; voice++)
+  for (int voice = 0; voice < NB_VOICES && !rests; voice++)  // in such a call nobody begins to listen
     if (nb_is_heard((Voice)voice)) return false;
-  for (int i = 2; i <= arguments + 1; i++)
+  for (int i = 2; i <= arguments + 1 && !rests; i++)
     if (!nb_test_tensor(L, i) && (lua_type(L, i) == LUA_TTABLE || lua_type(L, i) == LUA_TUSERDATA)) return false;
   return kind == LEAF || has_modules_alone(L, 1);
 }
@@ -210,8 +209,8 @@ static int method_index(lua_State *L) {
 
 // native.hold_site(["too" or "alone"]), native.let_site(): the function that calls is at work for a while; sites.h.
 static int hold_site(lua_State *L) {
-  const char *how = lua_tostring(L, 1);
-  nb_hold_site(L, !how ? NB_HOLD : *how == 't' ? NB_HOLD_TOO : NB_HOLD_ALONE);
+  static const char *const names[] = {[NB_HOLD] = "", [NB_HOLD_TOO] = "too", [NB_HOLD_ALONE] = "alone", NULL};
+  nb_hold_site(L, (Hold)luaL_checkoption(L, 1, "", names));
   return 0;
 }
 

@@ -196,9 +196,8 @@ end
 
 -- Where a step that was repeated ends at a forced keyframe, what was changed there then is changed again.
 function frames.pass(self)
-  local at = self.at
-  local f = self.forced[at]
-  if f then put_back(self, f) elseif self.events[at] then native.whole(events.repeat_here, self) end
+  local f = self.forced[self.at]
+  if f then put_back(self, f) elseif self.events[self.at] then native.whole(events.repeat_here, self) end
 end
 
 -- Notes what somebody else changed after the step where the run stands: a clause, the plain values where it is nothing

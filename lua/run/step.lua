@@ -155,8 +155,8 @@ local function how_they_went(calls)
   return replays == 0 and "e" or "e" .. table.concat(calls.eager, ",") .. ","
 end
 
--- The loss of a step, and how its calls went.  A step that is repeated goes in the way `how`, with so many threads,
--- where there are so many now.
+-- The loss of a step, and how its calls went.  A step that is repeated goes in the way `how`, with so many threads;
+-- `now` is how many there are outside of it.
 local function follow(self, k, batch, how, threads, now)
   local script = how and script_of(how)
   local calls = self.calls or {}

@@ -146,6 +146,20 @@ function M.is_tensor_kind(kind)
   return kind == "tensor" or kind == "tensor or number"
 end
 
+-- Tensors for an elementwise row, which make(p, n) gives for the nth that it takes; nil where it needs more than these.
+function M.operands(row, make)
+  local args = { n = 0 }
+  for _, p in ipairs(row.params) do
+    if p.kind == "mask" or M.is_tensor_kind(p.kind) and not (p.optional and row.name ~= "clamp") then
+      args.n = args.n + 1
+      args[args.n] = make(p, args.n)
+    elseif not p.optional then
+      return nil
+    end
+  end
+  return args
+end
+
 local function default_sample(row)
   local args = {}
   for _, p in ipairs(row.params) do

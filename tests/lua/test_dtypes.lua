@@ -105,19 +105,9 @@ local SHAPES = {
 local LAYOUTS = { function(t) return t end, numeric.strided, swapped }
 
 local function operands(row, dtype, shapes, kind)
-  local args, tensors = { n = 0 }, 0
-  for _, p in ipairs(row.params) do
-    local mask = p.kind == "mask"
-    if mask or numeric.is_tensor_kind(p.kind) and not (p.optional and row.name ~= "clamp") then
-      tensors = tensors + 1
-      args.n = args.n + 1
-      local x = numbers(row, mask and "bool" or dtype, shapes[tensors], tensors > 1 and kind or nil)
-      args[args.n] = x
-    elseif not p.optional then
-      return nil
-    end
-  end
-  return args
+  return numeric.operands(row, function(p, n)
+    return numbers(row, p.kind == "mask" and "bool" or dtype, shapes[n], n > 1 and kind or nil)
+  end)
 end
 
 function T.test_every_loop_agrees_with_that_of_f64()

@@ -36,20 +36,13 @@ local NEAR = { f32 = 2e-6, f64 = 1e-14, i64 = 0, u8 = 0 }
 local WHOLE = { u8 = { 1, 9 }, i64 = { 1, 40 } }
 
 local function operands(row, dtype)
-  local args = {}
-  for _, p in ipairs(row.params) do
-    if p.kind == "mask" then
-      args[#args + 1] = nb.rand(LONG):gt(0.5)
-    elseif numeric.is_tensor_kind(p.kind) and not (p.optional and row.name ~= "clamp") then
-      local lo, hi = row.sample.lo, row.sample.hi
-      if lo == 0 and hi == 0 then lo, hi = -2, 2 end
-      args[#args + 1] = WHOLE[dtype] and nb.randint(WHOLE[dtype][1], WHOLE[dtype][2], { LONG }):to(dtype) or
-        (nb.rand({ LONG }, { dtype = "f64" }) * (hi - lo) + lo):to(dtype)
-    elseif not p.optional then
-      return nil
-    end
-  end
-  return args
+  return numeric.operands(row, function(p)
+    if p.kind == "mask" then return nb.rand(LONG):gt(0.5) end
+    if WHOLE[dtype] then return nb.randint(WHOLE[dtype][1], WHOLE[dtype][2], { LONG }):to(dtype) end
+    local lo, hi = row.sample.lo, row.sample.hi
+    if lo == 0 and hi == 0 then lo, hi = -2, 2 end
+    return (nb.rand({ LONG }, { dtype = "f64" }) * (hi - lo) + lo):to(dtype)
+  end)
 end
 
 -- What a row gives of arguments and a weight for each of its numbers, and the slopes where it has any.
