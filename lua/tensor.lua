@@ -121,23 +121,6 @@ define("chunk", {
   end,
 })
 
--- ---- rows of C that take more ----
-
--- Where the second argument is several numbers, a function of a module that is loaded then does it.
-local function also(name)
-  local plain = nb[name]
-  local function both(...)
-    local _, a = ...
-    if nb.is_tensor(a) and a:numel() == 1 or type(a) ~= "table" and not nb.is_tensor(a) then return plain(...) end
-    return require("nablua.functions.several")[name](...)
-  end
-  nb[name], methods[name] = both, both
-end
-
-also "roll"
-also "repeat_interleave"
-also "unique"
-
 -- ---- methods made here ----
 
 local function method(name, entry)

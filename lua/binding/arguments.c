@@ -9,6 +9,17 @@
 #include "nablua/events.h"
 #include "nablua/tape.h"
 
+int nb_in_lua(lua_State *L, const char *module, const char *function) {
+  lua_getglobal(L, "require");
+  lua_pushstring(L, module);
+  lua_call(L, 1, 1);
+  lua_getfield(L, -1, function);
+  lua_insert(L, 1);
+  lua_pop(L, 1);
+  lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
+  return lua_gettop(L);
+}
+
 // ---- reading ----
 
 static int bad(Reader *r, const Param *p, const char *expected, int index) {

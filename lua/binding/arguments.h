@@ -43,4 +43,7 @@ extern const ArgFace nb_arg_faces[NB_PARAM_KINDS];  // by ParamKind
 // What stands for argument i when it was left out.
 void nb_set_default(Reader *r, int i);
 
+// A function of that module of Lua does it, with the arguments on the stack; returns the number of results.
+int nb_in_lua(lua_State *L, const char *module, const char *function);
+
 #endif

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "arguments.h"
 #include "binding.h"
 #include "convert.h"
 #include "cycles.h"
@@ -202,27 +203,16 @@ static Tensor *take(Scope *s, Tensor *x, const Key *key) {
   return part;
 }
 
-// Calls a function of nablua.functions.indexing with the arguments on the stack.
-static int by_several(lua_State *L, const char *name, int results) {
-  int n = results ? 2 : 3;
-  lua_settop(L, n);
-  lua_getglobal(L, "require");
-  lua_pushliteral(L, "nablua.functions.indexing");
-  lua_call(L, 1, 1);
-  lua_getfield(L, -1, name);
-  lua_insert(L, 1);
-  lua_settop(L, n + 1);
-  lua_call(L, n, results);
-  return results;
-}
-
 int nb_index_get(lua_State *L) {
   Error err;
   Key key;
   Scope s;
   nb_enter(L);
   read_key(L, 2, &key);
-  if (key.several) return by_several(L, "get", 1);
+  if (key.several) {
+    lua_settop(L, 2);
+    return nb_in_lua(L, "nablua.functions.indexing", "get");
+  }
   Tensor *x = nb_check_tensor(L, 1), **slot = nb_new_tensor(L);
   nb_scope_open(&s, &err);
   *slot = nb_tensor_retain(take(&s, x, &key));
@@ -278,7 +268,10 @@ int nb_index_set(lua_State *L) {
   Key key;
   nb_enter(L);
   read_key(L, 2, &key);
-  if (key.several) return by_several(L, "set", 0);
+  if (key.several) {
+    lua_settop(L, 3);
+    return nb_in_lua(L, "nablua.functions.indexing", "set");
+  }
   Tensor *x = nb_check_tensor(L, 1), *value = value_tensor(L, x);
   bool ok = assign(x, &key, value, &err) || (nb_stop_is_put_off(L, &err) && assign(x, &key, value, &err));
   if (!ok) return nb_raise(L, &err);

@@ -300,13 +300,30 @@ static int apply_inplace(lua_State *L) {
   return 1;
 }
 
+// Rows whose second argument may also be several numbers, in a table or a tensor: a function of their name in
+// nablua.functions.several does it then.
+static const char *const of_several[] = {"repeat_interleave", "roll", "unique"};
+
+static int apply_or_several(lua_State *L) {
+  const Tensor *t = lua_isuserdata(L, 2) ? nb_test_tensor(L, 2) : NULL;
+  if (!lua_istable(L, 2) && (!t || nb_layout_numel(&t->layout) == 1)) return apply(L);
+  const Op *op = lua_touserdata(L, lua_upvalueindex(1));
+  return nb_in_lua(L, "nablua.functions.several", op->name);
+}
+
+static bool is_of_several(const Op *op) {
+  for (size_t i = 0; i < sizeof of_several / sizeof *of_several; i++)
+    if (strcmp(op->name, of_several[i]) == 0) return true;
+  return false;
+}
+
 void nb_open_ops(lua_State *L) {
   for (const OpFamily *const *f = nb_op_families(); *f; f++) {
     for (int i = 0; i < (*f)->count; i++) {
       const Op *op = &(*f)->ops[i];
       lua_pushlightuserdata(L, (void *)(uintptr_t)op);
       nb_push_metatable(L);
-      lua_pushcclosure(L, apply, 2);
+      lua_pushcclosure(L, is_of_several(op) ? apply_or_several : apply, 2);
       lua_setfield(L, op->internal ? -3 : -2, op->name);
       if (!op->inplace || (op->internal && op->no_grad)) continue;  // those are for plans
       lua_pushfstring(L, "%s_", op->name);
