@@ -12,6 +12,7 @@ return {
   { "nb.", "ALL NEW" },
   { "nb.|t:", [[
     add sub mul div pow mod neg eq ne lt le gt ge matmul mm logical_and logical_or logical_not
+    bitwise_and bitwise_or bitwise_xor bitwise_not
     abs exp log log1p expm1 sqrt rsqrt square sin cos tan asin acos atan atan2 sinh cosh tanh sigmoid relu leaky_relu
     elu gelu silu softplus sign floor ceil round clamp maximum minimum where erf reciprocal
     sum mean prod max min argmax argmin var std norm any all logsumexp cumsum softmax log_softmax

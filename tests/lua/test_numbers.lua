@@ -117,6 +117,8 @@ local EXACT = {
   fmax = math.max, fmin = math.min, trunc = function(x) return x end, nan_to_num = function(x) return x end,
   signbit = function(x) return b(x < 0) end, fmod = function(x, y) return y ~= 0 and math.fmod(x, y) or nil end,
   heaviside = function(x, y) return x == 0 and y or b(x > 0) end,
+  bitwise_and = function(x, y) return x & y end, bitwise_or = function(x, y) return x | y end,
+  bitwise_xor = function(x, y) return x ~ y end, bitwise_not = function(x) return ~x end,
 }
 
 -- Rows of more than two operands, or of a mask: the result of tensors, that of numbers, and both as they should be.
@@ -238,6 +240,20 @@ function T.test_whole_numbers_are_exact_on_every_way()
     lu.assertEquals(i64(v) < i64(math.maxinteger), v < math.maxinteger)
     lu.assertEquals(i64(v) <= math.maxinteger - 1, v <= math.maxinteger - 1)
   end
+end
+
+function T.test_bits_of_masks_and_of_fractions()
+  local x, y = nb.tensor { true, true, false, false }, nb.tensor { true, false, true, false }
+  for name, want in pairs { ["and"] = x:logical_and(y), ["or"] = x:logical_or(y), xor = x:logical_xor(y) } do
+    local bits = nb["bitwise_" .. name]
+    lu.assertEquals(bits(x, y).dtype, "bool")
+    lu.assertTrue(nb.equal(bits(x, y), want))
+    numeric.assert_error("bitwise_" .. name, bits, nb.tensor { 1.5 }, 1)
+    numeric.assert_error("bitwise_" .. name, bits, i64 { 1 }, 1.5)
+  end
+  lu.assertTrue(nb.equal(x:bitwise_not(), x:logical_not()))
+  lu.assertEquals(i64 { 0, 200 }:to("u8"):bitwise_not():totable(), { 255, 55 })
+  numeric.assert_error("bitwise_not", nb.bitwise_not, nb.tensor { 1.5 })
 end
 
 -- ---- u8 ----
