@@ -59,18 +59,18 @@ local types = {
   count = { "a whole number of at least 0", is_count },
   sizes = { "a whole number of at least 1, or a table of them",
     function(v) return is_size(v) or is_list_of(v, is_size) end },
-  ["sizes or input's"] = { "a whole number of at least 1, or a table of two, of which one may be nil", function(v)
+  ["sizes or input's"] = { "a whole number of at least 1, or a table of two, of which each may be nil", function(v)
     if is_size(v) then return true end
     if type(v) ~= "table" or getmetatable(v) then return false end
     for key, size in pairs(v) do
       if (key ~= 1 and key ~= 2) or not is_size(size) then return false end
     end
-    return next(v) ~= nil
+    return true
   end },
   ["sizes or inputs'"] = { "a whole number of at least 1, or a table of at most three, of which some may be nil",
     function(v)
       if is_size(v) then return true end
-      if type(v) ~= "table" or getmetatable(v) or next(v) == nil then return false end
+      if type(v) ~= "table" or getmetatable(v) then return false end
       for key, size in pairs(v) do
         if (key ~= 1 and key ~= 2 and key ~= 3) or not is_size(size) then return false end
       end

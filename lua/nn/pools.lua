@@ -153,7 +153,7 @@ local function sizes_param(dims)
 end
 
 local function adaptive(name, dims, pool, spec)
-  spec.params = sizes_param(dims)
+  spec.params = table.move(spec.params or {}, 1, 1, 2, sizes_param(dims))
   spec.init = function(_, o)
     local given = o.output_size
     for d = dims + 1, 3 do
@@ -166,7 +166,7 @@ local function adaptive(name, dims, pool, spec)
     check(self, x, dims)
     local sizes, given = {}, shared.each_of(self.output_size, dims)
     for d = 1, dims do sizes[d] = given[d] or x:size(x:dim() - dims + d) end
-    return pool(x, sizes)
+    return pool(x, sizes, self)
   end
   define(name, spec)
 end
@@ -187,28 +187,43 @@ end, {
   example = "nn.AdaptiveAvgPool3d(2)(nb.ones(1, 3, 4, 5, 6)).shape  --> {1, 3, 2, 2, 2}",
 })
 
--- Maxima of `count` windows of a dimension of size n: window i takes the elements from ⌊(i−1)·n/count⌋ + 1 to
--- ⌈i·n/count⌉, the last one again where it is shorter than others.
-local function adaptive_max(x, dim, count)
+-- Maxima of `count` windows of a dimension of size n, and the elements of `places` that stand where they do: window i
+-- takes the elements from ⌊(i−1)·n/count⌋ + 1 to ⌈i·n/count⌉, the last one again where it is shorter than others.
+local function adaptive_max(x, places, dim, count)
   local n = x:size(dim)
   if n == 0 then native.raise("there are no elements to take the largest of") end
   local first = nb.floordiv((nb.arange(count, { dtype = "i64" }) - 1) * n, count) + 1
   local last = nb.floordiv(nb.arange(count, { dtype = "i64" }) * n + (count - 1), count)
   local width = math.min(n, -(-n // count) + 1)
-  local index = nb.minimum(first:unsqueeze(2) + (nb.arange(width, { dtype = "i64" }) - 1), last:unsqueeze(2))
+  local index = nb.minimum(first:unsqueeze(2) + (nb.arange(width, { dtype = "i64" }) - 1), last:unsqueeze(2)):view(-1)
   local shape = x.shape
   table.remove(shape, dim)
   table.insert(shape, dim, count)
   table.insert(shape, dim + 1, width)
-  return (x:index_select(dim, index:view(-1)):view(shape):max(dim + 1))
+  local largest, which = x:index_select(dim, index):view(shape):max(dim + 1)
+  if not places then return largest end
+  places = places:index_select(dim, index):view(shape):gather(dim + 1, which:unsqueeze(dim + 1)):squeeze(dim + 1)
+  return largest, places
+end
+
+-- The number of each element within its channel, counted row by row from 1.
+local function places_of(x, dims)
+  local shape, inner = x.shape, {}
+  table.move(shape, #shape - dims + 1, #shape, 1, inner)
+  local count = 1
+  for _, n in ipairs(inner) do count = count * n end
+  return nb.arange(count, { dtype = "i64" }):view(inner):expand(shape)
 end
 
 for dims = 1, 3 do
-  adaptive(("AdaptiveMaxPool%dd"):format(dims), dims, function(x, sizes)
-    local rank = x:dim()
-    for d = 1, dims do x = adaptive_max(x, rank - dims + d, sizes[d]) end
-    return x
+  adaptive(("AdaptiveMaxPool%dd"):format(dims), dims, function(x, sizes, self)
+    local rank, places = x:dim(), self.return_indices and places_of(x, dims) or nil
+    -- The last dimension goes first: of equal elements the first one row by row is taken, as the other pools do.
+    for d = dims, 1, -1 do x, places = adaptive_max(x, places, rank - dims + d, sizes[d]) end
+    if not places then return x end
+    return x, places
   end, {
+    params = { shared.pool_params.maxima[3] },
     doc = ("The largest elements of windows chosen so that the last %s the given size%s."):format(
       ({ "dimension gets", "two dimensions get", "three dimensions get" })[dims], dims > 1 and "s" or ""),
     see = { ("nn.AdaptiveAvgPool%dd"):format(dims) },

@@ -398,7 +398,8 @@ function T.test_a_size_of_adaptive_pooling_may_be_the_inputs()
   local x = nb.randn(2, 3, 5, 4)
   lu.assertEquals(nn.AdaptiveAvgPool2d({ 3, nil })(x).shape, { 2, 3, 3, 4 })
   lu.assertEquals(nn.AdaptiveAvgPool2d({ nil, 2 })(x):totable(), nb.adaptive_avg_pool2d(x, { 5, 2 }):totable())
-  for _, bad in ipairs { {}, { 1, 2, 3 }, { 0, 1 }, { nil, 1.5 } } do
+  lu.assertTrue(nb.equal(nn.AdaptiveAvgPool2d({ nil, nil })(x), x))
+  for _, bad in ipairs { { 1, 2, 3 }, { 0, 1 }, { nil, 1.5 } } do
     assert_error({ "AdaptiveAvgPool2d", "sizes" }, nn.AdaptiveAvgPool2d, bad)
   end
 end

@@ -71,6 +71,43 @@ function T.test_pools_by_hand()
   assert_close(nn.AdaptiveMaxPool1d(9)(x), { 1, 5, 5, 2, 4, 4, 3, 3, 0 })
 end
 
+-- Against loops: of equal elements the first one row by row is taken, and its place, and all of the gradient is its.
+function T.test_places_of_adaptive_maxima()
+  nb.seed(4)
+  local h, w, rows, columns = 7, 5, 3, 4
+  local x = nb.randint(1, 3, { 2, h, w }):to("f64")
+  x.requires_grad = true
+  local y, places = nn.AdaptiveMaxPool2d({ rows, columns }, { return_indices = true })(x)
+  lu.assertEquals(places.dtype, "i64")
+  local gradient = nb.zeros(2, h, w, f64)
+  for c = 1, 2 do
+    for i = 1, rows do
+      for j = 1, columns do
+        local best, at, ai, aj = -math.huge, nil, nil, nil
+        for a = (i - 1) * h // rows + 1, -(-i * h // rows) do
+          for b = (j - 1) * w // columns + 1, -(-j * w // columns) do
+            local v = x[{ c, a, b }]:item()
+            if v > best then best, at, ai, aj = v, (a - 1) * w + b, a, b end
+          end
+        end
+        lu.assertEquals(y[{ c, i, j }]:item(), best)
+        lu.assertEquals(places[{ c, i, j }]:item(), at)
+        gradient[{ c, ai, aj }] = gradient[{ c, ai, aj }] + 1
+      end
+    end
+  end
+  y:sum():backward()
+  lu.assertTrue(nb.equal(x.grad, gradient))
+  lu.assertEquals(select("#", nn.AdaptiveMaxPool1d(2)(nb.ones(1, 4))), 1)
+  local line, at = nn.AdaptiveMaxPool1d(2, { return_indices = true })(nb.tensor { { 4, 7, 7, 9 } })
+  assert_close(line, { 7, 9 })
+  assert_close(at, { 2, 4 })
+  local all, where = nn.AdaptiveMaxPool3d(1, { return_indices = true })(nb.arange(24):view(1, 2, 3, 4))
+  assert_close(all, { 24 })
+  assert_close(where, { 24 })
+  lu.assertTrue(nb.equal(nn.AdaptiveMaxPool2d({ nil, nil })(x), x))  -- no size is told: all are the input's
+end
+
 -- Windows of three dimensions, each element looked at.
 function T.test_volumes_against_sums_written_out()
   nb.seed(6)
