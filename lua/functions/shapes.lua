@@ -369,20 +369,25 @@ define.operator("combinations", {
 })
 
 define.operator("vander", {
-  family = SHAPES, sample = "f(3); f(3), 4, {increasing=true}",
-  doc = "The matrix whose row i has the powers of x[i] from n − 1 down to 0, with increasing=true from 0 up.",
+  family = SHAPES, sample = "f(3); f(3), 4, {increasing=true}; f(2,3), 2",
+  doc = "The matrix whose row i has the powers of x[i] from n − 1 down to 0, with increasing=true from 0 up; of a " ..
+    "batch of vectors a batch of matrices.",
   params = { define.x(), { name = "n", type = "count", optional = true, positional = true, doc = "that of x without" },
     { name = "increasing", type = "boolean", default = false } },
   derivative = "k·x^(k−1) in column k", example = "nb.vander(nb.tensor{2, 3})  --> {{2, 1}, {3, 1}}",
   function(o)
-    local x, n = o.x, o.n or o.x:numel()
-    if x:dim() ~= 1 then define.fail("vander", "x must be a vector, got shape %s", options.shape(x)) end
+    local x = o.x:dim() == 0 and o.x:reshape(1) or o.x
+    local n = o.n or x:size(-1)
     if x.dtype == "bool" or x.dtype == "u8" then x = x:to("i64") end
-    local one = nb.ones(x:numel(), 1, { dtype = x.dtype })
-    if n == 0 then return one:narrow(2, 1, 0) end
-    local powers = one
-    if n > 1 then powers = nb.cat({ one, x:unsqueeze(2):expand(x:numel(), n - 1):cumprod(2) }, 2) end
-    return o.increasing and powers or powers:flip(2)
+    local column = x:unsqueeze(-1)
+    local powers = nb.ones(column.shape, { dtype = x.dtype })
+    if n == 0 then return powers:narrow(-1, 1, 0) end
+    if n > 1 then
+      local shape = x.shape
+      shape[#shape + 1] = n - 1
+      powers = nb.cat({ powers, column:expand(shape):cumprod(-1) }, -1)
+    end
+    return o.increasing and powers or powers:flip(-1)
   end,
 })
 

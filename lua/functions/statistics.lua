@@ -237,7 +237,10 @@ define.operator("bincount", {
 
 -- The edges of `bins` from low to high, or of the elements' range where both are 0.
 local function edges_of(name, x, bins, low, high)
-  if low == 0 and high == 0 and x:numel() > 0 then low, high = x:amin():item(), x:amax():item() end
+  if low == 0 and high == 0 then
+    low, high = 0, 1  -- of no elements, as in NumPy
+    if x:numel() > 0 then low, high = x:amin():item(), x:amax():item() end
+  end
   if low ~= low or high ~= high or low > high or low == -math.huge or high == math.huge then
     define.fail(name, "the range must go from one finite number up to another, got %g to %g", low, high)
   end

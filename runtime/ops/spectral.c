@@ -349,13 +349,16 @@ static bool pinv_forward(Call *c, Error *err) {
   DType dtype = c->layout[0].dtype;
   if (!nb_matrices(&x->layout, &m, err)) return false;
   if (nb_layout_numel(&c->layout[0]) == 0) return true;
-  double tolerance = c->args[1].number;
+  double tolerance = c->args[1].number, least = c->args[2].number;
+  if (isnan(tolerance) && least > 0) tolerance = 0;
   if (isnan(tolerance)) tolerance = (m.rows > m.columns ? m.rows : m.columns) * (dtype == NB_F32 ? 0x1p-23 : 0x1p-52);
   nb_scope_open(&s, err);
   if (nb_op_many(&s, "svd", (Value[NB_MAX_PARAMS]){{.tensor = x}}, usv)) {
     Tensor *largest =
         nb_op(&s, "narrow", (Value[]){{.tensor = usv[1]}, {.integer = -1}, {.integer = 1}, {.integer = 1}});
-    Tensor *counts = nb_binary(&s, "gt", usv[1], nb_muln(&s, largest, tolerance));
+    Tensor *bound = nb_muln(&s, largest, tolerance);
+    if (least > 0) bound = nb_binary(&s, "maximum", bound, nb_full(&s, &largest->layout, least));
+    Tensor *counts = nb_binary(&s, "gt", usv[1], bound);
     Tensor *zero = nb_full(&s, &usv[1]->layout, 0);
     Tensor *parts = nb_where(&s, counts, nb_unary(&s, "reciprocal", usv[1]), zero);
     y = nb_matmul(&s, nb_mul(&s, usv[2], as_row(&s, parts)), nb_transposed(&s, usv[0]));
@@ -440,7 +443,13 @@ static const Op ops[] = {
                  .optional = true,
                  .named = true,
                  .fallback = NAN,
-                 .doc = "singular values below rtol times the largest count as 0"}},
+                 .doc = "singular values up to rtol times the largest count as 0; without it the larger side's size "
+                        "times the dtype's precision, or 0 with an atol"},
+                {.name = "atol",
+                 .kind = NB_PARAM_NUMBER,
+                 .optional = true,
+                 .named = true,
+                 .doc = "singular values up to it count as 0"}},
      .saves = NB_SAVE_IN(0) | NB_SAVE_OUT(0),
      .shape = shape_pinv,
      .forward = pinv_forward,

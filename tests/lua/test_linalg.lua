@@ -136,6 +136,21 @@ function T.test_larger_matrices_satisfy_what_defines_them()
   lu.assertAlmostEquals(select(2, c:slogdet()):item(), l:log():sum():item(), 1e-9)
 end
 
+-- Singular values 8, 2 and 0.5: rtol cuts at its multiple of 8, atol at itself, the larger of both counts.
+function T.test_pinv_leaves_out_small_singular_values()
+  nb.seed(3)
+  local f64 = { dtype = "f64" }
+  local u, v = nb.randn(4, 3, f64):qr(), nb.randn(3, 3, f64):qr()
+  local x = u:matmul(nb.tensor({ 8, 2, 0.5 }, f64):diag()):matmul(v.T)
+  local function inverse(list) return v:matmul(nb.tensor(list, f64):diag()):matmul(u.T) end
+  for _, case in ipairs { { {}, { 1 / 8, 1 / 2, 2 } }, { { rtol = 0.1 }, { 1 / 8, 1 / 2, 0 } },
+    { { atol = 1 }, { 1 / 8, 1 / 2, 0 } }, { { atol = 3 }, { 1 / 8, 0, 0 } },
+    { { rtol = 0.1, atol = 3 }, { 1 / 8, 0, 0 } }, { { rtol = 0.5, atol = 1 }, { 1 / 8, 0, 0 } },
+    { { atol = 9 }, { 0, 0, 0 } } } do
+    lu.assertTrue((x:pinv(case[1]) - inverse(case[2])):abs():max():item() < 1e-13)
+  end
+end
+
 -- ---- factors ----
 
 function T.test_lu_is_what_its_factors_say()

@@ -32,8 +32,8 @@ def like(name):
 
 def with_dtype(make):
     def other(x, *args, dtype=None, **options):
-        needs(dtype in (None, "f32", "f64"), "sums in whole numbers that are told")
-        return make(raw("%s:to(%r)" % (x, dtype)) if dtype else x, *args, **options)
+        made = make(raw("%s:to(%r)" % (x, dtype)) if dtype else x, *args, **options)
+        return Call("%s:to('u8')" % made) if dtype == "u8" else made  # sums of u8 are i64 here
 
     return other
 
@@ -101,7 +101,6 @@ def rsub(x, other, alpha=1):
 
 
 def index_add(x, dim, index, source, alpha=1):
-    needs(x.ndim > 0, "a scalar where there is no dimension")
     times = raw("(%s * %s):to(%r)" % (source, exact(alpha), named.kind(x))) if alpha != 1 else source
     return call("index_add", x, from_one(dim), places(index), times)
 
@@ -145,21 +144,25 @@ def convolution(name):
             padding = 0
         if padding != "same" and layer != "Conv3d":
             return call(name, x, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups)
-        needs(x.value.is_floating_point(), "layers of whole numbers")
         w = weight.value.shape
         options = {"stride": listed(stride), "padding": listed(padding), "dilation": listed(dilation), "groups": groups}
         if bias is None:
             options["bias"] = False
         made = call("nn." + layer, w[1] * groups, w[0], list(w[2:]), **options)
-        given = "weight = %s%s" % (weight, "" if bias is None else ", bias = %s" % bias)
-        return Call("install(%s:to('%s'), {%s})(%s)" % (made, named.kind(weight), given, x))
+        return with_weights(made, x, weight=weight, bias=bias)
 
     return make
 
 
+def with_weights(layer, x, **weights):
+    """A layer with these weights, which are fractions there."""
+    dtype = "f64" if x.value.dtype == torch.float64 else "f32"
+    given = ["%s = %s:to(%r)" % (key, t, dtype) for key, t in weights.items() if t is not None]
+    return Call("install(%s:to(%r), {%s})(%s)" % (layer, dtype, ", ".join(given), x))
+
+
 def transposed(dims):
     def make(x, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
-        needs(x.value.is_floating_point(), "layers of whole numbers")
         w = weight.value.shape
         options = {
             "stride": listed(stride),
@@ -171,8 +174,7 @@ def transposed(dims):
         if bias is None:
             options["bias"] = False
         made = call("nn.ConvTranspose%dd" % dims, w[0], w[1] * groups, list(w[2:]), **options)
-        given = "weight = %s%s" % (weight, "" if bias is None else ", bias = %s" % bias)
-        return Call("install(%s:to('%s'), {%s})(%s)" % (made, named.kind(weight), given, x))
+        return with_weights(made, x, weight=weight, bias=bias)
 
     return make
 
@@ -184,10 +186,10 @@ def listed(v):
 
 def adaptive(name):
     def make(x, output_size, return_indices=False):
-        needs(not return_indices, "return_indices= of adaptive pools")
-        needs(isinstance(output_size, int) or any(n is not None for n in output_size), "sizes that are all left out")
         sizes = [output_size] if isinstance(output_size, int) else list(output_size)
-        return Call("%s(%s)" % (call("nn." + name, listed(sizes) if len(sizes) == 1 else raw(lua_list(sizes))), x))
+        sizes = listed(sizes) if len(sizes) == 1 else raw(lua_list(sizes))
+        made = Call("%s(%s)" % (call("nn." + name, sizes, return_indices=return_indices or None), x))
+        return made.then(lambda ys: ys[:1] + [ys[1] + 1]) if return_indices else made
 
     return make
 
@@ -208,6 +210,15 @@ def attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False,
         scale=scale,
         enable_gqa=enable_gqa or None,
     )
+
+
+def nonzero(x, as_tuple=False):
+    """A tuple holds the columns, of a number the one of a vector."""
+    x, ndim = raw("%s:ne(0)" % (x if x.ndim or not as_tuple else "%s:reshape(1)" % x)), max(x.ndim, 1)
+    if not as_tuple:
+        return call("nonzero", x).then(lambda ys: [ys[0] + 1])
+    columns = ", ".join("at:select(2, %d)" % (d + 1) for d in range(ndim))
+    return Call("(function(at) return %s end)(nb.nonzero(%s))" % (columns, x)).then(lambda ys: [y + 1 for y in ys])
 
 
 def stft(x, n_fft, hop_length=None, win_length=None, window=None, center=True, pad_mode="reflect", normalized=False,
@@ -265,8 +276,7 @@ TABLE = {
     "nn.functional.margin_ranking_loss": of_signs(F.margin_ranking_loss, "margin_ranking", "margin"),
     "nn.functional.cosine_embedding_loss": of_signs(F.cosine_embedding_loss, "cosine_embedding", "margin"),
     "eye": ignoring(lambda n, m=None, *, dtype=None: call("eye", n, m, dtype=dtype or "f32")),
-    "nonzero": lambda x, as_tuple=False: needs(not as_tuple, "as_tuple=")
-    or call("nonzero", raw("%s:ne(0)" % x)).then(lambda ys: [ys[0] + 1]),
+    "nonzero": nonzero,
     **{name: like(name) for name in ("zeros_like", "ones_like", "full_like")},
     **{
         name: ignoring((lambda kind: lambda x: call("to", x, kind))(kind))
