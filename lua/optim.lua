@@ -43,11 +43,6 @@ local function group_options(self, k)
   return options_of[self.groups[k]] or refuse_group(k)
 end
 
--- Whether C knows the rule in this form; native.optimize is false, too, where the parameters do not lie in rows.
-local function has_one_pass(spec, o)
-  return spec.rule and not (o.maximize or o.amsgrad or o.centered)
-end
-
 -- What a compiled function keeps of such a step: the options, and the numbers of its rule as they are now; none when
 -- it would be another step.
 local function recorded_step(self, spec, k)
@@ -57,7 +52,7 @@ local function recorded_step(self, spec, k)
   return { options = o, numbers = function()
     local same = self.groups[k] == group and #self.groups == groups and memory_of[self] == memory and
       o.params == params and #params == count
-    if same and has_one_pass(spec, o) then return spec.rule(o) end
+    if same then return spec.rule(o) end
   end }
 end
 
@@ -76,7 +71,7 @@ end
 -- Moves the parameters of the kth group; one pass is whole by itself.  Small steps take no longer than the calls here.
 local function move(self, spec, k)
   local o = options_of[self.groups[k]] or refuse_group(k)
-  if has_one_pass(spec, o) and native.optimize(o.params, memory_of[self], spec.rule(o)) then
+  if spec.rule and native.optimize(o.params, memory_of[self], spec.rule(o)) then
     local steps = native.recorded_steps
     if steps and native.recording() then
       steps[#steps + 1] = recorded_step(self, spec, k)
@@ -141,12 +136,7 @@ method("zero_grad", {
   doc = "Clears the gradients of all parameters (sets them to nil); backward adds to what is there.",
   signature = "opt:zero_grad()", see = { "opt:step", "net:zero_grad" },
   example = "optim.SGD({nb.zeros(2, {requires_grad=true})}, {lr=0.1}):zero_grad()",
-  function(self)
-    local groups = self.groups
-    for k = 1, #groups do  -- past what a group does when somebody reads it
-      native.clear_grads((options_of[groups[k]] or groups[k]).params)
-    end
-  end,
+  native.clear_groups(options_of),
 })
 
 method("state", {
@@ -340,23 +330,31 @@ local maximize = { name = "maximize", type = "boolean", default = false, doc = "
 
 -- An optimizer: either update(p, g, m, group), which moves the parameter p with the gradient g and may remember things
 -- in m, or step(group, m, evaluate) for all parameters together.  `memory` names what it remembers: true what every
--- step needs, false what only some options do, or a function that says so of a parameter.
+-- step needs, false what only some options do, or a function that says so of a parameter.  rule(group) gives what
+--- native.optimize takes after the tensors, so that it does the same in one pass; false first where C has no such form.
 local function define(name, spec)
   local where = "optim." .. name
   spec.name = name
   spec.params[#spec.params + 1] = maximize
   spec.by_name = {}
   for _, p in ipairs(spec.params) do spec.by_name[p.name] = p end
-  local meta = { __name = name, __tostring = to_text, methods = Optimizer }
-  meta.__index = native.method_index(Optimizer, function(self, key)
-    if spec.by_name[key] then return rawget(self, "groups")[1][key] end
-  end)
-  function meta.__newindex(self, key, value)
+  local function assign(self, key, value)
     if not spec.by_name[key] then
       native.no_option(where, key, option_names(spec))
     end
     options.check_value(where, spec.by_name[key], value)
     native.whole(set_option, self.groups, key, value)
+  end
+  -- Each has a metatable of its own: its methods stand in a table, so that opt:step() calls nothing to find them, and
+  -- what is no method is asked of this optimizer.
+  local function meta_of(self)
+    local index = {}
+    for key, f in pairs(Optimizer) do index[key] = f end
+    setmetatable(index, { __index = function(_, key)
+      if spec.by_name[key] then return rawget(self, "groups")[1][key] end
+    end })
+    return { __name = name, __tostring = to_text, __index = index, __newindex = assign, methods = Optimizer,
+      class = optim[name] }
   end
   local parameters = { name = "params", type = "table", doc = "a list of tensors, or of groups {params=, lr=, ...}" }
   registry.define(optim, "optim.", name, {
@@ -365,12 +363,12 @@ local function define(name, spec)
     signature = options.signature(where, { parameters, table.unpack(spec.params) }),
     function(list, given)
       local defaults = options.check(where, spec.params, given)
-      local self = setmetatable({ groups = make_groups(where, spec, list, defaults) }, meta)
+      local self = { groups = make_groups(where, spec, list, defaults) }
+      setmetatable(self, meta_of(self))
       spec_of[self], memory_of[self], defaults_of[self] = spec, setmetatable({}, { __mode = "k" }), defaults
       return self
     end,
   })
-  meta.class = optim[name]
 end
 
 -- ---- the optimizers ----
@@ -411,7 +409,8 @@ define("SGD", {
     p:sub_(g * o.lr)
   end,
   rule = function(o)
-    return "sgd", o.momentum ~= 0 and "momentum", nil, o.lr, o.weight_decay, o.momentum, o.dampening, o.nesterov
+    return not o.maximize and "sgd", o.momentum ~= 0 and "momentum", nil, o.lr, o.weight_decay, o.momentum, o.dampening,
+      o.nesterov
   end,
 })
 
@@ -439,7 +438,8 @@ define("Adam", {
   params = { lr(1e-3), betas, eps(1e-8), weight_decay, amsgrad }, memory = adam_memory,
   update = function(p, g, m, o) adam_step(p, decayed(g, p, o.weight_decay), m, o) end,
   rule = function(o)
-    return "adam", "mean", "square", o.lr, o.weight_decay, 0, 0, false, o.betas[1], o.betas[2], o.eps, false
+    return not (o.maximize or o.amsgrad) and "adam", "mean", "square", o.lr, o.weight_decay, 0, 0, false, o.betas[1],
+      o.betas[2], o.eps, false
   end,
 })
 
@@ -456,7 +456,8 @@ define("AdamW", {
     adam_step(p, g, m, o)
   end,
   rule = function(o)
-    return "adam", "mean", "square", o.lr, o.weight_decay, 0, 0, false, o.betas[1], o.betas[2], o.eps, true
+    return not (o.maximize or o.amsgrad) and "adam", "mean", "square", o.lr, o.weight_decay, 0, 0, false, o.betas[1],
+      o.betas[2], o.eps, true
   end,
 })
 
@@ -484,8 +485,8 @@ define("RMSprop", {
     p:sub_(step * o.lr)
   end,
   rule = function(o)
-    return "rmsprop", o.momentum ~= 0 and "momentum", "square", o.lr, o.weight_decay, o.momentum, 0, false, 0, o.alpha,
-      o.eps
+    return not (o.maximize or o.centered) and "rmsprop", o.momentum ~= 0 and "momentum", "square", o.lr, o.weight_decay,
+      o.momentum, 0, false, 0, o.alpha, o.eps
   end,
 })
 

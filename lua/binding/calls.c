@@ -186,27 +186,6 @@ static int list_index(lua_State *L) {
   return 1;
 }
 
-// What method_index gives: upvalue 1 are the methods, upvalue 2 the function.
-static int index_methods(lua_State *L) {
-  lua_settop(L, 2);
-  lua_pushvalue(L, 2);
-  if (lua_rawget(L, lua_upvalueindex(1)) != LUA_TNIL) return 1;
-  lua_pop(L, 1);
-  lua_pushvalue(L, lua_upvalueindex(2));
-  lua_insert(L, 1);
-  lua_call(L, 2, 1);
-  return 1;
-}
-
-// native.method_index(methods, f): an __index that finds methods without Lua, and asks f(object, key) for all else.
-static int method_index(lua_State *L) {
-  luaL_checktype(L, 1, LUA_TTABLE);
-  luaL_checktype(L, 2, LUA_TFUNCTION);
-  lua_settop(L, 2);
-  lua_pushcclosure(L, index_methods, 2);
-  return 1;
-}
-
 // native.hold_site(["too" or "alone"]), native.let_site(): the function that calls is at work for a while; sites.h.
 static int hold_site(lua_State *L) {
   static const char *const names[] = {[NB_HOLD] = "", [NB_HOLD_TOO] = "too", [NB_HOLD_ALONE] = "alone", NULL};
@@ -222,16 +201,9 @@ static int let_site(lua_State *L) {
 
 void nb_open_calls(lua_State *L) {
   static const luaL_Reg functions[] = {
-      {"module_call", module_call},
-      {"trace", trace},
-      {"module_address", module_address},
-      {"last_order", last_order},
-      {"leaf", leaf},
-      {"list_index", list_index},
-      {"method_index", method_index},
-      {"hold_site", hold_site},
-      {"let_site", let_site},
-      {NULL, NULL},
+      {"module_call", module_call}, {"trace", trace},       {"module_address", module_address},
+      {"last_order", last_order},   {"leaf", leaf},         {"list_index", list_index},
+      {"hold_site", hold_site},     {"let_site", let_site}, {NULL, NULL},
   };
   luaL_setfuncs(L, functions, 0);
   if (++states > 1) memset(known, 0, sizeof known);

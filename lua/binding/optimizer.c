@@ -119,10 +119,15 @@ static bool still_serve(lua_State *L, const Slots *s, int n) {
 }
 
 // native.optimize(params, memory, kind, first, second, lr, weight_decay, momentum, dampening, nesterov, beta1, beta2,
-// eps, decoupled): steps all parameters that have a gradient; false, and nothing done, when one is not fit for it.
+// eps, decoupled): steps all parameters that have a gradient; false, and nothing done, when one is not fit for it or
+// the kind is false.
 static int optimize(lua_State *L) {
   Error err;
   lua_settop(L, 14);
+  if (lua_type(L, 3) == LUA_TBOOLEAN) {  // no form that C knows
+    lua_pushboolean(L, 0);
+    return 1;
+  }
   OptimizerRule rule = nb_rule_at(L, 3);
   lua_Integer n = (lua_Integer)lua_rawlen(L, 1);
   if (n > 1000000) return nb_raisef(L, "step: there are too many parameters (%lld)", (long long)n);
@@ -152,12 +157,10 @@ static int optimize(lua_State *L) {
   return 1;
 }
 
-// native.clear_grads(params): the gradients of a list of tensors become nil.
-static int clear_grads(lua_State *L) {
-  luaL_checktype(L, 1, LUA_TTABLE);
-  nb_enter(L);
-  for (lua_Integer i = 1, n = (lua_Integer)lua_rawlen(L, 1); i <= n; i++) {
-    lua_rawgeti(L, 1, i);
+// The gradients of the list of tensors on the top become nil.
+static void clear_each(lua_State *L) {
+  for (lua_Integer i = 1, n = (lua_Integer)lua_rawlen(L, -1); i <= n; i++) {
+    lua_rawgeti(L, -1, i);
     Tensor *t = nb_test_tensor(L, -1);
     lua_pop(L, 1);
     if (!t) continue;
@@ -165,7 +168,41 @@ static int clear_grads(lua_State *L) {
     nb_tensor_release(&t->grad);
     nb_tell_deposited(t, before, true);
   }
+}
+
+// native.clear_grads(params): the gradients of a list of tensors become nil.
+static int clear_grads(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TTABLE);
+  lua_settop(L, 1);
+  nb_enter(L);
+  clear_each(L);
   return 0;
+}
+
+// What clear_groups gives; upvalue 1 are the options.
+static int clear_those(lua_State *L) {
+  if (!lua_istable(L, 1)) return nb_raisef(L, "zero_grad: must be called as opt:zero_grad(), got %s", nb_kind_of(L, 1));
+  nb_enter(L);
+  lua_settop(L, 1);
+  lua_getfield(L, 1, "groups");
+  for (lua_Integer k = 1, n = lua_istable(L, 2) ? (lua_Integer)lua_rawlen(L, 2) : 0; k <= n; k++) {
+    lua_rawgeti(L, 2, k);
+    lua_pushvalue(L, -1);
+    if (lua_rawget(L, lua_upvalueindex(1)) != LUA_TTABLE) lua_pop(L, 1);  // a group that was put there by hand
+    lua_getfield(L, -1, "params");
+    if (lua_istable(L, -1)) clear_each(L);
+    lua_settop(L, 2);
+  }
+  return 0;
+}
+
+// native.clear_groups(options): a function of an optimizer after which the parameters of its groups have no gradient;
+// the options are asked past what a group does when somebody reads it.
+static int clear_groups(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TTABLE);
+  lua_settop(L, 1);
+  lua_pushcclosure(L, clear_those, 1);
+  return 1;
 }
 
 // native.measure(true): steps add up the squares of the gradients that they read.  native.measure(): the square root of
@@ -185,8 +222,11 @@ static int measure(lua_State *L) {
 }
 
 void nb_open_optimizer(lua_State *L) {
-  static const luaL_Reg functions[] = {
-      {"optimize", optimize}, {"clear_grads", clear_grads}, {"measure", measure}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"optimize", optimize},
+                                       {"clear_grads", clear_grads},
+                                       {"clear_groups", clear_groups},
+                                       {"measure", measure},
+                                       {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
   lua_createtable(L, 0, 2);
   lua_pushcfunction(L, collect);
