@@ -34,10 +34,6 @@ greater_equal nb.ge
 less nb.lt
 less_equal nb.le
 not_equal nb.ne
-bitwise_and -- of masks nb.logical_and, x & y; whole numbers have no operators by bits
-bitwise_or -- of masks nb.logical_or, x | y; whole numbers have no operators by bits
-bitwise_xor -- of masks nb.logical_xor; whole numbers have no operators by bits
-bitwise_not -- of masks nb.logical_not, ~x; whole numbers have no operators by bits
 sgn nb.sign
 special.expit nb.sigmoid
 special.gammaln nb.lgamma

@@ -107,7 +107,7 @@ local COUNTED = { sub = true, neg = true, square = true, pow = true, mod = true,
   fmod = true }  -- in i64
 local KEPT = { maximum = true, minimum = true, mul = true, add = true, abs = true, sign = true, relu = true,
   floor = true, ceil = true, round = true, trunc = true, fmax = true, fmin = true, nan_to_num = true }
-local OWN = { add = function(x, y) return x | y end }  -- 1 + 1 is no mask
+local OWN = { add = function(x, y) return x | y end, bitwise_not = function(x) return 1 - x end }  -- 1 + 1 is no mask
 
 -- NumPy's and PyTorch's rule: masks stay masks wherever 0 and 1 become 0 and 1, and with + where it means "or".
 function T.test_masks_stay_masks()

@@ -117,6 +117,10 @@ local EXACT = {
   fmax = math.max, fmin = math.min, trunc = function(x) return x end, nan_to_num = function(x) return x end,
   signbit = function(x) return b(x < 0) end, fmod = function(x, y) return y ~= 0 and math.fmod(x, y) or nil end,
   heaviside = function(x, y) return x == 0 and y or b(x > 0) end,
+  bitwise_and = function(x, y) return x & y end, bitwise_or = function(x, y) return x | y end,
+  bitwise_xor = function(x, y) return x ~ y end, bitwise_not = function(x) return ~x end,
+  bitwise_left_shift = function(x, y) return y >= 0 and x << y or 0 end,
+  bitwise_right_shift = function(x, y) return y >= 0 and y < 63 and x // (1 << y) or x < 0 and -1 or 0 end,
 }
 
 -- Rows of more than two operands, or of a mask: the result of tensors, that of numbers, and both as they should be.

@@ -104,15 +104,6 @@ def plain(x):
     return call("clone", x)
 
 
-def of_masks(name):
-    def make(x, other):
-        kinds = [v.value.dtype if isinstance(v, T) else type(v) for v in (x, other)]
-        needs(all(k in (torch.bool, bool) for k in kinds), "operators by bits")
-        return call(name, x, other)
-
-    return make
-
-
 def sized(name):
     return lambda shape, *, dtype=None, device=None, **o: call("" + name, list(shape), dtype=dtype or "f32")
 
@@ -279,12 +270,8 @@ TABLE = {
     "dist": lambda x, y, p=2: call("norm", raw("(%s - %s)" % (x, y)), p=p),
     "isposinf": lambda x: call("eq", x, raw("math.huge")),
     "isneginf": lambda x: call("eq", x, raw("-math.huge")),
-    "bitwise_and": of_masks("logical_and"),
-    "bitwise_or": of_masks("logical_or"),
-    "bitwise_xor": of_masks("logical_xor"),
-    "__rand__": of_masks("logical_and"),
-    "__ror__": of_masks("logical_or"),
-    "__rxor__": of_masks("logical_xor"),
+    **{"bitwise_" + name: renamed("bitwise_" + name) for name in "and or xor not left_shift right_shift".split()},
+    **{"__r%s__" % name: renamed("bitwise_" + name) for name in ("and", "or", "xor")},
     "triangular_solve": lambda b, a, upper=True, transpose=False, unitriangular=False: Call(
         "(function(a, b) return nb.solve_triangular(%s, b, {upper = %s, unitriangular = %s}), a:clone() end)(%s, %s)"
         % (

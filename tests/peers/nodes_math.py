@@ -173,6 +173,10 @@ TABLE = {
             "GreaterOrEqual": "ge",
             "Less": "lt",
             "LessOrEqual": "le",
+            "BitwiseAnd": "bitwise_and",
+            "BitwiseOr": "bitwise_or",
+            "BitwiseXor": "bitwise_xor",
+            "BitwiseNot": "bitwise_not",
             "Identity": "clone",
             "OptionalGetElement": "clone",
         }.items()
@@ -183,6 +187,7 @@ TABLE = {
     "Div": division,
     "Pow": power,
     "Mod": lambda x, y, *, fmod=0: call("fmod" if fmod else "mod", x, y),
+    "BitShift": lambda x, y, *, direction: call("bitwise_%s_shift" % direction.lower(), x, y),
     "Sum": fold("add"),
     "Max": fold("maximum"),
     "Min": fold("minimum"),
