@@ -28,7 +28,7 @@ POSITIONAL = {
         [k + "Pad%dd" % d for k in ("Zero", "Reflection", "Replication", "Circular") for d in (1, 2, 3)], ["padding"]
     ),
     **dict.fromkeys(["ConstantPad%dd" % d for d in (1, 2, 3)], ["padding", "value"]),
-    **dict.fromkeys(["LPPool1d", "LPPool2d"], ["norm_type", "kernel_size"]),
+    **dict.fromkeys(["LPPool1d", "LPPool2d", "LPPool3d"], ["norm_type", "kernel_size"]),
     "LocalResponseNorm": ["size"],
     "PixelShuffle": ["upscale_factor"],
     "PixelUnshuffle": ["downscale_factor"],
