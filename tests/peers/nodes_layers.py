@@ -395,8 +395,8 @@ def masked(lines, mask, lengths, queries, keys, past, bounds):
 
 
 def scores(lines, scale, softcap, mask, hidden, shown, groups, joined):
-    """Attention whose scores are limited or shown: what `shown` numbers is the product, what is limited, what is masked,
-    or the shares."""
+    """Attention whose scores are limited or shown: `shown` numbers the product, what is limited, what is masked, and
+    the shares."""
     limit = exchange.lua(softcap)
     forms = ["q:matmul(k%s:transpose(-2, -1)) * %s" % (groups, exchange.lua(scale))]
     forms.append("nb.tanh((%%s) / %s) * %s" % (limit, limit) if softcap else "%s")
@@ -437,7 +437,7 @@ def causal_convolution(x, w, b=None, past=None, *, activation="none", outputs):
 
 def of_classes(name):
     def make(x, target, weight=None, *, ignore_index=None, reduction="mean", outputs=(0,)):
-        target = at_door(target, lambda v: v.astype(numpy.int64) + 1)
+        target = at_door(target, lambda v: v.astype(numpy.int64) + 1, "(%s + 1)")
         more = None if ignore_index is None else ignore_index + 1
         made = call("nn." + name, x, target, weight=weight, ignore_index=more, reduction=reduction)
         return Call("%s, nb.log_softmax(%s, 2)" % (made, x)) if 1 in outputs else made

@@ -170,8 +170,18 @@ def scatter(x, places, updates, *, axis=0, reduction="none"):
 
 
 def scatter_nd(x, places, updates, *, reduction="none"):
-    needs(reduction in ("none", "add"), "products or extremes of what comes to one place of several dimensions")
-    return Call("nb.index_put(%s, {%s}, %s%s)" % (x, columns(places), updates, ", true" if reduction == "add" else ""))
+    if reduction in ("none", "add"):
+        return Call(
+            "nb.index_put(%s, {%s}, %s%s)" % (x, columns(places), updates, ", true" if reduction == "add" else "")
+        )
+    n, shape = places.value.shape[-1], list(x.value.shape)
+    size = math.prod(shape[n:])  # of what stands at one place
+    strides = [math.prod(shape[k + 1 : n]) for k in range(n)]
+    places = at_door(places, lambda v: (v % shape[:n]) @ strides + 1)
+    rows = ["%s:reshape(-1, %d)" % (v, size) for v in (x, updates)]
+    places = raw("%s:reshape(-1, 1):expand(-1, %d)" % (places, size))
+    made = call("scatter_reduce", raw(rows[0]), 1, places, raw(rows[1]), REDUCED[reduction])
+    return Call("%s:reshape(%s)" % (made, exchange.lua(shape)))
 
 
 def compress(x, condition, *, axis=None):

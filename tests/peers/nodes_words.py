@@ -38,8 +38,10 @@ def index(x):
     return raw("nb.where(%s:lt(0), %s, %s + 1)" % (x, x, x))
 
 
-def at_door(x, change):
-    """The same input after a change by which ONNX's order becomes nablua's."""
+def at_door(x, change, text=None):
+    """The same input after a change by which ONNX's order becomes nablua's; the text does that within a graph."""
+    if text and not x.place:
+        return raw(text % x)
     needs(x.place, "an order to change in the middle of a graph")
     x.value = numpy.ascontiguousarray(change(x.value))
     return x
@@ -51,6 +53,7 @@ def counted(*which):
     def change(outputs):
         return [y + 1 if k in which else y for k, y in enumerate(outputs)]
 
+    change.which = which
     return change
 
 
