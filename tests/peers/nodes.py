@@ -123,7 +123,7 @@ def difference(mine, theirs, tolerances):
 
 
 def loaded(test):
-    """The test's model, inputs and outputs; versions before 1.20 keep them in files."""
+    """The test's model, inputs and outputs; older versions keep them in files."""
     if test.model is not None:
         return test.model, *test.data_sets[0]
     model = onnx.load(os.path.join(test.model_dir, "model.onnx"))
@@ -142,7 +142,7 @@ def as_array(v):
         v = numpy_helper.to_array(v)
     needs(v is not None and not isinstance(v, (list, dict)), SEQUENCES)
     v = numpy.asarray(v)
-    needs(not v.dtype.fields, "a dtype that is not here: %s" % ", ".join(v.dtype.fields or ()))  # before 1.20
+    needs(not v.dtype.fields, "a dtype that is not here: %s" % ", ".join(v.dtype.fields or ()))  # of older versions
     return v
 
 
@@ -290,12 +290,14 @@ def judge(title_of_tests, tests):
         which = ", ".join("%s %d" % pair for pair in sorted(of.items()))
         print("  not mapped %4d: %s (%s)" % (sum(of.values()), reason, which))
     print(
-        "nodes: ONNX %s, %d of %d %s mapped, %d agree (%d to 1e-5, %d replayed by nb.compile), %d differ, %d refused"
+        "nodes: ONNX %s, %d of %d %s mapped (%d in several lines), "
+        "%d agree (%d to 1e-5, %d replayed by nb.compile), %d differ, %d refused"
         % (
             onnx.__version__,
             len(cases),
             len(tests),
             title_of_tests,
+            sum("(function() local" in case.text for case in cases),
             counts["agree"],
             counts["close"],
             counts["replayed"],

@@ -362,8 +362,8 @@ def attention(
         )
     options = {"is_causal": bool(simple) or None, "scale": scale, "enable_gqa": heads[0] != heads[1] or None}
     hidden = None if hidden is None else raw(hidden)
-    if len(lines) == 1 and not flat:
-        return call("scaled_dot_product_attention", q, k, v, hidden, **options)
+    if len(lines) == 1:
+        return Call(call("scaled_dot_product_attention", *map(raw, texts), hidden, **options) + joined)
     made = call("scaled_dot_product_attention", *map(raw, "qkv"), hidden, **options)
     return steps(*lines, "return %s%s, k, v" % (made, joined))
 
@@ -488,7 +488,7 @@ def resize(
         how in ("half_pixel", "align_corners", "asymmetric", "pytorch_half_pixel"),
         "places counted in another way: " + how,
     )
-    needs(not antialias, "averages of what lies between")
+    needs(not antialias, "averages that take the edge for what lies beyond, as PyTorch's do not")
     needs(cubic_coeff_a == -0.75 and not exclude_outside, "other weights of cubic curves")
     given = numbers(sizes) if scales is None else numbers(scales)
     given = dict(zip(range(rank(x)) if axes is None else axes, given))
