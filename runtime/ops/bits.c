@@ -48,12 +48,13 @@ static bool shape_shift(Call *c, Error *err) {
 
 #define WHOLE .no_grad = "whole numbers have no slope", .forward = nb_forward_elementwise, .inplace = true
 
-#define BITS_ROW(op, words, shown)                                                                       \
-  {                                                                                                      \
-    .name = "bitwise_" #op, .doc = "The bits that are 1 in " words "; elementwise with broadcasting.",   \
-    .example = "nb.bitwise_" #op "(nb.tensor({12, 10}, {dtype=\"i64\"}), 6)  --> " shown,                \
-    .sample = {.args = "i(9,2,3), i(9,3)"}, .params = {OPERAND("x"), OPERAND("y")}, .shape = shape_bits, \
-    .loops = {[NB_BOOL] = bits_##op##_u8, [NB_U8] = bits_##op##_u8, [NB_I64] = bits_##op##_i64}, WHOLE   \
+#define BITS_ROW(op, words, shown)                                                                        \
+  {                                                                                                       \
+    .name = "bitwise_" #op,                                                                               \
+    .doc = "The bits that are 1 in " words ", of whole numbers or masks; elementwise with broadcasting.", \
+    .example = "nb.bitwise_" #op "(nb.tensor({12, 10}, {dtype=\"i64\"}), 6)  --> " shown,                 \
+    .sample = {.args = "i(9,2,3), i(9,3)"}, .params = {OPERAND("x"), OPERAND("y")}, .shape = shape_bits,  \
+    .loops = {[NB_BOOL] = bits_##op##_u8, [NB_U8] = bits_##op##_u8, [NB_I64] = bits_##op##_i64}, WHOLE    \
   }
 
 static const Op ops[] = {
@@ -69,7 +70,7 @@ static const Op ops[] = {
      .loops = {[NB_BOOL] = bits_not_bool, [NB_U8] = bits_not_u8, [NB_I64] = bits_not_i64},
      WHOLE},
     {.name = "bitwise_left_shift",
-     .doc = "x with its bits y places to the left, x·2^y; those that leave are lost.",
+     .doc = "x, whole numbers, with its bits y places to the left, x·2^y; those that leave are lost.",
      .example = "nb.bitwise_left_shift(nb.tensor({1, 3}, {dtype=\"i64\"}), 2)  --> {4, 12}",
      .sample = {.args = "i(9,2,3), i(9,3)"},
      .params = {OPERAND("x"), OPERAND("y")},
@@ -77,7 +78,7 @@ static const Op ops[] = {
      .loops = {[NB_U8] = left_u8, [NB_I64] = left_i64},
      WHOLE},
     {.name = "bitwise_right_shift",
-     .doc = "x with its bits y places to the right, ⌊x / 2^y⌋.",
+     .doc = "x, whole numbers, with its bits y places to the right, ⌊x / 2^y⌋.",
      .example = "nb.bitwise_right_shift(nb.tensor({8, -1}, {dtype=\"i64\"}), 2)  --> {2, -1}",
      .sample = {.args = "i(9,2,3), i(9,3)"},
      .params = {OPERAND("x"), OPERAND("y")},
