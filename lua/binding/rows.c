@@ -97,10 +97,10 @@ static void push_row(lua_State *L, const OpFamily *family, const Op *op) {
   set_flag(L, "view", op->view);
   set_flag(L, "dynamic", op->dynamic);
   set_flag(L, "elementwise", op->loops[NB_F32] || op->loops[NB_BOOL]);
-  set_flag(L, "whole", op->loops[NB_I64] && !op->loops[NB_F64]);  // takes no fractions
   set_flag(L, "has_backward", op->backward != NULL);
   set_flag(L, "has_u8", op->loops[NB_U8] != NULL);
   set_flag(L, "has_i64", op->loops[NB_I64] != NULL);
+  set_flag(L, "of_whole", op->loops[NB_I64] && !op->loops[NB_F64]);  // takes no fractions
   lua_pushinteger(L, (op->outputs ? op->outputs : 1) - op->hidden);
   lua_setfield(L, -2, "outputs");
   push_signature(L, op);

@@ -164,15 +164,75 @@ local function padded(at, n, padding, align)
   return at
 end
 
+-- Reads `images` at whole places, a tensor for each dimension, the last first: 0 outside, for all channels.
+local function reader(images, sizes, of_pixel)
+  local batch, channels = images:size(1), images:size(2)
+  local flat = images:flatten(3, -1)
+  return function(at)
+    local inside, place
+    for k = #sizes, 1, -1 do
+      local p = of_pixel(at[k], sizes[k])
+      local here = p:ge(0):logical_and(p:lt(sizes[k]))
+      inside, place = inside and inside:logical_and(here) or here, place and place * sizes[k] + p or p
+    end
+    local index = nb.where(inside, place, 0):to("i64") + 1
+    local values = flat:gather(3, index:reshape(batch, 1, -1):expand(batch, channels, -1))
+    return nb.where(inside:unsqueeze(2), values:unflatten(3, table.move(inside.shape, 2, #sizes + 1, 1, {})), 0)
+  end
+end
+
+-- Between the pixels before and behind each place, dimension by dimension.
+local function between(read, low, share, k, at)
+  if k == 0 then return read(at) end
+  at[k] = low[k]
+  local before = between(read, low, share, k - 1, at)
+  at[k] = low[k] + 1
+  return before:lerp(between(read, low, share, k - 1, at), share[k])
+end
+
+local function sampled(x, grid, n, o)
+  local sizes, at, low, share = {}, {}, {}, {}
+  local cubic = o.mode == "bicubic"
+  for k = 1, n do
+    sizes[k] = x:size(-k)
+    if sizes[k] == 0 then define.fail("grid_sample", "the images have no pixels") end
+    local p = in_pixels(grid:select(-1, k), sizes[k], o.align_corners)
+    at[k] = cubic and p or padded(p, sizes[k], o.padding_mode, o.align_corners)
+    low[k] = at[k]:detach():floor()
+    share[k] = (at[k] - low[k]):unsqueeze(2)
+  end
+  local read = reader(x, sizes, function(p, size)
+    return cubic and padded(p, size, o.padding_mode, o.align_corners) or p
+  end)
+  if o.mode == "nearest" then
+    for k = 1, n do at[k] = at[k]:detach():round() end
+    return read(at)
+  end
+  if not cubic then return between(read, low, share, n, {}) end
+  local y, across, down = nil, { cubic_weights(share[1]) }, { cubic_weights(share[2]) }
+  for i = 1, 4 do
+    local row
+    for j = 1, 4 do
+      local part = read { low[1] + (j - 2), low[2] + (i - 2) } * across[j]
+      row = row and row + part or part
+    end
+    y = y and y + row * down[i] or row * down[i]
+  end
+  return y
+end
+
 define.operator("grid_sample", {
   family = FAMILY,
   sample = "f(1,2,3,4), f(1,2,2,2,{lo=-0.9,hi=0.9}); " ..
     "f(1,2,3,4), f(1,2,2,2,{lo=-0.9,hi=0.9}), {align_corners=true}; " ..
     "f(1,1,3,4), f(1,2,2,2,{lo=-1.6,hi=1.6}), {padding_mode=\"reflection\"}; " ..
-    "f(1,1,4,4), f(1,2,2,2,{lo=-0.9,hi=0.9}), {mode=\"bicubic\", padding_mode=\"border\"}",
+    "f(1,1,4,4), f(1,2,2,2,{lo=-0.9,hi=0.9}), {mode=\"bicubic\", padding_mode=\"border\"}; " ..
+    "f(1,2,2,3,4), f(1,2,1,2,3,{lo=-0.9,hi=0.9})",
   doc = "Images read at the places (x, y) that grid holds for each pixel of the result, from −1 at the left and " ..
-    "upper edge (with align_corners: the middle of the outermost pixel) to 1; outside by padding_mode.",
-  params = { define.x("batch × channels × height × width"), define.tensor("grid", "batch × height × width × 2"),
+    "upper edge (with align_corners: the middle of the outermost pixel) to 1; outside by padding_mode.  Volumes are " ..
+    "read at places (x, y, z).",
+  params = { define.x("batch × channels (× depth) × height × width"),
+    define.tensor("grid", "batch (× depth) × height × width × 2, or 3 of volumes"),
     { name = "mode", type = "string", default = "bilinear", choices = { "bilinear", "nearest", "bicubic" } },
     { name = "padding_mode", type = "string", default = "zeros", choices = { "zeros", "border", "reflection" } },
     { name = "align_corners", type = "boolean", default = false } },
@@ -181,47 +241,15 @@ define.operator("grid_sample", {
   example = "nb.grid_sample(nb.tensor{{{{1, 3}}}}, nb.tensor{{{{0, 0}}}})  --> {{{{2}}}}",
   function(o)
     local x, grid = as_float(o.x), o.grid
-    if x:dim() ~= 4 or grid:dim() ~= 4 or grid:size(4) ~= 2 or grid:size(1) ~= x:size(1) then
+    local n = x:dim() - 2
+    if n < 2 or n > 3 or grid:dim() ~= n + 2 or grid:size(-1) ~= n or grid:size(1) ~= x:size(1) then
       define.fail("grid_sample",
-        "x must be images and grid their places, batch × height × width × 2, got shapes %s and %s",
-        options.shape(x), options.shape(grid))
+        "x must be images and grid their places, batch × height × width × 2, or volumes and theirs, " ..
+        "batch × depth × height × width × 3, got shapes %s and %s", options.shape(x), options.shape(grid))
     end
-    local batch, channels, h, w = table.unpack(x.shape)
-    local height, width = grid:size(2), grid:size(3)
-    if h * w == 0 then define.fail("grid_sample", "the images have no pixels") end
-    local flat = x:reshape(batch, channels, h * w)
-    -- The pixels at whole places, 0 outside, for all channels.
-    local function read(px, py)
-      if o.mode == "bicubic" then
-        px, py = padded(px, w, o.padding_mode, o.align_corners), padded(py, h, o.padding_mode, o.align_corners)
-      end
-      local inside = px:ge(0):logical_and(px:lt(w)):logical_and(py:ge(0)):logical_and(py:lt(h))
-      local place = nb.where(inside, py * w + px, 0):to("i64") + 1
-      place = place:reshape(batch, 1, height * width):expand(batch, channels, height * width)
-      local values = flat:gather(3, place):reshape(batch, channels, height, width)
-      return nb.where(inside:unsqueeze(2), values, 0)
+    if n == 3 and o.mode == "bicubic" then
+      define.fail("grid_sample", "mode=\"bicubic\" is for images, x has shape %s", options.shape(x))
     end
-    local px = in_pixels(grid:select(4, 1), w, o.align_corners)
-    local py = in_pixels(grid:select(4, 2), h, o.align_corners)
-    if o.mode ~= "bicubic" then
-      px, py = padded(px, w, o.padding_mode, o.align_corners), padded(py, h, o.padding_mode, o.align_corners)
-    end
-    if o.mode == "nearest" then return read(px:detach():round(), py:detach():round()) end
-    local x0, y0 = px:detach():floor(), py:detach():floor()
-    local tx, ty = (px - x0):unsqueeze(2), (py - y0):unsqueeze(2)
-    if o.mode == "bilinear" then
-      local upper = read(x0, y0):lerp(read(x0 + 1, y0), tx)
-      return upper:lerp(read(x0, y0 + 1):lerp(read(x0 + 1, y0 + 1), tx), ty)
-    end
-    local y, across, down = nil, { cubic_weights(tx) }, { cubic_weights(ty) }
-    for i = 1, 4 do
-      local row
-      for j = 1, 4 do
-        local part = read(x0 + (j - 2), y0 + (i - 2)) * across[j]
-        row = row and row + part or part
-      end
-      y = y and y + row * down[i] or row * down[i]
-    end
-    return y
+    return sampled(x, grid, n, o)
   end,
 })

@@ -10,28 +10,29 @@ local FAMILY = "Fourier transforms"
 
 local WINDOWS = {
   hann = { "½ − ½·cos(2πk/n)", function(t) return t:cos() * -0.5 + 0.5 end, "{0, 0.5, 1, 0.5}" },
-  hamming = { "0.54 − 0.46·cos(2πk/n)", function(t) return t:cos() * -0.46 + 0.54 end, "{0.08, 0.54, 1, 0.54}" },
+  hamming = { "alpha − beta·cos(2πk/n)", function(t, o) return t:cos() * -o.beta + o.alpha end, "{0.08, 0.54, 1, 0.54}",
+    { name = "alpha", type = "number", default = 0.54 }, { name = "beta", type = "number", default = 0.46 } },
   blackman = { "0.42 − ½·cos(2πk/n) + 0.08·cos(4πk/n)",
     function(t) return t:cos() * -0.5 + (t * 2):cos() * 0.08 + 0.42 end, "{0, 0.34, 1, 0.34}" },
   bartlett = { "1 − |2k/n − 1|", function(t) return 1 - (t / math.pi - 1):abs() end, "{0, 0.5, 1, 0.5}" },
 }
 
 for _, kind in ipairs { "hann", "hamming", "blackman", "bartlett" } do
-  local formula, f, shown = table.unpack(WINDOWS[kind])
+  local formula, f, shown, alpha, beta = table.unpack(WINDOWS[kind])
+  local params = { { name = "n", type = "count" }, { name = "periodic", type = "boolean", default = true },
+    { name = "dtype", choices = { "f32", "f64" }, default = "f32" }, alpha, beta }
   define.function_of("nb.", kind .. "_window", {
-    kind = "function", family = FAMILY, signature = ("nb.%s_window(n, {periodic=true, dtype=\"f32\"})"):format(kind),
+    kind = "function", family = FAMILY,
+    signature = ("nb.%s_window(n, {periodic=true, dtype=\"f32\"%s})"):format(kind,
+      alpha and ", alpha=0.54, beta=0.46" or ""),
     doc = ("The window %s at k = 0..n − 1; with periodic=false over n − 1 in place of n, so that it ends as it " ..
       "begins."):format(formula),
-    params = { { name = "n", type = "count" }, { name = "periodic", type = "boolean", default = true },
-      { name = "dtype", choices = { "f32", "f64" }, default = "f32" } },
-    see = { "nb.stft" }, example = ("nb.%s_window(4)  --> %s"):format(kind, shown), returns = "tensor",
+    params = params, see = { "nb.stft" }, example = ("nb.%s_window(4)  --> %s"):format(kind, shown), returns = "tensor",
     function(...)
-      local o = options.read(kind .. "_window", { { name = "n", type = "count" },
-        { name = "periodic", type = "boolean", default = true },
-        { name = "dtype", choices = { "f32", "f64" }, default = "f32" } }, ...)
+      local o = options.read(kind .. "_window", params, ...)
       if o.n == 1 then return nb.ones({ 1 }, { dtype = o.dtype }) end
       local t = (nb.arange(o.n, { dtype = "f64" }) - 1) * (2 * math.pi / (o.periodic and o.n or o.n - 1))
-      return f(t):to(o.dtype)
+      return f(t, o):to(o.dtype)
     end,
   })
 end

@@ -122,23 +122,26 @@ window("AvgPool3d", 3, {
 
 local norm_type = { name = "norm_type", type = "positive", doc = "the norm's power p" }
 
-for dims = 1, 2 do
+local LP_EXAMPLES = { "nn.LPPool1d(2, 2)(nb.tensor{{{3, 4}}})  --> {{{5}}}",
+  "nn.LPPool2d(1, 2)(nb.tensor{{{{1, 2}, {3, 4}}}})  --> {{{{10}}}}",
+  "nn.LPPool3d(1, 2)(nb.ones(1, 1, 2, 2, 2))  --> {{{{{8}}}}}" }
+
+for dims = 1, 3 do
   local name = ("LPPool%dd"):format(dims)
   local params = window_params(ceil_mode)
   table.remove(params, 3)
   table.insert(params, 1, norm_type)
   define(name, {
-    doc = ("(Σ x^p)^(1/p) over each window of the last %s."):format(dims == 1 and "dimension" or "two dimensions"),
-    params = params, see = { dims == 1 and "nn.MaxPool1d" or "nn.MaxPool2d" },
-    example = dims == 1 and "nn.LPPool1d(2, 2)(nb.tensor{{{3, 4}}})  --> {{{5}}}" or
-      "nn.LPPool2d(1, 2)(nb.tensor{{{{1, 2}, {3, 4}}}})  --> {{{{10}}}}",
+    doc = ("(Σ x^p)^(1/p) over each window of the last %s."):format(
+      ({ "dimension", "two dimensions", "three dimensions" })[dims]),
+    params = params, see = { ("nn.MaxPool%dd"):format(dims) }, example = LP_EXAMPLES[dims],
     init = function(_, o) shared.check_lists("nn." .. name, o, dims, "kernel_size", "stride") end,
     forward = function(self, x)
       check(self, x, dims)
       local kernel, p = shared.each_of(self.kernel_size, dims), self.norm_type
-      local count = kernel[1] * (kernel[2] or 1)
+      local count = kernel[1] * (kernel[2] or 1) * (kernel[3] or 1)
       local powers = p == 1 and x or x ^ p
-      local means = dims == 1 and pooled(nb.avg_pool2d, self, powers, 1) or
+      local means = dims ~= 2 and pooled(nb.avg_pool2d, self, powers, dims) or
         nb.avg_pool2d(powers, kernel, { stride = self.stride, ceil_mode = self.ceil_mode or nil })
       return p == 1 and means * count or nb.relu(means * count) ^ (1 / p)
     end,

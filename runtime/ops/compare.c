@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Operators: comparisons and logic, whose results are masks, and the same logic bit by bit.
+// Operators: comparisons and logic; their results are masks.
 #include "loops.h"
 
 #define COMPARE(name, op)                         \
@@ -17,11 +17,6 @@ NB_BINARY(and_bool, uint8_t, uint8_t, x &y)
 NB_BINARY(or_bool, uint8_t, uint8_t, x | y)
 NB_BINARY(xor_bool, uint8_t, uint8_t, x ^ y)
 NB_UNARY(not_bool, uint8_t, uint8_t, x ^ 1u)
-NB_BINARY(and_i64, int64_t, int64_t, x &y)
-NB_BINARY(or_i64, int64_t, int64_t, x | y)
-NB_BINARY(xor_i64, int64_t, int64_t, x ^ y)
-NB_UNARY(not_u8, uint8_t, uint8_t, x ^ 0xffu)
-NB_UNARY(not_i64, int64_t, int64_t, ~x)
 
 #define COMPARE_ROW(op, sign, shown)                                                                           \
   {                                                                                                            \
@@ -45,21 +40,6 @@ NB_UNARY(not_i64, int64_t, int64_t, ~x)
     .forward = nb_forward_elementwise, .loops = {                                                                      \
       [NB_BOOL] = loop                                                                                                 \
     }                                                                                                                  \
-  }
-
-// A mask has one bit, and a byte of it is 0 or 1: the loops of bytes serve u8 and masks.
-#define BITS_ROW(op, words, shown)                                                                                   \
-  {                                                                                                                  \
-    .name = "bitwise_" #op,                                                                                          \
-    .doc = "Each bit of two whole numbers where " words ", elementwise with broadcasting; of two masks a mask.",     \
-    .example = "nb.bitwise_" #op "(nb.tensor({12, 7}, {dtype=\"i64\"}), 10)  --> " shown,                            \
-    .sample = {.args = "i(9, 3,4), i(9, 4); m(3,4), m(3,4)"}, .no_grad = "bits are no numbers that change smoothly", \
-    .role = NB_ROLE_TEST, .params = {OPERAND("x"), OPERAND("y")}, .shape = nb_shape_elementwise,                     \
-    .forward = nb_forward_elementwise, .loops = {                                                                    \
-      [NB_BOOL] = op##_bool,                                                                                         \
-      [NB_U8] = op##_bool,                                                                                           \
-      [NB_I64] = op##_i64                                                                                            \
-    }                                                                                                                \
   }
 
 static bool shape_logic(Call *c, Error *err) {
@@ -94,18 +74,5 @@ static const Op ops[] = {
      .shape = shape_not,
      .forward = nb_forward_elementwise,
      .loops = {[NB_BOOL] = not_bool}},
-    BITS_ROW(and, "both are 1", "{8, 2}"),
-    BITS_ROW(or, "one or both are 1", "{14, 15}"),
-    BITS_ROW(xor, "just one is 1", "{6, 13}"),
-    {.name = "bitwise_not",
-     .doc = "Each bit of whole numbers turned round: of i64 -x - 1, of u8 255 - x, of a mask where it is false.",
-     .example = "nb.bitwise_not(nb.tensor({0, 5}, {dtype=\"i64\"}))  --> {-1, -6}",
-     .sample = {.args = "i(9, 3,4); m(3,4)"},
-     .no_grad = "bits are no numbers that change smoothly",
-     .role = NB_ROLE_TEST,
-     .params = {TENSOR("x")},
-     .shape = nb_shape_unary,
-     .forward = nb_forward_elementwise,
-     .loops = {[NB_BOOL] = not_bool, [NB_U8] = not_u8, [NB_I64] = not_i64}},
 };
 const OpFamily ops_compare = {"Comparison and logic", ops, COUNT(ops)};

@@ -12,7 +12,6 @@ return {
   { "nb.", "ALL NEW" },
   { "nb.|t:", [[
     add sub mul div pow mod neg eq ne lt le gt ge matmul mm logical_and logical_or logical_not
-    bitwise_and bitwise_or bitwise_xor bitwise_not
     abs exp log log1p expm1 sqrt rsqrt square sin cos tan asin acos atan atan2 sinh cosh tanh sigmoid relu leaky_relu
     elu gelu silu softplus sign floor ceil round clamp maximum minimum where erf reciprocal
     sum mean prod max min argmax argmin var std norm any all logsumexp cumsum softmax log_softmax
@@ -23,6 +22,7 @@ return {
     conv1d conv2d conv_transpose2d max_pool2d avg_pool2d adaptive_avg_pool2d unfold
     scaled_dot_product_attention]] },
   { "nb.", "einsum" },
+  { "nb.|t:", "bitwise_and bitwise_or bitwise_xor bitwise_not bitwise_left_shift bitwise_right_shift" },
   { "nb.|t:", [[
     log2 log10 exp2 asinh acosh atanh erfc erfinv lgamma digamma polygamma sinc logit deg2rad rad2deg trunc frac signbit
     nan_to_num logaddexp logaddexp2 hypot copysign fmod fmax fmin heaviside xlogy isclose allclose equal positive lerp
@@ -65,8 +65,9 @@ return {
     SmoothL1Loss GaussianNLLLoss PoissonNLLLoss HingeEmbeddingLoss MarginRankingLoss CosineEmbeddingLoss
     MultiMarginLoss MultiLabelMarginLoss MultiLabelSoftMarginLoss SoftMarginLoss TripletMarginLoss CTCLoss
     MaxPool1d MaxPool3d AvgPool1d AvgPool3d AdaptiveAvgPool1d AdaptiveAvgPool3d AdaptiveMaxPool1d AdaptiveMaxPool2d
-    AdaptiveMaxPool3d LPPool1d LPPool2d MaxUnpool1d MaxUnpool2d MaxUnpool3d Conv3d ConvTranspose1d ConvTranspose3d
-    BatchNorm3d InstanceNorm1d InstanceNorm2d InstanceNorm3d LocalResponseNorm Dropout1d Dropout2d Dropout3d
+    AdaptiveMaxPool3d LPPool1d LPPool2d LPPool3d MaxUnpool1d MaxUnpool2d MaxUnpool3d Conv3d
+    ConvTranspose1d ConvTranspose3d BatchNorm3d InstanceNorm1d InstanceNorm2d InstanceNorm3d LocalResponseNorm
+    Dropout1d Dropout2d Dropout3d
     AlphaDropout FeatureAlphaDropout ZeroPad1d ZeroPad2d ZeroPad3d ConstantPad1d ConstantPad2d ConstantPad3d
     ReflectionPad1d ReflectionPad2d ReflectionPad3d ReplicationPad1d ReplicationPad2d ReplicationPad3d CircularPad1d
     CircularPad2d CircularPad3d Upsample PixelShuffle PixelUnshuffle ChannelShuffle Unflatten Bilinear EmbeddingBag

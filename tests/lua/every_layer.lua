@@ -70,6 +70,7 @@ for name, given in pairs(plain) do
 end
 layers.LPPool1d = { function() return nn.LPPool1d(2, 2) end, 2, 2, 6 }
 layers.LPPool2d = { function() return nn.LPPool2d(2, 2) end, 2, 1, 4, 4 }
+layers.LPPool3d = { function() return nn.LPPool3d(2, 2) end, 2, 1, 4, 4, 2 }
 layers.Softmax2d = { function() return nn.Softmax2d() end, 2, 3, 2, 2 }
 layers.Threshold = { function() return nn.Threshold(0.1, -2) end, 3, 4 }
 -- Sizes left out: one call sees them.

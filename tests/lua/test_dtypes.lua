@@ -112,7 +112,7 @@ end
 
 function T.test_every_loop_agrees_with_that_of_f64()
   local compared = 0
-  each_row(function(row) return row.elementwise and not row.whole end, function(row)
+  each_row(function(row) return row.elementwise and not row.of_whole end, function(row)
     for _, dtype in ipairs(DTYPES) do
       local accepted, why = 0, nil
       for _, shapes in ipairs(SHAPES) do

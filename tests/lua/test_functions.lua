@@ -400,4 +400,19 @@ function T.test_what_is_refused_names_the_function()
   lu.assertTrue(refused > 1000, refused)
 end
 
+-- Between its voxels a volume that is linear is read as it is; beyond, as zeros or as its border.
+function T.test_volumes_are_read_between_their_voxels()
+  local f64 = { dtype = "f64" }
+  local function at(n) return nb.arange(1, n, f64) - 1 end
+  local volume = at(3):reshape(3, 1, 1) * 100 + at(4):reshape(4, 1) * 10 + at(5)
+  local x, grid = volume:reshape(1, 1, 3, 4, 5), nb.tensor({ { -0.5, 0, 0.25 }, { 1, -1, -1 }, { 3, 0, 0 } }, f64)
+  local function read(o) return nb.grid_sample(x, grid:reshape(1, 1, 1, 3, 3), o):reshape(3):totable() end
+  lu.assertAlmostEquals(read { align_corners = true }[1], 1.25 * 100 + 1.5 * 10 + 1, 1e-12)
+  lu.assertEquals(read { align_corners = true, mode = "nearest" }, { 100 + 20 + 1, 4, 0 })
+  lu.assertAlmostEquals(read { padding_mode = "border" }[3], 100 + 15 + 4, 1e-12)
+  local same = nb.affine_grid(nb.tensor({ { { 1, 0, 0, 0 }, { 0, 1, 0, 0 }, { 0, 0, 1, 0 } } }, f64), { 1, 1, 3, 4, 5 })
+  lu.assertTrue(nb.allclose(nb.grid_sample(x, same), x))
+  lu.assertErrorMsgContains("bicubic", nb.grid_sample, x, same, { mode = "bicubic" })
+end
+
 return T

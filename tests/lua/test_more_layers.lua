@@ -113,24 +113,26 @@ function T.test_volumes_against_sums_written_out()
   nb.seed(6)
   local x = nb.randn(1, 1, 5, 4, 6, f64)
   local k, s = { 2, 3, 2 }, { 1, 1, 2 }
-  local largest, mean = nn.MaxPool3d(k, s)(x), nn.AvgPool3d(k, s)(x)
+  local largest, mean, norm = nn.MaxPool3d(k, s)(x), nn.AvgPool3d(k, s)(x), nn.LPPool3d(2, k, s)(x)
   local conv = nn.Conv3d(1, 1, k, { stride = s }):to("f64")
   local y = conv(x)
   lu.assertEquals(largest.shape, { 1, 1, 4, 2, 3 })
   for a = 1, 4 do
     for b = 1, 2 do
       for c = 1, 3 do
-        local most, sum, product = -math.huge, 0, conv.bias:at(1)
+        local most, sum, product, squares = -math.huge, 0, conv.bias:at(1), 0
         for i = 1, 2 do
           for j = 1, 3 do
             for l = 1, 2 do
               local v = x:at(1, 1, a - 1 + i, b - 1 + j, 2 * (c - 1) + l)
               most, sum, product = math.max(most, v), sum + v, product + v * conv.weight:at(1, 1, i, j, l)
+              squares = squares + v * v
             end
           end
         end
         lu.assertAlmostEquals(largest:at(1, 1, a, b, c), most, 1e-12)
         lu.assertAlmostEquals(mean:at(1, 1, a, b, c), sum / 12, 1e-12)
+        lu.assertAlmostEquals(norm:at(1, 1, a, b, c), math.sqrt(squares), 1e-12)
         lu.assertAlmostEquals(y:at(1, 1, a, b, c), product, 1e-12)
       end
     end

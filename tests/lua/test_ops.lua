@@ -172,7 +172,7 @@ function T.test_the_smallest_sizes()
 end
 
 local function elementwise(row)
-  return row.elementwise and not row.whole and has_inputs(row)
+  return row.elementwise and not row.of_whole and has_inputs(row)
 end
 
 -- Long rows go through loops with wider vectors, short ones do not.

@@ -57,6 +57,9 @@ function T.test_windows_by_their_formulas()
     lu.assertEquals(nb[name .. "_window"](1):totable(), { 1 })
     lu.assertEquals(nb[name .. "_window"](0).shape, { 0 })
   end
+  local window = nb.hamming_window(4, { alpha = 0.5, beta = 0.25, dtype = "f64" })
+  assert_close(window, { 0.25, 0.5, 0.75, 0.5 }, 1e-12)
+  assert_error({ "hann_window", "alpha" }, nb.hann_window, 4, { alpha = 0.5 })
 end
 
 -- Every stretch is what lies about its middle, reflected at the ends, times the window, transformed.

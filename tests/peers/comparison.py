@@ -7,11 +7,9 @@
 # counts is the distance to PyTorch's result in f64, which must be of the order of PyTorch's own.
 import collections
 import importlib
-import json
 import os
 import re
 import sys
-import tempfile
 import warnings
 import zlib
 
@@ -19,8 +17,8 @@ import torch
 
 import exchange
 
+DTYPES = [torch.float32, torch.float64, torch.int64, torch.uint8, torch.bool]
 TOLERANCES = {torch.float32: (1.3e-6, 1e-5), torch.float64: (1e-7, 1e-7)}
-FILE = 100  # cases
 
 
 warnings.simplefilter("ignore")  # of what later versions will do
@@ -35,10 +33,6 @@ def database(module, name):
     except ImportError as problem:
         print("skipped: PyTorch 2.13 and expecttest are needed for %s: %s" % (name, problem))
         sys.exit(77)
-
-
-class Skip(Exception):
-    """Why a case is none: the rule."""
 
 
 def chosen(label, share):
@@ -113,8 +107,12 @@ class Case:
         except RuntimeError:  # what takes whole numbers alone
             return self.outputs
 
-    def line(self, place):
-        """What replay.lua reads; `place` gives a tensor its number."""
+    def line(self, give):
+        """What replay.lua reads; `give` gives an array its number."""
+
+        def place(t):
+            return give(t.detach().contiguous().numpy())
+
         form = (
             "{ tensors = %s, leaves = %s, weights = %s, directions = %s, compile = %s, "
             "make = function(t) return %s end, call = function(t, made) return %s end }"
@@ -129,12 +127,12 @@ class Case:
             self.text,
         )
 
-    def compare(self, result, tensors, own_dtype=False):
+    def compare(self, result, arrays, own_dtype=False):
         """The first difference as a sentence, or None.  With own_dtype nablua's outputs have another dtype, which holds
         the same numbers."""
 
         def mine(places):
-            return [tensors[k] if k else None for k in places]
+            return [torch.from_numpy(arrays[k]) if k else None for k in places]
 
         if len(result["outputs"]) != len(self.outputs):
             return "%d outputs, PyTorch %d" % (len(result["outputs"]), len(self.outputs))
@@ -193,34 +191,6 @@ def difference(mine, theirs):
     )
 
 
-def write_cases(path, cases):
-    """The files that replay.lua reads of these cases."""
-    tensors = []
-
-    def place(t):
-        tensors.append(t)
-        return len(tensors)
-
-    with open(path + ".lua", "w") as file:
-        file.writelines(case.line(place) + "\n" for case in cases)
-    exchange.write_tensors(path + ".safetensors", tensors)
-
-
-def replay(cases):
-    """Of each case what replay.lua gave, and the tensors that this names."""
-    files = [cases[k : k + FILE] for k in range(0, len(cases), FILE)]
-    with tempfile.TemporaryDirectory() as folder:
-        for n, some in enumerate(files):
-            write_cases(os.path.join(folder, str(n + 1)), some)
-        exchange.run_program("replay.lua", folder, str(len(files)))
-        for n, some in enumerate(files):
-            path = os.path.join(folder, str(n + 1))
-            tensors = exchange.read_tensors(path + ".results.safetensors")
-            with open(path + ".json") as file:
-                for case, result in zip(some, json.load(file)):
-                    yield case, result, tensors
-
-
 def reason_of(table, text):
     return next((reason for pattern, reason in table if re.search(pattern, text, re.S)), None)
 
@@ -231,10 +201,10 @@ def judge(title, cases, skipped, tables, at_least):
     refusals, dtypes, deliberate = tables
     counts, shown, differ = collections.Counter(), collections.Counter(), 0
     accepted = collections.Counter()
-    for case, result, tensors in replay(cases):
+    for case, result, arrays in exchange.replay(cases):
         refused = result.get("refused")
         own = reason_of(dtypes, case.label)
-        problem = ("refused: " + refused) if refused else case.compare(result, tensors, own is not None)
+        problem = ("refused: " + refused) if refused else case.compare(result, arrays, own is not None)
         if refused and reason_of(refusals, refused):
             skipped["refused here: " + reason_of(refusals, refused)] += 1
             continue

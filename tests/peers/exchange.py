@@ -1,47 +1,49 @@
 # SPDX-License-Identifier: MIT
-# What passes between PyTorch and nablua: tensors in safetensors files, and calls written as lines of Lua.
+# What passes between a peer and nablua: arrays in safetensors files, calls written as lines of Lua, and their results.
 import json
 import math
 import os
 import subprocess
+import tempfile
 
-import torch
+import numpy
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 NABLUA = os.environ.get("NABLUA", os.path.join(ROOT, "build/release/nablua"))
+FILE = 100  # cases
 
-DTYPES = {"F32": torch.float32, "F64": torch.float64, "I64": torch.int64, "U8": torch.uint8, "BOOL": torch.bool}
-CODES = {dtype: code for code, dtype in DTYPES.items()}
+DTYPES = {"F32": numpy.float32, "F64": numpy.float64, "I64": numpy.int64, "U8": numpy.uint8, "BOOL": numpy.bool_}
+CODES = {numpy.dtype(dtype): code for code, dtype in DTYPES.items()}
 
 
-def read_tensors(path):
+class Skip(Exception):
+    """Why a case is none: the rule."""
+
+
+def read_arrays(path):
     """The tensors of a safetensors file that nablua wrote of a list, in its order."""
     with open(path, "rb") as file:
-        data = bytearray(file.read())
+        data = file.read()
     start = 8 + int.from_bytes(data[:8], "little")
-    tensors = {}
+    arrays = {}
     for name, entry in json.loads(data[8:start]).items():
         if name == "__metadata__":
             continue
-        first, last = entry["data_offsets"]
-        if first == last:
-            tensors[int(name)] = torch.empty(entry["shape"], dtype=DTYPES[entry["dtype"]])
-        else:
-            count = math.prod(entry["shape"])
-            t = torch.frombuffer(data, dtype=DTYPES[entry["dtype"]], count=count, offset=start + first)
-            tensors[int(name)] = t.reshape(entry["shape"]).clone()
-    return tensors
+        count, first = math.prod(entry["shape"]), start + entry["data_offsets"][0]
+        flat = numpy.frombuffer(data, DTYPES[entry["dtype"]], count, first if count else 0)
+        arrays[int(name)] = flat.reshape(entry["shape"]).copy()
+    return arrays
 
 
-def write_tensors(path, tensors):
+def write_arrays(path, arrays):
     """A safetensors file of the list, named 1, 2, ..."""
     header, parts, offset = {}, [], 0
-    for k, t in enumerate(tensors):
-        part = t.detach().contiguous().numpy().tobytes()
+    for k, a in enumerate(arrays):
+        part = a.tobytes()
         header[str(k + 1)] = {
-            "dtype": CODES[t.dtype],
-            "shape": list(t.shape),
+            "dtype": CODES[a.dtype],
+            "shape": list(a.shape),
             "data_offsets": [offset, offset + len(part)],
         }
         parts.append(part)
@@ -72,3 +74,31 @@ def lua(v):
 def run_program(name, folder, *arguments):
     """Runs NAME.lua, which reads and writes files of the folder."""
     subprocess.run([NABLUA, os.path.join(HERE, name), folder, *arguments], check=True)
+
+
+def write_cases(path, cases):
+    """The files that replay.lua reads of these cases; each gives its line, for which it asks numbers of its arrays."""
+    arrays = []
+
+    def place(a):
+        arrays.append(a)
+        return len(arrays)
+
+    with open(path + ".lua", "w") as file:
+        file.writelines(case.line(place) + "\n" for case in cases)
+    write_arrays(path + ".safetensors", arrays)
+
+
+def replay(cases):
+    """Of each case what replay.lua gave, and the arrays that this names."""
+    files = [cases[k : k + FILE] for k in range(0, len(cases), FILE)]
+    with tempfile.TemporaryDirectory() as folder:
+        for n, some in enumerate(files):
+            write_cases(os.path.join(folder, str(n + 1)), some)
+        run_program("replay.lua", folder, str(len(files)))
+        for n, some in enumerate(files):
+            path = os.path.join(folder, str(n + 1))
+            arrays = read_arrays(path + ".results.safetensors")
+            with open(path + ".json") as file:
+                for case, result in zip(some, json.load(file)):
+                    yield case, result, arrays

@@ -207,7 +207,6 @@ def grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=No
     if isinstance(mode, int):
         mode = ("bilinear", "nearest", "bicubic")[mode]
         padding_mode = ("zeros", "border", "reflection")[padding_mode]
-    needs(x.ndim == 4, "a grid of volumes")
     return call(
         "grid_sample", x, grid, mode=mode, padding_mode=padding_mode, align_corners=True if align_corners else None
     )

@@ -10,7 +10,7 @@ from torch.utils import _pytree as tree
 
 import comparison
 import exchange
-from comparison import Skip
+from exchange import Skip
 from wording import T, from_one, needs, places, raw
 
 module_db = comparison.database("common_modules", "module_db")
@@ -28,7 +28,7 @@ POSITIONAL = {
         [k + "Pad%dd" % d for k in ("Zero", "Reflection", "Replication", "Circular") for d in (1, 2, 3)], ["padding"]
     ),
     **dict.fromkeys(["ConstantPad%dd" % d for d in (1, 2, 3)], ["padding", "value"]),
-    **dict.fromkeys(["LPPool1d", "LPPool2d"], ["norm_type", "kernel_size"]),
+    **dict.fromkeys(["LPPool1d", "LPPool2d", "LPPool3d"], ["norm_type", "kernel_size"]),
     "LocalResponseNorm": ["size"],
     "PixelShuffle": ["upscale_factor"],
     "PixelUnshuffle": ["downscale_factor"],
@@ -133,7 +133,7 @@ def make_case(entry, label, sample, training, dtype, seed):
     weights = [(key, v) for key, v in options.items() if isinstance(v, torch.Tensor)]
     values, spec = tree.tree_flatten(bundle)
     tensors = [v for v in values if isinstance(v, torch.Tensor)]
-    needs(all(t.dtype in exchange.CODES for t in tensors), "dtypes that are not here")
+    needs(all(t.dtype in comparison.DTYPES for t in tensors), "dtypes that are not here")
     named, places_left = [], iter(range(1, len(tensors) + 1))
     for v in values:
         named.append(T(next(places_left), v) if isinstance(v, torch.Tensor) else v)

@@ -90,11 +90,6 @@ def plain(x):
     return call("clone", x)
 
 
-def by_bits(name):
-    """A number is a tensor's second operand here."""
-    return lambda x, other: call(name, x, other) if isinstance(x, T) else call(name, other, x)
-
-
 def sized(name):
     return lambda shape, *, dtype=None, device=None, **o: call("" + name, list(shape), dtype=dtype or "f32")
 
@@ -249,9 +244,8 @@ TABLE = {
     "dist": lambda x, y, p=2: call("norm", raw("(%s - %s)" % (x, y)), p=p),
     "isposinf": lambda x: call("eq", x, raw("math.huge")),
     "isneginf": lambda x: call("eq", x, raw("-math.huge")),
-    **{"bitwise_" + name: by_bits("bitwise_" + name) for name in ("and", "or", "xor")},
-    **{"__r%s__" % name: by_bits("bitwise_" + name) for name in ("and", "or", "xor")},
-    "bitwise_not": lambda x: call("bitwise_not", x),
+    **{"bitwise_" + name: renamed("bitwise_" + name) for name in "and or xor not left_shift right_shift".split()},
+    **{"__r%s__" % name: renamed("bitwise_" + name) for name in ("and", "or", "xor")},
     "triangular_solve": lambda b, a, upper=True, transpose=False, unitriangular=False: Call(
         "(function(a, b) return nb.solve_triangular(%s, b, {upper = %s, unitriangular = %s}), a:clone() end)(%s, %s)"
         % (

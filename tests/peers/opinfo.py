@@ -15,7 +15,7 @@ import exchange
 import functions
 import more
 import named
-from comparison import Skip
+from exchange import Skip
 from wording import T, Call, call, from_one, needs, places, raw
 
 op_db = comparison.database("common_methods_invocations", "op_db")
@@ -355,7 +355,6 @@ TABLE = {
     "nn.functional.nll_loss": of_classes("nll", "weight", "ignore_index"),
 }
 
-DTYPES = [torch.float32, torch.float64, torch.int64, torch.uint8, torch.bool]
 
 NAMES = {torch.float32: "f32", torch.float64: "f64", torch.int64: "i64", torch.uint8: "u8", torch.bool: "bool"}
 
@@ -408,7 +407,7 @@ def make_case(op, make, label, sample, dtype, seed):
     for v in values:
         if is_tensor(v):
             v = v.long() if v.dtype in (torch.int32, torch.int16, torch.int8) else v  # of which there are none here
-            needs(v.dtype in DTYPES, "dtypes that are not here")
+            needs(v.dtype in comparison.DTYPES, "dtypes that are not here")
             needs(v.layout == torch.strided, "layouts that are not here")
             tensors.append(v)
             named.append(T(len(tensors), v))
@@ -443,7 +442,7 @@ def labelled_samples(pattern):
         name = name_of(op)
         if name not in TABLE or pattern not in name:
             continue
-        for dtype in DTYPES:
+        for dtype in comparison.DTYPES:
             if not op.supports_dtype(dtype, "cpu"):
                 continue
             torch.manual_seed(1)

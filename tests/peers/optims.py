@@ -8,7 +8,7 @@ import torch
 
 import comparison
 import exchange
-from comparison import Skip
+from exchange import Skip
 from wording import needs
 
 optim_db = comparison.database("common_optimizers", "optim_db")

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
-# Compares nablua with PyTorch: NAME.lua records calls, NAME.py says what each is called in PyTorch.
+# Compares nablua with PyTorch: NAME.lua records calls, NAME.py says what each is called in PyTorch.  `nodes` compares
+# it with ONNX.
 #
 #   run.py NAME [PATTERN [SEED]]
 #
-# PyTorch is taken from the Python that NABLUA_PEER_PYTHON names, else from the one that runs this; where there is none
+# The peer is taken from the Python that NABLUA_PEER_PYTHON names, else from the one that runs this; where it has none
 # the test is skipped (77).  NAME.py defines `peers` (a dict from a call's name to a function of its arguments, or a
 # function that finds one by name) and `at_least`, how many cases there must be; or `main`, which does all of it where
 # the cases are PyTorch's.
@@ -19,19 +20,21 @@ import sys
 import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+OTHERS = {"nodes": ("ONNX", "onnx")}  # what is not compared with PyTorch
 TOLERANCE = {"torch.float32": 1e-5, "torch.float64": 1e-10}
 
 
-def find_torch():
-    """Imports torch here, or goes on in the Python that has it."""
+def find_peer(title, module):
+    """Imports the peer here, or goes on in the Python that has it."""
     other = os.environ.get("NABLUA_PEER_PYTHON")
     if other and not os.environ.get("NABLUA_PEER_STARTED"):
         os.environ["NABLUA_PEER_STARTED"] = "1"
         os.execv(other, [other] + sys.argv)
     try:
-        return importlib.import_module("torch")
+        importlib.import_module("numpy")
+        return importlib.import_module(module)
     except ImportError:
-        print("skipped: %s has no PyTorch; NABLUA_PEER_PYTHON may name a Python that has" % sys.executable)
+        print("skipped: %s has no %s; NABLUA_PEER_PYTHON may name a Python that has" % (sys.executable, title))
         sys.exit(77)
 
 
@@ -141,7 +144,8 @@ def main(name, pattern="", seed="1"):
         exchange.run_program(name + ".lua", folder, seed)
         with open(os.path.join(folder, "cases.json")) as file:
             records = json.load(file)
-        tensors = exchange.read_tensors(os.path.join(folder, "tensors.safetensors"))
+        arrays = exchange.read_arrays(os.path.join(folder, "tensors.safetensors"))
+        tensors = {k: torch.from_numpy(a) for k, a in arrays.items()}
     failed, refused, compared, calls, shown = 0, 0, 0, {}, {}
     for record in records:
         if pattern not in record["name"]:
@@ -169,8 +173,9 @@ def main(name, pattern="", seed="1"):
 
 
 sys.path.insert(0, HERE)
-torch = find_torch()
+torch = find_peer(*OTHERS.get(sys.argv[1], ("PyTorch", "torch")))
 exchange = importlib.import_module("exchange")
-torch.set_num_threads(1)
+if torch.__name__ == "torch":
+    torch.set_num_threads(1)
 if __name__ == "__main__":
     main(*sys.argv[1:])

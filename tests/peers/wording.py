@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-# How a call of PyTorch is worded in Lua: dimensions, places and classes count from 1 there.
+# How a call of a peer is worded in Lua: dimensions, places and classes count from 1 there.
 import exchange
-from comparison import Skip
+from exchange import Skip
 
 
 class T:
-    """A tensor of a sample: how Lua names it, and what PyTorch knows of it."""
+    """A tensor of a sample: how Lua names it, and what the peer knows of it."""
 
     def __init__(self, place, value):
         self.place, self.value = place, value
@@ -15,16 +15,16 @@ class T:
 
     @property
     def ndim(self):
-        return self.value.dim()
+        return self.value.ndim
 
 
 class Call(str):
-    """The text of a call; PyTorch's outputs are changed to what they are here, its first tensor before."""
+    """The text of a call; the peer's outputs are changed to what they are here, its first tensor before."""
 
     before, change, peer = None, None, None
 
     def by(self, peer):
-        """Not PyTorch's operator of the sample, but this function."""
+        """Not the operator of the sample, but this function."""
         self.peer = peer
         return self
 
