@@ -230,6 +230,7 @@ static void on_stepped(void *user, const OptimizerRule *rule, const OptimizerSlo
 }
 
 static Listener ear = {.voice = NB_INNER,
+                       .brief = true,
                        .applied = on_applied,
                        .computing = on_computing,
                        .visiting = on_visiting,

@@ -238,12 +238,13 @@ Tensor *nb_out(Backward *b, int i) {
   return y;
 }
 
-// Whether f(g, y) may be written over g: a gradient of this walk's own, large enough to matter, that has the result's
-// shape.
+// Whether f(g, y) may be written over g: a gradient of this walk's own that nobody keeps, large enough to matter, that
+// has the result's shape.
 static bool may_overwrite(const Backward *b, const Tensor *g, const Tensor *y) {
   enum { LARGE = 4096 };
   const Layout *l = &g->layout, *m = &y->layout;
-  if (!b->last || !nb_unheard() || g->refs != 1 || g->storage->refs != 1 || g->node || g->hooks) return false;
+  if (!b->last || nb_grad_enabled() || nb_is_kept() || g->refs != 1 || g->storage->refs != 1 || g->node || g->hooks)
+    return false;
   if (nb_layout_numel(l) < LARGE || !nb_layout_contiguous(l) || l->dtype != m->dtype) return false;
   return nb_layout_has(l, m->shape, m->ndim) || m->ndim == 0;
 }

@@ -57,6 +57,13 @@ int nb_holders(void) {
   return count;
 }
 
+bool nb_is_kept(void) {
+  if (nb_is_heard(NB_INNER))
+    for (const Listener *l = nb_voices.list[NB_INNER]; l; l = l->next)
+      if (!l->brief) return true;
+  return false;
+}
+
 bool nb_awaits_arrivals(void) {
   if (nb_is_heard(NB_INNER))
     for (const Listener *l = nb_voices.list[NB_INNER]; l; l = l->next)

@@ -34,6 +34,7 @@ typedef struct Applied {
 typedef struct Listener {
   Voice voice;
   bool holds;  // inner: it keeps references to the gradients that leaves receive
+  bool brief;  // inner: it keeps nothing of what it is told was applied, so that results may be written over
 
   // Outer and inner: an operator was applied.
   bool (*applied)(void *user, const Applied *a, Error *err);
@@ -98,6 +99,9 @@ static inline bool nb_is_heard(Voice voice) {
 
 // How many listeners hold what leaves receive.
 int nb_holders(void);
+
+// Whether somebody hears the inner voice who is not brief.
+bool nb_is_kept(void);
 
 // Whether somebody wants to be told of arrivals.
 bool nb_awaits_arrivals(void);
