@@ -2,6 +2,7 @@
 // Opening the module: `nablua.native` and `nablua.core` from C, the rest from embedded Lua sources.
 #include <stdio.h>
 #include <string.h>
+#include <zlib.h>
 
 #include "binding.h"
 #include "nablua/environment.h"
@@ -12,6 +13,15 @@
 #include "traces.h"
 #include "whole.h"
 
+// Pushes the bytes, in a block of Lua's own.
+static const char *push_unpacked(lua_State *L, const Packed *p) {
+  uLongf size = (uLongf)p->size;
+  void *bytes = lua_newuserdatauv(L, p->size, 0);
+  if (uncompress(bytes, &size, p->bytes, (uLong)p->count) != Z_OK || size != p->size)
+    luaL_error(L, "nablua: a part of the program cannot be unpacked: there is not enough memory");
+  return bytes;
+}
+
 // The loader of an embedded source; its index in the list is the upvalue.  Further values are
 // `require`'s: the name and this function.  A source that an interrupt cut short would be missed by what knows of it.
 static int load_source(lua_State *L) {
@@ -20,9 +30,10 @@ static int load_source(lua_State *L) {
   // Compiled code is for the very version that made it, and was made by the build; users' chunks are text only.
   bool compiled = strcmp(lua_ident, nb_lua_compiler) == 0;
   snprintf(chunk, sizeof chunk, "=%s", s->name);
-  if (luaL_loadbufferx(L, (const char *)(compiled ? s->code : s->text), compiled ? s->code_size : s->size, chunk,
-                       compiled ? "b" : "t") != LUA_OK)
-    return lua_error(L);
+  const Packed *p = compiled ? &s->code : &s->text;
+  const char *bytes = push_unpacked(L, p);
+  if (luaL_loadbufferx(L, bytes, p->size, chunk, compiled ? "b" : "t") != LUA_OK) return lua_error(L);
+  lua_remove(L, -2);
   lua_insert(L, 1);
   return nb_call_whole(L, lua_gettop(L) - 1);
 }
@@ -32,7 +43,8 @@ static int source_text(lua_State *L) {
   const char *name = luaL_checkstring(L, 2);
   for (int i = 0; i < nb_lua_source_count; i++) {
     if (strcmp(nb_lua_sources[i].name, name) != 0) continue;
-    lua_pushlstring(L, (const char *)nb_lua_sources[i].text, nb_lua_sources[i].size);
+    const char *text = push_unpacked(L, &nb_lua_sources[i].text);
+    lua_pushlstring(L, text, nb_lua_sources[i].text.size);
     return 1;
   }
   return 0;

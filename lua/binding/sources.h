@@ -5,12 +5,16 @@
 
 #include <stddef.h>
 
+// Bytes as zlib has packed them, and how many they were.
+typedef struct Packed {
+  const unsigned char *bytes;
+  size_t count, size;
+} Packed;
+
 typedef struct LuaSource {
-  const char *name;           // as `require` knows it: "nablua.nn"
-  const unsigned char *text;  // ends with a NUL that `size` does not count
-  size_t size;
-  const unsigned char *code;  // compiled by the Lua that nb_lua_compiler names
-  size_t code_size;
+  const char *name;  // as `require` knows it: "nablua.nn"
+  Packed text;
+  Packed code;  // compiled by the Lua that nb_lua_compiler names
 } LuaSource;
 
 extern const LuaSource nb_lua_sources[];

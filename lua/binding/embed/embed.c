@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: MIT
-// Run by the build: writes the C file that holds the Lua sources, as text and compiled.
+// Run by the build: writes the C file that holds the Lua sources, as text and compiled, packed by zlib.
 //
 //   embed OUTPUT FOLDER LIST      LIST is a file with the sources' names, separated by ';'
 //
 // Compiled they load ten times faster, which is most of the time that a start takes; the text is for help, and for an
-// interpreter of another version than the one that compiled them (module.c compares).
+// interpreter of another version than the one that compiled them (module.c compares).  Packed both take a third of the
+// room; a module is unpacked when it is needed.
 #include <lauxlib.h>
 #include <lua.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <zlib.h>
 
 // Pushes a file's bytes.
 static const char *push_file(lua_State *L, const char *path, size_t *size) {
@@ -27,22 +29,42 @@ static const char *push_file(lua_State *L, const char *path, size_t *size) {
 }
 
 // As string literals: the compiler reads half a megabyte of those at once, and of numbers in seconds.
-static int write_bytes(lua_State *L, const void *bytes, size_t size, void *out) {
-  (void)L;
-  for (size_t i = 0; i < size; i++) fprintf(out, "\\x%02x", ((const unsigned char *)bytes)[i]);
+static void write_packed(lua_State *L, FILE *out, const char *kind, int number, const char *bytes, size_t size) {
+  uLongf room = compressBound((uLong)size);
+  unsigned char *packed = lua_newuserdatauv(L, room, 0);
+  if (compress2(packed, &room, (const unsigned char *)bytes, (uLong)size, Z_BEST_COMPRESSION) != Z_OK)
+    luaL_error(L, "cannot pack %d bytes", (int)size);
+  fprintf(out, "static const unsigned char %s_%d[] = \"", kind, number);
+  for (size_t i = 0; i < room; i++) fprintf(out, "\\x%02x", packed[i]);
+  fprintf(out, "\";\nenum { %s_size_%d = %d };\n", kind, number, (int)size);
+  lua_pop(L, 1);
+}
+
+typedef struct Code {
+  luaL_Buffer buffer;
+  bool begun;
+} Code;
+
+// The buffer may use the stack, and stands above the function that is dumped then.
+static int add(lua_State *L, const void *bytes, size_t size, void *to) {
+  Code *code = to;
+  if (!code->begun) luaL_buffinit(L, &code->buffer);
+  code->begun = true;
+  luaL_addlstring(&code->buffer, bytes, size);
   return 0;
 }
 
 static void write_source(lua_State *L, FILE *out, int number, const char *path, const char *chunk) {
   size_t size;
+  Code code = {.begun = false};
   const char *text = push_file(L, path, &size);
-  fprintf(out, "static const unsigned char text_%d[] = \"", number);
-  write_bytes(L, text, size, out);
+  write_packed(L, out, "text", number, text, size);
   if (luaL_loadbufferx(L, text, size, chunk, "t") != LUA_OK) lua_error(L);
-  fprintf(out, "\";\nstatic const unsigned char code_%d[] = \"", number);
-  lua_dump(L, write_bytes, out, 0);
-  fputs("\";\n", out);
-  lua_pop(L, 2);
+  lua_dump(L, add, &code, 0);
+  luaL_pushresult(&code.buffer);
+  const char *dumped = lua_tolstring(L, -1, &size);
+  write_packed(L, out, "code", number, dumped, size);
+  lua_pop(L, 3);
 }
 
 // "nn/linear.lua" → "=nablua.nn.linear"
@@ -61,8 +83,10 @@ static void write_all(lua_State *L, FILE *out, const char *folder, const char *l
     chunk_name(list, length, chunk, sizeof chunk);
     snprintf(path, sizeof path, "%s/%.*s", folder, (int)length, list);
     if (rows)
-      fprintf(out, "    {\"%s\", text_%d, sizeof text_%d - 1, code_%d, sizeof code_%d - 1},\n", chunk + 1, number,
-              number, number, number);
+      fprintf(
+          out,
+          "    {\"%s\", {text_%d, sizeof text_%d - 1, text_size_%d}, {code_%d, sizeof code_%d - 1, code_size_%d}},\n",
+          chunk + 1, number, number, number, number, number, number);
     else
       write_source(L, out, number, path, chunk);
     number++;
