@@ -123,24 +123,30 @@ end
 
 -- ---- what a curve shows ----
 
-function T.test_a_rising_line_rises_in_dots()
-  -- Dots of a straight line from the bottom left to the top right: each row's first dot is left of the one above.
-  local text = plot.curve({ 0, 1 }, { legend = false }):__display({ width = 40 })["text/plain"]
-  local before, rows = math.huge, 0
+-- In each row with dots the column of the first.
+local function first_dots(curve)
+  local text = plot.curve(curve, { legend = false }):__display({ width = 40 })["text/plain"]
+  local columns = {}
   for _, line in ipairs(pictures.lines(text)) do
-    local column
     for at, code in utf8.codes(line) do
       if code > 0x2800 and code <= 0x28FF then
-        column = utf8.len(line, 1, at)
+        columns[#columns + 1] = utf8.len(line, 1, at)
         break
       end
     end
-    if column then
-      lu.assertTrue(column < before)
-      before, rows = column, rows + 1
-    end
   end
-  lu.assertTrue(rows >= 8)
+  return columns
+end
+
+-- Dots of a straight line from the bottom left to the top right: each row's first dot is left of the one above.  So are
+-- those of a line of more points than there is room for, in the same places.
+function T.test_a_rising_line_rises_in_dots()
+  local columns = first_dots { 0, 1 }
+  lu.assertTrue(#columns >= 8)
+  for i = 2, #columns do lu.assertTrue(columns[i] < columns[i - 1]) end
+  local many = first_dots(nb.linspace(0, 1, 50000))
+  lu.assertEquals(#many, #columns)
+  for i, column in ipairs(many) do lu.assertTrue(math.abs(column - columns[i]) <= 1) end
 end
 
 function T.test_labels_carry_the_last_values()

@@ -140,6 +140,27 @@ function T.test_permutations_are_those_of_the_stream()
   lu.assertTrue(nb.randperm(100000):sort():eq(nb.arange(100000)):all():item())
 end
 
+-- What is drawn for a tensor is of its dtype; for whole numbers and masks f32 with the numbers that f32 gets.
+function T.test_whole_numbers_get_fractions_of_f32()
+  local rows = 0
+  numeric.each_row(function(row)
+    return row.family == "Random numbers" and row.params[1] and row.params[1].kind == "tensor"
+  end, function(row)
+    local function drawn(dtype)
+      nb.seed(SEED)
+      return nb[row.name](nb.ones(2, 30, { dtype = dtype }))
+    end
+    local want = drawn "f32"
+    for _, dtype in ipairs { "bool", "u8", "i64" } do
+      lu.assertEquals(drawn(dtype).dtype, "f32")
+      lu.assertTrue(nb.equal(drawn(dtype), want), dtype)
+    end
+    lu.assertEquals({ want.dtype, drawn("f64").dtype }, { "f32", "f64" })
+    rows = rows + 1
+  end)
+  lu.assertTrue(rows >= 4)
+end
+
 -- Counts of equally likely outcomes; the bound is passed once in a million times, and the seed is fixed.
 local function assert_even(counts, outcomes, total, bound)
   local chi = 0
