@@ -358,4 +358,30 @@ function T.test_a_shared_tensor_stands_in_the_state_under_every_name()
   lu.assertTrue(state["1.weight"] ~= nil and state["1.bias"] ~= nil and state["2.bias"] ~= nil)
 end
 
+-- ---- modules that name each other ----
+
+-- A part may name the net that it is in, and two parts share a tensor: whatever walks through modules comes to an end,
+-- and to each once.
+function T.test_a_part_may_name_its_net()
+  local net = nn.Sequential { nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1) }
+  net[1].owner, net[3].shared = net, net[1].weight
+  lu.assertEquals(#net:parameters(), 4)
+  local modules = 0
+  for _ in net:named_modules() do modules = modules + 1 end
+  lu.assertEquals(modules, 4)
+  net:load_state(net:state())
+  lu.assertIs(net:to("f64"), net)
+  lu.assertEquals({ net[1].weight.dtype, net[3].bias.dtype }, { "f64", "f64" })
+  lu.assertIs(net[3].shared, net[1].weight)
+  net:eval():train():requires_grad(false):requires_grad(true):zero_grad()
+  lu.assertTrue(net[3].training)
+  local called = 0
+  net:apply(function() called = called + 1 end)
+  lu.assertEquals(called, 4)
+  local x = nb.ones(2, 2, { dtype = "f64" })
+  lu.assertEquals(net(x).shape, { 2, 1 })
+  lu.assertStrContains(tostring(net), "Linear(2 → 3)")
+  lu.assertStrContains(tostring(nb.inspect.summary(net, x)), "Tanh")
+end
+
 return T
