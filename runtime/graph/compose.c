@@ -255,6 +255,14 @@ Tensor *nb_on_grad(Backward *b, const char *name, Tensor *y) {
   return nb_apply_inplace(find(name), (Value[NB_MAX_PARAMS]){{.tensor = g}, {.tensor = y}}, b->scope->err) ? g : NULL;
 }
 
+Tensor *nb_into_zeros(Scope *s, const char *name, const Layout *l, Value *args) {
+  enum { MANY = 4096 };
+  Tensor *zeros = args[0].tensor = nb_full(s, l, 0);
+  if (!zeros) return NULL;
+  if (nb_grad_enabled() || nb_layout_numel(l) < MANY) return nb_op(s, name, args);
+  return nb_apply_inplace(find(name), args, s->err) ? zeros : NULL;
+}
+
 static bool wanted(const Backward *b, int edge) {
   const Edge *e = &b->node->edges[edge];
   return e->node || e->leaf;

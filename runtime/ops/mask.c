@@ -133,8 +133,7 @@ static Tensor *put_into_zeros(Scope *s, const Layout *x, Tensor *mask, Tensor *g
   Layout l = *x;
   if (!mask || !g) return NULL;
   l.dtype = g->layout.dtype;
-  Tensor *zeros = nb_full(s, &l, 0);
-  return zeros ? nb_op(s, "masked_put", (Value[]){{.tensor = zeros}, {.tensor = mask}, {.tensor = g}}) : NULL;
+  return nb_into_zeros(s, "masked_put", &l, (Value[NB_MAX_PARAMS]){{0}, {.tensor = mask}, {.tensor = g}});
 }
 
 static bool backward_masked_rows(Backward *b) {

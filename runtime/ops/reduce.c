@@ -428,13 +428,11 @@ static bool extreme_backward(Backward *b) {
   }
   int64_t store;
   Value dims = one_dim(nb_arg(b, 1)->integer, &store);
-  Tensor *place = with_dims(b, nb_out(b, 1), &dims), *zeros = nb_full(s, &x->layout, 0);
+  Tensor *place = with_dims(b, nb_out(b, 1), &dims);
   g = with_dims(b, g, &dims);
-  if (!place || !zeros || !g) return false;
-  return nb_give(
-      b, 0,
-      nb_op(s, "scatter_add",
-            (Value[NB_MAX_PARAMS]){{.tensor = zeros}, {.integer = store}, {.tensor = place}, {.tensor = g}}));
+  if (!place || !g) return false;
+  Value args[NB_MAX_PARAMS] = {{0}, {.integer = store}, {.tensor = place}, {.tensor = g}};
+  return nb_give(b, 0, nb_into_zeros(s, "scatter_add", &x->layout, args));
 }
 
 static int extreme_returns(const Value *args) {

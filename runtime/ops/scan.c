@@ -273,15 +273,11 @@ RUNNING_FORWARD(cummax_forward, >=)
 RUNNING_FORWARD(cummin_forward, <=)
 
 static bool running_backward(Backward *b) {
-  Scope *s = b->scope;
   Tensor *g = b->grad[0], *places = nb_out(b, 1);
   if (!g || g->layout.ndim == 0) return nb_give(b, 0, g);
-  Tensor *zeros = nb_full(s, &g->layout, 0);
-  if (!zeros || !places) return false;
-  return nb_give(b, 0,
-                 nb_op(s, "scatter_add",
-                       (Value[NB_MAX_PARAMS]){
-                           {.tensor = zeros}, {.integer = nb_arg(b, 1)->integer}, {.tensor = places}, {.tensor = g}}));
+  if (!places) return false;
+  Value args[NB_MAX_PARAMS] = {{0}, *nb_arg(b, 1), {.tensor = places}, {.tensor = g}};
+  return nb_give(b, 0, nb_into_zeros(b->scope, "scatter_add", &g->layout, args));
 }
 
 #define EXTREME(NAME, DOC, EXAMPLE)                                                                                    \

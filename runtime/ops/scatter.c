@@ -176,14 +176,10 @@ static bool forward_gather(Call *c, Error *err) {
 }
 
 static bool backward_gather(Backward *b) {
-  Scope *s = b->scope;
   Layout x = nb_in(b, 0)->layout;
   x.dtype = b->grad[0]->layout.dtype;
-  Tensor *zeros = nb_full(s, &x, 0);
-  if (!zeros) return false;
-  return nb_give(
-      b, 0,
-      nb_op(s, "scatter_add", (Value[]){{.tensor = zeros}, *nb_arg(b, 1), *nb_arg(b, 2), {.tensor = b->grad[0]}}));
+  Value args[NB_MAX_PARAMS] = {{0}, *nb_arg(b, 1), *nb_arg(b, 2), {.tensor = b->grad[0]}};
+  return nb_give(b, 0, nb_into_zeros(b->scope, "scatter_add", &x, args));
 }
 
 static bool shape_scatter(Call *c, Error *err) {

@@ -328,17 +328,11 @@ static bool forward_topk(Call *c, Error *err) {
 
 // Every value goes back to where it came from.
 static bool send_back(Backward *b, int64_t dim) {
-  Scope *s = b->scope;
   Layout x = nb_in(b, 0)->layout;
   if (x.ndim == 0) return nb_give(b, 0, b->grad[0]);
   x.dtype = b->grad[0]->layout.dtype;
-  Tensor *zeros = nb_full(s, &x, 0);
-  if (!zeros) return false;
-  return nb_give(
-      b, 0,
-      nb_op(
-          s, "scatter_add",
-          (Value[]){{.tensor = zeros}, {.integer = dim ? dim : -1}, {.tensor = nb_out(b, 1)}, {.tensor = b->grad[0]}}));
+  Value args[NB_MAX_PARAMS] = {{0}, {.integer = dim ? dim : -1}, {.tensor = nb_out(b, 1)}, {.tensor = b->grad[0]}};
+  return nb_give(b, 0, nb_into_zeros(b->scope, "scatter_add", &x, args));
 }
 
 static bool backward_sort(Backward *b) {

@@ -91,6 +91,33 @@ function T.test_no_reduction_copies_what_it_reads()
   end
 end
 
+-- The gradient of what reads a part of a million numbers is made where it stays; of a table that is used twice, beside
+-- the first.
+function T.test_gradients_of_what_reads_parts_take_their_room_once()
+  local bytes, words = 10000 * 100 * 4, nb.randint(1, 10000, { 20 })
+  local w = nb.rand(10000, 100, { requires_grad = true })
+  local layer = nb.nn.Embedding(10000, 100)
+  layer.weight = w
+  local few = nb.zeros(10000, 100, { dtype = "bool" })
+  few[3] = true
+  local reads = {
+    embedding = function() return layer(words) end,
+    index_select = function() return w:index_select(1, words) end,
+    gather = function() return w:gather(1, words:reshape(20, 1)) end,
+    masked_select = function() return w:masked_select(few) end,
+    max = function() return (w:max(2)) end,
+    topk = function() return (w:topk(3, 2)) end,
+  }
+  local function walk(J)
+    w.grad = nil
+    return peak_of(function() J:backward() end)
+  end
+  for name, read in pairs(reads) do lu.assertTrue(walk(read():sum()) < 1.3 * bytes, name) end
+  lu.assertTrue(walk(layer(words):sum() + nb.linear(nb.ones(2, 100), w):sum()) < 2.3 * bytes)
+  local want = nb.zeros(10000, 100):index_add(1, words, nb.ones(20, 100)) + 2
+  lu.assertTrue((w.grad - want):abs():max():item() < 1e-5)
+end
+
 -- What a reduction must give, element by element, from the numbers in Lua.
 local expected = {
   sum = function(v)

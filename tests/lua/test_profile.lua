@@ -45,6 +45,30 @@ function T.test_convolution()
   lu.assertEquals(p.flops, 2 * results * (4 // 2) * 3 * 3 + results)
 end
 
+-- A product of two has two gradients, each of as many multiplications as it has itself.
+function T.test_gradients_of_products_cost_what_they_do()
+  local function leaf(...) return nb.randn(..., { requires_grad = true }) end
+  local products = {
+    { 2 * (2 * 6 * 4 * 4) * (2 * 3 * 2), function(x, w)
+      return nb.conv2d(x, w, nil, { stride = 2, padding = 1, groups = 2 })
+    end, leaf { 2, 4, 7, 6 }, leaf { 6, 2, 3, 2 } },
+    { 2 * (2 * 6 * 5) * (4 * 3), nb.conv1d, leaf { 2, 4, 7 }, leaf { 6, 4, 3 } },
+    { 2 * (2 * 4 * 7 * 6) * (2 * 3 * 2), function(x, w) return nb.conv_transpose2d(x, w, nil, { stride = 2 }) end,
+      leaf { 2, 4, 7, 6 }, leaf { 4, 2, 3, 2 } },
+    { 2 * (3 * 4 * 5) * 6, nb.matmul, leaf { 3, 4, 6 }, leaf { 3, 6, 5 } },
+    { 2 * (4 * 5) * 6, nb.linear, leaf { 4, 6 }, leaf { 5, 6 } },
+  }
+  for k, product in ipairs(products) do
+    local forward, backward = 0, 0
+    local p = inspect.profile(function() product[2](product[3], product[4]):sum():backward() end)
+    for _, row in ipairs(p.rows) do
+      if row.op ~= "sum" and row.phase == "forward" then forward = forward + row.flops end
+      if row.op ~= "sum" and row.phase == "backward" then backward = backward + row.flops end
+    end
+    lu.assertEquals({ forward, backward }, { product[1], 2 * product[1] }, k)
+  end
+end
+
 function T.test_attention()
   local b, h, t, s, d = 2, 3, 5, 7, 4
   local q, k, v = nb.randn(b, h, t, d), nb.randn(b, h, s, d), nb.randn(b, h, s, d)

@@ -78,6 +78,10 @@ struct Backward {
 // result takes δ's place where it can, which spares memory's time.
 Tensor *nb_on_grad(Backward *b, const char *name, Tensor *y);
 
+// Applies an operator that also works in place to zeros of that layout and to args[1], args[2] ...; args[0] becomes the
+// zeros.  Many zeros are written into where the rule is not recorded, so that a gradient takes its room once.
+Tensor *nb_into_zeros(Scope *s, const char *name, const Layout *l, Value *args);
+
 // A tensor argument as its row's parameter i (of lists: the jth with nb_in_list).  Of elementwise rows it comes in the
 // dtype of δ, in which the forward computed; else as it was given.
 Tensor *nb_in(Backward *b, int i);
