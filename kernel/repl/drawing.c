@@ -270,11 +270,14 @@ static bool find_brackets(int last, size_t *one, size_t *other) {
 
 // ---- painting ----
 
+// In the place of a prompt: that more is above or below.  Above, the prompt is out of sight, and what it says of vi's
+// mode is said here.
 static void paint_mark(int line, const char *mark, const char *ascii) {
   Place p = after_prompt(line);
   for (int i = 0; i + 2 < p.column; i++) canvas_put(" ", 1, 1, STYLE_NOTE);
   if (p.column >= 2) canvas_put(canvas_is_utf8() ? mark : ascii, canvas_is_utf8() ? strlen(mark) : 1, 1, STYLE_NOTE);
-  if (p.column >= 1) canvas_put(" ", 1, 1, STYLE_PLAIN);
+  bool commands = line == top.line && block_in_commands();
+  if (p.column >= 1) canvas_put(commands ? ":" : " ", 1, 1, commands ? STYLE_NOTE : STYLE_PLAIN);
 }
 
 // What is suggested behind the cursor, as far as there is room; lines of it have prompts.

@@ -135,6 +135,17 @@ class Vi(unittest.TestCase):
         self.t.type("yliQ\x1bP^iW\x1b_x")  # a terminal's answers begin with Esc P, Esc ^ and Esc _, too
         self.until(["x = 1Q1"], (1, 1))
 
+    def test_the_mode_is_seen_where_the_prompt_is_not(self):
+        self.begin()
+        self.addCleanup(self.t.close)
+        self.t.resize(40, 6)
+        self.t.type("\x1b[200~" + "\n".join(["f {"] + ["  %d," % i for i in range(9)] + ["}"]) + "\x1b[201~")
+        self.t.wait_for(r"\A ↑   4,\n[\s\S]*\| }\Z")
+        self.t.type("\x1b")
+        self.t.wait_for(r"\A ↑:  4,\n[\s\S]*\| }\Z")
+        self.t.type("A")
+        self.t.wait_for(r"\A ↑   4,\n[\s\S]*\| }\Z")
+
     def test_a_comment(self):
         self.begin()
         self.addCleanup(self.t.close)
