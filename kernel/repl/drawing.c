@@ -368,23 +368,24 @@ void drawing_redraw(void) {
   Place cursor = walk(line, (size_t)rl_point, -1, &at);
   Suggestion suggestion = {0};
   const char *call = NULL;
-  if (!finishing && !search && !menu_is_open()) {
-    suggestion = hints_suggestion(&lines);
+  if (!finishing && !search) {
+    if (!menu_is_open()) suggestion = hints_suggestion(&lines);
     call = hints_call(&lines);
   }
   int rows = 0;
   for (int i = 0; menu_is_open() && i < lines.count && rows < height; i++) rows += rows_of(i);
-  int foot = finishing ? 0 : menu_is_open() ? menu_height(width, height, rows) : search || call ? 1 : 0;
+  int menu = finishing || !menu_is_open() ? 0 : menu_height(width, height, rows);
+  if (menu > 0 && rows + menu >= height) call = NULL;  // there is room for one of them
+  int foot = finishing ? 0 : menu + (search || call);
   if (foot >= height) foot = height - 1;
   paint_block(line, cursor.row, height - foot, &suggestion);
   if (foot > 0) {
     canvas_more(height);
-    if (menu_is_open())
-      menu_paint(width, foot);
-    else if (search)
+    if (search)
       canvas_next_row(), paint_search();
-    else
+    else if (call)
       canvas_next_row(), hints_paint_call(width);
+    if (menu > 0) menu_paint(width, foot - (call != NULL));
   }
   canvas_show();
   drawn_width = width;
