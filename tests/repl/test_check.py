@@ -145,10 +145,12 @@ class Check(unittest.TestCase):
         notebooks = [p for p in glob.glob(os.path.join(ROOT, "examples/*.ipynb")) if not any(w in p for w in left_out)]
         transcripts = sorted(glob.glob(os.path.join(ROOT, "tests/sessions/*.txt")))
         if not os.environ.get("NABLUA_PROVE"):
-            transcripts = transcripts[::6] + [os.path.join(ROOT, "tests/sessions/interrupts.txt")]
+            always = "interrupts breakpoint debug_command stops".split()  # those that do more than show
+            transcripts = sorted({*transcripts[::6], *(os.path.join(ROOT, "tests/sessions/%s.txt" % name) for name in always)})
         status, said = self.check(*notebooks, *transcripts)
         self.assertEqual(status, 0, said)
         self.assertEqual(len(said.splitlines()), 2 * len(notebooks) + len(transcripts))
+        print("figure: nablua check passes %d notebooks and %d transcripts" % (len(notebooks), len(transcripts)), flush=True)
 
     def test_lies_in_transcripts(self):
         good = "-- a title\n1> x = 1\n2> x + 1\n2\n3> function f()\n |   error 'x'\n | end\n4> f()\ninput 3:2: x\n...\n" \
