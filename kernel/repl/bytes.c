@@ -188,16 +188,6 @@ static void read_ss3(Key *k) {
   }
 }
 
-// What the terminal answers to a question, up to its end mark.
-static void read_answer(Key *k) {
-  int before = 0, byte = 0;
-  while (comes_within(REST_MS) && (byte = one_byte()) >= 0) {
-    if (byte == '\a' || (before == '\033' && byte == '\\')) break;
-    before = byte;
-  }
-  k->length = 0;
-}
-
 // Whether somebody has given the key a meaning: we, or the user in his inputrc.
 static bool is_bound(const char *bytes, size_t length) {
   int type;
@@ -205,15 +195,35 @@ static bool is_bound(const char *bytes, size_t length) {
   return f && type != ISKMAP;
 }
 
-static void hold(const char *bytes, size_t length) {
-  if (!make_room()) return;
+// Puts bytes before those that are to be handed out.
+static bool put_back(const char *bytes, size_t length) {
+  if (!make_room()) return false;
   size_t left = ahead.end - ahead.at;
-  if (length + left > ahead.size) return;
+  if (length + left > ahead.size) return false;
   memmove(ahead.bytes + length, ahead.bytes + ahead.at, left);
   memcpy(ahead.bytes, bytes, length);
   ahead.at = 0;
   ahead.end = length + left;
-  ahead.of_key = length;
+  return true;
+}
+
+static void hold(const char *bytes, size_t length) {
+  if (put_back(bytes, length)) ahead.of_key = length;
+}
+
+// Takes what the terminal answers to a question, up to its end mark.  In vi's modes it may be Esc and commands, P or ^,
+// as well: false then, and nothing is taken, when no mark comes.
+static bool read_answer(void) {
+  bool vi = rl_editing_mode == 0, ended = false;
+  Text text = {0};
+  for (int before = 0, byte; !ended && comes_within(vi ? ESCAPE_MS : REST_MS) && (byte = one_byte()) >= 0;
+       before = byte) {
+    ended = byte == '\a' || (before == '\033' && byte == '\\');
+    if (vi) text_add(&text, &(char){(char)byte}, 1);
+  }
+  if (vi && !ended && !text.failed) put_back(text.data, text.length);
+  text_free(&text);
+  return ended || !vi;
 }
 
 // Reads what follows an Esc.  True when readline gets the Esc, and what is held after it.  In vi's modes Esc and a
@@ -238,8 +248,7 @@ static bool read_key(void) {
     case 'P':
     case '_':
     case '^':
-      if (!comes_within(ESCAPE_MS)) break;
-      read_answer(&k);
+      if (!comes_within(ESCAPE_MS) || !read_answer()) break;
       return false;
     default:
       from = 0;

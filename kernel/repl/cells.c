@@ -72,9 +72,16 @@ static char *ask(void *user, const char *prompt, bool hidden, size_t *length) {
   return line;
 }
 
+// Answers are inputs of a paused prompt, too; without one more it goes on.
+static bool paused(void *user, const char *prompt, char **input, size_t *length) {
+  if (prompt) *input = ask(user, prompt, false, length);
+  return *input;
+}
+
 Sink cells_sink(const char *marker) {
   mark = marker;
-  return (Sink){.value = value, .page = page, .display = display, .clear = clear, .error = error, .ask = ask};
+  return (Sink){
+      .value = value, .page = page, .display = display, .clear = clear, .error = error, .ask = ask, .paused = paused};
 }
 
 // So many bytes from a descriptor of our own, so that a program that is run cannot take them; NULL at the end.
@@ -123,6 +130,7 @@ void cells_run(Session *s, const char *marker) {
     free(answers);
     answers = take(cells, more);
     if (!code) break;
+    session_allow_pauses(s, more > 0);
     stop_soon(interrupt);
     session_eval(s, code, length);
     stop_soon(false);

@@ -270,11 +270,14 @@ static bool find_brackets(int last, size_t *one, size_t *other) {
 
 // ---- painting ----
 
+// In the place of a prompt: that more is above or below.  Above, the prompt is out of sight, and what it says of vi's
+// mode is said here.
 static void paint_mark(int line, const char *mark, const char *ascii) {
   Place p = after_prompt(line);
   for (int i = 0; i + 2 < p.column; i++) canvas_put(" ", 1, 1, STYLE_NOTE);
   if (p.column >= 2) canvas_put(canvas_is_utf8() ? mark : ascii, canvas_is_utf8() ? strlen(mark) : 1, 1, STYLE_NOTE);
-  if (p.column >= 1) canvas_put(" ", 1, 1, STYLE_PLAIN);
+  bool commands = line == top.line && block_in_commands();
+  if (p.column >= 1) canvas_put(commands ? ":" : " ", 1, 1, commands ? STYLE_NOTE : STYLE_PLAIN);
 }
 
 // What is suggested behind the cursor, as far as there is room; lines of it have prompts.
@@ -365,23 +368,24 @@ void drawing_redraw(void) {
   Place cursor = walk(line, (size_t)rl_point, -1, &at);
   Suggestion suggestion = {0};
   const char *call = NULL;
-  if (!finishing && !search && !menu_is_open()) {
-    suggestion = hints_suggestion(&lines);
+  if (!finishing && !search) {
+    if (!menu_is_open()) suggestion = hints_suggestion(&lines);
     call = hints_call(&lines);
   }
   int rows = 0;
   for (int i = 0; menu_is_open() && i < lines.count && rows < height; i++) rows += rows_of(i);
-  int foot = finishing ? 0 : menu_is_open() ? menu_height(width, height, rows) : search || call ? 1 : 0;
+  int menu = finishing || !menu_is_open() ? 0 : menu_height(width, height, rows);
+  if (menu > 0 && rows + menu >= height) call = NULL;  // there is room for one of them
+  int foot = finishing ? 0 : menu + (search || call);
   if (foot >= height) foot = height - 1;
   paint_block(line, cursor.row, height - foot, &suggestion);
   if (foot > 0) {
     canvas_more(height);
-    if (menu_is_open())
-      menu_paint(width, foot);
-    else if (search)
+    if (search)
       canvas_next_row(), paint_search();
-    else
+    else if (call)
       canvas_next_row(), hints_paint_call(width);
+    if (menu > 0) menu_paint(width, foot - (call != NULL));
   }
   canvas_show();
   drawn_width = width;

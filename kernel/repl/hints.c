@@ -189,11 +189,28 @@ static void find_parameter(const char *s, int number, size_t *begin, size_t *end
   }
 }
 
+// Puts a piece as far as there is room, and says so where there is too little; the room that is left.
+static int put_piece(const char *text, size_t length, int room, int style) {
+  if (length <= (size_t)room) return room - canvas_put_cut(text, length, room, style);
+  canvas_put_cut(text, length, room - 3, style);
+  canvas_put_cut("...", 3, 3, STYLE_NOTE);
+  return 0;
+}
+
+// One row; of a signature that is longer, what precedes the parameter that is typed gives way to it.
 void hints_paint_call(int width) {
-  size_t begin, end, length = strlen(call.signature);
-  find_parameter(call.signature, call.argument, &begin, &end);
-  int room = width - 1;
-  room -= canvas_put_cut(call.signature, begin, room, STYLE_NOTE);
-  room -= canvas_put_cut(call.signature + begin, end - begin, room, STYLE_BRACKET);
-  canvas_put_cut(call.signature + end, length - end, room, STYLE_NOTE);
+  enum { NARROW = 8 };
+  const char *s = call.signature, *open = strchr(s, '(');
+  size_t begin, end, length = strlen(s);
+  find_parameter(s, call.argument, &begin, &end);
+  int room = width > NARROW ? width - 1 : NARROW;
+  size_t head = open ? (size_t)(open + 1 - s) : 0;
+  if (end + 3 > (size_t)room && head > 0 && head + NARROW < begin && head + NARROW < (size_t)room) {
+    room -= canvas_put_cut(s, head, room, STYLE_NOTE);
+    room -= canvas_put_cut("... ", 4, room, STYLE_NOTE);
+  } else {
+    room = put_piece(s, begin, room, STYLE_NOTE);
+  }
+  if (room > 3) room = put_piece(s + begin, end - begin, room, STYLE_BRACKET);
+  if (room > 3) put_piece(s + end, length - end, room, STYLE_NOTE);
 }

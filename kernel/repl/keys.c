@@ -152,6 +152,19 @@ static int run(int count, int key) {
   return 0;
 }
 
+int keys_comment(int count, int key) {
+  (void)count, (void)key;
+  rl_begin_undo_group();
+  for (int at = 0;; at = block_line_end(at) + 1) {
+    rl_point = at;
+    rl_insert_text("-- ");
+    if (block_line_end(at) >= rl_end) break;
+  }
+  rl_end_undo_group();
+  keys_enter(true);
+  return 0;
+}
+
 // "end" and its kin go back to where their block began.
 static int close_block(int count, int key) {
   static const char *const closers[] = {"end", "until", "else", "elseif", "}", ")"};
@@ -504,8 +517,8 @@ void keys_open(Session *s) {
                                  {'S' & 31, search_forward}};
   static const Named emacs[] = {{'A' & 31, home},        {'E' & 31, end_of_line}, {'F' & 31, forward},
                                 {'K' & 31, kill_to_end}, {'P' & 31, keys_up},     {'N' & 31, keys_down}};
-  static const Named meta[] = {{'f', forward_word}, {'b', back_word}, {'<', block_home},
-                               {'>', block_end},    {'\r', new_line}, {'\n', new_line}};
+  static const Named meta[] = {{'f', forward_word}, {'b', back_word}, {'<', block_home},  {'>', block_end},
+                               {'\r', new_line},    {'\n', new_line}, {'#', keys_comment}};
   Keymap maps[] = {emacs_standard_keymap, vi_insertion_keymap, vi_movement_keymap};
   session = s;
   for (int m = 0; m < 3; m++) sequences_bind(maps[m], named, sizeof named / sizeof *named);

@@ -31,6 +31,9 @@ void keys_enter(bool anywhere);
 // Begins a line at the cursor, indented as the code before it asks.
 void keys_insert_line(void);
 
+// Makes all lines comments and ends the input.
+int keys_comment(int count, int key);
+
 // A long text from a terminal without brackets around pastes comes as keys.
 bool keys_are_pasted(void);
 

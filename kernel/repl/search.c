@@ -145,12 +145,18 @@ static bool take_key(Search *s, int key) {
   return true;
 }
 
-static int search(int direction) {
-  if (!hints_are_for_input()) return rl_ding();
+// `again`: from the input that is shown on, for what was looked for before.
+static int search(int direction, bool again) {
+  if (!hints_are_for_input() || (again && last.length == 0)) return rl_ding();
   want_older();
   Search s = {.at = history_length, .direction = direction, .typed = strdup(rl_line_buffer), .point = rl_point};
   if (!s.typed) return 0;
-  using_history();
+  if (again) {
+    s.at = where_history();
+    take_key(&s, direction < 0 ? 'R' & 31 : 'S' & 31);
+  } else {
+    using_history();
+  }
   int key;
   do {
     draw(&s);
@@ -174,10 +180,20 @@ static int search(int direction) {
 
 int search_back(int count, int key) {
   (void)count, (void)key;
-  return search(-1);
+  return search(-1, false);
 }
 
 int search_forward(int count, int key) {
   (void)count, (void)key;
-  return search(1);
+  return search(1, false);
+}
+
+int search_again_back(int count, int key) {
+  (void)count, (void)key;
+  return search(-1, true);
+}
+
+int search_again_forward(int count, int key) {
+  (void)count, (void)key;
+  return search(1, true);
 }

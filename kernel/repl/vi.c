@@ -12,9 +12,13 @@
 
 #include "block.h"
 #include "bytes.h"
+#include "drawing.h"
 #include "keys.h"
+#include "motions.h"
 #include "search.h"
+#include "stop.h"
 #include "text.h"
+#include "unicode.h"
 
 // What was deleted or copied last; whole lines stand without their last line end.
 static struct {
@@ -25,206 +29,9 @@ static struct {
 static bool inserting;  // text is typed, as one step to undo
 static char *change;    // the keys of the last change
 static bool keeping;    // its keys are being kept
-static int find_key, find_char;
-
-// ---- motions ----
-
-typedef struct Motion {
-  int to;
-  bool inclusive, lines, fails;
-} Motion;
-
-typedef enum Class { BLANK, WORD, OTHER, EMPTY_LINE } Class;
-
-static Class class_at(int at, bool big) {
-  unsigned char c = (unsigned char)rl_line_buffer[at];
-  if (c == '\n' && (at == 0 || rl_line_buffer[at - 1] == '\n')) return EMPTY_LINE;
-  if (c == ' ' || c == '\t' || c == '\n') return BLANK;
-  return big || isalnum(c) || c == '_' || c >= 0x80 ? WORD : OTHER;
-}
-
-static int next_word(int at, bool big) {
-  Class before = at < rl_end ? class_at(at, big) : BLANK;
-  while (at < rl_end && before != BLANK && class_at(at, big) == before) {
-    at = block_next(at);
-    if (before == EMPTY_LINE) break;
-  }
-  while (at < rl_end && class_at(at, big) == BLANK) at++;
-  return at;
-}
-
-static int word_end(int at, bool big) {
-  at = block_next(at);
-  while (at < rl_end && (class_at(at, big) == BLANK || class_at(at, big) == EMPTY_LINE)) at++;
-  if (at >= rl_end) return rl_end > 0 ? block_before(rl_end) : 0;
-  Class c = class_at(at, big);
-  for (int next; (next = block_next(at)) < rl_end && class_at(next, big) == c;) at = next;
-  return at;
-}
-
-static int word_before(int at, bool big) {
-  while (at > 0 && class_at(block_before(at), big) == BLANK) at = block_before(at);
-  if (at == 0) return 0;
-  Class c = class_at(block_before(at), big);
-  while (at > 0 && class_at(block_before(at), big) == c) {
-    at = block_before(at);
-    if (c == EMPTY_LINE) break;
-  }
-  return at;
-}
-
-// f, t, F, T: to a character of the line.
-static Motion to_character(int key, int wanted, int count, bool again) {
-  int begin = block_line_begin(rl_point), end = block_line_end(rl_point), at = rl_point;
-  bool back = key == 'F' || key == 'T', before = key == 't' || key == 'T';
-  if (again && before) at = back ? block_before(at) : block_next(at);
-  for (; count > 0; count--) {
-    do {
-      if (back ? at <= begin : at >= end) return (Motion){.fails = true};
-      at = back ? block_before(at) : block_next(at);
-      if (at == end) return (Motion){.fails = true};
-    } while ((unsigned char)rl_line_buffer[at] != wanted);
-  }
-  if (before) at = back ? block_next(at) : block_before(at);
-  return (Motion){.to = at, .inclusive = !back};
-}
-
-static Motion repeat_find(int key, int count) {
-  static const char keys[] = "fFtTf";
-  const char *k = find_key ? strchr(keys, find_key) : NULL;
-  if (!k) return (Motion){.fails = true};
-  int again = key == ';' ? find_key : islower(find_key) ? toupper(find_key) : tolower(find_key);
-  return to_character(again, find_char, count, true);
-}
-
-static Motion to_line(int count, int by) {
-  int at = rl_point;
-  for (; count > 0; count--) {
-    int edge = by < 0 ? block_line_begin(at) : block_line_end(at);
-    if (by < 0 ? edge == 0 : edge == rl_end) return (Motion){.fails = true};
-    at = by < 0 ? edge - 1 : edge + 1;
-  }
-  return (Motion){.to = at, .lines = true};
-}
-
-static int line_number(int number) {
-  int at = 0;
-  for (; number > 1 && block_line_end(at) < rl_end; number--) at = block_line_end(at) + 1;
-  return at;
-}
-
-static Motion to_bracket(void) {
-  int before = rl_point, end = block_line_end(rl_point);
-  while (rl_point < end && !strchr("()[]{}", rl_line_buffer[rl_point])) rl_point++;
-  int from = rl_point;
-  if (from < end) rl_vi_match(1, '%');
-  Motion m = {.to = rl_point, .inclusive = true, .fails = from == end || rl_point == from};
-  rl_point = before;
-  return m;
-}
-
-// Where a key moves from the cursor; `explicit` when a count was typed.
-static Motion motion_of(int key, int count, bool explicit) {
-  Motion m = {.to = rl_point};
-  bool big = key == 'W' || key == 'B' || key == 'E';
-  int begin = block_line_begin(rl_point), end = block_line_end(rl_point);
-  switch (key) {
-    case 'h':
-    case 127:
-    case '\b':
-      for (; count > 0 && m.to > begin; count--) m.to = block_before(m.to);
-      break;
-    case 'l':
-    case ' ':
-      for (; count > 0 && m.to < end; count--) m.to = block_next(m.to);
-      break;
-    case 'w':
-    case 'W':
-      for (; count > 0; count--) m.to = next_word(m.to, big);
-      break;
-    case 'b':
-    case 'B':
-      for (; count > 0; count--) m.to = word_before(m.to, big);
-      break;
-    case 'e':
-    case 'E':
-      for (; count > 0; count--) m.to = word_end(m.to, big);
-      m.inclusive = true;
-      break;
-    case '0':
-      m.to = begin;
-      break;
-    case '^':
-      m.to = block_indent_end(rl_point);
-      break;
-    case '$':
-      for (m.to = end; count > 1 && m.to < rl_end; count--) m.to = block_line_end(m.to + 1);
-      break;
-    case '|':
-      m.to = block_at_column(rl_point, count - 1);
-      break;
-    case 'j':
-      return to_line(count, 1);
-    case 'k':
-      return to_line(count, -1);
-    case 'G':
-      return (Motion){.to = explicit ? line_number(count) : rl_end, .lines = true};
-    case 'g':
-      return (Motion){.to = line_number(count), .lines = true, .fails = rl_read_key() != 'g'};
-    case '%':
-      return to_bracket();
-    case 'f':
-    case 'F':
-    case 't':
-    case 'T':
-      find_key = key;
-      find_char = rl_read_key();
-      return to_character(key, find_char, count, false);
-    case ';':
-    case ',':
-      return repeat_find(key, count);
-    default:
-      m.fails = true;
-  }
-  return m;
-}
-
-// iw, aw and what stands between brackets or quotes, with them or without.
-static bool text_object(bool around, int key, int *begin, int *end) {
-  static const char pairs[] = "()[]{}\"\"''";
-  int at = rl_point;
-  if (key == 'b') key = '(';
-  if (key == 'B') key = '{';
-  if (key == 'w') {
-    Class c = at < rl_end ? class_at(at, false) : BLANK;
-    int first = block_line_begin(at), last = block_line_end(at);
-    for (*begin = at; *begin > first && class_at(block_before(*begin), false) == c;) *begin = block_before(*begin);
-    for (*end = at; *end < last && class_at(*end, false) == c;) *end = block_next(*end);
-    while (around && *end < last && class_at(*end, false) == BLANK) (*end)++;
-    return *end > *begin;
-  }
-  const char *pair = key > 0 && key < 128 ? strchr(pairs, key) : NULL;
-  if (!pair) return false;
-  char open = pairs[(pair - pairs) / 2 * 2], close = pairs[(pair - pairs) / 2 * 2 + 1];
-  int first = open == close ? block_line_begin(at) : 0, last = open == close ? block_line_end(at) : rl_end, depth = 0;
-  if (at > first && rl_line_buffer[at] == close && open != close) at--;
-  for (*begin = at; *begin >= first; (*begin)--) {
-    if (rl_line_buffer[*begin] == close && open != close) depth++;
-    if (rl_line_buffer[*begin] == open && depth-- == 0) break;
-  }
-  if (*begin < first) return false;
-  depth = 0;
-  for (*end = *begin + 1; *end < last; (*end)++) {
-    if (rl_line_buffer[*end] == open && open != close) depth++;
-    if (rl_line_buffer[*end] == close && depth-- == 0) break;
-  }
-  if (*end >= last) return false;
-  if (around)
-    (*end)++;
-  else
-    (*begin)++;
-  return true;
-}
+// How many times more what is typed stands there once that has ended, where it began, and whether it is whole lines.
+static int repeats, typed_from;
+static bool typed_lines;
 
 // ---- changing ----
 
@@ -237,7 +44,27 @@ static void keep(int begin, int end, bool lines) {
 static void insert(void) {
   if (!inserting) rl_begin_undo_group();
   inserting = true;
+  repeats = 0;
   block_leave_commands();
+}
+
+// What is typed from here on stands there as often as the count says.
+static void insert_often(int count) {
+  insert();
+  repeats = count - 1;
+  typed_from = rl_point;
+  typed_lines = false;
+}
+
+static void repeat_typed(void) {
+  int end = rl_point;
+  if (repeats <= 0 || end <= typed_from || end > rl_end) return;
+  char *typed = rl_copy_text(typed_from, end);
+  for (; typed && repeats > 0; repeats--) {
+    if (typed_lines) rl_insert_text("\n");
+    rl_insert_text(typed);
+  }
+  free(typed);
 }
 
 static void delete_text(int begin, int end) {
@@ -273,9 +100,9 @@ static void operate(int operator, int begin, int end, bool lines) {
     shift_lines(begin, end, operator== '>');
     return;
   }
-  keep(begin, end, lines);
+  if (end > begin || lines) keep(begin, end, lines);
   if (operator== 'y') {
-    rl_point = lines && begin < rl_point ? rl_point : begin;
+    if (!lines || rl_point > end || rl_point < begin) rl_point = begin;
   } else if (operator== 'c') {
     int from = lines ? block_indent_end(begin) : begin;
     insert();
@@ -290,14 +117,32 @@ static void operate(int operator, int begin, int end, bool lines) {
   }
 }
 
+// What an operator does with what a motion passes.
+static void operate_to(int operator, Motion m) {
+  int begin = m.to < rl_point ? m.to : rl_point, end = m.to < rl_point ? rl_point : m.to;
+  if (m.inclusive) end = block_next(end);
+  int from = block_line_begin(end);
+  if (!m.lines && !m.inclusive && end == from && begin < from) {
+    // What ends at the beginning of a line ends in the line before, and is whole lines when it began as one.
+    end--;
+    m.lines = begin <= block_indent_end(begin);
+  }
+  if (m.lines) {
+    if (operator== 'y' && m.to<rl_point) rl_point = m.to;
+    operate(operator, block_line_begin(begin), block_line_end(end), true);
+  } else if (end > begin || operator== 'c') {
+    operate(operator, begin, end, false);
+  }
+}
+
 // Reads the motion of an operator and does it.
 static void operate_on_motion(int operator, int count) {
   int key = rl_read_key(), second = 0;
   while (isdigit(key) && (key != '0' || second > 0)) {
-    second = second * 10 + key - '0';
+    second = second < 10000 ? second * 10 + key - '0' : second;
     key = rl_read_key();
   }
-  bool explicit = rl_explicit_arg || second > 0;
+  bool explicit = rl_explicit_arg || second > 0, lines;
   if (second > 0) count *= second;
   int begin = rl_point, end = rl_point;
   if (key == operator) {
@@ -306,32 +151,22 @@ static void operate_on_motion(int operator, int count) {
     return;
   }
   if (key == 'i' || key == 'a') {
-    if (text_object(key == 'a', rl_read_key(), &begin, &end)) operate(operator, begin, end, false);
+    if (motion_object(key == 'a', rl_read_key(), count, &begin, &end, &lines)) {
+      if (operator== 'y') rl_point = begin;
+      operate(operator, begin, end, lines);
+    }
     return;
   }
   bool on_word = rl_point < rl_end && !isspace((unsigned char)rl_line_buffer[rl_point]);
   if (operator== 'c' && on_word &&(key == 'w' || key == 'W')) {  // as vi does: without the blanks behind
     key = key == 'w' ? 'e' : 'E';
-    bool big = key == 'E';
-    int next = block_next(rl_point);
-    if (next >= rl_end || class_at(next, big) != class_at(rl_point, big)) count--;  // the word is one character long
-    if (count == 0) {
-      operate(operator, rl_point, next, false);
+    if (motion_at_word_end(key == 'E') && --count == 0) {
+      operate(operator, rl_point, block_next(rl_point), false);
       return;
     }
   }
-  Motion m = motion_of(key, count, explicit);
-  if (m.fails) return;
-  begin = m.to < rl_point ? m.to : rl_point;
-  end = m.to < rl_point ? rl_point : m.to;
-  if (m.lines) {
-    operate(operator, block_line_begin(begin), block_line_end(end), true);
-    return;
-  }
-  if (m.inclusive) end = block_next(end);
-  // A word that ends a line does not take the line end along.
-  if ((key == 'w' || key == 'W') && block_line_end(begin) < end && operator!= 'y') end = block_line_end(begin);
-  if (end > begin) operate(operator, begin, end, false);
+  Motion m = motion_of(key, count, explicit, true);
+  if (!m.fails) operate_to(operator, m);
 }
 
 static void put(int count, bool before) {
@@ -355,7 +190,7 @@ static void put(int count, bool before) {
   rl_end_undo_group();
 }
 
-static void open_line(bool above) {
+static void open_line(bool above, int count) {
   insert();
   if (above) {
     int begin = block_line_begin(rl_point), blanks = block_indent_end(begin) - begin;
@@ -368,13 +203,23 @@ static void open_line(bool above) {
     rl_point = block_line_end(rl_point);
     keys_insert_line();
   }
+  repeats = count - 1;
+  typed_from = block_line_begin(rl_point);
+  typed_lines = true;
 }
 
-static void join_lines(void) {
-  int end = block_line_end(rl_point);
-  if (end == rl_end) return;
-  block_replace(end, block_indent_end(end + 1), " ");
-  rl_point = end;
+static void join_lines(int count) {
+  rl_begin_undo_group();
+  do {
+    int end = block_line_end(rl_point);
+    if (end == rl_end) break;
+    int next = block_indent_end(end + 1);
+    bool apart = next < block_line_end(next) && rl_line_buffer[next] != ')' && end > block_line_begin(end) &&
+                 !isspace((unsigned char)rl_line_buffer[end - 1]);
+    block_replace(end, next, apart ? " " : "");
+    rl_point = end;
+  } while (--count > 1);
+  rl_end_undo_group();
 }
 
 static void toggle_case(int count) {
@@ -392,15 +237,47 @@ static void toggle_case(int count) {
   rl_end_undo_group();
 }
 
-// r: other characters in the place of as many.
-static void replace_characters(int count) {
-  char text[8];
-  int key = rl_read_key(), end = rl_point, length = 0;
-  if (key < 0 || key == '\033') return;
+static void end_change(void) {
+  const char *keys = keeping ? bytes_kept() : NULL;
+  if (keys) {
+    // Readline looks at the byte behind an Esc before it says that there was one.
+    const char *escaped = inserting ? strrchr(keys, '\033') : NULL;
+    free(change);
+    change = escaped ? strndup(keys, (size_t)(escaped - keys) + 1) : strdup(keys);
+  }
+  keeping = false;
+  bytes_keep(NULL);
+}
+
+// Esc after text.
+static int escape(int count, int key) {
+  (void)count, (void)key;
+  end_change();
+  if (inserting) {
+    repeat_typed();
+    rl_end_undo_group();
+  }
+  inserting = false;
+  if (rl_point > block_line_begin(rl_point)) rl_point = block_before(rl_point);
+  block_enter_commands();
+  return 0;
+}
+
+// The character that begins with this byte, the rest of which is read.
+static void read_character(int key, char text[8]) {
+  int length = 0;
   text[length++] = (char)(key == '\r' ? '\n' : key);
   for (int more = key >= 0xF0 ? 3 : key >= 0xE0 ? 2 : key >= 0xC0 ? 1 : 0; more > 0; more--)
     text[length++] = (char)rl_read_key();
   text[length] = '\0';
+}
+
+// r: other characters in the place of as many.
+static void replace_characters(int count) {
+  char text[8];
+  int key = rl_read_key(), end = rl_point;
+  if (key < 0 || key == '\033') return;
+  read_character(key, text);
   for (int i = 0; i < count; i++) {
     if (end >= block_line_end(rl_point)) return;
     end = block_next(end);
@@ -412,11 +289,52 @@ static void replace_characters(int count) {
   rl_point = block_before(rl_point);
 }
 
+// R: what is typed takes the place of what is there, and Backspace brings that back.
+static void replace_from_here(void) {
+  int key, behind = 0;  // characters that were typed where the line had ended
+  char text[8], *old = rl_copy_text(rl_point, block_line_end(rl_point));
+  size_t at = 0;  // how much of that has been replaced
+  insert();
+  for (;;) {
+    drawing_redraw();
+    key = rl_read_key();
+    bool back = key == 127 || key == '\b';
+    if (!old || stop_is_asked() || (!back && (key < ' ' || key > 255))) break;
+    int next = block_next(rl_point), before = block_before(rl_point);
+    if (!back && rl_point < block_line_end(rl_point)) {
+      rl_delete_text(rl_point, next);
+      at += (size_t)(next - rl_point);
+    } else if (!back) {
+      behind++;
+    } else if (behind > 0 || at > 0) {
+      rl_delete_text(before, rl_point);
+      rl_point = before;
+    }
+    if (!back) {
+      read_character(key, text);
+      rl_insert_text(text);
+    } else if (behind > 0) {
+      behind--;
+    } else if (at > 0) {
+      size_t from = unicode_cut(old, at - 1);
+      snprintf(text, sizeof text, "%.*s", (int)(at - from), old + from);
+      rl_insert_text(text);
+      rl_point = before;
+      at = from;
+    }
+  }
+  free(old);
+  if (key == '\033' && !bytes_are_held())
+    escape(1, key);
+  else if (key >= 0)
+    rl_execute_next(key);
+}
+
 // ---- commands ----
 
 static int move(int count, int key) {
-  Motion m = motion_of(key, count, rl_explicit_arg);
-  if (!m.fails) rl_point = m.lines ? block_indent_end(m.to) : m.to;
+  Motion m = motion_of(key, count, rl_explicit_arg, false);
+  if (!m.fails) rl_point = m.to;
   return 0;
 }
 
@@ -444,26 +362,29 @@ static void do_change(int count, int key) {
       put(count, key == 'P');
       break;
     case 'i':
-      insert();
+      insert_often(count);
       break;
     case 'a':
       if (rl_point < end) rl_point = block_next(rl_point);
-      insert();
+      insert_often(count);
       break;
     case 'I':
       rl_point = block_indent_end(rl_point);
-      insert();
+      insert_often(count);
       break;
     case 'A':
       rl_point = end;
-      insert();
+      insert_often(count);
       break;
     case 'o':
     case 'O':
-      open_line(key == 'O');
+      open_line(key == 'O', count);
+      break;
+    case 'R':
+      replace_from_here();
       break;
     case 'J':
-      join_lines();
+      join_lines(count);
       break;
     case '~':
       toggle_case(count);
@@ -474,16 +395,6 @@ static void do_change(int count, int key) {
     default:
       operate_on_motion(key, count);
   }
-}
-
-static void end_change(void) {
-  const char *keys = keeping ? bytes_kept() : NULL;
-  if (keys) {
-    free(change);
-    change = strdup(keys);
-  }
-  keeping = false;
-  bytes_keep(NULL);
 }
 
 // A command that changes the text, whose keys are kept.
@@ -510,25 +421,42 @@ static int copy(int count, int key) {
   return 0;
 }
 
+// The last change once more, as often as it was told or is told now.
 static int again(int count, int key) {
-  (void)count, (void)key;
-  if (change) rl_push_macro_input(strdup(change));
+  (void)key;
+  if (!change) return 0;
+  const char *keys = change;
+  if (rl_explicit_arg) keys += strspn(keys, "0123456789");
+  size_t size = strlen(keys) + 16;
+  char *typed = malloc(size);
+  if (!typed) return 0;
+  if (rl_explicit_arg)
+    snprintf(typed, size, "%d%s", count, keys);
+  else
+    snprintf(typed, size, "%s", keys);
+  rl_push_macro_input(typed);
   return 0;
 }
 
+// The cursor goes to where the text becomes another.
 static int undo(int count, int key) {
-  return rl_undo_command(count, key);
+  char *before = strdup(rl_line_buffer);
+  rl_undo_command(count, key);
+  if (!before) return 0;
+  int at = 0;
+  while (before[at] && before[at] == rl_line_buffer[at]) at++;
+  bool same = !before[at] && !rl_line_buffer[at];
+  if (!before[at] && rl_line_buffer[at] == '\n') at++;  // lines came back at the end
+  if (!same) rl_point = (int)unicode_cut(rl_line_buffer, (size_t)at);
+  free(before);
+  return 0;
 }
 
-// Esc after text.
-static int escape(int count, int key) {
-  (void)count, (void)key;
-  if (inserting) rl_end_undo_group();
-  inserting = false;
-  if (rl_point > block_line_begin(rl_point)) rl_point = block_before(rl_point);
-  block_enter_commands();
-  end_change();
-  return 0;
+// + and -: as down and up, to the first character that is no blank.
+static int to_text_of_line(int count, int key) {
+  int result = key == '+' ? keys_down(count, key) : keys_up(count, key);
+  rl_point = block_indent_end(rl_point);
+  return result;
 }
 
 static int enter(int count, int key) {
@@ -539,6 +467,13 @@ static int enter(int count, int key) {
 
 static int nothing(int count, int key) {
   (void)count, (void)key;
+  return 0;
+}
+
+// What we have not, and reads one key more: that key is no command.
+static int nothing_with_key(int count, int key) {
+  (void)count, (void)key;
+  rl_read_key();
   return 0;
 }
 
@@ -555,11 +490,11 @@ void vi_begin(void) {
 }
 
 void vi_open(void) {
-  for (const char *c = "hlwWbBeE0^$|G%fFtT;,g \b\177"; *c; c++)
-    rl_bind_key_in_map((unsigned char)*c, move, vi_movement_keymap);
-  for (const char *c = "j+"; *c; c++) rl_bind_key_in_map(*c, keys_down, vi_movement_keymap);
-  for (const char *c = "k-"; *c; c++) rl_bind_key_in_map(*c, keys_up, vi_movement_keymap);
-  for (const char *c = "xXsSDCpPiaIAoOJ~rdc<>"; *c; c++) rl_bind_key_in_map(*c, change_text, vi_movement_keymap);
+  for (const char *c = motion_keys; *c; c++) rl_bind_key_in_map((unsigned char)*c, move, vi_movement_keymap);
+  rl_bind_key_in_map('j', keys_down, vi_movement_keymap);
+  rl_bind_key_in_map('k', keys_up, vi_movement_keymap);
+  for (const char *c = "+-"; *c; c++) rl_bind_key_in_map(*c, to_text_of_line, vi_movement_keymap);
+  for (const char *c = "xXsSDCpPiaIAoOJ~rRdc<>"; *c; c++) rl_bind_key_in_map(*c, change_text, vi_movement_keymap);
   rl_bind_key_in_map('y', copy, vi_movement_keymap);
   rl_bind_key_in_map('Y', copy, vi_movement_keymap);
   rl_bind_key_in_map('.', again, vi_movement_keymap);
@@ -569,7 +504,11 @@ void vi_open(void) {
   rl_bind_key_in_map('R' & 31, search_back, vi_movement_keymap);
   rl_bind_key_in_map('\r', enter, vi_movement_keymap);
   rl_bind_key_in_map('\n', enter, vi_movement_keymap);
-  for (const char *c = "=*\\_&@qvmRnN\t"; *c; c++) rl_bind_key_in_map(*c, nothing, vi_movement_keymap);
+  rl_bind_key_in_map('n', search_again_back, vi_movement_keymap);
+  rl_bind_key_in_map('N', search_again_forward, vi_movement_keymap);
+  rl_bind_key_in_map('#', keys_comment, vi_movement_keymap);
+  for (const char *c = "=*\\&v\t"; *c; c++) rl_bind_key_in_map(*c, nothing, vi_movement_keymap);
+  for (const char *c = "\"m'`@qZz"; *c; c++) rl_bind_key_in_map(*c, nothing_with_key, vi_movement_keymap);
   rl_bind_key_in_map('D' & 31, nothing, vi_movement_keymap);
   rl_bind_key_in_map('D' & 31, nothing, vi_insertion_keymap);
   rl_bind_key_in_map('\033', escape, vi_insertion_keymap);

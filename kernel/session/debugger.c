@@ -256,7 +256,7 @@ static void run_hold(void *user) {
 static bool hold(Session *s, lua_State *L, const char *reason, const char *message, bool asks) {
   Debugger *d = s->debugger;
   Hold h = {.s = s, .reason = reason, .message = message, .is_deaf = s->deaf};
-  if (!s->front.paused || !may_visit(s, L)) return false;
+  if (!s->front.paused || s->pauses < 0 || !may_visit(s, L)) return false;
   h.asks = asks && !d->attached && !s->deaf;
   h.count = waiting_states(s, h.states, LEVELS_A_LOOK);
   end_step(s);
@@ -516,8 +516,8 @@ static int stop(lua_State *L) {
 // can_ask(): whether somebody is there who would see that it pauses.
 static int can_ask(lua_State *L) {
   const Session *s = session_of(L);
-  bool prompt = !s->deaf && (s->may_leave || s->rich);
-  lua_pushboolean(L, s->front.paused && s->level > SESSION_LOOK && (s->debugger->attached || prompt));
+  bool prompt = !s->deaf && (s->may_leave || s->rich || s->pauses > 0);
+  lua_pushboolean(L, s->front.paused && s->pauses >= 0 && s->level > SESSION_LOOK && (s->debugger->attached || prompt));
   return 1;
 }
 

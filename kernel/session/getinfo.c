@@ -6,6 +6,7 @@
 #include <lua.h>
 #include <string.h>
 
+#include "aside.h"
 #include "interrupts.h"
 #include "state.h"
 
@@ -18,42 +19,39 @@ static bool is_input(lua_State *L) {
   return input;
 }
 
-// getinfo([thread,] function or level [, what]): upvalue 1 is Lua's own, for which this function is a level more.
+// getinfo([thread,] function or level [, what])
 static int getinfo(lua_State *L) {
-  lua_State *of = lua_isthread(L, 1) ? lua_tothread(L, 1) : L;
   int which = lua_isthread(L, 1) ? 2 : 1;
+  const char *what = luaL_optstring(L, which + 1, "");
+  luaL_argcheck(L, what[0] != '>', which + 1, "invalid option '>'");
+  bool function = lua_isfunction(L, which);
+  lua_Integer level = function ? 0 : luaL_checkinteger(L, which);
+  lua_settop(L, which + 1);
+  lua_State *of = prepare_aside(L);
   bool input = false;
   lua_Debug ar;
-  if (lua_isfunction(L, which)) {
-    lua_pushvalue(L, which);
+  if (function) {
+    lua_pushvalue(L, 4);
     input = is_input(L);
-  } else if (lua_isinteger(L, which)) {
-    lua_Integer level = lua_tointeger(L, which);
-    if (level >= 0 && level < INT_MAX && lua_checkstack(of, 1) && lua_getstack(of, (int)level, &ar) &&
-        lua_getinfo(of, "f", &ar)) {
-      lua_xmove(of, L, 1);
-      input = is_input(L);
-    }
-    if (of == L) {
-      lua_pushinteger(L, level > 0 ? level + 1 : level);
-      lua_replace(L, which);
-    }
+  } else if (level >= 0 && level < INT_MAX && lua_checkstack(of, 1) && lua_getstack(of, (int)level, &ar) &&
+             lua_getinfo(of, "f", &ar)) {
+    lua_xmove(of, L, 1);
+    input = is_input(L);
   }
-  lua_pushvalue(L, lua_upvalueindex(1));
-  lua_insert(L, 1);
-  lua_call(L, lua_gettop(L) - 1, 1);
+  if (call_aside(L) != LUA_OK) {
+    const char *message = lua_tostring(L, -1);
+    return message && strstr(message, "(invalid option)") ? luaL_argerror(L, which + 1, "invalid option")
+                                                          : lua_error(L);
+  }
   if (input && lua_istable(L, -1) && lua_getfield(L, -1, "what") != LUA_TNIL) {
     lua_pushliteral(L, "main");
     lua_setfield(L, -3, "what");
   }
-  lua_settop(L, 1);
+  lua_settop(L, 2);
   return 1;
 }
 
 void open_getinfo(lua_State *L) {
-  lua_getglobal(L, "debug");
-  lua_getfield(L, -1, "getinfo");
-  lua_pushcclosure(L, getinfo, 1);
-  lua_setfield(L, -2, "getinfo");
-  lua_pop(L, 1);
+  static const luaL_Reg functions[] = {{"getinfo", getinfo}, {NULL, NULL}};
+  replace_in_debug(L, functions);
 }

@@ -8,6 +8,7 @@
 #include <lauxlib.h>
 #include <stdint.h>
 
+#include "aside.h"
 #include "dull.h"
 #include "nablua/clock.h"
 #include "nablua/interrupt.h"
@@ -181,24 +182,19 @@ void note_interrupt(Session *s) {
 
 // ---- the user's ----
 
-// The state that a function of debug is called for.
-static lua_State *state_meant(lua_State *L) {
-  return lua_isthread(L, 1) ? lua_tothread(L, 1) : L;
-}
-
-// Calls Lua's own, which is upvalue 1, with the arguments; the status.
-static int call_own(lua_State *L) {
-  lua_pushvalue(L, lua_upvalueindex(1));
-  lua_insert(L, 1);
-  return lua_pcall(L, lua_gettop(L) - 1, LUA_MULTRET, 0);
-}
-
 // sethook([thread,] hook, mask [, count])
 static int sethook(lua_State *L) {
   Session *s = session_of(L);
-  lua_State *of = state_meant(L);
+  int first = lua_isthread(L, 1) ? 2 : 1;
+  if (!lua_isnoneornil(L, first)) {  // said here, with their own numbers
+    luaL_checkstring(L, first + 1);
+    luaL_checktype(L, first, LUA_TFUNCTION);
+    luaL_optinteger(L, first + 2, 0);
+  }
+  lua_settop(L, first + 2);
+  lua_State *of = prepare_aside(L);
   begin_setting(s);
-  int status = call_own(L);
+  int status = call_aside(L);
   if (status == LUA_OK) {
     lua_Hook hook = lua_gethook(of);
     if (hook && hook != stop) user_hook = hook;  // an interrupt may have come just behind
@@ -213,15 +209,16 @@ static int sethook(lua_State *L) {
 // gethook([thread])
 static int gethook(lua_State *L) {
   Session *s = session_of(L);
-  lua_State *of = state_meant(L);
+  lua_settop(L, lua_isthread(L, 1) ? 1 : 0);
+  lua_State *of = prepare_aside(L);
   begin_setting(s);
   bool shared = is_shared(lua_gethook(of));
   const Wanted *w = wanted(of);
   if (shared) lua_sethook(of, user_hook, w->user, w->count);
-  int status = call_own(L);
+  int status = call_aside(L);
   if (shared) install(of);
   end_setting_of_user(s, of);
-  return status == LUA_OK ? lua_gettop(L) : lua_error(L);
+  return status == LUA_OK ? lua_gettop(L) - 1 : lua_error(L);
 }
 
 void open_hooks(lua_State *L) {
@@ -229,11 +226,5 @@ void open_hooks(lua_State *L) {
   several = only != NULL;
   only = session_of(L);
   *wanted(L) = (Wanted){0};  // which new states copy
-  lua_getglobal(L, "debug");
-  for (const luaL_Reg *f = functions; f->name; f++) {
-    lua_getfield(L, -1, f->name);
-    lua_pushcclosure(L, f->func, 1);
-    lua_setfield(L, -2, f->name);
-  }
-  lua_pop(L, 1);
+  replace_in_debug(L, functions);
 }

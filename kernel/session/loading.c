@@ -58,10 +58,7 @@ int load_file(lua_State *L, const char *path, const char *mode) {
   int status = luaL_loadfilex(L, path, mode);
   if (status != LUA_OK || !path || !realpath(path, real)) return status;
   push_session_table(L, "stamps");
-  lua_pushcfunction(L, file_stamp);
-  lua_pushstring(L, real);
-  lua_call(L, 1, 1);
-  lua_setfield(L, -2, real);
+  if (push_file_stamp(L, real)) lua_setfield(L, -2, real);
   lua_pop(L, 1);
   return status;
 }

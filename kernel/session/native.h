@@ -4,6 +4,7 @@
 #define NABLUA_NATIVE_H
 
 #include <lua.h>
+#include <stdbool.h>
 
 // evaluate(code, ...) → its values: runs code as the input that is being evaluated, with ... for its own;
 // remember(code): what the input of this number is from now on, for %history and the frames of errors.  evaluate.c
@@ -23,6 +24,7 @@ int working_folder(lua_State *L);
 int set_variable(lua_State *L);
 int variables(lua_State *L);
 int file_stamp(lua_State *L);
+bool push_file_stamp(lua_State *L, const char *path);  // nothing where there is none
 int capture(lua_State *L);
 
 // command(text) → how many bytes the command takes that begins the text, nil where none does.  input.c

@@ -25,6 +25,10 @@ void session_allow_input(Session *s, bool allowed) {
   s->deaf = !allowed;
 }
 
+void session_allow_pauses(Session *s, bool allowed) {
+  s->pauses = allowed ? 1 : -1;
+}
+
 double session_clock(void) {
   return nb_clock();
 }

@@ -181,6 +181,9 @@ bool session_visit(Session *s, SessionLevel level, void (*run)(void *user), void
 // of the evaluating thread.
 void session_pause(Session *s);
 
+// Whether what runs may be paused; at first where the sink has `paused`, at a prompt and in notebooks.
+void session_allow_pauses(Session *s, bool allowed);
+
 // Whether something is paused and has not been told to go on: a sink that waits in `paused` returns when not.
 bool session_is_held(const Session *s);
 

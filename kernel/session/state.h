@@ -73,6 +73,7 @@ struct Session {
   Debugger *debugger;
   const Watcher *watcher;
   bool going;                   // what is paused is to go on
+  signed char pauses;           // as session_allow_pauses said: 1 allowed, -1 not; 0 before
   bool debugging;               // its hooks are wanted: there are breakpoints, or a step is under way
   volatile sig_atomic_t pause;  // somebody wants what runs to pause
   bool held;                    // what runs is paused; this evaluates what is asked for meanwhile

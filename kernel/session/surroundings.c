@@ -37,12 +37,16 @@ int variables(lua_State *L) {
   return 1;
 }
 
-int file_stamp(lua_State *L) {
+bool push_file_stamp(lua_State *L, const char *path) {
   struct stat s;
-  if (stat(luaL_checkstring(L, 1), &s) != 0) return 0;
+  if (stat(path, &s) != 0) return false;
   lua_pushfstring(L, "%I.%I %I %I", (LUAI_UACINT)s.st_mtim.tv_sec, (LUAI_UACINT)s.st_mtim.tv_nsec,
                   (LUAI_UACINT)s.st_size, (LUAI_UACINT)s.st_ino);
-  return 1;
+  return true;
+}
+
+int file_stamp(lua_State *L) {
+  return push_file_stamp(L, luaL_checkstring(L, 1));
 }
 
 // ---- capturing ----

@@ -193,13 +193,15 @@ kinds.confusion = {
 
 -- ---- pixels ----
 
--- One raster of many images u8 H×W×3, in a grid; the gaps are white, `gap` for the terminal black.
-local function compose(list, columns, h, w, gap, paper)
+-- One raster of many images u8 H×W×3, in a grid; the gaps are black, or of four channels, and the page is seen there.
+local function compose(list, columns, h, w, gap, channels)
   local rows = math.ceil(#list / columns)
-  local sheet = nb.full({ rows * (h + gap) - gap, columns * (w + gap) - gap, 3 }, paper, { dtype = "u8" })
+  local sheet = nb.zeros(rows * (h + gap) - gap, columns * (w + gap) - gap, channels, { dtype = "u8" })
   for i, image in ipairs(list) do
     local top, left = (i - 1) // columns * (h + gap), (i - 1) % columns * (w + gap)
-    sheet[{ { top + 1, top + h }, { left + 1, left + w }, nb.ALL }] = image
+    local place = sheet[{ { top + 1, top + h }, { left + 1, left + w }, nb.ALL }]
+    place[{ nb.ALL, nb.ALL, { 1, 3 } }] = image
+    if channels == 4 then place[{ nb.ALL, nb.ALL, 4 }] = 255 end
   end
   return sheet
 end
@@ -250,7 +252,7 @@ local function sheet_scene(self, list, labels)
     return { title = o.title, panels = panels, columns = columns, width = columns * each,
       height = rows * ((each - 20) * h / w + 50) + 40 }
   end
-  local sheet = compose(list, columns, h, w, gap, 255)
+  local sheet = compose(list, columns, h, w, gap, 4)
   local height, width = sheet:size(1), sheet:size(2)
   local x, y = axis.new(0, width), axis.new(0, height)
   x.hidden, y.hidden = true, true
@@ -258,7 +260,7 @@ local function sheet_scene(self, list, labels)
   return { width = pixels, height = pixels * height / width + (o.title and 60 or 30) + (self.bar and 10 or 0),
     panels = { { title = o.title, x = x, y = y, square = true, plain = true, note = self.note, bar = self.bar,
       pixels = { width, height }, marks = { { type = "raster", rgb = sheet, x0 = 0, x1 = width, y0 = 0, y1 = height,
-        cells = compose(list, columns, h, w, gap, 0) } } } } }
+        cells = compose(list, columns, h, w, gap, 3) } } } } }
 end
 
 kinds.images = {

@@ -33,6 +33,7 @@ function signature.of(text)
   name = name and name:gsub("%s", "") or "f"
   local inside
   if type(value) == "function" then
+    entry = entry or require("nablua.lualib").find(value)
     if entry and entry.signature then return line(entry.signature) end
     inside = parameters(value, name:find(":", 1, true) and 2 or 1)
   elseif type(value) == "table" then

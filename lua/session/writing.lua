@@ -28,6 +28,25 @@ function writing.txt(inputs)
   return table.concat(lines, "\n") .. "\n"
 end
 
+-- ---- a script ----
+
+-- What an input showed stands in comments behind it, as nablua check reads them; one that failed is a comment whole, so
+-- that the script goes on.  An input that was given by a command shows what the code alone does not: `bare` says so.
+function writing.lua(inputs)
+  local lines = {}
+  for _, input in ipairs(inputs) do
+    local code = input.text:gsub("%s+$", "")
+    local got, shown = settled(input.events), plain_of(input)
+    if got.error then code = ("-- " .. code:gsub("\n", "\n-- ")) end
+    lines[#lines + 1] = code
+    if shown ~= "" and not input.bare then
+      local mark = got.error and "-- " or "--> "
+      lines[#lines + 1] = (mark .. shown:gsub("\n", "\n" .. mark):gsub("[ \t]+%f[\n\0]", ""))
+    end
+  end
+  return #lines > 0 and table.concat(lines, "\n") .. "\n" or ""
+end
+
 -- ---- a notebook ----
 
 local function lines_of(text)

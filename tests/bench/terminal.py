@@ -109,7 +109,7 @@ def main():
         t.key("\x15", ".")
         show("a key in a block of 60 lines", keys_in_block(t), "most ≤ 20")
         tabs = []
-        for prefix in ("global_", "global_77", "nb.", "", "global_9999"):
+        for prefix in ("global_", "global_77", "nb.", " ", "global_999"):  # each with something to offer
             for _ in range(5):
                 t.key("\x15" + prefix, ".")
                 tabs.append(t.key("\t", "."))

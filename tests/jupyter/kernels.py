@@ -38,10 +38,14 @@ for variable, folder in (("JUPYTER_DATA_DIR", "data"), ("JUPYTER_RUNTIME_DIR", "
     os.environ[variable] = os.path.join(HOME, folder)
     os.makedirs(os.environ[variable], 0o700, exist_ok=True)
 os.environ["JUPYTER_PLATFORM_DIRS"] = "1"
+os.environ["JUPYTER_PREFER_ENV_PATH"] = "0"  # a kernel that was installed beside the Python that runs this is another one
 for name in [v for v in os.environ if v.startswith("NABLUA_") and v != "NABLUA_KERNEL"]:
     if name in ("NABLUA_MEMORY", "NABLUA_SEED", "NABLUA_THREADS"):
         del os.environ[name]
 subprocess.run([KERNEL, "install", "--user"], check=True, stdout=subprocess.DEVNULL)
+meant = jupyter_client.kernelspec.get_kernel_spec("nablua").argv[0]
+if not os.path.samefile(meant, KERNEL):
+    sys.exit("clients would start %s, not %s" % (meant, KERNEL))
 
 
 class Client:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""A server that ends kernels nobody uses leaves one alone that trains, whatever else it was asked meanwhile.
+"""A server that ends kernels nobody uses: it leaves one alone that trains, whatever else it was asked meanwhile, and ends one
+that crashed.  Through its connections the first cell after a restart is heard whole.
 
 Needs a Python with jupyter_server: the one of NABLUA_JUPYTERLAB, or that of `./dev notebook`, else the one that runs
-this.  With NABLUA_PROVE=1 the training takes a minute.
+this.  With NABLUA_PROVE=1 the training takes a minute, and there are 50 restarts.
 """
 import json
 import os
@@ -32,7 +33,7 @@ if kernels.SANITIZED:
     kernels.skip("once is enough")
 
 IDLE = 5  # seconds until a kernel is ended
-TRAINS = 60 if os.environ.get("NABLUA_PROVE") == "1" else 4 * IDLE
+TRAINS, RESTARTS = (60, 50) if os.environ.get("NABLUA_PROVE") == "1" else (4 * IDLE, 8)
 CODE = ("w = nb.zeros(4, {requires_grad=true}) opt = optim.SGD({w}, {lr=0.1}) local t = os.time() "
         "while os.time() - t < %d do opt:zero_grad() w:sum():backward() opt:step() nb.sleep(0.02) end return 'whole'" % TRAINS)
 
@@ -86,14 +87,62 @@ class Culling(unittest.TestCase):
             if m["parent_header"].get("msg_id") == msg_id and m["channel"] == "shell":
                 return m["content"]
 
-    def test_a_kernel_that_trains_is_not_ended(self):
+    def begin(self):
+        """A kernel, and a connection to it."""
         kernel = self.ask("kernels", {"name": "nablua"})["id"]
         self.session = uuid.uuid4().hex
-        socket = websocket.create_connection("ws://%s/api/kernels/%s/channels?session_id=%s" % (self.address, kernel, self.session),
-                                             timeout=TRAINS + kernels.TIMEOUT)
-        begun = time.monotonic()
-        cell = self.send(socket, "execute_request", {"code": CODE, "silent": False, "store_history": True,
+        return kernel, websocket.create_connection(
+            "ws://%s/api/kernels/%s/channels?session_id=%s" % (self.address, kernel, self.session),
+            timeout=TRAINS + kernels.TIMEOUT)
+
+    def execute(self, socket, code):
+        return self.send(socket, "execute_request", {"code": code, "silent": False, "store_history": True,
                                                      "user_expressions": {}, "allow_stdin": False, "stop_on_error": True})
+
+    def is_ended(self, kernel):
+        """Waits for that; seconds it took."""
+        begun = time.monotonic()
+        while self.lives(kernel):
+            self.assertLess(time.monotonic() - begun, 6 * IDLE)
+            time.sleep(0.5)
+        return time.monotonic() - begun
+
+    def test_a_kernel_that_crashed_is_ended(self):
+        kernel, socket = self.begin()
+        self.reply(socket, self.execute(socket, "x = 1"))
+        self.execute(socket, "os.execute 'kill -9 $PPID'")
+        states = set()
+        begun = time.monotonic()
+        while "starting" not in states:  # of the next one
+            self.assertLess(time.monotonic() - begun, kernels.TIMEOUT)
+            states.add(json.loads(socket.recv())["content"].get("execution_state"))
+        took = self.is_ended(kernel)
+        print("figure: a kernel that crashed was heard starting again and ended %.1f s later, with %d s allowed" % (took, IDLE),
+              flush=True)
+
+    def test_the_first_cell_after_a_restart_is_whole(self):
+        kernel, socket = self.begin()
+        self.reply(socket, self.execute(socket, "x = 1"))
+        for i in range(RESTARTS):
+            self.ask("kernels/%s/restart" % kernel, {})
+            cell = self.execute(socket, "print('first %d') return %d" % (i, i))
+            kinds, texts = [], []
+            while "idle" not in kinds:
+                m = json.loads(socket.recv())
+                kind = m["content"].get("execution_state", m["msg_type"])
+                if m["parent_header"].get("msg_id") != cell or m["channel"] != "iopub":
+                    continue
+                if kind != "busy" or not kinds:  # said again when the server has asked something meanwhile
+                    kinds.append(kind)
+                    texts.append(m["content"].get("text") or m["content"].get("data", {}).get("text/plain"))
+            self.assertEqual(kinds, ["busy", "execute_input", "stream", "execute_result", "idle"], "restart %d" % i)
+            self.assertEqual(texts[2:4], ["first %d\n" % i, str(i)])
+        print("figure: after %d of %d restarts over REST the first cell was whole" % (RESTARTS, RESTARTS), flush=True)
+
+    def test_a_kernel_that_trains_is_not_ended(self):
+        kernel, socket = self.begin()
+        begun = time.monotonic()
+        cell = self.execute(socket, CODE)
         time.sleep(1)
         completion = self.reply(socket, self.send(socket, "complete_request", {"code": "nb.ra", "cursor_pos": 5}))
         self.assertIn("rand", completion["matches"])
@@ -104,11 +153,7 @@ class Culling(unittest.TestCase):
             self.assertEqual(model["execution_state"], "busy")
             time.sleep(0.5)
         self.assertEqual(self.reply(socket, cell)["status"], "ok")
-        ended = time.monotonic()
-        while self.lives(kernel):
-            self.assertLess(time.monotonic() - ended, 6 * IDLE)
-            time.sleep(0.5)
-        took = time.monotonic() - ended
+        took = self.is_ended(kernel)
         print("figure: a completion was answered %.1f s into a training of %d s, which was left alone; idle, the kernel was "
               "ended after %.1f s" % (answered, TRAINS, took), flush=True)
         self.assertGreater(took, IDLE - 1)

@@ -106,6 +106,17 @@ def rings_of(arrows):
     return rings
 
 
+def beyond_the_plain(arrows):
+    """Without readline some files alone of the terminal are built, and only editor.c is another one then."""
+    with open("kernel/CMakeLists.txt", encoding="utf-8") as f:
+        plain = re.search(r'REPL_SOURCES INCLUDE REGEX "/\((.*?)\)', f.read()).group(1).split("|")
+    plain = {f"kernel/repl/{name}.c" for name in plain}
+    for source in sorted(plain - {"kernel/repl/editor.c"}):
+        for to, names in sorted(arrows[source].items()):
+            if room_of(to) == "kernel/repl" and to not in plain:
+                yield f"{source} uses {some(names)} of {to}, which NABLUA_EDITOR=none does not build: kernel/CMakeLists.txt"
+
+
 def some(names):
     names = sorted(names)
     return ", ".join(names[:3]) + (" and others" if len(names) > 3 else "")
@@ -160,7 +171,8 @@ def main():
     missing = [room for room in BELOW if not any(room_of(s) == room for s in found)]
     said = [f"{build} has no objects of {room}; build it first (./dev build)" for room in missing]
     if not missing:
-        said = list(offences(arrows_of(found))) + list(long_files())
+        arrows = arrows_of(found)
+        said = list(offences(arrows)) + list(beyond_the_plain(arrows)) + list(long_files())
     print("\n".join(said), end="\n" if said else "")
     sys.exit(1 if said else 0)
 

@@ -333,6 +333,13 @@ function T.test_confusion_counts()
   lu.assertStrContains(tostring(p), "3 of 5 right (60.0 %)")
 end
 
+-- A page, light or dark, is seen between the images, and nothing of it through them.
+function T.test_gaps_between_images_have_no_colour_of_their_own()
+  local p = plot.images(nb.zeros(2, 3, 3), { columns = 2 })
+  local alpha = p.spec.scene(p).panels[1].marks[1].rgb[{ nb.ALL, nb.ALL, 4 }]
+  lu.assertEquals(alpha[1]:totable(), { 255, 255, 255, 0, 255, 255, 255 })
+end
+
 function T.test_a_boundary_follows_the_net()
   -- Class 2 where x > 0: in every row of the picture the colours change once, in the middle.
   local p = plot.boundary(function(x) return nb.stack({ -x[{ nb.ALL, 1 }], x[{ nb.ALL, 1 }] }, 2) end,

@@ -77,6 +77,68 @@ function T.test_names_of_functions()
   lu.assertErrorMsgContains("'table.sort'", function() table.sort({ 1, 2, 3 }, table.sort) end)
 end
 
+-- A hook is told of the program's calls, once each, whatever a function does within.
+function T.test_what_a_hook_sees()
+  local null = "/dev/null"
+  local calls = {
+    ["coroutine.close"] = { coroutine.create(print) }, ["coroutine.create"] = { print }, ["coroutine.running"] = {},
+    ["coroutine.status"] = { coroutine.create(print) }, ["coroutine.wrap"] = { print }, ["debug.gethook"] = {},
+    ["debug.getinfo"] = { 1 }, ["debug.traceback"] = {}, ["io.lines"] = { null }, ["io.open"] = { null },
+    ["io.type"] = { 1 }, ["io.write"] = { "" }, ["os.execute"] = { "true" }, ["os.getenv"] = { "HOME" },
+    ["string.find"] = { "abc", "(b)" }, ["string.gsub"] = { "abc", "b", "c" }, ["string.match"] = { "abc", "b+" },
+    ["string.rep"] = { "a", 3 }, ["table.concat"] = { { 1, 2 } }, ["table.sort"] = { { 3, 1, 2 } },
+    collectgarbage = { "count" }, load = { "return 1" }, loadfile = { null }, next = { {} }, print = { "" },
+    require = { "string" }, tostring = { 1 }, type = { 1 },
+  }
+  for name, arguments in pairs(calls) do
+    local library, field = name:match "(.*)%.(.*)"
+    local f = library and _G[library][field] or _G[name]
+    local seen = {}
+    debug.sethook(function(event) seen[#seen + 1] = event .. " " .. tostring(debug.getinfo(2, "n").name) end, "cr")
+    f(table.unpack(arguments))
+    debug.sethook()
+    lu.assertEquals(seen, { "return sethook", "call unpack", "return unpack", "call f", "return f", "call sethook" },
+      name)
+  end
+  local count = 0
+  debug.sethook(function() count = count + 1 end, "c")
+  dofile(null)
+  debug.sethook()
+  lu.assertEquals(count, 3)  -- of dofile, the file and sethook
+end
+
+function T.test_hooks_of_other_coroutines()
+  local seen, hook = {}
+  local co = coroutine.create(function() coroutine.yield(debug.gethook()) return type(1) end)
+  function hook(event) seen[#seen + 1] = event end
+  lu.assertEquals({ debug.gethook(co) }, { nil })
+  debug.sethook(co, hook, "c", 5)
+  lu.assertEquals({ debug.gethook(co) }, { hook, "c", 5 })
+  lu.assertEquals({ coroutine.resume(co) }, { true, hook, "c", 5 })
+  debug.sethook(co)
+  local before = #seen
+  coroutine.resume(co)
+  lu.assertEquals(#seen, before)
+  lu.assertTrue(before > 1)
+end
+
+function T.test_where_the_wrong_arguments_of_debug_are()
+  local co = coroutine.create(print)
+  for _, case in ipairs {
+    { "#1 to 'getinfo' (number expected, got string)", function() debug.getinfo "x" end },
+    { "#2 to 'getinfo' (number expected, got no value)", function() debug.getinfo(co) end },
+    { "#2 to 'getinfo' (invalid option)", function() debug.getinfo(1, "?") end },
+    { "#3 to 'getinfo' (invalid option '>')", function() debug.getinfo(co, 1, ">") end },
+    { "#2 to 'sethook' (string expected, got no value)", function() debug.sethook(print) end },
+    { "#2 to 'sethook' (function expected, got number)", function() debug.sethook(co, 1, "c") end },
+    { "#3 to 'sethook' (number expected, got table)", function() debug.sethook(print, "c", {}) end },
+  } do
+    local _, message = pcall(case[2])
+    lu.assertStrMatches(message, ".*test_standard%.lua:%d+: bad argument .*")
+    lu.assertStrContains(message, case[1])
+  end
+end
+
 local function counts_of(t)
   local counts = {}
   for _, v in ipairs(t) do counts[v] = (counts[v] or 0) + 1 end

@@ -145,10 +145,12 @@ class Check(unittest.TestCase):
         notebooks = [p for p in glob.glob(os.path.join(ROOT, "examples/*.ipynb")) if not any(w in p for w in left_out)]
         transcripts = sorted(glob.glob(os.path.join(ROOT, "tests/sessions/*.txt")))
         if not os.environ.get("NABLUA_PROVE"):
-            transcripts = transcripts[::6] + [os.path.join(ROOT, "tests/sessions/interrupts.txt")]
+            always = "interrupts breakpoint debug_command stops".split()  # those that do more than show
+            transcripts = sorted({*transcripts[::6], *(os.path.join(ROOT, "tests/sessions/%s.txt" % name) for name in always)})
         status, said = self.check(*notebooks, *transcripts)
         self.assertEqual(status, 0, said)
         self.assertEqual(len(said.splitlines()), 2 * len(notebooks) + len(transcripts))
+        print("figure: nablua check passes %d notebooks and %d transcripts" % (len(notebooks), len(transcripts)), flush=True)
 
     def test_lies_in_transcripts(self):
         good = "-- a title\n1> x = 1\n2> x + 1\n2\n3> function f()\n |   error 'x'\n | end\n4> f()\ninput 3:2: x\n...\n" \
@@ -177,7 +179,7 @@ class Check(unittest.TestCase):
     def test_a_session_that_was_saved(self):
         inputs = "x = 5\nprint('hi', x)\nio.write('a', 1, 2.5, '\\n');\nx + 1\nfunction f()\n  error 'boom'\nend\nf()\n" \
                  "%time x\ndisplay(1, {id='a'}) update_display(2, 'a')\nplot.curve{1, 2, 3}\nio.stdout:write('q\\n');\n" \
-                 "%save saved.ipynb\n%save saved.txt\n"
+                 "%save saved.ipynb\n%save saved.txt\n%save saved.lua\n"
         subprocess.run([NABLUA, "-i", "--no-banner"], input=inputs, capture_output=True, text=True, timeout=TIMEOUT,
                        env=environment(COLUMNS="70"), cwd=self.folder, check=True)
         notebook, transcript = os.path.join(self.folder, "saved.ipynb"), os.path.join(self.folder, "saved.txt")
@@ -188,7 +190,13 @@ class Check(unittest.TestCase):
         self.assertEqual(cells[1]["outputs"], [{"output_type": "stream", "name": "stdout", "text": ["hi\t5\n"]}])
         self.assertEqual(cells[5]["outputs"][0]["evalue"], "input 5:2: boom")
         self.assertEqual(cells[7]["outputs"][0]["data"]["text/plain"], ["2"])
-        for name, old, new in (("saved.ipynb", "a12.5", "a12.6"), ("saved.txt", "\n6\n", "\n7\n")):
+        self.passes(os.path.join(self.folder, "saved.lua"))
+        with open(os.path.join(self.folder, "saved.lua"), encoding="utf-8") as f:
+            script = f.read()
+        self.assertTrue(script.startswith("x = 5\nprint('hi', x)\n--> hi\t5\nio.write('a', 1, 2.5, '\\n');\n--> a12.5\nx + 1\n--> 6\n"
+                                          "function f()\n  error 'boom'\nend\n-- f()\n-- input 5:2: boom\n"), script)
+        for name, old, new in (("saved.ipynb", "a12.5", "a12.6"), ("saved.txt", "\n6\n", "\n7\n"),
+                               ("saved.lua", "\n--> 6\n", "\n--> 7\n")):
             with open(os.path.join(self.folder, name), encoding="utf-8") as f:
                 lie = f.read().replace(old, new)
             self.assertEqual(self.check(self.write("lie." + name.split(".")[1], lie))[0], 1)

@@ -396,6 +396,20 @@ class Editing(unittest.TestCase):
         self.expect("area(width, height)")
         self.type(CTRL_U, "net(")
         self.until(lambda shown: shown[-1].startswith("net("))
+        for typed, parameters in (("math.max(1, ", "math.max(x, ...)"), ("('a'):rep(", "string.rep(s, n [, separator])"),
+                                  ("print(", "print(...)")):  # Lua's own, which are in C
+            self.type(CTRL_U, typed)
+            self.expect("3> " + typed.rstrip(), parameters)
+
+    def test_the_parameters_stay_above_a_menu_and_say_where_they_are_cut(self):
+        self.begin(columns=60, rows=24)
+        self.type("nn.Linear(", "\t")
+        self.until(lambda shown: shown[:2] == ["1> nn.Linear(", "nn.Linear(in_features, out_features, {bias=true})"] and
+                   shown[2:] and shown[2].startswith("Audio "))
+        self.type("\x07", CTRL_U, "nn.Conv2d(1, ")
+        self.expect("1> nn.Conv2d(1,", "nn.Conv2d(in_channels, out_channels, kernel_size, {strid...")
+        self.type("2, 3, {")
+        self.expect("1> nn.Conv2d(1, 2, 3, {", "nn.Conv2d(... {stride=1, padding=0, dilation=1, groups=1...")
 
     # ---- other terminals ----
 

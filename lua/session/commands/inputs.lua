@@ -95,28 +95,33 @@ end
 
 -- ---- saving ----
 
+local function no_longer_held()
+  local begin = first_input()
+  return begin > 1 and ("-- inputs 1..%d are no longer held\n"):format(begin - 1) or ""
+end
+
 -- The inputs so far without their commands, which are no Lua.
 local function inputs_text(commands)
-  local inputs, begin = {}, first_input()
-  if begin > 1 then inputs[1] = ("-- inputs 1..%d are no longer held\n"):format(begin - 1) end
-  for i = begin, session.sources.last do
+  local inputs = { no_longer_held() }
+  for i = first_input(), session.sources.last do
     local code = commands.split(input(i) or "")
     if code then inputs[#inputs + 1] = code:gsub("^%s*\n", "") .. "\n" end
   end
   return table.concat(inputs)
 end
 
--- The inputs before this one, with their commands and with what they showed.
-local function inputs_with_outputs()
+-- The inputs before this one with what they showed, and with their commands, unless it is for a script.
+local function inputs_with_outputs(kind, commands)
   local inputs = {}
-  for i = first_input(), session.sources.last - 1 do
+  for i = first_input(), session.sources.last - (kind == "lua" and 0 or 1) do
     local text = input(i) or ""
-    if text:match("%S") and not text:match("^%s*%%save%f[%W]") then
+    local code = kind ~= "lua" and text or commands.split(text)
+    if code and code:match("%S") and not text:match("^%s*%%save%f[%W]") then
       local events = {}
       for k, item in ipairs(session.outputs[i] or {}) do
         events[k] = { kind = item.kind, text = item.text, data = item.data or {}, id = item.id }
       end
-      inputs[#inputs + 1] = { text = text, events = events }
+      inputs[#inputs + 1] = { text = code:gsub("^%s*\n", ""), events = events, bare = code ~= text }
     end
   end
   return inputs
@@ -138,8 +143,9 @@ local function save(line, commands)
     native.raise(("%%save: %s is there already; %%save -f %s replaces it"):format(path, path))
   end
   local kind = path:match("%.(%w+)$")
-  local write = (kind == "ipynb" or kind == "txt") and require("nablua.session.writing")[kind]
-  local text = write and write(inputs_with_outputs()) or inputs_text(commands)
+  local write = (kind == "ipynb" or kind == "txt" or kind == "lua") and require("nablua.session.writing")[kind]
+  local text = write and write(inputs_with_outputs(kind, commands)) or inputs_text(commands)
+  if kind == "lua" then text = no_longer_held() .. text end
   native.replace("%save", path, text)
   saved[path] = text
   print("saved as " .. path)
@@ -150,8 +156,9 @@ return function(command, commands)
     function(what) return edit(what, commands) end, { paths = true, aliases = { "ed" } })
 
   command("save", SAVE, "Writes the inputs of this session into a file, with what they showed where it is " ..
-    "a notebook (.ipynb) or a transcript (.txt).  One that is there already, and is not as %save left it in this " ..
-    "session, is replaced with -f only.", function(line) save(line, commands) end,
+    "a notebook (.ipynb), a transcript (.txt) or a script (.lua), whose comments nablua check compares.  One that " ..
+    "is there already, and is not as %save left it in this session, is replaced with -f only.",
+    function(line) save(line, commands) end,
     { paths = true })
 
   command("history", "%history [N|A-B|-g TEXT]", "Shows the inputs of this session, the last N, inputs A to B, or " ..
