@@ -33,11 +33,15 @@ static int leave(lua_State *L) {
   return 0;
 }
 
-// Whatever ends the state or the process leaves the group.
+// Whatever ends the state or the process leaves the group.  What hears of the state's end is made once: another that
+// took its place would make garbage of it, whose end would be that of a group that began meanwhile.
 static void be_member(lua_State *L) {
   static bool registered;
   if (!registered) atexit(nb_group_leave);
   registered = true;
+  bool is_there = lua_rawgetp(L, LUA_REGISTRYINDEX, member_name) != LUA_TNIL;
+  lua_pop(L, 1);
+  if (is_there) return;
   lua_newuserdatauv(L, 0, 0);
   luaL_setmetatable(L, member_name);
   lua_rawsetp(L, LUA_REGISTRYINDEX, member_name);

@@ -36,7 +36,7 @@ static const double PATIENCE = 60, FAREWELL = 3;  // seconds for all to join, an
 static const double BUSY = 0.02, AWAKE = 1;       // seconds of a wait with yields, and with short sleeps
 
 typedef enum State { FREE, POSTED, BEGUN, DONE, FAILED } State;
-typedef enum Carrier { COMING, READY, UNABLE } Carrier;
+typedef enum Carrier { COMING, READY, UNABLE, OVER } Carrier;  // OVER: the prompt wants it to end
 
 typedef struct Command {
   atomic_int state;
@@ -69,6 +69,7 @@ static struct {
   char *arena;
   int fd, said;  // the memory; what the launcher writes
   atomic_int launcher;
+  atomic_bool asked;  // the launcher to end: asked twice Open MPI's ends at once and leaves the carrier behind
   unsigned next, looks;
   int64_t floor;  // below lies what was under way when the group began anew: MPI may still write there
   Carried carried[COMMANDS];
@@ -177,6 +178,7 @@ bool nb_relay_start(const char *const *launchers, char **arguments, TransportPla
                    "dist.start: there is no launcher that starts the workers (%s: %s); install MPI's programs (Debian: "
                    "openmpi-bin or mpich)",
                    arguments[0], strerror(status));
+  atomic_store(&relay.asked, false);
   atomic_store(&relay.launcher, pid);
   if (!wait_for_all(err)) return false;
   *place = relay.shared->place;
@@ -186,7 +188,7 @@ bool nb_relay_start(const char *const *launchers, char **arguments, TransportPla
 
 void nb_relay_kill(void) {
   int pid = atomic_load(&relay.launcher);
-  if (pid > 0) kill(pid, SIGTERM);
+  if (pid > 0 && !atomic_exchange(&relay.asked, true)) kill(pid, SIGTERM);
 }
 
 // Asked to end, the launcher ends what runs elsewhere, too.
@@ -204,6 +206,7 @@ static void end_launcher(void) {
 }
 
 void nb_relay_close(void) {
+  if (relay.shared) atomic_store(&relay.shared->carrier, OVER);
   end_launcher();
   if (relay.shared) munmap(relay.shared, head_bytes() + ARENA);
   if (relay.fd >= 0) close(relay.fd);
@@ -490,7 +493,7 @@ bool nb_relay_serve(const Transport *real, int pid, int fd, Error *err) {
     if (work()) moved = now;
     if (now - looked > 0.05) {
       looked = now;
-      if (nb_process_is_gone(pid)) return true;
+      if (atomic_load(&carrier.shared->carrier) == OVER || nb_process_is_gone(pid)) return true;
     }
     rest(posted, now - moved);
   }

@@ -54,6 +54,17 @@ class Prompt(unittest.TestCase):
         self.assertIn("[2, 3] 3\n", out, err)
         self.assertIn("there is a group of 3 already; dist.stop() ends it", err)
 
+    def test_a_group_outlives_what_is_left_of_the_one_before(self):
+        """Garbage of the first does not end the second, and its processes are gone while the prompt goes on."""
+        count = ('local pid, n = io.open("/proc/self/stat"):read("n"), 0; '
+                 'for _ in io.popen("grep -laE \'dist_c[a]rry.*, " .. pid .. ", \' /proc/[0-9]*/cmdline "'
+                 ' .. "2>/dev/null"):lines() do n = n + 1 end print("carriers", n)')
+        out, err = prompt("dist.start(2)", "dist.stop()", "nb.sleep(0.5)", count, "dist.start(3)",
+                          "for i = 1, 3 do collectgarbage() end", "nb.sleep(0.2)", "%all 10 * dist.size", count)
+        self.assertIn("[2, 3] 30\n", out, err)
+        self.assertRegex(out, r"(?s)carriers\t0\n.*carriers\t[1-9]\n", err)
+        self.assertEqual(err, "")
+
     def test_an_error_on_one_and_going_on(self):
         out, err = prompt("dist.start(3)", "%%all", 'if dist.rank == 3 then error("bad luck") end',
                           "dist.allreduce_(nb.ones(2))", "", "%all dist.allreduce_(nb.tensor{dist.rank}):item()")
