@@ -233,7 +233,9 @@ local function rich(self)
   for i = 1, #parts, 6 do rows[#rows + 1] = table.concat(parts, " \\cdot ", i, math.min(i + 5, #parts)) end
   local left = self.left_latex
   local body = ("%s ={}& %s"):format(left, table.concat(rows, " \\\\[8pt] &\\cdot "))
-  return { ["text/latex"] = ("$$\\begin{aligned}%s\\end{aligned}$$"):format(body) }
+  -- A page that knows no TeX, as nbconvert's where there is no network, shows the drawing.
+  return { ["text/latex"] = ("$$\\begin{aligned}%s\\end{aligned}$$"):format(body),
+    ["image/svg+xml"] = text.drawn(form(self, { width = 88 })) }
 end
 
 return { form = form, rich = rich }

@@ -121,6 +121,20 @@ function text.escape(s)
   return (s:gsub("[&<>\"]", { ["&"] = "&amp;", ["<"] = "&lt;", [">"] = "&gt;", ['"'] = "&quot;" }))
 end
 
+-- A text as SVG, in an ink that light and dark pages carry; 90 columns are 700 pixels.
+function text.drawn(s)
+  local LETTER, LINE = 7.6, 18
+  local parts, columns, n = {}, 1, 0
+  for line in (s .. "\n"):gmatch("([^\n]*)\n") do
+    n, columns = n + 1, math.max(columns, text.width(line))
+    parts[n] = ('<text x="4" y="%d" xml:space="preserve">%s</text>'):format(n * LINE, text.escape(line))
+  end
+  local width, height = math.ceil(columns * LETTER) + 8, n * LINE + 8
+  return ('<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %d %d" fill="#777777" ' ..
+    'font-family="DejaVu Sans Mono,Menlo,Consolas,monospace" font-size="12.5">%s</svg>'):format(width, height, width,
+    height, table.concat(parts))
+end
+
 -- Rows of strings as aligned lines; sides[i] is "right" for a column of numbers.  `between` goes between columns.
 function text.columns(rows, sides, between)
   local widths, lines = {}, {}

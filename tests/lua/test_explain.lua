@@ -69,6 +69,11 @@ function T.test_the_same_as_latex()
   lu.assertEquals(e.latex, "\\frac{\\partial J}{\\partial W^{(1)}} = (\\hat{y}-y) \\cdot W^{(3)} \\cdot " ..
     "\\sigma'(z^{(3)}) \\cdot W^{(2)} \\cdot \\sigma'(z^{(2)}) \\cdot X")
   local bundle = getmetatable(e).__display(e, { rich = true, width = 80 })
+  -- The drawing says what the text does, line by line.
+  local drawn = bundle["image/svg+xml"]:gsub("&quot;", '"'):gsub("&lt;", "<"):gsub("&gt;", ">"):gsub("&amp;", "&")
+  for line in getmetatable(e).__display(e, { width = 88 })["text/plain"]:gmatch("[^\n]+") do
+    lu.assertStrContains(drawn, ">" .. line .. "</text>")
+  end
   lu.assertStrContains(bundle["text/latex"], "\\underbrace{\\sigma'(z^{(3)})}")
   local open, close = 0, 0
   for _ in bundle["text/latex"]:gmatch("{") do open = open + 1 end

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- What `nablua check` takes for the same text, pair by pair.
 local lu = require "luaunit"
+require "nablua"
 local same = require "nablua.session.check.same"
 
 local T = {}
