@@ -110,6 +110,28 @@ local function operands(row, dtype, shapes, kind)
   end)
 end
 
+-- Rows that take no fractions have no loop of f64 to agree with: of long ones each part is what it is alone.
+function T.test_whole_numbers_in_long_rows_are_those_of_their_parts()
+  local rows = 0
+  each_row(function(row) return row.of_whole end, function(row)
+    rows = rows + 1
+    local call = call_of(row)
+    for _, dtype in ipairs { "bool", "u8", "i64" } do
+      local args = {}
+      for k in ipairs(row.params) do args[k] = nb.randint(0, 9, { 1031 }):to(dtype) end
+      local whole, n = call(table.unpack(args)), 0
+      for first = 1, 1031, 7 do
+        local part, size = {}, math.min(7, 1032 - first)
+        for k, x in ipairs(args) do part[k] = x:narrow(1, first, size) end
+        assert(nb.equal(call(table.unpack(part)), whole:narrow(1, first, size)), dtype .. " from " .. first)
+        n = n + size
+      end
+      assert(n == 1031)
+    end
+  end)
+  assert(rows >= 6)
+end
+
 function T.test_every_loop_agrees_with_that_of_f64()
   local compared = 0
   each_row(function(row) return row.elementwise and not row.of_whole end, function(row)
