@@ -80,15 +80,16 @@ RowFile *nb_rows_at(lua_State *L, int i) {
   return f ? *f : NULL;
 }
 
-// native.rows_open(path): a file of rows, its dtype and its shape.
-static int rows_open(lua_State *L) {
-  Error err;
-  const char *path = path_at(L, 1);
+static RowFile **new_rows(lua_State *L) {
   RowFile **f = lua_newuserdatauv(L, sizeof(RowFile *), 0);
   *f = NULL;
   luaL_setmetatable(L, row_file);
-  if (!(*f = nb_rows_open(path, &err))) return nb_raise(L, &err);
-  const Layout *l = nb_rows_layout(*f);
+  return f;
+}
+
+// What opening gives: the file, its dtype and its shape.
+static int push_rows(lua_State *L, const RowFile *f) {
+  const Layout *l = nb_rows_layout(f);
   lua_pushstring(L, nb_dtype_name(l->dtype));
   lua_createtable(L, l->ndim, 0);
   for (int d = 0; d < l->ndim; d++) {
@@ -96,6 +97,35 @@ static int rows_open(lua_State *L) {
     lua_rawseti(L, -2, d + 1);
   }
   return 3;
+}
+
+// native.rows_open(path): a file of rows, its dtype and its shape.
+static int rows_open(lua_State *L) {
+  Error err;
+  const char *path = path_at(L, 1);
+  RowFile **f = new_rows(L);
+  if (!(*f = nb_rows_open(path, &err))) return nb_raise(L, &err);
+  return push_rows(L, *f);
+}
+
+// native.pictures_open(paths, channels, height, width): the same of pictures.
+static int pictures_open(lua_State *L) {
+  nb_tell_unrepeatable(touches_files);
+  Error err;
+  luaL_checktype(L, 1, LUA_TTABLE);
+  lua_Integer count = (lua_Integer)lua_rawlen(L, 1), channels = luaL_checkinteger(L, 2);
+  lua_Integer height = luaL_checkinteger(L, 3), width = luaL_checkinteger(L, 4);
+  luaL_argcheck(L, count > 0, 1, "at least one");
+  luaL_argcheck(L, channels >= 0 && channels <= 4, 2, "0 to 4");
+  const char **paths = lua_newuserdatauv(L, (size_t)count * sizeof *paths, 0);
+  for (lua_Integer i = 0; i < count; i++) {  // the table keeps the strings alive
+    if (lua_rawgeti(L, 1, i + 1) != LUA_TSTRING) return luaL_argerror(L, 1, "strings");
+    paths[i] = nb_check_text(L, -1, "the path");
+    lua_pop(L, 1);
+  }
+  RowFile **f = new_rows(L);
+  if (!(*f = nb_rows_of_pictures(paths, count, (int)channels, height, width, &err))) return nb_raise(L, &err);
+  return push_rows(L, *f);
 }
 
 // native.rows_read(file, places): the rows at the places, a contiguous vector of i64.
@@ -454,6 +484,7 @@ void nb_open_files(lua_State *L) {
                                        {"npy_write", npy_write},
                                        {"npz_read", npz_read},
                                        {"npz_write", npz_write},
+                                       {"pictures_open", pictures_open},
                                        {"replace", replace},
                                        {"append", append},
                                        {"rows_close", rows_close},

@@ -43,7 +43,7 @@ typedef struct Job {
   char *scratch;  // `room` bytes for each worker, and as many for the caller
   size_t room, raw;
   int slots;
-  bool halted;  // a source has been written, or is about to be: to be begun again by who takes it
+  bool halted;  // to be begun again by who takes it: a source was written, or an interrupt came
   bool failed;
   Error err;
 } Job;
@@ -169,7 +169,8 @@ static bool work(Feed *f, int slot) {
   bool ok = true;
   for (int64_t i = first; ok && i < last; i++) ok = make_row(j, i, j->scratch + (size_t)slot * j->room, &err);
   pthread_mutex_lock(&f->lock);
-  if (!ok && !j->failed) j->failed = true, j->err = err;
+  if (!ok && err.kind == NB_ERROR_INTERRUPT) j->halted = true;  // which is for who takes it to answer
+  if (!ok && !j->failed && !j->halted) j->failed = true, j->err = err;
   j->done += last - first;
   pthread_cond_broadcast(&f->ready);
   return true;
@@ -367,9 +368,13 @@ int nb_feed_columns(const Feed *f) {
 
 // Waits until all rows are made, with the lock held; takes part in it.
 static bool finish(Feed *f, Job *j, Error *err) {
-  while (j->done < j->claimed || (!j->failed && j->claimed < j->n)) {
+  while (j->halted || j->done < j->claimed || (!j->failed && j->claimed < j->n)) {
     if (!nb_poll(err)) return false;
-    if (!j->failed && j->claimed < j->n) {
+    if (j->halted && j->done == j->claimed) {
+      j->halted = j->failed = false;
+      j->claimed = j->done = 0;
+    }
+    if (!j->failed && !j->halted && j->claimed < j->n) {
       work(f, f->running);
       continue;
     }
@@ -387,10 +392,6 @@ bool nb_feed_take(Feed *f, Tensor **out, Error *err) {
   Job *j = f->first;
   if (!j) return nb_fail(err, NB_ERROR_STATE, "there is no batch to take");
   pthread_mutex_lock(&f->lock);
-  if (j->halted) {  // nothing of it is being made
-    j->halted = j->failed = false;
-    j->claimed = j->done = 0;
-  }
   bool ok = finish(f, j, err);
   if (ok) {
     f->first = j->next;

@@ -60,6 +60,12 @@ Tensor *nb_idx_read(const char *path, Error *err);
 // time: only those take memory.
 typedef struct RowFile RowFile;
 RowFile *nb_rows_open(const char *path, Error *err);
+
+// The same of PNG and JPEG files, at least one: a row is a picture, u8, channels × height × width, decoded when it is
+// asked for.  Channels and sizes that are 0 are those of the first, which others must have.
+RowFile *nb_rows_of_pictures(const char *const *paths, int64_t count, int channels, int64_t height, int64_t width,
+                             Error *err);
+
 RowFile *nb_rows_retain(RowFile *f);             // for one more call of nb_rows_close
 void nb_rows_close(RowFile *f);                  // NULL is fine
 const Layout *nb_rows_layout(const RowFile *f);  // the dtype and shape of the whole
@@ -68,7 +74,8 @@ const Layout *nb_rows_layout(const RowFile *f);  // the dtype and shape of the w
 // one after the other are read together.
 Tensor *nb_rows_read(RowFile *f, const int64_t *places, int64_t n, Error *err);
 
-// One row into `to`, by any thread; `scratch` has nb_rows_bytes bytes.
+// One row into `to`, by any thread; `scratch` has nb_rows_bytes bytes.  Of pictures an interrupt makes it fail, without
+// being answered.
 size_t nb_rows_bytes(const RowFile *f);
 bool nb_rows_read_one(const RowFile *f, int64_t place, void *to, void *scratch, Error *err);
 
