@@ -71,9 +71,10 @@ function rows.define(define)
 
   define("open", {
     doc = "Opens an npy (in C order) or IDX file, of any size, without reading it: file[i] and " ..
-      "file[{{first, last}}] read rows, file:rows(index) those of a vector, #file and file.shape say how many there " ..
-      "are.  data.loader takes batches from it, and only those are in memory.",
-    params = { { name = "path", type = "string" } }, see = { "data.loader", "data.image_folder", "nb.load" }, example = [[
+      "file[{{first, last}}] read rows, file:rows(index) those of a vector, #file and file.shape say how many " ..
+      "there are.  data.loader takes batches from it, and only those are in memory.",
+    params = { { name = "path", type = "string" } },
+    see = { "data.loader", "data.image_folder", "nb.load" }, example = [[
 local path = os.tmpname() .. ".npy"
 nb.save(path, nb.arange(6):view(3, 2))
 local file = data.open(path)
