@@ -169,7 +169,7 @@ define("normalize", {
 
 -- ---- files ----
 
-require "nablua.data.csv" (define)
+require("nablua.data.csv").define(define)
 require("nablua.data.images").define(define)
 
 define("idx", {

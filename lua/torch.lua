@@ -223,6 +223,10 @@ solve_ex nb.solve
 lu_unpack nb.lu
 detach_ t:detach
 from_file data.open
+IterableDataset -- data.loader takes functions and files; tables larger than memory are data.csv_chunks
+chunksize data.csv_chunks
+read_csv data.csv
+ImageFolder data.image_folder
 gcd -- there is no gcd of tensors
 lcm -- there is no lcm of tensors
 angle -- of pairs: x:select(-1, 2):atan2(x:select(-1, 1))

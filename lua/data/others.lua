@@ -5,6 +5,7 @@ local nb = require "nablua.core"
 local options = require "nablua.options"
 local registry = require "nablua.registry"
 local steps = require "nablua.data.steps"
+local chunks = require "nablua.data.chunks"
 local rows = require "nablua.data.rows"
 
 local data = registry.home "nablua.data.others"
@@ -185,6 +186,7 @@ define("concat", {
 })
 
 rows.define(define)
+chunks.define(define)
 
 -- ---- the loader ----
 
@@ -330,10 +332,11 @@ end
 
 define("loader", {
   doc = "Batches of samples, for `for bx, by in loader do` and nn.fit: of tensors {x, y}, of files opened by " ..
-    "data.open or data.image_folder, of an object of yours with # and [i], or of a function with n=; each loop is " ..
-    "a new epoch.  transform changes the first of a batch, collate makes a batch of a list of samples.  Reading " ..
-    "files, decoding pictures and data.transforms go on in threads beside the step, some batches ahead; the same " ..
-    "seed gives the same batches whatever their number.  Functions of yours run where the batch is used.",
+    "data.open or data.image_folder, of pieces of data.csv_chunks, of an object of yours with # and [i], or of a " ..
+    "function with n=; each loop is a new epoch.  transform changes the first of a batch, collate makes a batch of " ..
+    "a list of samples.  Reading files, decoding pictures and data.transforms go on in threads beside the step, " ..
+    "some batches ahead; the same seed gives the same batches whatever their number.  Functions of yours run where " ..
+    "the batch is used.",
   signature = "data.loader(source, {size=64, shuffle=false, sampler=, transform=, collate=, last=\"keep\", n=, " ..
     "workers=1, prefetch=2})",
   see = { "data.batches", "data.transforms.Compose", "data.weighted_sampler" },
@@ -355,6 +358,7 @@ for bx, by in squares do assert(#bx == 2) end
 return #squares  --> 2]],
   function(o, where)
     local source
+    if chunks.is(o.source) then return chunks.loader(where, o) end
     if type(o.source) == "function" then
       if not o.n then native.raise(where .. ": a function needs n=, the number of samples") end
       source = setmetatable({ get = o.source }, { __len = function() return o.n end })

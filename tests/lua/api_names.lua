@@ -91,7 +91,7 @@ return {
   { "opt:", "step zero_grad state load_state add_group" },
   { "schedule:", "step state load_state" },
   { "nb.", "save load random_state help pretty progress" },
-  { "data.", [[loader open image_folder concat sequential_sampler random_sampler weighted_sampler
+  { "data.", [[loader open image_folder csv_chunks concat sequential_sampler random_sampler weighted_sampler
     stratified_sampler iris wine digits]] },
   { "transforms.", [[Compose ToFloat Normalize CenterCrop RandomCrop Resize RandomHorizontalFlip RandomVerticalFlip
     RandomErasing RandomRotation RandomAffine ColorJitter]] },

@@ -127,6 +127,7 @@ typedef struct CsvColumn {
   CsvKind kind;          // the caller chooses between open and read
   Tensor *values;        // f64: the numbers, NaN where missing; of labels their index from 1, 0 where missing
   CsvLabels *labels;     // in the order of their appearance; NULL for numbers
+  bool closed, given;    // others than these are refused; they were given before reading
   uint64_t first_value;  // lines of the file, 0 when there is none
   uint64_t first_missing;
   int64_t missing;  // how many values are
@@ -152,6 +153,7 @@ typedef struct CsvFile {
   bool row_names;      // the first column has no heading and holds the names of the rows
   bool trailing;       // lines end with a delimiter
   int64_t announced;   // rows, by a heading of counts
+  uint64_t known_to;   // the line up to which labels were gathered, where they are closed
   struct CsvReader *reader;
 } CsvFile;
 
@@ -162,6 +164,14 @@ bool nb_csv_open(const char *path, const CsvOptions *options, CsvFile *file, Err
 
 // Reads to the end; a row of another length, or a value of another kind than its column's, is an error with the line.
 bool nb_csv_read(CsvFile *file, Error *err);
+
+// The same for at most `most` rows from where the last call ended, so that a file larger than memory comes in pieces;
+// rows is 0 at the end.  What the first piece shows holds for the rest: another kind of value is refused, and where it
+// `closes`, a label that no line before has.  Missing values are counted anew for each piece.
+bool nb_csv_read_some(CsvFile *file, int64_t most, bool closes, Error *err);
+
+// Gives a column, before anything is read, its labels in their order; others are refused.
+bool nb_csv_give_labels(CsvColumn *c, const char *const *labels, size_t count, Error *err);
 
 size_t nb_csv_label_count(const CsvLabels *labels);
 const char *nb_csv_label(const CsvLabels *labels, size_t index);  // from 0; UTF-8
