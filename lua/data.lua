@@ -169,8 +169,8 @@ define("normalize", {
 
 -- ---- files ----
 
-require "nablua.data.csv" (define)
-require "nablua.data.images" (define)
+require("nablua.data.csv").define(define)
+require("nablua.data.images").define(define)
 
 define("idx", {
   doc = "Reads an IDX file (the format of MNIST), plain or gzip.", signature = "data.idx(path)",

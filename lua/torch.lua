@@ -164,7 +164,7 @@ batch_norm nn.BatchNorm2d
 group_norm nn.GroupNorm
 clip_grad_norm_ nn.clip_grad_norm
 clip_grad_value_ nn.clip_grad_value
-DataLoader data.batches
+DataLoader data.loader
 TensorDataset data.batches
 random_split data.split
 CosineAnnealingLR optim.CosineLR
@@ -212,6 +212,19 @@ DataParallel -- dist.parallel spreads batches over processes
 Unfold nb.unfold
 LinearCrossEntropyLoss nn.CrossEntropyLoss
 SparseAdam optim.Adam
+SWALR -- optim.SequentialLR goes over to optim.ConstantLR; nn.AveragedModel has the mean
+update_bn -- a pass over the data in train mode under nb.no_grad renews running values
+ROC nn.metrics.AUROC
+TopKAccuracy nn.metrics.Accuracy
+all_reduce dist.allreduce_
+init_process_group -- mpirun -n 4 nablua train.lua makes a group, and dist.start(3) one at a prompt, see ?dist
+DistributedDataParallel dist.parallel
+instance_norm nn.InstanceNorm2d
+Fold nb.fold
+register_full_backward_hook net:register_backward_hook
+grad_fn inspect.graph
+SummaryWriter -- curves are plot.curve, and nn.fit and nb.run keep a history
+finfo -- f32 holds 24 bits and up to 3.4e38, f64 53 bits and up to 1.8e308
 Optimizer optim.SGD
 LRScheduler optim.StepLR
 set_printoptions nb.pretty
@@ -223,6 +236,31 @@ solve_ex nb.solve
 lu_unpack nb.lu
 detach_ t:detach
 from_file data.open
+Dataset -- any object with # and [i] is one, or a function with n=, see ?data.loader
+ConcatDataset data.concat
+Subset -- data.loader reads the samples that a sampler= names; of a tensor: x:index_select(1, places)
+WeightedRandomSampler data.weighted_sampler
+SequentialSampler data.sequential_sampler
+RandomSampler data.random_sampler
+BatchSampler -- data.loader makes batches of size= from any sampler
+SubsetRandomSampler -- a sampler is an object with # that gives numbers of samples when called, see ?data.loader
+default_collate -- data.loader stacks the parts of samples; collate= does otherwise
+num_workers -- workers= of data.loader
+prefetch_factor -- prefetch= of data.loader
+drop_last -- last="drop" of data.loader and data.batches
+pin_memory -- there is no other memory than the processor's
+persistent_workers -- the threads of data.loader begin anew with each epoch
+worker_init_fn -- threads of data.loader run no Lua
+get_worker_info -- threads of data.loader run no Lua
+load_digits data.digits
+load_iris data.iris
+load_wine data.wine
+ToTensor data.transforms.ToFloat
+RandomResizedCrop -- data.transforms.RandomAffine scales and RandomCrop cuts; none does both to one size
+IterableDataset -- data.loader takes functions and files; tables larger than memory are data.csv_chunks
+chunksize data.csv_chunks
+read_csv data.csv
+ImageFolder data.image_folder
 gcd -- there is no gcd of tensors
 lcm -- there is no lcm of tensors
 angle -- of pairs: x:select(-1, 2):atan2(x:select(-1, 1))

@@ -80,15 +80,16 @@ RowFile *nb_rows_at(lua_State *L, int i) {
   return f ? *f : NULL;
 }
 
-// native.rows_open(path): a file of rows, its dtype and its shape.
-static int rows_open(lua_State *L) {
-  Error err;
-  const char *path = path_at(L, 1);
+static RowFile **new_rows(lua_State *L) {
   RowFile **f = lua_newuserdatauv(L, sizeof(RowFile *), 0);
   *f = NULL;
   luaL_setmetatable(L, row_file);
-  if (!(*f = nb_rows_open(path, &err))) return nb_raise(L, &err);
-  const Layout *l = nb_rows_layout(*f);
+  return f;
+}
+
+// What opening gives: the file, its dtype and its shape.
+static int push_rows(lua_State *L, const RowFile *f) {
+  const Layout *l = nb_rows_layout(f);
   lua_pushstring(L, nb_dtype_name(l->dtype));
   lua_createtable(L, l->ndim, 0);
   for (int d = 0; d < l->ndim; d++) {
@@ -96,6 +97,35 @@ static int rows_open(lua_State *L) {
     lua_rawseti(L, -2, d + 1);
   }
   return 3;
+}
+
+// native.rows_open(path): a file of rows, its dtype and its shape.
+static int rows_open(lua_State *L) {
+  Error err;
+  const char *path = path_at(L, 1);
+  RowFile **f = new_rows(L);
+  if (!(*f = nb_rows_open(path, &err))) return nb_raise(L, &err);
+  return push_rows(L, *f);
+}
+
+// native.pictures_open(paths, channels, height, width): the same of pictures.
+static int pictures_open(lua_State *L) {
+  nb_tell_unrepeatable(touches_files);
+  Error err;
+  luaL_checktype(L, 1, LUA_TTABLE);
+  lua_Integer count = (lua_Integer)lua_rawlen(L, 1), channels = luaL_checkinteger(L, 2);
+  lua_Integer height = luaL_checkinteger(L, 3), width = luaL_checkinteger(L, 4);
+  luaL_argcheck(L, count > 0, 1, "at least one");
+  luaL_argcheck(L, channels >= 0 && channels <= 4, 2, "0 to 4");
+  const char **paths = lua_newuserdatauv(L, (size_t)count * sizeof *paths, 0);
+  for (lua_Integer i = 0; i < count; i++) {  // the table keeps the strings alive
+    if (lua_rawgeti(L, 1, i + 1) != LUA_TSTRING) return luaL_argerror(L, 1, "strings");
+    paths[i] = nb_check_text(L, -1, "the path");
+    lua_pop(L, 1);
+  }
+  RowFile **f = new_rows(L);
+  if (!(*f = nb_rows_of_pictures(paths, count, (int)channels, height, width, &err))) return nb_raise(L, &err);
+  return push_rows(L, *f);
 }
 
 // native.rows_read(file, places): the rows at the places, a contiguous vector of i64.
@@ -305,8 +335,26 @@ static void set_flag(lua_State *L, const char *name, bool value) {
   lua_setfield(L, -2, name);
 }
 
+// Gives column `column` the list of labels on top, if it is one; pops it.
+static void give_labels(lua_State *L, CsvColumn *column) {
+  Error err;
+  if (!lua_istable(L, -1)) {
+    lua_pop(L, 1);
+    return;
+  }
+  size_t count = lua_rawlen(L, -1);
+  const char **labels = lua_newuserdatauv(L, (count + 1) * sizeof *labels, 0);
+  for (size_t k = 0; k < count; k++) {  // the list keeps the strings alive
+    lua_rawgeti(L, -2, (lua_Integer)k + 1);
+    labels[k] = luaL_checkstring(L, -1);
+    lua_pop(L, 1);
+  }
+  if (!nb_csv_give_labels(column, labels, count, &err)) nb_raise(L, &err);
+  lua_pop(L, 2);
+}
+
 // Calls choose(names, found), which returns a list of kinds, a number of CsvKind for each column, whether the first
-// column does name rows, and whether a first line of values is to be passed over.
+// column does name rows, whether a first line of values is to be passed over, and perhaps lists of labels by column.
 static void choose_kinds(lua_State *L, int choose, CsvFile *file) {
   static const char *const headings[] = {"", "names", "data", "counts"};
   lua_pushvalue(L, choose);
@@ -325,15 +373,19 @@ static void choose_kinds(lua_State *L, int choose, CsvFile *file) {
   lua_setfield(L, -2, "delimiter");
   lua_pushstring(L, headings[file->heading]);
   lua_setfield(L, -2, "heading");
-  lua_call(L, 2, 3);
-  if (lua_toboolean(L, -1)) file->heading = NB_CSV_NAMES;
-  file->row_names = file->row_names && lua_toboolean(L, -2);
-  lua_pop(L, 2);
+  lua_call(L, 2, 4);
+  if (lua_toboolean(L, -2)) file->heading = NB_CSV_NAMES;
+  file->row_names = file->row_names && lua_toboolean(L, -3);
+  for (size_t i = 0; lua_istable(L, -1) && i < file->count; i++) {
+    lua_rawgeti(L, -1, (lua_Integer)i + 1);
+    give_labels(L, &file->columns[i]);
+  }
+  lua_pop(L, 3);
   luaL_checktype(L, -1, LUA_TTABLE);
   for (size_t i = 0; i < file->count; i++) {
     lua_rawgeti(L, -1, (lua_Integer)i + 1);
     lua_Integer kind = lua_tointeger(L, -1);
-    if (kind >= NB_CSV_AUTO && kind <= NB_CSV_SKIP) file->columns[i].kind = (CsvKind)kind;
+    if (kind >= NB_CSV_AUTO && kind <= NB_CSV_SKIP && !file->columns[i].given) file->columns[i].kind = (CsvKind)kind;
     lua_pop(L, 1);
   }
   lua_pop(L, 1);
@@ -370,6 +422,7 @@ static void push_column(lua_State *L, CsvColumn *c) {
   }
   set_count(L, "numeric", c->numeric);
   set_count(L, "first_numeric", (int64_t)c->first_numeric);
+  if (c->given) return;  // who gave them knows them
   size_t count = c->labels ? nb_csv_label_count(c->labels) : 0;
   lua_createtable(L, (int)count, 0);
   for (size_t k = 0; k < count; k++) {
@@ -401,29 +454,33 @@ static CsvOptions csv_options(lua_State *L) {
   return o;
 }
 
-// native.csv_read(options, choose): a list of columns, false for one that is not read.  The options are data.csv's.
-static int csv_read(lua_State *L) {
+// Opens the file of the options at 1, with the function `choose` at 2, as `file`; what its reader points to stays on
+// the stack at 3.
+static void open_csv(lua_State *L, CsvFile *file) {
   Error err;
   luaL_checktype(L, 1, LUA_TTABLE);
   lua_getfield(L, 1, "path");
   const char *path = path_at(L, -1);  // kept alive by the table
   lua_pop(L, 1);
   CsvOptions o = csv_options(L);
-  lua_settop(L, 2);
   lua_getfield(L, 1, "na");
-  luaL_checktype(L, 3, LUA_TTABLE);
-  o.missing_count = lua_rawlen(L, 3);
+  luaL_checktype(L, -1, LUA_TTABLE);
+  o.missing_count = lua_rawlen(L, -1);
   const char **missing = lua_newuserdatauv(L, (o.missing_count + 1) * sizeof *missing, 0);
   for (size_t i = 0; i < o.missing_count; i++) {  // the table keeps the strings alive
-    lua_rawgeti(L, 3, (lua_Integer)i + 1);
+    lua_rawgeti(L, -2, (lua_Integer)i + 1);
     missing[i] = luaL_checkstring(L, -1);
     lua_pop(L, 1);
   }
+  lua_replace(L, 3);
+  lua_pop(L, 1);
   o.missing = missing;
-  CsvFile *file = new_closed(L, sizeof *file, close_csv);
-  if (!nb_csv_open(path, &o, file, &err)) return nb_raise(L, &err);
+  if (!nb_csv_open(path, &o, file, &err)) nb_raise(L, &err);
   choose_kinds(L, 2, file);
-  if (!nb_csv_read(file, &err)) return nb_raise(L, &err);
+}
+
+// A list of columns, false for one that is not read.
+static int push_columns(lua_State *L, CsvFile *file) {
   lua_createtable(L, (int)file->count, 0);
   for (size_t i = 0; i < file->count; i++) {
     if (file->columns[i].values)
@@ -432,6 +489,50 @@ static int csv_read(lua_State *L) {
       lua_pushboolean(L, false);
     lua_rawseti(L, -2, (lua_Integer)i + 1);
   }
+  return 1;
+}
+
+// native.csv_read(options, choose): a list of columns.  The options are data.csv's.
+static int csv_read(lua_State *L) {
+  Error err;
+  lua_settop(L, 3);
+  CsvFile *file = new_closed(L, sizeof *file, close_csv);
+  open_csv(L, file);
+  if (!nb_csv_read(file, &err)) return nb_raise(L, &err);
+  return push_columns(L, file);
+}
+
+static const char csv_file[] = "nablua.csv";
+
+static int csv_close(lua_State *L) {
+  nb_csv_close(luaL_checkudata(L, 1, csv_file));
+  return 0;
+}
+
+// native.csv_open(options, choose): the same file, to be read in pieces.
+static int csv_open(lua_State *L) {
+  lua_settop(L, 3);
+  CsvFile *file = lua_newuserdatauv(L, sizeof *file, 2);
+  *file = (CsvFile){0};
+  luaL_setmetatable(L, csv_file);
+  open_csv(L, file);
+  lua_pushvalue(L, 1);
+  lua_setiuservalue(L, 4, 1);
+  lua_pushvalue(L, 3);
+  lua_setiuservalue(L, 4, 2);
+  return 1;
+}
+
+// native.csv_some(file, most, closes): the columns of at most so many rows; nil at the end.
+static int csv_some(lua_State *L) {
+  nb_tell_unrepeatable(touches_files);
+  Error err;
+  CsvFile *file = luaL_checkudata(L, 1, csv_file);
+  luaL_argcheck(L, file->reader, 1, "it is closed");
+  bool ok = nb_csv_read_some(file, luaL_checkinteger(L, 2), lua_toboolean(L, 3), &err);
+  if (!ok) return nb_raise(L, &err);
+  if (file->rows > 0) return push_columns(L, file);
+  lua_pushnil(L);
   return 1;
 }
 
@@ -445,7 +546,10 @@ static int text_shown(lua_State *L) {
 }
 
 void nb_open_files(lua_State *L) {
-  static const luaL_Reg functions[] = {{"csv_read", csv_read},
+  static const luaL_Reg functions[] = {{"csv_close", csv_close},
+                                       {"csv_open", csv_open},
+                                       {"csv_read", csv_read},
+                                       {"csv_some", csv_some},
                                        {"exists", exists},
                                        {"folder", folder},
                                        {"idx_read", idx_read},
@@ -454,6 +558,7 @@ void nb_open_files(lua_State *L) {
                                        {"npy_write", npy_write},
                                        {"npz_read", npz_read},
                                        {"npz_write", npz_write},
+                                       {"pictures_open", pictures_open},
                                        {"replace", replace},
                                        {"append", append},
                                        {"rows_close", rows_close},
@@ -465,4 +570,5 @@ void nb_open_files(lua_State *L) {
                                        {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
   nb_make_class(L, row_file, rows_close, NULL);
+  nb_make_class(L, csv_file, csv_close, NULL);
 }

@@ -5,6 +5,8 @@ local nb = require "nablua.core"
 local options = require "nablua.options"
 local registry = require "nablua.registry"
 
+local csv = {}  -- what data.csv_chunks shares
+
 local AUTO, TEXT, SKIP = 0, 2, 3  -- of the C reader's kinds
 local MOST_LABELS = 256  -- that become columns of x
 local SHOWN = 40  -- columns that print shows
@@ -205,7 +207,7 @@ end
 -- ---- columns ----
 
 -- Labels in order: as numbers where all are, else as text; or as they were given.
-local function order_labels(found, given, path, name)
+function csv.order_labels(found, given, path, name)
   local order = table.move(given or found, 1, #(given or found), 1, {})
   if not given then
     local numbers = true
@@ -382,7 +384,7 @@ local function add_target(self, o, plan)
   if labels and #plan.targets > 1 then fail("target names %d columns; of labels there can be one", #plan.targets) end
   local gaps = not o.missing and gap_sentence(self.path, columns_of(self, self.names))
   if gaps then
-    self.refused = ("%s; data.csv(%q, { target = %s, missing = \"drop\" }) gives x and y: %s"):format(gaps,
+    self.refused = ("%s; %s(%q, { target = %s, missing = \"drop\" }) gives x and y: %s"):format(gaps, self.reader,
       shown(self.path:match("[^/]*$")), options.show(o.target), RULES)
     return
   end
@@ -441,23 +443,35 @@ end
 -- A column of labels: their numbers in the order of the labels, 0 where missing.
 local function number_labels(c, given, path)
   local new
-  c.labels, new = order_labels(c.labels, given, path, c.name)
+  c.labels, new = csv.order_labels(c.labels, given, path, c.name)
   local places = c.missing > 0 and c.values:masked_fill(c.values:isnan(), 0) or c.values
   c.values = nb.tensor(new, { dtype = "i64" }):index_select(1, places:to("i64") + 1)
 end
 
--- The columns that were asked for, in their order, and the names of the rows.
-local function read_columns(o, notes)
-  local plan
-  local found = native.csv_read(o, function(names, file)
-    plan = choose(o, names, file, notes)
+-- What the reader asks when it has seen the first lines: which columns are read, and as what.  `told` gets the plan.
+function csv.asker(o, notes, told)
+  return function(names, file)
+    local plan = choose(o, names, file, notes)
     file.row_names = plan.first == 2
     file.replaced = o.names and o.header == nil and file.heading == "data"
     note_heading(notes, o, file)
-    plan.file = file
-    return plan.kinds, file.row_names, file.replaced
-  end)
-  local columns = {}
+    plan.file, told.plan = file, plan
+    return plan.kinds, file.row_names, file.replaced, told.labels and told.labels(plan)
+  end
+end
+
+function csv.row_names(plan, found)
+  if plan.first ~= 2 then return nil end
+  local rows, labels = {}, found[1].labels
+  for i, number in ipairs(found[1].values:totable()) do rows[i] = labels[math.tointeger(number)] end
+  return rows
+end
+
+-- The columns that were asked for, in their order, and the names of the rows.
+local function read_columns(o, notes)
+  local told = {}
+  local found = native.csv_read(o, csv.asker(o, notes, told))
+  local plan, columns = told.plan, {}
   for k, i in ipairs(plan.order) do
     local c = found[i + plan.first - 1]
     c.name = plan.names[i]
@@ -469,13 +483,7 @@ local function read_columns(o, notes)
     end
     columns[k] = c
   end
-  local rows
-  if plan.first == 2 then
-    rows = {}
-    local labels = found[1].labels
-    for i, number in ipairs(found[1].values:totable()) do rows[i] = labels[math.tointeger(number)] end
-  end
-  return columns, plan, rows
+  return columns, plan, csv.row_names(plan, found)
 end
 
 -- Does to all columns what missing= says, and leaves the names of the rows that are left.
@@ -494,17 +502,10 @@ local function apply_missing(self, o, columns)
   end
 end
 
-local function read(o)
-  check_marks(o)
-  local notes = new_notes()
-  local columns, plan, row_names = read_columns(o, notes)
+-- The table of these columns.
+function csv.table_of(o, columns, plan, row_names, notes, reader)
   local self = setmetatable({ path = o.path, names = {}, columns = {}, categories = {}, missing = {},
-    first_missing = {}, dtype = o.dtype, rule = o.missing, dropped = 0, row_names = row_names }, meta)
-  local announced = plan.file.heading == "counts" and columns[1] and plan.file.announced
-  if announced and #columns[1].values ~= announced then
-    notes:say(("its first line announces %d rows, there are %d"):format(announced, #columns[1].values), true)
-  end
-  notes:finish(o.path)
+    first_missing = {}, dtype = o.dtype, rule = o.missing, dropped = 0, row_names = row_names, reader = reader }, meta)
   self.notes = table.move(notes, 1, #notes, 1, {})
   apply_missing(self, o, columns)
   for k, c in ipairs(columns) do
@@ -516,6 +517,18 @@ local function read(o)
   self.rows = columns[1] and #columns[1].values or 0
   if #plan.targets > 0 then add_target(self, o, plan) end
   return self
+end
+
+local function read(o)
+  check_marks(o)
+  local notes = new_notes()
+  local columns, plan, row_names = read_columns(o, notes)
+  local announced = plan.file.heading == "counts" and columns[1] and plan.file.announced
+  if announced and #columns[1].values ~= announced then
+    notes:say(("its first line announces %d rows, there are %d"):format(announced, #columns[1].values), true)
+  end
+  notes:finish(o.path)
+  return csv.table_of(o, columns, plan, row_names, notes, "data.csv")
 end
 
 local matrix_params = { missing_param }
@@ -538,14 +551,17 @@ local function matrix(self, names, given)
   return (join(self, columns))
 end
 
-return function(define)
+csv.fail, csv.shown, csv.SKIP, csv.params = fail, shown, SKIP, params
+csv.check_marks, csv.note_column, csv.new_notes = check_marks, note_column, new_notes
+
+function csv.define(define)
   define("csv", {
     doc = "Reads a CSV file.  The result has `columns` and `names`, `categories` (the labels of columns of text, " ..
       "whose values are numbers from 1 in their order), `rows`, `missing` (how many values a column lacks: NaN, or " ..
       "label 0), `row_names` where rows have names; with target= also x, y, `features` (x's column names) and " ..
       "`classes`.  print shows what was guessed about the file: its delimiter, whether names come first, decimal " ..
       "commas, percent.  x and y are refused while values are missing, until missing= says what they mean.",
-    params = params, see = { "csv:matrix", "data.split", "data.normalize", "data.batches" },
+    params = params, see = { "csv:matrix", "data.csv_chunks", "data.split", "data.normalize", "data.batches" },
     example = [[
 local path = os.tmpname()
 local f <close> = io.open(path, "w")
@@ -571,3 +587,5 @@ return t:matrix()  --> {{1, 0, 1}, {2, 1, 0}}]],
     value = matrix,
   }
 end
+
+return csv

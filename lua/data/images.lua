@@ -4,9 +4,11 @@ local native = require "nablua.native"
 local nb = require "nablua.core"
 local options = require "nablua.options"
 
+local images = {}
+
 local EXTENSIONS = { png = true, jpg = true, jpeg = true }
 
-local channels = { name = "channels", choices = { 1, 2, 3, 4 }, optional = true,
+images.channels = { name = "channels", choices = { 1, 2, 3, 4 }, optional = true,
   doc = "1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha; as in the file if not given" }
 
 -- ---- sizes ----
@@ -48,12 +50,12 @@ local function is_picture(name, is_folder)
 end
 
 -- The pictures of a folder: paths, and where they lie in folders within it, the class of each and the classes.
-local function find(folder)
+function images.find(where, folder)
   local names = native.folder(folder)
   local classes = sorted(names, function(_, is_folder) return is_folder end)
   local paths, labels = {}, {}
-  local function add(where, list, label)
-    for _, name in ipairs(list) do paths[#paths + 1], labels[#labels + 1] = where .. "/" .. name, label end
+  local function add(place, list, label)
+    for _, name in ipairs(list) do paths[#paths + 1], labels[#labels + 1] = place .. "/" .. name, label end
   end
   local own = sorted(names, is_picture)
   if #own > 0 then
@@ -63,7 +65,7 @@ local function find(folder)
   for k, class in ipairs(classes) do
     add(folder .. "/" .. class, sorted(native.folder(folder .. "/" .. class), is_picture), k)
   end
-  if #paths == 0 then native.raise(("images: there is no PNG or JPEG file in %s or its folders"):format(folder)) end
+  if #paths == 0 then native.raise(("%s: there is no PNG or JPEG file in %s or its folders"):format(where, folder)) end
   return paths, labels, classes
 end
 
@@ -82,10 +84,10 @@ local function read_all(paths, o)
   return x
 end
 
-return function(define)
+function images.define(define)
   define("image", {
     doc = "Reads a PNG or JPEG picture: u8, channels × height × width.", see = { "data.images", "data.resize" },
-    params = { { name = "path", type = "string" }, channels },
+    params = { { name = "path", type = "string" }, images.channels },
     example = "pcall(data.image, \"no such file\")  --> false",
     function(o) return native.image_read(o.path, o.channels or 0) end,
   })
@@ -94,12 +96,13 @@ return function(define)
     doc = "Reads all pictures of a folder or of a list of paths: x is u8, count × channels × height × width, " ..
       "`paths` their files.  Where they lie in folders of their own, the folders' names are the classes, and y " ..
       "tells them.",
-    params = { { name = "folder", type = "string or strings" }, channels,
+    params = { { name = "folder", type = "string or strings" }, images.channels,
       { name = "size", type = "two sizes", optional = true, doc = "{height, width} to resize each to" } },
-    see = { "data.image", "data.resize" }, example = "pcall(data.images, \"no such folder\")  --> false",
+    see = { "data.image", "data.image_folder", "data.resize" },
+    example = "pcall(data.images, \"no such folder\")  --> false",
     function(o)
       local paths, labels, classes = o.folder, nil, nil
-      if type(o.folder) == "string" then paths, labels, classes = find(o.folder) end
+      if type(o.folder) == "string" then paths, labels, classes = images.find("images", o.folder) end
       return { x = read_all(paths, o), y = labels and nb.tensor(labels, { dtype = "i64" }), classes = classes,
         paths = paths }
     end,
@@ -113,3 +116,5 @@ return function(define)
     function(o) return resize(o.x, o.height, o.width) end,
   })
 end
+
+return images

@@ -5,6 +5,8 @@ local nb = require "nablua.core"
 local options = require "nablua.options"
 local registry = require "nablua.registry"
 local steps = require "nablua.data.steps"
+local chunks = require "nablua.data.chunks"
+local rows = require "nablua.data.rows"
 
 local data = registry.home "nablua.data.others"
 
@@ -183,70 +185,8 @@ define("concat", {
   end,
 })
 
--- ---- files larger than memory ----
-
-local Rows = {}  -- methods
-local handle_of = setmetatable({}, { __mode = "k" })
-
-local function places_of(self, index)
-  if not nb.is_tensor(index) or index:dim() ~= 1 then
-    native.raise("rows: takes a vector of numbers of rows, got " .. options.describe(index))
-  end
-  if not handle_of[self] then native.raise("rows: the file is closed") end
-  return native.rows_read(handle_of[self], nb.no_grad(function() return index:to("i64"):contiguous() end))
-end
-
-Rows.rows = registry.add {
-  name = "rows:rows", kind = "method", family = "Sets of samples", signature = "rows:rows(index)",
-  doc = "Reads the rows at the places of a vector from a file opened by data.open; counted from 1, in any order.",
-  example = "pcall(data.open, \"no such file\")  --> false", value = places_of, see = { "data.open" },
-}
-
-local row_meta = { __name = "rows", methods = Rows }
-function row_meta.__len(self) return self.shape[1] end
-function row_meta.__tostring(self)
-  return ("%s: %s of shape %s, read row by row"):format(self.path, self.dtype, options.shape(self.shape))
-end
-function row_meta.__close(self)
-  if handle_of[self] then native.rows_close(handle_of[self]) end
-  handle_of[self] = nil
-end
--- file[i], and file[{{first, last}}] or file[{{first, last, step}}].
-local function row_index(self, key)
-  if Rows[key] then return Rows[key] end
-  local n = rawget(self, "shape")[1]
-  if math.type(key) == "integer" then
-    if key < 0 then key = n + 1 + key end
-    return places_of(self, nb.tensor({ key }, { dtype = "i64" })):squeeze(1)
-  end
-  local range = type(key) == "table" and key[1]
-  local first, last = table.unpack(type(range) == "table" and #key == 1 and range or {}, 1, 2)
-  if math.type(first) == "integer" and math.type(last) == "integer" then
-    if first < 0 then first = n + 1 + first end
-    if last < 0 then last = n + 1 + last end
-    return places_of(self, nb.arange(first, last, range[3] or 1, { dtype = "i64" }))
-  end
-  return nil
-end
-row_meta.__index = row_index
-
-define("open", {
-  doc = "Opens an npy (in C order) or IDX file, of any size, without reading it: file[i] and file[{{first, last}}] " ..
-    "read rows, file:rows(index) those of a vector, #file and file.shape say how many there are.  data.loader " ..
-    "takes batches from it, and only those are in memory.",
-  params = { { name = "path", type = "string" } }, see = { "data.loader", "nb.load" }, example = [[
-local path = os.tmpname() .. ".npy"
-nb.save(path, nb.arange(6):view(3, 2))
-local file = data.open(path)
-os.remove(path)
-return file[2]  --> {3, 4}]],
-  function(o)
-    local handle, dtype, shape = native.rows_open(o.path)
-    local self = setmetatable({ path = o.path, dtype = dtype, shape = shape }, row_meta)
-    handle_of[self] = handle
-    return self
-  end,
-})
+rows.define(define)
+chunks.define(define)
 
 -- ---- the loader ----
 
@@ -326,8 +266,7 @@ local function submit(self, epoch)
   if not last then return end
   local columns = {}
   for k, t in ipairs(self.source.tensors) do
-    if not nb.is_tensor(t) and not handle_of[t] then native.raise("rows: the file is closed") end
-    columns[k] = nb.is_tensor(t) and t or handle_of[t]
+    columns[k] = nb.is_tensor(t) and t or rows.handle(t)
   end
   epoch.feed:submit(columns, epoch.order:narrow(1, first, last - first + 1), self.steps, epoch.key, first)
   epoch.ahead = last + 1
@@ -372,11 +311,9 @@ local function source_of(where, given)
   if type(given) == "table" and not getmetatable(given) and #given > 0 and type(given[1]) ~= "number" then
     local n
     for i, t in ipairs(given) do
-      local meta = getmetatable(t)
-      local has_rows = type(meta) == "table" and meta.methods == Rows
-      if not (nb.is_tensor(t) and t:dim() > 0 or has_rows) then
-        native.raise(("%s: entry %d must be a tensor of samples or what data.open gives, got %s"):format(where, i,
-          options.describe(t)))
+      if not (nb.is_tensor(t) and t:dim() > 0 or rows.is_rows(t)) then
+        native.raise(("%s: entry %d must be a tensor of samples or what data.open or data.image_folder gives, got %s")
+          :format(where, i, options.describe(t)))
       end
       n = n or #t
       if #t ~= n then
@@ -395,10 +332,11 @@ end
 
 define("loader", {
   doc = "Batches of samples, for `for bx, by in loader do` and nn.fit: of tensors {x, y}, of files opened by " ..
-    "data.open, of an object of yours with # and [i], or of a function with n=; each loop is a new epoch.  " ..
-    "transform changes the first of a batch, collate makes a batch of a list of samples.  Reading files and " ..
-    "data.transforms go on in threads beside the step, some batches ahead; the same seed gives the same batches " ..
-    "whatever their number.  Functions of yours run where the batch is used.",
+    "data.open or data.image_folder, of pieces of data.csv_chunks, of an object of yours with # and [i], or of a " ..
+    "function with n=; each loop is a new epoch.  transform changes the first of a batch, collate makes a batch of " ..
+    "a list of samples.  Reading files, decoding pictures and data.transforms go on in threads beside the step, " ..
+    "some batches ahead; the same seed gives the same batches whatever their number.  Functions of yours run where " ..
+    "the batch is used.",
   signature = "data.loader(source, {size=64, shuffle=false, sampler=, transform=, collate=, last=\"keep\", n=, " ..
     "workers=1, prefetch=2})",
   see = { "data.batches", "data.transforms.Compose", "data.weighted_sampler" },
@@ -420,6 +358,7 @@ for bx, by in squares do assert(#bx == 2) end
 return #squares  --> 2]],
   function(o, where)
     local source
+    if chunks.is(o.source) then return chunks.loader(where, o) end
     if type(o.source) == "function" then
       if not o.n then native.raise(where .. ": a function needs n=, the number of samples") end
       source = setmetatable({ get = o.source }, { __len = function() return o.n end })

@@ -50,7 +50,7 @@ habits.members = {
   functional = "functions are in nb and nn, such as nb.relu, nn.mse",
   Module = 'nn.module("Name", init) makes a class, see ?nn.module',
   Parameter = "a parameter is a tensor with {requires_grad=true}",
-  DataLoader = "data.batches{x, y, size=64} gives batches",
+  DataLoader = "data.batches{x, y, size=64} gives batches, and data.loader such of files",
   TensorDataset = "data.batches{x, y, size=64} gives batches",
   lr_scheduler = "schedules are in optim, such as optim.StepLR",
   state_dict = "net:state() is the state", load_state_dict = "net:load_state(state) takes a state",

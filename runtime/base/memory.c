@@ -9,6 +9,7 @@
 // on a miss that would, the cache is emptied first.
 #include "nablua/memory.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,6 +39,9 @@ static struct {
   bool (*relief[RELIEFS])(void);
   bool asking;  // for relief: who gives it is not asked
 } memory;
+
+// What other threads hold, and the limit as they see it.
+static atomic_size_t beside, beside_limit;
 
 // Rounds `bytes` up to its class; returns the class's index, or -1 when it is beyond all classes.
 static int size_class(size_t bytes, size_t *rounded) {
@@ -74,7 +78,7 @@ static size_t machine_limit(void) {
 }
 
 static size_t limit(void) {
-  if (!memory.limit) memory.limit = machine_limit();
+  if (!memory.limit) nb_memory_set_limit(machine_limit());
   return memory.limit;
 }
 
@@ -164,7 +168,7 @@ static void *tell_taken(void *block, size_t rounded, const char *from) {
 // What is not simply the first of a list's free blocks.
 static __attribute__((noinline)) void *alloc_with_care(size_t bytes, int class, size_t rounded, Error *err) {
   if (class < 0 || nb_memory_must_fail() || rounded > limit()) return no_memory(bytes, err);
-  while (memory.live > limit() - rounded)
+  while (memory.live + atomic_load_explicit(&beside, memory_order_relaxed) > limit() - rounded)
     if (!is_relieved()) return no_memory(bytes, err);
   FreeBlock *block = memory.list[class];
   if (block) {
@@ -221,7 +225,8 @@ bool nb_grow_more(void *array, size_t *room, size_t need, size_t size, Error *er
 }
 
 MemoryStats nb_memory_stats(void) {
-  return (MemoryStats){memory.live, memory.cached, memory.peak, limit()};
+  size_t more = atomic_load_explicit(&beside, memory_order_relaxed);
+  return (MemoryStats){memory.live + more, memory.cached, memory.peak, limit()};
 }
 
 void nb_memory_reset_peak(void) {
@@ -230,4 +235,24 @@ void nb_memory_reset_peak(void) {
 
 void nb_memory_set_limit(size_t bytes) {
   memory.limit = bytes ? bytes : 1;
+  atomic_store_explicit(&beside_limit, memory.limit, memory_order_relaxed);
+}
+
+void *nb_alloc_beside(size_t bytes, Error *err) {
+  size_t most = atomic_load_explicit(&beside_limit, memory_order_relaxed);
+  size_t had = atomic_fetch_add_explicit(&beside, bytes, memory_order_relaxed);
+  void *block = bytes <= most && had <= most - bytes ? malloc(bytes ? bytes : 1) : NULL;
+  if (block) return block;
+  atomic_fetch_sub_explicit(&beside, bytes, memory_order_relaxed);
+  nb_fail(err, NB_ERROR_MEMORY,
+          "not enough memory: %.4g MB asked for by a thread beside, limit %.4g MB; use fewer threads (workers=) or "
+          "raise NABLUA_MEMORY",
+          (double)bytes / 1e6, (double)most / 1e6);
+  return NULL;
+}
+
+void nb_free_beside(void *block, size_t bytes) {
+  if (!block) return;
+  atomic_fetch_sub_explicit(&beside, bytes, memory_order_relaxed);
+  free(block);
 }

@@ -39,6 +39,18 @@ static bool wrong_kind(const CsvReader *r, size_t column, const char *expected, 
   return nb_fail_more(err, "; thousands= and decimal= tell how numbers are written, such as thousands=\",\"");
 }
 
+static bool unknown_label(const CsvReader *r, size_t column, Error *err) {
+  char name[CSV_CELL_TEXT + 40], text[CSV_CELL_TEXT];
+  const CsvFile *f = r->file;
+  nb_fail(err, NB_ERROR_FILE, "%s:%llu: %s has the label \"%s\", which ", r->path, (unsigned long long)r->record_line,
+          column_text(r, column, name), nb_printable(nb_csv_cell(r, column), text, sizeof text));
+  if (f->columns[column].given) return nb_fail_more(err, "is not among those given");
+  return nb_fail_more(err,
+                      "no line up to %llu has; scan=true looks for all labels first, and categories= with a list of "
+                      "them needs no look",
+                      (unsigned long long)f->known_to);
+}
+
 static bool label_value(CsvReader *r, size_t column, const char *text, double *value, Error *err) {
   char name[CSV_CELL_TEXT + 40];
   CsvColumn *c = &r->file->columns[column];
@@ -48,6 +60,10 @@ static bool label_value(CsvReader *r, size_t column, const char *text, double *v
                    (unsigned long long)r->record_line, column_text(r, column, name));
   if (!c->labels && !nb_csv_labels_new(&c->labels, err)) return false;
   c->texts++;
+  if (c->closed) {
+    *value = nb_csv_label_find(c->labels, text);
+    return *value > 0 || unknown_label(r, column, err);
+  }
   *value = nb_csv_label_number(c->labels, text, err);
   return *value > 0;
 }
@@ -168,22 +184,52 @@ bool nb_csv_open(const char *path, const CsvOptions *options, CsvFile *file, Err
   return ok;
 }
 
-bool nb_csv_read(CsvFile *file, Error *err) {
+// A piece has values of its own, and what is counted of them; rows' names are forgotten.
+static void begin_piece(CsvFile *f) {
+  CsvReader *r = f->reader;
+  f->rows = r->capacity = 0;
+  for (size_t i = 0; i < f->count; i++) {
+    CsvColumn *c = &f->columns[i];
+    nb_tensor_release(&c->values);
+    c->missing = 0;
+    c->first_missing = 0;
+  }
+  if (f->row_names) {
+    nb_csv_labels_free(f->columns[0].labels);
+    f->columns[0].labels = NULL;
+  }
+  r->pending = !r->begun && f->heading == NB_CSV_DATA;
+}
+
+// What was seen of the columns holds from here on.
+static void end_piece(CsvFile *f, bool closes) {
+  CsvReader *r = f->reader;
+  if (!r->begun) f->known_to = r->record_line;
+  r->begun = true;
+  for (size_t i = 0; i < f->count; i++) {
+    CsvColumn *c = &f->columns[i];
+    if (c->values) c->values->layout.shape[0] = f->rows;
+    if (c->kind == NB_CSV_AUTO) c->kind = c->labels ? NB_CSV_TEXT : NB_CSV_NUMBER;
+    if (closes && c->labels && !(f->row_names && i == 0)) c->closed = true;
+  }
+}
+
+bool nb_csv_read_some(CsvFile *file, int64_t most, bool closes, Error *err) {
   CsvReader *r = file->reader;
   bool got = true;
-  r->pending = file->heading == NB_CSV_DATA;
-  while (got) {
+  begin_piece(file);
+  while (got && file->rows < most) {
     if (!nb_poll(err) || (!r->pending && !nb_csv_record(r, &got, err))) return false;
     r->pending = false;
     if (got && !add_row(r, err)) return false;
   }
   if (!r->capacity && !more_rows(r, err)) return false;
-  for (size_t i = 0; i < file->count; i++) {
-    CsvColumn *c = &file->columns[i];
-    if (c->values) c->values->layout.shape[0] = file->rows;
-    if (c->kind == NB_CSV_AUTO) c->kind = c->labels ? NB_CSV_TEXT : NB_CSV_NUMBER;
-  }
+  end_piece(file, closes);
   return true;
+}
+
+bool nb_csv_read(CsvFile *file, Error *err) {
+  return nb_csv_read_some(file, INT64_MAX, false, err);
 }
 
 void nb_csv_close(CsvFile *file) {

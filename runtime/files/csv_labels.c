@@ -50,6 +50,19 @@ uint32_t nb_csv_label_number(CsvLabels *l, const char *text, Error *err) {
   return l->table[place] = (uint32_t)l->count;
 }
 
+uint32_t nb_csv_label_find(const CsvLabels *l, const char *text) {
+  return l->buckets ? l->table[place_of(l, text)] : 0;
+}
+
+bool nb_csv_give_labels(CsvColumn *c, const char *const *labels, size_t count, Error *err) {
+  if (!c->labels && !nb_csv_labels_new(&c->labels, err)) return false;
+  for (size_t i = 0; i < count; i++)
+    if (!nb_csv_label_number(c->labels, labels[i], err)) return false;
+  c->kind = NB_CSV_TEXT;
+  c->closed = c->given = true;
+  return true;
+}
+
 size_t nb_csv_label_count(const CsvLabels *labels) {
   return labels->count;
 }

@@ -29,6 +29,7 @@ typedef struct CsvReader {
   size_t text_size, used;
   size_t *cells;
   size_t cells_size, count;
+  bool begun;           // something was read
   bool pending;         // the record is data that was read while opening
   uint64_t width_line;  // of the record that tells the number of cells
   int64_t capacity;     // rows that the columns have room for
@@ -75,6 +76,7 @@ bool nb_csv_dash(const char *text);
 
 // The number of a label, from 1; 0 on failure.
 uint32_t nb_csv_label_number(CsvLabels *l, const char *text, Error *err);
+uint32_t nb_csv_label_find(const CsvLabels *l, const char *text);  // the same of one that is there; 0: it is not
 void nb_csv_labels_free(CsvLabels *l);
 bool nb_csv_labels_new(CsvLabels **l, Error *err);
 

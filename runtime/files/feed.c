@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Threads that make batches ready, and the same work by the pool.
+//
+// A tensor may be written while threads read it for a batch to come.  Who writes tells so first: then the batch is
+// halted, the write waits for the rows that are being made, and the batch is begun again where it is taken.
 #include "nablua/feed.h"
 
 #include <pthread.h>
@@ -10,6 +13,7 @@
 #include <unistd.h>
 
 #include "files_private.h"
+#include "nablua/events.h"
 #include "nablua/interrupt.h"
 #include "nablua/memory.h"
 #include "nablua/parallel.h"
@@ -18,7 +22,6 @@ enum { CHUNK_BYTES = 1 << 14, MAX_THREADS = 256 };
 
 typedef struct Column {
   Tensor *source;  // owned; NULL: a file
-  uint32_t version;
   const char *rows;
   int64_t step;  // bytes from row to row
   RowFile *file;
@@ -40,6 +43,7 @@ typedef struct Job {
   char *scratch;  // `room` bytes for each worker, and as many for the caller
   size_t room, raw;
   int slots;
+  bool halted;  // to be begun again by who takes it: a source was written, or an interrupt came
   bool failed;
   Error err;
 } Job;
@@ -52,6 +56,7 @@ struct Feed {
   bool quits;
   pid_t owner;  // after a fork there are no threads
   Job *first, *last;
+  Listener writes;
 };
 
 // ---- pictures ----
@@ -155,7 +160,7 @@ static bool make_row(const Job *j, int64_t i, char *scratch, Error *err) {
 // False when there are none.
 static bool work(Feed *f, int slot) {
   Job *j = f->first;
-  while (j && (j->failed || j->claimed >= j->n)) j = j->next;
+  while (j && (j->failed || j->halted || j->claimed >= j->n)) j = j->next;
   if (!j) return false;
   int64_t first = j->claimed, last = first + j->chunk < j->n ? first + j->chunk : j->n;
   j->claimed = last;
@@ -164,7 +169,8 @@ static bool work(Feed *f, int slot) {
   bool ok = true;
   for (int64_t i = first; ok && i < last; i++) ok = make_row(j, i, j->scratch + (size_t)slot * j->room, &err);
   pthread_mutex_lock(&f->lock);
-  if (!ok && !j->failed) j->failed = true, j->err = err;
+  if (!ok && err.kind == NB_ERROR_INTERRUPT) j->halted = true;  // which is for who takes it to answer
+  if (!ok && !j->failed && !j->halted) j->failed = true, j->err = err;
   j->done += last - first;
   pthread_cond_broadcast(&f->ready);
   return true;
@@ -192,21 +198,6 @@ static void start_workers(Feed *f, int count) {
   pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
-Feed *nb_feed_open(int workers, Error *err) {
-  if (workers < 0 || workers > NB_FEED_WORKERS) {
-    nb_fail(err, NB_ERROR_ARGUMENT, "there may be 0 to %d threads, got %d", NB_FEED_WORKERS, workers);
-    return NULL;
-  }
-  Feed *f = nb_alloc(sizeof *f, err);
-  if (!f) return NULL;
-  *f = (Feed){.owner = getpid()};
-  pthread_mutex_init(&f->lock, NULL);
-  pthread_cond_init(&f->wake, NULL);
-  pthread_cond_init(&f->ready, NULL);
-  start_workers(f, workers);
-  return f;
-}
-
 // In a process that was forked no thread is there, and what they had begun is begun again.
 static void after_fork(Feed *f) {
   if (f->owner == getpid()) return;
@@ -218,8 +209,46 @@ static void after_fork(Feed *f) {
   for (Job *j = f->first; j; j = j->next) j->claimed = j->done = 0;
 }
 
+static bool reads(const Job *j, const Storage *s) {
+  for (int k = 0; k < j->count; k++)
+    if (j->columns[k].source && j->columns[k].source->storage == s) return true;
+  return false;
+}
+
+// Bytes are about to change: no thread reads them from here on.
+static bool on_overwriting(void *user, Storage *s, Error *err) {
+  (void)err;
+  Feed *f = user;
+  if (!f->first) return true;
+  after_fork(f);
+  pthread_mutex_lock(&f->lock);
+  for (Job *j = f->first; j; j = j->next) {
+    if (!reads(j, s)) continue;
+    j->halted = true;
+    while (j->done < j->claimed) pthread_cond_wait(&f->ready, &f->lock);
+  }
+  pthread_mutex_unlock(&f->lock);
+  return true;
+}
+
+Feed *nb_feed_open(int workers, Error *err) {
+  if (workers < 0 || workers > NB_FEED_WORKERS) {
+    nb_fail(err, NB_ERROR_ARGUMENT, "there may be 0 to %d threads, got %d", NB_FEED_WORKERS, workers);
+    return NULL;
+  }
+  Feed *f = nb_alloc(sizeof *f, err);
+  if (!f) return NULL;
+  *f = (Feed){.owner = getpid(), .writes = {.voice = NB_WRITE, .overwriting = on_overwriting, .user = f}};
+  pthread_mutex_init(&f->lock, NULL);
+  pthread_cond_init(&f->wake, NULL);
+  pthread_cond_init(&f->ready, NULL);
+  start_workers(f, workers);
+  return f;
+}
+
 void nb_feed_close(Feed *f) {
   if (!f) return;
+  nb_unlisten(&f->writes);
   after_fork(f);
   pthread_mutex_lock(&f->lock);
   f->quits = true;
@@ -285,7 +314,6 @@ static bool add_column(Job *j, const FeedColumn *given, const FeedBatch *batch, 
     return true;
   }
   c->source = nb_tensor_retain(given->tensor);
-  c->version = given->tensor->storage->version;
   c->rows = nb_tensor_data(given->tensor);
   c->step = l->strides[0] * (int64_t)nb_dtype_size(l->dtype);
   return true;
@@ -319,6 +347,8 @@ bool nb_feed_submit(Feed *f, const FeedBatch *batch, Error *err) {
     free_job(j);
     return false;
   }
+  for (int k = 0; k < j->count; k++)
+    if (j->columns[k].source) nb_listen(&f->writes);
   pthread_mutex_lock(&f->lock);
   if (f->first)
     f->last->next = j;
@@ -336,23 +366,15 @@ int nb_feed_columns(const Feed *f) {
   return f->first ? f->first->count : 0;
 }
 
-// Whether a tensor has been written since the batch was submitted; then it is begun again.
-static bool is_stale(Job *j) {
-  bool stale = false;
-  for (int k = 0; k < j->count; k++) {
-    Column *c = &j->columns[k];
-    if (!c->source || c->source->storage->version == c->version) continue;
-    c->version = c->source->storage->version;
-    stale = true;
-  }
-  return stale;
-}
-
 // Waits until all rows are made, with the lock held; takes part in it.
 static bool finish(Feed *f, Job *j, Error *err) {
-  while (j->done < j->claimed || (!j->failed && j->claimed < j->n)) {
+  while (j->halted || j->done < j->claimed || (!j->failed && j->claimed < j->n)) {
     if (!nb_poll(err)) return false;
-    if (!j->failed && j->claimed < j->n) {
+    if (j->halted && j->done == j->claimed) {
+      j->halted = j->failed = false;
+      j->claimed = j->done = 0;
+    }
+    if (!j->failed && !j->halted && j->claimed < j->n) {
       work(f, f->running);
       continue;
     }
@@ -371,10 +393,6 @@ bool nb_feed_take(Feed *f, Tensor **out, Error *err) {
   if (!j) return nb_fail(err, NB_ERROR_STATE, "there is no batch to take");
   pthread_mutex_lock(&f->lock);
   bool ok = finish(f, j, err);
-  if (ok && is_stale(j)) {
-    j->claimed = j->done = 0;
-    ok = finish(f, j, err);
-  }
   if (ok) {
     f->first = j->next;
     if (!f->first) f->last = NULL;

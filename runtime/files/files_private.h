@@ -88,6 +88,18 @@ bool nb_idx_head(Input *in, const Stored **wire, Layout *l, Error *err);
 // Turns n stored elements, which lie in `from` where they are of another size and else in `to` itself, into ours.
 void nb_stored_convert(const Stored *w, bool swap, void *to, unsigned char *from, int64_t n);
 
+// ---- pictures ----
+
+// What pictures become: u8, channels × height × width.
+typedef struct PictureForm {
+  int channels;
+  int64_t height, width;
+  bool converts, resizes;  // pictures of other channels, of other sizes; else they are refused
+} PictureForm;
+
+// Decodes a PNG or JPEG file into `to`; on any thread.  An interrupt makes it fail without being answered.
+bool nb_picture_decode(const char *path, const PictureForm *form, void *to, Error *err);
+
 // ---- npy within other files ----
 
 Tensor *nb_npy_read_from(Input *in, Error *err);

@@ -15,6 +15,7 @@
 #include "files_private.h"
 #include "nablua/interrupt.h"
 #include "nablua/memory.h"
+#include "nablua/pictures.h"
 
 // What a picture's bytes can be at most, for each byte of its file: deflate's limit, and somewhat above what one bit
 // for each block of a JPEG gives.
@@ -22,6 +23,7 @@ enum { RATIO = 2048, MOST_SCANS = 200 };
 
 typedef struct Picture {
   const char *path;
+  bool beside;          // on any thread, not only that which computes
   unsigned char *file;  // the whole file
   size_t file_size, at;
   uint32_t width, height;
@@ -32,6 +34,20 @@ typedef struct Picture {
   unsigned char **rows;
   Error *err;
 } Picture;
+
+static void *take(const Picture *p, size_t bytes) {
+  return p->beside ? nb_alloc_beside(bytes, p->err) : nb_alloc(bytes, p->err);
+}
+
+static void give(const Picture *p, void *block, size_t bytes) {
+  p->beside ? nb_free_beside(block, bytes) : nb_free(block, bytes);
+}
+
+// Only who computes answers to an interrupt; others just stop.
+static bool goes_on(const Picture *p) {
+  if (!p->beside) return nb_poll(p->err);
+  return !nb_interrupted() || nb_fail(p->err, NB_ERROR_INTERRUPT, "interrupted");
+}
 
 static bool damaged(Picture *p, const char *message) {
   return nb_fail(p->err, NB_ERROR_FILE, "%s is damaged: %s", p->path, message);
@@ -46,8 +62,7 @@ static bool make_room(Picture *p) {
                    "%s: its header declares %lu×%lu pixels, more than a file of %zu bytes can hold", p->path,
                    (unsigned long)p->width, (unsigned long)p->height, p->file_size);
   p->bytes = (size_t)(row * p->height);
-  if (!(p->pixels = nb_alloc(p->bytes, p->err)) || !(p->rows = nb_alloc(p->height * sizeof *p->rows, p->err)))
-    return false;
+  if (!(p->pixels = take(p, p->bytes)) || !(p->rows = take(p, p->height * sizeof *p->rows))) return false;
   for (uint32_t y = 0; y < p->height; y++) p->rows[y] = p->pixels + y * (size_t)row;
   return true;
 }
@@ -67,7 +82,7 @@ static void png_ignore(png_structp png, png_const_charp message) {
 static void png_bytes(png_structp png, png_bytep to, size_t size) {
   Picture *p = png_get_io_ptr(png);
   if (size > p->file_size - p->at) png_error(png, "it ends too early");
-  if (!nb_poll(p->err)) png_longjmp(png, 1);
+  if (!goes_on(p)) png_longjmp(png, 1);
   memcpy(to, p->file + p->at, size);
   p->at += size;
 }
@@ -126,7 +141,7 @@ static void jpeg_warned(j_common_ptr jpeg, int level) {
 // A small file can hold thousands of passes over a large picture.
 static void jpeg_progressed(j_common_ptr jpeg) {
   Decoder *d = jpeg->client_data;
-  if (!nb_poll(d->picture->err)) longjmp(d->jump, 1);
+  if (!goes_on(d->picture)) longjmp(d->jump, 1);
   if (d->jpeg.input_scan_number <= MOST_SCANS) return;
   damaged(d->picture, "it has more than 200 scans");
   longjmp(d->jump, 1);
@@ -160,7 +175,7 @@ static bool decode_jpeg(Decoder *d) {
 }
 
 static bool read_jpeg(Picture *p) {
-  Decoder *d = nb_alloc(sizeof *d, p->err);
+  Decoder *d = take(p, sizeof *d);
   if (!d) return false;
   memset(d, 0, sizeof *d);
   d->picture = p;
@@ -171,7 +186,7 @@ static bool read_jpeg(Picture *p) {
   d->progress.progress_monitor = jpeg_progressed;
   bool ok = decode_jpeg(d);
   jpeg_destroy_decompress(&d->jpeg);
-  nb_free(d, sizeof *d);
+  give(p, d, sizeof *d);
   return ok;
 }
 
@@ -198,26 +213,66 @@ static void convert(const unsigned char *in, unsigned from, unsigned char *out, 
   if (to == 2 || to == 4) out[to - 1] = alpha;
 }
 
-static Tensor *to_tensor(Picture *p, unsigned channels) {
-  unsigned from = p->channels, to = channels ? channels : p->cmyk ? 3 : from;
-  Layout l = {.dtype = NB_U8, .ndim = 3, .shape = {to, p->height, p->width}};
-  Tensor *t = nb_tensor_new(&l, p->err);
-  if (!t) return NULL;
-  unsigned char *out = nb_tensor_data(t), *in = p->pixels, pixel[4];
+// How many channels it has where nobody wants others.
+static unsigned own_channels(const Picture *p) {
+  return p->cmyk ? 3 : p->channels;
+}
+
+// The pixels as channels × height × width.
+static void spread(Picture *p, unsigned to, unsigned char *out) {
+  unsigned from = p->channels;
+  unsigned char *in = p->pixels, pixel[4];
   size_t plane = (size_t)p->width * p->height;
   for (size_t i = 0; i < plane; i++, in += from) {
     if (p->cmyk) from_inks(in);
     convert(in, from, pixel, to);
     for (unsigned c = 0; c < to; c++) out[c * plane + i] = pixel[c];
   }
+}
+
+static Tensor *to_tensor(Picture *p, unsigned channels) {
+  unsigned to = channels ? channels : own_channels(p);
+  Layout l = {.dtype = NB_U8, .ndim = 3, .shape = {to, p->height, p->width}};
+  Tensor *t = nb_tensor_new(&l, p->err);
+  if (t) spread(p, to, nb_tensor_data(t));
   return t;
 }
 
+// The pixels as the form has them; made its size where it resizes.
+static bool to_form(Picture *p, const PictureForm *f, unsigned char *out) {
+  unsigned to = (unsigned)f->channels;
+  bool fits = p->height == f->height && p->width == f->width;
+  if ((!fits && !f->resizes) || (!f->converts && own_channels(p) != to))
+    return nb_fail(p->err, NB_ERROR_FILE,
+                   "%s is %u×%lu×%lu, the first picture is %u×%lld×%lld (channels × height × width); size= and "
+                   "channels= make them alike",
+                   p->path, own_channels(p), (unsigned long)p->height, (unsigned long)p->width, to,
+                   (long long)f->height, (long long)f->width);
+  if (fits) return spread(p, to, out), true;
+  PicturePlan plan;
+  PictureStep step = {.kind = NB_PICTURE_RESIZE, .v = {(double)f->height, (double)f->width}};
+  PictureSizes sizes = {to, p->height, p->width, NB_U8};
+  if (!nb_pictures_plan(&step, 1, sizes, &plan, p->err)) return false;
+  size_t plain = (size_t)p->height * p->width * to, bytes = plan.room + plain;
+  unsigned char *scratch = take(p, bytes);
+  if (!scratch) return false;
+  spread(p, to, scratch + plan.room);
+  nb_pictures_run(&plan, scratch + plan.room, out, 0, 0, scratch);
+  give(p, scratch, bytes);
+  return true;
+}
+
+// The whole file; without nb_input_read, which answers to an interrupt itself.
 static bool read_file(Picture *p) {
   Input in;
+  size_t got = 1;
   if (!nb_input_open(&in, p->path, p->err)) return false;
   p->file_size = (size_t)in.size;
-  bool ok = (p->file = nb_alloc(p->file_size, p->err)) && nb_input_read(&in, p->file, in.size, p->err);
+  bool ok = (p->file = take(p, p->file_size));
+  for (size_t at = 0; ok && at < p->file_size; at += got) {
+    ok = goes_on(p) && in.kind->some(&in, p->file + at, p->file_size - at, &got, p->err);
+    if (ok && got == 0) ok = damaged(p, "it became shorter while it was read");
+  }
   nb_input_close(&in);
   return ok;
 }
@@ -229,13 +284,24 @@ static bool decode(Picture *p) {
   return nb_fail(p->err, NB_ERROR_FILE, "%s is neither a PNG nor a JPEG file", p->path);
 }
 
+static void release(Picture *p) {
+  give(p, p->rows, p->height * sizeof *p->rows);
+  give(p, p->pixels, p->bytes);
+  give(p, p->file, p->file_size);
+}
+
 Tensor *nb_image_read(const char *path, int channels, Error *err) {
   Picture p = {.path = path, .err = err};
   Tensor *t = read_file(&p) && decode(&p) ? to_tensor(&p, (unsigned)channels) : NULL;
-  nb_free(p.rows, p.height * sizeof *p.rows);
-  nb_free(p.pixels, p.bytes);
-  nb_free(p.file, p.file_size);
+  release(&p);
   return t;
+}
+
+bool nb_picture_decode(const char *path, const PictureForm *form, void *to, Error *err) {
+  Picture p = {.path = path, .beside = true, .err = err};
+  bool ok = read_file(&p) && decode(&p) && to_form(&p, form, to);
+  release(&p);
+  return ok;
 }
 
 // ---- writing ----

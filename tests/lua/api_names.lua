@@ -91,8 +91,8 @@ return {
   { "opt:", "step zero_grad state load_state add_group" },
   { "schedule:", "step state load_state" },
   { "nb.", "save load random_state help pretty progress" },
-  { "data.", [[loader open concat sequential_sampler random_sampler weighted_sampler stratified_sampler iris wine
-    digits]] },
+  { "data.", [[loader open image_folder csv_chunks concat sequential_sampler random_sampler weighted_sampler
+    stratified_sampler iris wine digits]] },
   { "transforms.", [[Compose ToFloat Normalize CenterCrop RandomCrop Resize RandomHorizontalFlip RandomVerticalFlip
     RandomErasing RandomRotation RandomAffine ColorJitter]] },
   { "metrics.", "Accuracy ConfusionMatrix Precision Recall F1Score AUROC R2Score" },

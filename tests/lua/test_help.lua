@@ -69,7 +69,8 @@ function T.test_names_of_pytorch_lead_to_pages()
   for name, want in pairs { ["torch.mm"] = "nb.mm", ["torch.nn.functional.mse_loss"] = "nn.mse", ["F.relu"] = "nb.relu",
     ["torch.Tensor.unfold"] = "nb.windows", ["torch.nn.functional.unfold"] = "nb.unfold",
     ["torch.optim.Adam"] = "optim.Adam", ["torch.nn.Linear"] = "nn.Linear", ["torch.linalg.inv"] = "nb.inverse",
-    ["torch.Tensor.item"] = "t:item", ["torch.clip"] = "nb.clamp" } do
+    ["torch.Tensor.item"] = "t:item", ["torch.clip"] = "nb.clamp",
+    ["torch.utils.data.DataLoader"] = "data.loader", ["torch.utils.data.ConcatDataset"] = "data.concat" } do
     lu.assertEquals(nb.help.torch(name).entry.name, want, name)
     lu.assertStrContains(tostring(nb.help.torch(name)), name:find("^torch") and name or "torch." .. name)
   end

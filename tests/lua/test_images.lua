@@ -146,6 +146,113 @@ function T.test_a_folder_of_classes()
   assert_error({ "nowhere" }, data.images, files:path("nowhere"))
 end
 
+-- ---- pictures that stay in their files ----
+
+-- A folder of `count` pictures in two classes, every third a JPEG; the sizes differ from the third on.
+local function write_set(count)
+  for _, name in ipairs { "cat", "dog" } do assert(os.execute("mkdir " .. files:path(name))) end
+  for i = 1, count do
+    local w, h = i > 2 and 6 + i % 5 or 7, i > 2 and 5 + i % 3 or 6
+    local lines = {}
+    for y = 1, h do
+      local bytes = {}
+      for k = 1, 3 * w do bytes[k] = string.char((37 * i + 11 * k * y) % 256) end
+      lines[y] = table.concat(bytes)
+    end
+    local name = ("%s/%03d.png"):format(i % 2 == 0 and "cat" or "dog", i)
+    files:write(name, i % 3 == 0 and JPEG or png(w, lines, 2))
+  end
+  return data.image_folder(files.folder, { size = { 6, 7 }, channels = 3 })
+end
+
+function T.test_a_folder_that_stays_on_the_disk()
+  local set = write_set(20)
+  local whole = data.images(files.folder, { size = { 6, 7 }, channels = 3 })
+  lu.assertEquals({ #set, set.shape, set.dtype, set.classes }, { 20, { 20, 3, 6, 7 }, "u8", { "cat", "dog" } })
+  lu.assertEquals({ set.y:totable(), set.paths }, { whole.y:totable(), whole.paths })
+  local x = set[{ { 1, -1 } }]
+  local off = (x:to("f32") - whole.x:to("f32")):abs()
+  lu.assertTrue(off:max():item() <= 1)  -- halves of what is made another size may go either way
+  lu.assertEquals(set[2]:totable(), x[2]:totable())
+  lu.assertEquals(set:rows(nb.tensor { 9, 2 }):totable(), { x[9]:totable(), x[2]:totable() })
+  -- What is not given is as the first picture has it.
+  local own = data.image_folder { set.paths[1], set.paths[1] }
+  lu.assertEquals(own[1]:totable(), data.image(set.paths[1]):totable())
+  lu.assertEquals(tostring(own):match ": (.*)", "u8 of shape 2×3×6×7, read row by row")
+end
+
+function T.test_pictures_of_a_loader_at_any_number_of_threads()
+  local set = write_set(41)
+  local transform = data.transforms.Compose { data.transforms.RandomCrop(5, { padding = 1 }),
+    data.transforms.RandomHorizontalFlip(), data.transforms.ToFloat() }
+  local first
+  for _, o in ipairs { { workers = 0 }, { workers = 1 }, { workers = 4, prefetch = 5 } } do
+    o.size, o.shuffle, o.transform = 6, true, transform
+    nb.seed(5)
+    local all = {}
+    for _ = 1, 2 do
+      for bx, by in data.loader({ set, set.y }, o) do all[#all + 1] = nb.cat({ bx:flatten(), by:to "f32" }, 1) end
+    end
+    local have = nb.cat(all, 1)
+    first = first or have
+    lu.assertTrue(have:eq(first):all():item())
+  end
+end
+
+function T.test_bad_pictures_in_a_loader_are_a_sentence()
+  local set = write_set(12)
+  local function epoch(given, workers)
+    for bx in data.loader({ given }, { size = 4, workers = workers }) do lu.assertEquals(#bx, 4) end
+  end
+  for workers = 0, 3 do epoch(set, workers) end
+  local path = set.paths[10]
+  local good = png(2, { "\1\2", "\3\4" }, 0)
+  for name, case in pairs {
+    text = { "no picture", "neither a PNG nor a JPEG" }, cut = { good:sub(1, -20), "damaged" },
+    empty = { "", "neither" }, jpeg = { JPEG:sub(1, -6), "damaged" },
+    large = { (JPEG:gsub("\0\5\0\9\1", "\xff\xdc\xff\xdc\1")), "65500×65500" },
+  } do
+    files:write(path:sub(#files.folder + 2), case[1])
+    for workers = 0, 3, 3 do
+      local ok, message = pcall(epoch, set, workers)
+      lu.assertFalse(ok, name)
+      lu.assertStrContains(message, path)
+      lu.assertStrContains(message, case[2])
+      lu.assertNil(message:find "\n")
+    end
+  end
+  os.remove(path)
+  assert_error({ path, "No such file" }, epoch, set, 2)
+  local alike = data.image_folder(set.paths)
+  assert_error({ set.paths[2], "channels × height × width", "the first picture is 3×6×7", "size=" }, epoch, alike, 1)
+  assert_error({ "image_folder", "strings" }, data.image_folder, {})
+  assert_error({ "no row 13", "1 to 12" }, set.rows, set, nb.tensor { 13 })
+  assert_error({ "nowhere" }, data.image_folder, files:path "nowhere")
+end
+
+-- What a thread holds to decode a picture counts against the limit, and is given back.
+function T.test_memory_of_threads_that_decode()
+  local bytes = ("\0"):rep(3 * 3000)
+  local lines = {}
+  for y = 1, 1000 do lines[y] = bytes end
+  -- Stored blocks hold at most 65,535 bytes each, so that this picture is several chunks of zlib's.
+  local raw, parts = "\0" .. table.concat(lines, "\0"), { "\x78\x01" }
+  for at = 1, #raw, 60000 do
+    local piece = raw:sub(at, at + 59999)
+    parts[#parts + 1] = string.pack("<BI2I2", at + 60000 > #raw and 1 or 0, #piece, ~#piece & 0xffff) .. piece
+  end
+  parts[#parts + 1] = string.pack(">I2I2", #raw % 65521, 1)  -- Adler's sum of so many zeros
+  local path = files:write("large.png", SIGNATURE ..
+    chunk("IHDR", string.pack(">I4I4BBBBB", 3000, 1000, 8, 2, 0, 0, 0)) .. chunk("IDAT", table.concat(parts)) ..
+    chunk("IEND", ""))
+  local set = data.image_folder({ path, path }, { size = { 8, 8 }, channels = 3 })
+  collectgarbage()
+  local before = nb.memory().live
+  lu.assertEquals(set[2]:sum():item(), 0)
+  collectgarbage()
+  lu.assertEquals(nb.memory().live, before)
+end
+
 function T.test_resize()
   -- Halving averages with the triangle's weights: 3/8 3/8 1/8 at the edge (normalised by 7/8), 1/8 3/8 3/8 1/8 inside.
   local x = nb.tensor { { 0, 8, 16, 24, 32, 40 } }

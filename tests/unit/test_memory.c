@@ -150,6 +150,27 @@ static void an_array_that_grows_keeps_what_is_in_it(void **state) {
   assert_int_equal(live(), before);
 }
 
+static void what_threads_beside_hold_counts_and_has_the_limit(void **state) {
+  Error err;
+  size_t before = live();
+  (void)state;
+  void *a = nb_alloc_beside(1 << 20, &err), *none = nb_alloc_beside(0, &err);
+  assert_non_null(a);
+  assert_non_null(none);
+  assert_int_equal(live(), before + (1 << 20));
+  size_t limit = nb_memory_stats().limit;
+  nb_memory_set_limit(before + (3 << 20));
+  assert_null(nb_alloc_beside(before + (size_t)(2 << 20) + 1, &err));
+  assert_non_null(strstr(err.message, "not enough memory"));
+  assert_null(nb_alloc_beside(SIZE_MAX, &err));
+  assert_null(nb_alloc((size_t)5 << 19, &err));  // who computes sees it, too
+  nb_memory_set_limit(limit);
+  nb_free_beside(a, 1 << 20);
+  nb_free_beside(none, 0);
+  nb_free_beside(NULL, 7);
+  assert_int_equal(live(), before);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(every_size_has_a_class_that_holds_it),
@@ -157,6 +178,7 @@ int main(void) {
       cmocka_unit_test(a_block_that_is_kept_counts_against_the_limit_as_well),
       cmocka_unit_test(trimming_gives_back_all_that_is_kept),
       cmocka_unit_test(an_array_that_grows_keeps_what_is_in_it),
+      cmocka_unit_test(what_threads_beside_hold_counts_and_has_the_limit),
       cmocka_unit_test(need_is_met_before_an_error),  // who is asked stays so
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -2,7 +2,7 @@
 // All memory of the library: cached by size class, counted, limited, made to fail by tests.
 //
 // One thread at a time may call these functions (the thread that computes); workers of the pool
-// never allocate.  Blocks are 64-byte aligned.
+// never allocate.  Blocks are 64-byte aligned.  Threads beside those have nb_alloc_beside.
 #ifndef NABLUA_MEMORY_H
 #define NABLUA_MEMORY_H
 
@@ -23,6 +23,11 @@ void *nb_alloc(size_t bytes, Error *err);
 
 // Gives back a block; `bytes` is what was asked for.  NULL is ignored.
 void nb_free(void *block, size_t bytes);
+
+// The same for any thread, of the system, without a cache: for what takes long beside the computation, such as decoding
+// a picture.  Counts as live; alone it stays below the limit, too.
+void *nb_alloc_beside(size_t bytes, Error *err);
+void nb_free_beside(void *block, size_t bytes);
 
 bool nb_grow_more(void *array, size_t *room, size_t need, size_t size, Error *err);  // nb_grow's rarer half
 

@@ -2,7 +2,8 @@
 // Batches made ready by threads beside the one that computes: rows of tensors and files, and pictures on their way.
 //
 // One thread, that which computes, calls these functions; it allocates all that a batch needs, so that the others only
-// read and write.  What a batch holds does not depend on how many they are.
+// read and write.  What a batch holds does not depend on how many they are.  A write into a tensor that batches are
+// made of waits for the rows that are being read, and those batches are made again.
 #ifndef NABLUA_FEED_H
 #define NABLUA_FEED_H
 

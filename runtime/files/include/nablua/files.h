@@ -60,6 +60,12 @@ Tensor *nb_idx_read(const char *path, Error *err);
 // time: only those take memory.
 typedef struct RowFile RowFile;
 RowFile *nb_rows_open(const char *path, Error *err);
+
+// The same of PNG and JPEG files, at least one: a row is a picture, u8, channels × height × width, decoded when it is
+// asked for.  Channels and sizes that are 0 are those of the first, which others must have.
+RowFile *nb_rows_of_pictures(const char *const *paths, int64_t count, int channels, int64_t height, int64_t width,
+                             Error *err);
+
 RowFile *nb_rows_retain(RowFile *f);             // for one more call of nb_rows_close
 void nb_rows_close(RowFile *f);                  // NULL is fine
 const Layout *nb_rows_layout(const RowFile *f);  // the dtype and shape of the whole
@@ -68,7 +74,8 @@ const Layout *nb_rows_layout(const RowFile *f);  // the dtype and shape of the w
 // one after the other are read together.
 Tensor *nb_rows_read(RowFile *f, const int64_t *places, int64_t n, Error *err);
 
-// One row into `to`, by any thread; `scratch` has nb_rows_bytes bytes.
+// One row into `to`, by any thread; `scratch` has nb_rows_bytes bytes.  Of pictures an interrupt makes it fail, without
+// being answered.
 size_t nb_rows_bytes(const RowFile *f);
 bool nb_rows_read_one(const RowFile *f, int64_t place, void *to, void *scratch, Error *err);
 
@@ -120,6 +127,7 @@ typedef struct CsvColumn {
   CsvKind kind;          // the caller chooses between open and read
   Tensor *values;        // f64: the numbers, NaN where missing; of labels their index from 1, 0 where missing
   CsvLabels *labels;     // in the order of their appearance; NULL for numbers
+  bool closed, given;    // others than these are refused; they were given before reading
   uint64_t first_value;  // lines of the file, 0 when there is none
   uint64_t first_missing;
   int64_t missing;  // how many values are
@@ -145,6 +153,7 @@ typedef struct CsvFile {
   bool row_names;      // the first column has no heading and holds the names of the rows
   bool trailing;       // lines end with a delimiter
   int64_t announced;   // rows, by a heading of counts
+  uint64_t known_to;   // the line up to which labels were gathered, where they are closed
   struct CsvReader *reader;
 } CsvFile;
 
@@ -155,6 +164,14 @@ bool nb_csv_open(const char *path, const CsvOptions *options, CsvFile *file, Err
 
 // Reads to the end; a row of another length, or a value of another kind than its column's, is an error with the line.
 bool nb_csv_read(CsvFile *file, Error *err);
+
+// The same for at most `most` rows from where the last call ended, so that a file larger than memory comes in pieces;
+// rows is 0 at the end.  What the first piece shows holds for the rest: another kind of value is refused, and where it
+// `closes`, a label that no line before has.  Missing values are counted anew for each piece.
+bool nb_csv_read_some(CsvFile *file, int64_t most, bool closes, Error *err);
+
+// Gives a column, before anything is read, its labels in their order; others are refused.
+bool nb_csv_give_labels(CsvColumn *c, const char *const *labels, size_t count, Error *err);
 
 size_t nb_csv_label_count(const CsvLabels *labels);
 const char *nb_csv_label(const CsvLabels *labels, size_t index);  // from 0; UTF-8
