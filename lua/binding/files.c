@@ -404,8 +404,17 @@ static void push_form(lua_State *L, const CsvColumn *c) {
   lua_setfield(L, -2, "form");
 }
 
+static void push_labels(lua_State *L, const CsvColumn *c) {
+  size_t count = c->labels ? nb_csv_label_count(c->labels) : 0;
+  lua_createtable(L, (int)count, 0);
+  for (size_t k = 0; k < count; k++) {
+    lua_pushstring(L, nb_csv_label(c->labels, k));
+    lua_rawseti(L, -2, (lua_Integer)k + 1);
+  }
+}
+
 // A table of CsvColumn's fields; labels only for a column of text, form and the like only for one of numbers.
-static void push_column(lua_State *L, CsvColumn *c) {
+static void push_column(lua_State *L, CsvColumn *c, bool with_labels) {
   lua_createtable(L, 0, 8);
   Tensor **slot = nb_new_tensor(L);
   *slot = c->values;
@@ -422,13 +431,8 @@ static void push_column(lua_State *L, CsvColumn *c) {
   }
   set_count(L, "numeric", c->numeric);
   set_count(L, "first_numeric", (int64_t)c->first_numeric);
-  if (c->given) return;  // who gave them knows them
-  size_t count = c->labels ? nb_csv_label_count(c->labels) : 0;
-  lua_createtable(L, (int)count, 0);
-  for (size_t k = 0; k < count; k++) {
-    lua_pushstring(L, nb_csv_label(c->labels, k));
-    lua_rawseti(L, -2, (lua_Integer)k + 1);
-  }
+  if (!with_labels || c->given) return;  // who gave them knows them
+  push_labels(L, c);
   lua_setfield(L, -2, "labels");
 }
 
@@ -480,11 +484,11 @@ static void open_csv(lua_State *L, CsvFile *file) {
 }
 
 // A list of columns, false for one that is not read.
-static int push_columns(lua_State *L, CsvFile *file) {
+static int push_columns(lua_State *L, CsvFile *file, bool with_labels) {
   lua_createtable(L, (int)file->count, 0);
   for (size_t i = 0; i < file->count; i++) {
     if (file->columns[i].values)
-      push_column(L, &file->columns[i]);
+      push_column(L, &file->columns[i], with_labels);
     else
       lua_pushboolean(L, false);
     lua_rawseti(L, -2, (lua_Integer)i + 1);
@@ -499,7 +503,7 @@ static int csv_read(lua_State *L) {
   CsvFile *file = new_closed(L, sizeof *file, close_csv);
   open_csv(L, file);
   if (!nb_csv_read(file, &err)) return nb_raise(L, &err);
-  return push_columns(L, file);
+  return push_columns(L, file, true);
 }
 
 static const char csv_file[] = "nablua.csv";
@@ -523,17 +527,24 @@ static int csv_open(lua_State *L) {
   return 1;
 }
 
-// native.csv_some(file, most, closes): the columns of at most so many rows; nil at the end.
+// native.csv_some(file, most, closes): the columns of at most so many rows; nil at the end.  Where it does not close
+// labels they come at the end, after the nil, as lists by column.
 static int csv_some(lua_State *L) {
   nb_tell_unrepeatable(touches_files);
   Error err;
   CsvFile *file = luaL_checkudata(L, 1, csv_file);
   luaL_argcheck(L, file->reader, 1, "it is closed");
-  bool ok = nb_csv_read_some(file, luaL_checkinteger(L, 2), lua_toboolean(L, 3), &err);
-  if (!ok) return nb_raise(L, &err);
-  if (file->rows > 0) return push_columns(L, file);
+  bool closes = lua_toboolean(L, 3);
+  if (!nb_csv_read_some(file, luaL_checkinteger(L, 2), closes, &err)) return nb_raise(L, &err);
+  if (file->rows > 0) return push_columns(L, file, closes);
   lua_pushnil(L);
-  return 1;
+  lua_newtable(L);
+  for (size_t i = 0; !closes && i < file->count; i++) {
+    if (file->columns[i].kind != NB_CSV_TEXT || file->columns[i].given) continue;
+    push_labels(L, &file->columns[i]);
+    lua_rawseti(L, -2, (lua_Integer)i + 1);
+  }
+  return 2;
 }
 
 // native.text_shown(text [, most]): one line of at most so many bytes that a terminal may have, whatever the text.

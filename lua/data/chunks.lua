@@ -106,20 +106,17 @@ local function scan(self)
   local notes, told = csv.new_notes(), { labels = labels_of(self) }
   local handle <close> = setmetatable({ native.csv_open(self.options, csv.asker(self.options, notes, told)) },
     { __close = function(h) native.csv_close(h[1]) end })
-  local plan, rows, last = told.plan, 0, {}
-  while true do
-    local found = native.csv_some(handle[1], self.size, false)
-    if not found then break end
-    for _, i in ipairs(plan.order) do
-      local c = found[i + plan.first - 1]
-      last[i] = c.labels or last[i]
-      if i == plan.order[1] then rows = rows + #c.values end
-    end
-  end
+  local plan, rows = told.plan, 0
+  local found, lists
+  repeat
+    found, lists = native.csv_some(handle[1], self.size, false)
+    local first = found and plan.order[1] and found[plan.order[1] + plan.first - 1]
+    rows = rows + (first and #first.values or 0)
+  until not found
   self.scanned = {}
-  for i, list in pairs(plan.labels) do self.scanned[i] = list end
-  for i, list in pairs(last) do
-    self.scanned[i] = self.scanned[i] or (csv.order_labels(list, nil, self.path, plan.names[i]))
+  for _, i in ipairs(plan.order) do
+    local list = lists[i + plan.first - 1]
+    self.scanned[i] = plan.labels[i] or list and (csv.order_labels(list, nil, self.path, plan.names[i]))
   end
   if self.options.missing ~= "drop" then self.rows = rows end
 end
