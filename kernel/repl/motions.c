@@ -177,13 +177,13 @@ static Motion to_second(int count) {
 }
 
 // Those that go from word to word; false for other keys.
-static bool by_words(int key, int count, bool operator, Motion * m) {
+static bool by_words(int key, int count, bool operating, Motion *m) {
   bool big = key == 'W' || key == 'B' || key == 'E';
   if (!strchr("wWbBeE", key)) return false;
   for (; count > 0; count--) switch (key) {
       case 'w':
       case 'W':
-        m->to = next_word(m->to, big, operator&& count == 1);
+        m->to = next_word(m->to, big, operating && count == 1);
         break;
       case 'b':
       case 'B':
@@ -196,10 +196,10 @@ static bool by_words(int key, int count, bool operator, Motion * m) {
   return true;
 }
 
-Motion motion_of(int key, int count, bool explicit, bool operator) {
+Motion motion_of(int key, int count, bool explicit, bool operating) {
   Motion m = {.to = rl_point};
   int begin = block_line_begin(rl_point), end = block_line_end(rl_point);
-  if (key > 0 && key < 128 && by_words(key, count, operator, & m)) return m;
+  if (key > 0 && key < 128 && by_words(key, count, operating, &m)) return m;
   switch (key) {
     case 'h':
     case 127:

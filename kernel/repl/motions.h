@@ -16,8 +16,8 @@ typedef struct Motion {
 // The keys of motions; after f, F, t, T and g another one is read.
 extern const char motion_keys[];
 
-// Where a key moves; `explicit` when a count was typed, `operator`, when one works on what is passed.
-Motion motion_of(int key, int count, bool explicit, bool operator);
+// Where a key moves; `explicit` when a count was typed, `operating` when an operator works on what is passed.
+Motion motion_of(int key, int count, bool explicit, bool operating);
 
 // Whether the cursor is at the last character of its word, which is then as long as a motion to the word's end.
 bool motion_at_word_end(bool big);

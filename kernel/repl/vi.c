@@ -95,15 +95,15 @@ static void shift_lines(int begin, int end, bool right) {
 }
 
 // Does what the operator says with the bytes from `begin` to `end`; of whole lines those between their ends.
-static void operate(int operator, int begin, int end, bool lines) {
-  if (operator== '<' || operator== '>') {
-    shift_lines(begin, end, operator== '>');
+static void operate(int verb, int begin, int end, bool lines) {
+  if (verb == '<' || verb == '>') {
+    shift_lines(begin, end, verb == '>');
     return;
   }
   if (end > begin || lines) keep(begin, end, lines);
-  if (operator== 'y') {
+  if (verb == 'y') {
     if (!lines || rl_point > end || rl_point < begin) rl_point = begin;
-  } else if (operator== 'c') {
+  } else if (verb == 'c') {
     int from = lines ? block_indent_end(begin) : begin;
     insert();
     rl_delete_text(from < end ? from : end, end);
@@ -118,7 +118,7 @@ static void operate(int operator, int begin, int end, bool lines) {
 }
 
 // What an operator does with what a motion passes.
-static void operate_to(int operator, Motion m) {
+static void operate_to(int verb, Motion m) {
   int begin = m.to < rl_point ? m.to : rl_point, end = m.to < rl_point ? rl_point : m.to;
   if (m.inclusive) end = block_next(end);
   int from = block_line_begin(end);
@@ -128,15 +128,15 @@ static void operate_to(int operator, Motion m) {
     m.lines = begin <= block_indent_end(begin);
   }
   if (m.lines) {
-    if (operator== 'y' && m.to<rl_point) rl_point = m.to;
-    operate(operator, block_line_begin(begin), block_line_end(end), true);
-  } else if (end > begin || operator== 'c') {
-    operate(operator, begin, end, false);
+    if (verb == 'y' && m.to < rl_point) rl_point = m.to;
+    operate(verb, block_line_begin(begin), block_line_end(end), true);
+  } else if (end > begin || verb == 'c') {
+    operate(verb, begin, end, false);
   }
 }
 
 // Reads the motion of an operator and does it.
-static void operate_on_motion(int operator, int count) {
+static void operate_on_motion(int verb, int count) {
   int key = rl_read_key(), second = 0;
   while (isdigit(key) && (key != '0' || second > 0)) {
     second = second < 10000 ? second * 10 + key - '0' : second;
@@ -145,28 +145,28 @@ static void operate_on_motion(int operator, int count) {
   bool explicit = rl_explicit_arg || second > 0, lines;
   if (second > 0) count *= second;
   int begin = rl_point, end = rl_point;
-  if (key == operator) {
+  if (key == verb) {
     for (; count > 1 && block_line_end(end) < rl_end; count--) end = block_line_end(end) + 1;
-    operate(operator, block_line_begin(begin), block_line_end(end), true);
+    operate(verb, block_line_begin(begin), block_line_end(end), true);
     return;
   }
   if (key == 'i' || key == 'a') {
     if (motion_object(key == 'a', rl_read_key(), count, &begin, &end, &lines)) {
-      if (operator== 'y') rl_point = begin;
-      operate(operator, begin, end, lines);
+      if (verb == 'y') rl_point = begin;
+      operate(verb, begin, end, lines);
     }
     return;
   }
   bool on_word = rl_point < rl_end && !isspace((unsigned char)rl_line_buffer[rl_point]);
-  if (operator== 'c' && on_word &&(key == 'w' || key == 'W')) {  // as vi does: without the blanks behind
+  if (verb == 'c' && on_word && (key == 'w' || key == 'W')) {  // as vi does: without the blanks behind
     key = key == 'w' ? 'e' : 'E';
     if (motion_at_word_end(key == 'E') && --count == 0) {
-      operate(operator, rl_point, block_next(rl_point), false);
+      operate(verb, rl_point, block_next(rl_point), false);
       return;
     }
   }
   Motion m = motion_of(key, count, explicit, true);
-  if (!m.fails) operate_to(operator, m);
+  if (!m.fails) operate_to(verb, m);
 }
 
 static void put(int count, bool before) {

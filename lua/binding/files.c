@@ -108,23 +108,37 @@ static int rows_open(lua_State *L) {
   return push_rows(L, *f);
 }
 
+// The strings of the list at a stack index, and how many; the array is pushed, and the list keeps them alive.
+static const char **strings_at(lua_State *L, int list, size_t *count) {
+  luaL_checktype(L, list, LUA_TTABLE);
+  list = lua_absindex(L, list);
+  *count = lua_rawlen(L, list);
+  const char **strings = lua_newuserdatauv(L, (*count + 1) * sizeof *strings, 0);
+  for (size_t i = 0; i < *count; i++) {
+    lua_rawgeti(L, list, (lua_Integer)i + 1);
+    strings[i] = luaL_checkstring(L, -1);
+    lua_pop(L, 1);
+  }
+  return strings;
+}
+
 // native.pictures_open(paths, channels, height, width): the same of pictures.
 static int pictures_open(lua_State *L) {
   nb_tell_unrepeatable(touches_files);
   Error err;
-  luaL_checktype(L, 1, LUA_TTABLE);
-  lua_Integer count = (lua_Integer)lua_rawlen(L, 1), channels = luaL_checkinteger(L, 2);
+  size_t count;
+  const char **paths = strings_at(L, 1, &count);
+  lua_Integer channels = luaL_checkinteger(L, 2);
   lua_Integer height = luaL_checkinteger(L, 3), width = luaL_checkinteger(L, 4);
   luaL_argcheck(L, count > 0, 1, "at least one");
   luaL_argcheck(L, channels >= 0 && channels <= 4, 2, "0 to 4");
-  const char **paths = lua_newuserdatauv(L, (size_t)count * sizeof *paths, 0);
-  for (lua_Integer i = 0; i < count; i++) {  // the table keeps the strings alive
-    if (lua_rawgeti(L, 1, i + 1) != LUA_TSTRING) return luaL_argerror(L, 1, "strings");
-    paths[i] = nb_check_text(L, -1, "the path");
+  for (size_t i = 0; i < count; i++) {
+    lua_rawgeti(L, 1, (lua_Integer)i + 1);
+    nb_check_text(L, -1, "the path");
     lua_pop(L, 1);
   }
   RowFile **f = new_rows(L);
-  if (!(*f = nb_rows_of_pictures(paths, count, (int)channels, height, width, &err))) return nb_raise(L, &err);
+  if (!(*f = nb_rows_of_pictures(paths, (int64_t)count, (int)channels, height, width, &err))) return nb_raise(L, &err);
   return push_rows(L, *f);
 }
 
@@ -342,13 +356,8 @@ static void give_labels(lua_State *L, CsvColumn *column) {
     lua_pop(L, 1);
     return;
   }
-  size_t count = lua_rawlen(L, -1);
-  const char **labels = lua_newuserdatauv(L, (count + 1) * sizeof *labels, 0);
-  for (size_t k = 0; k < count; k++) {  // the list keeps the strings alive
-    lua_rawgeti(L, -2, (lua_Integer)k + 1);
-    labels[k] = luaL_checkstring(L, -1);
-    lua_pop(L, 1);
-  }
+  size_t count;
+  const char **labels = strings_at(L, -1, &count);
   if (!nb_csv_give_labels(column, labels, count, &err)) nb_raise(L, &err);
   lua_pop(L, 2);
 }
@@ -468,17 +477,9 @@ static void open_csv(lua_State *L, CsvFile *file) {
   lua_pop(L, 1);
   CsvOptions o = csv_options(L);
   lua_getfield(L, 1, "na");
-  luaL_checktype(L, -1, LUA_TTABLE);
-  o.missing_count = lua_rawlen(L, -1);
-  const char **missing = lua_newuserdatauv(L, (o.missing_count + 1) * sizeof *missing, 0);
-  for (size_t i = 0; i < o.missing_count; i++) {  // the table keeps the strings alive
-    lua_rawgeti(L, -2, (lua_Integer)i + 1);
-    missing[i] = luaL_checkstring(L, -1);
-    lua_pop(L, 1);
-  }
+  o.missing = strings_at(L, -1, &o.missing_count);
   lua_replace(L, 3);
   lua_pop(L, 1);
-  o.missing = missing;
   if (!nb_csv_open(path, &o, file, &err)) nb_raise(L, &err);
   choose_kinds(L, 2, file);
 }

@@ -61,7 +61,7 @@ local function number_labels(self, reader, i, c)
     order = { labels = labels, new = nb.tensor(new, { dtype = "i64" }) }
   end
   reader.orders[i] = order
-  local places = (c.missing > 0 and c.values:masked_fill(c.values:isnan(), 0) or c.values):to "i64"
+  local places = csv.found_numbers(c)
   c.labels = order and order.labels or {}
   c.values = order and order.new and order.new:index_select(1, places + 1) or places
 end

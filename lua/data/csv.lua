@@ -440,12 +440,16 @@ local function check_marks(o)
   end
 end
 
+-- A column of labels as numbers in the order in which they were found, 0 where missing.
+function csv.found_numbers(c)
+  return (c.missing > 0 and c.values:masked_fill(c.values:isnan(), 0) or c.values):to "i64"
+end
+
 -- A column of labels: their numbers in the order of the labels, 0 where missing.
 local function number_labels(c, given, path)
   local new
   c.labels, new = csv.order_labels(c.labels, given, path, c.name)
-  local places = c.missing > 0 and c.values:masked_fill(c.values:isnan(), 0) or c.values
-  c.values = nb.tensor(new, { dtype = "i64" }):index_select(1, places:to("i64") + 1)
+  c.values = nb.tensor(new, { dtype = "i64" }):index_select(1, csv.found_numbers(c) + 1)
 end
 
 -- What the reader asks when it has seen the first lines: which columns are read, and as what.  `told` gets the plan.

@@ -8,8 +8,11 @@ local images = {}
 
 local EXTENSIONS = { png = true, jpg = true, jpeg = true }
 
-images.channels = { name = "channels", choices = { 1, 2, 3, 4 }, optional = true,
+local channels = { name = "channels", choices = { 1, 2, 3, 4 }, optional = true,
   doc = "1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha; as in the file if not given" }
+
+images.params = { { name = "folder", type = "string or strings" }, channels,
+  { name = "size", type = "two sizes", optional = true, doc = "{height, width} to resize each to" } }
 
 -- ---- sizes ----
 
@@ -49,8 +52,10 @@ local function is_picture(name, is_folder)
   return not is_folder and EXTENSIONS[(name:match("%.(%w+)$") or ""):lower()] == true
 end
 
--- The pictures of a folder: paths, and where they lie in folders within it, the class of each and the classes.
+-- The pictures of a folder: paths, and where they lie in folders within it, the class of each and the classes.  A list
+-- of paths is that.
 function images.find(where, folder)
+  if type(folder) ~= "string" then return folder end
   local names = native.folder(folder)
   local classes = sorted(names, function(_, is_folder) return is_folder end)
   local paths, labels = {}, {}
@@ -87,7 +92,7 @@ end
 function images.define(define)
   define("image", {
     doc = "Reads a PNG or JPEG picture: u8, channels × height × width.", see = { "data.images", "data.resize" },
-    params = { { name = "path", type = "string" }, images.channels },
+    params = { { name = "path", type = "string" }, channels },
     example = "pcall(data.image, \"no such file\")  --> false",
     function(o) return native.image_read(o.path, o.channels or 0) end,
   })
@@ -96,13 +101,11 @@ function images.define(define)
     doc = "Reads all pictures of a folder or of a list of paths: x is u8, count × channels × height × width, " ..
       "`paths` their files.  Where they lie in folders of their own, the folders' names are the classes, and y " ..
       "tells them.",
-    params = { { name = "folder", type = "string or strings" }, images.channels,
-      { name = "size", type = "two sizes", optional = true, doc = "{height, width} to resize each to" } },
+    params = images.params,
     see = { "data.image", "data.image_folder", "data.resize" },
     example = "pcall(data.images, \"no such folder\")  --> false",
     function(o)
-      local paths, labels, classes = o.folder, nil, nil
-      if type(o.folder) == "string" then paths, labels, classes = images.find("images", o.folder) end
+      local paths, labels, classes = images.find("images", o.folder)
       return { x = read_all(paths, o), y = labels and nb.tensor(labels, { dtype = "i64" }), classes = classes,
         paths = paths }
     end,

@@ -91,13 +91,11 @@ return file[2]  --> {3, 4}]],
       "and set[{{first, last}}] decode some, and data.loader{set, set.y} does it in its threads beside the step.  " ..
       "Where they lie in folders of their own, the folders' names are set.classes, and set.y tells them; set.paths " ..
       "are the files.  Without size= and channels= all are as the first one.",
-    params = { { name = "folder", type = "string or strings" }, images.channels,
-      { name = "size", type = "two sizes", optional = true, doc = "{height, width} to resize each to" } },
+    params = images.params,
     see = { "data.loader", "data.images", "data.transforms.Compose" },
     example = "pcall(data.image_folder, \"no such folder\")  --> false",
     function(o, where)
-      local paths, labels, classes = o.folder, nil, nil
-      if type(o.folder) == "string" then paths, labels, classes = images.find(where, o.folder) end
+      local paths, labels, classes = images.find(where, o.folder)
       local size = o.size or { 0, 0 }
       local handle, dtype, shape = native.pictures_open(paths, o.channels or 0, size[1], size[2])
       return new(handle, { path = type(o.folder) == "string" and o.folder or paths[1] .. " and others", dtype = dtype,

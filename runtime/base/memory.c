@@ -225,8 +225,8 @@ bool nb_grow_more(void *array, size_t *room, size_t need, size_t size, Error *er
 }
 
 MemoryStats nb_memory_stats(void) {
-  size_t more = atomic_load_explicit(&beside, memory_order_relaxed);
-  return (MemoryStats){memory.live + more, memory.cached, memory.peak, limit()};
+  size_t live = memory.live + atomic_load_explicit(&beside, memory_order_relaxed);
+  return (MemoryStats){live, memory.cached, memory.peak > live ? memory.peak : live, limit()};
 }
 
 void nb_memory_reset_peak(void) {
